@@ -1,0 +1,50 @@
+"""A Redis-backed task queue for asyncio Python.
+
+    from taskfleet import TaskQueue
+
+    queue = TaskQueue("redis://localhost:6379/0")
+
+    @queue.task
+    async def send_email(to: str, subject: str) -> dict[str, str]: ...
+
+    handle = await send_email.enqueue("a@b.c", subject="hi")
+    print(await handle.result(timeout=10))
+"""
+
+from __future__ import annotations
+
+from taskfleet import queue_names
+from taskfleet.context import TaskContext, current_task
+from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.stats import QueueStats
+from taskfleet.errors import (
+    BrokerConnectionError,
+    BulkEnqueueError,
+    ConfigurationError,
+    InvalidQueueNameError,
+    PayloadTooLargeError,
+    QueueFullError,
+    SerializationError,
+    TaskCancelledError,
+    TaskExecutionError,
+    TaskNotFoundError,
+    TaskQueueError,
+    TaskTimeoutError,
+)
+from taskfleet.handles import TaskHandle
+from taskfleet.options import DeadLetterOptions, QueueOptions
+from taskfleet.outcome import DeadLetter
+from taskfleet.queue import TaskQueue
+from taskfleet.retry import Retry, RetryLater
+from taskfleet.tasks import Message, Task, TaskFunction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names",
+    "Retry", "RetryLater", "current_task", "TaskContext",
+    "QueueOptions", "DeadLetterOptions", "QueueStats", "WorkerInfo", "DeadLetter",
+    "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
+    "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
+    "TaskNotFoundError", "TaskTimeoutError",
+]  # fmt: skip

@@ -1,0 +1,149 @@
+"""Settings: environment over `task-queue.toml` or `task-queue.yaml` over defaults."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from taskfleet.errors import ConfigurationError
+from taskfleet.signature import first_problem
+
+_NAMED = {
+    "REDIS_URL": ("redis", "url"),
+    "REDIS_POOL_SIZE": ("redis", "pool_size"),
+    "REDIS_CONNECTION_TIMEOUT": ("redis", "connection_timeout"),
+    "REDIS_COMMAND_TIMEOUT": ("redis", "command_timeout"),
+    "TASK_QUEUE_WORKERS": ("workers", "initial_count"),
+    "TASK_QUEUE_AUTO_REGISTER": ("auto_register", "enabled"),
+    "TASK_QUEUE_SCHEDULER": ("scheduler", "enabled"),
+}
+_FILES = ("task-queue.toml", "task-queue.yaml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(_Section):
+    """Timeouts in seconds. A password file is read when a connection is made."""
+
+    url: str = "redis://localhost:6379/0"
+    pool_size: int = Field(10, ge=1)
+    connection_timeout: float = Field(5.0, gt=0)
+    command_timeout: float = Field(5.0, gt=0)
+    username: str | None = None
+    password_file: Path | None = None
+    key_prefix: str = Field("taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
+
+
+class WorkerSettings(_Section):
+    """`heartbeat_interval` and `shutdown_grace_period` in seconds."""
+
+    initial_count: int = Field(0, ge=0)
+    max_concurrent_tasks: int = Field(16, ge=1, le=10_000)
+    heartbeat_interval: float = Field(5.0, gt=0)
+    shutdown_grace_period: float = Field(30.0, ge=0)
+
+
+class Settings(_Section):
+    """Everything that is configured from outside the code."""
+
+    redis: RedisSettings = RedisSettings()
+    workers: WorkerSettings = WorkerSettings()
+
+
+def load(path: str | Path | None = None) -> Settings:
+    """Read the settings; `ConfigurationError` names file or variable, key, and what was expected.
+
+    `path` is a TOML or YAML file; without it `task-queue.toml` or `task-queue.yaml` of the current folder is read
+    when there is one.
+    """
+    source, data = _read_file(path)
+    origin: dict[tuple[str, ...], str] = {}
+    for variable, location in _from_environment(data):
+        origin[location] = variable
+    try:
+        return Settings.model_validate(data)
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        location = tuple(str(part) for part in problem["loc"])
+        where = origin.get(location[:2]) or source or "settings"
+        key = ".".join(location)
+        if problem["type"] == "extra_forbidden":
+            raise ConfigurationError(f"{where}: unknown key {key!r}; expected one of {_known(location)}") from None
+        raise ConfigurationError(f"{where}: {key}: {first_problem(error).split(': ', 1)[-1]}") from None
+
+
+def queue_options() -> list[dict[str, Any]] | None:
+    """`TASKFLEET_QUEUES`: a JSON list of queue options that stands above those in the code."""
+    text = os.environ.get("TASKFLEET_QUEUES")
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"TASKFLEET_QUEUES is not JSON: {error}") from None
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ConfigurationError("TASKFLEET_QUEUES must be a JSON list of objects, such as [{\"name\": \"default\"}]")
+    return value
+
+
+def _read_file(path: str | Path | None) -> tuple[str, dict[str, Any]]:
+    if path is None:
+        path = next((Path(name) for name in _FILES if Path(name).is_file()), None)
+        if path is None:
+            return "", {}
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
+    try:
+        data = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path}: expected sections such as [redis] at the top")
+    return str(path), data
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigurationError("task-queue.yaml needs PyYAML: install it, or use task-queue.toml") from None
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[Literal["redis", "workers"] | str, str]]]:
+    found: list[tuple[str, tuple[str, str]]] = []
+    for variable, value in os.environ.items():
+        location = _NAMED.get(variable)
+        if location is None and variable.startswith("TASKFLEET_") and "__" in variable:
+            section, _, key = variable.removeprefix("TASKFLEET_").lower().partition("__")
+            location = (section, key)
+        if location is None or location[0] not in Settings.model_fields:
+            continue
+        section = data.setdefault(location[0], {})
+        if isinstance(section, dict):
+            section[location[1]] = value
+            found.append((variable, location))
+    return found
+
+
+def _known(location: tuple[str, ...]) -> list[str]:
+    if len(location) == 2:
+        section = Settings.model_fields[location[0]].annotation
+        assert section is not None
+        return sorted(section.model_fields)
+    return sorted(Settings.model_fields)

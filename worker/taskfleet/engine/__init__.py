@@ -1,0 +1,3 @@
+"""The queue in Redis: keys, scripts, and the broker that speaks them."""
+
+from __future__ import annotations

@@ -1,0 +1,12 @@
+-- Say that a worker lives, and read whether it is cordoned.
+-- KEYS  1 workers (id → last heartbeat, ms)  2 this worker's hash  3 its cordon key
+-- ARGV  1 worker id  2 ttl_ms  3 … field, value, …
+-- REPLY 1 when cordoned, else 0
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('HSET', KEYS[2], unpack(ARGV, 3))
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 10)
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
+return redis.call('EXISTS', KEYS[3])

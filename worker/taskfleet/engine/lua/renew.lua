@@ -1,0 +1,28 @@
+-- Prolong the leases of one worker.
+-- KEYS  1-13 of the queue (engine/keys.py)
+-- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
+-- REPLY {{ids no longer ours}, {ids to cancel}}
+-- A lease is prolonged only under its own token, so a worker that was away cannot take back what another has claimed.
+local lease, owner, cancel = KEYS[4], KEYS[5], KEYS[12]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local items = cmsgpack.unpack(ARGV[4])
+local lost, cancelled, scores, ids = {}, {}, {}, {}
+for i = 1, #items do ids[i] = items[i][1] end
+if #ids > 0 then
+  local tokens = redis.call('HMGET', owner, unpack(ids))
+  local marks
+  if redis.call('EXISTS', cancel) == 1 then marks = redis.call('HMGET', cancel, unpack(ids)) else marks = {} end
+  for i = 1, #ids do
+    if tokens[i] == ARGV[1] .. ':' .. items[i][2] then
+      scores[#scores + 1] = now + tonumber(ARGV[2])
+      scores[#scores + 1] = ids[i]
+      if marks[i] then cancelled[#cancelled + 1] = ids[i] end
+    else
+      lost[#lost + 1] = ids[i]
+    end
+  end
+  if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
+end
+if tonumber(ARGV[3]) > 0 then redis.call('HINCRBY', KEYS[9], 'busy_ms', ARGV[3]) end
+return {lost, cancelled}

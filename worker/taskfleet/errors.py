@@ -1,0 +1,84 @@
+"""Every error that Taskfleet raises on purpose.
+
+    TaskQueueError
+    ├── ConfigurationError          an option, key or file is wrong; names it and what was expected
+    │   └── InvalidQueueNameError
+    ├── BrokerConnectionError       Redis cannot be reached, or refuses us
+    ├── SerializationError          a value cannot be encoded, or does not fit its annotation
+    │   └── PayloadTooLargeError
+    ├── QueueFullError              the queue holds `max_length` tasks
+    ├── BulkEnqueueError            `enqueue_many` refused; `.errors` lists (index, error)
+    ├── TaskNotFoundError           no task of that id, or no task function of that name
+    └── TaskExecutionError          the task ended without a result
+        ├── TaskTimeoutError        `.task_id`, `.timeout_seconds`
+        └── TaskCancelledError
+
+Every message is one line that names the thing and says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TaskQueueError(Exception):
+    """The root of all errors below."""
+
+
+class ConfigurationError(TaskQueueError):
+    """An option, key, manifest or file is wrong."""
+
+
+class InvalidQueueNameError(ConfigurationError):
+    """A queue name is not 1 to 255 characters of letters, digits, `-`, `_`, `:` and `.`."""
+
+
+class BrokerConnectionError(TaskQueueError):
+    """Redis cannot be reached or refuses the connection."""
+
+
+class SerializationError(TaskQueueError):
+    """An argument or result cannot be encoded, or does not fit its annotation."""
+
+
+class PayloadTooLargeError(SerializationError):
+    """An encoded task is larger than `max_payload_bytes`."""
+
+
+class QueueFullError(TaskQueueError):
+    """The queue already holds `max_length` waiting tasks."""
+
+
+class BulkEnqueueError(TaskQueueError):
+    """Some messages of `enqueue_many` cannot be enqueued; nothing was enqueued for their queues."""
+
+    def __init__(self, errors: Sequence[tuple[int, TaskQueueError]]) -> None:
+        self.errors = list(errors)
+        index, first = self.errors[0]
+        more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+        super().__init__(f"message {index} cannot be enqueued: {first}{more}")
+
+
+class TaskNotFoundError(TaskQueueError):
+    """No task of that id or no task function of that name is known."""
+
+
+class TaskExecutionError(TaskQueueError):
+    """The task ended without a result: it failed, or it is dead."""
+
+    def __init__(self, message: str, *, task_id: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.traceback = traceback
+
+
+class TaskTimeoutError(TaskExecutionError):
+    """The task ran longer than its timeout, or its result did not come in time."""
+
+    def __init__(self, message: str, *, task_id: str = "", timeout_seconds: float = 0.0, traceback: str = "") -> None:
+        super().__init__(message, task_id=task_id, traceback=traceback)
+        self.timeout_seconds = timeout_seconds
+
+
+class TaskCancelledError(TaskExecutionError):
+    """The task was cancelled before it had a result."""

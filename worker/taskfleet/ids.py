@@ -1,0 +1,30 @@
+"""Task ids: unique without asking anybody, short in Redis."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+
+
+def _fresh() -> Callable[[], str]:
+    prefix = os.urandom(8).hex()
+    count = itertools.count(1)
+    return lambda: f"{prefix}{next(count):x}"
+
+
+_next = _fresh()
+
+
+def _after_fork() -> None:
+    # A child that went on counting would give out its parent's ids again.
+    global _next
+    _next = _fresh()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def new_id() -> str:
+    """64 random bits of this process and a counter, in hexadecimal."""
+    return _next()

@@ -1,0 +1,87 @@
+"""What can be set on a queue and on a task. All durations are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from taskfleet import queue_names
+from taskfleet.errors import ConfigurationError
+from taskfleet.retry import DEFAULT_RETRY, Retry
+
+Executor = Literal["async", "thread"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterOptions:
+    """How much of what failed for good is kept: by count and by age."""
+
+    max_length: int = 10_000
+    ttl_seconds: float = 1_209_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """One queue: the fields of the manifest's `spec.queues[]`, in snake case."""
+
+    name: str
+    priority: int = 0
+    weight: int = 1
+    lease_seconds: float = 30.0
+    max_deliveries: int = 5
+    max_length: int = 0
+    dead_letter: DeadLetterOptions = DeadLetterOptions()
+
+    def __post_init__(self) -> None:
+        queue_names.validate(self.name)
+        for name, least in (("weight", 1), ("lease_seconds", 1), ("max_deliveries", 1), ("max_length", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"queue {self.name!r}: {name} must be at least {least}")
+
+    @classmethod
+    def of(cls, value: QueueOptions | Mapping[str, Any] | str) -> QueueOptions:
+        """Accept the dataclass, a dict of the same names, or a bare name."""
+        if isinstance(value, QueueOptions):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(value) - known):
+            raise ConfigurationError(f"queue options: unknown key {unknown[0]!r}; expected one of {sorted(known)}")
+        data = dict(value)
+        letters = data.get("dead_letter")
+        if isinstance(letters, Mapping):
+            data["dead_letter"] = DeadLetterOptions(**letters)
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ConfigurationError(f"queue options {dict(value)!r}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How one task runs, as its decorator or class says."""
+
+    queue: str = queue_names.DEFAULT
+    max_retries: int = 3
+    timeout: float | None = 300.0
+    retry: Retry = DEFAULT_RETRY
+    max_age: float | None = None
+    never_retry: tuple[type[BaseException], ...] = ()
+    always_retry: tuple[type[BaseException], ...] = ()
+    executor: Executor = "async"
+    result_ttl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What one enqueue sets for itself; `None` leaves it to the task."""
+
+    queue: str | None = None
+    delay: float = 0.0
+    eta: float | None = None
+    expires: float | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+    result_ttl: float | None = None

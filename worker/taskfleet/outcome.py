@@ -1,0 +1,69 @@
+"""How an ended task is recorded: the result record, and the dead letter."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from taskfleet.engine import envelope
+
+SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
+
+
+def pack_success(packed_result: bytes) -> bytes:
+    # ["succeeded", result], the result packed already.
+    return b"\x92\xa9succeeded" + packed_result
+
+
+def pack_end(state: str, reason: str) -> bytes:
+    return envelope.pack([state, reason])
+
+
+def unpack_end(record: bytes) -> tuple[str, Any]:
+    """(state, result or reason)."""
+    state, value = envelope.unpack(record)
+    return state, value
+
+
+def pack_failure(reason: str, error: str, traceback: str) -> bytes:
+    """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
+    return msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A task that ended for good without a result.
+
+    `state` is failed (its retries are used up) or dead (too many deliveries, not decodable, unknown name).
+    """
+
+    id: str
+    task: str
+    state: str
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    deliveries: int
+    enqueued_at: dt.datetime | None
+    died_at: dt.datetime
+
+    @classmethod
+    def of_packed(cls, task_id: str, packed: bytes) -> DeadLetter:
+        # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
+        state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)
+        reason, error, traceback = (
+            part.decode("utf-8", "replace") for part in msgpack.unpackb(record, raw=True)
+        )
+        try:
+            task = envelope.decode(blob)
+            name, enqueued = task.name, dt.datetime.fromtimestamp(task.enqueued_ms / 1000, dt.UTC)
+        except Exception:
+            name, enqueued = "?", None
+        died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
+        return cls(
+            task_id, name, state.decode(), reason, error, traceback, int(attempts), int(deliveries), enqueued, died
+        )

@@ -1,0 +1,388 @@
+"""`TaskQueue`: the one object that application code holds."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from redis.credentials import CredentialProvider
+
+from taskfleet import config, queue_names
+from taskfleet.engine.broker import Item, RedisBroker
+from taskfleet.engine.stats import QueueStats
+from taskfleet.errors import BulkEnqueueError, ConfigurationError, TaskQueueError
+from taskfleet.handles import TaskHandle
+from taskfleet.options import Executor, QueueOptions, TaskOptions
+from taskfleet.outcome import DeadLetter
+from taskfleet.results import Announcements
+from taskfleet.retry import DEFAULT_RETRY, Retry
+from taskfleet.tasks import (
+    CLASS_TASKS,
+    Definition,
+    Message,
+    Registry,
+    Task,
+    TaskFunction,
+    call_options,
+    define,
+)
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _FileCredentials(CredentialProvider):
+    """User name, and a password that is read from its file at each connection, so that a rotated one is picked up."""
+
+    def __init__(self, username: str | None, path: Path) -> None:
+        self._username = username
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            password = self._path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"redis.password_file {self._path}: {error.strerror}") from None
+        return (self._username, password) if self._username else (password,)
+
+
+class TaskQueue:
+    """Define tasks, send them, look after them, run them.
+
+    Args:
+        url: `redis://host:6379/0`, `rediss://…` or `unix://…`.
+        queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
+            has default options.
+        result_ttl: how long results are kept, seconds; 0 keeps none.
+        max_payload_bytes: the largest encoded task that `enqueue` accepts.
+        max_result_bytes: the largest encoded result; a larger one is an error on its task.
+        settings: what `from_config` has read.
+
+    Nothing connects before the first operation.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        queues: Sequence[QueueOptions | Mapping[str, Any] | str] = (),
+        result_ttl: float = 3600.0,
+        max_payload_bytes: int = 1_048_576,
+        max_result_bytes: int = 1_048_576,
+        settings: config.Settings | None = None,
+    ) -> None:
+        self.settings = settings or config.Settings()
+        self.url = url or self.settings.redis.url
+        self.result_ttl = result_ttl
+        self.max_payload_bytes = max_payload_bytes
+        self.max_result_bytes = max_result_bytes
+        self.registry = Registry()
+        self._options = {options.name: options for options in map(QueueOptions.of, queues)}
+        if overrides := config.queue_options():
+            self._options |= {options.name: options for options in map(QueueOptions.of, overrides)}
+        self._broker = self.new_broker()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._announcements = Announcements(self._broker)
+        self._outgoing: dict[str, list[tuple[Item, asyncio.Future[None]]]] = {}
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
+        """A queue from environment, `task-queue.toml` or `task-queue.yaml`, and defaults; `options` as for the class."""
+        return cls(settings=config.load(path), **options)
+
+    def __repr__(self) -> str:
+        return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(self._options)})"
+
+    # Defining tasks.
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = queue_names.DEFAULT,
+        max_retries: int = 3,
+        timeout: float | None = 300.0,
+        retry: Retry = DEFAULT_RETRY,
+        max_age: float | None = None,
+        never_retry: tuple[type[BaseException], ...] = (),
+        always_retry: tuple[type[BaseException], ...] = (),
+        executor: Executor = "async",
+        result_ttl: float | None = None,
+    ) -> _TaskDecorator: ...
+
+    def task(self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
+
+        Durations in seconds. A plain function runs in a thread pool. Errors: `ConfigurationError` names the option.
+        """
+        if function is not None:
+            return self._define(function, name, TaskOptions())
+        task_options = TaskOptions(**options)
+        queue_names.validate(task_options.queue)
+        if task_options.max_retries < 0:
+            raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
+        if task_options.timeout is not None and task_options.timeout <= 0:
+            raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
+        return lambda function: self._define(function, name, task_options)
+
+    def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
+        definition = define(name or function.__name__, function, options)
+        self.registry.add(definition)
+        return TaskFunction(self, definition, function)
+
+    def find_task(self, name: str) -> Definition | None:
+        """The definition of that name: of this queue, or of a class task."""
+        return self.registry.find(name) or CLASS_TASKS.find(name)
+
+    def options_of(self, queue: str) -> QueueOptions:
+        options = self._options.get(queue)
+        if options is None:
+            options = self._options[queue] = QueueOptions(queue)
+        return options
+
+    @property
+    def queue_options(self) -> list[QueueOptions]:
+        return list(self._options.values())
+
+    # Sending.
+
+    async def enqueue(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]:
+        """Send a class task or a message; returns when Redis has it."""
+        return await self.send(self._message(task, queue))
+
+    async def schedule(
+        self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]:
+        """Send a class task or a message that becomes ready after `delay` (seconds or timedelta)."""
+        message = self._message(task, queue)
+        options = dataclasses.replace(message.options, delay=call_options(delay=delay).delay)
+        return await self.send(dataclasses.replace(message, options=options))
+
+    def _message(self, task: Task | Message[Any], queue: str | None) -> Message[Any]:
+        message = task.message() if isinstance(task, Task) else task
+        if queue is not None:
+            options = dataclasses.replace(message.options, queue=queue_names.validate(queue))
+            message = dataclasses.replace(message, options=options)
+        return message
+
+    async def send(self, message: Message[R]) -> TaskHandle[R]:
+        """Send one message. Calls of one loop tick travel together."""
+        item = message.encode(self.max_payload_bytes)
+        self._adopt_loop()
+        queue = message.queue
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outgoing.setdefault(queue, []).append((item, future))
+        if queue not in self._senders:
+            self._senders[queue] = asyncio.create_task(self._send_outgoing(queue))
+        await future
+        return self._handle(item[0], queue, message.task)
+
+    async def _send_outgoing(self, queue: str) -> None:
+        try:
+            # What other callers add before the loop comes back here goes along.
+            while batch := self._outgoing.pop(queue, None):
+                try:
+                    max_length = self.options_of(queue).max_length
+                    if max_length:
+                        # One by one, so that a full queue refuses only what does not fit.
+                        for item, future in batch:
+                            await self._send_one(queue, item, future, max_length)
+                        continue
+                    await self._broker.enqueue(queue, [item for item, _ in batch])
+                except BaseException as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_result(None)
+        finally:
+            del self._senders[queue]
+
+    async def _send_one(self, queue: str, item: Item, future: asyncio.Future[None], max_length: int) -> None:
+        try:
+            await self._broker.enqueue(queue, [item], max_length=max_length)
+        except TaskQueueError as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(None)
+
+    async def enqueue_many(self, messages: Sequence[Message[R]]) -> list[TaskHandle[R]]:
+        """Send many messages, in order; the handles come in the same order.
+
+        Errors: `BulkEnqueueError` lists every message that cannot be encoded; then nothing was enqueued for the queues
+        of those messages.
+        """
+        by_queue: dict[str, list[Item]] = defaultdict(list)
+        errors: list[tuple[int, TaskQueueError]] = []
+        refused: set[str] = set()
+        handles: list[TaskHandle[R]] = []
+        for index, message in enumerate(messages):
+            queue = message.queue
+            try:
+                item = message.encode(self.max_payload_bytes)
+            except TaskQueueError as error:
+                errors.append((index, error))
+                refused.add(queue)
+                continue
+            by_queue[queue].append(item)
+            handles.append(self._handle(item[0], queue, message.task))
+        self._adopt_loop()
+        for queue, items in by_queue.items():
+            if queue not in refused:
+                await self._broker.enqueue(queue, items, max_length=self.options_of(queue).max_length)
+        if errors:
+            raise BulkEnqueueError(errors)
+        return handles
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """A handle on any task by its id."""
+        return TaskHandle(self._broker, self._announcements, task_id, None)
+
+    def _handle(self, task_id: str, queue: str, definition: Definition) -> TaskHandle[Any]:
+        return TaskHandle(self._broker, self._announcements, task_id, queue, definition.signature.result)
+
+    # Looking after queues.
+
+    async def health_check(self) -> bool:
+        """True when Redis answers; `BrokerConnectionError` says why when it does not."""
+        await self._broker.ping()
+        return True
+
+    async def queue_stats(self, name: str, *, horizon: float = 0.0) -> QueueStats:
+        """The figures of one queue; delayed work within `horizon` seconds counts as due."""
+        queue_names.validate(name)
+        return (await self._broker.stats_many([name], horizon_ms=int(horizon * 1000)))[name]
+
+    async def get_metrics(self) -> dict[str, QueueStats]:
+        """The figures of all queues."""
+        return await self._broker.stats_many(await self._broker.queues())
+
+    async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
+        """Dead letters, oldest first, from the `cursor`-th on."""
+        packed = await self._broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
+        return [DeadLetter.of_packed(task_id, letter) for task_id, letter in packed]
+
+    async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
+        """Put dead letters back into their queue (`None`: all); returns how many."""
+        return await self._broker.requeue_dead(queue_names.validate(name), ids)
+
+    async def purge_dead(self, name: str) -> int:
+        """Delete all dead letters; returns how many."""
+        return await self._broker.purge_dead(queue_names.validate(name))
+
+    async def purge(self, name: str) -> int:
+        """Delete everything that waits in the queue; returns how many tasks. What runs is left alone."""
+        return await self._broker.purge(queue_names.validate(name))
+
+    async def pause(self, name: str) -> None:
+        """Workers claim nothing more from the queue; what runs goes on."""
+        await self._broker.pause(queue_names.validate(name))
+
+    async def resume(self, name: str) -> None:
+        await self._broker.resume(queue_names.validate(name))
+
+    # Running.
+
+    async def start_workers(self, count: int = 1, *, queues: Sequence[str] | None = None) -> None:
+        """Run `count` workers in this process, each with `workers.max_concurrent_tasks` slots."""
+        from taskfleet.runtime.worker import Worker
+
+        self._adopt_loop()
+        for _ in range(count):
+            worker = Worker(self, queues=queues, name=f"local-{id(self):x}-{len(self._workers)}")
+            self._workers.append((worker, asyncio.create_task(worker.run())))
+
+    async def stop_workers(self) -> None:
+        """Drain the workers of this process: running tasks get the grace period, the rest goes back."""
+        workers, self._workers = self._workers, []
+        for worker, _ in workers:
+            worker.drain()
+        for _, task in workers:
+            await task
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers run in this process."""
+        return sum(not task.done() for _, task in self._workers)
+
+    @property
+    def broker(self) -> RedisBroker:
+        return self._broker
+
+    def new_broker(self) -> RedisBroker:
+        """A broker with connections of its own, for another thread or loop."""
+        redis = self.settings.redis
+        extra: dict[str, Any] = {}
+        if redis.password_file is not None:
+            extra["credential_provider"] = _FileCredentials(redis.username, redis.password_file)
+        elif redis.username is not None:
+            extra["username"] = redis.username
+        return RedisBroker.from_url(
+            self.url,
+            prefix=redis.key_prefix,
+            pool_size=redis.pool_size,
+            connect_timeout=redis.connection_timeout,
+            command_timeout=redis.command_timeout,
+            **extra,
+        )
+
+    def _adopt_loop(self) -> None:
+        # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                self._broker = self.new_broker()
+                self._announcements = Announcements(self._broker)
+                self._outgoing.clear()
+                self._senders.clear()
+            self._loop = loop
+
+    async def close(self) -> None:
+        """Stop the workers of this process and close the connections."""
+        await self.stop_workers()
+        await self._announcements.close()
+        await self._broker.close()
+
+    async def __aenter__(self) -> TaskQueue:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class _TaskDecorator:
+    """Typing only: what `@queue.task(…)` returns."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+    def __call__(self, function: Any, /) -> Any:
+        raise NotImplementedError
+
+

@@ -1,0 +1,56 @@
+"""Waiting for the end of tasks without polling: one subscription for all waiters of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskfleet.engine.broker import RedisBroker
+
+
+class Announcements:
+    """Listens on the done channels that somebody waits on, and sets the events of those who wait."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: dict[str, asyncio.Task[None]] = {}
+        self._ready: dict[str, asyncio.Event] = {}
+
+    @contextlib.asynccontextmanager
+    async def expect(self, channel: str, task_id: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when `task_id` ends. Once inside, the subscription stands."""
+        event = asyncio.Event()
+        self._waiting[task_id].add(event)
+        try:
+            if channel not in self._listeners:
+                self._ready[channel] = asyncio.Event()
+                self._listeners[channel] = asyncio.create_task(self._listen(channel))
+            await self._ready[channel].wait()
+            yield event
+        finally:
+            self._waiting[task_id].discard(event)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+    async def _listen(self, channel: str) -> None:
+        async for message in self._broker.listen(channel):
+            if message:
+                for event in self._waiting.get(message, ()):
+                    event.set()
+            else:
+                # Subscribed, perhaps again: whatever ended in between was not heard.
+                self._ready[channel].set()
+                for events in self._waiting.values():
+                    for event in events:
+                        event.set()
+
+    async def close(self) -> None:
+        for task in self._listeners.values():
+            task.cancel()
+        await asyncio.gather(*self._listeners.values(), return_exceptions=True)
+        self._listeners.clear()

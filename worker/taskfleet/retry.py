@@ -1,0 +1,61 @@
+"""When a task that failed runs again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+
+class RetryLater(Exception):
+    """Raised inside a task: run me again after `delay` seconds. It uses up an attempt like any other failure."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"retry in {delay:g} s")
+        self.delay = delay
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A backoff policy; delays in seconds.
+
+    The jitter of `exponential` is full: uniform between 0 and the computed delay, so that tasks that
+    failed together do not come back together.
+    """
+
+    kind: Literal["fixed", "linear", "exponential"]
+    delay: float
+    max_delay: float
+    jitter: bool
+
+    @classmethod
+    def fixed(cls, delay: float) -> Retry:
+        """The same delay every time."""
+        return cls("fixed", delay, delay, False)
+
+    @classmethod
+    def linear(cls, delay: float, *, max_delay: float = 3600.0) -> Retry:
+        """`delay`, 2·`delay`, 3·`delay`, … up to `max_delay`."""
+        return cls("linear", delay, max_delay, False)
+
+    @classmethod
+    def exponential(cls, base: float = 1.0, *, max_delay: float = 3600.0, jitter: bool = True) -> Retry:
+        """`base`, 2·`base`, 4·`base`, … up to `max_delay`, each drawn between 0 and that when `jitter`."""
+        return cls("exponential", base, max_delay, jitter)
+
+    def __post_init__(self) -> None:
+        if self.delay < 0 or self.max_delay < 0:
+            raise ValueError("a retry delay cannot be negative")
+
+    def seconds(self, attempt: int) -> float:
+        """The delay after the failed `attempt` (the first is 1)."""
+        if self.kind == "fixed":
+            return self.delay
+        if self.kind == "linear":
+            return min(self.max_delay, self.delay * attempt)
+        # 2**63 seconds are past every max_delay; the bound keeps the power a float.
+        ceiling = min(self.max_delay, self.delay * 2.0 ** min(attempt - 1, 62))
+        return random.uniform(0.0, ceiling) if self.jitter else ceiling
+
+
+DEFAULT_RETRY = Retry.exponential()

@@ -1,0 +1,178 @@
+"""Arguments and results of a task, checked and encoded by its annotations.
+
+A value whose exact type is a plain one, annotated as such, goes into messagepack as it is. Everything else goes through
+pydantic: validated when it is enqueued, dumped to JSON text, and validated back to the annotated type where it runs.
+Without an annotation only what messagepack itself knows is accepted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pydantic
+from pydantic import TypeAdapter
+
+from taskfleet.engine import envelope
+from taskfleet.engine.envelope import PydanticJson
+from taskfleet.errors import SerializationError
+
+_PLAIN: tuple[Any, ...] = (str, int, float, bool, bytes, type(None))
+_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+
+
+class Value:
+    """How one parameter or result travels."""
+
+    __slots__ = ("_adapter", "_any", "_label", "_plain")
+
+    def __init__(self, annotation: Any, label: str) -> None:
+        self._label = label
+        if annotation is None:
+            annotation = type(None)
+        self._any = annotation is inspect.Parameter.empty or annotation is Any or annotation is object
+        self._plain = annotation if annotation in _PLAIN else None
+        self._adapter: TypeAdapter[Any] | None = None
+        if not self._any:
+            try:
+                self._adapter = TypeAdapter(annotation, config=_CONFIG)
+            except pydantic.PydanticUserError:
+                # A model or dataclass brings its own config; bytes inside it follow that.
+                self._adapter = TypeAdapter(annotation)
+
+    def dump(self, value: Any) -> Any:
+        """`value` as messagepack takes it; raises `SerializationError` that names the parameter."""
+        if self._any or type(value) is self._plain:
+            return value
+        adapter = self._adapter
+        assert adapter is not None
+        try:
+            value = adapter.validate_python(value)
+            if type(value) is self._plain:
+                return value
+            return PydanticJson(adapter.dump_json(value))
+        except pydantic.ValidationError as error:
+            raise SerializationError(f"{self._label}: {first_problem(error)}") from None
+        except (pydantic.PydanticUserError, ValueError, TypeError) as error:
+            raise SerializationError(f"{self._label}: {error}") from None
+
+    def load(self, data: Any) -> Any:
+        """The annotated type again; raises `SerializationError` when `data` does not fit it any more."""
+        if self._any or type(data) is self._plain:
+            return data
+        adapter = self._adapter
+        assert adapter is not None
+        try:
+            return adapter.validate_json(data) if isinstance(data, PydanticJson) else adapter.validate_python(data)
+        except pydantic.ValidationError as error:
+            raise SerializationError(f"{self._label}: {first_problem(error)}") from None
+
+
+def first_problem(error: pydantic.ValidationError) -> str:
+    """One line of a validation error."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+class Signature:
+    """The parameters and the result of one task function."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._name = name
+        self._signature = inspect.signature(function)
+        hints = _hints(function)
+        self._values: dict[str, Value] = {}
+        self._positional: list[Value] = []
+        self._rest: Value | None = None
+        self._rest_named: Value | None = None
+        required = 0
+        for parameter in self._signature.parameters.values():
+            annotation = hints.get(parameter.name, parameter.annotation)
+            value = Value(annotation, f"task {name!r}, parameter {parameter.name!r}")
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                self._rest = value
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                self._rest_named = value
+            else:
+                self._values[parameter.name] = value
+                if parameter.kind is not parameter.KEYWORD_ONLY:
+                    self._positional.append(value)
+                if parameter.default is parameter.empty:
+                    required += 1
+        # A call with just the positional parameters needs no binding.
+        self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
+        self.result = Value(hints.get("return", Any), f"task {name!r}, result")
+
+    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit."""
+        if kwargs or len(args) != self._exact:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise SerializationError(f"task {self._name!r}: {error}") from None
+        dumped = [value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
+        if len(args) > len(dumped):
+            assert self._rest is not None
+            dumped += [self._rest.dump(arg) for arg in args[len(dumped) :]]
+        named = {key: self._named(key).dump(value) for key, value in kwargs.items()} if kwargs else {}
+        return dumped, named
+
+    def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as the function takes them; `SerializationError` when they do not fit it."""
+        if kwargs or len(args) != self._exact:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise SerializationError(f"task {self._name!r}: {error}") from None
+        loaded = [value.load(arg) for value, arg in zip(self._positional, args, strict=False)]
+        if len(args) > len(loaded):
+            assert self._rest is not None
+            loaded += [self._rest.load(arg) for arg in args[len(loaded) :]]
+        named = {key: self._named(key).load(value) for key, value in kwargs.items()} if kwargs else {}
+        return loaded, named
+
+    def blame(self, args: list[Any], kwargs: dict[str, Any], error: Exception) -> SerializationError:
+        """Which dumped argument messagepack refuses."""
+        names = list(self._signature.parameters)
+        for position, value in [*enumerate(args), *kwargs.items()]:
+            try:
+                envelope.pack(value)
+            except (TypeError, ValueError, OverflowError) as problem:
+                label = position if isinstance(position, str) else names[min(position, len(names) - 1)]
+                return SerializationError(
+                    f"task {self._name!r}, parameter {label!r}: {_packing_problem(problem)}; "
+                    "annotate it with a type that pydantic can dump"
+                )
+        return SerializationError(f"task {self._name!r}: {error}")
+
+    def _named(self, name: str) -> Value:
+        value = self._values.get(name) or self._rest_named
+        assert value is not None
+        return value
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise SerializationError(
+            f"task function {function.__qualname__!r}: annotation {error.name!r} cannot be resolved; "
+            "import it outside of TYPE_CHECKING"
+        ) from None
+
+
+def _packing_problem(error: Exception) -> str:
+    text = str(error)
+    return text.replace("can not serialize", "messagepack cannot encode") if text else type(error).__name__
+
+
+def pack_result(value: Value, result: Any) -> bytes:
+    """The packed result; raises `SerializationError`."""
+    dumped = value.dump(result)
+    try:
+        return envelope.pack(dumped)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SerializationError(f"{value._label}: {_packing_problem(error)}") from None
