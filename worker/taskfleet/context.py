@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,12 +21,13 @@ class TaskContext:
     deadline: datetime | None
 
 
-CURRENT: contextvars.ContextVar[TaskContext] = contextvars.ContextVar("taskfleet_current_task")
+# The worker sets what makes the context, not the context: most tasks never ask.
+CURRENT: contextvars.ContextVar[Callable[[], TaskContext]] = contextvars.ContextVar("taskfleet_current_task")
 
 
 def current_task() -> TaskContext:
     """The context of the task that runs; `RuntimeError` outside of one."""
     try:
-        return CURRENT.get()
+        return CURRENT.get()()
     except LookupError:
         raise RuntimeError("current_task() is only there inside a task that a worker runs") from None

@@ -335,19 +335,21 @@ class TaskQueue:
     def new_broker(self) -> RedisBroker:
         """A broker with connections of its own, for another thread or loop."""
         redis = self.settings.redis
-        extra: dict[str, Any] = {}
-        if redis.password_file is not None:
-            extra["credential_provider"] = _FileCredentials(redis.username, redis.password_file)
-        elif redis.username is not None:
-            extra["username"] = redis.username
         return RedisBroker.from_url(
             self.url,
             prefix=redis.key_prefix,
             pool_size=redis.pool_size,
             connect_timeout=redis.connection_timeout,
             command_timeout=redis.command_timeout,
-            **extra,
+            **self.credentials(),
         )
+
+    def credentials(self) -> dict[str, Any]:
+        """How connections authenticate, as redis-py's options."""
+        redis = self.settings.redis
+        if redis.password_file is not None:
+            return {"credential_provider": _FileCredentials(redis.username, redis.password_file)}
+        return {"username": redis.username} if redis.username is not None else {}
 
     def _adopt_loop(self) -> None:
         # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.

@@ -1,0 +1,3 @@
+"""The worker: claims, runs, renews, reports, drains."""
+
+from __future__ import annotations

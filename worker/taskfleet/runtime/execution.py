@@ -1,0 +1,176 @@
+"""Running one task: decode, call, and turn what happened into an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+import traceback
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from taskfleet import context, outcome
+from taskfleet.engine import envelope
+from taskfleet.errors import SerializationError
+from taskfleet.retry import RetryLater
+from taskfleet.runtime.job import Job
+from taskfleet.runtime.threads import Interrupted
+from taskfleet.signature import pack_result
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+logger = logging.getLogger("taskfleet.worker")
+
+# id, delivery, code, busy_ms, result, ttl_ms, extra: see engine/lua/step.lua
+Outcome = tuple[str, int, str, int, bytes, int, Any]
+
+_NAMES = {"s": "succeeded", "r": "retried", "f": "failed", "d": "dead", "c": "cancelled", "x": "expired", "n": "returned"}
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Execution:
+    """Starts jobs and reports their outcomes to the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._queue = worker.queue
+        self.finished = 0
+        self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
+        self.busy_seconds: Counter[str] = Counter()
+
+    def start(self, queue: str, task_id: str, blob: bytes, attempt: int, delivery: int) -> None:
+        """Run a claimed task, or bury it with the reason why it cannot be run."""
+        worker = self._worker
+        try:
+            task = envelope.decode(blob)
+        except SerializationError as error:
+            self._bury(queue, task_id, delivery, "undecodable", str(error))
+            return
+        definition = self._queue.find_task(task.name)
+        if definition is None:
+            self._bury(queue, task_id, delivery, "unknown_task", f"no task is named {task.name!r} in this application")
+            return
+        settings = task.settings
+        if settings and "x" in settings and settings["x"] <= time.time():
+            self._end(queue, task_id, delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
+            return
+        try:
+            args, kwargs = definition.signature.load(task.args, task.kwargs)
+        except SerializationError as error:
+            self._bury(queue, task_id, delivery, "bad_arguments", str(error))
+            return
+        loop = worker._loop
+        assert loop is not None
+        job = Job(task_id, queue, attempt, delivery, task, definition, loop.time())
+        worker.running[task_id] = job
+        if job.timeout is not None:
+            worker.deadlines.watch(job)
+        run = self._run(job, args, kwargs)
+        if _EAGER:
+            # On the spot as far as it comes; a task that awaits nothing costs no trip through the loop.
+            job.task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+        else:
+            job.task = loop.create_task(run)
+
+    async def _run(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> None:
+        definition = job.definition
+        context.CURRENT.set(job.context)
+        try:
+            if definition.options.executor == "async":
+                value = await definition.function(*args, **kwargs)
+            else:
+                value = await self._worker.threads.call(definition.function, args, kwargs)
+            if job.interruption is not None:
+                # The handler swallowed its cancellation; what it returned came too late to count.
+                raise asyncio.CancelledError
+        except BaseException as error:
+            # BaseException: a task that calls sys.exit() must not take the worker with it.
+            self._ended_badly(job, error)
+            return
+        ttl = job.setting("k", definition.options.result_ttl)
+        ttl_ms = int((self._queue.result_ttl if ttl is None else ttl) * 1000)
+        record = b""
+        if ttl_ms > 0:
+            try:
+                packed = pack_result(definition.signature.result, value)
+            except SerializationError as error:
+                self._fail(job, "bad_result", str(error), "")
+                return
+            if len(packed) > self._queue.max_result_bytes:
+                self._fail(
+                    job,
+                    "result_too_large",
+                    f"the result has {len(packed)} bytes, more than max_result_bytes={self._queue.max_result_bytes}; "
+                    "store it elsewhere and return its address",
+                    "",
+                )
+                return
+            record = outcome.pack_success(packed)
+        self._report(job, "s", record, ttl_ms, 0)
+
+    def _ended_badly(self, job: Job, error: BaseException) -> None:
+        if isinstance(error, (asyncio.CancelledError, Interrupted)) and job.interruption is not None:
+            if job.interruption == "lost":
+                self._forget(job)
+            elif job.interruption == "shutdown":
+                self._report(job, "n", b"", 0, 0)
+            elif job.interruption == "cancel":
+                record = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
+                self._report(job, "c", record, self._cancelled_ttl_ms(), 0)
+            else:
+                self._retry_or_fail(job, error, "timeout", f"it ran longer than its timeout of {job.timeout:g} s", "")
+            return
+        text = traceback.format_exc()
+        self._retry_or_fail(job, error, "exception", f"{type(error).__name__}: {error}", text)
+
+    def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
+        options = job.definition.options
+        max_retries = job.setting("r", options.max_retries)
+        too_old = options.max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > options.max_age
+        always = isinstance(error, options.always_retry) if options.always_retry else False
+        never = isinstance(error, options.never_retry) if options.never_retry else False
+        if too_old or never or (job.attempt > max_retries and not always):
+            self._fail(job, reason, message, text)
+            return
+        delay = error.delay if isinstance(error, RetryLater) else options.retry.seconds(job.attempt)
+        logger.debug("task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay)
+        self._report(job, "r", b"", 0, int(delay * 1000))
+
+    def _fail(self, job: Job, reason: str, message: str, text: str) -> None:
+        logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
+        self._report(job, "f", b"", 0, outcome.pack_failure(reason, message, text))
+
+    def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
+        worker = self._worker
+        now = worker.now()
+        del worker.running[job.id]
+        self.finished += 1
+        self.counts[job.queue, code] += 1
+        self.busy_seconds[job.queue] += now - job.started
+        worker.finished((job.id, job.delivery, code, job.unbilled_ms(now), result, ttl_ms, extra), job.queue)
+
+    def _forget(self, job: Job) -> None:
+        """Another worker has the task: nothing is recorded by us."""
+        worker = self._worker
+        del worker.running[job.id]
+        worker.held.pop(job.id, None)
+        worker._wanted.set()
+
+    def _bury(self, queue: str, task_id: str, delivery: int, reason: str, message: str) -> None:
+        logger.warning("task %s of queue %s goes to the dead letters: %s", task_id, queue, message)
+        self.counts[queue, "d"] += 1
+        self._worker.finished((task_id, delivery, "d", 0, b"", 0, outcome.pack_failure(reason, message, "")), queue)
+
+    def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
+        self.counts[queue, code] += 1
+        self._worker.finished((task_id, delivery, code, 0, record, self._cancelled_ttl_ms(), 0), queue)
+
+    def _cancelled_ttl_ms(self) -> int:
+        # Even with results off, somebody who asks soon learns why there is none.
+        return max(60_000, int(self._queue.result_ttl * 1000))
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """(queue, outcome name) → how many; safe to call on another thread."""
+        return {(queue, _NAMES[code]): n for (queue, code), n in self.counts.copy().items()}

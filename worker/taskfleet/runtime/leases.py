@@ -1,0 +1,157 @@
+"""The thread that keeps a worker's leases and its place in the fleet.
+
+A thread with a connection of its own, so that a task that blocks the event loop does not cost the other tasks their
+leases. A loop that has been still for longer than the stall limit is not renewed for: its tasks go to other workers,
+and liveness fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import redis
+from redis import exceptions as redis_errors
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from taskfleet.engine import connection, scripts
+from taskfleet.engine.broker import CHUNK
+from taskfleet.engine.scripts import Script
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+logger = logging.getLogger("taskfleet.leases")
+
+
+class LeaseKeeper(threading.Thread):
+    """Renews every lease of the worker each third of it, and sends its heartbeat.
+
+    `on_lost`, `on_cancel` (with ids) and `on_cordon` (with the flag) are called on this thread.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        interval: float,
+        stall_limit: float,
+        on_lost: Callable[[list[str]], None],
+        on_cancel: Callable[[list[str]], None],
+        on_cordon: Callable[[bool], None],
+    ) -> None:
+        super().__init__(name="taskfleet-leases", daemon=True)
+        self._worker = worker
+        self._interval = interval
+        self._stall_limit = stall_limit
+        self._on_lost = on_lost
+        self._on_cancel = on_cancel
+        self._on_cordon = on_cordon
+        self._poke = threading.Event()
+        self._stop_asked = False
+        settings = worker.queue.settings.redis
+        self._redis = redis.Redis.from_url(
+            worker.queue.url,
+            socket_connect_timeout=settings.connection_timeout,
+            socket_timeout=settings.command_timeout,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            **worker.queue.credentials(),
+        )
+        self.last_success = time.monotonic()
+
+    def poke(self) -> None:
+        """Send a heartbeat now."""
+        self._poke.set()
+
+    def stop(self) -> None:
+        """Let the thread end; a last heartbeat is not sent."""
+        self._stop_asked = True
+        self._poke.set()
+
+    def stalled(self) -> bool:
+        """Whether the event loop has been still for too long."""
+        return time.monotonic() - self._worker.loop_beat > self._stall_limit
+
+    def run(self) -> None:
+        failures = 0
+        while not self._stop_asked:
+            self._poke.clear()
+            try:
+                if not self.stalled():
+                    self._renew()
+                self._heartbeat()
+            except (redis_errors.RedisError, OSError) as error:
+                failures += 1
+                if failures in (1, 10) or failures % 100 == 0:
+                    logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
+                self._redis.connection_pool.disconnect()
+                self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
+            except Exception:
+                # This thread must outlive every surprise: without it the worker's tasks would be taken over.
+                logger.exception("the lease thread met an error and goes on")
+                self._poke.wait(self._interval)
+            else:
+                failures = 0
+                self.last_success = time.monotonic()
+                self._poke.wait(self._interval)
+        self._redis.close()
+
+    @property
+    def _url(self) -> str:
+        return self._worker.queue.url
+
+    def _renew(self) -> None:
+        worker = self._worker
+        now = worker.now()
+        busy: dict[str, int] = defaultdict(int)
+        for job in worker.running.copy().values():
+            busy[job.queue] += job.unbilled_ms(now)
+        held: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        # dict.copy is one step under the interpreter's lock; iterating the live dict is not.
+        for task_id, (queue, delivery) in worker.held.copy().items():
+            held[queue].append((task_id, delivery))
+        for queue in held.keys() | busy.keys():
+            items = held[queue]
+            lease_ms = int(worker.queue.options_of(queue).lease_seconds * 1000)
+            for start in range(0, max(1, len(items)), CHUNK):
+                lost, cancelled = self._call(
+                    scripts.RENEW,
+                    worker.queue.broker.keys_of(queue).all,
+                    (
+                        worker.incarnation,
+                        lease_ms,
+                        busy[queue] if start == 0 else 0,
+                        msgpack.packb(items[start : start + CHUNK]),
+                    ),
+                )
+                if lost:
+                    # An outcome may have been recorded since the copy: only what is still held is lost.
+                    self._on_lost([task_id.decode() for task_id in lost])
+                if cancelled:
+                    self._on_cancel([task_id.decode() for task_id in cancelled])
+
+    def _heartbeat(self) -> None:
+        worker = self._worker
+        fleet = worker.queue.broker.fleet
+        fields = [text for pair in worker.describe().items() for text in pair]
+        ttl_ms = int(max(3 * self._interval, 15.0) * 1000)
+        cordoned = self._call(
+            scripts.HEARTBEAT,
+            (fleet.workers, fleet.worker(worker.worker_id), fleet.cordon(worker.name)),
+            (worker.worker_id, ttl_ms, *fields),
+        )
+        self._on_cordon(bool(cordoned))
+
+    def _call(self, script: Script, keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
+        try:
+            return self._redis.evalsha(script.digest, len(keys), *keys, *args)
+        except redis_errors.NoScriptError:
+            return self._redis.eval(script.source, len(keys), *keys, *args)

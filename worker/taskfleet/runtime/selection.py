@@ -1,0 +1,113 @@
+"""Which queue to claim from next: strict tiers, weights inside a tier, and which queues are worth asking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from taskfleet import queue_names
+from taskfleet.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+
+@dataclass(slots=True)
+class Tier:
+    """Queues of one priority, with their weights. `credit` is what each is owed of past claims."""
+
+    weights: dict[str, int]
+    credit: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.weights)
+
+
+def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
+    """Tiers, higher first.
+
+    Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into one
+    weighted tier; bare names keep the priorities and weights of their options.
+    """
+    if not queues:
+        names = {options.name for options in queue.queue_options}
+        names |= {definition.options.queue for definition in queue.registry}
+        names = names or {queue_names.DEFAULT}
+        chosen: dict[str, int | None] = dict.fromkeys(sorted(names))
+    else:
+        chosen = {}
+        for item in queues:
+            name, colon, weight = item.rpartition(":")
+            if not colon or not weight.isdigit():
+                name, weight = item, ""
+            if weight and int(weight) < 1:
+                raise ConfigurationError(f"queue {name!r}: weight {weight} must be at least 1")
+            chosen[queue_names.validate(name)] = int(weight) if weight else None
+    if any(weight is not None for weight in chosen.values()):
+        return [Tier({name: weight or 1 for name, weight in chosen.items()})]
+    by_priority: dict[int, dict[str, int]] = {}
+    for name in chosen:
+        options = queue.options_of(name)
+        by_priority.setdefault(options.priority, {})[name] = options.weight
+    return [Tier(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
+
+
+class Selection:
+    """Remembers which queues may have work, so that an idle or busy queue costs no call."""
+
+    def __init__(self, tiers: list[Tier]) -> None:
+        self.tiers = tiers
+        self.names = [name for tier in tiers for name in tier.names]
+        self._hot = set(self.names)
+        self._event: dict[str, float] = {}  # loop time of the next due task or lease end
+
+    def __str__(self) -> str:
+        return " > ".join(",".join(f"{n}:{w}" for n, w in tier.weights.items()) for tier in self.tiers)
+
+    def all_hot(self) -> None:
+        self._hot.update(self.names)
+
+    def make_hot(self, name: str) -> None:
+        self._hot.add(name)
+
+    def hot(self, now: float) -> bool:
+        """Whether any queue is worth asking."""
+        return bool(self._hot) or any(at <= now for at in self._event.values())
+
+    def next_event(self, now: float) -> float | None:
+        """Seconds until a queue is worth asking again without being told."""
+        return max(0.0, min(self._event.values()) - now) if self._event else None
+
+    def seen(self, name: str, left: int, horizon: float | None, now: float) -> None:
+        """What a call's reply says: how much is still ready, and when something is due next (s)."""
+        if left:
+            self._hot.add(name)
+        else:
+            self._hot.discard(name)
+        if horizon is None:
+            self._event.pop(name, None)
+        else:
+            # Rounded up: a call a moment too early would find nothing and come again.
+            self._event[name] = now + horizon + 0.001
+
+    def shares(self, tier: Tier, room: int, now: float) -> dict[str, int]:
+        """How many to claim from each queue of the tier, by weight; what a queue does not use, others get next."""
+        names = [name for name in tier.weights if name in self._hot or self._event.get(name, now + 1) <= now]
+        if room <= 0 or not names:
+            return {}
+        if len(names) == 1:
+            return {names[0]: room}
+        total = sum(tier.weights[name] for name in names)
+        shares: dict[str, int] = {}
+        for name in names:
+            owed = min(tier.credit.get(name, 0.0), float(room)) + room * tier.weights[name] / total
+            shares[name] = int(owed)
+            tier.credit[name] = owed - shares[name]
+        if not any(shares.values()):
+            # Less room than queues: the one that is owed most.
+            name = max(names, key=lambda n: tier.credit[n])
+            shares[name] = 1
+            tier.credit[name] -= 1.0
+        return shares

@@ -1,0 +1,426 @@
+"""The worker's loop: one script call records what has finished and claims what fits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+from redis import exceptions as redis_errors
+
+from taskfleet.engine import connection, scripts
+from taskfleet.runtime import selection
+from taskfleet.runtime.deadlines import Deadlines
+from taskfleet.runtime.execution import Execution, Outcome
+from taskfleet.runtime.job import Interruption, Job
+from taskfleet.runtime.leases import LeaseKeeper
+from taskfleet.runtime.threads import Threads
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+logger = logging.getLogger("taskfleet.worker")
+
+_TAKEOVERS_PER_STEP = 100
+_LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
+_SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
+_MOST_PREFETCHED = 1000
+
+Claim = tuple[str, str, bytes, int, int]  # queue, id, blob, attempt, delivery
+
+
+class Worker:
+    """Runs the tasks of a `TaskQueue`.
+
+    Args:
+        queue: whose tasks and connection.
+        queues: names, or `name:weight`; without them the queues that the `TaskQueue` lists and its tasks name.
+        concurrency: slots; default `workers.max_concurrent_tasks`.
+        name: unique in the fleet; default `TASKFLEET_WORKER_NAME` or the host's name and the process id.
+        stall_limit: seconds that the event loop may be still before its leases are given up.
+    """
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        name: str | None = None,
+        number: int = 0,
+        stall_limit: float = 300.0,
+    ) -> None:
+        self.queue = queue
+        self.slots = concurrency or queue.settings.workers.max_concurrent_tasks
+        self.name = name or os.environ.get("TASKFLEET_WORKER_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+        self.worker_id = f"{self.name}/{number}"
+        # The fencing token's first half: another start of the same worker is another owner.
+        self.incarnation = secrets.token_urlsafe(6)
+        self.selection = selection.Selection(selection.tiers_of(queue, queues))
+        self.running: dict[str, Job] = {}
+        self.held: dict[str, tuple[str, int]] = {}  # every lease we have: id → (queue, delivery)
+        self.loop_beat = time.monotonic()
+        self.connected = False
+        self.failing_since: float | None = None
+        self.state = "starting"
+        self.cordoned = False
+        self.draining = False
+        self.stopped = False
+        self.lost_acks = 0
+        self._stall_limit = stall_limit
+        self._started_ms = int(time.time() * 1000)
+        self._idle_since_ms = self._started_ms
+        self._prefetched: deque[Claim] = deque()
+        self._starting = False
+        self._outbox: dict[str, list[Outcome]] = {}
+        self._wanted = asyncio.Event()
+        self._hungry = asyncio.Event()
+        self._failures = 0
+        self._step_seconds = 0.0
+        self._rate = 0.0  # tasks finished per second, smoothed
+        self._rate_mark = (0.0, 0)
+        self._grace_ends = float("inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.threads = Threads(self.slots)
+        self.execution = Execution(self)
+
+    # What others see.
+
+    def now(self) -> float:
+        """Loop time in seconds; safe from other threads."""
+        return self._loop.time() if self._loop is not None else 0.0
+
+    def describe(self) -> dict[str, str | int]:
+        """The heartbeat's fields. Called on the lease thread."""
+        busy = len(self.running)
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "slots": self.slots,
+            "busy": busy,
+            "queues": ",".join(self.selection.names),
+            "state": self._state(),
+            "started_ms": self._started_ms,
+            "idle_since_ms": 0 if self.held else self._idle_since_ms,
+            "version": "0.1.0",
+        }
+
+    def _state(self) -> str:
+        if self.draining:
+            return "draining"
+        if self.cordoned:
+            return "cordoned" if self.held else "drained"
+        return self.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take work. A full worker is ready; a draining one, or one without Redis, is not."""
+        unreachable = self.failing_since is not None and time.monotonic() - self.failing_since > 10.0
+        return self.connected and not self.draining and not unreachable
+
+    @property
+    def alive(self) -> bool:
+        return self.stopped or time.monotonic() - self.loop_beat <= self._stall_limit
+
+    # Control.
+
+    def drain(self) -> None:
+        """Claim nothing more, hand back what has not started, give running tasks the grace period, then end."""
+        if not self.draining:
+            self.draining = True
+            loop = asyncio.get_running_loop()
+            self._grace_ends = loop.time() + self.queue.settings.workers.shutdown_grace_period
+            loop.call_at(self._grace_ends, self._wanted.set)
+            logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
+        self._wanted.set()
+
+    def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
+        """Stop these tasks if they are still ours."""
+        for task_id in ids:
+            job = self.running.get(task_id)
+            if why == "lost" and job is None:
+                # Prefetched, or finished and not yet recorded: an outcome would change nothing any more.
+                self.held.pop(task_id, None)
+            elif job is not None:
+                if why == "lost":
+                    logger.warning("task %s was taken over by another worker; its handler is cancelled", task_id)
+                job.interrupt(why)
+
+    def _set_cordoned(self, cordoned: bool) -> None:
+        if cordoned != self.cordoned:
+            logger.info("cordoned" if cordoned else "no longer cordoned")
+            self.cordoned = cordoned
+            self.selection.all_hot()
+            self._wanted.set()
+
+    # The loop.
+
+    async def run(self) -> None:
+        """Work until `drain()`; returns when nothing is left that is ours."""
+        loop = self._loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(loop, self.running)
+        lease = min(self.queue.options_of(name).lease_seconds for name in self.selection.names)
+        keeper = LeaseKeeper(
+            self,
+            interval=min(lease / 3, self.queue.settings.workers.heartbeat_interval),
+            stall_limit=self._stall_limit,
+            on_lost=lambda ids: _call(loop, self.interrupt, ids, "lost"),
+            on_cancel=lambda ids: _call(loop, self.interrupt, ids, "cancel"),
+            on_cordon=lambda flag: _call(loop, self._set_cordoned, flag),
+        )
+        self.keeper = keeper
+        beat = asyncio.create_task(self._beat())
+        wake = asyncio.create_task(self._listen_for_work())
+        control = asyncio.create_task(self._listen_for_control())
+        keeper.start()
+        logger.info(
+            "worker %s: %d slots, queues %s, %d tasks",
+            self.worker_id,
+            self.slots,
+            self.selection,
+            len(self.queue.registry),
+        )
+        try:
+            while not (self.draining and await self._drained()):
+                await self._turn()
+        finally:
+            self.draining = True
+            for task in (wake, control, beat):
+                task.cancel()
+            await asyncio.gather(wake, control, beat, return_exceptions=True)
+            self.deadlines.close()
+            self.threads.close()
+            keeper.stop()
+            await asyncio.to_thread(keeper.join, 10.0)
+            await self._deregister()
+            self.stopped = True
+            logger.info("worker %s: ended, nothing held", self.worker_id)
+
+    async def _turn(self) -> None:
+        self._wanted.clear()
+        if self.draining or self.cordoned:
+            self._hand_back()
+        await self._step()
+        self._start_claimed()
+        if self._outbox or (self._room() > 0 and self.selection.hot(self.now())):
+            # One round of the loop: what was started may end at once, and its outcome goes with the next call.
+            await asyncio.sleep(0)
+            return
+        if self._room() > 0:
+            self._hungry.set()
+        if self.cordoned and not self.held:
+            self.keeper.poke()
+        if not self.held and not self.running:
+            self._idle_since_ms = self._idle_since_ms or int(time.time() * 1000)
+        timeout = self.selection.next_event(self.now()) if self._room() > 0 else None
+        if not self._wanted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), timeout)
+        self._hungry.clear()
+
+    def _room(self) -> int:
+        """How many tasks to claim now."""
+        if self.draining or self.cordoned:
+            return 0
+        return max(0, self.slots - len(self.running) + self._prefetch() - len(self._prefetched))
+
+    def _prefetch(self) -> int:
+        """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
+        if self._rate <= 0.0 or self.slots / self._rate > _SHORT_TASK_SECONDS:
+            return 0
+        return min(_MOST_PREFETCHED, int(self._rate * self._step_seconds * 1.5))
+
+    async def _step(self) -> None:
+        """One pass over the tiers: record and claim."""
+        now = self.now()
+        for tier in self.selection.tiers:
+            room = self._room()
+            shares = self.selection.shares(tier, room, now)
+            calls = [(name, shares.get(name, 0)) for name in tier.names if shares.get(name) or self._outbox.get(name)]
+            if len(calls) == 1:
+                await self._call(*calls[0])
+            elif calls:
+                await asyncio.gather(*(self._call(name, slots) for name, slots in calls))
+        for name in list(self._outbox):
+            # Outcomes of queues that are not ours any more cannot be, but nothing may stay behind.
+            if name not in self.selection.names:
+                await self._call(name, 0)
+
+    async def _call(self, name: str, slots: int) -> None:
+        names = self.queue.broker.keys_of(name)
+        options = self.queue.options_of(name)
+        outcomes = self._outbox.pop(name, [])
+        if len(outcomes) > _MOST_PREFETCHED:
+            self._outbox[name] = outcomes[_MOST_PREFETCHED:]
+            outcomes = outcomes[:_MOST_PREFETCHED]
+        results = [names.result(outcome[0]) for outcome in outcomes if outcome[4]]
+        args = (
+            self.incarnation,
+            slots,
+            int(options.lease_seconds * 1000),
+            options.max_deliveries,
+            _TAKEOVERS_PER_STEP,
+            options.dead_letter.max_length,
+            int(options.dead_letter.ttl_seconds * 1000),
+            names.done_channel,
+            msgpack.packb(outcomes, use_bin_type=False),
+        )
+        began = self.now()
+        try:
+            reply = await self.queue.broker.client.run(scripts.STEP, (*names.all, *results), args)
+        except (redis_errors.RedisError, OSError) as error:
+            self._outbox[name] = outcomes + self._outbox.get(name, [])
+            await self._failed(error)
+            return
+        took = self.now() - began
+        self._step_seconds = took if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * took
+        resent = self._failures > 0
+        self._succeeded()
+        _, left, horizon_ms, stale, claimed = reply
+        for outcome in outcomes:
+            self.held.pop(outcome[0], None)
+        if stale and not resent:
+            # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
+            self.lost_acks += len(stale)
+            logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, len(stale))
+        self.selection.seen(name, left, horizon_ms / 1000 if horizon_ms >= 0 else None, self.now())
+        for i in range(0, len(claimed), 3):
+            task_id, blob, meta = claimed[i].decode(), claimed[i + 1], claimed[i + 2]
+            attempt = delivery = 1
+            if meta:
+                first, second, _ = meta.split(b":", 2)
+                attempt, delivery = int(first), int(second) + 1
+            self.held[task_id] = (name, delivery)
+            self._prefetched.append((name, task_id, blob, attempt, delivery))
+        if outcomes:
+            self._measure()
+
+    def _measure(self) -> None:
+        began, done = self._rate_mark
+        total, now = self.execution.finished, self.now()
+        if now - began > 0.1:
+            rate = (total - done) / (now - began)
+            self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
+            self._rate_mark = (now, total)
+
+    def _start_claimed(self) -> None:
+        if self._starting:
+            return  # a task that ended while it was being started frees its slot for the loop below
+        self._starting = True
+        try:
+            while self._prefetched and len(self.running) < self.slots and not self.draining and not self.cordoned:
+                claim = self._prefetched.popleft()
+                if claim[1] in self.held:
+                    self._idle_since_ms = 0
+                    self.execution.start(*claim)
+        finally:
+            self._starting = False
+
+    def finished(self, outcome: Outcome, queue: str) -> None:
+        """An outcome to record with the next call. The slot is free."""
+        box = self._outbox.get(queue)
+        if box is None:
+            self._outbox[queue] = [outcome]
+            self._wanted.set()
+        else:
+            box.append(outcome)
+        if self._prefetched:
+            self._start_claimed()
+
+    # Draining.
+
+    def _hand_back(self) -> None:
+        # Last first, so that the head of the queue is what it was.
+        while self._prefetched:
+            queue, task_id, _, _, delivery = self._prefetched.pop()
+            self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+
+    async def _drained(self) -> bool:
+        if self.running and self.now() >= self._grace_ends:
+            for job in list(self.running.values()):
+                job.interrupt("shutdown")
+        return not self.running and not self._outbox and not self._prefetched
+
+    async def _deregister(self) -> None:
+        fleet = self.queue.broker.fleet
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            await self.queue.broker.client.redis.zrem(fleet.workers, self.worker_id)
+            await self.queue.broker.client.redis.delete(fleet.worker(self.worker_id))
+
+    # Listening.
+
+    async def _beat(self) -> None:
+        while True:
+            self.loop_beat = time.monotonic()
+            await asyncio.sleep(0.5)
+
+    async def _listen_for_work(self) -> None:
+        """Block on the wake keys while there is room and nothing is known to wait."""
+        redis = self.queue.broker.client.redis
+        wakes = {self.queue.broker.keys_of(name).wake: name for name in self.selection.names}
+        while True:
+            await self._hungry.wait()
+            try:
+                popped = await redis.blpop(list(wakes), timeout=_LOOK_AGAIN_SECONDS)
+                if popped is None:
+                    self.selection.all_hot()
+                else:
+                    wake = popped[0].decode()
+                    if not self._hungry.is_set() and self._room() == 0:
+                        # Filled up in the meantime: the call is for somebody else.
+                        await redis.rpush(wake, 1)
+                        await redis.pexpire(wake, 60_000)
+                        continue
+                    self.selection.make_hot(wakes[wake])
+                self._wanted.set()
+            except (redis_errors.RedisError, OSError) as error:
+                with contextlib.suppress(redis_errors.RedisError, OSError):
+                    await self.queue.broker.client.dropped(error)
+                await asyncio.sleep(connection.backoff_seconds(max(self._failures, 1)))
+                self.selection.all_hot()
+                self._wanted.set()
+
+    async def _listen_for_control(self) -> None:
+        async for message in self.queue.broker.listen(self.queue.broker.fleet.control_channel):
+            verb, _, target = message.partition(" ")
+            if verb == "cancel":
+                self.interrupt([target], "cancel")
+            elif not verb or target == self.name:
+                self.keeper.poke()
+
+    # Redis comes and goes.
+
+    async def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+        if self._failures == 1 or self._failures % 20 == 0:
+            logger.warning("%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self._failures)
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            await self.queue.broker.client.dropped(error)
+        self.selection.all_hot()
+        await asyncio.sleep(connection.backoff_seconds(self._failures))
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            logger.info("Redis answers again")
+        self._failures = 0
+        self.failing_since = None
+        if not self.connected:
+            self.connected = True
+            self.state = "running"
+            self.keeper.poke()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
+    # The loop may be gone while the lease thread still winds down.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
