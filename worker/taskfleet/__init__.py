@@ -1,14 +1,14 @@
 """A Redis-backed task queue for asyncio Python.
 
-    from taskfleet import TaskQueue
+from taskfleet import TaskQueue
 
-    queue = TaskQueue("redis://localhost:6379/0")
+queue = TaskQueue("redis://localhost:6379/0")
 
-    @queue.task
-    async def send_email(to: str, subject: str) -> dict[str, str]: ...
+@queue.task
+async def send_email(to: str, subject: str) -> dict[str, str]: ...
 
-    handle = await send_email.enqueue("a@b.c", subject="hi")
-    print(await handle.result(timeout=10))
+handle = await send_email.enqueue("a@b.c", subject="hi")
+print(await handle.result(timeout=10))
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from taskfleet.outcome import DeadLetter
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.tasks import Message, Task, TaskFunction
-
-__version__ = "0.1.0"
+from taskfleet.version import __version__
 
 __all__ = [
     "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names",
@@ -46,5 +45,5 @@ __all__ = [
     "QueueOptions", "DeadLetterOptions", "QueueStats", "WorkerInfo", "DeadLetter",
     "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError",
+    "TaskNotFoundError", "TaskTimeoutError", "__version__",
 ]  # fmt: skip

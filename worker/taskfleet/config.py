@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,9 +65,7 @@ def load(path: str | Path | None = None) -> Settings:
     when there is one.
     """
     source, data = _read_file(path)
-    origin: dict[tuple[str, ...], str] = {}
-    for variable, location in _from_environment(data):
-        origin[location] = variable
+    origin: dict[tuple[str, ...], str] = {place: variable for variable, place in _from_environment(data)}
     try:
         return Settings.model_validate(data)
     except pydantic.ValidationError as error:
@@ -90,7 +88,7 @@ def queue_options() -> list[dict[str, Any]] | None:
     except ValueError as error:
         raise ConfigurationError(f"TASKFLEET_QUEUES is not JSON: {error}") from None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ConfigurationError("TASKFLEET_QUEUES must be a JSON list of objects, such as [{\"name\": \"default\"}]")
+        raise ConfigurationError('TASKFLEET_QUEUES must be a JSON list of objects, such as [{"name": "default"}]')
     return value
 
 
@@ -125,7 +123,7 @@ def _yaml(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[Literal["redis", "workers"] | str, str]]]:
+def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]:
     found: list[tuple[str, tuple[str, str]]] = []
     for variable, value in os.environ.items():
         location = _NAMED.get(variable)

@@ -30,7 +30,8 @@ def unpack_end(record: bytes) -> tuple[str, Any]:
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
-    return msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False)
+    packed: bytes = msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False)
+    return packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,7 @@ class DeadLetter:
     def of_packed(cls, task_id: str, packed: bytes) -> DeadLetter:
         # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
         state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)
-        reason, error, traceback = (
-            part.decode("utf-8", "replace") for part in msgpack.unpackb(record, raw=True)
-        )
+        reason, error, traceback = (part.decode("utf-8", "replace") for part in msgpack.unpackb(record, raw=True))
         try:
             task = envelope.decode(blob)
             name, enqueued = task.name, dt.datetime.fromtimestamp(task.enqueued_ms / 1000, dt.UTC)

@@ -97,7 +97,7 @@ class TaskQueue:
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
-        """A queue from environment, `task-queue.toml` or `task-queue.yaml`, and defaults; `options` as for the class."""
+        """A queue from environment, `task-queue.toml` or `task-queue.yaml`, and defaults; `options` are its own."""
         return cls(settings=config.load(path), **options)
 
     def __repr__(self) -> str:
@@ -114,6 +114,7 @@ class TaskQueue:
     @overload
     def task(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str = queue_names.DEFAULT,
@@ -127,13 +128,14 @@ class TaskQueue:
         result_ttl: float | None = None,
     ) -> _TaskDecorator: ...
 
-    def task(self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
+    def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
 
         Durations in seconds. A plain function runs in a thread pool. Errors: `ConfigurationError` names the option.
         """
         if function is not None:
-            return self._define(function, name, TaskOptions())
+            return self._define(function, None, TaskOptions())
+        name: str | None = options.pop("name", None)
         task_options = TaskOptions(**options)
         queue_names.validate(task_options.queue)
         if task_options.max_retries < 0:
@@ -379,12 +381,12 @@ class _TaskDecorator:
     """Typing only: what `@queue.task(…)` returns."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 
     def __call__(self, function: Any, /) -> Any:
         raise NotImplementedError
-
-

@@ -137,7 +137,8 @@ class Signature:
     def blame(self, args: list[Any], kwargs: dict[str, Any], error: Exception) -> SerializationError:
         """Which dumped argument messagepack refuses."""
         names = list(self._signature.parameters)
-        for position, value in [*enumerate(args), *kwargs.items()]:
+        labelled: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        for position, value in labelled:
             try:
                 envelope.pack(value)
             except (TypeError, ValueError, OverflowError) as problem:

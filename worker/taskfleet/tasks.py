@@ -50,7 +50,9 @@ class Message(Generic[R]):
         args, kwargs = signature.dump(self.args, self.kwargs)
         options = self.options
         try:
-            blob = envelope.encode(self.task.name, args, kwargs, _settings(options) if options is not NO_OPTIONS else {})
+            blob = envelope.encode(
+                self.task.name, args, kwargs, _settings(options) if options is not NO_OPTIONS else {}
+            )
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error) from None
         if len(blob) > max_payload_bytes:

@@ -148,7 +148,8 @@ class RedisBroker:
                 if fields
             ]
 
-        return await self._patiently(read)
+        found: list[WorkerInfo] = await self._patiently(read)
+        return found
 
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
         """(id, packed dead letter), oldest first."""
@@ -159,7 +160,8 @@ class RedisBroker:
             letters = await self.client.redis.hmget(names[7], ids) if ids else []
             return [(i.decode(), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None]
 
-        return await self._patiently(read)
+        found: list[tuple[str, bytes]] = await self._patiently(read)
+        return found
 
     # Operations.
 
@@ -262,5 +264,3 @@ class RedisBroker:
 def _literal(text: str) -> str:
     """`text` as a glob pattern that matches itself."""
     return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)
-
-

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,8 +70,14 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
         return BrokerConnectionError(f"Redis at {where} is out of memory: raise maxmemory or drain the queues")
     if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
         return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BrokerConnectionError(f"cannot reach Redis at {where}: {reason}; start it, or set REDIS_URL")
+    return BrokerConnectionError(f"cannot reach Redis at {where}: {_reason(error)}; start it, or set REDIS_URL")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    # redis-py writes "Error 111 connecting to host:port. …": the number's meaning is what a reader needs.
+    number = re.match(r"Error (\d+) connecting", text)
+    return os.strerror(int(number[1])).lower() if number else text
 
 
 class RedisClient:
@@ -87,7 +95,8 @@ class RedisClient:
         self.url = check_url(url)
         self._command_timeout = command_timeout
         # Retries are ours, per operation: only here is it known what may be sent twice.
-        self.redis: redis_async.Redis = redis_async.Redis(
+        # Any: its stubs give each reply the types of all protocols and decodings at once.
+        self.redis: Any = redis_async.Redis(
             connection_pool=redis_async.BlockingConnectionPool.from_url(
                 url,
                 max_connections=pool_size,
@@ -115,7 +124,7 @@ class RedisClient:
             pipeline = self.redis.pipeline(transaction=False)
             for keys, args in calls:
                 pipeline.evalsha(script.digest, len(keys), *keys, *args)
-            replies = await pipeline.execute(raise_on_error=False)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
             errors = [reply for reply in replies if isinstance(reply, Exception)]
             if not errors:
                 return replies

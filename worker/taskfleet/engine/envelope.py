@@ -50,7 +50,8 @@ def _extension(code: int, data: bytes) -> object:
 def pack(value: object) -> bytes:
     """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
     # strict_types keeps subclasses (PydanticJson, enums, named tuples) from passing as their base type.
-    return msgpack.packb(value, default=_default, strict_types=True)
+    packed: bytes = msgpack.packb(value, default=_default, strict_types=True)
+    return packed
 
 
 def unpack(data: bytes) -> Any:

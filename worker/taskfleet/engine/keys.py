@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _QUEUE_PARTS = (
-    "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel", "await",
+    "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
+    "await",
 )  # fmt: skip
 
 

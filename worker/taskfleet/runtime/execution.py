@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import context, outcome
@@ -26,7 +26,15 @@ logger = logging.getLogger("taskfleet.worker")
 # id, delivery, code, busy_ms, result, ttl_ms, extra: see engine/lua/step.lua
 Outcome = tuple[str, int, str, int, bytes, int, Any]
 
-_NAMES = {"s": "succeeded", "r": "retried", "f": "failed", "d": "dead", "c": "cancelled", "x": "expired", "n": "returned"}
+_NAMES = {
+    "s": "succeeded",
+    "r": "retried",
+    "f": "failed",
+    "d": "dead",
+    "c": "cancelled",
+    "x": "expired",
+    "n": "returned",
+}
 _EAGER = sys.version_info >= (3, 12)
 
 
@@ -38,7 +46,7 @@ class Execution:
         self._queue = worker.queue
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
-        self.busy_seconds: Counter[str] = Counter()
+        self.busy_seconds: dict[str, float] = defaultdict(float)
 
     def start(self, queue: str, task_id: str, blob: bytes, attempt: int, delivery: int) -> None:
         """Run a claimed task, or bury it with the reason why it cannot be run."""
@@ -135,7 +143,9 @@ class Execution:
             self._fail(job, reason, message, text)
             return
         delay = error.delay if isinstance(error, RetryLater) else options.retry.seconds(job.attempt)
-        logger.debug("task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay)
+        logger.debug(
+            "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
+        )
         self._report(job, "r", b"", 0, int(delay * 1000))
 
     def _fail(self, job: Job, reason: str, message: str, text: str) -> None:

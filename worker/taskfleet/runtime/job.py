@@ -77,9 +77,7 @@ class Job:
         if self.timeout is not None:
             left = self.started + self.timeout - asyncio.get_running_loop().time() if _in_loop() else self.timeout
             deadline = dt.datetime.fromtimestamp(time.time() + left, dt.UTC)
-        return TaskContext(
-            self.id, self.definition.name, self.queue, self.attempt, self.delivery, enqueued, deadline
-        )
+        return TaskContext(self.id, self.definition.name, self.queue, self.attempt, self.delivery, enqueued, deadline)
 
     def setting(self, key: str, default: Any) -> Any:
         """What the call set for itself, or the task's own option."""

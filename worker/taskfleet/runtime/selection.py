@@ -28,8 +28,8 @@ class Tier:
 def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
     """Tiers, higher first.
 
-    Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into one
-    weighted tier; bare names keep the priorities and weights of their options.
+    Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into
+    one weighted tier; bare names keep the priorities and weights of their options.
     """
     if not queues:
         names = {options.name for options in queue.queue_options}

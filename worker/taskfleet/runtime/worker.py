@@ -23,6 +23,7 @@ from taskfleet.runtime.execution import Execution, Outcome
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.threads import Threads
+from taskfleet.version import __version__
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -110,7 +111,7 @@ class Worker:
             "state": self._state(),
             "started_ms": self._started_ms,
             "idle_since_ms": 0 if self.held else self._idle_since_ms,
-            "version": "0.1.0",
+            "version": __version__,
         }
 
     def _state(self) -> str:
@@ -125,6 +126,11 @@ class Worker:
         """Whether it can take work. A full worker is ready; a draining one, or one without Redis, is not."""
         unreachable = self.failing_since is not None and time.monotonic() - self.failing_since > 10.0
         return self.connected and not self.draining and not unreachable
+
+    def why_not_ready(self) -> str:
+        if self.draining:
+            return "draining"
+        return f"no answer from Redis at {connection.address(self.queue.url)}"
 
     @property
     def alive(self) -> bool:
@@ -403,7 +409,9 @@ class Worker:
         if self.failing_since is None:
             self.failing_since = time.monotonic()
         if self._failures == 1 or self._failures % 20 == 0:
-            logger.warning("%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self._failures)
+            logger.warning(
+                "%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self._failures
+            )
         with contextlib.suppress(redis_errors.RedisError, OSError):
             await self.queue.broker.client.dropped(error)
         self.selection.all_hot()

@@ -1,0 +1,90 @@
+"""The command's frame: options for all, commands of other packages, one line for an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import metadata
+from typing import Any, cast
+
+import typer
+
+from taskfleet.cli import queues, tasks, workers
+from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.version import __version__
+
+_GROUP = "taskfleet.commands"
+# Typer brings its own click, whose classes have no public name: they are the ancestors of one that has.
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"taskfleet {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """All commands: the library's, and those that installed packages add."""
+    app = typer.Typer(
+        name="taskfleet",
+        help="A Redis-backed task queue for asyncio Python, and its Kubernetes operator.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def options(  # pyright: ignore[reportUnusedFunction]
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    ) -> None: ...
+
+    workers.register(app)
+    tasks.register(app)
+    queues.register(app)
+    for point in metadata.entry_points(group=_GROUP):
+        try:
+            register = point.load()
+        except ImportError:
+            continue  # its package is in the distribution, the extra that it needs is not installed
+        register(app)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("TASKFLEET_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    try:
+        result = build()(arguments, prog_name="taskfleet", standalone_mode=False)
+    except ConfigurationError as error:
+        return _fail(error, 2)
+    except TaskQueueError as error:
+        return _fail(error, 1)
+    except (KeyboardInterrupt, typer.Abort):
+        print("taskfleet: aborted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # what reads us has gone: nothing is left to say
+        return 1
+    except Exception as error:
+        if not isinstance(error, _ClickException):
+            raise
+        message = cast("Any", error).format_message()
+        # A command without arguments answers with its help, which is not one line.
+        print(message if "\n" in message else f"taskfleet: {message} Try --help.", file=sys.stderr)
+        return 2 if isinstance(error, _UsageError) else 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: TaskQueueError, code: int) -> int:
+    print(f"taskfleet: {' '.join(str(error).split())}", file=sys.stderr)
+    cause = error.__cause__
+    if cause is not None and os.environ.get("TASKFLEET_LOG_LEVEL", "").upper() == "DEBUG":
+        logging.getLogger("taskfleet").debug("caused by", exc_info=cause)
+    return code

@@ -1,0 +1,49 @@
+"""`taskfleet worker`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from taskfleet.errors import ConfigurationError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def worker(  # pyright: ignore[reportUnusedFunction]
+        application: str = typer.Argument(..., metavar="APP", help="module:attribute of the TaskQueue."),
+        queues: str = typer.Option("", help="Which queues, in tiers of their options; or weighted: high:6,default:3."),
+        concurrency: int = typer.Option(0, help="Slots; 0 takes workers.max_concurrent_tasks.", min=0, max=10_000),
+        processes: int = typer.Option(1, help="Processes, each with that many slots.", min=1, max=256),
+        probe_port: int = typer.Option(0, help="Serve /livez, /readyz, /metrics here; 0 is off.", min=0, max=65535),
+        probe_host: str = typer.Option("0.0.0.0", help="Where the probes listen."),  # noqa: S104
+        number: int = typer.Option(0, hidden=True),
+    ) -> int:
+        """Run a worker until SIGTERM or Ctrl-C drains it."""
+        from taskfleet.runtime import process, selection
+
+        names = tuple(name.strip() for name in queues.split(",") if name.strip())
+        if queues and not names:
+            raise ConfigurationError(f"--queues {queues!r} names no queue")
+        queue = process.load_app(application)
+        selection.tiers_of(queue, names)  # a bad name is an error here, before any process starts
+        if processes > 1:
+            return process.supervise(
+                lambda n: [
+                    sys.executable, "-m", "taskfleet", "worker", application, "--number", str(n),
+                    *(["--queues", queues] if queues else []), "--concurrency", str(concurrency),
+                    "--probe-port", str(probe_port + n if probe_port else 0), "--probe-host", probe_host,
+                ],
+                processes,
+            )  # fmt: skip
+        options = process.ProcessOptions(
+            queues=names,
+            concurrency=concurrency or None,
+            number=number,
+            probe_host=probe_host,
+            probe_port=probe_port,
+        )
+        return process.run(queue, options)

@@ -1,0 +1,47 @@
+"""A worker's own figures for Prometheus, read when they are scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+
+class WorkerCollector(Collector):
+    """The hot path counts in plain integers; here they become metrics."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        worker = self._worker
+        tasks = CounterMetricFamily("taskfleet_tasks", "Tasks by how their run ended.", labels=["queue", "outcome"])
+        for (queue, name), count in worker.execution.outcomes().items():
+            tasks.add_metric([queue, name], count)
+        yield tasks
+        busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Time that tasks ran.", labels=["queue"])
+        for queue, seconds in worker.execution.busy_seconds.copy().items():
+            busy.add_metric([queue], seconds)
+        yield busy
+        yield GaugeMetricFamily("taskfleet_worker_slots", "Tasks that can run at a time.", value=worker.slots)
+        yield GaugeMetricFamily("taskfleet_worker_running", "Tasks that run now.", value=len(worker.running))
+        yield GaugeMetricFamily(
+            "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(worker.held)
+        )
+        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=float(worker.ready))
+        yield CounterMetricFamily(
+            "taskfleet_lost_acks", "Outcomes that came after another worker had taken over.", value=worker.lost_acks
+        )
+
+
+def exposition(worker: Worker) -> bytes:
+    """The text that Prometheus scrapes."""
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(worker))
+    return generate_latest(registry)
