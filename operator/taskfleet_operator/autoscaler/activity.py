@@ -1,0 +1,42 @@
+"""Between none and one: when an idle queue gets its first worker, and when the last ones may go."""
+
+from __future__ import annotations
+
+from ..resource.autoscaler import AutoscalerSpec
+from .rates import STABLE_WINDOW_SECONDS
+from .sample import Sample
+from .state import State
+
+
+def activation(sample: Sample, spec: AutoscalerSpec) -> str:
+    """Why a queue without workers gets one, "" when it does not."""
+    if sample.backlog > spec.activation.backlog:
+        return f"{sample.backlog} ready"
+    if sample.in_flight:
+        # Nobody runs them: their workers are gone, and only another worker gives them back.
+        return f"{sample.in_flight} claimed by workers that are gone"
+    if sample.due_within_start and spec.prewarm.mode == "Enabled":
+        return f"{sample.due_within_start} due before a worker can start"
+    return "activation is forced" if sample.overrides.force_activation else ""
+
+
+def was_active(sample: Sample, state: State) -> bool:
+    """Whether there is something to do, or was since the last look: tasks may come and go between two of them."""
+    arrived = any(
+        queue.enqueued_total != points[-1].enqueued for queue in sample.queues if (points := state.points(queue.name))
+    )
+    return arrived or _has_work(sample) or sample.overrides.force_activation
+
+
+def is_idle(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> bool:
+    """Whether there has been nothing to do for the cooldown.
+
+    The time of the last activity may come from `status`, which is written seldom; so after a restart a stable window
+    has to be seen as well.
+    """
+    looked = now - state.started >= min(float(spec.cooldown_seconds), STABLE_WINDOW_SECONDS)
+    return looked and not _has_work(sample) and now - state.last_active >= spec.cooldown_seconds
+
+
+def _has_work(sample: Sample) -> bool:
+    return bool(sample.backlog or sample.in_flight or sample.due_within_start or sample.busy_workers)

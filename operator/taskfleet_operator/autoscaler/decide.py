@@ -1,0 +1,260 @@
+"""The decision: how many replicas a TaskQueue should have now.
+
+The order of steps is the contract (docs/explanation/autoscaling.md): the recommendation, panic, tolerance,
+stabilisation, `behavior` rates, pending replicas, busy workers, the limits, and zero only when idle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..resource.autoscaler import AutoscalerSpec
+from . import activity, behavior, fallback, panic, rates, recommend, stabilise, suspicion
+from .decision import Decision
+from .recommend import Wanted
+from .sample import Sample
+from .state import ScaleEvent, State
+from .terms import describe
+
+
+def decide(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> Decision:
+    """The number of replicas for this sample. Pure: the same arguments give the same decision.
+
+    `now` is in seconds on the same clock as the times in `state`, and does not go backwards. The caller applies
+    `decision.desired` or not, as `spec.mode` says, and gives `decision.state` to the next call. What was really added
+    or deleted is read from the next sample, so a decision that was not applied does not count against the rates.
+    """
+    state = _with_scale_events(sample, state, spec, now)
+    if sample.failure:
+        return _without_sample(sample, state, spec, now)
+    doubt = suspicion.cause(sample, state)
+    distrusted = rates.went_backwards(sample, state)
+    state = _with_sample(sample, state, spec, now, doubt=doubt)
+    wanted = (
+        recommend.threshold(sample, state, spec)
+        if spec.policy == "Threshold"
+        else recommend.drain_time(sample, state, spec)
+    )
+    state = replace(state, signals=wanted.signals)
+    draft = _Draft(sample, state, spec, now, wanted)
+    if distrusted:
+        return draft.finish(sample.current_replicas, "SuspectSample", f"{doubt}; holding {sample.current_replicas}")
+    settled = _overridden(draft)
+    return settled if settled is not None else _scaled(draft)
+
+
+class _Draft:
+    """A decision in the making: the number so far, and which rule changed it last."""
+
+    def __init__(self, sample: Sample, state: State, spec: AutoscalerSpec, now: float, wanted: Wanted) -> None:
+        self.sample = sample
+        self.state = state
+        self.spec = spec
+        self.now = now
+        self.wanted = wanted
+        self.current = sample.current_replicas
+        self.replicas = wanted.replicas
+        self.reason = wanted.reason
+        self.message = wanted.message
+        self.limited_by = ""
+        self.panicking = False
+
+    def limit(self, replicas: int, rule: str) -> None:
+        if replicas != self.replicas:
+            self.replicas, self.limited_by = replicas, rule
+
+    def finish(self, desired: int, reason: str, message: str, *, limited_by: str = "") -> Decision:
+        return Decision(
+            desired=desired,
+            current=self.current,
+            reason=reason,
+            message=message,
+            limited_by=limited_by,
+            terms=describe(self.sample, self.wanted, self.spec, panicking=self.panicking),
+            queues=self.wanted.queues,
+            state=replace(self.state, last_desired=desired, last_current=self.current, last_decided=self.now),
+            panicking=self.panicking,
+        )
+
+
+def _scaled(draft: _Draft) -> Decision:
+    """The steps, in their order."""
+    sample, spec, now, current = draft.sample, draft.spec, draft.now, draft.current
+    idle = activity.is_idle(sample, draft.state, spec, now)
+    asleep = current == 0 and spec.min_replicas == 0
+    if asleep and not _activate(draft):
+        draft.state = _remember(draft, 0)
+        return draft.finish(0, "Idle", f"nothing to do: {sample.backlog} ready, none running, none due")
+    if idle and _may_go_to_zero(draft):
+        # From any number to zero is KEDA's step, not HPA's: the cooldown has been waited for, nothing else is.
+        draft.state = _remember(draft, 0)
+        return draft.finish(0, "Idle", f"nothing to do for {now - draft.state.last_active:.0f} s → 0")
+    _panic(draft)
+    if not draft.panicking:
+        _tolerate(draft)
+    _stabilise(draft)
+    _limit_rates(draft)
+    _limit_pending(draft)
+    if asleep and draft.replicas == 0 and spec.behavior.scale_up.select_policy != "Disabled":
+        draft.replicas = 1  # nor is the first one HPA's: its windows start with it
+    _keep_busy(draft)
+    draft.limit(max(draft.replicas, spec.min_replicas), "TooFewReplicas")
+    draft.limit(min(draft.replicas, spec.max_replicas), "TooManyReplicas")
+    if draft.replicas == 0 and current > 0 and (not idle or sample.overrides.force_activation):
+        draft.limit(1, "ForceActivation" if sample.overrides.force_activation else "Cooldown")
+    if sample.overrides.paused_scale_in:
+        draft.limit(max(draft.replicas, current), "PausedScaleIn")
+    if sample.overrides.paused_scale_out:
+        draft.limit(min(draft.replicas, current), "PausedScaleOut")
+    return draft.finish(draft.replicas, draft.reason, draft.message, limited_by=draft.limited_by)
+
+
+def _activate(draft: _Draft) -> bool:
+    """Whether a sleeping queue wakes; then it wants at least one replica."""
+    why = activity.activation(draft.sample, draft.spec)
+    if not why:
+        return False
+    first = draft.spec.threshold.scale_up_count if draft.spec.policy == "Threshold" else 1
+    if draft.wanted.replicas < first:
+        draft.replicas, draft.reason, draft.message = first, "Activated", f"{why} → {first}"
+    return True
+
+
+def _panic(draft: _Draft) -> None:
+    cause = panic.cause(draft.sample, draft.wanted, draft.spec)
+    if cause:
+        draft.state = replace(draft.state, panic_until=draft.now + rates.STABLE_WINDOW_SECONDS)
+    draft.panicking = draft.spec.panic.mode == "Enabled" and draft.now < draft.state.panic_until
+    if not draft.panicking:
+        return
+    # Between causes the short window still counts, but only to hold what is there.
+    held = max(draft.replicas, draft.wanted.panic_replicas if cause else 0, draft.current)
+    if held != draft.replicas:
+        quiet = f"held until it has been quiet for {rates.STABLE_WINDOW_SECONDS:.0f} s"
+        draft.message = f"{cause or quiet}: {_formula(draft.message)} → {held}"
+        draft.replicas, draft.reason = held, "Panic"
+
+
+def _tolerate(draft: _Draft) -> None:
+    """Stay when the exact number is so close to the current one that moving is not worth it. Not a step of Threshold,
+    whose two thresholds are its tolerance."""
+    current = draft.current
+    if draft.spec.policy == "Threshold" or current == 0 or draft.replicas == current:
+        return
+    rules = draft.spec.behavior
+    tolerance = rules.scale_up.tolerance if draft.replicas > current else rules.scale_down.tolerance
+    if abs(draft.wanted.exact / current - 1) <= float(tolerance):
+        draft.message = f"{_formula(draft.message)} = {draft.wanted.exact:.2f}, within {tolerance} of {current}"
+        draft.replicas, draft.reason = current, "WithinTolerance"
+
+
+def _stabilise(draft: _Draft) -> None:
+    unstabilised, rules, now = draft.replicas, draft.spec.behavior, draft.now
+    stable = stabilise.stabilise(draft.current, unstabilised, draft.state.recommendations, rules, now)
+    draft.limit(stable, "ScaleDownStabilized" if unstabilised < stable else "ScaleUpStabilized")
+    draft.state = _remember(draft, unstabilised)
+
+
+def _formula(message: str) -> str:
+    return message.rsplit(" → ", 1)[0]
+
+
+def _limit_rates(draft: _Draft) -> None:
+    rules, current, now = draft.spec.behavior, draft.current, draft.now
+    events = draft.state.events
+    if draft.replicas > current:
+        limit = behavior.scale_up_limit(current, events, rules.scale_up, now)
+        draft.limit(min(draft.replicas, limit), "ScaleUpLimit")
+    elif draft.replicas < current:
+        limit = behavior.scale_down_limit(current, events, rules.scale_down, now)
+        draft.limit(max(draft.replicas, limit), "ScaleDownLimit")
+
+
+def _limit_pending(draft: _Draft) -> None:
+    """Replicas that no node takes are not helped by more of them."""
+    if draft.replicas > draft.current:
+        room = max(0, draft.spec.max_pending_replicas - draft.sample.pending_replicas)
+        draft.limit(min(draft.replicas, draft.current + room), "MaxPendingReplicas")
+
+
+def _keep_busy(draft: _Draft) -> None:
+    if draft.replicas < draft.current:
+        draft.limit(max(draft.replicas, min(draft.current, draft.sample.busy_workers)), "BusyWorkers")
+        if draft.now < draft.state.hold_until:
+            draft.limit(draft.current, "SuspectSample")
+
+
+def _may_go_to_zero(draft: _Draft) -> bool:
+    return (
+        draft.spec.min_replicas == 0
+        and draft.now >= draft.state.hold_until
+        and draft.spec.behavior.scale_down.select_policy != "Disabled"
+        and not draft.sample.overrides.paused_scale_in
+        and not draft.sample.overrides.force_activation
+    )
+
+
+def _overridden(draft: _Draft) -> Decision | None:
+    """What the user has decided himself."""
+    overrides, current = draft.sample.overrides, draft.current
+    if overrides.suspend:
+        draft.state = _remember(draft, draft.wanted.replicas)
+        return draft.finish(0, "Suspended", "spec.suspend is true → 0")
+    if overrides.paused_replicas is not None:
+        draft.state = _remember(draft, draft.wanted.replicas)
+        return draft.finish(
+            overrides.paused_replicas, "Paused", f"paused by annotation at {overrides.paused_replicas} replicas"
+        )
+    if overrides.paused:
+        draft.state = _remember(draft, draft.wanted.replicas)
+        return draft.finish(current, "Paused", f"paused by annotation; {draft.wanted.message} is not followed")
+    return None
+
+
+def _remember(draft: _Draft, wanted: int) -> State:
+    kept = stabilise.remembered(draft.state.recommendations, wanted, draft.spec.behavior, draft.now)
+    return replace(draft.state, recommendations=kept)
+
+
+def _with_scale_events(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> State:
+    """Add what has been added or deleted since the last decision, by whomever; forget what no policy asks for."""
+    change = sample.current_replicas - state.last_current
+    longest = behavior.longest_period(spec.behavior.scale_up, spec.behavior.scale_down)
+    events = tuple(event for event in state.events if event.at > now - longest)
+    if change:
+        ours = (state.last_desired - state.last_current) * change > 0
+        events = (*events, ScaleEvent(state.last_decided if ours else now, change))
+    return replace(state, events=events)
+
+
+def _with_sample(sample: Sample, state: State, spec: AutoscalerSpec, now: float, *, doubt: str) -> State:
+    """The state with this sample's counters, activity and doubts."""
+    prior = float(spec.target.processing_time_seconds)
+    silent = suspicion.is_silent(sample)
+    newly_doubted = bool(doubt) and (rates.went_backwards(sample, state) or state.silent_since is None)
+    window = spec.behavior.scale_down.stabilization_window_seconds
+    return replace(
+        state,
+        failures=0,
+        last_active=now if activity.was_active(sample, state) else state.last_active,
+        silent_since=(state.silent_since if state.silent_since is not None else now) if silent else None,
+        hold_until=now + window if newly_doubted else state.hold_until,
+        queues=rates.record(sample, state, prior, now),
+    )
+
+
+def _without_sample(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> Decision:
+    """Fail static: no sample, no change; then the fallback."""
+    current = sample.current_replicas
+    failures = state.failures + 1
+    state = replace(state, failures=failures)
+    draft = _Draft(sample, state, spec, now, Wanted(float(current), current, current, "SampleFailed", "", ()))
+    if sample.overrides.suspend or sample.overrides.paused or sample.overrides.paused_replicas is not None:
+        settled = _overridden(draft)
+        assert settled is not None
+        return replace(settled, state=replace(settled.state, recommendations=state.recommendations))
+    if failures < spec.fallback.failure_threshold:
+        return draft.finish(current, "SampleFailed", f"{sample.failure} ({failures} in a row); holding {current}")
+    desired = fallback.replicas(current, spec)
+    message = f"{sample.failure} ({failures} in a row); fallback {spec.fallback.behavior} → {desired}"
+    return replace(draft.finish(desired, "Fallback", message), fallback=True)

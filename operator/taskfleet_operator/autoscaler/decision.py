@@ -1,0 +1,34 @@
+"""What was decided, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .recommend import QueueTerms
+from .state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of one look at a TaskQueue.
+
+    `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that held
+    the number back, "" when none did. `terms` are the figures behind it, for metrics; `queues` those of each queue.
+    `state` belongs into the next call.
+    """
+
+    desired: int
+    current: int
+    reason: str
+    message: str
+    limited_by: str
+    terms: Mapping[str, float]
+    queues: tuple[QueueTerms, ...]
+    state: State
+    fallback: bool = False
+    panicking: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return self.desired != self.current

@@ -1,0 +1,30 @@
+"""Panic: demand that cannot wait for the steady rate to notice. Up at once, and not down until it was quiet."""
+
+from __future__ import annotations
+
+from ..resource.autoscaler import AutoscalerSpec
+from .recommend import Wanted
+from .sample import Sample
+
+
+def cause(sample: Sample, wanted: Wanted, spec: AutoscalerSpec) -> str:
+    """Why this sample is reason to panic, "" when it is not.
+
+    Either the short window wants `thresholdPercent` of the ready replicas (Knative's rule), or a task has waited longer
+    than its queue's target.
+    """
+    if spec.panic.mode == "Disabled":
+        return ""
+    ready = max(1, sample.ready_replicas)
+    if spec.policy == "DrainTime" and wanted.panic_replicas * 100 >= spec.panic.threshold_percent * ready:
+        return (
+            f"the last {spec.panic.window_seconds} s want {wanted.panic_replicas}, "
+            f"{spec.panic.threshold_percent} % or more of {ready} ready"
+        )
+    for queue in sample.queues:
+        target = queue.target_latency_seconds or float(spec.target.drain_seconds)
+        if queue.backlog and queue.oldest_age_seconds >= target:
+            return (
+                f"the oldest task of {queue.name} waits {queue.oldest_age_seconds:.0f} s, its target is {target:.0f} s"
+            )
+    return ""

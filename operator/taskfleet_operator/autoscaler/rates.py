@@ -1,0 +1,94 @@
+"""Rates from counters: how fast tasks arrive, and how long one takes."""
+
+from __future__ import annotations
+
+from .sample import QueueSample, Sample
+from .state import Point, QueueHistory, State
+
+STABLE_WINDOW_SECONDS = 60.0
+"""The window that a steady rate is measured over, as in Knative's autoscaler."""
+
+PRIOR_TASKS = 10
+"""The weight, in tasks, of what was believed before over what is measured."""
+
+HISTORY_TASKS = 5
+"""So many finished tasks make a history; with fewer, run times are a guess."""
+
+_CLOSEST_POINTS_SECONDS = 0.5
+"""Points closer than this say little; a storm of wake-ups must not grow the state."""
+
+
+def went_backwards(sample: Sample, state: State) -> bool:
+    """Whether any counter is lower than it was: a failover to an older replica, or a flushed database."""
+    return any(_is_lower(queue, state.points(queue.name)) for queue in sample.queues)
+
+
+def record(sample: Sample, state: State, prior_seconds: float, now: float) -> tuple[QueueHistory, ...]:
+    """The histories with this sample added. A queue whose counters went backwards starts anew, its run time kept."""
+    histories: list[QueueHistory] = []
+    for queue in sample.queues:
+        points = state.points(queue.name)
+        fresh = _point(queue, points, prior_seconds, now)
+        kept = () if _is_lower(queue, points) else _thinned(_within_window(points, now), fresh)
+        histories.append(QueueHistory(queue.name, (*kept, fresh)))
+    return tuple(histories)
+
+
+def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> float:
+    """Arrivals per second over the window that ends at the last point.
+
+    A history shorter than the window is divided by the whole window: what came before the first look counts as
+    nothing, so that one burst right after a start is not taken for a flood. The short window notices a real one.
+    """
+    if len(points) < 2:
+        return 0.0
+    last = points[-1]
+    start = _anchor(points, last.at - window_seconds)
+    return max(0, last.enqueued - start.enqueued) / max(last.at - start.at, window_seconds)
+
+
+def is_history(queue: QueueSample, prior_seconds: float) -> bool:
+    """Whether run times were measured at all: enough tasks finished, or running ones outweigh the prior."""
+    return queue.finished_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
+
+
+def _point(queue: QueueSample, points: tuple[Point, ...], prior_seconds: float, now: float) -> Point:
+    busy = queue.busy_ms_total / 1000
+    if points and not _is_lower(queue, points):
+        start = _anchor(points, now - STABLE_WINDOW_SECONDS)
+        ran = max(0.0, busy - start.busy_seconds)
+        ended = queue.finished_total - start.finished
+        # S = (S0·10 + Δbusy) / (10 + Δdone), S0 being the estimate at the window's start: one queue's slow drift is
+        # followed within a window, one odd task is not. The counter of busy time includes tasks that still run.
+        service = (start.service_seconds * PRIOR_TASKS + ran) / (PRIOR_TASKS + ended)
+    elif points:
+        service = points[-1].service_seconds
+    elif queue.finished_total >= HISTORY_TASKS:
+        service = busy / queue.finished_total  # seen for the first time after a restart: the mean of the queue's life
+    else:
+        service = (prior_seconds * PRIOR_TASKS + busy) / (PRIOR_TASKS + queue.finished_total)
+    return Point(now, queue.enqueued_total, queue.finished_total, busy, service)
+
+
+def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:
+    return bool(points) and (
+        queue.enqueued_total < points[-1].enqueued
+        or queue.finished_total < points[-1].finished
+        or queue.busy_ms_total / 1000 < points[-1].busy_seconds
+    )
+
+
+def _anchor(points: tuple[Point, ...], at: float) -> Point:
+    """The newest point that is no younger than the window, or the oldest there is."""
+    return next((point for point in reversed(points) if point.at <= at), points[0])
+
+
+def _within_window(points: tuple[Point, ...], now: float) -> tuple[Point, ...]:
+    old = [index for index, point in enumerate(points) if point.at <= now - STABLE_WINDOW_SECONDS]
+    return points[old[-1] :] if old else points
+
+
+def _thinned(points: tuple[Point, ...], fresh: Point) -> tuple[Point, ...]:
+    if len(points) >= 2 and fresh.at - points[-2].at < _CLOSEST_POINTS_SECONDS:
+        return points[:-1]
+    return points

@@ -1,0 +1,107 @@
+"""What is known of a TaskQueue at one moment: its queues, its workers, its replicas, and the user's overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSample:
+    """One queue as Redis tells it.
+
+    `backlog` is ready and not claimed; `in_flight` is claimed. `due` counts delayed and scheduled tasks that come due
+    within the drain horizon, `due_within_start` those that come due before a new pod could run them.
+    `*_total` are counters since the queue's first task.
+    """
+
+    name: str
+    backlog: int
+    in_flight: int = 0
+    delayed: int = 0
+    due: int = 0
+    due_within_start: int = 0
+    dead: int = 0
+    oldest_age_seconds: float = 0.0
+    enqueued_total: int = 0
+    finished_total: int = 0
+    busy_ms_total: int = 0
+    target_latency_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSample:
+    """One pod, or one local process, as a candidate for removal; all its worker processes taken together.
+
+    `busy` counts running tasks; `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
+    """
+
+    name: str
+    registered: bool
+    busy: int = 0
+    idle_seconds: float = 0.0
+    age_seconds: float = 0.0
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """`spec.suspend` and the pause annotations, which mean what KEDA's mean."""
+
+    suspend: bool = False
+    paused: bool = False
+    paused_replicas: int | None = None
+    paused_scale_in: bool = False
+    paused_scale_out: bool = False
+    force_activation: bool = False
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that one decision may know.
+
+    `current_replicas` is the number asked for (`spec.replicas` of the Deployment); `pending_replicas` are asked for and
+    not ready. `workers_registered` and `busy_workers` count pods with a heartbeat, and those of them that run a task.
+    `start_latency_seconds` is the 90th percentile from pod creation to registered worker, None while unknown.
+    `failure` says why the queues could not be read; then nothing but the replica counts is known.
+    """
+
+    queues: tuple[QueueSample, ...]
+    workers_registered: int
+    busy_workers: int
+    current_replicas: int
+    ready_replicas: int
+    pending_replicas: int = 0
+    slots_per_replica: int = 1
+    start_latency_seconds: float | None = None
+    overrides: Overrides = NO_OVERRIDES
+    failure: str = ""
+
+    @classmethod
+    def failed(
+        cls, reason: str, current_replicas: int, ready_replicas: int, overrides: Overrides = NO_OVERRIDES
+    ) -> Sample:
+        """The queues could not be read, for `reason` (one line)."""
+        return cls(
+            queues=(),
+            workers_registered=0,
+            busy_workers=0,
+            current_replicas=current_replicas,
+            ready_replicas=ready_replicas,
+            overrides=overrides,
+            failure=reason or "the queues could not be read",
+        )
+
+    @property
+    def backlog(self) -> int:
+        return sum(queue.backlog for queue in self.queues)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(queue.in_flight for queue in self.queues)
+
+    @property
+    def due_within_start(self) -> int:
+        return sum(queue.due_within_start for queue in self.queues)

@@ -1,0 +1,103 @@
+"""What the autoscaler remembers from one decision to the next. Immutable; the caller keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A queue's counters at one time, and the mean service time believed then. Seconds."""
+
+    at: float
+    enqueued: int
+    finished: int
+    busy_seconds: float
+    service_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHistory:
+    """The points of one queue, oldest first."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """How many replicas were wanted at a time, before stabilisation."""
+
+    at: float
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleEvent:
+    """Replicas that were added (positive) or deleted (negative) at a time."""
+
+    at: float
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The history that a decision needs. Times are seconds on the caller's clock, the one that gives `now`.
+
+    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a sample
+    that cannot be true; `silent_since` is when heartbeats went missing under ready pods.
+    """
+
+    started: float
+    last_active: float
+    last_current: int
+    last_desired: int
+    last_decided: float
+    panic_until: float = 0.0
+    hold_until: float = 0.0
+    silent_since: float | None = None
+    failures: int = 0
+    signals: int = 0
+    queues: tuple[QueueHistory, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    events: tuple[ScaleEvent, ...] = ()
+
+    @classmethod
+    def initial(
+        cls, current: int, now: float, *, last_active: float | None = None, panic_until: float | None = None
+    ) -> State:
+        """The state of a start or restart.
+
+        The current count is the first recommendation, as in Kubernetes' HPA, so that forgetting what was seen before
+        cannot scale anything down within a stabilisation window. The two times come from `status`, when it has them.
+        """
+        return cls(
+            started=now,
+            last_active=now if last_active is None else min(last_active, now),
+            last_current=current,
+            last_desired=current,
+            last_decided=now,
+            panic_until=panic_until or 0.0,
+            recommendations=(Recommendation(now, current),),
+        )
+
+    def points(self, name: str) -> tuple[Point, ...]:
+        return next((history.points for history in self.queues if history.name == name), ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` gives back an equal state."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        fields = dict(data)
+        fields["queues"] = tuple(
+            QueueHistory(history["name"], tuple(Point(**point) for point in history["points"]))
+            for history in fields["queues"]
+        )
+        fields["recommendations"] = tuple(Recommendation(**entry) for entry in fields["recommendations"])
+        fields["events"] = tuple(ScaleEvent(**entry) for entry in fields["events"])
+        return cls(**fields)

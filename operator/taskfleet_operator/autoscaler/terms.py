@@ -1,0 +1,33 @@
+"""The figures behind a decision, by name, for metrics and status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..resource.autoscaler import AutoscalerSpec
+from .recommend import Wanted, start_seconds
+from .sample import Sample
+
+
+def describe(sample: Sample, wanted: Wanted, spec: AutoscalerSpec, *, panicking: bool) -> Mapping[str, float]:
+    """The terms of the whole TaskQueue: sums over its queues; run and drain times as the queue that needs most has."""
+    queues = wanted.queues
+    return {
+        "arrivals_per_second": sum(terms.arrivals_per_second for terms in queues),
+        "panic_arrivals_per_second": sum(terms.panic_arrivals_per_second for terms in queues),
+        "service_seconds": max((terms.service_seconds for terms in queues), default=0.0),
+        "effective_drain_seconds": max((terms.drain_seconds for terms in queues), default=0.0),
+        "start_latency_seconds": start_seconds(sample.start_latency_seconds, spec),
+        "backlog": float(sample.backlog),
+        "in_flight": float(sample.in_flight),
+        "due": float(sum(queue.due for queue in sample.queues)),
+        "oldest_age_seconds": max((queue.oldest_age_seconds for queue in sample.queues), default=0.0),
+        "steady_slots": wanted.steady_slots,
+        "drain_slots": wanted.drain_slots,
+        "slots": wanted.steady_slots + wanted.drain_slots,
+        "slots_per_replica": float(sample.slots_per_replica),
+        "recommended_replicas": float(wanted.replicas),
+        "panic_replicas": float(wanted.panic_replicas),
+        "busy_workers": float(sample.busy_workers),
+        "panicking": 1.0 if panicking else 0.0,
+    }
