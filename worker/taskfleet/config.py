@@ -34,21 +34,21 @@ class RedisSettings(_Section):
     """Timeouts in seconds. A password file is read when a connection is made."""
 
     url: str = "redis://localhost:6379/0"
-    pool_size: int = Field(10, ge=1)
-    connection_timeout: float = Field(5.0, gt=0)
-    command_timeout: float = Field(5.0, gt=0)
+    pool_size: int = Field(default=10, ge=1)
+    connection_timeout: float = Field(default=5.0, gt=0)
+    command_timeout: float = Field(default=5.0, gt=0)
     username: str | None = None
     password_file: Path | None = None
-    key_prefix: str = Field("taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
+    key_prefix: str = Field(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
 
 
 class WorkerSettings(_Section):
     """`heartbeat_interval` and `shutdown_grace_period` in seconds."""
 
-    initial_count: int = Field(0, ge=0)
-    max_concurrent_tasks: int = Field(16, ge=1, le=10_000)
-    heartbeat_interval: float = Field(5.0, gt=0)
-    shutdown_grace_period: float = Field(30.0, ge=0)
+    initial_count: int = Field(default=0, ge=0)
+    max_concurrent_tasks: int = Field(default=16, ge=1, le=10_000)
+    heartbeat_interval: float = Field(default=5.0, gt=0)
+    shutdown_grace_period: float = Field(default=30.0, ge=0)
 
 
 class Settings(_Section):
@@ -141,7 +141,6 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
 
 def _known(location: tuple[str, ...]) -> list[str]:
     if len(location) == 2:
-        section = Settings.model_fields[location[0]].annotation
-        assert section is not None
+        section: Any = Settings.model_fields[location[0]].annotation
         return sorted(section.model_fields)
     return sorted(Settings.model_fields)

@@ -107,6 +107,8 @@ class TaskHandle(Generic[R]):
         if state == "dead":
             letter = DeadLetter.of_packed(self.id, data)
             message = f"task {letter.task!r} ({self.id}) {letter.state}: {letter.error}"
+            if letter.state == outcome.CANCELLED:
+                raise TaskCancelledError(f"task {self.id} was cancelled", task_id=self.id)
             if letter.reason == "timeout":
                 raise TaskTimeoutError(message, task_id=self.id, traceback=letter.traceback)
             raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -30,8 +30,7 @@ def unpack_end(record: bytes) -> tuple[str, Any]:
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
-    packed: bytes = msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False)
-    return packed
+    return cast("bytes", msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Announcements:
         self._ready: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
-    async def expect(self, channel: str, task_id: str) -> AsyncIterator[asyncio.Event]:
+    async def expect(self, channel: str, task_id: str) -> AsyncGenerator[asyncio.Event]:
         """An event that is set when `task_id` ends. Once inside, the subscription stands."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -50,8 +50,7 @@ def _extension(code: int, data: bytes) -> object:
 def pack(value: object) -> bytes:
     """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
     # strict_types keeps subclasses (PydanticJson, enums, named tuples) from passing as their base type.
-    packed: bytes = msgpack.packb(value, default=_default, strict_types=True)
-    return packed
+    return cast("bytes", msgpack.packb(value, default=_default, strict_types=True))
 
 
 def unpack(data: bytes) -> Any:

@@ -15,7 +15,6 @@ from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
 from taskfleet.retry import RetryLater
 from taskfleet.runtime.job import Job
-from taskfleet.runtime.threads import Interrupted
 from taskfleet.signature import pack_result
 
 if TYPE_CHECKING:
@@ -119,14 +118,14 @@ class Execution:
         self._report(job, "s", record, ttl_ms, 0)
 
     def _ended_badly(self, job: Job, error: BaseException) -> None:
-        if isinstance(error, (asyncio.CancelledError, Interrupted)) and job.interruption is not None:
+        if job.interruption is not None:
+            # Whatever it raised on its way out, it was stopped, and why decides.
             if job.interruption == "lost":
                 self._forget(job)
             elif job.interruption == "shutdown":
-                self._report(job, "n", b"", 0, 0)
+                self._report(job, "n", *self._if_cancelled(), 0)
             elif job.interruption == "cancel":
-                record = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
-                self._report(job, "c", record, self._cancelled_ttl_ms(), 0)
+                self._report(job, "c", *self._if_cancelled(), 0)
             else:
                 self._retry_or_fail(job, error, "timeout", f"it ran longer than its timeout of {job.timeout:g} s", "")
             return
@@ -146,11 +145,11 @@ class Execution:
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )
-        self._report(job, "r", b"", 0, int(delay * 1000))
+        self._report(job, "r", *self._if_cancelled(), int(delay * 1000))
 
     def _fail(self, job: Job, reason: str, message: str, text: str) -> None:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
-        self._report(job, "f", b"", 0, outcome.pack_failure(reason, message, text))
+        self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
 
     def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
         worker = self._worker
@@ -176,6 +175,10 @@ class Execution:
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
         self.counts[queue, code] += 1
         self._worker.finished((task_id, delivery, code, 0, record, self._cancelled_ttl_ms(), 0), queue)
+
+    def _if_cancelled(self) -> tuple[bytes, int]:
+        """The record of a cancellation: Redis may know of one that has not reached us."""
+        return outcome.pack_end(outcome.CANCELLED, "cancelled while it ran"), self._cancelled_ttl_ms()
 
     def _cancelled_ttl_ms(self) -> int:
         # Even with results off, somebody who asks soon learns why there is none.

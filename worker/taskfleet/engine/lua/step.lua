@@ -4,6 +4,7 @@
 --       6 dead letters kept  7 dead letters' ttl_ms  8 done channel  9 messagepack list of outcomes
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra). Codes: s succeeded, x expired, c cancelled,
 --       r retry (extra: delay_ms), n handed back unstarted or unfinished, f failed, d dead (extra: record).
+--       The result of r, n and f is what to record should the task have been cancelled meanwhile.
 -- REPLY {now_ms, still_ready, ms to the next due task or lease end (-1 none), {stale ids}, {id, envelope, meta, ...}}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
@@ -109,8 +110,7 @@ for i = #gone, 1, -1 do
     delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
     crashes = crashes + 1
     if redis.call('HDEL', cancel, id) == 1 then
-      ended[#ended + 1] = id
-      add('cancelled', 1)
+      bury(id, 'cancelled', attempt, delivery, cmsgpack.pack({'cancelled', 'cancelled while it ran', ''}))
       add('finished', 1)
     elseif crashes >= tonumber(ARGV[4]) then
       bury(id, 'dead', attempt, delivery,

@@ -1,0 +1,99 @@
+"""A real server for every test run, a fresh key prefix for every test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from taskfleet import TaskQueue
+from taskfleet.config import RedisSettings, Settings, WorkerSettings
+from taskfleet.runtime.worker import Worker
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RedisServer]:
+    """A server of our own, which tests may stop and start."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(server: RedisServer) -> str:
+    """The server of the behaviour tests: `REDIS_TEST_URL`, or our own."""
+    return os.environ.get("REDIS_TEST_URL") or server.url
+
+
+MakeQueue = Callable[..., TaskQueue]
+RunWorker = Callable[..., Awaitable[Worker]]
+
+
+@pytest.fixture
+async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
+    """Makes queues that share one fresh key prefix; every key of it is deleted afterwards."""
+    prefix = f"test-{secrets.token_hex(6)}"
+    queues: list[TaskQueue] = []
+
+    def make(url: str = redis_url, *, slots: int = 8, grace: float = 5.0, heartbeat: float = 0.2, **options: Any) -> TaskQueue:
+        settings = Settings(
+            redis=RedisSettings(url=url, key_prefix=prefix, command_timeout=5.0),
+            workers=WorkerSettings(
+                max_concurrent_tasks=slots, heartbeat_interval=heartbeat, shutdown_grace_period=grace
+            ),
+        )
+        queue = TaskQueue(settings=settings, **options)
+        queues.append(queue)
+        return queue
+
+    yield make
+    for queue in queues:
+        await queue.close()
+    cleaner = TaskQueue(redis_url)
+    redis = cleaner.broker.client.redis
+    async for key in redis.scan_iter(match=f"{prefix}:*", count=1000):
+        await redis.delete(key)
+    await cleaner.close()
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> TaskQueue:
+    return make_queue()
+
+
+@pytest.fixture
+async def run_worker() -> AsyncIterator[RunWorker]:
+    """Runs workers beside the test and drains them after it."""
+    running: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    async def run(queue: TaskQueue, **options: Any) -> Worker:
+        worker = Worker(queue, name=f"worker-{len(running)}-{secrets.token_hex(3)}", **options)
+        running.append((worker, asyncio.create_task(worker.run())))
+        await until(lambda: worker.connected, "the worker is connected")
+        return worker
+
+    yield run
+    for worker, task in running:
+        if not task.done():
+            worker.drain()
+        done, _ = await asyncio.wait([task], timeout=20)
+        assert done, f"the worker did not drain: {task.get_stack()}"
+        await task
+
+
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 15.0) -> Any:
+    """Wait for a condition (plain or awaitable) and return its value; fails with `what` after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        if asyncio.get_running_loop().time() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain: {what}")
+        await asyncio.sleep(0.01)
