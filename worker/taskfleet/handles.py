@@ -91,12 +91,13 @@ class TaskHandle(Generic[R]):
             assert self.queue is not None
             async with self._announcements.expect(self._broker.keys_of(self.queue).done_channel, self.id) as ended:
                 while True:
+                    # Before asking: the end may be announced while the answer is on its way.
+                    ended.clear()
                     state, data = await self._broker.status(self.queue, self.id, announce=True)
                     if state in ("ended", "dead"):
                         break
                     if state == "unknown":
                         raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
-                    ended.clear()
                     try:
                         await asyncio.wait_for(ended.wait(), _RECHECK_SECONDS)
                     except TimeoutError:

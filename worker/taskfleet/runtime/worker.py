@@ -199,9 +199,7 @@ class Worker:
                 await self._turn()
         finally:
             self.draining = True
-            for task in (wake, control, beat):
-                task.cancel()
-            await asyncio.gather(wake, control, beat, return_exceptions=True)
+            await _end({wake, control, beat})
             self.deadlines.close()
             self.threads.close()
             keeper.stop()
@@ -426,6 +424,15 @@ class Worker:
             self.connected = True
             self.state = "running"
             self.keeper.poke()
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until it works: a cancellation that comes just as a reply does can get lost inside the client."""
+    pending = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
