@@ -149,7 +149,12 @@ def _tolerate(draft: _Draft) -> None:
 
 
 def _stabilise(draft: _Draft) -> None:
-    unstabilised, rules, now = draft.replicas, draft.spec.behavior, draft.now
+    rules, now = draft.spec.behavior, draft.now
+    # What the short window wanted is never taken away within the down window, though only panic grows for it: a fleet
+    # that meets bursts a minute apart would otherwise shrink between them.
+    rush = draft.wanted.panic_replicas if draft.spec.panic.mode == "Enabled" else 0
+    unstabilised = max(draft.replicas, min(rush, draft.current))
+    draft.limit(unstabilised, "ScaleDownStabilized")
     stable = stabilise.stabilise(draft.current, unstabilised, draft.state.recommendations, rules, now)
     draft.limit(stable, "ScaleDownStabilized" if unstabilised < stable else "ScaleUpStabilized")
     draft.state = _remember(draft, unstabilised)

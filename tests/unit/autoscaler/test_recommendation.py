@@ -1,0 +1,125 @@
+"""How many replicas the work needs, before anything holds the number back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from taskfleet_operator.autoscaler import State, decide
+from taskfleet_operator.autoscaler.state import Point, QueueHistory
+from tests.unit.autoscaler.scenes import NOW, STEADY, first, fresh, queue, sample, spec
+
+
+def steady_arrivals(per_second: float, service: float, *, current: int) -> State:
+    """A state after a minute of arrivals at one rate, each task running `service` seconds."""
+    state = fresh(current)
+    points = tuple(
+        Point(NOW - age, 1000 + int((60 - age) * per_second), 1000, 500.0, service) for age in range(60, 0, -5)
+    )
+    return State(**{**state_fields(state), "queues": (QueueHistory("default", points),)})
+
+
+def state_fields(state: State) -> dict[str, object]:
+    return {name: getattr(state, name) for name in State.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("per_second", "backlog", "replicas"),
+    [
+        (40, 0, 4),  # 40·0.5/0.8 = 25 slots of 8
+        (40, 12_000, 16),  # and 12000·0.5/60 = 100 more
+        (0, 12_000, 13),
+        (0, 1, 1),
+    ],
+)
+def test_slots_keep_up_with_arrivals_and_drain_the_backlog_in_time(
+    per_second: int, backlog: int, replicas: int
+) -> None:
+    state = steady_arrivals(per_second, 0.5, current=1)
+    seen = sample(
+        queue(backlog, enqueued_total=1000 + 60 * per_second, finished_total=1000, busy_ms_total=500_000), current=1
+    )
+    decision = decide(seen, state, spec(behavior=STEADY, panic={"mode": "Disabled"}), NOW)
+    assert decision.desired == replicas
+    assert decision.reason == "DrainTime"
+
+
+def test_the_message_is_the_formula_with_its_numbers() -> None:
+    state = steady_arrivals(40, 0.5, current=4)
+    seen = sample(queue(2532, enqueued_total=3400), current=4)
+    decision = decide(seen, state, spec(behavior=STEADY, panic={"mode": "Disabled"}), NOW)
+    assert decision.message == "slots = 46.1 (steady 25.0 + drain 21.1) / 8 → 6"
+
+
+def test_without_a_history_the_backlog_per_replica_rules_as_in_keda() -> None:
+    new = queue(950, enqueued_total=950, finished_total=0, busy_ms_total=0)
+    decision = first(sample(new), spec(behavior=STEADY))
+    assert decision.desired == 10
+    assert decision.reason == "BacklogPerReplica"
+    assert decision.message == "no history yet: 950 waiting / 100 per replica → 10"
+
+
+def test_the_drain_time_is_never_shorter_than_e_times_the_start() -> None:
+    slow = first(sample(queue(1000), start_latency_seconds=55.0), spec(behavior=STEADY, pollIntervalSeconds=5))
+    assert slow.terms["effective_drain_seconds"] == pytest.approx(60 * math.e)
+    quick = first(sample(queue(1000), start_latency_seconds=1.0), spec(behavior=STEADY))
+    assert quick.terms["effective_drain_seconds"] == 60
+
+
+def test_a_queue_s_own_target_is_its_drain_time() -> None:
+    decision = first(sample(queue(1000, target_latency_seconds=20.0), start_latency_seconds=1.0), spec(behavior=STEADY))
+    assert decision.queues[0].drain_seconds == 20
+    assert decision.desired == math.ceil(1000 * 0.5 / 20 / 8)
+
+
+def test_long_tasks_teach_their_length_while_they_run() -> None:
+    rule = spec(behavior=STEADY, panic={"mode": "Disabled"})
+    state = fresh(1)
+    lengths = []
+    for step in range(20):
+        ran = step * 5 * 8  # eight slots, all running, none finished
+        seen = sample(
+            queue(100, in_flight=8, enqueued_total=108, finished_total=0, busy_ms_total=ran * 1000), current=1
+        )
+        decision = decide(seen, state, rule, NOW + step * 5)
+        state = decision.state
+        lengths.append(decision.terms["service_seconds"])
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 50
+
+
+def test_one_odd_task_moves_the_run_time_little() -> None:
+    state = steady_arrivals(0, 0.5, current=1)
+    seen = sample(queue(10, finished_total=1001, busy_ms_total=500_000 + 5_500), current=1)
+    assert decide(seen, state, spec(), NOW).terms["service_seconds"] == pytest.approx((5 + 5.5) / 11)
+
+
+@pytest.mark.parametrize(
+    ("backlog", "current", "signals", "replicas"),
+    [(30, 4, 2, 6), (30, 4, 1, 4), (20, 4, 5, 4), (3, 4, 2, 3), (3, 4, 1, 4)],
+)
+def test_threshold_steps_after_equal_signals_in_a_row(backlog: int, current: int, signals: int, replicas: int) -> None:
+    rule = spec(policy="Threshold", behavior=STEADY)
+    state = fresh(current)
+    for step in range(signals):
+        decision = decide(sample(queue(backlog), current=current), state, rule, NOW + step * 5)
+        state = decision.state
+    assert decision.desired == replicas
+
+
+def test_threshold_wants_new_signals_after_it_has_scaled() -> None:
+    rule = spec(policy="Threshold", behavior=STEADY)
+    state = fresh(4)
+    counts = [4]
+    for step in range(5):
+        decision = decide(sample(queue(100), current=counts[-1]), state, rule, NOW + step * 5)
+        state = decision.state
+        counts.append(decision.desired)
+    assert counts == [4, 4, 6, 6, 8, 8]
+
+
+def test_due_work_counts_like_ready_work_unless_prewarming_is_off() -> None:
+    due = sample(queue(0, due=1600, due_within_start=1600), current=0)
+    assert first(due, spec(behavior=STEADY)).desired == 2
+    assert first(due, spec(behavior=STEADY, prewarm={"mode": "Disabled"})).desired == 0
