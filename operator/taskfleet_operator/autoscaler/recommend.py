@@ -144,8 +144,9 @@ def threshold(sample: Sample, state: State, spec: AutoscalerSpec) -> Wanted:
     direction = (per_worker > rule.scale_up_threshold) - (per_worker < rule.scale_down_threshold)
     # A count that has changed answers the signals so far; the next step wants new ones.
     before = state.signals if current == state.last_current else 0
-    signals = direction * (abs(before) + 1 if before * direction > 0 else 1)
-    enough = abs(signals) >= rule.consecutive_signals
+    in_a_row = abs(before) + 1 if before * direction > 0 else 1
+    signals = direction * min(in_a_row, rule.consecutive_signals)
+    enough = abs(signals) == rule.consecutive_signals
     step = (rule.scale_up_count if direction > 0 else -rule.scale_down_count) if direction and enough else 0
     replicas = max(0, current + step)
     compared = (
