@@ -1,0 +1,17 @@
+"""What every tier shares: a tier that could not run is named at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.support import tiers
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    yield  # pytest's own summary first: ours is to be the last thing read
+    tiers.report(terminalreporter, config)

@@ -1,0 +1,70 @@
+"""A real control plane for the session, a fresh namespace for every test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.cluster import binaries
+from e2e.cluster.controlplane import ControlPlane
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.kubectl import ClusterCommand, wait_until
+
+from tests.support import tiers
+from tests.support.redis_server import RedisServer
+
+_TIER = "control plane"
+_UNBUILT = pytest.StashKey[str]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the binaries before any test starts: on a bare machine it takes minutes, a test has its timeout."""
+    if session.config.option.collectonly:
+        return
+    if not any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            binaries.ensure(*(name for name in binaries.CONTROL_PLANE if name != "kube-scheduler"))
+        except ClusterError as missing:
+            session.config.stash[_UNBUILT] = str(missing)
+
+
+@pytest.fixture(scope="session")
+def control_plane(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """An administrator's kubeconfig for a control plane of our own."""
+    if _UNBUILT in pytestconfig.stash:
+        tiers.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_UNBUILT])
+    plane = ControlPlane()
+    try:
+        plane.start()
+    except ClusterError as failed:
+        tiers.cannot_run(pytestconfig, _TIER, str(failed))
+    yield plane.kubeconfig
+    plane.stop()
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: Path) -> ClusterCommand:
+    """`kubectl("get", "pods")`: standard output; `CommandError` with standard error. `kubectl.json(…)` parses."""
+    return ClusterCommand(binaries.ensure("kubectl")["kubectl"], control_plane)
+
+
+@pytest.fixture
+def namespace(kubectl: ClusterCommand) -> Iterator[str]:
+    """A namespace with its service account, deleted after the test."""
+    name = f"test-{secrets.token_hex(4)}"
+    kubectl("create", "namespace", name)
+    wait_until(kubectl, "get", "serviceaccount", "default", "--namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real server of our own; `redis_server.url`."""
+    with RedisServer() as server:
+        yield server
