@@ -1,4 +1,4 @@
-"""Which workers go when there are too many. A busy one is never chosen."""
+"""Which workers go when there are too many. A busy one is not chosen, or is only asked to finish."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from collections.abc import Iterable
 from .sample import WorkerSample
 
 
-def choose_victims(workers: Iterable[WorkerSample], count: int) -> tuple[WorkerSample, ...]:
+def choose_victims(
+    workers: Iterable[WorkerSample], count: int, *, drain_busy: bool = False
+) -> tuple[WorkerSample, ...]:
     """At most `count` workers to cordon: those that do not work yet first, then the longest idle, then the newest.
 
     The choice only says where to begin. A task may be claimed between the sample and the cordon, so a victim goes only
-    after it says itself that it is drained.
+    after it says itself that it is drained. With `drain_busy`, for a suspended queue or a lowered maximum, busy workers
+    come last: they claim nothing more and go when they are done. Otherwise an always busy fleet would never shrink.
     """
-    idle = [worker for worker in workers if not worker.busy]
-    idle.sort(key=lambda worker: (worker.registered, -worker.idle_seconds, worker.age_seconds, worker.name))
-    return tuple(idle[: max(0, count)])
+    chosen = sorted(
+        (worker for worker in workers if drain_busy or not worker.busy),
+        key=lambda worker: (
+            worker.busy > 0, worker.registered, worker.busy, -worker.idle_seconds, worker.age_seconds, worker.name,
+        ),
+    )  # fmt: skip
+    return tuple(chosen[: max(0, count)])

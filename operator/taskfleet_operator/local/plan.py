@@ -1,0 +1,88 @@
+"""What a TaskQueue manifest asks of one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.errors import ConfigurationError
+from taskfleet.options import QueueOptions
+
+from ..autoscaler import Overrides
+from ..resource.autoscaler import AutoscalerSpec
+from ..sampling import QueueTarget
+
+if TYPE_CHECKING:
+    from ..resource.taskqueue import TaskQueue
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The manifest's parts that count without a cluster. `environment` is for every worker; times in seconds."""
+
+    name: str
+    app: str
+    queues: tuple[QueueTarget, ...]
+    concurrency: int
+    processes: int
+    drain_timeout_seconds: int
+    autoscaler: AutoscalerSpec
+    replicas: int
+    overrides: Overrides
+    manifest_url: str
+    key_prefix: str
+    environment: Mapping[str, str]
+    folder: Path
+
+    @property
+    def slots_per_replica(self) -> int:
+        return self.concurrency * self.processes
+
+
+def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
+    """The plan for a manifest that lies in `folder`; the app may be imported from there or from the current folder."""
+    spec = manifest.spec
+    if not spec.worker.app:
+        raise ConfigurationError("spec.worker.app: say which TaskQueue the workers run, such as shop.tasks:queue")
+    options = [_options(queue.model_dump(exclude_none=True)) for queue in spec.queues]
+    environment = {
+        **_plain_variables(spec.worker.template or {}),
+        "TASKFLEET_QUEUES": json.dumps(options),
+        "TASKFLEET_REDIS__KEY_PREFIX": spec.redis.key_prefix,
+        "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": str(spec.worker.drain_timeout_seconds),
+        "PYTHONPATH": os.pathsep.join(
+            part for part in (os.getcwd(), str(folder.resolve()), os.environ.get("PYTHONPATH", "")) if part
+        ),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Plan(
+        name=manifest.metadata.name or "taskqueue",
+        app=spec.worker.app,
+        queues=tuple(QueueTarget(queue.name, queue.target_latency_seconds) for queue in spec.queues),
+        concurrency=spec.worker.concurrency,
+        processes=spec.worker.processes,
+        drain_timeout_seconds=spec.worker.drain_timeout_seconds,
+        autoscaler=spec.autoscaler,
+        replicas=spec.replicas,
+        overrides=Overrides(suspend=spec.suspend),
+        manifest_url=spec.redis.url or "",
+        key_prefix=spec.redis.key_prefix,
+        environment=environment,
+        folder=folder,
+    )
+
+
+def _options(queue: Mapping[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in fields(QueueOptions)}
+    return {key: value for key, value in queue.items() if key in known}
+
+
+def _plain_variables(template: Mapping[str, Any]) -> dict[str, str]:
+    """The environment that the pod template gives the worker by value; references need a cluster."""
+    containers = template.get("spec", {}).get("containers", [])
+    variables = [entry for one in containers if one.get("name") == "worker" for entry in one.get("env", [])]
+    return {entry["name"]: str(entry["value"]) for entry in variables if "value" in entry}

