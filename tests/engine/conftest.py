@@ -39,7 +39,9 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
     prefix = f"test-{secrets.token_hex(6)}"
     queues: list[TaskQueue] = []
 
-    def make(url: str = redis_url, *, slots: int = 8, grace: float = 5.0, heartbeat: float = 0.2, **options: Any) -> TaskQueue:
+    def make(
+        url: str = redis_url, *, slots: int = 8, grace: float = 5.0, heartbeat: float = 0.2, **options: Any
+    ) -> TaskQueue:
         settings = Settings(
             redis=RedisSettings(url=url, key_prefix=prefix, command_timeout=5.0),
             workers=WorkerSettings(

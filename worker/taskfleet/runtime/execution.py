@@ -154,7 +154,8 @@ class Execution:
     def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
         worker = self._worker
         now = worker.now()
-        del worker.running[job.id]
+        if worker.running.pop(job.id, None) is not job:
+            return  # abandoned: it is another worker's by now
         self.finished += 1
         self.counts[job.queue, code] += 1
         self.busy_seconds[job.queue] += now - job.started
@@ -163,7 +164,7 @@ class Execution:
     def _forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
         worker = self._worker
-        del worker.running[job.id]
+        worker.running.pop(job.id, None)
         worker.held.pop(job.id, None)
         worker._wanted.set()
 

@@ -34,6 +34,7 @@ _TAKEOVERS_PER_STEP = 100
 _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 1000
+_LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
 
 Claim = tuple[str, str, bytes, int, int]  # queue, id, blob, attempt, delivery
 
@@ -88,7 +89,6 @@ class Worker:
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
         self._rate_mark = (0.0, 0)
-        self._grace_ends = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = Threads(self.slots)
         self.execution = Execution(self)
@@ -143,9 +143,20 @@ class Worker:
         if not self.draining:
             self.draining = True
             loop = asyncio.get_running_loop()
-            self._grace_ends = loop.time() + self.queue.settings.workers.shutdown_grace_period
-            loop.call_at(self._grace_ends, self._wanted.set)
+            loop.call_later(self.queue.settings.workers.shutdown_grace_period, self._end_grace)
             logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
+        self._wanted.set()
+
+    def _end_grace(self) -> None:
+        for job in list(self.running.values()):
+            job.interrupt("shutdown")
+        asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._abandon)
+
+    def _abandon(self) -> None:
+        # Their leases run out, and another worker takes them over.
+        for job in list(self.running.values()):
+            logger.warning("task %s (%s) ignores its cancellation and is abandoned", job.id, job.definition.name)
+        self.running.clear()
         self._wanted.set()
 
     def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
@@ -195,7 +206,7 @@ class Worker:
             len(self.queue.registry),
         )
         try:
-            while not (self.draining and await self._drained()):
+            while not (self.draining and self._drained()):
                 await self._turn()
         finally:
             self.draining = True
@@ -218,6 +229,8 @@ class Worker:
             # One round of the loop: what was started may end at once, and its outcome goes with the next call.
             await asyncio.sleep(0)
             return
+        if self.draining and not self.running:
+            return  # what was left has just been recorded: nothing would wake us
         if self._room() > 0:
             self._hungry.set()
         if self.cordoned and not self.held:
@@ -347,10 +360,7 @@ class Worker:
             queue, task_id, _, _, delivery = self._prefetched.pop()
             self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
 
-    async def _drained(self) -> bool:
-        if self.running and self.now() >= self._grace_ends:
-            for job in list(self.running.values()):
-                job.interrupt("shutdown")
+    def _drained(self) -> bool:
         return not self.running and not self._outbox and not self._prefetched
 
     async def _deregister(self) -> None:

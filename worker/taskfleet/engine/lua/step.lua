@@ -51,16 +51,16 @@ if #outcomes > 0 then
   for i = 1, #outcomes do ids[i] = outcomes[i][1] end
   local tokens = redis.call('HMGET', owner, unpack(ids))
   local cancelled = redis.call('EXISTS', cancel) == 1
-  local held, next_result = {}, 14
+  local held, recorded, next_result = {}, {}, 14
   for i = 1, #outcomes do
     local o = outcomes[i]
     local id, delivery, code = o[1], o[2], o[3]
     local result_key
     if o[5] ~= '' then result_key = KEYS[next_result]; next_result = next_result + 1 end
-    if tokens[i] ~= me .. ':' .. delivery then
+    if tokens[i] ~= me .. ':' .. delivery or recorded[id] then
       stale[#stale + 1] = id
     else
-      tokens[i] = nil
+      recorded[id] = true
       held[#held + 1] = id
       add('busy_ms', o[4])
       if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then code = 'c' end

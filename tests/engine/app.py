@@ -1,0 +1,27 @@
+"""An application for workers that run as processes of their own. Every execution is noted outside the queue's keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from taskfleet import TaskQueue, current_task
+
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
+
+
+async def _note(what: str) -> None:
+    await queue.broker.client.redis.rpush(f"{queue.broker.prefix}:ledger", what)
+
+
+@queue.task(max_retries=0)
+async def note(n: int, seconds: float = 0.0) -> int:
+    await _note(f"{n}:{current_task().attempt}:{current_task().delivery}")
+    await asyncio.sleep(seconds)
+    return n
+
+
+@queue.task(max_retries=0)
+def block(seconds: float) -> str:
+    time.sleep(seconds)
+    return "done"

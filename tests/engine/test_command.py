@@ -1,0 +1,129 @@
+"""The `taskfleet` command: what it prints, how it exits, and that errors are one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from taskfleet import TaskQueue
+from taskfleet.version import __version__
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support.redis_server import free_port
+
+
+@pytest.fixture
+def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    queue = make_queue()
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
+    return queue
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    def call() -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "taskfleet", *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return await asyncio.to_thread(call)
+
+
+async def test_enqueue_show_and_cancel(shared: TaskQueue, run_worker: RunWorker) -> None:
+    code, out, _ = await run(
+        "enqueue", "note", "--app", "tests.engine.app:queue", "--args", '{"n": 5}', "--delay", "60"
+    )
+    assert code == 0
+    task_id = out.strip()
+    code, out, _ = await run("task", "show", task_id, "--json")
+    assert (code, json.loads(out)) == (0, {"id": task_id, "queue": "default", "status": "delayed"})
+    assert (await run("task", "cancel", task_id))[:2] == (0, "cancelled\n")
+    assert (await run("task", "cancel", task_id))[:2] == (1, "nothing to cancel\n")
+    assert (await run("task", "show", task_id))[:2] == (0, "cancelled\n")
+
+
+async def test_enqueue_can_wait_for_the_result(shared: TaskQueue, run_worker: RunWorker) -> None:
+    @shared.task
+    async def note(n: int, seconds: float = 0.0) -> int:
+        return n
+
+    await run_worker(shared)
+    code, out, errors = await run("enqueue", "note", "--app", "tests.engine.app:queue", "--args", "[5]", "--wait", "20")
+    assert (code, out.splitlines()[1:]) == (0, ["5"]), errors
+
+
+async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker) -> None:
+    @shared.task(max_retries=0)
+    async def boom() -> None:
+        raise ValueError("bad luck")
+
+    await run_worker(shared)
+    handle = await boom.enqueue()
+    await until(lambda: _dead(shared), "it is dead")
+    code, out, _ = await run("queues", "--json")
+    assert (code, json.loads(out)["default"]["dead"]) == (0, 1)
+    code, out, _ = await run("queues")
+    assert out.splitlines()[0].split()[:3] == ["queue", "ready", "in_flight"]
+    code, out, _ = await run("dead", "list", "default")
+    assert handle.id in out
+    assert "exception: ValueError: bad luck" in out
+    code, out, errors = await run("dead", "purge", "default")
+    assert code == 1
+    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 deleted\n")
+    assert (await run("pause", "default"))[0] == 0
+    assert (await shared.queue_stats("default")).paused
+    assert (await run("resume", "default"))[0] == 0
+
+
+async def _dead(queue: TaskQueue) -> bool:
+    return (await queue.queue_stats("default")).dead == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["worker"], 2, "Missing argument 'APP'"),
+        (["worker", "nonsense"], 2, "write module:attribute"),
+        (["worker", "no.such:queue"], 2, "there is no module 'no'"),
+        (["worker", "tests.engine.app:nothing"], 2, "module 'tests.engine.app' has no 'nothing'"),
+        (["worker", "tests.engine.app:note"], 2, "'note' is a TaskFunction, not a TaskQueue"),
+        (["worker", "tests.engine.app:queue", "--queues", "two words"], 2, "queue name 'two words' is not valid"),
+        (["worker", "tests.engine.app:queue", "--queues", "a:0"], 2, "weight 0"),
+        (["enqueue", "nope", "--app", "tests.engine.app:queue"], 1, "no task is named 'nope'; known: block, note"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "--args is not JSON"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", '["x"]'], 1, "parameter 'n'"),
+        (["pause", "two words"], 2, "queue name 'two words' is not valid"),
+        (["quues"], 2, "No such command 'quues'"),
+        (["queues", "--jsn"], 2, "--jsn"),
+    ],
+)
+async def test_mistakes_are_one_line(shared: TaskQueue, arguments: list[str], code: int, line: str) -> None:
+    status, out, errors = await run(*arguments)
+    assert status == code, errors
+    assert out == ""
+    assert errors.startswith("taskfleet: ")
+    assert errors.count("\n") == 1
+    assert line in errors
+
+
+async def test_redis_down_is_one_line() -> None:
+    port = free_port()
+    status, out, errors = await run("queues", REDIS_URL=f"redis://:secret@127.0.0.1:{port}/0")
+    assert (status, out) == (1, "")
+    assert errors == (
+        f"taskfleet: cannot reach Redis at 127.0.0.1:{port}: connection refused; start it, or set REDIS_URL\n"
+    )
+
+
+async def test_the_version() -> None:
+    assert await run("--version") == (0, f"taskfleet {__version__}\n", "")

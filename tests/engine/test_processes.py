@@ -1,0 +1,213 @@
+"""Workers as processes: started by the command, killed, drained, frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from taskfleet import TaskQueue
+from tests.engine.conftest import MakeQueue, until
+from tests.support.redis_server import RedisServer, end_with_parent, free_port
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    """The queue of tests/engine/app.py, under this test's prefix."""
+    queue = make_queue()
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
+    return queue
+
+
+@pytest.fixture
+async def start(shared: TaskQueue) -> AsyncIterator[Start]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue", *arguments],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=end_with_parent,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def message(name: str, *args: Any) -> Any:
+    from tests.engine import app
+
+    return getattr(app, name).message(*args)
+
+
+async def ledger(queue: TaskQueue) -> list[tuple[int, int, int]]:
+    entries = await queue.broker.client.redis.lrange(f"{queue.broker.prefix}:ledger", 0, -1)
+    return [tuple(map(int, entry.split(b":"))) for entry in entries]  # type: ignore[misc]
+
+
+async def finished(queue: TaskQueue, count: int) -> bool:
+    return (await queue.queue_stats("default")).finished_total >= count
+
+
+async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start: Start) -> None:
+    handles = await shared.enqueue_many([message("note", n, 0.01) for n in range(400)])
+    victim = start("--concurrency", "4")
+    await until(lambda: ledger(shared), "the victim works")
+    victim.kill()
+    victim.wait(5)
+    held = (await shared.queue_stats("default")).in_flight
+    start("--concurrency", "50")
+    await until(lambda: finished(shared, 400), "all have ended", seconds=30)
+    assert sorted([await handle.result(timeout=5) for handle in handles]) == list(range(400))
+    executions = Counter(n for n, _, _ in await ledger(shared))
+    assert set(executions) == set(range(400))
+    repeated = [n for n, count in executions.items() if count > 1]
+    assert len(repeated) <= held  # run twice only what the victim held
+    assert all(attempt == 1 for _, attempt, _ in await ledger(shared))
+
+
+async def test_sigterm_drains_and_exits_with_success(shared: TaskQueue, start: Start) -> None:
+    handles = await shared.enqueue_many([message("note", n, 0.3) for n in range(30)])
+    worker = start("--concurrency", "5")
+    await until(lambda: ledger(shared), "it works")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    stats = await shared.queue_stats("default")
+    assert stats.in_flight == 0
+    assert stats.ready + stats.finished_total == 30
+    assert stats.ready > 0
+    assert await handles[0].result(timeout=1) == 0
+    assert await shared.broker.workers() == []
+
+
+async def test_a_second_sigterm_ends_at_once_and_loses_nothing(shared: TaskQueue, start: Start) -> None:
+    (handle,) = await shared.enqueue_many([message("note", 1, 60.0)])
+    worker = start()
+    await until(lambda: ledger(shared), "it works")
+    worker.send_signal(signal.SIGTERM)
+    await until(lambda: _state(shared, "draining"), "it drains")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(5) == 1
+    start()
+    await until(lambda: _entries(shared, 2), "another worker runs it", seconds=10)
+    assert [delivery for _, _, delivery in await ledger(shared)] == [1, 2]
+    assert await handle.status() == "running"
+
+
+async def _entries(queue: TaskQueue, count: int) -> bool:
+    return len(await ledger(queue)) >= count
+
+
+async def _state(queue: TaskQueue, state: str) -> bool:
+    return any(worker.state == state for worker in await queue.broker.workers())
+
+
+async def test_a_frozen_worker_cannot_record_what_another_has_done(shared: TaskQueue, start: Start) -> None:
+    (handle,) = await shared.enqueue_many([message("note", 7, 3.0)])
+    frozen = start()
+    await until(lambda: ledger(shared), "it works")
+    frozen.send_signal(signal.SIGSTOP)
+    start()
+    await until(lambda: _entries(shared, 2), "another worker has taken over", seconds=10)
+    frozen.send_signal(signal.SIGCONT)
+    assert await handle.result(timeout=15) == 7
+    frozen.send_signal(signal.SIGTERM)
+    _, errors = await asyncio.to_thread(frozen.communicate, timeout=15)
+    assert frozen.returncode == 0
+    assert b"taken over" in errors or b"another owner" in errors
+    stats = await shared.queue_stats("default")
+    assert (stats.finished_total, stats.in_flight, stats.ready) == (1, 0, 0)
+
+
+async def test_several_processes_share_the_work_and_come_back_when_killed(shared: TaskQueue, start: Start) -> None:
+    parent = start("--processes", "2", "--concurrency", "2", TASKFLEET_WORKER_NAME="pod")
+    ids = {"pod/0", "pod/1"}
+
+    async def registered() -> dict[str, int]:
+        workers = {worker.worker_id: worker.pid for worker in await shared.broker.workers()}
+        return workers if set(workers) == ids else {}
+
+    before = await until(registered, "both are there")
+    os.kill(before["pod/1"], signal.SIGKILL)
+
+    async def replaced() -> bool:
+        return (await registered()).get("pod/1", before["pod/1"]) != before["pod/1"]
+
+    await until(replaced, "the killed one was started again", seconds=20)
+    handles = await shared.enqueue_many([message("note", n) for n in range(20)])
+    await until(lambda: finished(shared, 20), "all have ended")
+    assert [await handle.result(timeout=5) for handle in handles] == list(range(20))
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(15) == 0
+
+
+async def _probe(port: int, path: str) -> tuple[int, str]:
+    def get() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    return await asyncio.to_thread(get)
+
+
+async def _answers(port: int, path: str, status: int) -> bool:
+    return (await _probe(port, path))[0] == status
+
+
+async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) -> None:
+    port = free_port()
+    worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
+    await until(lambda: _answers(port, "/readyz", 200), "it is ready")
+    await shared.enqueue_many([message("note", 1), message("block", 2.0)])
+    await until(lambda: finished(shared, 1), "one has ended")
+    assert (await _probe(port, "/livez"))[0] == 200
+    _, text = await _probe(port, "/metrics")
+    assert 'taskfleet_tasks_total{outcome="succeeded",queue="default"} 1.0' in text
+    assert "taskfleet_worker_slots 16.0" in text
+    assert (await _probe(port, "/elsewhere"))[0] == 404
+    worker.send_signal(signal.SIGTERM)
+    await until(lambda: _answers(port, "/readyz", 503), "a draining worker is not ready")
+    assert "draining" in (await _probe(port, "/readyz"))[1]
+    assert worker.wait(15) == 0
+
+
+async def test_a_worker_waits_for_a_redis_that_is_down_at_start(start: Start) -> None:
+    server, port = RedisServer(), free_port()
+    worker = start("--probe-port", str(port), REDIS_URL=server.url)
+    await until(lambda: _answers(port, "/livez", 200), "it lives")
+    status, text = await _probe(port, "/readyz")
+    assert status == 503
+    assert f"no answer from Redis at 127.0.0.1:{server.port}" in text
+    with server:
+        await until(lambda: _answers(port, "/readyz", 200), "it is ready once Redis is", seconds=20)
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, 15) == 0
+    _, errors = worker.communicate()
+    first = next(line for line in errors.decode().splitlines() if "cannot reach" in line)
+    assert f"cannot reach Redis at 127.0.0.1:{server.port}: connection refused; start it, or set REDIS_URL" in first
+    assert b"Traceback" not in errors

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taskfleet import ConfigurationError, TaskQueue, config
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_URL", "TASKFLEET_QUEUES"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_environment_stands_over_file_over_defaults(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "task-queue.toml").write_text('[redis]\nurl = "redis://file:1/0"\npool_size = 3\n')
+    monkeypatch.setenv("REDIS_URL", "redis://environment:2/0")
+    monkeypatch.setenv("TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD", "7")
+    settings = config.load()
+    assert settings.redis.url == "redis://environment:2/0"
+    assert settings.redis.pool_size == 3
+    assert settings.redis.connection_timeout == 5.0
+    assert settings.workers.shutdown_grace_period == 7
+    assert TaskQueue.from_config().url == "redis://environment:2/0"
+
+
+def test_yaml_is_read_too(elsewhere: Path) -> None:
+    (elsewhere / "task-queue.yaml").write_text("workers: {max_concurrent_tasks: 9}\n")
+    assert config.load().workers.max_concurrent_tasks == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.toml", "[redis]\nurll = 'x'\n", "a.toml: unknown key 'redis.urll'; expected one of"),
+        ("a.toml", "[rediss]\n", "a.toml: unknown key 'rediss'"),
+        ("a.toml", "[redis]\npool_size = 0\n", "a.toml: redis.pool_size: Input should be greater than or equal to 1"),
+        ("a.toml", "[redis\n", "a.toml: "),
+        ("a.yaml", "a: [", "a.yaml: "),
+        ("a.yaml", "- 1\n", "a.yaml: expected sections"),
+        ("missing.toml", None, "missing.toml: cannot be read: No such file"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_file_and_key(
+    elsewhere: Path, name: str, text: str | None, problem: str
+) -> None:
+    path = elsewhere / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_POOL_SIZE", "many")
+    with pytest.raises(ConfigurationError, match=r"^REDIS_POOL_SIZE: redis\.pool_size: .*integer"):
+        config.load()
+
+
+def test_queue_options_from_the_environment_stand_over_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_QUEUES", '[{"name": "a", "priority": 5, "dead_letter": {"max_length": 7}}]')
+    queue = TaskQueue(queues=["a", "b"])
+    assert queue.options_of("a").priority == 5
+    assert queue.options_of("a").dead_letter.max_length == 7
+    assert queue.options_of("b").priority == 0
+    monkeypatch.setenv("TASKFLEET_QUEUES", "{")
+    with pytest.raises(ConfigurationError, match="TASKFLEET_QUEUES is not JSON"):
+        TaskQueue()
+
+
+@pytest.mark.parametrize("url", ["http://x", "localhost:6379", "redis://h:port/0"])
+def test_a_bad_redis_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="Redis URL"):
+        TaskQueue(url)
+
+
+def test_unknown_queue_options_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="unknown key 'priorty'"):
+        TaskQueue(queues=[{"name": "a", "priorty": 1}])
+    with pytest.raises(ConfigurationError, match="'a b' is not valid"):
+        TaskQueue(queues=["a b"])

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from taskfleet import ConfigurationError, TaskQueue
+from taskfleet.runtime.selection import Selection, Tier, tiers_of
+
+
+def test_tiers_follow_priorities_and_named_weights_make_one_tier() -> None:
+    queue = TaskQueue(queues=[{"name": "a", "priority": 1}, {"name": "b", "priority": 9, "weight": 2}, {"name": "c"}])
+    assert [tier.weights for tier in tiers_of(queue, None)] == [{"b": 2}, {"a": 1}, {"c": 1}]
+    assert [tier.weights for tier in tiers_of(queue, ["c", "a"])] == [{"a": 1}, {"c": 1}]
+    assert [tier.weights for tier in tiers_of(queue, ["a:6", "c:3"])] == [{"a": 6, "c": 3}]
+    assert [tier.weights for tier in tiers_of(queue, ["sync:info"])] == [{"sync:info": 1}]
+    with pytest.raises(ConfigurationError, match="weight 0"):
+        tiers_of(queue, ["a:0"])
+
+
+def test_shares_follow_weights_over_time_and_starve_nobody() -> None:
+    tier = Tier({"a": 9, "b": 1})
+    selection = Selection([tier])
+    total = {"a": 0, "b": 0}
+    for _ in range(1000):
+        for name, slots in selection.shares(tier, 1, 0.0).items():
+            total[name] += slots
+    assert sum(total.values()) == 1000
+    assert 80 <= total["b"] <= 120
+
+
+def test_a_queue_without_work_leaves_its_share_to_the_others() -> None:
+    tier = Tier({"a": 1, "b": 1})
+    selection = Selection([tier])
+    selection.seen("b", 0, None, 0.0)
+    assert selection.shares(tier, 10, 0.0) == {"a": 10}
+    selection.seen("a", 0, 5.0, 0.0)
+    assert not selection.hot(1.0)
+    assert selection.next_event(1.0) == pytest.approx(4.001)
+    assert selection.shares(tier, 10, 6.0) == {"a": 10}
+    selection.make_hot("b")
+    assert selection.shares(tier, 10, 1.0) == {"b": 10}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from taskfleet import ConfigurationError, Task, TaskNotFoundError, TaskQueue
+
+
+def test_two_tasks_of_one_name_are_an_error_that_names_both_places() -> None:
+    queue = TaskQueue()
+
+    @queue.task(name="same")
+    async def first() -> None: ...
+
+    with pytest.raises(ConfigurationError) as caught:
+
+        @queue.task(name="same")
+        async def second() -> None: ...
+
+    assert str(caught.value).count("test_tasks.py:") == 2
+
+
+def test_class_tasks_have_snake_case_names() -> None:
+    class SendHTMLReport2Go(Task):
+        async def execute(self) -> None: ...
+
+    assert SendHTMLReport2Go.name == "send_html_report2_go"
+    with pytest.raises(ConfigurationError, match="two tasks are named 'send_html_report2_go'"):
+
+        class Other(Task):
+            name = "send_html_report2_go"
+
+            async def execute(self) -> None: ...
+
+
+def test_options_are_checked_where_they_are_given() -> None:
+    queue = TaskQueue()
+    for options, problem in (({"max_retries": -1}, "max_retries"), ({"timeout": 0}, "timeout")):
+        with pytest.raises(ConfigurationError, match=problem):
+            queue.task(**options)(lambda: None)  # type: ignore[call-overload]
+
+    @queue.task
+    async def task() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="delay"):
+        task.options(delay=-1)
+    with pytest.raises(ConfigurationError, match="async"):
+
+        @queue.task(executor="thread")
+        async def other() -> None: ...
+
+
+def test_an_unknown_task_is_named_with_those_that_are_known() -> None:
+    queue = TaskQueue()
+
+    @queue.task
+    async def known() -> None: ...
+
+    with pytest.raises(TaskNotFoundError, match="no task is named 'nope'; known: known"):
+        queue.registry.get("nope")
