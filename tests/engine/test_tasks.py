@@ -79,8 +79,8 @@ async def test_values_arrive_as_the_annotated_types(queue: TaskQueue, run_worker
 
     @queue.task
     async def record(
-        when: dt.datetime, key: uuid.UUID, price: decimal.Decimal, colour: Colour, point: Point, order: Order, raw: bytes,
-        several: list[Point], maybe: int | None, span: dt.timedelta, *rest: int, **named: Colour,
+        when: dt.datetime, key: uuid.UUID, price: decimal.Decimal, colour: Colour, point: Point, order: Order,
+        raw: bytes, several: list[Point], maybe: int | None, span: dt.timedelta, *rest: int, **named: Colour,
     ) -> tuple[dt.date, Point]:  # fmt: skip
         seen[:] = [when, key, price, colour, point, order, raw, several, maybe, span, rest, named]
         return when.date(), point
@@ -334,7 +334,7 @@ async def test_waiting_for_a_result_ends_with_a_timeout(queue: TaskQueue) -> Non
     async def task() -> None: ...
 
     handle = await task.enqueue()
-    with pytest.raises(TaskTimeoutError, match="no result after 0.05 s") as caught:
+    with pytest.raises(TaskTimeoutError, match=r"no result after 0\.05 s") as caught:
         await handle.result(timeout=0.05)
     assert caught.value.task_id == handle.id
     assert caught.value.timeout_seconds == 0.05
