@@ -1,0 +1,110 @@
+"""Peers as child processes that speak JSON, one object a line."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from bench.errors import BenchError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill a child when the bench is gone, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """One running peer program.
+
+    A request is `{"op": …}` on its standard input; the answer's `event` is `done` or `error`. Its standard error is
+    kept and shown when something fails.
+    """
+
+    def __init__(self, label: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._label = label
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in __exit__
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, **environment},
+            preexec_fn=end_with_parent,
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # a peer ends when nobody can ask it any more
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+        self._errors.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def send(self, op: str, **arguments: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise BenchError(f"{self._label} ended by itself: {self._last_words()}") from None
+
+    def expect(self, event: str, timeout: float) -> dict[str, Any]:
+        """The next answer, which must be `event`, within `timeout` seconds."""
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise BenchError(f"{self._label} gave no {event!r} within {timeout:g} s: {self._last_words()}") from None
+        if line is None:
+            raise BenchError(f"{self._label} ended by itself: {self._last_words()}")
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            raise BenchError(f"{self._label} answered {line.strip()!r}, which is not JSON") from None
+        if answer.get("event") != event:
+            raise BenchError(f"{self._label}: {answer.get('error', answer)}")
+        return dict(answer)
+
+    def ask(self, op: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+        """Send a request and wait for its `done`."""
+        self.send(op, **arguments)
+        return self.expect("done", timeout)
+
+    def resident_bytes(self) -> int | None:
+        """Resident memory now; None where there is no /proc."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1])
+        except (OSError, IndexError, ValueError):
+            return None
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        return lines[-1] if lines else "it said nothing"

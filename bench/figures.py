@@ -1,0 +1,47 @@
+"""From runs to figures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric of one peer in one scenario, over all its runs."""
+
+    peer: str
+    version: str
+    scenario: str
+    metric: str
+    unit: str
+    runs: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.runs)
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract: peer, version, scenario, metric, unit, median, min, max, runs."""
+        record = asdict(self)
+        del record["runs"]
+        return record | {
+            "median": self.median,
+            "min": min(self.runs),
+            "max": max(self.runs),
+            "runs": list(self.runs),
+        }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` % of all do not exceed (nearest rank).
+
+    No interpolation: what is reported has happened.
+    """
+    if not values:
+        raise ValueError("no values")
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -1,0 +1,29 @@
+"""Taskfleet, from this checkout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.errors import PeerUnavailable
+from bench.peer import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Taskfleet:
+    name: str = "taskfleet"
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        return version("taskfleet")
+
+    def prepare(self) -> Program:
+        try:
+            import taskfleet  # noqa: F401
+        except ImportError as error:
+            raise PeerUnavailable(f"taskfleet is not installed here ({error}): run `make venv`") from None
+        return Program((sys.executable, str(Path(__file__).parent / "peer.py")))

