@@ -26,7 +26,7 @@ class RawWorker:
         results = [self.keys.result(str(o[0])) for o in outcomes if o[4]]
         args = (
             self.owner, slots, self.lease_ms, self.max_deliveries, 100, 100, 1_000_000, self.keys.done_channel,
-            msgpack.packb(outcomes, use_bin_type=False),
+            msgpack.packb(outcomes, use_bin_type=False), 0, 0,
         )  # fmt: skip
         reply = await self.queue.broker.client.run(scripts.STEP, (*self.keys.all, *results), args)
         claimed = reply[4]

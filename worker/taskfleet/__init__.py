@@ -32,7 +32,7 @@ from taskfleet.errors import (
     TaskTimeoutError,
 )
 from taskfleet.handles import TaskHandle
-from taskfleet.options import DeadLetterOptions, QueueOptions
+from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.outcome import DeadLetter
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
@@ -42,7 +42,7 @@ from taskfleet.version import __version__
 __all__ = [
     "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names",
     "Retry", "RetryLater", "current_task", "TaskContext",
-    "QueueOptions", "DeadLetterOptions", "QueueStats", "WorkerInfo", "DeadLetter",
+    "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter",
     "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
     "TaskNotFoundError", "TaskTimeoutError", "__version__",

@@ -22,6 +22,18 @@ class DeadLetterOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: at most `burst` tasks start at once, and `tasks_per_second` in the long run."""
+
+    tasks_per_second: float
+    burst: int
+
+    def __post_init__(self) -> None:
+        if self.tasks_per_second <= 0 or self.burst < 1:
+            raise ConfigurationError("rate_limit: tasks_per_second must be positive and burst at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class QueueOptions:
     """One queue: the fields of the manifest's `spec.queues[]`, in snake case."""
 
@@ -31,6 +43,8 @@ class QueueOptions:
     lease_seconds: float = 30.0
     max_deliveries: int = 5
     max_length: int = 0
+    partitions: int = 1
+    rate_limit: RateLimit | None = None
     dead_letter: DeadLetterOptions = DeadLetterOptions()
 
     def __post_init__(self) -> None:
@@ -38,6 +52,9 @@ class QueueOptions:
         for name, least in (("weight", 1), ("lease_seconds", 1), ("max_deliveries", 1), ("max_length", 0)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"queue {self.name!r}: {name} must be at least {least}")
+
+        if self.partitions != 1:
+            raise ConfigurationError(f"queue {self.name!r}: partitions={self.partitions} is not supported yet; use 1")
 
     @classmethod
     def of(cls, value: QueueOptions | Mapping[str, Any] | str) -> QueueOptions:
@@ -50,10 +67,11 @@ class QueueOptions:
         if unknown := sorted(set(value) - known):
             raise ConfigurationError(f"queue options: unknown key {unknown[0]!r}; expected one of {sorted(known)}")
         data = dict(value)
-        letters = data.get("dead_letter")
-        if isinstance(letters, Mapping):
-            data["dead_letter"] = DeadLetterOptions(**letters)
         try:
+            if isinstance(letters := data.get("dead_letter"), Mapping):
+                data["dead_letter"] = DeadLetterOptions(**letters)
+            if isinstance(limit := data.get("rate_limit"), Mapping):
+                data["rate_limit"] = RateLimit(**limit)
             return cls(**data)
         except TypeError as error:
             raise ConfigurationError(f"queue options {dict(value)!r}: {error}") from None

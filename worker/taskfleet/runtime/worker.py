@@ -274,6 +274,7 @@ class Worker:
     async def _call(self, name: str, slots: int) -> None:
         names = self.queue.broker.keys_of(name)
         options = self.queue.options_of(name)
+        limit = options.rate_limit
         outcomes = self._outbox.pop(name, [])
         if len(outcomes) > _MOST_PREFETCHED:
             self._outbox[name] = outcomes[_MOST_PREFETCHED:]
@@ -289,6 +290,8 @@ class Worker:
             int(options.dead_letter.ttl_seconds * 1000),
             names.done_channel,
             msgpack.packb(outcomes, use_bin_type=False),
+            limit.tasks_per_second if limit else 0,
+            limit.burst if limit else 0,
         )
         began = self.now()
         try:

@@ -2,10 +2,11 @@
 -- KEYS  1-13 of the queue (engine/keys.py); after them the result keys of the outcomes that carry a result, in order
 -- ARGV  1 owner (worker incarnation)  2 slots to fill  3 lease_ms  4 max_deliveries  5 takeover limit
 --       6 dead letters kept  7 dead letters' ttl_ms  8 done channel  9 messagepack list of outcomes
+--       10 rate limit (tasks per second, 0 = none)  11 its burst
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra). Codes: s succeeded, x expired, c cancelled,
 --       r retry (extra: delay_ms), n handed back unstarted or unfinished, f failed, d dead (extra: record).
 --       The result of r, n and f is what to record should the task have been cancelled meanwhile.
--- REPLY {now_ms, still_ready, ms to the next due task or lease end (-1 none), {stale ids}, {id, envelope, meta, ...}}
+-- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids}, {id, envelope, meta, ...}}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
 local ready, task, meta, lease, owner = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -161,10 +162,20 @@ if counts['failed'] then
   end
 end
 
+-- The rate limit: a bucket of tokens in `control`, filled by the clock of Redis. Work that was handed back has paid.
+local rate, tokens_left, next_token = tonumber(ARGV[10]), nil, nil
+local granted = slots
+if rate > 0 and slots > 0 then
+  local burst = tonumber(ARGV[11])
+  local bucket = redis.call('HMGET', control, 'tokens', 'filled')
+  tokens_left = math.min(burst, (tonumber(bucket[1]) or burst) + math.max(0, now - (tonumber(bucket[2]) or now)) * rate / 1000)
+  granted = math.min(slots, math.floor(tokens_left))
+end
+
 -- The claim.
 local claimed = {}
-if slots > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
-  local ids = redis.call('LPOP', ready, math.min(slots, 1000))
+if granted > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
+  local ids = redis.call('LPOP', ready, math.min(granted, 1000))
   if ids then
     local blobs = redis.call('HMGET', task, unpack(ids))
     local metas
@@ -196,6 +207,12 @@ if slots > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
   end
 end
 
+if tokens_left then
+  tokens_left = tokens_left - #claimed / 3
+  redis.call('HSET', control, 'tokens', tostring(tokens_left), 'filled', now)
+  if tokens_left < 1 then next_token = math.ceil((1 - tokens_left) * 1000 / rate) end
+end
+
 for name, n in pairs(counts) do redis.call('HINCRBY', stat, name, n) end
 
 local left = redis.call('LLEN', ready)
@@ -207,9 +224,15 @@ if first_end then
   local ms = math.max(0, first_end - now) + 1
   if horizon < 0 or ms < horizon then horizon = ms end
 end
+-- Nothing is worth asking for before the next token: say so in place of "there is more".
+local waiting = left
+if next_token and left > 0 then
+  waiting = 0
+  if horizon < 0 or next_token < horizon then horizon = next_token end
+end
 -- A worker that is full now wakes the next one, which learns what is left and what is due.
-if #claimed / 3 >= slots and (left > 0 or first_due) and redis.call('LLEN', wake) == 0 then
+if #claimed / 3 >= slots and (waiting > 0 or first_due) and redis.call('LLEN', wake) == 0 then
   redis.call('RPUSH', wake, 1)
   redis.call('PEXPIRE', wake, 60000)
 end
-return {now, left, horizon, stale, claimed}
+return {now, waiting, horizon, stale, claimed}
