@@ -4,16 +4,49 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e check images bench crd lock
+.PHONY: help venv demo test test-engine test-controlplane e2e check format images bench crd lock
 
 help:  ## list the chores
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 venv: $(VENV)/.dev  ## the development environment, pinned and hashed
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "taskfleet needs Python 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 2; }
+$(VENV)/.dev: requirements/dev.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "taskfleet needs Python 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+demo:  ## a burst of real tasks on this machine: workers come and go; needs only Python
+	@PYTHON="$(PYTHON)" sh examples/thumbnails/demo.sh
+
+check: venv  ## format, lint, two type checkers, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: venv  ## rewrite what the formatter and the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
+	$(BIN)/python -m pytest tests
+
+e2e: venv  ## a real kind cluster: images, Helm, pods (root; about 10 minutes the first time)
+	$(BIN)/python -m pytest e2e --timeout 3600
+
+images: venv  ## taskfleet-worker:dev, taskfleet-operator:dev, taskfleet-thumbnails:dev
+	$(BIN)/python -m e2e.cluster images
+
+bench: venv  ## us, BullMQ and asynq on the same Redis, in one run
+	$(BIN)/python -m bench --peers taskfleet,bullmq,asynq --scenario drain,enqueue,enqueue_bulk,latency --tasks 20000 --repeat 3
+
+crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
+	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
+
+lock: venv  ## pin requirements/*.txt again
+	cd requirements && sh lock.sh

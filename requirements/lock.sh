@@ -1,0 +1,7 @@
+#!/bin/sh
+# Pin every requirement file: versions and hashes for all platforms, no index addresses.
+set -eu
+pin() { ../.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q "$@"; }
+pin build.in -o build.txt
+pin --extra all ../pyproject.toml dev.in -o dev.txt
+pin --extra operator --extra cli ../pyproject.toml -o runtime.txt
