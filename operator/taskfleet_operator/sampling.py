@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -153,8 +154,7 @@ def percentile(seconds: Sequence[float], share: float = 0.9) -> float | None:
     """The smallest value that `share` of the values do not exceed; None of nothing."""
     if not seconds:
         return None
-    ranked = sorted(seconds)
-    return ranked[min(len(ranked) - 1, max(0, round(share * len(ranked) + 0.5) - 1))]
+    return sorted(seconds)[max(0, math.ceil(share * len(seconds) - 1e-9) - 1)]
 
 
 def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start: float, drain: float) -> QueueSample:

@@ -1,0 +1,147 @@
+"""From Redis' figures to a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.stats import QueueStats
+from taskfleet.errors import BrokerConnectionError
+from taskfleet_operator import sampling
+from taskfleet_operator.autoscaler import choose_victims
+from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.sampling import QueueTarget, Reading, Replicas
+
+STATS = QueueStats(
+    ready=7,
+    in_flight=2,
+    delayed=5,
+    due=3,
+    dead=1,
+    oldest_age_seconds=4.0,
+    enqueued_total=100,
+    finished_total=90,
+    failed_total=1,
+    busy_ms_total=45_000,
+    paused=False,
+)
+
+
+def worker(name: str, *, busy: int = 0, idle: float = 0.0, age: float = 1.0, state: str = "running") -> WorkerInfo:
+    pod, _, number = name.partition("/")
+    return WorkerInfo(
+        worker_id=f"{pod}/{number or 0}",
+        name=pod,
+        pid=1,
+        slots=4,
+        busy=busy,
+        queues=("default",),
+        state=state,
+        heartbeat_age_seconds=age,
+        idle_seconds=idle,
+        started_ms=0,
+        version="1",
+    )
+
+
+class FakeBroker:
+    """Answers with these figures; due within the horizon as a list of seconds says."""
+
+    def __init__(self, due: Sequence[float] = (), *, down: bool = False) -> None:
+        self.due = due
+        self.down = down
+        self.horizons: list[int] = []
+
+    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+        if self.down:
+            raise BrokerConnectionError("redis:6379 refuses the connection")
+        self.horizons.append(horizon_ms)
+        return {name: replace(STATS, due=sum(at * 1000 <= horizon_ms for at in self.due)) for name in queues}
+
+    async def workers(self) -> list[WorkerInfo]:
+        return [worker("a")]
+
+
+QUEUES = [QueueTarget("default", 10.0)]
+PODS = Replicas(2, 1, 1, frozenset({"a", "b"}))
+
+
+async def test_due_work_is_read_for_both_horizons_only_when_there_is_any() -> None:
+    spec = AutoscalerSpec()
+    quiet = FakeBroker()
+    await sampling.read(quiet, ["default"], spec, 5.0)
+    assert quiet.horizons == [30_000]
+    soon = FakeBroker([3.0, 12.0, 25.0])
+    seen, _ = await sampling.sample(soon, QUEUES, PODS, spec, slots_per_replica=4, start_latency_seconds=5.0)
+    assert soon.horizons == [30_000, 10_000]
+    assert (seen.queues[0].due, seen.queues[0].due_within_start) == (3, 1)
+
+
+async def test_a_read_that_fails_is_a_failed_sample() -> None:
+    seen, reading = await sampling.sample(FakeBroker(down=True), QUEUES, PODS, AutoscalerSpec(), slots_per_replica=4)
+    assert seen.failure == "redis:6379 refuses the connection"
+    assert (seen.current_replicas, seen.ready_replicas, reading) == (2, 1, None)
+
+
+def build(*workers: WorkerInfo, stats: QueueStats = STATS, fires: Sequence[float] = ()) -> sampling.Sample:
+    return sampling.build(
+        Reading({"default": stats}, {"default": 0}, workers),
+        QUEUES,
+        PODS,
+        slots_per_replica=4,
+        start_latency_seconds=5.0,
+        scheduled={"default": fires},
+        spec=AutoscalerSpec(),
+    )
+
+
+def test_only_our_own_pods_with_a_fresh_heartbeat_count() -> None:
+    seen = build(worker("a/0", busy=1), worker("a/1"), worker("b", age=31), worker("of-another-queue", busy=3))
+    assert (seen.workers_registered, seen.busy_workers) == (1, 1)
+
+
+def test_a_paused_queue_wants_no_workers() -> None:
+    queue = build(stats=replace(STATS, paused=True)).queues[0]
+    assert (queue.backlog, queue.due, queue.oldest_age_seconds, queue.in_flight) == (0, 0, 0.0, 2)
+
+
+def test_cron_schedules_count_as_due_work() -> None:
+    queue = build(fires=[8.0, 20.0, 300.0]).queues[0]
+    assert (queue.due, queue.due_within_start) == (3 + 2, 1)
+
+
+def test_a_pod_is_busy_when_any_of_its_processes_is_and_drained_when_all_are() -> None:
+    reading = Reading(
+        {},
+        {},
+        (
+            worker("a/0", state="drained", idle=9),
+            worker("a/1", state="drained", idle=5),
+            worker("b/0", state="drained"),
+            worker("b/1", state="cordoned", busy=1),
+        ),
+    )
+    found = {one.name: one for one in sampling.candidates(reading, {"a": 60.0, "b": 60.0, "c": 1.0})}
+    assert (found["a"].drained, found["a"].idle_seconds) == (True, 5)
+    assert (found["b"].drained, found["b"].busy) == (False, 1)
+    assert not found["c"].registered
+
+
+def test_those_go_first_that_have_not_begun_then_the_longest_idle_then_the_newest() -> None:
+    reading = Reading(
+        {},
+        {},
+        (worker("busy", busy=1), worker("idle-9", idle=9), worker("old", idle=3), worker("new", idle=3)),
+    )
+    ages = {"busy": 50.0, "idle-9": 50.0, "old": 50.0, "new": 20.0, "unborn": 1.0}
+    everyone = sampling.candidates(reading, ages)
+    assert [one.name for one in choose_victims(everyone, 9)] == ["unborn", "idle-9", "new", "old"]
+    assert [one.name for one in choose_victims(everyone, 2)] == ["unborn", "idle-9"]
+    assert [one.name for one in choose_victims(everyone, 9, drain_busy=True)][-1] == "busy"
+
+
+def test_the_start_latency_is_a_percentile_of_what_was_seen() -> None:
+    assert sampling.percentile([]) is None
+    assert sampling.percentile([3.0]) == 3.0
+    assert sampling.percentile([float(n) for n in range(1, 11)]) == 9.0
