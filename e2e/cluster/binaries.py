@@ -1,4 +1,4 @@
-"""Kubernetes, etcd, Helm, CoreDNS and kind, built from their Go modules on first use.
+"""Kubernetes, etcd, CoreDNS, Helm and kind, built from their Go modules on first use.
 
 Each module folder pins its versions in go.mod and go.sum. A binary is built once per version and
 kept in the cache, so the checkout stays clean and a second run builds nothing.
@@ -24,11 +24,15 @@ _MODULES = Path(__file__).parent / "modules"
 
 @dataclass(frozen=True)
 class Module:
-    """One module folder: the requirement that gives its version, and the package of each binary."""
+    """One module folder: the requirement that gives its version, and the package of each binary.
+
+    A module of our own requires nothing, and has its version here.
+    """
 
     folder: str
     requirement: str
     packages: dict[str, str]
+    version: str = ""
 
 
 _KUBERNETES = Module(
@@ -54,6 +58,7 @@ _ALL = (
     _HELM,
     Module("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
     Module("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
+    Module("pause", "", {"pause": "."}, version="v1"),
 )
 _MODULE_OF = {name: module for module in _ALL for name in module.packages}
 
@@ -65,10 +70,14 @@ CONTROL_PLANE: tuple[str, ...] = (
     "kube-scheduler",
     "kubectl",
 )
+NODE: tuple[str, ...] = (*_KUBERNETES.packages, "etcd", "coredns", "pause")
+CLIENTS: tuple[str, ...] = ("kind", "kubectl", "helm")
 
 
 def module_version(module: Module) -> str:
     """The version that the module folder's go.mod pins, such as `v1.36.3`."""
+    if module.version:
+        return module.version
     text = (_MODULES / module.folder / "go.mod").read_text()
     found = re.search(rf"^\s*(?:require\s+)?{re.escape(module.requirement)}\s+(v\S+)", text, re.MULTILINE)
     if found is None:
@@ -95,6 +104,28 @@ def ensure(*names: str) -> dict[str, Path]:
     return {name: _ensure(name) for name in names}
 
 
+def module_folder(name: str) -> Path:
+    """Where Go keeps the source of the module that a binary comes from."""
+    module = _MODULE_OF[name]
+    listed = subprocess.run(
+        [_go(name), "list", "-m", "-f", "{{.Dir}}", module.requirement],
+        cwd=_MODULES / module.folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(listed.stdout.strip())
+
+
+def _go(name: str) -> str:
+    go = shutil.which("go")
+    if go is None:
+        raise ClusterError(
+            f"{name} {version(name)} is built from its Go module: install Go 1.26 or newer (no `go` in PATH)"
+        )
+    return go
+
+
 def _ensure(name: str) -> Path:
     module = _MODULE_OF[name]
     version = module_version(module)
@@ -108,9 +139,7 @@ def _ensure(name: str) -> Path:
 
 
 def _build(module: Module, version: str, name: str, target: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise ClusterError(f"{name} {version} is built from its Go module: install Go 1.26 or newer (no `go` in PATH)")
+    go = _go(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{name}.{os.getpid()}")
     print(f"cluster: building {name} {version} …", file=sys.stderr, flush=True)
