@@ -58,6 +58,7 @@ def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
             part for part in (os.getcwd(), str(folder.resolve()), os.environ.get("PYTHONPATH", "")) if part
         ),
         "PYTHONUNBUFFERED": "1",
+        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # a few workers on one machine may tell more often
     }
     return Plan(
         name=manifest.metadata.name or "taskqueue",
