@@ -99,8 +99,10 @@ def ensure(*names: str) -> dict[str, Path]:
     """Build the named binaries where the cache lacks them, and give the path of each.
 
     Raises:
-        ClusterError: `go` is missing, or the build failed.
+        ClusterError: `go` is missing, the build failed, or there is no such binary.
     """
+    if unknown := [name for name in names if name not in _MODULE_OF]:
+        raise ClusterError(f"no such binary: {', '.join(unknown)} (there are {', '.join(NAMES)})")
     return {name: _ensure(name) for name in names}
 
 

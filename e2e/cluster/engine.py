@@ -48,6 +48,11 @@ def has_image(tag: str) -> bool:
     return bool(docker("image", "ls", "--quiet", tag).strip())
 
 
+def label(tag: str, name: str) -> str:
+    """A label of an image, empty when it has none of that name."""
+    return docker("image", "inspect", "--format", f'{{{{ index .Config.Labels "{name}" }}}}', tag).strip()
+
+
 def import_root(wanted: debian.RootFilesystem, archive: Path) -> str:
     """Have a root filesystem as an image; its tag."""
     tag = f"taskfleet-root-{wanted.name}:{wanted.suite}-{wanted.digest}"

@@ -1,0 +1,103 @@
+"""The cluster of the end-to-end tests, its clients and its images.
+
+`TASKFLEET_E2E_KUBECONFIG` names another cluster to use; its nodes must be able to pull the images.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.support import tiers
+
+from e2e.cluster import binaries, kind_cluster, product_images
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.kubectl import ClusterCommand, wait_until
+
+_TIER = "end-to-end"
+_CLUSTER = pytest.StashKey["Cluster"]()
+_MISSING = pytest.StashKey[str]()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that answers, and how images get to its nodes."""
+
+    kubeconfig: Path
+    ours: bool
+
+    def load(self, *images: str) -> None:
+        """Put images of the Docker engine on the node; another's cluster pulls them by itself."""
+        if self.ours:
+            kind_cluster.load(*images)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the cluster and the images before any test starts: it takes minutes, a test has its timeout."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or "cluster" not in wanted:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            cluster = _have_cluster()
+            if "images" in wanted:
+                cluster.load(*product_images.build())
+            session.config.stash[_CLUSTER] = cluster
+        except ClusterError as missing:
+            session.config.stash[_MISSING] = str(missing)
+
+
+def _have_cluster() -> Cluster:
+    binaries.ensure("kubectl", "helm")
+    if chosen := os.environ.get("TASKFLEET_E2E_KUBECONFIG"):
+        return Cluster(Path(chosen), ours=False)
+    return Cluster(kind_cluster.up(), ours=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    yield  # pytest's own summary first: ours is to be the last thing read
+    tiers.report(terminalreporter, config)
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Cluster:
+    """A cluster with a node: `cluster.kubeconfig`, `cluster.load(image, …)`. It stays for the next run."""
+    if _MISSING in pytestconfig.stash:
+        tiers.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_MISSING])
+    return pytestconfig.stash[_CLUSTER]
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> tuple[str, ...]:
+    """The product's images, built from the checkout and on the node before the first test; their tags."""
+    return product_images.TAGS
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: Cluster) -> ClusterCommand:
+    """`kubectl("get", "pods")`: standard output; `CommandError` with standard error. `kubectl.json(…)` parses."""
+    return ClusterCommand(binaries.ensure("kubectl")["kubectl"], cluster.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def helm(cluster: Cluster) -> ClusterCommand:
+    """`helm("upgrade", "--install", …)`, as `kubectl`."""
+    return ClusterCommand(binaries.ensure("helm")["helm"], cluster.kubeconfig)
+
+
+@pytest.fixture
+def namespace(kubectl: ClusterCommand) -> Iterator[str]:
+    """A namespace with its service account, deleted after the test."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    kubectl("create", "namespace", name)
+    wait_until(kubectl, "get", "serviceaccount", "default", "--namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,28 @@
+"""The cluster itself: what the other end-to-end tests lean on."""
+
+from __future__ import annotations
+
+from e2e.cluster import base_image
+from e2e.cluster.kubectl import ClusterCommand
+from e2e.conftest import Cluster
+
+_SERVER = "import http.server as h; h.ThreadingHTTPServer(('', 8000), h.SimpleHTTPRequestHandler).serve_forever()"
+
+
+def test_pods_are_reached_by_the_name_of_their_service(
+    cluster: Cluster, kubectl: ClusterCommand, namespace: str
+) -> None:
+    image = base_image.ensure()
+    cluster.load(image)
+    kubectl(
+        "create", "deployment", "web", f"--image={image}", "--port=8000", "--namespace", namespace, "--",
+        "python3", "-c", _SERVER,
+    )  # fmt: skip
+    kubectl("expose", "deployment", "web", "--namespace", namespace)
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s", "--namespace", namespace)
+    fetched = kubectl(
+        "exec", "deployment/web", "--namespace", namespace, "--",
+        "python3", "-c", f"import urllib.request as r; print(r.urlopen('http://web.{namespace}.svc:8000/').status)",
+    )  # fmt: skip
+    assert fetched.strip() == "200"
+    kubectl("logs", "deployment/web", "--namespace", namespace)
