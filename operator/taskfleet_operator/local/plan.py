@@ -68,7 +68,7 @@ def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
         processes=spec.worker.processes,
         drain_timeout_seconds=spec.worker.drain_timeout_seconds,
         autoscaler=spec.autoscaler,
-        replicas=spec.replicas,
+        replicas=1 if spec.replicas is None else spec.replicas,
         overrides=Overrides(suspend=spec.suspend),
         manifest_url=spec.redis.url or "",
         key_prefix=spec.redis.key_prefix,

@@ -42,8 +42,8 @@ def redis_of(plan: Plan, asked: str | None, folder: Path, view: View) -> Generat
     if not chosen and plan.manifest_url:
         try:
             asyncio.run(_reach(plan.manifest_url))
-        except BrokerConnectionError as error:
-            view.say(f"{error}; using an embedded Valkey instead")
+        except BrokerConnectionError:
+            view.say(f"{plan.manifest_url} cannot be reached from here: using an embedded Valkey, which keeps nothing")
         else:
             yield plan.manifest_url
             return
