@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from .model import ResourceModel
+from .model import ResourceModel, Rule
 
 DECIMAL_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
 MAX_DECIMAL_LENGTH = 20
@@ -54,14 +54,14 @@ class ThresholdSpec(ResourceModel):
     scale_down_count: int = Field(default=1, ge=1, le=1000)
     consecutive_signals: int = Field(default=2, ge=1, le=100)
 
-    @model_validator(mode="after")
-    def _down_is_below_up(self) -> Self:
-        if self.scale_down_threshold >= self.scale_up_threshold:
-            raise ValueError(
-                f'scaleDownThreshold ("{self.scale_down_threshold}") must be below '
-                f'scaleUpThreshold ("{self.scale_up_threshold}")'
-            )
-        return self
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "double(self.scaleDownThreshold) < double(self.scaleUpThreshold)",
+            "threshold: scaleDownThreshold must be below scaleUpThreshold",
+            ".scaleDownThreshold",
+            lambda threshold: threshold.scale_down_threshold < threshold.scale_up_threshold,
+        ),
+    )
 
 
 class TargetSpec(ResourceModel):
@@ -76,11 +76,14 @@ class TargetSpec(ResourceModel):
     backlog_per_replica: int = Field(default=100, ge=1, le=1_000_000)
     processing_time_seconds: DecimalString = Decimal("0.5")
 
-    @model_validator(mode="after")
-    def _time_passes(self) -> Self:
-        if self.processing_time_seconds <= 0:
-            raise ValueError("processingTimeSeconds must be greater than 0")
-        return self
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "double(self.processingTimeSeconds) > 0.0",
+            "target: processingTimeSeconds must be greater than 0",
+            ".processingTimeSeconds",
+            lambda target: target.processing_time_seconds > 0,
+        ),
+    )
 
 
 class ActivationSpec(ResourceModel):
@@ -181,10 +184,19 @@ class AutoscalerSpec(ResourceModel):
     max_pending_replicas: int = Field(default=25, ge=1, le=10_000)
     fallback: FallbackSpec = FallbackSpec()
 
-    @model_validator(mode="after")
-    def _min_is_not_above_max(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"minReplicas ({self.min_replicas}) must not be greater than maxReplicas ({self.max_replicas})"
-            )
-        return self
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.minReplicas <= self.maxReplicas",
+            "autoscaler: minReplicas must not be greater than maxReplicas",
+            ".minReplicas",
+            lambda autoscaler: autoscaler.min_replicas <= autoscaler.max_replicas,
+        ),
+        Rule(
+            "self.fallback.behavior != 'Static' || self.fallback.replicas <= self.maxReplicas",
+            "autoscaler: fallback.replicas must not be greater than maxReplicas",
+            ".fallback.replicas",
+            lambda autoscaler: (
+                autoscaler.fallback.behavior != "Static" or autoscaler.fallback.replicas <= autoscaler.max_replicas
+            ),
+        ),
+    )

@@ -1,12 +1,42 @@
-"""What every model of the resource shares."""
+"""What every model of the resource shares: its names in the manifest, and its rules."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, said twice: `cel` is checked by the API server, `check` where there is none.
+
+    `message` says what to do. `field` is the path that the error is reported at, relative to the model (`.minReplicas`).
+    A rule about a change (`oldSelf`) has no `check`: a file has no past.
+    """
+
+    cel: str
+    message: str
+    field: str = ""
+    check: Callable[[Any], bool] | None = None
+
+
 class ResourceModel(BaseModel):
-    """camelCase in the manifest, snake_case in Python; an unknown field is an error."""
+    """camelCase in the manifest, snake_case in Python; an unknown field is an error.
+
+    `rules` stand beside the fields that they guard; the CRD carries them as `x-kubernetes-validations`.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        for rule in self.rules:
+            if rule.check is not None and not rule.check(self):
+                raise ValueError(rule.message)
+        return self

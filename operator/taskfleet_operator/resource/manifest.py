@@ -1,0 +1,69 @@
+"""Reading a manifest file, with errors that a person can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from taskfleet.errors import ConfigurationError
+
+from .taskqueue import API_VERSION, KIND, TaskQueue, not_supported
+
+
+def load_manifest(path: str | Path) -> TaskQueue:
+    """The TaskQueue in a YAML file; `ConfigurationError` names file, field and what to do, in one line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    found = [document for document in documents if isinstance(document, dict) and document.get("kind") == KIND]
+    if len(found) != 1:
+        raise ConfigurationError(f"{path}: expected one document with kind: {KIND}, found {len(found)}")
+    queue = parse(found[0], str(path))
+    if problem := not_supported(queue.spec):
+        raise ConfigurationError(f"{path}: {problem}")
+    return queue
+
+
+def parse(document: dict[str, Any], source: str) -> TaskQueue:
+    """The TaskQueue in a mapping; `source` begins the message of an error."""
+    version = document.get("apiVersion")
+    if version != API_VERSION:
+        raise ConfigurationError(f"{source}: apiVersion: expected {API_VERSION}, found {version!r}")
+    try:
+        return TaskQueue.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise ConfigurationError(f"{source}: {problems(error)}") from None
+
+
+def problems(error: pydantic.ValidationError) -> str:
+    """The first problem as `field: what to do`, and how many more there are."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "is not a field of the resource; check its spelling"
+    elif first["type"] == "missing":
+        message = "is required"
+    elif first["type"] == "string_pattern_mismatch":
+        message = f"{first['input']!r} does not match {first['ctx']['pattern']}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{_path(first['loc'])}: {message}{more}" if first["loc"] else f"{message}{more}"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        # Members of a union carry its branch, which is no part of the manifest.
+        if isinstance(part, str) and ("[" in part or part in {"int", "str"}):
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

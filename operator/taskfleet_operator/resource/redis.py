@@ -1,0 +1,149 @@
+"""`spec.redis`: which Redis, and how to get in."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from .model import ResourceModel, Rule
+
+RedisMode = Literal["Standalone", "Sentinel", "Cluster"]
+TlsMode = Literal["Disabled", "Enabled"]
+Address = Annotated[str, Field(pattern=r"^[^\s/@:]+:[0-9]{1,5}$", max_length=263)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class SecretKeyRef(ResourceModel):
+    """One key of a secret in the namespace of the TaskQueue."""
+
+    name: Name
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+
+
+class AuthSpec(ResourceModel):
+    """An ACL user, a password, or both."""
+
+    username: str | None = Field(default=None, min_length=1, max_length=253)
+    password_secret_ref: SecretKeyRef | None = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.username) || has(self.passwordSecretRef)",
+            "auth: set username, passwordSecretRef or both, or leave auth out",
+            check=lambda auth: auth.username is not None or auth.password_secret_ref is not None,
+        ),
+    )
+
+
+class SentinelSpec(ResourceModel):
+    """Where the sentinels are, and which master to ask them for."""
+
+    master_name: str = Field(min_length=1, max_length=253)
+    addresses: tuple[Address, ...] = Field(min_length=1, max_length=16)
+    password_secret_ref: SecretKeyRef | None = None
+
+
+class ClusterSpec(ResourceModel):
+    """Nodes of a Redis Cluster to start from."""
+
+    addresses: tuple[Address, ...] = Field(min_length=1, max_length=64)
+
+
+class TlsSpec(ResourceModel):
+    """TLS to Redis, with a CA and a client certificate of our own if needed."""
+
+    mode: TlsMode = "Disabled"
+    ca_secret_ref: SecretKeyRef | None = None
+    client_cert_secret_name: str = Field(default="", max_length=253)
+    server_name: str = Field(default="", max_length=253)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.mode == 'Enabled' || (!has(self.caSecretRef) && self.clientCertSecretName == '')",
+            "tls: a CA or client certificate has no effect while mode is Disabled; set mode: Enabled",
+            ".mode",
+            lambda tls: tls.mode == "Enabled" or (tls.ca_secret_ref is None and not tls.client_cert_secret_name),
+        ),
+    )
+
+
+_PASSWORD_IN_URL = r"^[a-z]+://[^/@]*:[^/@]+@"
+_URL_SCHEME = r"^rediss?://"
+
+
+def _has_url(redis: RedisSpec) -> bool:
+    return redis.url is not None or redis.url_secret_ref is not None
+
+
+class RedisSpec(ResourceModel):
+    """`spec.redis`. Timeouts in seconds; `poolSize` is connections per worker process."""
+
+    mode: RedisMode = "Standalone"
+    url: str | None = Field(default=None, min_length=1, max_length=1024)
+    url_secret_ref: SecretKeyRef | None = None
+    auth: AuthSpec | None = None
+    sentinel: SentinelSpec | None = None
+    cluster: ClusterSpec | None = None
+    tls: TlsSpec = TlsSpec()
+    key_prefix: str = Field(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]+$", max_length=64)
+    pool_size: int = Field(default=10, ge=2, le=1000)
+    connect_timeout_seconds: int = Field(default=5, ge=1, le=120)
+    command_timeout_seconds: int = Field(default=5, ge=1, le=120)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.mode != 'Standalone' || has(self.url) != has(self.urlSecretRef)",
+            "redis: mode Standalone needs exactly one of url and urlSecretRef",
+            ".url",
+            lambda redis: redis.mode != "Standalone" or (redis.url is not None) != (redis.url_secret_ref is not None),
+        ),
+        Rule(
+            "self.mode == 'Standalone' || (!has(self.url) && !has(self.urlSecretRef))",
+            "redis: with mode Sentinel or Cluster the addresses stand in that block; remove url and urlSecretRef",
+            ".url",
+            lambda redis: redis.mode == "Standalone" or not _has_url(redis),
+        ),
+        Rule(
+            "self.mode != 'Sentinel' || has(self.sentinel)",
+            "redis: mode Sentinel needs the block sentinel",
+            ".mode",
+            lambda redis: redis.mode != "Sentinel" or redis.sentinel is not None,
+        ),
+        Rule(
+            "self.mode == 'Sentinel' || !has(self.sentinel)",
+            "redis: the block sentinel needs mode: Sentinel",
+            ".sentinel",
+            lambda redis: redis.mode == "Sentinel" or redis.sentinel is None,
+        ),
+        Rule(
+            "self.mode != 'Cluster' || has(self.cluster)",
+            "redis: mode Cluster needs the block cluster",
+            ".mode",
+            lambda redis: redis.mode != "Cluster" or redis.cluster is not None,
+        ),
+        Rule(
+            "self.mode == 'Cluster' || !has(self.cluster)",
+            "redis: the block cluster needs mode: Cluster",
+            ".cluster",
+            lambda redis: redis.mode == "Cluster" or redis.cluster is None,
+        ),
+        Rule(
+            f"!has(self.url) || self.url.matches('{_URL_SCHEME}')",
+            "redis.url: write redis://host:6379/0, or rediss:// for TLS",
+            ".url",
+            lambda redis: redis.url is None or re.search(_URL_SCHEME, redis.url) is not None,
+        ),
+        Rule(
+            f"!has(self.url) || !self.url.matches('{_PASSWORD_IN_URL}')",
+            "redis.url must not contain a password: use auth.passwordSecretRef, or urlSecretRef",
+            ".url",
+            lambda redis: redis.url is None or re.search(_PASSWORD_IN_URL, redis.url) is None,
+        ),
+        Rule(
+            "self.keyPrefix == oldSelf.keyPrefix",
+            "redis.keyPrefix cannot be changed: the tasks under the old prefix would be left behind",
+            ".keyPrefix",
+        ),
+    )

@@ -1,0 +1,55 @@
+"""`spec.schedules`: tasks by the clock, in the words of CronJob."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from .model import ResourceModel, Rule
+from .queues import QUEUE_NAME
+
+ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
+_FIELDS = r"^\S+(\s+\S+){4,5}$|^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$"
+_OPEN = {"x-kubernetes-preserve-unknown-fields": True}
+
+
+class ScheduleSpec(ResourceModel):
+    """`schedule` has five fields, or six with seconds first."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    schedule: str = Field(min_length=1, max_length=128)
+    time_zone: str = Field(default="UTC", min_length=1, max_length=64)
+    queue: str = Field(pattern=QUEUE_NAME, min_length=1, max_length=255)
+    task: str = Field(min_length=1, max_length=255)
+    args: Annotated[tuple[Any, ...], WithJsonSchema({"type": "array", "maxItems": 64, "items": _OPEN})] = ()
+    kwargs: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **_OPEN})] = Field(default_factory=dict)
+    concurrency_policy: ConcurrencyPolicy = "Allow"
+    starting_deadline_seconds: int | None = Field(default=None, ge=1, le=604_800)
+    jitter_seconds: int = Field(default=0, ge=0, le=3600)
+    suspend: bool = False
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"self.schedule.matches('{_FIELDS.replace(chr(92), chr(92) * 2)}')",
+            "schedule: write five fields, six with seconds first, or a name such as @daily",
+            ".schedule",
+            lambda schedule: re.search(_FIELDS, schedule.schedule) is not None,
+        ),
+        Rule(
+            "self.timeZone != 'Local'",
+            "timeZone: name a zone, such as Europe/Berlin or UTC; Local differs from pod to pod",
+            ".timeZone",
+            lambda schedule: schedule.time_zone != "Local",
+        ),
+        Rule(
+            "!has(self.startingDeadlineSeconds) || self.jitterSeconds < self.startingDeadlineSeconds",
+            "jitterSeconds must be less than startingDeadlineSeconds, or ticks are dropped by their own jitter",
+            ".jitterSeconds",
+            lambda schedule: (
+                schedule.starting_deadline_seconds is None
+                or schedule.jitter_seconds < schedule.starting_deadline_seconds
+            ),
+        ),
+    )

@@ -1,0 +1,120 @@
+"""The `TaskQueue` resource, whole."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from .autoscaler import AutoscalerSpec, FeatureMode
+from .model import ResourceModel, Rule
+from .queues import QueueSpec
+from .redis import RedisSpec
+from .schedules import ScheduleSpec
+from .worker import WorkerSpec
+
+GROUP, VERSION, PLURAL, KIND = "taskfleet.io", "v1alpha1", "taskqueues", "TaskQueue"
+API_VERSION = f"{GROUP}/{VERSION}"
+MAX_NAME = 47  # a pod's name adds the Deployment's suffix and two hashes, and must stay a label value
+
+DeletionPolicy = Literal["Retain", "Purge"]
+
+
+class SchedulerSpec(ResourceModel):
+    """Whether `spec.schedules` tick."""
+
+    mode: FeatureMode = "Enabled"
+
+
+class TaskQueueSpec(ResourceModel):
+    """`spec`. `replicas` counts when `autoscaler.mode` is Disabled; `suspend` drains and scales to zero."""
+
+    suspend: bool = False
+    deletion_policy: DeletionPolicy = "Retain"
+    replicas: int | None = Field(default=None, ge=0, le=10_000)
+    redis: RedisSpec
+    queues: tuple[QueueSpec, ...] = Field(
+        min_length=1,
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    worker: WorkerSpec
+    autoscaler: AutoscalerSpec = AutoscalerSpec()
+    scheduler: SchedulerSpec = SchedulerSpec()
+    schedules: tuple[ScheduleSpec, ...] = Field(
+        default=(),
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.queues.all(q, self.queues.exists_one(other, other.name == q.name))",
+            "queues: every name must be there once",
+            ".queues",
+            lambda spec: len({queue.name for queue in spec.queues}) == len(spec.queues),
+        ),
+        Rule(
+            "self.schedules.all(s, self.queues.exists(q, q.name == s.queue))",
+            "schedules: every schedule's queue must be one of spec.queues",
+            ".schedules",
+            lambda spec: {schedule.queue for schedule in spec.schedules} <= {queue.name for queue in spec.queues},
+        ),
+        Rule(
+            "self.schedules.all(s, self.schedules.exists_one(other, other.name == s.name))",
+            "schedules: every name must be there once",
+            ".schedules",
+            lambda spec: len({schedule.name for schedule in spec.schedules}) == len(spec.schedules),
+        ),
+    )
+
+
+class Metadata(ResourceModel):
+    """The part of an object's metadata that is of interest here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+    namespace: str | None = None
+    uid: str | None = None
+    generation: int | None = None
+    resource_version: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class TaskQueue(ResourceModel):
+    """One object of the resource; `status` is kept as the API gives it."""
+
+    api_version: Literal["taskfleet.io/v1alpha1"] = "taskfleet.io/v1alpha1"
+    kind: Literal["TaskQueue"] = "TaskQueue"
+    metadata: Metadata
+    spec: TaskQueueSpec
+    status: dict[str, Any] = Field(default_factory=dict)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"self.metadata.name.size() <= {MAX_NAME}",
+            f"metadata.name must have at most {MAX_NAME} characters, so that the names of its pods fit",
+            check=lambda queue: len(queue.metadata.name) <= MAX_NAME,
+        ),
+    )
+
+
+def not_supported(spec: TaskQueueSpec) -> str | None:
+    """What the manifest asks for that this version cannot do yet, in one line; `None` when it can do all."""
+    if spec.redis.mode != "Standalone":
+        return f"spec.redis.mode: {spec.redis.mode} is not supported by this version; use Standalone"
+    if spec.redis.tls.mode != "Disabled":
+        return "spec.redis.tls: certificates are not supported by this version; a rediss:// URL trusts the system's CAs"
+    for index, queue in enumerate(spec.queues):
+        if queue.partitions != 1:
+            return f"spec.queues[{index}].partitions: {queue.partitions} is not supported by this version; use 1"
+    if spec.schedules:
+        return "spec.schedules: schedules are not supported by this version; remove them"
+    if spec.deletion_policy != "Retain":
+        return "spec.deletionPolicy: Purge is not supported by this version; use Retain"
+    if spec.worker.update_strategy.type != "RollingUpdate":
+        return "spec.worker.updateStrategy.type: Drain is not supported by this version; use RollingUpdate"
+    return None

@@ -1,0 +1,75 @@
+"""`spec.worker`: what a worker pod runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from .model import ResourceModel, Rule
+
+UpdateType = Literal["RollingUpdate", "Drain"]
+FeatureMode = Literal["Enabled", "Disabled"]
+INT_OR_PERCENT = {"x-kubernetes-int-or-string": True, "pattern": r"^[0-9]+%$", "maxLength": 10}
+IntOrPercent = Annotated[
+    Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[0-9]+%$", max_length=10)],
+    WithJsonSchema(INT_OR_PERCENT),
+]
+_NONE = (0, "0%")
+
+
+class RollingUpdateSpec(ResourceModel):
+    """As in a Deployment."""
+
+    max_surge: IntOrPercent = "25%"
+    max_unavailable: IntOrPercent = 0
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!((self.maxSurge == 0 || self.maxSurge == '0%') && (self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
+            "rollingUpdate: maxSurge and maxUnavailable cannot both be 0, or no pod could ever be replaced",
+            ".maxSurge",
+            lambda update: not (update.max_surge in _NONE and update.max_unavailable in _NONE),
+        ),
+    )
+
+
+class UpdateStrategySpec(ResourceModel):
+    """How worker pods are replaced when something that they read has changed."""
+
+    type: UpdateType = "RollingUpdate"
+    rolling_update: RollingUpdateSpec | None = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.type == 'RollingUpdate' || !has(self.rollingUpdate)",
+            "updateStrategy: rollingUpdate needs type: RollingUpdate",
+            ".rollingUpdate",
+            lambda strategy: strategy.type == "RollingUpdate" or strategy.rolling_update is None,
+        ),
+    )
+
+
+class PodDisruptionBudgetSpec(ResourceModel):
+    """How many workers a node drain may take at a time."""
+
+    mode: FeatureMode = "Enabled"
+    max_unavailable: IntOrPercent = 1
+
+
+class WorkerSpec(ResourceModel):
+    """`concurrency` is slots per process. A pod's grace period is `drainTimeoutSeconds` + 15.
+
+    `template` is a PodTemplateSpec, merged strategically over ours; the container `worker` is ours.
+    """
+
+    image: str = Field(min_length=1, max_length=1024, pattern=r"^\S+$")
+    app: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)
+    concurrency: int = Field(default=16, ge=1, le=10_000)
+    processes: int = Field(default=1, ge=1, le=64)
+    drain_timeout_seconds: int = Field(default=120, ge=0, le=86_400)
+    update_strategy: UpdateStrategySpec = UpdateStrategySpec()
+    pod_disruption_budget: PodDisruptionBudgetSpec = PodDisruptionBudgetSpec()
+    template: Annotated[
+        dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    ] = Field(default_factory=dict)

@@ -1,0 +1,140 @@
+"""One good manifest, and every way to break it that a rule guards."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+GOOD: dict[str, Any] = {
+    "apiVersion": "taskfleet.io/v1alpha1",
+    "kind": "TaskQueue",
+    "metadata": {"name": "orders"},
+    "spec": {
+        "redis": {"url": "redis://redis:6379/0"},
+        "queues": [{"name": "high_priority"}, {"name": "default"}],
+        "worker": {"image": "registry.example/shop:1.0", "app": "shop.tasks:queue"},
+        "autoscaler": {"minReplicas": 0, "maxReplicas": 20},
+    },
+}
+
+REF = {"name": "orders-redis", "key": "url"}
+SCHEDULE = {"name": "nightly", "schedule": "0 3 * * *", "queue": "default", "task": "report"}
+REMOVE = object()
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """`GOOD` with values set (or removed) at dotted paths below it; a number steps into a list."""
+    manifest = copy.deepcopy(GOOD)
+    for path, value in changes.items():
+        place: Any = manifest
+        *parents, last = path.split(".")
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        if value is REMOVE:
+            del place[last]
+        else:
+            place[int(last) if isinstance(place, list) else last] = value
+    return manifest
+
+
+@dataclass(frozen=True)
+class Case:
+    """Changes that a rule refuses, changes close by that it allows, and what the error says."""
+
+    name: str
+    bad: dict[str, Any]
+    good: dict[str, Any]
+    says: str
+
+
+R, A, W = "spec.redis", "spec.autoscaler", "spec.worker"
+CASES = [
+    Case("no url", {f"{R}.url": REMOVE}, {f"{R}.url": REMOVE, f"{R}.urlSecretRef": REF}, "exactly one of url and urlSecretRef"),
+    Case("two urls", {f"{R}.urlSecretRef": REF}, {}, "exactly one of url and urlSecretRef"),
+    Case(
+        "url with cluster",
+        {f"{R}.mode": "Cluster", f"{R}.cluster": {"addresses": ["c:6379"]}},
+        {f"{R}.mode": "Cluster", f"{R}.cluster": {"addresses": ["c:6379"]}, f"{R}.url": REMOVE},
+        "remove url and urlSecretRef",
+    ),
+    Case(
+        "no sentinels",
+        {f"{R}.mode": "Sentinel", f"{R}.url": REMOVE},
+        {f"{R}.mode": "Sentinel", f"{R}.url": REMOVE, f"{R}.sentinel": {"masterName": "m", "addresses": ["s:1"]}},
+        "needs the block sentinel",
+    ),
+    Case("sentinels without the mode", {f"{R}.sentinel": {"masterName": "m", "addresses": ["s:1"]}}, {}, "mode: Sentinel"),
+    Case(
+        "no cluster",
+        {f"{R}.mode": "Cluster", f"{R}.url": REMOVE},
+        {f"{R}.mode": "Cluster", f"{R}.url": REMOVE, f"{R}.cluster": {"addresses": ["c:6379"]}},
+        "needs the block cluster",
+    ),
+    Case("cluster without the mode", {f"{R}.cluster": {"addresses": ["c:6379"]}}, {}, "mode: Cluster"),
+    Case("password in the url", {f"{R}.url": "redis://u:pw@h:1/0"}, {f"{R}.url": "redis://u@h:1/0"}, "must not contain a password"),
+    Case("another scheme", {f"{R}.url": "http://h"}, {f"{R}.url": "rediss://h"}, "write redis://host"),
+    Case(
+        "a CA without TLS",
+        {f"{R}.tls": {"caSecretRef": REF}},
+        {f"{R}.tls": {"mode": "Enabled", "caSecretRef": REF}},
+        "set mode: Enabled",
+    ),
+    Case("empty auth", {f"{R}.auth": {}}, {f"{R}.auth": {"username": "worker"}}, "set username, passwordSecretRef"),
+    Case("a queue twice", {"spec.queues.1.name": "high_priority"}, {}, "queues"),
+    Case("a queue name with a space", {"spec.queues.1.name": "two words"}, {"spec.queues.1.name": "a:b.c-d_e"}, "queues[1].name"),
+    Case(
+        "a schedule's unknown queue",
+        {"spec.schedules": [SCHEDULE | {"queue": "defualt"}]},
+        {"spec.schedules": [SCHEDULE]},
+        "must be one of spec.queues",
+    ),
+    Case("a schedule twice", {"spec.schedules": [SCHEDULE, SCHEDULE]}, {"spec.schedules": [SCHEDULE, SCHEDULE | {"name": "b"}]}, "schedules"),
+    Case(
+        "a schedule of two fields",
+        {"spec.schedules": [SCHEDULE | {"schedule": "0 3"}]},
+        {"spec.schedules": [SCHEDULE | {"schedule": "@daily"}]},
+        "write five fields",
+    ),
+    Case(
+        "a local time zone",
+        {"spec.schedules": [SCHEDULE | {"timeZone": "Local"}]},
+        {"spec.schedules": [SCHEDULE | {"timeZone": "Europe/Berlin"}]},
+        "name a zone",
+    ),
+    Case(
+        "jitter past the deadline",
+        {"spec.schedules": [SCHEDULE | {"jitterSeconds": 30, "startingDeadlineSeconds": 30}]},
+        {"spec.schedules": [SCHEDULE | {"jitterSeconds": 29, "startingDeadlineSeconds": 30}]},
+        "jitterSeconds must be less",
+    ),
+    Case("min above max", {f"{A}.minReplicas": 21}, {f"{A}.minReplicas": 20}, "minReplicas must not be greater than maxReplicas"),
+    Case(
+        "thresholds the wrong way round",
+        {f"{A}.threshold": {"scaleUpThreshold": "1.0", "scaleDownThreshold": "1.0"}},
+        {f"{A}.threshold": {"scaleUpThreshold": "10.0", "scaleDownThreshold": "9.0"}},
+        "scaleDownThreshold must be below",
+    ),
+    Case("no processing time", {f"{A}.target": {"processingTimeSeconds": "0.0"}}, {f"{A}.target": {"processingTimeSeconds": "0.1"}}, "greater than 0"),
+    Case("a bad quantity", {f"{A}.threshold": {"scaleUpThreshold": "5,0"}}, {f"{A}.threshold": {"scaleUpThreshold": "5.0"}}, "scaleUpThreshold"),
+    Case(
+        "fallback above max",
+        {f"{A}.fallback": {"behavior": "Static", "replicas": 21}},
+        {f"{A}.fallback": {"behavior": "Static", "replicas": 20}},
+        "fallback.replicas must not be greater",
+    ),
+    Case(
+        "no surge and none unavailable",
+        {f"{W}.updateStrategy": {"rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}},
+        {f"{W}.updateStrategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}},
+        "cannot both be 0",
+    ),
+    Case(
+        "rolling update with Drain",
+        {f"{W}.updateStrategy": {"type": "Drain", "rollingUpdate": {}}},
+        {f"{W}.updateStrategy": {"type": "Drain"}},
+        "needs type: RollingUpdate",
+    ),
+    Case("a long name", {"metadata.name": "x" * 48}, {"metadata.name": "x" * 47}, "at most 47 characters"),
+    Case("no app", {f"{W}.app": "shop.tasks"}, {}, "app"),
+]  # fmt: skip
