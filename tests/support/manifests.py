@@ -50,7 +50,12 @@ class Case:
 
 R, A, W = "spec.redis", "spec.autoscaler", "spec.worker"
 CASES = [
-    Case("no url", {f"{R}.url": REMOVE}, {f"{R}.url": REMOVE, f"{R}.urlSecretRef": REF}, "exactly one of url and urlSecretRef"),
+    Case(
+        "no url",
+        {f"{R}.url": REMOVE},
+        {f"{R}.url": REMOVE, f"{R}.urlSecretRef": REF},
+        "exactly one of url and urlSecretRef",
+    ),
     Case("two urls", {f"{R}.urlSecretRef": REF}, {}, "exactly one of url and urlSecretRef"),
     Case(
         "url with cluster",
@@ -64,7 +69,9 @@ CASES = [
         {f"{R}.mode": "Sentinel", f"{R}.url": REMOVE, f"{R}.sentinel": {"masterName": "m", "addresses": ["s:1"]}},
         "needs the block sentinel",
     ),
-    Case("sentinels without the mode", {f"{R}.sentinel": {"masterName": "m", "addresses": ["s:1"]}}, {}, "mode: Sentinel"),
+    Case(
+        "sentinels without the mode", {f"{R}.sentinel": {"masterName": "m", "addresses": ["s:1"]}}, {}, "mode: Sentinel"
+    ),
     Case(
         "no cluster",
         {f"{R}.mode": "Cluster", f"{R}.url": REMOVE},
@@ -72,7 +79,12 @@ CASES = [
         "needs the block cluster",
     ),
     Case("cluster without the mode", {f"{R}.cluster": {"addresses": ["c:6379"]}}, {}, "mode: Cluster"),
-    Case("password in the url", {f"{R}.url": "redis://u:pw@h:1/0"}, {f"{R}.url": "redis://u@h:1/0"}, "must not contain a password"),
+    Case(
+        "password in the url",
+        {f"{R}.url": "redis://u:pw@h:1/0"},
+        {f"{R}.url": "redis://u@h:1/0"},
+        "must not contain a password",
+    ),
     Case("another scheme", {f"{R}.url": "http://h"}, {f"{R}.url": "rediss://h"}, "write redis://host"),
     Case(
         "a CA without TLS",
@@ -82,14 +94,24 @@ CASES = [
     ),
     Case("empty auth", {f"{R}.auth": {}}, {f"{R}.auth": {"username": "worker"}}, "set username, passwordSecretRef"),
     Case("a queue twice", {"spec.queues.1.name": "high_priority"}, {}, "queues"),
-    Case("a queue name with a space", {"spec.queues.1.name": "two words"}, {"spec.queues.1.name": "a:b.c-d_e"}, "queues[1].name"),
+    Case(
+        "a queue name with a space",
+        {"spec.queues.1.name": "two words"},
+        {"spec.queues.1.name": "a:b.c-d_e"},
+        "queues[1].name",
+    ),
     Case(
         "a schedule's unknown queue",
         {"spec.schedules": [SCHEDULE | {"queue": "defualt"}]},
         {"spec.schedules": [SCHEDULE]},
         "must be one of spec.queues",
     ),
-    Case("a schedule twice", {"spec.schedules": [SCHEDULE, SCHEDULE]}, {"spec.schedules": [SCHEDULE, SCHEDULE | {"name": "b"}]}, "schedules"),
+    Case(
+        "a schedule twice",
+        {"spec.schedules": [SCHEDULE, SCHEDULE]},
+        {"spec.schedules": [SCHEDULE, SCHEDULE | {"name": "b"}]},
+        "schedules",
+    ),
     Case(
         "a schedule of two fields",
         {"spec.schedules": [SCHEDULE | {"schedule": "0 3"}]},
@@ -108,15 +130,30 @@ CASES = [
         {"spec.schedules": [SCHEDULE | {"jitterSeconds": 29, "startingDeadlineSeconds": 30}]},
         "jitterSeconds must be less",
     ),
-    Case("min above max", {f"{A}.minReplicas": 21}, {f"{A}.minReplicas": 20}, "minReplicas must not be greater than maxReplicas"),
+    Case(
+        "min above max",
+        {f"{A}.minReplicas": 21},
+        {f"{A}.minReplicas": 20},
+        "minReplicas must not be greater than maxReplicas",
+    ),
     Case(
         "thresholds the wrong way round",
         {f"{A}.threshold": {"scaleUpThreshold": "1.0", "scaleDownThreshold": "1.0"}},
         {f"{A}.threshold": {"scaleUpThreshold": "10.0", "scaleDownThreshold": "9.0"}},
         "scaleDownThreshold must be below",
     ),
-    Case("no processing time", {f"{A}.target": {"processingTimeSeconds": "0.0"}}, {f"{A}.target": {"processingTimeSeconds": "0.1"}}, "greater than 0"),
-    Case("a bad quantity", {f"{A}.threshold": {"scaleUpThreshold": "5,0"}}, {f"{A}.threshold": {"scaleUpThreshold": "5.0"}}, "scaleUpThreshold"),
+    Case(
+        "no processing time",
+        {f"{A}.target": {"processingTimeSeconds": "0.0"}},
+        {f"{A}.target": {"processingTimeSeconds": "0.1"}},
+        "greater than 0",
+    ),
+    Case(
+        "a bad quantity",
+        {f"{A}.threshold": {"scaleUpThreshold": "5,0"}},
+        {f"{A}.threshold": {"scaleUpThreshold": "5.0"}},
+        "scaleUpThreshold",
+    ),
     Case(
         "fallback above max",
         {f"{A}.fallback": {"behavior": "Static", "replicas": 21}},
@@ -137,4 +174,4 @@ CASES = [
     ),
     Case("a long name", {"metadata.name": "x" * 48}, {"metadata.name": "x" * 47}, "at most 47 characters"),
     Case("no app", {f"{W}.app": "shop.tasks"}, {}, "app"),
-]  # fmt: skip
+]

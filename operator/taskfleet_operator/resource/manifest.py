@@ -54,7 +54,7 @@ def problems(error: pydantic.ValidationError) -> str:
     elif first["type"] == "missing":
         message = "is required"
     elif first["type"] == "string_pattern_mismatch":
-        message = f"{first['input']!r} does not match {first['ctx']['pattern']}"
+        message = f"{first['input']!r} does not match {first.get('ctx', {}).get('pattern')}"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return f"{_path(first['loc'])}: {message}{more}" if first["loc"] else f"{message}{more}"
 

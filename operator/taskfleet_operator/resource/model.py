@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 class Rule:
     """One rule, said twice: `cel` is checked by the API server, `check` where there is none.
 
-    `message` says what to do. `field` is the path that the error is reported at, relative to the model (`.minReplicas`).
+    `message` says what to do. `field` is the path that the error is reported at, relative to the model.
     A rule about a change (`oldSelf`) has no `check`: a file has no past.
     """
 

@@ -26,7 +26,8 @@ class RollingUpdateSpec(ResourceModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!((self.maxSurge == 0 || self.maxSurge == '0%') && (self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
+            "!((self.maxSurge == 0 || self.maxSurge == '0%') && "
+            "(self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
             "rollingUpdate: maxSurge and maxUnavailable cannot both be 0, or no pod could ever be replaced",
             ".maxSurge",
             lambda update: not (update.max_surge in _NONE and update.max_unavailable in _NONE),
