@@ -69,7 +69,7 @@ class TlsSpec(ResourceModel):
     )
 
 
-_SECRET_IN_URL = r"^[a-z]+://[^/@]*:[^/@]+@"
+_WITH_USERINFO = r"^[a-z]+://[^/@]*:[^/@]+@"
 _URL_SCHEME = r"^rediss?://"
 
 
@@ -136,10 +136,10 @@ class RedisSpec(ResourceModel):
             lambda redis: redis.url is None or re.search(_URL_SCHEME, redis.url) is not None,
         ),
         Rule(
-            f"!has(self.url) || !self.url.matches('{_SECRET_IN_URL}')",
+            f"!has(self.url) || !self.url.matches('{_WITH_USERINFO}')",
             "redis.url must not contain a password: use auth.passwordSecretRef, or urlSecretRef",
             ".url",
-            lambda redis: redis.url is None or re.search(_SECRET_IN_URL, redis.url) is None,
+            lambda redis: redis.url is None or re.search(_WITH_USERINFO, redis.url) is None,
         ),
         Rule(
             "self.keyPrefix == oldSelf.keyPrefix",
