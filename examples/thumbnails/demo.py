@@ -1,0 +1,136 @@
+"""The demo: a burst of real thumbnails on a Redis of its own, worked off by workers that come and go.
+
+Runs `taskqueue.yaml` as `taskfleet up` would, with shorter waits, enqueues a burst, and accounts for every task. The
+last line is `demo: N tasks done, M lost, workers 0 → P → 0, T s`; the exit code is 0 only when nothing was lost and the
+fleet grew and is back at zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taskfleet.errors import TaskQueueError
+from taskfleet_operator.autoscaler import Decision
+from taskfleet_operator.local import session
+from taskfleet_operator.local.plan import Plan, plan_of
+from taskfleet_operator.local.view import Picture, View, choose
+from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.manifest import load_manifest
+
+FOLDER = Path(__file__).parent
+
+# A demo does not wait for what a production fleet rightly waits for: growth in steps of two, and zero soon after.
+QUICK: dict[str, Any] = {
+    "pollIntervalSeconds": 1,
+    "cooldownSeconds": 3,
+    "maxReplicas": 4,
+    "target": {"drainSeconds": 10, "backlogPerReplica": 100},
+    "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 2, "periodSeconds": 2}]}},
+}
+
+
+class Watcher:
+    """Passes everything on to a view, and knows when the fleet has come and gone."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.peak = 0
+        self.empty = asyncio.Event()
+
+    def picture(self, picture: Picture) -> None:
+        self._view.picture(picture)
+        self.peak = max(self.peak, picture.replicas)
+        if picture.replicas or picture.workers:
+            self.empty.clear()
+        else:
+            self.empty.set()
+
+    def decided(self, decision: Decision) -> None:
+        self._view.decided(decision)
+
+    def say(self, text: str) -> None:
+        self._view.say(text)
+
+    def worker_line(self, name: str, line: str) -> None:
+        """Left out: the view shows what the workers do."""
+
+    def close(self) -> None:
+        self._view.close()
+
+
+def quick_plan() -> Plan:
+    """The manifest's plan with the demo's waits."""
+    plan = plan_of(load_manifest(FOLDER / "taskqueue.yaml"), FOLDER)
+    queues = tuple(replace(queue, target_latency_seconds=None) for queue in plan.queues)
+    return replace(plan, queues=queues, autoscaler=AutoscalerSpec.model_validate(QUICK))
+
+
+async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
+    """Enqueue the burst from outside the fleet, and wait for each result and for the last worker to go."""
+    import enqueue  # connects to REDIS_URL, which is known only now
+
+    await asyncio.sleep(1)  # so that the fleet is seen at zero
+    watcher.say(f"enqueue {tasks} thumbnails")
+    sent = await enqueue.enqueue(tasks)
+    outcomes = await enqueue.verify(sent, seconds)
+    await enqueue.queue.close()
+    watcher.say(f"{outcomes['succeeded']} of {tasks} thumbnails are there; waiting for the workers to go")
+    await watcher.empty.wait()
+    return outcomes
+
+
+async def demo(tasks: int, plan: Plan, redis_url: str, folder: Path, watcher: Watcher, seconds: float) -> Counter[str]:
+    """One run of fleet and producer together; the fleet is drained in the end, whatever happens."""
+    stop = asyncio.Event()
+    fleet = asyncio.create_task(session.run(plan, redis_url, folder, watcher, stop))
+    producer = asyncio.create_task(produce(tasks, watcher, seconds))
+    await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await fleet
+    if not producer.done():
+        producer.cancel()
+        await asyncio.wait({producer})
+        return Counter()
+    return producer.result()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=1500, help="how many thumbnails (default: 1500)")
+    parser.add_argument("--timeout", type=float, default=180.0, help="give up after so many seconds (default: 180)")
+    options = parser.parse_args()
+    started = time.monotonic()
+    plan = quick_plan()
+    watcher = Watcher(choose(json_lines=False))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder,
+            session.redis_of(plan, session.EMBEDDED, Path(folder), watcher) as url,
+        ):
+            os.environ["REDIS_URL"] = url
+            watcher.say("taskqueue.yaml with the demo's waits: poll 1 s, cooldown 3 s, at most 4 workers")
+            outcomes = asyncio.run(demo(options.tasks, plan, url, Path(folder), watcher, options.timeout))
+    finally:
+        watcher.close()
+    done = outcomes["succeeded"]
+    lost = options.tasks - done
+    end = 0 if watcher.empty.is_set() else "?"
+    seconds = time.monotonic() - started
+    print(f"demo: {done} tasks done, {lost} lost, workers 0 → {watcher.peak} → {end}, {seconds:.0f} s", flush=True)
+    return 0 if not lost and watcher.peak > 1 and end == 0 else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except TaskQueueError as error:
+        sys.exit(f"demo: {error}")
