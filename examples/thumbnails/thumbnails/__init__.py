@@ -1,0 +1,3 @@
+"""Thumbnails of photographs: a small application of Taskfleet."""
+
+from __future__ import annotations
