@@ -7,17 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import QueueOptions
 
 from ..autoscaler import Overrides
+from ..overrides import overrides_of
 from ..resource.autoscaler import AutoscalerSpec
+from ..resource.taskqueue import TaskQueue
 from ..sampling import QueueTarget
-
-if TYPE_CHECKING:
-    from ..resource.taskqueue import TaskQueue
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
         drain_timeout_seconds=spec.worker.drain_timeout_seconds,
         autoscaler=spec.autoscaler,
         replicas=1 if spec.replicas is None else spec.replicas,
-        overrides=Overrides(suspend=spec.suspend),
+        overrides=overrides_of(spec.suspend, manifest.metadata.annotations),
         manifest_url=spec.redis.url or "",
         key_prefix=spec.redis.key_prefix,
         environment=environment,
