@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DEMO   ?= .venv-demo
+PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-engine test-controlplane e2e check format images bench crd lock
@@ -11,16 +13,27 @@ help:  ## list the chores
 
 venv: $(VENV)/.dev  ## the development environment, pinned and hashed
 
-$(VENV)/.dev: requirements/dev.txt requirements/build.txt pyproject.toml
+$(VENV)/.dev: requirements/dev.txt requirements/build.txt examples/thumbnails/photos.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "taskfleet needs Python 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/dev.txt
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install $(PIP) --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	@$(BIN)/pip install $(PIP) --require-hashes --no-deps -r examples/thumbnails/photos.txt
+	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo:  ## a burst of real tasks on this machine: workers come and go; needs only Python
-	@PYTHON="$(PYTHON)" sh examples/thumbnails/demo.sh
+demo: $(DEMO)/.ready  ## a burst of real tasks on this machine: workers come and go; needs only Python
+	@$(DEMO)/bin/python examples/thumbnails/demo.py
+
+$(DEMO)/.ready: requirements/demo.txt requirements/build.txt examples/thumbnails/photos.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "taskfleet needs Python 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 2; }
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@echo "demo: installing into $(DEMO) (once)"
+	@$(DEMO)/bin/pip install $(PIP) --require-hashes -r requirements/build.txt -r requirements/demo.txt
+	@$(DEMO)/bin/pip install $(PIP) --require-hashes --no-deps -r examples/thumbnails/photos.txt
+	@$(DEMO)/bin/pip install $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
 
 check: venv  ## format, lint, two type checkers, import contracts
 	$(BIN)/ruff format --check .
