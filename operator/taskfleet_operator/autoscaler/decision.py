@@ -32,3 +32,8 @@ class Decision:
     @property
     def changed(self) -> bool:
         return self.desired != self.current
+
+    @property
+    def drains_busy(self) -> bool:
+        """Whether busy workers, too, are asked to finish and go: the user wants fewer than there are busy ones."""
+        return self.reason in {"Suspended", "Paused"} or self.limited_by == "TooManyReplicas"

@@ -98,9 +98,10 @@ class ControlLoop:
         if self.decision is None or decision.desired != self.decision.desired or not decision.changed:
             self._view.decided(decision)
         self.decision = decision
-        if reading is not None and self.plan.autoscaler.mode != "Recommend":
-            forced = decision.reason == "Suspended" or decision.limited_by == "TooManyReplicas"
-            await self._fleet.scale(decision.desired, reading, drain_busy=forced)
+        # Without a reading nobody can be chosen to go, but a fallback may still ask for more.
+        if self.plan.autoscaler.mode != "Recommend" and (reading is not None or decision.desired > decision.current):
+            known = reading or Reading({}, {}, ())
+            await self._fleet.scale(decision.desired, known, drain_busy=decision.drains_busy)
         return reading
 
     def _picture(self, reading: Reading) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -79,3 +80,29 @@ def test_a_drain_time_shorter_than_e_times_the_start_would_overshoot() -> None:
     most_aware = max(aware.run(lambda _: 100.0, 900))
     most_ignorant = max(ignorant.run(lambda _: 100.0, 900))
     assert most_ignorant > 1.5 * most_aware
+
+
+@pytest.mark.parametrize("latency", [2.0, 15.0, 40.0])
+def test_a_day_turns_the_fleet_twice(latency: float) -> None:
+    period, days = 1800, 2
+    fleet = Fleet(spec(**ROOM), 0.5, latency)
+    counts = fleet.run(lambda now: 60 * (1 + math.sin(2 * math.pi * now / period)), period * days)
+    assert reversals(counts) <= 2 * days
+    assert max(decision.terms["oldest_age_seconds"] for decision in fleet.decisions[60:]) < 60
+
+
+@pytest.mark.parametrize("rate", [1.0, 40.0, 200.0])
+def test_chance_alone_moves_nothing(rate: float) -> None:
+    chance = random.Random(1)
+    gap = [chance.expovariate(rate)]
+
+    def arrivals(now: float) -> float:
+        count = 0
+        while gap[0] <= now + 0.5:
+            gap[0] += chance.expovariate(rate)
+            count += 1
+        return count / 0.5
+
+    counts = Fleet(spec(**ROOM), 0.5, 5.0).run(arrivals, 3600)[120:]
+    assert reversals(counts) == 0
+    assert abs(counts[-1] - steady_replicas(rate, 0.5)) <= 1
