@@ -7,7 +7,8 @@ from taskfleet import errors
 def test_the_public_surface_is_what_is_promised() -> None:
     promised = {
         "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry", "RetryLater",
-        "current_task", "TaskContext", "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter",
+        "current_task", "TaskContext", "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
+        "DeadLetter",
         "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
         "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
         "TaskNotFoundError", "TaskTimeoutError", "__version__",
