@@ -70,13 +70,19 @@ def drain(stage: Stage) -> dict[str, float]:
     empty = stage.server.usage()
     stage.fill(producer, stage.load.tasks)
     full = stage.server.usage()
+    cpu_before = worker.cpu_seconds()
     seconds = stage.drain(worker, stage.load.tasks)
+    cpu_after = worker.cpu_seconds()
     after = stage.server.usage()
-    figures = {
-        "tasks_per_second": stage.load.tasks / seconds,
-        "redis_commands_per_task": (after.commands - full.commands) / stage.load.tasks,
-        "script_calls_per_task": (after.calls - full.calls) / stage.load.tasks,
-        "redis_bytes_per_task": (full.bytes_used - empty.bytes_used) / stage.load.tasks,
+    tasks = stage.load.tasks
+    figures = {"tasks_per_second": tasks / seconds}
+    if cpu_before is not None and cpu_after is not None:
+        figures["worker_cpu_us_per_task"] = (cpu_after - cpu_before) / tasks * 1e6
+    figures |= {
+        "redis_cpu_us_per_task": (after.cpu_seconds - full.cpu_seconds) / tasks * 1e6,
+        "redis_commands_per_task": (after.commands - full.commands) / tasks,
+        "script_calls_per_task": (after.calls - full.calls) / tasks,
+        "redis_bytes_per_task": (full.bytes_used - empty.bytes_used) / tasks,
     }
     if (resident := worker.resident_bytes()) is not None:
         figures["worker_resident_mib"] = resident / 2**20
@@ -125,6 +131,8 @@ SCENARIOS: dict[str, Callable[[Stage], dict[str, float]]] = {
 
 UNITS = {
     "tasks_per_second": "tasks/s",
+    "worker_cpu_us_per_task": "µs",
+    "redis_cpu_us_per_task": "µs",
     "redis_commands_per_task": "commands",
     "script_calls_per_task": "calls",
     "redis_bytes_per_task": "bytes",

@@ -51,6 +51,7 @@ class Usage:
     commands: int  # inside scripts too
     calls: int  # of scripts
     bytes_used: int
+    cpu_seconds: float
 
 
 class RedisServer:
@@ -104,8 +105,10 @@ class RedisServer:
             if name.removeprefix("cmdstat_") not in ("info", "ping", "hello", "select", "auth", "command")
             and not name.startswith("cmdstat_client")
         }
+        cpu = self._client.info("cpu")
         return Usage(
             commands=sum(counted.values()),
             calls=sum(counted.get(name, 0) for name in _EVAL_COMMANDS),
             bytes_used=self._client.info("memory")["used_memory"],
+            cpu_seconds=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
         )
