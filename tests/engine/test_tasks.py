@@ -461,6 +461,8 @@ async def test_workers_in_this_process(queue: TaskQueue) -> None:
     assert await (await task.enqueue()).result(timeout=10) == 1
     await queue.stop_workers()
     assert queue.worker_count == 0
+    await queue.start_workers()
+    assert queue.worker_count == 1  # workers.initial_count
     assert await queue.health_check()
 
 

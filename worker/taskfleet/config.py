@@ -20,8 +20,6 @@ _NAMED = {
     "REDIS_CONNECTION_TIMEOUT": ("redis", "connection_timeout"),
     "REDIS_COMMAND_TIMEOUT": ("redis", "command_timeout"),
     "TASK_QUEUE_WORKERS": ("workers", "initial_count"),
-    "TASK_QUEUE_AUTO_REGISTER": ("auto_register", "enabled"),
-    "TASK_QUEUE_SCHEDULER": ("scheduler", "enabled"),
 }
 _FILES = ("task-queue.toml", "task-queue.yaml")
 
@@ -45,7 +43,7 @@ class RedisSettings(_Section):
 class WorkerSettings(_Section):
     """`heartbeat_interval` and `shutdown_grace_period` in seconds."""
 
-    initial_count: int = Field(default=0, ge=0)
+    initial_count: int = Field(default=1, ge=1, le=1000)
     max_concurrent_tasks: int = Field(default=16, ge=1, le=10_000)
     heartbeat_interval: float = Field(default=5.0, gt=0)
     shutdown_grace_period: float = Field(default=30.0, ge=0)

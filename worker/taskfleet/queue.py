@@ -308,12 +308,12 @@ class TaskQueue:
 
     # Running.
 
-    async def start_workers(self, count: int = 1, *, queues: Sequence[str] | None = None) -> None:
-        """Run `count` workers in this process, each with `workers.max_concurrent_tasks` slots."""
+    async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
+        """Run `count` workers (default: `workers.initial_count`) here, each with `workers.max_concurrent_tasks` slots."""
         from taskfleet.runtime.worker import Worker
 
         self._adopt_loop()
-        for _ in range(count):
+        for _ in range(self.settings.workers.initial_count if count is None else count):
             worker = Worker(self, queues=queues, name=f"local-{id(self):x}-{len(self._workers)}")
             self._workers.append((worker, asyncio.create_task(worker.run())))
 
