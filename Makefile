@@ -60,6 +60,7 @@ bench: venv  ## us, BullMQ and asynq on the same Redis, in one run
 
 crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
+	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 
 lock: venv  ## pin requirements/*.txt again
 	cd requirements && sh lock.sh

@@ -23,12 +23,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the binaries before any test starts: on a bare machine it takes minutes, a test has its timeout."""
     if session.config.option.collectonly:
         return
-    if not any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "control_plane" not in wanted:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         try:
             binaries.ensure(*(name for name in binaries.CONTROL_PLANE if name != "kube-scheduler"))
+            if "helm" in wanted:
+                binaries.ensure("helm")
         except ClusterError as missing:
             session.config.stash[_UNBUILT] = str(missing)
 

@@ -1,0 +1,46 @@
+{{- define "taskfleet.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "taskfleet.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
+{{- else if contains (include "taskfleet.name" .) .Release.Name }}
+{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "taskfleet.name" .) | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* Cluster-wide names carry the namespace: two releases of one name may live in two namespaces. */}}
+{{- define "taskfleet.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "taskfleet.fullname" .) }}
+{{- end }}
+
+{{- define "taskfleet.selector" -}}
+app.kubernetes.io/name: {{ include "taskfleet.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "taskfleet.labels" -}}
+{{ include "taskfleet.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: taskfleet
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "taskfleet.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "taskfleet.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "taskfleet.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "taskfleet.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
