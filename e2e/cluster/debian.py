@@ -18,8 +18,8 @@ _ENGINE_PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
     "iptables": "iptables",
-    "docker": "docker.io",
 }
+_CLIENT_PACKAGES = {"docker": "docker-cli"}  # from trixie on; before, docker.io has brought it
 _BOOTSTRAP_PACKAGES = {"mmdebstrap": "mmdebstrap"}
 _JSON_PACKAGES = {"jq": "jq"}  # for runc-limited
 
@@ -55,6 +55,7 @@ PYTHON = RootFilesystem("python", "trixie", ("ca-certificates", "python3", "pyth
 def install_engine() -> None:
     """Install Docker's engine from Debian where a part of it is missing."""
     _install(_ENGINE_PACKAGES)
+    _install(_CLIENT_PACKAGES)
 
 
 def install_json_tool() -> None:
@@ -90,15 +91,23 @@ def _bootstrap(wanted: RootFilesystem, target: Path) -> None:
 
 
 def _install(packages: dict[str, str]) -> None:
-    missing = sorted({package for name, package in packages.items() if not _installed(name)})
-    if not missing:
+    if not _missing(packages):
         return
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise ClusterError(f"install {', '.join(missing)} first (as root on Debian this is done for you)")
-    with locked("apt"), progress(f"installed {' '.join(missing)}"):
+    with locked("apt"):
+        missing = _missing(packages)
+        if not missing:
+            return
+        if not _installed("apt-get") or os.geteuid() != 0:
+            raise ClusterError(f"install {', '.join(missing)} first (as root on Debian this is done for you)")
+        options = ("-qq", "-o", "DPkg::Lock::Timeout=300")
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq", environment=quiet)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environment=quiet)
+        with progress(f"installed {' '.join(missing)}"):
+            run("apt-get", "update", *options, environment=quiet)
+            run("apt-get", "install", *options, "-y", "--no-install-recommends", *missing, environment=quiet)
+
+
+def _missing(packages: dict[str, str]) -> list[str]:
+    return sorted(package for name, package in packages.items() if not _installed(name))
 
 
 def _installed(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +61,7 @@ def up() -> Path:
             _kind(kind, "export", "kubeconfig", "--name", NAME, "--kubeconfig", str(kubeconfig()))
             if _healthy():
                 return kubeconfig()
-            print("cluster: the node does not answer; making it anew")
+            print("cluster: the node does not answer; making it anew", file=sys.stderr)
         image = node_image.ensure()
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         _kind(kind, "delete", "cluster", "--name", NAME, "--kubeconfig", str(kubeconfig()))

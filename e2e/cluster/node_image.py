@@ -55,11 +55,11 @@ def _published() -> str | None:
 def _build(tag: str) -> None:
     # Go keeps both cores busy for minutes, Debian mostly waits for the network: side by side.
     with ThreadPoolExecutor() as pool:
-        roots = pool.submit(
-            lambda: {wanted: debian.root_filesystem(wanted) for wanted in (debian.NODE, debian.KUBE_PROXY)}
-        )
+        archives = [pool.submit(debian.root_filesystem, root) for root in (debian.NODE, debian.KUBE_PROXY)]
         built = binaries.ensure(*binaries.NODE)
-        node_root, proxy_root = (engine.import_root(wanted, path) for wanted, path in roots.result().items())
+        node_archive, proxy_archive = (archive.result() for archive in archives)
+    node_root = engine.import_root(debian.NODE, node_archive)
+    proxy_root = engine.import_root(debian.KUBE_PROXY, proxy_archive)
     images = _image_names(built["kubeadm"])
     cache_folder().mkdir(parents=True, exist_ok=True)
     # Beside the binaries, so that they are linked and not copied.
