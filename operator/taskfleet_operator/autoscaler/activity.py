@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..resource.autoscaler import AutoscalerSpec
-from .rates import STABLE_WINDOW_SECONDS
 from .sample import Sample
-from .state import State
+from .state import STABLE_WINDOW_SECONDS, State
 
 
 def activation(sample: Sample, spec: AutoscalerSpec) -> str:

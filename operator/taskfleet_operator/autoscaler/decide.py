@@ -13,7 +13,7 @@ from . import activity, behavior, fallback, panic, rates, recommend, stabilise, 
 from .decision import Decision
 from .recommend import Wanted
 from .sample import Sample
-from .state import ScaleEvent, State
+from .state import STABLE_WINDOW_SECONDS, ScaleEvent, State
 from .terms import describe
 
 
@@ -123,14 +123,14 @@ def _activate(draft: _Draft) -> bool:
 def _panic(draft: _Draft) -> None:
     cause = panic.cause(draft.sample, draft.wanted, draft.spec)
     if cause:
-        draft.state = replace(draft.state, panic_until=draft.now + rates.STABLE_WINDOW_SECONDS)
+        draft.state = replace(draft.state, panic_until=draft.now + STABLE_WINDOW_SECONDS)
     draft.panicking = draft.spec.panic.mode == "Enabled" and draft.now < draft.state.panic_until
     if not draft.panicking:
         return
     # Between causes the short window still counts, but only to hold what is there.
     held = max(draft.replicas, draft.wanted.panic_replicas if cause else 0, draft.current)
     if held != draft.replicas:
-        quiet = f"held until it has been quiet for {rates.STABLE_WINDOW_SECONDS:.0f} s"
+        quiet = f"held until it has been quiet for {STABLE_WINDOW_SECONDS:.0f} s"
         draft.message = f"{cause or quiet}: {_formula(draft.message)} → {held}"
         draft.replicas, draft.reason = held, "Panic"
 
@@ -186,7 +186,8 @@ def _keep_busy(draft: _Draft) -> None:
     if draft.replicas < draft.current:
         draft.limit(max(draft.replicas, min(draft.current, draft.sample.busy_workers)), "BusyWorkers")
         if draft.now < draft.state.hold_until:
-            draft.limit(draft.current, "SuspectSample")
+            just_started = draft.now < draft.state.started + STABLE_WINDOW_SECONDS
+            draft.limit(draft.current, "JustStarted" if just_started else "SuspectSample")
 
 
 def _may_go_to_zero(draft: _Draft) -> bool:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from .sample import QueueSample, Sample
-from .state import Point, QueueHistory, State
-
-STABLE_WINDOW_SECONDS = 60.0
-"""The window that a steady rate is measured over, as in Knative's autoscaler."""
+from .state import STABLE_WINDOW_SECONDS, Point, QueueHistory, State
 
 PRIOR_TASKS = 10
 """The weight, in tasks, of what was believed before over what is measured."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..resource.autoscaler import AutoscalerSpec
-from .rates import STABLE_WINDOW_SECONDS, arrivals_per_second, is_history
+from .rates import arrivals_per_second, is_history
 from .sample import QueueSample, Sample
-from .state import State
+from .state import STABLE_WINDOW_SECONDS, State
 
 DEFAULT_START_SECONDS = 10.0
 """From a pod's creation to its worker's registration, until one was seen."""

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+STABLE_WINDOW_SECONDS = 60.0
+"""The window that a steady rate is measured over, as in Knative's autoscaler."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -47,8 +50,8 @@ class ScaleEvent:
 class State:
     """The history that a decision needs. Times are seconds on the caller's clock, the one that gives `now`.
 
-    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a sample
-    that cannot be true; `silent_since` is when heartbeats went missing under ready pods.
+    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a start,
+    or a sample that cannot be true; `silent_since` is when heartbeats went missing under ready pods.
     """
 
     started: float
@@ -72,7 +75,8 @@ class State:
         """The state of a start or restart.
 
         The current count is the first recommendation, as in Kubernetes' HPA, so that forgetting what was seen before
-        cannot scale anything down within a stabilisation window. The two times come from `status`, when it has them.
+        cannot scale anything down within a stabilisation window; nor within the window that rates need to fill. The two
+        times come from `status`, when it has them.
         """
         return cls(
             started=now,
@@ -81,6 +85,7 @@ class State:
             last_desired=current,
             last_decided=now,
             panic_until=panic_until or 0.0,
+            hold_until=now + STABLE_WINDOW_SECONDS if current else 0.0,
             recommendations=(Recommendation(now, current),),
         )
 

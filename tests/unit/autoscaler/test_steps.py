@@ -305,3 +305,10 @@ def test_a_restart_scales_nothing_down_within_the_window() -> None:
     decision = decide(sample(load(0.5), current=12), state, rule, NOW + 119)
     assert decision.desired == 12
     assert decide(sample(load(0.5), current=12), decision.state, rule, NOW + 121).desired == 6
+
+
+def test_a_restart_scales_nothing_down_before_its_rates_are_full() -> None:
+    rule = spec(panic=CALM, behavior=STEADY)
+    early = decide(sample(load(0.5), current=12), State.initial(12, NOW), rule, NOW + 59)
+    assert (early.desired, early.limited_by) == (12, "JustStarted")
+    assert decide(sample(load(0.5), current=12), early.state, rule, NOW + 61).desired == 1
