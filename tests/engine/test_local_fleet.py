@@ -257,3 +257,20 @@ async def test_an_app_that_cannot_be_imported_is_one_line(plan: Plan, server: Re
     )
     with pytest.raises(ConfigurationError, match=r"the workers cannot start: .*no module 'no'"):
         await session.run(broken, server.url, tmp_path, Notebook(), stop)
+
+
+async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(plan: Plan, tmp_path: Path) -> None:
+    steady = replace(plan, autoscaler=plan.autoscaler.model_copy(update={"min_replicas": 1}))
+    with RedisServer() as own:
+        notebook, stop = Notebook(), asyncio.Event()
+        run = asyncio.create_task(session.run(steady, own.url, tmp_path, notebook, stop))
+        await until(lambda: notebook.pictures and notebook.pictures[-1].workers, "a worker")
+        own.stop()
+        await until(lambda: notebook.decisions[-1].reason == "SampleFailed", "the failure is seen", seconds=30)
+        assert notebook.decisions[-1].desired == 1
+        own.start()
+        await until(lambda: not notebook.decisions[-1].state.failures, "the return is seen", seconds=30)
+        assert notebook.decisions[-1].desired == 1
+        stop.set()
+        outcome = await run
+    assert outcome.drained
