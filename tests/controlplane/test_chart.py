@@ -127,6 +127,18 @@ def test_the_definition_is_kept_and_complete(helm: ClusterCommand, namespace: st
     assert not any(item["kind"] == "CustomResourceDefinition" for item in objects(without))
 
 
+def test_the_definition_survives_the_release(helm: ClusterCommand, kubectl: ClusterCommand, namespace: str) -> None:
+    # There are no nodes here, so nothing is waited for.
+    helm("install", "tf", CHART, "--namespace", namespace, "--take-ownership")
+    try:
+        assert kubectl.json("get", "deployment", "tf-taskfleet", "--namespace", namespace)["spec"]["replicas"] == 1
+    finally:
+        helm("uninstall", "tf", "--namespace", namespace)
+    kubectl("get", "crd", "taskqueues.taskfleet.io")
+    with pytest.raises(CommandError, match="NotFound"):
+        kubectl("get", "clusterrole", f"{namespace}:tf-taskfleet")
+
+
 def test_cluster_wide_permissions(
     helm: ClusterCommand, kubectl: ClusterCommand, namespace: str, second_namespace: str
 ) -> None:
