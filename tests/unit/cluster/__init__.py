@@ -1,0 +1,3 @@
+"""Tests of what makes the test cluster."""
+
+from __future__ import annotations
