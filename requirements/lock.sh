@@ -4,6 +4,7 @@ set -eu
 pin() { ../.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q "$@"; }
 pin build.in -o build.txt
 pin --extra all ../pyproject.toml dev.in -o dev.txt
+pin --extra cli --extra dev-server ../pyproject.toml demo.in -o demo.txt
 # What the images install.
 pin --extra cli ../pyproject.toml -o worker.txt
 pin --extra operator --extra cli ../pyproject.toml -o operator.txt
