@@ -24,12 +24,13 @@ _DOCKERFILE = Path(__file__).parent / "base.Dockerfile"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # The pip settings that say how packages are reached; local paths would mean nothing in an image.
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
-_CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+_CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 def ensure() -> str:
     """Have the base image in the engine, made anew when its recipe or this machine's settings changed; its tag."""
-    settings, certificates = _pip_configuration(), _certificates()
+    pip_settings = _pip_settings()
+    settings, certificates = _configuration(pip_settings), _certificates(pip_settings)
     recipe = hashlib.sha256(
         b"\0".join(
             (
@@ -62,28 +63,29 @@ def ensure() -> str:
     return TAG
 
 
-def _pip_configuration() -> str:
-    """This machine's settings for reaching packages, as a pip.conf."""
+def _pip_settings() -> dict[str, str]:
+    """What pip is told on this machine, by files and by variables, by the name of the setting."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, errors="replace"
     )
-    # A Python without pip has no settings of its own, but the variables are there for pip in the image.
-    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
     settings: dict[str, str] = {}
-    for line in lines:
+    # A Python without pip lists nothing; the variables are there all the same.
+    for line in listed.stdout.splitlines() if listed.returncode == 0 else ():
         name, _, value = line.partition("=")
-        setting = name.rpartition(".")[2]
-        if setting in _PIP_SETTINGS:
-            settings[setting] = value.strip("'")
-    for setting in _PIP_SETTINGS:
-        if variable := os.environ.get(f"PIP_{setting.upper().replace('-', '_')}"):
-            settings[setting] = variable
-    return "[global]\n" + "".join(f"{setting} = {value}\n" for setting, value in settings.items())
+        settings[name.rpartition(".")[2]] = value.strip("'")
+    for name, value in os.environ.items():
+        if name.startswith("PIP_") and value:
+            settings[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    return settings
 
 
-def _certificates() -> Path | None:
-    """The bundle of certificates that this machine's variables name, when they name one."""
-    for variable in _CERTIFICATE_VARIABLES:
-        if (named := os.environ.get(variable)) and (bundle := Path(named)).is_file():
-            return bundle
-    return None
+def _configuration(settings: dict[str, str]) -> str:
+    """A pip.conf of the settings that say how packages are reached."""
+    kept = {name: value for name, value in sorted(settings.items()) if name in _PIP_SETTINGS}
+    return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in kept.items())
+
+
+def _certificates(settings: dict[str, str]) -> Path | None:
+    """The bundle of certificates that pip or this machine's variables name, when they name one."""
+    named = [settings.get("cert", ""), *(os.environ.get(variable, "") for variable in _CERTIFICATE_VARIABLES)]
+    return next((Path(path) for path in named if path and Path(path).is_file()), None)
