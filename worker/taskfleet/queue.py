@@ -309,7 +309,7 @@ class TaskQueue:
     # Running.
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
-        """Run `count` workers here (default `workers.initial_count`), each with `workers.max_concurrent_tasks` slots."""
+        """Run `count` workers here (default `workers.initial_count`) of `workers.max_concurrent_tasks` slots each."""
         from taskfleet.runtime.worker import Worker
 
         self._adopt_loop()
