@@ -66,7 +66,7 @@ class Shop:
     namespace: str
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.kubectl(*arguments, "--namespace", self.namespace, stdin=stdin)
+        return self.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
     def get(self, *arguments: str) -> Any:
         return self.kubectl.json("get", *arguments, "--namespace", self.namespace)
