@@ -53,10 +53,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _have_cluster() -> Cluster:
-    binaries.ensure("kubectl", "helm")
     if chosen := os.environ.get("TASKFLEET_E2E_KUBECONFIG"):
-        return Cluster(Path(chosen), ours=False)
-    return Cluster(kind_cluster.up(), ours=True)
+        cluster = Cluster(Path(chosen), ours=False)
+    else:
+        cluster = Cluster(kind_cluster.up(), ours=True)
+    binaries.ensure("kubectl", "helm")
+    return cluster
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

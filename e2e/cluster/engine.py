@@ -73,6 +73,20 @@ def pull(image: str) -> bool:
     return True
 
 
+def check() -> None:
+    """Tell at once, before anything long is built, that no engine can be had.
+
+    Raises:
+        ClusterError: none answers, and none can be started.
+    """
+    if answers():
+        return
+    if host := os.environ.get("DOCKER_HOST"):
+        raise ClusterError(f"the Docker engine of DOCKER_HOST={host} does not answer")
+    if os.geteuid() != 0:
+        raise ClusterError("no Docker engine answers: start one, or run this as root on Debian to have it started")
+
+
 def ensure() -> None:
     """Have a Docker engine: one that answers, or Debian's, installed and started by hand.
 
@@ -80,12 +94,9 @@ def ensure() -> None:
         ClusterError: none answers, and only root can start one.
     """
     with locked("engine"):
+        check()
         if answers():
             return
-        if os.geteuid() != 0:
-            raise ClusterError("no Docker engine answers: start one, or run this as root on Debian to have it started")
-        if host := os.environ.get("DOCKER_HOST"):
-            raise ClusterError(f"the Docker engine of DOCKER_HOST={host} does not answer")
         debian.install_engine()
         with progress("started dockerd"):
             _start()

@@ -52,6 +52,7 @@ def up() -> Path:
     Raises:
         ClusterError: a part cannot be had; the message says which.
     """
+    engine.check()
     with ThreadPoolExecutor() as pool:
         building = pool.submit(binaries.ensure, *binaries.CLIENTS)
         engine.ensure()
