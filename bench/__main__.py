@@ -29,23 +29,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         program = ServerProgram.find()
         say(f"server: {program.version} ({program.path})")
         programs = _prepare([PEERS[name] for name in options.peers])
-        figures = measure(programs, options.scenario, options.repeat, load, program)
+        figures, failed = measure(programs, options.scenario, options.repeat, load, program)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     machine = report.machine(program.version)
     if options.json:
         text = json.dumps(report.as_json(machine, figures), indent=2)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['redis']}; tasks {load.tasks:,}, slots {load.slots}\n")
     print(report.table(figures))
-    return 0 if figures and len(programs) == len(options.peers) else 1
+    missing = [name for name in options.peers if name not in programs]
+    missing += [f"{scenario} of {name}" for scenario, name in sorted(failed)]
+    if missing:
+        say(f"bench: not measured: {', '.join(missing)}; see above")
+    return 1 if missing else 0
 
 
 def measure(
     programs: dict[str, Program], scenarios: Sequence[str], repeats: int, load: Load, server: ServerProgram
-) -> list[Figure]:
-    """Run everything, interleaved: what disturbs the machine for a while disturbs all peers."""
+) -> tuple[list[Figure], set[tuple[str, str]]]:
+    """Run everything, interleaved: what disturbs the machine for a while disturbs all peers.
+
+    Returns the figures, and each (scenario, peer) that failed.
+    """
     runs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     failed: set[tuple[str, str]] = set()
     for repeat in range(1, repeats + 1):
@@ -76,10 +84,11 @@ def measure(
         (key for key in runs if (key[0], key[2]) not in failed),
         key=lambda key: (scenarios.index(key[0]), list(UNITS).index(key[1]), order[key[2]]),
     )
-    return [
+    figures = [
         Figure(peer, PEERS[peer].version, scenario, metric, UNITS[metric], tuple(runs[scenario, metric, peer]))
         for scenario, metric, peer in keys
     ]
+    return figures, failed
 
 
 def run_once(scenario: str, name: str, program: Program, load: Load, server: ServerProgram) -> dict[str, float]:

@@ -59,7 +59,7 @@ async def enqueue(request: dict[str, Any]) -> dict[str, Any]:
         nonlocal left
         while left > 0:
             left -= 1
-            await noop.enqueue(0)
+            await noop.enqueue(0.0)
 
     began = now()
     async with asyncio.TaskGroup() as group:
@@ -70,7 +70,7 @@ async def enqueue(request: dict[str, Any]) -> dict[str, Any]:
 
 async def enqueue_bulk(request: dict[str, Any]) -> dict[str, Any]:
     began = now()
-    await queue.enqueue_many([noop.message(0) for _ in range(request["tasks"])])
+    await queue.enqueue_many([noop.message(0.0) for _ in range(request["tasks"])])
     return {"tasks": request["tasks"], "seconds": (now() - began) / 1e6}
 
 
