@@ -6,7 +6,12 @@ from e2e.cluster import base_image
 from e2e.cluster.kubectl import ClusterCommand
 from e2e.conftest import Cluster
 
-_SERVER = "import http.server as h; h.ThreadingHTTPServer(('', 8000), h.SimpleHTTPRequestHandler).serve_forever()"
+# It ends at SIGTERM, which process 1 ignores by default: the pod is gone at once.
+_SERVER = """
+import http.server as http, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+http.ThreadingHTTPServer(("", 8000), http.SimpleHTTPRequestHandler).serve_forever()
+"""
 
 
 def test_pods_are_reached_by_the_name_of_their_service(
