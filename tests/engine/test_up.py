@@ -1,0 +1,109 @@
+"""`taskfleet up` as its user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+
+ROOT = Path(__file__).parents[2]
+
+MANIFEST = """
+apiVersion: taskfleet.io/v1alpha1
+kind: TaskQueue
+metadata: {name: naps}
+spec:
+  redis: {url: "redis://redis.invalid:6379/0"}
+  queues: [{name: default}]
+  worker: {image: "registry.example/naps:1", app: "tests.support.naps:queue", concurrency: 2}
+  autoscaler: {minReplicas: 2, maxReplicas: 2, pollIntervalSeconds: 1}
+"""
+
+
+@pytest.fixture
+def up(tmp_path: Path, server: RedisServer) -> Iterator[subprocess.Popen[str]]:
+    manifest = tmp_path / "taskqueue.yaml"
+    manifest.write_text(MANIFEST)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "up", str(manifest), "--redis", server.url],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> list[str]:
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        times -= text in line
+        if times == 0:
+            return lines
+    raise AssertionError(f"never said {text!r}: {lines}")
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line) for line in found.split()]
+
+
+def is_running(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def wait_until_gone(pids: list[int], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"still running: {pids}"
+        time.sleep(0.05)
+
+
+def test_workers_start_and_ctrl_c_drains_them(up: subprocess.Popen[str]) -> None:
+    read_until(up, "worker naps-worker-", times=2)
+    workers = children(up.pid)
+    assert len(workers) == 2
+    up.send_signal(signal.SIGINT)
+    rest, _ = up.communicate(timeout=30)
+    assert up.returncode == 0
+    assert "Traceback" not in rest
+    wait_until_gone(workers, 1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal")
+def test_workers_do_not_outlive_a_killed_parent(up: subprocess.Popen[str]) -> None:
+    read_until(up, "worker naps-worker-", times=2)
+    workers = children(up.pid)
+    assert len(workers) == 2
+    up.kill()
+    wait_until_gone(workers)
+
+
+def test_an_unreachable_redis_that_was_asked_for_is_one_line(tmp_path: Path) -> None:
+    manifest = tmp_path / "taskqueue.yaml"
+    manifest.write_text(MANIFEST)
+    done = subprocess.run(
+        [sys.executable, "-m", "taskfleet", "up", str(manifest), "--redis", "redis://127.0.0.1:1/0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "cannot reach Redis at 127.0.0.1:1" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
