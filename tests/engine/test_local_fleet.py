@@ -75,7 +75,6 @@ def plan() -> Plan:
         manifest_url="",
         key_prefix=f"local-{secrets.token_hex(4)}",
         environment={},
-        folder=ROOT,
     )
 
 

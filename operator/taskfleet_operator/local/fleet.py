@@ -30,7 +30,6 @@ class LocalFleet:
         self.plan = plan
         self.workers: dict[str, LocalWorker] = {}
         self.replicas = 0
-        self.taken_busy = 0
         self.on_line: Callable[[str, str], None] = lambda _name, _line: None
         self.on_event: Callable[[str], None] = lambda _text: None
         self._broker = broker
@@ -81,7 +80,6 @@ class LocalFleet:
                     self._crashes = 0
                     self._latencies = [*self._latencies[1 - _LATENCIES_KEPT :], worker.age_seconds]
                 if worker.cordoned is not None and all(process.state == "drained" for process in processes):
-                    self.taken_busy += sum(process.busy for process in processes)
                     self._retire(worker)
             for worker in self.leaving:
                 if time.monotonic() - (worker.cordoned or 0.0) > self._patience():

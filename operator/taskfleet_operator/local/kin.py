@@ -13,9 +13,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def start(
-    command: Sequence[str], *, environment: Mapping[str, str], output: Path, folder: Path | None = None
-) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], *, environment: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
     """Start a child that gets SIGTERM when this process is gone, even if that was killed with -9 (on Linux).
 
     It runs in a session of its own: Ctrl-C is for us to hear, and ours to pass on as a drain. It writes to a file, not
@@ -33,7 +31,6 @@ def start(
         return subprocess.Popen(
             command,
             env=dict(environment),
-            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,

@@ -35,7 +35,6 @@ class Plan:
     manifest_url: str
     key_prefix: str
     environment: Mapping[str, str]
-    folder: Path
 
     @property
     def slots_per_replica(self) -> int:
@@ -72,7 +71,6 @@ def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
         manifest_url=spec.redis.url or "",
         key_prefix=spec.redis.key_prefix,
         environment=environment,
-        folder=folder,
     )
 
 
