@@ -1,0 +1,77 @@
+"""The operator's part of the `taskfleet` command: `operator`, `up`, `validate`, `render`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import typer
+import yaml
+
+_MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
+_NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands; called by the library's command line through an entry point."""
+
+    @app.command()
+    def up(  # pyright: ignore[reportUnusedFunction]
+        file: Path = _MANIFEST,
+        redis: str = typer.Option(
+            "", "--redis", help="A Redis URL, or `embedded`; default: REDIS_URL, the manifest's."
+        ),
+        as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
+    ) -> int:
+        """Run a TaskQueue manifest on this machine, without a cluster."""
+        from .local.commands import run_up
+
+        return run_up(file, redis_url=redis or None, json_lines=as_json)
+
+    @app.command()
+    def validate(  # pyright: ignore[reportUnusedFunction]
+        file: Path = _MANIFEST, as_json: bool = typer.Option(False, "--json")
+    ) -> int:
+        """Check a manifest as the API server would."""
+        from .resource.manifest import load_manifest
+
+        queue = load_manifest(file)
+        valid = {"file": str(file), "name": queue.metadata.name, "valid": True}
+        print(json.dumps(valid) if as_json else f"{file}: TaskQueue {queue.metadata.name!r} is valid")
+        return 0
+
+    @app.command()
+    def render(  # pyright: ignore[reportUnusedFunction]
+        file: Path = _MANIFEST, as_json: bool = typer.Option(False, "--json")
+    ) -> int:
+        """Print the Kubernetes objects that a manifest becomes."""
+        from .children import children_of
+        from .resource.manifest import load_manifest
+
+        children = children_of(load_manifest(file))
+        print(json.dumps(children) if as_json else yaml.safe_dump_all(children, sort_keys=False, width=120), end="")
+        return 0
+
+    @app.command()
+    def operator(  # pyright: ignore[reportUnusedFunction]
+        namespaces: list[str] = _NAMESPACES,
+        probe_port: int = typer.Option(0, help="Serve /healthz here; 0 is off.", min=0, max=65535),
+        log_level: str = typer.Option("INFO", help="DEBUG, INFO, WARNING or ERROR."),
+    ) -> int:
+        """Run the operator: all namespaces, or those named."""
+        import kopf
+
+        from .handlers import registry
+
+        logging.getLogger().setLevel(log_level.upper())
+        for quiet in ("kopf", "aiohttp.access"):
+            logging.getLogger(quiet).setLevel(logging.WARNING)
+        kopf.run(
+            registry=registry(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            liveness_endpoint=f"http://0.0.0.0:{probe_port}/healthz" if probe_port else None,
+        )
+        return 0

@@ -1,0 +1,79 @@
+"""From `spec.redis` and its secrets to a broker; one pool for all TaskQueues with the same access."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+
+from taskfleet.engine.broker import RedisBroker
+
+from ..resource.redis import SecretKeyRef
+from ..resource.taskqueue import TaskQueue
+from .cluster import Cluster
+
+
+class MissingSecretError(Exception):
+    """A secret, or a key of it, that the TaskQueue names is not there."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach one Redis. `digests` maps `secret/key` to a digest of its value, for the pods' hash."""
+
+    url: str
+    prefix: str
+    username: str | None
+    password: str | None
+    pool_size: int
+    connect_timeout: float
+    command_timeout: float
+    digests: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def connect(self) -> RedisBroker:
+        options = {name: value for name, value in (("username", self.username), ("password", self.password)) if value}
+        return RedisBroker.from_url(
+            self.url,
+            prefix=self.prefix,
+            pool_size=self.pool_size,
+            connect_timeout=self.connect_timeout,
+            command_timeout=self.command_timeout,
+            **options,
+        )
+
+
+async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
+    """Read the secrets that `spec.redis` names. Raises `MissingSecretError` that names what is missing."""
+    redis = queue.spec.redis
+    namespace = queue.metadata.namespace or "default"
+    digests: dict[str, str] = {}
+
+    async def value_of(reference: SecretKeyRef) -> str:
+        secret = await cluster.get("v1", "Secret", namespace, reference.name)
+        if secret is None:
+            raise MissingSecretError(f"secret {reference.name!r} is not there; create it in namespace {namespace!r}")
+        encoded = (secret.get("data") or {}).get(reference.key)
+        if encoded is None:
+            raise MissingSecretError(f"secret {reference.name!r} has no key {reference.key!r}; add it")
+        value = base64.b64decode(encoded)
+        digests[f"{reference.name}/{reference.key}"] = hashlib.sha256(value).hexdigest()
+        return value.decode("utf-8").strip()
+
+    url = redis.url or ""
+    if redis.url_secret_ref is not None:
+        url = await value_of(redis.url_secret_ref)
+    username = password = None
+    if redis.auth is not None:
+        username = redis.auth.username
+        if redis.auth.password_secret_ref is not None:
+            password = await value_of(redis.auth.password_secret_ref)
+    return Access(
+        url=url,
+        prefix=redis.key_prefix,
+        username=username,
+        password=password,
+        pool_size=max(4, redis.pool_size),
+        connect_timeout=redis.connect_timeout_seconds,
+        command_timeout=redis.command_timeout_seconds,
+        digests=digests,
+    )

@@ -1,0 +1,147 @@
+"""The few calls of the Kubernetes API that the operator makes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config
+from kubernetes.aio.config import ConfigException
+
+from taskfleet.errors import ConfigurationError
+
+from ..resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
+
+Object = dict[str, Any]
+
+OPERATOR, AUTOSCALER = "taskfleet-operator", "taskfleet-autoscaler"
+_TIMEOUT_SECONDS = 15.0
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_PLURALS = {
+    ("v1", "ConfigMap"): "configmaps",
+    ("v1", "ServiceAccount"): "serviceaccounts",
+    ("v1", "Service"): "services",
+    ("v1", "Pod"): "pods",
+    ("v1", "Secret"): "secrets",
+    ("v1", "Event"): "events",
+    ("apps/v1", "Deployment"): "deployments",
+    ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    (API_VERSION, "TaskQueue"): PLURAL,
+}
+
+
+class ApiError(Exception):
+    """The API server refused a call; one line."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} ({status})")
+        self.status = status
+
+
+_config: Any = config  # its functions have no types
+
+
+class Cluster:
+    """A connection to one API server. Every call has a timeout of 15 seconds."""
+
+    def __init__(self, api: kubernetes_client.ApiClient) -> None:
+        self._api: Any = api  # generated code, largely without types
+
+    @classmethod
+    async def connect(cls) -> Cluster:
+        """From inside a pod, else from the kubeconfig; `ConfigurationError` when there is neither."""
+        configuration = kubernetes_client.Configuration()
+        try:
+            _config.load_incluster_config(client_configuration=configuration)
+        except ConfigException:
+            try:
+                await _config.load_kube_config(client_configuration=configuration)
+            except (ConfigException, OSError) as error:
+                raise ConfigurationError(
+                    f"no Kubernetes to talk to: {error}; set KUBECONFIG, or run this in a pod"
+                ) from None
+        return cls(kubernetes_client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def apply(self, body: Object, manager: str) -> Object:
+        """Server-side apply: this manager's fields become exactly these; others' stay."""
+        metadata = body["metadata"]
+        path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._call("PATCH", path, body, _APPLY, query)
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """The object, or None when there is none."""
+        try:
+            return await self._call("GET", _path(api_version, kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+        try:
+            await self._call("DELETE", _path(api_version, kind, namespace, name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def scale(self, namespace: str, name: str, replicas: int) -> Object:
+        """Set a Deployment's replicas, and nothing else, as the autoscaler's field manager."""
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"replicas": replicas},
+        }
+        return await self.apply(body, AUTOSCALER)
+
+    async def set_deletion_cost(self, namespace: str, pod: str, cost: int) -> None:
+        body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": str(cost)}}}
+        await self._call("PATCH", _path("v1", "Pod", namespace, pod), body, _MERGE, {"fieldManager": AUTOSCALER})
+
+    async def patch_status(self, namespace: str, name: str, status: Object) -> None:
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{quote(name)}/status"
+        await self._call("PATCH", path, {"status": status}, _MERGE, {"fieldManager": OPERATOR})
+
+    async def create_event(self, namespace: str, event: Object) -> None:
+        await self._call("POST", _path("v1", "Event", namespace, ""), event, "application/json")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+    ) -> Object:
+        configuration: Any = self._api.configuration
+        url = f"{configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
+        # Read at every call: tokens in pods are rotated.
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        response: Any = await self._api.rest_client.request(
+            method, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS
+        )
+        data = await response.read()
+        if response.status >= 400:
+            raise ApiError(response.status, _reason(data))
+        parsed: Object = json.loads(data)
+        return parsed
+
+
+def _path(api_version: str, kind: str, namespace: str, name: str) -> str:
+    root = "/api/v1" if api_version == "v1" else f"/apis/{api_version}"
+    path = f"{root}/namespaces/{namespace}/{_PLURALS[api_version, kind]}"
+    return f"{path}/{quote(name)}" if name else path
+
+
+def _reason(data: bytes) -> str:
+    try:
+        return " ".join(str(json.loads(data)["message"]).split())
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode("utf-8", "replace")

@@ -1,0 +1,43 @@
+"""The conditions of a TaskQueue's status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition as it should be; when it last changed is found by comparing."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str = ""
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as Kubernetes writes times."""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
+def merge(
+    previous: Iterable[Mapping[str, Any]], wanted: Iterable[Condition], generation: int, now: float
+) -> list[dict[str, Any]]:
+    """The list for status. `lastTransitionTime` moves only when a condition's status does; others' conditions stay."""
+    before = {condition["type"]: dict(condition) for condition in previous}
+    for condition in wanted:
+        status = "Unknown" if condition.status is None else str(condition.status)
+        old = before.get(condition.type)
+        same = old is not None and old.get("status") == status
+        before[condition.type] = {
+            "type": condition.type,
+            "status": status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "observedGeneration": generation,
+            "lastTransitionTime": old["lastTransitionTime"] if old is not None and same else rfc3339(now),
+        }
+    return list(before.values())

@@ -1,0 +1,125 @@
+"""From a TaskQueue to its children, again and again: what is there is compared with what should be."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pydantic
+
+from ..children import children_of
+from ..children.names import worker_name
+from ..resource.manifest import problems
+from ..resource.taskqueue import TaskQueue, not_supported
+from .access import Access, MissingSecretError, access_of
+from .cluster import OPERATOR, ApiError, Cluster
+from .conditions import Condition
+from .drift import holds
+from .scaler import Fleets
+from .status import StatusWriter
+from .store import Key, Store
+
+logger = logging.getLogger("taskfleet.operator")
+
+RESYNC_SECONDS = 60.0
+_SECRET_RETRY_SECONDS = 10.0
+_RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
+
+
+class Reconciler:
+    """`reconcile(key)` is level-triggered: it reads what is there now, whatever event has caused it."""
+
+    def __init__(self, cluster: Cluster, store: Store, status: StatusWriter, fleets: Fleets) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._status = status
+        self._fleets = fleets
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make the children what they should be; returns seconds until the next look."""
+        body = self._store.queues.get(key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            # The children have owner references: the garbage collector takes them, with or without us.
+            await self._fleets.drop(key)
+            if body is None:
+                self._status.forget(key)
+            return None
+        queue = await self._parsed(key, dict(body))
+        if queue is None:
+            await self._fleets.drop(key)
+            return None
+        if queue.metadata.annotations.get(_RECONCILE_ANNOTATION) == "disabled":
+            await self._status.write(
+                key, {}, [Condition("Progressing", False, "ReconcileDisabled", f"{_RECONCILE_ANNOTATION} is disabled")]
+            )
+            await self._fleets.drop(key)
+            return None
+        try:
+            access = await access_of(queue, self._cluster)
+        except MissingSecretError as error:
+            await self._status.write(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
+            return _SECRET_RETRY_SECONDS
+        await self._apply(key, queue, access)
+        await self._status.write(
+            key,
+            {"observedGeneration": queue.metadata.generation},
+            [Condition("SpecValid", True, "Valid", "every field was understood")],
+        )
+        await self._fleets.ensure(key, queue, access)
+        return RESYNC_SECONDS
+
+    async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueue | None:
+        try:
+            queue = TaskQueue.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
+            problem = not_supported(queue.spec)
+        except pydantic.ValidationError as error:
+            queue, problem = None, problems(error)
+        if problem is None:
+            return queue
+        await self._status.write(
+            key,
+            {"observedGeneration": body["metadata"].get("generation")},
+            [
+                Condition("SpecValid", False, "Invalid", problem),
+                Condition("Ready", False, "SpecInvalid", problem),
+            ],
+        )
+        return None
+
+    async def _apply(self, key: Key, queue: TaskQueue, access: Access) -> None:
+        namespace, _ = key
+        children = children_of(queue, access.digests)
+        for child in children:
+            kind, name = child["kind"], child["metadata"]["name"]
+            live = await self._cluster.get(child["apiVersion"], kind, namespace, name)
+            if live is None and kind == "Deployment":
+                await self._create(queue, child)
+            elif live is None or not holds(child, live):
+                await self._cluster.apply(child, OPERATOR)
+                logger.info("%s/%s: applied %s", *key, kind)
+        if queue.spec.worker.pod_disruption_budget.mode == "Disabled":
+            await self._remove_budget(queue, namespace)
+
+    async def _create(self, queue: TaskQueue, deployment: dict[str, Any]) -> None:
+        """A Deployment without replicas would start with one: it is born with what the autoscaler starts from."""
+        autoscaler = queue.spec.autoscaler
+        replicas = (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
+        if queue.spec.suspend:
+            replicas = 0
+        spec = {**deployment["spec"], "replicas": replicas}
+        created = await self._cluster.apply({**deployment, "spec": spec}, OPERATOR)
+        namespace = created["metadata"]["namespace"]
+        # Both own the number for a moment; then the operator lets go of it, and it stays the autoscaler's.
+        await self._cluster.scale(namespace, deployment["metadata"]["name"], replicas)
+        await self._cluster.apply(deployment, OPERATOR)
+        logger.info("%s/%s: created its Deployment", namespace, queue.metadata.name)
+
+    async def _remove_budget(self, queue: TaskQueue, namespace: str) -> None:
+        name = worker_name(queue)
+        try:
+            budget = await self._cluster.get("policy/v1", "PodDisruptionBudget", namespace, name)
+            owners = (budget or {}).get("metadata", {}).get("ownerReferences", ())
+            if any(owner.get("uid") == queue.metadata.uid for owner in owners):
+                await self._cluster.delete("policy/v1", "PodDisruptionBudget", namespace, name)
+        except ApiError as error:
+            logger.warning("%s/%s: its disruption budget stays: %s", namespace, queue.metadata.name, error)

@@ -1,0 +1,284 @@
+"""The control loop of each TaskQueue: look at Redis, decide, set the replicas, tell in status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from taskfleet.engine.broker import RedisBroker
+from taskfleet.errors import ConfigurationError, TaskQueueError
+
+from ..autoscaler import Decision, Sample, State, decide
+from ..children.names import selector, worker_name
+from ..overrides import overrides_of
+from ..resource.taskqueue import TaskQueue
+from ..sampling import QueueTarget, Reading, Replicas, percentile, sample, workers_of
+from . import events
+from .access import Access
+from .cluster import ApiError, Cluster
+from .conditions import rfc3339
+from .departures import Departures
+from .status import StatusWriter
+from .store import Key, Object, Store, is_ready, seconds_of
+from .telling import fields_of, verdicts
+
+logger = logging.getLogger("taskfleet.operator")
+
+_CLOSEST_DECISIONS_SECONDS = 0.1
+_DEPARTURE_LOOK_SECONDS = 0.5
+_LATENCIES_KEPT = 20
+
+
+class Fleet:
+    """One TaskQueue's workers. `run` looks at every poll, and at once when something wakes it."""
+
+    def __init__(
+        self, key: Key, queue: TaskQueue, broker: RedisBroker, cluster: Cluster, store: Store, status: StatusWriter
+    ) -> None:
+        self.key = key
+        self.queue = queue
+        self._broker = broker
+        self._cluster = cluster
+        self._store = store
+        self._status = status
+        self._wake = asyncio.Event()
+        self._state: State | None = None
+        self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
+        self._latencies: list[float] = []
+        self._registered: set[str] | None = None  # None: those that are there when we start are no news
+        self._departures = Departures(key, broker, cluster)
+        self._last_change: dict[str, Any] | None = None
+
+    def wake(self) -> None:
+        """Look now: a queue has got work, a pod or the TaskQueue has changed."""
+        self._wake.set()
+
+    def update(self, queue: TaskQueue) -> None:
+        if queue != self.queue:
+            self.queue = queue
+            self.wake()
+
+    async def run(self) -> None:
+        """Until cancelled. No failure ends it: what was not done is done at the next look."""
+        next_poll = last = float("-inf")
+        while True:
+            now = time.monotonic()
+            if self._wake.is_set() or now >= next_poll or self._departures:
+                if wait := max(0.0, last + _CLOSEST_DECISIONS_SECONDS - now):
+                    await asyncio.sleep(wait)
+                self._wake.clear()
+                last = time.monotonic()
+                next_poll = last + self.queue.spec.autoscaler.poll_interval_seconds
+                try:
+                    await self._look_and_act()
+                except (ApiError, TaskQueueError, TimeoutError, OSError) as error:
+                    logger.warning("%s/%s: %s", *self.key, error)
+                except Exception:
+                    logger.exception("%s/%s: the scaling loop met an error and goes on", *self.key)
+            timeout = _DEPARTURE_LOOK_SECONDS if self._departures else max(0.01, next_poll - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout)
+
+    async def _look_and_act(self) -> None:
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None:
+            return  # the reconciler has not made it yet, or somebody has deleted it: its event wakes us
+        now = time.time()
+        current = self._current(deployment)
+        pods = self._store.pods(self.key)
+        seen, reading = await self._sample(current, pods)
+        if self._state is None:
+            self._state = self._initial(current, now)
+        decision = decide(seen, self._state, self.queue.spec.autoscaler, now)
+        self._state = decision.state
+        if self.queue.spec.autoscaler.mode == "Disabled" and decision.reason != "Suspended":
+            wanted = 1 if self.queue.spec.replicas is None else self.queue.spec.replicas
+            decision = replace(decision, desired=wanted, reason="Disabled", message="spec.replicas", limited_by="")
+        if reading is not None:
+            self._learn_latency(reading, pods, now)
+        if self.queue.spec.autoscaler.mode != "Recommend":
+            await self._move(decision, reading, pods, current)
+        await self._tell(decision, seen, reading, current, pods)
+
+    def _current(self, deployment: Object) -> int:
+        """The replicas asked for. What we have just set counts until the watch has caught up."""
+        replicas, generation = self._assumed
+        if deployment["metadata"].get("generation", 0) >= generation:
+            return int(deployment["spec"].get("replicas", 1))
+        return replicas
+
+    async def _sample(self, current: int, pods: dict[str, Object]) -> tuple[Sample, Reading | None]:
+        spec = self.queue.spec
+        ready = sum(map(is_ready, pods.values()))
+        return await sample(
+            self._broker,
+            [QueueTarget(one.name, one.target_latency_seconds) for one in spec.queues],
+            Replicas(current, ready, max(0, current - ready), frozenset(pods)),
+            spec.autoscaler,
+            slots_per_replica=spec.worker.concurrency * spec.worker.processes,
+            start_latency_seconds=percentile(self._latencies),
+            overrides=overrides_of(spec.suspend, self.queue.metadata.annotations),
+        )
+
+    def _initial(self, current: int, now: float) -> State:
+        before = self._status.current(self.key).get("autoscaler") or {}
+        return State.initial(
+            current,
+            now,
+            last_active=seconds_of(before.get("lastActiveTime")),
+            panic_until=seconds_of(before.get("panicUntil")),
+        )
+
+    def _learn_latency(self, reading: Reading, pods: dict[str, Object], now: float) -> None:
+        registered = set(workers_of(reading, frozenset(pods)))
+        for name in registered - (registered if self._registered is None else self._registered):
+            created = seconds_of(pods[name]["metadata"].get("creationTimestamp"))
+            if created is not None:
+                self._latencies = [*self._latencies[1 - _LATENCIES_KEPT :], now - created]
+        self._registered = registered
+
+    async def _move(self, decision: Decision, reading: Reading | None, pods: dict[str, Object], current: int) -> None:
+        staying = current - len(self._departures)
+        if decision.desired > staying:
+            await self._departures.call_off(decision.desired - staying)
+        if decision.desired > current:
+            await self._set(decision.desired, current, decision)
+        elif decision.desired < current and reading is not None:
+            if self.queue.spec.autoscaler.scale_down.victim_policy == "DeploymentDefault":
+                await self._set(decision.desired, current, decision)
+                return
+            gone = await self._departures.advance(
+                decision.desired,
+                current,
+                reading,
+                pods,
+                drain_busy=decision.drains_busy,
+                patience=self.queue.spec.autoscaler.scale_down.drain_timeout_seconds,
+            )
+            if gone:
+                await self._set(current - gone, current, decision)
+
+    async def _set(self, replicas: int, current: int, decision: Decision) -> None:
+        namespace = self.key[0]
+        scaled = await self._cluster.scale(namespace, worker_name(self.queue), replicas)
+        self._assumed = (replicas, scaled["metadata"].get("generation", 0))
+        logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
+        reason = "ScaledUp" if replicas > current else "ScaledDown"
+        limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
+        message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
+        event = events.event(self._store.queues.get(self.key), reason, message)
+        if event is not None:
+            with contextlib.suppress(ApiError):  # an event tells; it must not stop what it tells of
+                await self._cluster.create_event(namespace, event)
+        self._told_change(decision, current, replicas)
+
+    def _told_change(self, decision: Decision, current: int, replicas: int) -> None:
+        self._last_change = {
+            "time": rfc3339(time.time()),
+            "from": current,
+            "to": replicas,
+            "reason": decision.reason,
+            "message": decision.message[:1024],
+            "limitedBy": decision.limited_by or None,
+        }
+
+    async def _tell(
+        self,
+        decision: Decision,
+        seen: Sample,
+        reading: Reading | None,
+        current: int,
+        pods: dict[str, Object],
+    ) -> None:
+        replicas = self._assumed[0] if self._assumed[1] >= 0 else current
+        before = self._status.current(self.key).get("autoscaler") or {}
+        if self._last_change is None and self.queue.spec.autoscaler.mode == "Recommend" and decision.changed:
+            self._told_change(decision, current, decision.desired)
+        fields = fields_of(
+            decision,
+            reading,
+            [one.name for one in self.queue.spec.queues],
+            replicas=len(pods),
+            ready=sum(map(is_ready, pods.values())),
+            selector=",".join(f"{name}={value}" for name, value in selector(self.queue).items()),
+            before=before,
+            last_change=self._last_change,
+            scaled=self.queue.spec.autoscaler.mode != "Recommend",
+        )
+        await self._status.write(self.key, fields, verdicts(decision, seen, self.queue, replicas, len(pods)))
+        if self.queue.spec.autoscaler.mode == "Recommend":
+            self._last_change = None
+
+
+class Fleets:
+    """All fleets, and one broker for all that reach the same Redis in the same way."""
+
+    def __init__(self, cluster: Cluster, store: Store, status: StatusWriter) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._status = status
+        self._fleets: dict[Key, tuple[Access, Fleet, asyncio.Task[None]]] = {}
+        self._brokers: dict[Access, tuple[RedisBroker, asyncio.Task[None]]] = {}
+
+    async def ensure(self, key: Key, queue: TaskQueue, access: Access) -> None:
+        """Have a loop for this TaskQueue, with this spec and this access."""
+        try:
+            overrides_of(queue.spec.suspend, queue.metadata.annotations)
+        except ConfigurationError as error:
+            logger.warning("%s/%s: %s", *key, error)
+        known = self._fleets.get(key)
+        if known is not None:
+            if known[0] == access:
+                known[1].update(queue)
+                return
+            await self.drop(key)
+        fleet = Fleet(key, queue, self._broker(access), self._cluster, self._store, self._status)
+        self._fleets[key] = (access, fleet, asyncio.create_task(fleet.run()))
+
+    async def drop(self, key: Key) -> None:
+        """End the loop of a TaskQueue, and its broker if nobody else needs it."""
+        known = self._fleets.pop(key, None)
+        if known is None:
+            return
+        access, _, task = known
+        await _end(task)
+        if all(other != access for other, _, _ in self._fleets.values()):
+            broker, listener = self._brokers.pop(access)
+            await _end(listener)
+            await broker.close()
+
+    def wake(self, key: Key) -> None:
+        known = self._fleets.get(key)
+        if known is not None:
+            known[1].wake()
+
+    async def close(self) -> None:
+        for key in list(self._fleets):
+            await self.drop(key)
+
+    def _broker(self, access: Access) -> RedisBroker:
+        known = self._brokers.get(access)
+        if known is None:
+            broker = access.connect()
+            known = self._brokers[access] = (broker, asyncio.create_task(self._listen(access, broker)))
+        return known[0]
+
+    async def _listen(self, access: Access, broker: RedisBroker) -> None:
+        async for queue_name in broker.activity():
+            for other, fleet, _ in list(self._fleets.values()):
+                if other == access and _serves(fleet.queue, queue_name):
+                    fleet.wake()
+
+
+def _serves(queue: TaskQueue, name: str) -> bool:
+    # An empty name says that announcements may have been missed.
+    return not name or any(one.name == name for one in queue.spec.queues)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,59 @@
+"""Writing status: only what has changed, and one writer at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import conditions
+from .cluster import ApiError, Cluster
+from .conditions import Condition
+from .store import Key, Store
+
+
+class StatusWriter:
+    """Merges fields and conditions into a TaskQueue's status.
+
+    It remembers what it wrote, because the watch tells of a write later than the next one may come.
+    """
+
+    def __init__(self, cluster: Cluster, store: Store) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._written: dict[Key, dict[str, Any]] = {}
+        self._locks: dict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def current(self, key: Key) -> Mapping[str, Any]:
+        """Status as last written by us, else as the watch has it."""
+        if key in self._written:
+            return self._written[key]
+        status: Mapping[str, Any] = self._store.queues.get(key, {}).get("status") or {}
+        return status
+
+    async def write(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition] = ()) -> None:
+        """Bring these fields and conditions into status; nothing is sent when nothing would change."""
+        async with self._locks[key]:
+            body = self._store.queues.get(key)
+            if body is None:
+                return
+            before = dict(self.current(key))
+            generation = body["metadata"].get("generation", 0)
+            after = before | dict(fields)
+            after["conditions"] = conditions.merge(before.get("conditions", ()), wanted, generation, time.time())
+            if after == before:
+                return
+            changed = {name: value for name, value in after.items() if before.get(name) != value}
+            try:
+                await self._cluster.patch_status(*key, changed)
+            except ApiError as error:
+                if error.status == 404:
+                    return  # deleted meanwhile
+                raise
+            self._written[key] = {name: value for name, value in after.items() if value is not None}
+
+    def forget(self, key: Key) -> None:
+        self._written.pop(key, None)
+        self._locks.pop(key, None)

@@ -1,0 +1,80 @@
+"""What the watches have seen: the operator's only memory of the cluster."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+Key = tuple[str, str]  # namespace, name of a TaskQueue
+Object = Mapping[str, Any]
+
+
+def key_of(body: Object) -> Key:
+    metadata = body["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def owner_of(body: Object) -> Key | None:
+    """The TaskQueue that a child belongs to, by its labels."""
+    metadata = body["metadata"]
+    instance = metadata.get("labels", {}).get("app.kubernetes.io/instance")
+    return (metadata.get("namespace", ""), instance) if instance else None
+
+
+class Store:
+    """Objects by key, as of their last event. Events of one object arrive in order."""
+
+    def __init__(self) -> None:
+        self.queues: dict[Key, Object] = {}
+        self.deployments: dict[Key, Object] = {}
+        self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)
+
+    def put_queue(self, body: Object, *, deleted: bool) -> Key:
+        key = key_of(body)
+        _put(self.queues, key, body, deleted)
+        return key
+
+    def put_deployment(self, body: Object, *, deleted: bool) -> Key | None:
+        owner = owner_of(body)
+        if owner is not None and body["metadata"]["name"] == f"{owner[1]}-worker":
+            _put(self.deployments, owner, body, deleted)
+            return owner
+        return None
+
+    def put_pod(self, body: Object, *, deleted: bool) -> Key | None:
+        owner = owner_of(body)
+        if owner is not None:
+            _put(self._pods[owner], body["metadata"]["name"], body, deleted)
+            if not self._pods[owner]:
+                del self._pods[owner]
+        return owner
+
+    def pods(self, key: Key) -> dict[str, Object]:
+        """The pods of a TaskQueue that are not on their way out."""
+        return {
+            name: pod
+            for name, pod in self._pods.get(key, {}).items()
+            if not pod["metadata"].get("deletionTimestamp")
+            and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
+        }
+
+
+def _put(objects: dict[Any, Object], key: Any, body: Object, deleted: bool) -> None:
+    if deleted:
+        objects.pop(key, None)
+    else:
+        objects[key] = body
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def seconds_of(timestamp: str | None) -> float | None:
+    """Unix seconds of an RFC 3339 time."""
+    if not timestamp:
+        return None
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

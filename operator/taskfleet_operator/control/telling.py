@@ -1,0 +1,117 @@
+"""What a look at a TaskQueue says in its status: figures, and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..autoscaler import Decision, QueueTerms, Sample
+from ..resource.taskqueue import TaskQueue
+from ..sampling import Reading
+from .conditions import Condition, rfc3339
+
+
+def fields_of(
+    decision: Decision,
+    reading: Reading | None,
+    queues: Sequence[str],
+    *,
+    replicas: int,
+    ready: int,
+    selector: str,
+    before: Mapping[str, Any],
+    last_change: Mapping[str, Any] | None,
+    scaled: bool,
+) -> dict[str, Any]:
+    """The fields of status. Figures of a failed read are left as they were.
+
+    An idle TaskQueue gives the same fields at every look, so that nothing is written.
+    """
+    state = decision.state
+    autoscaler = dict(before)
+    autoscaler["lastActiveTime"] = rfc3339(state.last_active)
+    if state.panic_until:
+        autoscaler["panicUntil"] = rfc3339(state.panic_until)
+    if last_change is not None:
+        autoscaler["lastDecision"] = {name: value for name, value in last_change.items() if value is not None}
+        if scaled:
+            autoscaler["lastScaleTime"] = last_change["time"]
+    fields: dict[str, Any] = {
+        "replicas": replicas,
+        "readyReplicas": ready,
+        "desiredReplicas": decision.desired,
+        "selector": selector,
+        "autoscaler": autoscaler,
+    }
+    if reading is not None:
+        terms = {one.name: one for one in decision.queues}
+        fields["queues"] = [_queue(name, reading, terms.get(name)) for name in queues]
+        stats = [reading.stats[name] for name in queues]
+        fields["totalBacklog"] = sum(one.ready for one in stats)
+        fields["totalInFlight"] = sum(one.in_flight for one in stats)
+        fields["oldestAgeSeconds"] = int(max((one.oldest_age_seconds for one in stats), default=0))
+    return fields
+
+
+def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, Any]:
+    stats = reading.stats[name]
+    told: dict[str, Any] = {
+        "name": name,
+        "backlog": stats.ready,
+        "inFlight": stats.in_flight,
+        "delayed": stats.delayed,
+        "dead": stats.dead,
+        "oldestAgeSeconds": int(stats.oldest_age_seconds),
+    }
+    if terms is not None:
+        told["arrivalPerSecond"] = f"{terms.arrivals_per_second:.1f}"
+        told["processingSeconds"] = f"{terms.service_seconds:.3f}"
+    return told
+
+
+def verdicts(decision: Decision, seen: Sample, queue: TaskQueue, asked: int, pods: int) -> list[Condition]:
+    """The conditions that follow from a look. `asked` replicas were asked for, `pods` are there."""
+    reachable = not seen.failure
+    ready = seen.ready_replicas >= asked
+    mode = queue.spec.autoscaler.mode
+    paused = (
+        decision.reason in {"Paused", "Suspended"} or seen.overrides.paused_scale_in or seen.overrides.paused_scale_out
+    )
+    if not reachable:
+        redis = Condition("RedisReachable", False, "CannotReadQueues", seen.failure)
+        scaling = Condition("ScalingActive", False, "FailedGetQueueMetrics", seen.failure)
+    else:
+        redis = Condition("RedisReachable", True, "Answers", "the queues were read")
+        scaling = Condition(
+            "ScalingActive",
+            mode == "Managed" and not paused,
+            "Paused" if paused else mode,
+            f"autoscaler.mode is {mode}",
+        )
+    progressing = asked != pods or not ready
+    return [
+        Condition("Ready", ready and reachable, *_readiness(ready, reachable, seen, asked)),
+        Condition(
+            "Progressing",
+            progressing,
+            "Scaling" if progressing else "Settled",
+            f"{asked} replicas are asked for" if progressing else "",
+        ),
+        redis,
+        scaling,
+        Condition("ScalingLimited", bool(decision.limited_by), decision.limited_by or "NotLimited", ""),
+        Condition("Paused", paused, "Annotation" if paused and not queue.spec.suspend else _suspended(queue), ""),
+        Condition("Fallback", decision.fallback, "ReadsFailed" if decision.fallback else "NotNeeded", ""),
+    ]
+
+
+def _readiness(ready: bool, reachable: bool, seen: Sample, asked: int) -> tuple[str, str]:
+    if not reachable:
+        return "RedisUnreachable", seen.failure
+    if not ready:
+        return "WorkersNotReady", f"workers are starting; {asked} are asked for"
+    return "WorkersReady", "every worker that is asked for is ready"
+
+
+def _suspended(queue: TaskQueue) -> str:
+    return "Suspended" if queue.spec.suspend else "NotPaused"

@@ -1,0 +1,71 @@
+"""A queue of keys to reconcile: each at most once at a time, failures later and later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from .store import Key
+
+logger = logging.getLogger("taskfleet.operator")
+
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.2, 30.0
+
+
+class WorkQueue:
+    """Runs `handle(key)` for every key added. A key added while it is handled is handled once more afterwards."""
+
+    def __init__(self, handle: Callable[[Key], Awaitable[float | None]], workers: int = 4) -> None:
+        self._handle = handle
+        self._workers = workers
+        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._active: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+
+    def add(self, key: Key, *, after: float = 0.0) -> None:
+        """Handle `key` soon, or after some seconds; the earliest of several wins."""
+        if after > 0:
+            loop = asyncio.get_running_loop()
+            timer = self._timers.get(key)
+            if timer is None or timer.cancelled() or timer.when() > loop.time() + after:
+                if timer is not None:
+                    timer.cancel()
+                self._timers[key] = loop.call_later(after, self.add, key)
+            return
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._waiting.put_nowait(key)
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._work() for _ in range(self._workers)))
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._waiting.get()
+            self._queued.discard(key)
+            self._active.add(key)
+            try:
+                again_after = await self._handle(key)
+                self._failures.pop(key, None)
+                if again_after is not None:
+                    self.add(key, after=again_after)
+            except Exception as error:
+                failures = self._failures[key] = self._failures.get(key, 0) + 1
+                delay = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
+                delay *= 0.5 + random.random() / 2
+                logger.warning("%s/%s: %s (again in %.1f s)", *key, error, delay, exc_info=failures == 3)
+                self.add(key, after=delay)
+            finally:
+                self._active.discard(key)
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)

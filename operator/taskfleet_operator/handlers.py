@@ -1,0 +1,106 @@
+"""kopf as informer and liveness shell: its events feed the store, and wake whom they concern.
+
+Only `on.event` is used. kopf's daemons, timers and change-detecting handlers would put a finalizer on every object and
+a copy of its spec into an annotation; see docs/decisions/0002-kopf-as-informer.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import kopf
+
+from .children.names import MANAGED_BY, SELECTOR
+from .control.cluster import Cluster
+from .control.reconciler import Reconciler
+from .control.scaler import Fleets
+from .control.status import StatusWriter
+from .control.store import Store
+from .control.workqueue import WorkQueue
+from .resource.taskqueue import GROUP, PLURAL, VERSION
+
+logger = logging.getLogger("taskfleet.operator")
+
+
+class Operator:
+    """The parts that live as long as the process."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.store = Store()
+        self.status = StatusWriter(cluster, self.store)
+        self.fleets = Fleets(cluster, self.store, self.status)
+        self.work = WorkQueue(Reconciler(cluster, self.store, self.status, self.fleets).reconcile)
+        self._running = asyncio.create_task(self.work.run())
+
+    async def close(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self.fleets.close()
+        await self.cluster.close()
+
+
+def registry() -> kopf.OperatorRegistry:
+    """The handlers, in a registry of their own."""
+    found = kopf.OperatorRegistry()
+    operator: list[Operator] = []
+
+    @kopf.on.login(registry=found)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:  # pyright: ignore[reportUnusedFunction]
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+
+    @kopf.on.startup(registry=found)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        _configure(settings)
+        operator.append(Operator(await Cluster.connect()))
+
+    @kopf.on.cleanup(registry=found)
+    async def stop(**_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        for one in operator:
+            await one.close()
+
+    @kopf.on.probe(id="work", registry=found)
+    async def alive(**_: Any) -> bool:  # pyright: ignore[reportUnusedFunction]
+        return bool(operator)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
+    async def queue_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        key = operator[0].store.put_queue(event["object"], deleted=event["type"] == "DELETED")
+        operator[0].work.add(key)
+
+    @kopf.on.event("apps", "v1", "deployments", labels=_LABELS, registry=found)
+    async def deployment_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        key = operator[0].store.put_deployment(event["object"], deleted=event["type"] == "DELETED")
+        if key is not None:
+            operator[0].fleets.wake(key)
+            operator[0].work.add(key)
+
+    @kopf.on.event("", "v1", "pods", labels=_LABELS, registry=found)
+    async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        key = operator[0].store.put_pod(event["object"], deleted=event["type"] == "DELETED")
+        if key is not None:
+            operator[0].fleets.wake(key)
+
+    return found
+
+
+_LABELS: Any = {"app.kubernetes.io/managed-by": MANAGED_BY}
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    settings.posting.enabled = False  # the events that we post are our own
+    settings.peering.standalone = True
+    settings.watching.server_timeout = 300
+    settings.watching.connect_timeout = 5
+    settings.watching.chunk_size = 500
+    settings.watching.label_selectors["apps", "v1", "deployments"] = SELECTOR
+    settings.watching.label_selectors["", "v1", "pods"] = SELECTOR
+    settings.networking.request_timeout = 15
+    settings.networking.connect_timeout = 5
+    settings.queueing.worker_limit = 64
+    settings.persistence.finalizer = f"{GROUP}/finalizer"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.process.ultimate_exiting_timeout = 30
