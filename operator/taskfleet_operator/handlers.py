@@ -1,7 +1,7 @@
 """kopf as informer and liveness shell: its events feed the store, and wake whom they concern.
 
 Only `on.event` is used. kopf's daemons, timers and change-detecting handlers would put a finalizer on every object and
-a copy of its spec into an annotation; see docs/decisions/0002-kopf-as-informer.md.
+a copy of its spec into an annotation; see docs/decisions/0003-kopf-as-informer.md.
 """
 
 from __future__ import annotations
