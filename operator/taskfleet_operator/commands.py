@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from pathlib import Path
+from typing import Any, cast
 
 import typer
 import yaml
@@ -69,6 +71,8 @@ def register(app: typer.Typer) -> None:
             logging.getLogger(quiet).setLevel(logging.WARNING)
         kopf.run(
             registry=registry(),
+            # Its own guess asks for the name of the user, and in a container user 65532 has none.
+            identity=cast("Any", platform.node()),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
