@@ -1,0 +1,314 @@
+"""The operator as a process against a real API server and a real Redis; pods need not run for what is tested here."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.cluster.kubectl import ClusterCommand, CommandError
+
+from taskfleet import TaskQueue
+from taskfleet.config import RedisSettings, Settings
+from tests.controlplane.test_resource import CRD
+from tests.support.manifests import GOOD
+from tests.support.redis_server import RedisServer, end_with_parent, free_port
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def manifest(redis_server: RedisServer, prefix: str) -> Manifest:
+    made = copy.deepcopy(GOOD)
+    made["spec"]["redis"] = {"url": redis_server.url, "keyPrefix": prefix}
+    made["spec"]["autoscaler"] |= {"cooldownSeconds": 2, "pollIntervalSeconds": 1}
+    return made
+
+
+@pytest.fixture
+def operator(
+    kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An operator that watches the test's namespace."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
+    with (tmp_path / "operator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],
+            env=os.environ | {"KUBECONFIG": str(control_plane)},
+            stderr=log,
+            preexec_fn=end_with_parent,
+        )
+        yield process
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    text = (tmp_path / "operator.log").read_text()
+    print(text)
+    assert "Traceback" not in text
+
+
+class Space:
+    """One namespace: apply a manifest, read objects, wait for what should come."""
+
+    def __init__(self, kubectl: ClusterCommand, namespace: str) -> None:
+        self.kubectl = kubectl
+        self.name = namespace
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.kubectl(*arguments, "--namespace", self.name, stdin=stdin)
+
+    def apply(self, manifest: Manifest) -> None:
+        self("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.kubectl.json(
+                "get", kind, name, "--namespace", self.name, "--show-managed-fields"
+            )
+        except CommandError as error:
+            if "NotFound" in error.stderr:
+                return {}
+            raise
+        return found
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.get("tq", "orders").get("status", {})
+        return status
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        return next((one for one in self.status().get("conditions", []) if one["type"] == kind), {})
+
+    def replicas(self) -> int:
+        return int(self.get("deployment", "orders-worker").get("spec", {}).get("replicas", -1))
+
+
+@pytest.fixture
+def space(kubectl: ClusterCommand, namespace: str) -> Space:
+    return Space(kubectl, namespace)
+
+
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def enqueue(redis_server: RedisServer, prefix: str, count: int) -> None:
+    async def send() -> None:
+        settings = Settings(redis=RedisSettings(url=redis_server.url, key_prefix=prefix))
+        async with TaskQueue(settings=settings) as queue:
+
+            @queue.task
+            async def nothing() -> None: ...
+
+            await queue.enqueue_many([nothing.message() for _ in range(count)])
+
+    asyncio.run(send())
+
+
+def purge(redis_server: RedisServer, prefix: str) -> None:
+    async def drop() -> None:
+        settings = Settings(redis=RedisSettings(url=redis_server.url, key_prefix=prefix))
+        async with TaskQueue(settings=settings) as queue:
+            await queue.purge("default")
+
+    asyncio.run(drop())
+
+
+CHILDREN = ("deployment", "serviceaccount", "configmap", "service", "poddisruptionbudget")
+
+
+def settled(space: Space) -> bool:
+    return bool(space.status().get("observedGeneration")) and space.condition("Ready").get("status") == "True"
+
+
+def test_a_taskqueue_becomes_its_children_and_takes_them_along(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    for kind in CHILDREN:
+        child = space.get(kind, "orders-worker")
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["controller"]) == ("TaskQueue", "orders", True)
+        assert child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "taskfleet-operator"
+    deployment = space.get("deployment", "orders-worker")
+    assert deployment["spec"]["replicas"] == 0
+    managers = {entry["manager"]: entry["fieldsV1"] for entry in deployment["metadata"]["managedFields"]}
+    assert managers["taskfleet-autoscaler"] == {"f:spec": {"f:replicas": {}}}
+    assert "f:replicas" not in managers["taskfleet-operator"]["f:spec"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["terminationGracePeriodSeconds"] == 135
+    assert "finalizers" not in space.get("tq", "orders")["metadata"]
+    space("delete", "tq", "orders")
+    for kind in CHILDREN:
+        until(lambda kind=kind: not space.get(kind, "orders-worker"), f"the {kind} is gone", seconds=60)
+
+
+def test_it_can_be_deleted_with_the_operator_gone(
+    operator: subprocess.Popen[bytes], space: Space, manifest: Manifest
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    operator.send_signal(signal.SIGTERM)
+    operator.wait(20)
+    space("delete", "tq", "orders", "--timeout=20s")
+    until(lambda: not space.get("deployment", "orders-worker"), "the Deployment is gone", seconds=60)
+
+
+def test_a_hand_edit_of_our_field_is_corrected_and_others_fields_stay(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    patch = {
+        "metadata": {"annotations": {"example.com/note": "theirs"}},
+        "spec": {
+            "revisionHistoryLimit": 9,
+            "minReadySeconds": 7,
+            "template": {"spec": {"terminationGracePeriodSeconds": 1}},
+        },
+    }
+    space("patch", "deployment", "orders-worker", "--type=merge", "-p", json.dumps(patch))
+
+    def corrected() -> bool:
+        spec = space.get("deployment", "orders-worker")["spec"]
+        grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
+        return bool((spec["revisionHistoryLimit"], grace) == (3, 135))
+
+    until(corrected, "ours is back", seconds=10)
+    deployment = space.get("deployment", "orders-worker")
+    assert deployment["spec"]["minReadySeconds"] == 7
+    assert deployment["metadata"]["annotations"]["example.com/note"] == "theirs"
+    space("delete", "configmap", "orders-worker")
+    manifest["metadata"]["labels"] = {"touched": "yes"}
+    space.apply(manifest)
+    until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back", seconds=10)
+
+
+def test_work_brings_replicas_at_once_and_its_end_takes_them_away(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
+) -> None:
+    manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 600}
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    began = time.monotonic()
+    enqueue(redis_server, prefix, 350)
+    until(lambda: space.replicas() > 0, "there are replicas", seconds=5)
+    print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
+    assert space.replicas() == 4  # 350 waiting / 100 per replica
+    decision = until(lambda: space.status()["autoscaler"].get("lastDecision"), "it is told")
+    assert (decision["from"], decision["to"], decision["reason"]) == (0, 4, "BacklogPerReplica")
+    wide = space("get", "tq", "orders", "-o", "wide")
+    assert "no history yet: 350 waiting / 100 per replica → 4" in wide
+    assert "ScaledUp" in until(lambda: _events(space), "the event is there")
+    manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 1}
+    space.apply(manifest)
+    purge(redis_server, prefix)
+    until(lambda: space.replicas() == 0, "they are gone", seconds=60)
+    assert space.status()["autoscaler"]["lastDecision"]["reason"] == "Idle"
+
+
+def _events(space: Space) -> str:
+    text = space("describe", "tq", "orders")
+    return text if "ScaledUp" in text else ""
+
+
+def test_nothing_is_written_while_nothing_happens(operator: object, space: Space, manifest: Manifest) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    names = [("tq", "orders"), *((kind, "orders-worker") for kind in CHILDREN)]
+
+    def versions() -> list[str]:
+        return [space.get(kind, name)["metadata"]["resourceVersion"] for kind, name in names]
+
+    # Kubernetes itself settles its objects for a moment; then a dozen polls must leave no trace.
+    steady = versions()
+
+    def calm() -> bool:
+        nonlocal steady
+        before, steady = steady, versions()
+        return before == steady
+
+    until(calm, "the objects have settled")
+    time.sleep(12)
+    assert versions() == steady
+
+
+def test_modes_suspend_and_pause(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
+) -> None:
+    manifest["spec"]["autoscaler"]["mode"] = "Recommend"
+    enqueue(redis_server, prefix, 350)
+    space.apply(manifest)
+    until(lambda: space.status().get("desiredReplicas") == 4, "it is recommended")
+    assert space.replicas() == 0
+    manifest["spec"]["autoscaler"]["mode"] = "Disabled"
+    manifest["spec"]["replicas"] = 3
+    space.apply(manifest)
+    until(lambda: space.replicas() == 3, "spec.replicas rules")
+    space("scale", "tq/orders", "--replicas=5")
+    until(lambda: space.replicas() == 5, "the scale subresource rules")
+    space("patch", "tq", "orders", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: space.replicas() == 0, "suspended", seconds=60)
+    assert until(lambda: space.condition("Paused"), "told")["status"] == "True"
+    space(
+        "patch", "tq", "orders", "--type=merge", "-p", '{"spec": {"suspend": false, "autoscaler": {"mode": "Managed"}}}'
+    )
+    space("annotate", "tq", "orders", "autoscaling.taskfleet.io/paused-replicas=2")
+    until(lambda: space.replicas() == 2, "paused at two", seconds=60)
+
+
+def test_redis_down_holds_the_replicas_and_is_told(operator: object, space: Space, manifest: Manifest) -> None:
+    port = free_port()
+    manifest["spec"]["redis"]["url"] = f"redis://127.0.0.1:{port}/0"
+    manifest["spec"]["autoscaler"] |= {"minReplicas": 2}
+    space.apply(manifest)
+    told = until(
+        lambda: space.condition("RedisReachable").get("status") == "False" and space.condition("RedisReachable"),
+        "Redis is not reachable",
+    )
+    assert f"cannot reach Redis at 127.0.0.1:{port}: connection refused" in told["message"]
+    assert space.replicas() == 2
+    assert space.condition("ScalingActive")["reason"] == "FailedGetQueueMetrics"
+
+
+def test_a_missing_secret_is_named_and_heals(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
+) -> None:
+    manifest["spec"]["redis"] = {"urlSecretRef": {"name": "orders-redis", "key": "url"}, "keyPrefix": prefix}
+    space.apply(manifest)
+    until(lambda: space.condition("Ready").get("reason") == "SecretMissing", "it is told")
+    assert "secret 'orders-redis' is not there" in space.condition("Ready")["message"]
+    space("create", "secret", "generic", "orders-redis", f"--from-literal=url={redis_server.url}")
+    until(lambda: space.get("deployment", "orders-worker"), "it heals by itself", seconds=30)
+
+
+def test_what_this_version_cannot_do_is_said(operator: object, space: Space, manifest: Manifest) -> None:
+    manifest["spec"]["redis"] = {"mode": "Cluster", "cluster": {"addresses": ["c:6379"]}}
+    space.apply(manifest)
+    told = until(lambda: space.condition("SpecValid").get("status") == "False" and space.condition("SpecValid"), "told")
+    assert told["message"].startswith("spec.redis.mode: Cluster is not supported")
+    assert not space.get("deployment", "orders-worker")
