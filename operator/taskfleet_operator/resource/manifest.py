@@ -49,6 +49,8 @@ def problems(error: pydantic.ValidationError) -> str:
     errors = error.errors(include_url=False)
     first = errors[0]
     message = first["msg"].removeprefix("Value error, ")
+    if first["loc"]:
+        message = message.removeprefix(f"{first['loc'][-1]}: ")  # a rule names its block; the path has it already
     if first["type"] == "extra_forbidden":
         message = "is not a field of the resource; check its spelling"
     elif first["type"] == "missing":

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from taskfleet_operator.children import children_of
+from taskfleet_operator.children.merge import strategic
+from taskfleet_operator.control.drift import holds
+from taskfleet_operator.resource.taskqueue import TaskQueue
+from tests.support.manifests import GOOD, changed
+
+
+def children(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    queue = TaskQueue.model_validate(changed(changes))
+    return {child["kind"]: child for child in children_of(queue, secrets)}
+
+
+def pod_of(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, Any]:
+    template: dict[str, Any] = children(changes, secrets)["Deployment"]["spec"]["template"]
+    return template
+
+
+def hash_of(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> str:
+    value: str = pod_of(changes, secrets)["metadata"]["annotations"]["taskfleet.io/config-hash"]
+    return value
+
+
+def test_the_deployment_never_says_how_many() -> None:
+    assert "replicas" not in children({})["Deployment"]["spec"]
+
+
+def test_pods_meet_the_restricted_standard() -> None:
+    spec = pod_of({})["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_workers_are_told_everything_by_their_environment() -> None:
+    changes = {
+        "spec.redis": {
+            "urlSecretRef": {"name": "s", "key": "url"},
+            "auth": {"username": "worker", "passwordSecretRef": {"name": "s", "key": "pw"}},
+            "keyPrefix": "shop",
+            "poolSize": 20,
+        },
+        "spec.queues": [{"name": "a", "priority": 3, "rateLimit": {"tasksPerSecond": 5, "burst": 9}, "maxLength": 7}],
+    }
+    spec = pod_of(changes)["spec"]
+    env = {entry["name"]: entry for entry in spec["containers"][0]["env"]}
+    assert env["REDIS_URL"]["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "url"}
+    assert env["TASKFLEET_REDIS__USERNAME"]["value"] == "worker"
+    assert env["TASKFLEET_REDIS__PASSWORD_FILE"]["value"] == "/etc/taskfleet/redis/password"
+    assert spec["volumes"][1]["secret"] == {"secretName": "s", "items": [{"key": "pw", "path": "password"}]}
+    assert (env["TASKFLEET_REDIS__KEY_PREFIX"]["value"], env["REDIS_POOL_SIZE"]["value"]) == ("shop", "20")
+    (options,) = json.loads(children(changes)["ConfigMap"]["data"]["queues.json"])
+    assert options["rate_limit"] == {"tasks_per_second": 5, "burst": 9}
+    assert (options["priority"], options["max_length"]) == (3, 7)
+    from taskfleet.options import QueueOptions
+
+    assert QueueOptions.of(options).name == "a"
+
+
+def test_only_what_workers_read_rolls_them() -> None:
+    before = hash_of({})
+    assert hash_of({"spec.autoscaler.maxReplicas": 99, "metadata.labels": {"a": "b"}}) == before
+    assert hash_of({"spec.queues.0.targetLatencySeconds": 5}) == before
+    assert hash_of({"spec.queues.0.leaseSeconds": 60}) != before
+    assert hash_of({"spec.worker.image": "other:2"}) != before
+    assert hash_of({}, {"s/key": "one"}) != hash_of({}, {"s/key": "two"})
+    restarted = {"metadata.annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}
+    assert pod_of(restarted)["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] == "now"
+
+
+def test_the_template_is_merged_by_name() -> None:
+    template = {
+        "metadata": {"labels": {"team": "shop", "app.kubernetes.io/instance": "stolen"}},
+        "spec": {
+            "nodeSelector": {"disk": "fast"},
+            "containers": [
+                {"name": "sidecar", "image": "s:1"},
+                {
+                    "name": "worker",
+                    "resources": {"limits": {"memory": "1Gi"}},
+                    "env": [{"name": "REDIS_URL", "value": "x"}],
+                },
+            ],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+    }
+    pod = pod_of({"spec.worker.template": template})
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["worker", "sidecar"]
+    worker = pod["spec"]["containers"][0]
+    assert (worker["image"], worker["resources"]) == ("registry.example/shop:1.0", {"limits": {"memory": "1Gi"}})
+    assert [entry for entry in worker["env"] if entry["name"] == "REDIS_URL"] == [{"name": "REDIS_URL", "value": "x"}]
+    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp", "data"]
+    assert pod["metadata"]["labels"]["team"] == "shop"
+    assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "orders"
+
+
+def test_strategic_merge() -> None:
+    base = {"a": {"b": 1, "c": 2}, "args": [1, 2], "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}
+    patch = {"a": {"b": None}, "args": [3], "env": [{"name": "Y", "valueFrom": {"f": 1}}, {"name": "Z", "value": "3"}]}
+    assert strategic(base, patch) == {
+        "a": {"c": 2},
+        "args": [3],
+        "env": [{"name": "X", "value": "1"}, {"name": "Y", "valueFrom": {"f": 1}}, {"name": "Z", "value": "3"}],
+    }
+    assert base["args"] == [1, 2]
+
+
+def test_drift_is_only_in_fields_that_we_set() -> None:
+    wanted = {"spec": {"a": 1, "list": [{"name": "x", "v": 1}]}}
+    assert holds(wanted, {"spec": {"a": 1, "default": 2, "list": [{"name": "x", "v": 1, "more": 2}]}, "status": {}})
+    assert holds(wanted, {"spec": {"a": 1, "list": [{"name": "theirs"}, {"name": "x", "v": 1}]}})
+    assert not holds(wanted, {"spec": {"a": 2, "list": [{"name": "x", "v": 1}]}})
+    assert not holds(wanted, {"spec": {"a": 1, "list": []}})
+    assert not holds(wanted, {"spec": {"a": 1}})
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "orders.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    return path
+
+
+def taskfleet(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "taskfleet", *arguments], capture_output=True, text=True, check=False, env=os.environ
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_render_prints_what_would_be_applied(manifest: Path) -> None:
+    code, out, _ = taskfleet("render", str(manifest))
+    assert code == 0
+    kinds = [document["kind"] for document in yaml.safe_load_all(out)]
+    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+    assert json.loads(taskfleet("render", str(manifest), "--json")[1])[0]["kind"] == "ServiceAccount"
+
+
+def test_validate_says_yes_or_names_the_field(manifest: Path) -> None:
+    assert taskfleet("validate", str(manifest)) == (0, f"{manifest}: TaskQueue 'orders' is valid\n", "")
+    manifest.write_text(yaml.safe_dump(changed({"spec.autoscaler.minReplicas": 21})))
+    code, out, errors = taskfleet("validate", str(manifest))
+    assert (code, out) == (2, "")
+    assert errors == (f"taskfleet: {manifest}: spec.autoscaler: minReplicas must not be greater than maxReplicas\n")
