@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
 
 from taskfleet.engine.broker import RedisBroker
 
@@ -68,7 +69,7 @@ async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
         if redis.auth.password_secret_ref is not None:
             password = await value_of(redis.auth.password_secret_ref)
     return Access(
-        url=url,
+        url=seen_from_elsewhere(url, namespace),
         prefix=redis.key_prefix,
         username=username,
         password=password,
@@ -77,3 +78,17 @@ async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
         command_timeout=redis.command_timeout_seconds,
         digests=digests,
     )
+
+
+def seen_from_elsewhere(url: str, namespace: str) -> str:
+    """The URL with a bare host completed by the namespace.
+
+    Workers find the Service `redis` of their own namespace by that name alone; the operator lives in another.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host or host == "localhost" or "." in host or ":" in host:
+        return url
+    user, at, address = parts.netloc.rpartition("@")
+    _, colon, port = address.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}.{namespace}.svc{colon}{port}"))
