@@ -21,6 +21,7 @@ from e2e.cluster.kubectl import ClusterCommand, wait_until
 _TIER = "end-to-end"
 _CLUSTER = pytest.StashKey["Cluster"]()
 _MISSING = pytest.StashKey[str]()
+FAILED = pytest.StashKey[bool]()  # of a test: a fixture looks at it when it ends
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ def pytest_terminal_summary(
 ) -> Generator[None, None, None]:
     yield  # pytest's own summary first: ours is to be the last thing read
     tiers.report(terminalreporter, config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")

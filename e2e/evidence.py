@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
-from collections.abc import Iterator
 
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 _LINES = 120
 
 
-@contextlib.contextmanager
-def on_failure(kubectl: ClusterCommand, namespace: str, operator_namespace: str) -> Iterator[None]:
-    """Print the evidence when the block fails, before the namespace is gone."""
-    try:
-        yield
-    except BaseException:
-        here, there = ("--namespace", namespace), ("--namespace", operator_namespace)
-        pods = "app.kubernetes.io/name=taskfleet"
-        _print(kubectl, "logs", *there, "-l", pods, f"--tail={_LINES}", "--prefix")
-        _print(kubectl, "get", "pods", *there, "-o", "wide")
-        _print(kubectl, "get", "tq", *here, "-o", "yaml")
-        _print(kubectl, "get", "all,configmap,serviceaccount,pdb", *here, "-o", "wide")
-        _print(kubectl, "get", "events", *here, "--sort-by=.lastTimestamp")
-        _print(kubectl, "logs", *here, "-l", "app.kubernetes.io/instance", "--tail=20", "--prefix", "--all-containers")
-        raise
+def show(kubectl: ClusterCommand, namespace: str, operator_namespace: str) -> None:
+    """Print it, while the namespace is there."""
+    here, there = ("--namespace", namespace), ("--namespace", operator_namespace)
+    _print(kubectl, "logs", *there, "-l", "app.kubernetes.io/name=taskfleet", f"--tail={_LINES}", "--prefix")
+    _print(kubectl, "get", "pods", *there, "-o", "wide")
+    _print(kubectl, "get", "tq", *here, "-o", "yaml")
+    _print(kubectl, "get", "all,configmap,serviceaccount,pdb", *here, "-o", "wide")
+    _print(kubectl, "get", "events", *here, "--sort-by=.lastTimestamp")
+    _print(kubectl, "logs", *here, "-l", "app.kubernetes.io/instance", "--tail=20", "--prefix", "--all-containers")
 
 
 def _print(kubectl: ClusterCommand, *arguments: str) -> None:

@@ -19,7 +19,7 @@ from e2e import evidence
 from e2e.cluster import engine
 from e2e.cluster.kind_cluster import NAME as CLUSTER_NAME
 from e2e.cluster.kubectl import ClusterCommand, CommandError
-from e2e.conftest import Cluster
+from e2e.conftest import FAILED, Cluster
 
 REPOSITORY = Path(__file__).parents[1]
 SYSTEM = "taskfleet-system"
@@ -46,7 +46,7 @@ def operator(kubectl: ClusterCommand, helm: ClusterCommand, images: tuple[str, .
         helm(
             "upgrade", "--install", "taskfleet", str(REPOSITORY / "helm" / "taskfleet"), "--namespace", SYSTEM,
             "--create-namespace", "--take-ownership", "--set", "image.tag=dev",
-            "--set", f"podAnnotations.run=r{secrets.token_hex(4)}", "--wait", "--timeout", "120s", timeout=150,
+            "--set", f"podAnnotations.run=r{secrets.token_hex(4)}", "--wait", "--timeout", "90s", timeout=120,
         )  # fmt: skip
     except CommandError:
         with contextlib.suppress(CommandError):
@@ -106,15 +106,15 @@ class Shop:
 
 
 @pytest.fixture
-def shop(kubectl: ClusterCommand, operator: str, namespace: str) -> Iterator[Shop]:
+def shop(kubectl: ClusterCommand, operator: str, namespace: str, request: pytest.FixtureRequest) -> Iterator[Shop]:
     """A restricted namespace with a Redis that answers."""
     shop = Shop(kubectl, operator, namespace)
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    with evidence.on_failure(kubectl, namespace, operator):
-        shop.apply(*redis())
-        shop.run("rollout", "status", "deployment/redis", "--timeout=60s")
-        until("the endpoint of redis", 30, lambda: "redis" in shop.run("get", "endpointslices", "-o", "name"))
-        yield shop
+    shop.apply(*redis())
+    shop.run("rollout", "status", "deployment/redis", "--timeout=60s")
+    yield shop
+    if request.node.stash.get(FAILED, False):
+        evidence.show(kubectl, namespace, operator)
 
 
 def redis() -> list[dict[str, Any]]:
