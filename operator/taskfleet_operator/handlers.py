@@ -70,12 +70,18 @@ def registry() -> kopf.OperatorRegistry:
         key = operator[0].store.put_queue(event["object"], deleted=event["type"] == "DELETED")
         operator[0].work.add(key)
 
-    @kopf.on.event("apps", "v1", "deployments", labels=_LABELS, registry=found)
-    async def deployment_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-        key = operator[0].store.put_deployment(event["object"], deleted=event["type"] == "DELETED")
-        if key is not None:
-            operator[0].fleets.wake(key)
-            operator[0].work.add(key)
+    def watch(kind: str, group: str, version: str, plural: str) -> None:
+        async def child_seen(event: Any, **_: Any) -> None:
+            key = operator[0].store.put_child(kind, event["object"], deleted=event["type"] == "DELETED")
+            if key is not None:
+                operator[0].work.add(key)
+                if kind == "Deployment":
+                    operator[0].fleets.wake(key)
+
+        kopf.on.event(group, version, plural, labels=_LABELS, registry=found)(child_seen)
+
+    for kind, resource in _CHILDREN.items():
+        watch(kind, *resource)
 
     @kopf.on.event("", "v1", "pods", labels=_LABELS, registry=found)
     async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -86,6 +92,13 @@ def registry() -> kopf.OperatorRegistry:
     return found
 
 
+_CHILDREN = {
+    "ServiceAccount": ("", "v1", "serviceaccounts"),
+    "ConfigMap": ("", "v1", "configmaps"),
+    "Service": ("", "v1", "services"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "Deployment": ("apps", "v1", "deployments"),
+}
 _LABELS: Any = {"app.kubernetes.io/managed-by": MANAGED_BY}
 
 
@@ -95,8 +108,8 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500
-    settings.watching.label_selectors["apps", "v1", "deployments"] = SELECTOR
-    settings.watching.label_selectors["", "v1", "pods"] = SELECTOR
+    for resource in (*_CHILDREN.values(), ("", "v1", "pods")):
+        settings.watching.label_selectors[resource] = SELECTOR
     settings.networking.request_timeout = 15
     settings.networking.connect_timeout = 5
     settings.queueing.worker_limit = 64

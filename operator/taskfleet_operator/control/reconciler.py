@@ -7,8 +7,11 @@ from typing import Any
 
 import pydantic
 
+from taskfleet.errors import ConfigurationError
+
 from ..children import children_of
 from ..children.names import worker_name
+from ..overrides import overrides_of
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueue, not_supported
 from .access import Access, MissingSecretError, access_of
@@ -23,6 +26,7 @@ logger = logging.getLogger("taskfleet.operator")
 
 RESYNC_SECONDS = 60.0
 _SECRET_RETRY_SECONDS = 10.0
+_NOT_VALID = (400, 422)
 _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 
 
@@ -59,7 +63,14 @@ class Reconciler:
         except MissingSecretError as error:
             await self._status.write(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
             return _SECRET_RETRY_SECONDS
-        await self._apply(key, queue, access)
+        try:
+            await self._apply(key, queue, access)
+        except ApiError as error:
+            if error.status not in _NOT_VALID:
+                raise
+            # Only worker.template is not in the schema: the API server's message names the field of the object.
+            await self._refuse(key, queue.metadata.generation, f"spec.worker.template: {error}")
+            return RESYNC_SECONDS
         await self._status.write(
             key,
             {"observedGeneration": queue.metadata.generation},
@@ -72,33 +83,42 @@ class Reconciler:
         try:
             queue = TaskQueue.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
             problem = not_supported(queue.spec)
+            overrides_of(queue.spec.suspend, queue.metadata.annotations)
         except pydantic.ValidationError as error:
             queue, problem = None, problems(error)
+        except ConfigurationError as error:
+            queue, problem = None, str(error)
         if problem is None:
             return queue
+        await self._refuse(key, body["metadata"].get("generation"), problem)
+        return None
+
+    async def _refuse(self, key: Key, generation: int | None, problem: str) -> None:
         await self._status.write(
             key,
-            {"observedGeneration": body["metadata"].get("generation")},
+            {"observedGeneration": generation},
             [
                 Condition("SpecValid", False, "Invalid", problem),
                 Condition("Ready", False, "SpecInvalid", problem),
             ],
         )
-        return None
 
     async def _apply(self, key: Key, queue: TaskQueue, access: Access) -> None:
         namespace, _ = key
         children = children_of(queue, access.digests)
         for child in children:
             kind, name = child["kind"], child["metadata"]["name"]
-            live = await self._cluster.get(child["apiVersion"], kind, namespace, name)
+            # What the watch has not shown may still be there: at a start, before all has been listed.
+            live = self._store.children[kind].get(key)
+            if live is None:
+                live = await self._cluster.get(child["apiVersion"], kind, namespace, name)
             if live is None and kind == "Deployment":
                 await self._create(queue, child)
             elif live is None or not holds(child, live):
                 await self._cluster.apply(child, OPERATOR)
                 logger.info("%s/%s: applied %s", *key, kind)
         if queue.spec.worker.pod_disruption_budget.mode == "Disabled":
-            await self._remove_budget(queue, namespace)
+            await self._remove_budget(key, queue)
 
     async def _create(self, queue: TaskQueue, deployment: dict[str, Any]) -> None:
         """A Deployment without replicas would start with one: it is born with what the autoscaler starts from."""
@@ -114,12 +134,9 @@ class Reconciler:
         await self._cluster.apply(deployment, OPERATOR)
         logger.info("%s/%s: created its Deployment", namespace, queue.metadata.name)
 
-    async def _remove_budget(self, queue: TaskQueue, namespace: str) -> None:
-        name = worker_name(queue)
-        try:
-            budget = await self._cluster.get("policy/v1", "PodDisruptionBudget", namespace, name)
-            owners = (budget or {}).get("metadata", {}).get("ownerReferences", ())
-            if any(owner.get("uid") == queue.metadata.uid for owner in owners):
-                await self._cluster.delete("policy/v1", "PodDisruptionBudget", namespace, name)
-        except ApiError as error:
-            logger.warning("%s/%s: its disruption budget stays: %s", namespace, queue.metadata.name, error)
+    async def _remove_budget(self, key: Key, queue: TaskQueue) -> None:
+        budget = self._store.children["PodDisruptionBudget"].get(key, {})
+        owners = budget.get("metadata", {}).get("ownerReferences", ())
+        if any(owner.get("uid") == queue.metadata.uid for owner in owners):
+            await self._cluster.delete("policy/v1", "PodDisruptionBudget", key[0], worker_name(queue))
+            logger.info("%s/%s: removed its disruption budget", *key)

@@ -147,8 +147,9 @@ class Fleet:
             await self._departures.call_off(decision.desired - staying)
         if decision.desired > current:
             await self._set(decision.desired, current, decision)
-        elif decision.desired < current and reading is not None:
-            if self.queue.spec.autoscaler.scale_down.victim_policy == "DeploymentDefault":
+        elif decision.desired < current:
+            # Without a reading only the user or the fallback wants fewer, and no cordon reaches a worker.
+            if reading is None or self.queue.spec.autoscaler.scale_down.victim_policy == "DeploymentDefault":
                 await self._set(decision.desired, current, decision)
                 return
             gone = await self._departures.advance(
@@ -194,7 +195,9 @@ class Fleet:
         current: int,
         pods: dict[str, Object],
     ) -> None:
-        replicas = self._assumed[0] if self._assumed[1] >= 0 else current
+        replicas = self._current(
+            self._store.deployments.get(self.key) or {"spec": {"replicas": current}, "metadata": {}}
+        )
         before = self._status.current(self.key).get("autoscaler") or {}
         if self._last_change is None and self.queue.spec.autoscaler.mode == "Recommend" and decision.changed:
             self._told_change(decision, current, decision.desired)

@@ -28,7 +28,7 @@ class Store:
 
     def __init__(self) -> None:
         self.queues: dict[Key, Object] = {}
-        self.deployments: dict[Key, Object] = {}
+        self.children: dict[str, dict[Key, Object]] = defaultdict(dict)
         self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)
 
     def put_queue(self, body: Object, *, deleted: bool) -> Key:
@@ -36,10 +36,15 @@ class Store:
         _put(self.queues, key, body, deleted)
         return key
 
-    def put_deployment(self, body: Object, *, deleted: bool) -> Key | None:
+    @property
+    def deployments(self) -> Mapping[Key, Object]:
+        return self.children["Deployment"]
+
+    def put_child(self, kind: str, body: Object, *, deleted: bool) -> Key | None:
+        """Keep a child of ours; returns the key of its TaskQueue."""
         owner = owner_of(body)
         if owner is not None and body["metadata"]["name"] == f"{owner[1]}-worker":
-            _put(self.deployments, owner, body, deleted)
+            _put(self.children[kind], owner, body, deleted)
             return owner
         return None
 
