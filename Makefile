@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engine test-controlplane e2e check format images bench crd lock
+.PHONY: help venv demo test e2e check format images bench crd lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,10 +56,11 @@ images: venv  ## taskfleet-worker:dev, taskfleet-operator:dev, taskfleet-thumbna
 	$(BIN)/python -m e2e.cluster images
 
 bench: venv  ## us, BullMQ and asynq on the same Redis, in one run
-	$(BIN)/python -m bench --peers taskfleet,bullmq,asynq --scenario drain,enqueue,enqueue_bulk,latency --tasks 20000 --repeat 3
+	$(BIN)/python -m bench
 
 crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
+	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 
 lock: venv  ## pin requirements/*.txt again
