@@ -58,8 +58,10 @@ class Fleet:
         self._wake.set()
 
     def update(self, queue: TaskQueue) -> None:
-        if queue != self.queue:
-            self.queue = queue
+        # Not the whole object: our own status moves its resourceVersion, and would have us look, and write, again.
+        news = (queue.spec, queue.metadata.annotations) != (self.queue.spec, self.queue.metadata.annotations)
+        self.queue = queue
+        if news:
             self.wake()
 
     async def run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from taskfleet_operator.control.access import seen_from_elsewhere
 
 
