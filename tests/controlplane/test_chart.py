@@ -80,12 +80,12 @@ def test_the_api_server_takes_it_with_every_value_set(
     helm: ClusterCommand, kubectl: ClusterCommand, namespace: str
 ) -> None:
     values = {
-        "replicas": 2,
+        "replicas": 0,
         "image": {"repository": "registry.example:5000/taskfleet-operator", "tag": "1.2.3", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "registry"}],
         "serviceAccount": {"create": True, "name": "fleet", "annotations": {"example.com/role": "x"}},
         "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
-        "extraArgs": ["--watch-selector", "tier=a"],
+        "extraArgs": ["--log-level", "DEBUG"],
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         "podAnnotations": {"example.com/scrape": "true"},
         "podLabels": {"team": "shop", "app.kubernetes.io/name": "not-this"},
@@ -152,6 +152,7 @@ def test_cluster_wide_permissions(
             assert can(kubectl, namespace, place, "create", "apps/deployments")
         assert can(kubectl, namespace, "", "watch", "apiextensions.k8s.io/customresourcedefinitions")
         assert not can(kubectl, namespace, namespace, "list", "/secrets")
+        assert not can(kubectl, namespace, namespace, "delete", "apps/deployments")
         assert not can(kubectl, namespace, namespace, "delete", "taskfleet.io/taskqueues")
         assert not can(kubectl, namespace, "", "create", "rbac.authorization.k8s.io/clusterroles")
     finally:
@@ -161,15 +162,14 @@ def test_cluster_wide_permissions(
 def test_namespaced_permissions(
     helm: ClusterCommand, kubectl: ClusterCommand, namespace: str, second_namespace: str
 ) -> None:
-    # The operator lives in one namespace and serves another: in its own it has its lease and nothing else.
-    manifest = render(helm, namespace, {"watchNamespaces": [second_namespace], "crds": {"install": False}})
+    # The operator lives in one namespace and serves another: in its own it may do nothing.
+    manifest = render(helm, namespace, {"watch": {"namespaces": [second_namespace]}, "crds": {"install": False}})
     assert not any(item["kind"] in CLUSTER_WIDE for item in objects(manifest))
     arguments = deployment(manifest)["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[-2:] == ["--namespace", second_namespace]
     granted = [item for item in objects(manifest) if item["kind"] in {"Role", "RoleBinding"}]
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": granted}))
     wait_until_granted(kubectl, namespace, second_namespace, "patch", "taskfleet.io/taskqueues/status")
-    wait_until_granted(kubectl, namespace, namespace, "update", "coordination.k8s.io/leases")
     assert can(kubectl, namespace, second_namespace, "get", "/secrets")
     assert not can(kubectl, namespace, second_namespace, "list", "/secrets")
     assert not can(kubectl, namespace, namespace, "get", "taskfleet.io/taskqueues")
@@ -180,16 +180,18 @@ def test_namespaced_permissions(
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"watchNamespaces": "shop"}, "watchNamespaces"),
-        ({"watchNamespaces": ["Shop"]}, "watchNamespaces/0"),
-        ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+        ({"watch": {"namespaces": "shop"}}, "watch/namespaces"),
+        ({"watch": {"namespaces": ["Shop"]}}, "watch/namespaces/0"),
+        ({"watch": {"namespaces": ["a", "a"]}}, "watch/namespaces"),
         ({"replicas": -1}, "replicas"),
-        ({"replicas": "2"}, "replicas"),
+        ({"replicas": "1"}, "replicas"),
+        ({"replicas": 2}, "replicas"),
         ({"image": {"tga": "1.0"}}, "tga"),
         ({"image": {"repository": ""}}, "image/repository"),
         ({"image": {"pullPolicy": "Sometimes"}}, "image/pullPolicy"),
         ({"crds": {"instal": True}}, "instal"),
-        ({"watchNamespace": ["shop"]}, "watchNamespace"),
+        ({"watch": {"namespace": ["shop"]}}, "namespace"),
+        ({"watchNamespaces": ["shop"]}, "watchNamespaces"),
         ({"resources": {"request": {}}}, "request"),
         ({"podLabels": {"team": 1}}, "podLabels/team"),
         ({"extraEnv": [{"value": "x"}]}, "extraEnv/0"),

@@ -2,32 +2,29 @@
 {{- define "taskfleet.rules" -}}
 - apiGroups: [taskfleet.io]
   resources: [taskqueues]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch]
 - apiGroups: [taskfleet.io]
   resources: [taskqueues/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 - apiGroups: [taskfleet.io]        # owner references that block the deletion of the owner
   resources: [taskqueues/finalizers]
   verbs: [update]
-- apiGroups: [apps]
+- apiGroups: [apps]                # server-side apply is a patch; the garbage collector deletes
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, update, delete]
-- apiGroups: [apps]
-  resources: [deployments/scale]
-  verbs: [get, patch, update]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
-  verbs: [get, list, watch, create, patch, update, delete]
-- apiGroups: [policy]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]              # delete: a TaskQueue may change its mind about having one
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, update, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]                  # patch: the deletion cost of an idle pod
   resources: [pods]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [""]                  # those that a TaskQueue names, one by one
   resources: [secrets]
   verbs: [get]
-- apiGroups: ["", events.k8s.io]
+- apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
