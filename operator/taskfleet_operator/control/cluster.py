@@ -19,6 +19,7 @@ Object = dict[str, Any]
 OPERATOR, AUTOSCALER = "taskfleet-operator", "taskfleet-autoscaler"
 _TIMEOUT_SECONDS = 15.0
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_MALFORMED = ("failed to convert", "failed to create typed")
 _PLURALS = {
     ("v1", "ConfigMap"): "configmaps",
     ("v1", "ServiceAccount"): "serviceaccounts",
@@ -33,11 +34,13 @@ _PLURALS = {
 
 
 class ApiError(Exception):
-    """The API server refused a call; one line."""
+    """The API server refused a call; one line. `invalid`: it will refuse the same object again."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} ({status})")
         self.status = status
+        # A server-side apply of a field that is unknown, or of the wrong form, ends in 500 and not in 422.
+        self.invalid = status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
 
 
 _config: Any = config  # its functions have no types

@@ -26,7 +26,6 @@ logger = logging.getLogger("taskfleet.operator")
 
 RESYNC_SECONDS = 60.0
 _SECRET_RETRY_SECONDS = 10.0
-_NOT_VALID = (400, 422)
 _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 
 
@@ -61,16 +60,18 @@ class Reconciler:
         try:
             access = await access_of(queue, self._cluster)
         except MissingSecretError as error:
-            await self._status.write(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
+            await self._status.insist(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
             return _SECRET_RETRY_SECONDS
         try:
             await self._apply(key, queue, access)
         except ApiError as error:
-            if error.status not in _NOT_VALID:
+            if not error.invalid:
                 raise
             # Only worker.template is not in the schema: the API server's message names the field of the object.
             await self._refuse(key, queue.metadata.generation, f"spec.worker.template: {error}")
             return RESYNC_SECONDS
+        if self._status.relent(key):
+            self._fleets.wake(key)
         await self._status.write(
             key,
             {"observedGeneration": queue.metadata.generation},
@@ -94,7 +95,7 @@ class Reconciler:
         return None
 
     async def _refuse(self, key: Key, generation: int | None, problem: str) -> None:
-        await self._status.write(
+        await self._status.insist(
             key,
             {"observedGeneration": generation},
             [

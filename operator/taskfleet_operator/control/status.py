@@ -24,6 +24,7 @@ class StatusWriter:
         self._cluster = cluster
         self._store = store
         self._written: dict[Key, dict[str, Any]] = {}
+        self._insisted: dict[Key, dict[str, Condition]] = {}
         self._locks: dict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def current(self, key: Key) -> Mapping[str, Any]:
@@ -42,7 +43,9 @@ class StatusWriter:
             before = dict(self.current(key))
             generation = body["metadata"].get("generation", 0)
             after = before | dict(fields)
-            after["conditions"] = conditions.merge(before.get("conditions", ()), wanted, generation, time.time())
+            insisted = self._insisted.get(key, {})
+            told = [insisted.get(condition.type, condition) for condition in wanted]
+            after["conditions"] = conditions.merge(before.get("conditions", ()), told, generation, time.time())
             if after == before:
                 return
             changed = {name: value for name, value in after.items() if before.get(name) != value}
@@ -54,6 +57,16 @@ class StatusWriter:
                 raise
             self._written[key] = {name: value for name, value in after.items() if value is not None}
 
+    async def insist(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition]) -> None:
+        """As `write`, and until `relent` these conditions go over what the control loop says of the same types."""
+        kept = self._insisted[key] = {condition.type: condition for condition in wanted}
+        await self.write(key, fields, kept.values())
+
+    def relent(self, key: Key) -> bool:
+        """What was wrong is mended. Whether anything was."""
+        return self._insisted.pop(key, None) is not None
+
     def forget(self, key: Key) -> None:
         self._written.pop(key, None)
+        self._insisted.pop(key, None)
         self._locks.pop(key, None)

@@ -1,0 +1,267 @@
+"""What the operator promises beside replicas: drift, secrets, refusals, who leaves first."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.cluster.kubectl import ClusterCommand, wait_until
+
+from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, until
+from tests.controlplane.test_resource import CRD
+from tests.support.redis_server import RedisServer, end_with_parent
+
+COST = "controller.kubernetes.io/pod-deletion-cost"
+Make = Callable[..., "Queue"]
+
+
+class Queue(Space):
+    """A TaskQueue of its own name in the namespace that all tests here share."""
+
+    def __init__(self, space: Space, name: str, redis: dict[str, Any]) -> None:
+        super().__init__(space.kubectl, space.name)
+        self.queue = name
+        self.manifest: Manifest = {
+            "apiVersion": "taskfleet.io/v1alpha1",
+            "kind": "TaskQueue",
+            "metadata": {"name": name},
+            "spec": {
+                "redis": {"keyPrefix": name, **redis},
+                "queues": [{"name": "default"}],
+                "worker": {"image": "registry.example/shop:1.0", "app": "shop.tasks:queue"},
+                "autoscaler": {"maxReplicas": 5, "pollIntervalSeconds": 1, "cooldownSeconds": 0},
+            },
+        }
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.get("tq", self.queue).get("status", {})
+        return status
+
+    def deployment(self) -> dict[str, Any]:
+        return self.get("deployment", f"{self.queue}-worker")
+
+    def replicas(self) -> int:
+        return int(self.deployment().get("spec", {}).get("replicas", -1))
+
+    def pods(self) -> list[dict[str, Any]]:
+        label = f"app.kubernetes.io/instance={self.queue}"
+        found: list[dict[str, Any]] = self.kubectl.json("get", "pods", "-n", self.name, "-l", label)["items"]
+        return found
+
+    def refused(self) -> dict[str, Any]:
+        """The condition that says what is wrong with the spec, as soon as there is one."""
+        told: dict[str, Any] = until(
+            lambda: (one := self.condition("SpecValid")).get("status") == "False" and one, "it is refused"
+        )
+        return told
+
+
+@pytest.fixture(scope="module")
+def shared(kubectl: ClusterCommand, control_plane: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    wait_until(kubectl, "wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
+    namespace = f"test-{secrets.token_hex(4)}"
+    kubectl("create", "namespace", namespace)
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace],
+            env=os.environ | {"KUBECONFIG": str(control_plane)},
+            stderr=out,
+            preexec_fn=end_with_parent,
+        )
+        yield Space(kubectl, namespace)
+        alive = process.poll() is None
+        process.terminate()
+        process.wait(20)
+    print(log.read_text())
+    kubectl("delete", "namespace", namespace, "--wait=false")
+    assert alive
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def make(shared: Space, redis_server: RedisServer) -> Make:
+    """`make(name, redis=…, **fields of spec)`: the TaskQueue, applied and looked at by the operator."""
+
+    def made(name: str, *, redis: dict[str, Any] | None = None, wait: bool = True, **fields: Any) -> Queue:
+        queue = Queue(shared, name, redis or {"url": redis_server.url})
+        for field, value in fields.items():
+            merged = {**queue.manifest["spec"].get(field, {}), **value} if isinstance(value, dict) else value
+            queue.manifest["spec"][field] = merged
+        queue.apply(queue.manifest)
+        if wait:
+            until(lambda: queue.condition("RedisReachable").get("status") == "True", f"{name} has been looked at")
+        return queue
+
+    return made
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_a_deleted_child_is_back_within_ten_seconds(kind: str, make: Make) -> None:
+    queue = make("deleted")
+    before = queue.get(kind, "deleted-worker")["metadata"]["uid"]
+    queue("delete", kind, "deleted-worker")
+
+    def another() -> bool:
+        return bool(queue.get(kind, "deleted-worker").get("metadata", {}).get("uid", before) != before)
+
+    until(another, f"the {kind} is back", seconds=10)
+
+
+def test_an_edited_child_is_corrected_within_ten_seconds(make: Make) -> None:
+    queue = make("edited")
+    queue("patch", "configmap", "edited-worker", "--type=merge", "-p", '{"data": {"queues.json": "[]", "x": "theirs"}}')
+    data = until(
+        lambda: (found := queue.get("configmap", "edited-worker")["data"])["queues.json"] != "[]" and found,
+        "ours is back",
+        seconds=10,
+    )
+    assert data["x"] == "theirs"
+
+
+def test_the_first_task_brings_a_worker_within_a_second(make: Make, redis_server: RedisServer) -> None:
+    # With a poll of ten minutes only the push can be the cause.
+    queue = make("push", autoscaler={"pollIntervalSeconds": 600})
+    watch = subprocess.Popen(
+        [
+            str(queue.kubectl.binary), "get", "deployment", "push-worker", "--namespace", queue.name, "--watch",
+            "-o", 'jsonpath={.spec.replicas}{"\\n"}',
+        ],
+        env=os.environ | {"KUBECONFIG": str(queue.kubectl.kubeconfig)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert watch.stdout is not None
+    try:
+        assert watch.stdout.readline().strip() == "0"
+        began = time.monotonic()
+        enqueue(redis_server, "push", 1)
+        while watch.stdout.readline().strip() != "1":
+            assert watch.poll() is None
+        took = time.monotonic() - began
+    finally:
+        watch.kill()
+        watch.communicate()
+    print(f"enqueue to replicas: {took:.3f} s")
+    assert took < 1.0
+
+
+def test_the_pod_that_leaves_is_the_one_that_was_told_to(make: Make) -> None:
+    queue = make("leaving", replicas=3, autoscaler={"mode": "Disabled"})
+    until(lambda: len(queue.pods()) == 3, "there are three pods")
+    queue("scale", "tq/leaving", "--replicas=2")
+
+    def marked() -> list[str]:
+        return [
+            pod["metadata"]["name"]
+            for pod in queue.pods()
+            if pod["metadata"].get("annotations", {}).get(COST) == "-1000"
+        ]
+
+    (victim,) = until(marked, "one is marked")
+    until(lambda: queue.replicas() == 2, "two are asked for")
+    until(lambda: victim not in {pod["metadata"]["name"] for pod in queue.pods()}, "the marked one went")
+    assert len(queue.pods()) == 2
+
+
+def test_only_a_key_that_the_workers_read_rolls_them(make: Make, shared: Space, redis_server: RedisServer) -> None:
+    def secret(**values: str) -> None:
+        shared.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": values})
+
+    def seen() -> str:
+        template = queue.deployment()["spec"]["template"]
+        return str(template["metadata"]["annotations"]["taskfleet.io/config-hash"])
+
+    def reconciled_again(mark: str) -> None:
+        # Any change of the TaskQueue is a reason to look; the resync of every minute is too long for a test.
+        queue("annotate", "tq", "keys", f"example.com/look={mark}", "--overwrite")
+
+    secret(url=redis_server.url, other="1")
+    queue = make("keys", redis={"urlSecretRef": {"name": "keys", "key": "url"}})
+    before = seen()
+    secret(url=redis_server.url, other="2")
+    reconciled_again("first")
+    time.sleep(2)
+    assert seen() == before
+    secret(url=redis_server.url.replace("/0", "/1"), other="2")
+    reconciled_again("second")
+    until(lambda: seen() != before, "the new value rolls the workers")
+
+
+def test_a_lost_secret_is_told_and_does_not_flicker(make: Make, shared: Space, redis_server: RedisServer) -> None:
+    url = {"url": redis_server.url}
+    shared.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lost"}, "stringData": url})
+    queue = make("lost", redis={"urlSecretRef": {"name": "lost", "key": "url"}})
+    until(lambda: queue.condition("Ready").get("status") == "True", "it is ready")
+    shared("delete", "secret", "lost")
+    queue("annotate", "tq", "lost", "example.com/look=again")
+    until(lambda: queue.condition("Ready")["reason"] == "SecretMissing", "it is told")
+    version = queue.get("tq", "lost")["metadata"]["resourceVersion"]
+    enqueue(redis_server, "lost", 1)
+    until(lambda: queue.replicas() == 1, "the connection that is there still serves")
+    assert queue.condition("Ready")["reason"] == "SecretMissing"
+    assert queue.get("tq", "lost")["metadata"]["resourceVersion"] != version
+
+
+def test_reconciling_can_be_switched_off(make: Make) -> None:
+    queue = make("alone")
+    queue("annotate", "tq", "alone", "taskfleet.io/reconcile=disabled")
+    until(lambda: queue.condition("Progressing").get("reason") == "ReconcileDisabled", "it is told")
+    queue("delete", "service", "alone-worker")
+    time.sleep(2)
+    assert not queue.get("service", "alone-worker")
+    queue("annotate", "tq", "alone", "taskfleet.io/reconcile-")
+    until(lambda: queue.get("service", "alone-worker"), "the service is back")
+
+
+def test_an_annotation_that_means_nothing_is_named(make: Make) -> None:
+    queue = make("annotated")
+    queue("annotate", "tq", "annotated", "autoscaling.taskfleet.io/paused-replicas=three")
+    assert "autoscaling.taskfleet.io/paused-replicas" in queue.refused()["message"]
+    queue("annotate", "tq", "annotated", "autoscaling.taskfleet.io/paused-replicas=3", "--overwrite")
+    until(lambda: queue.replicas() == 3, "it is understood")
+
+
+def test_a_template_that_is_no_pod_is_named(make: Make) -> None:
+    bad = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "a lot"}}}]}}
+    queue = make("template", worker={"template": bad}, wait=False)
+    message = queue.refused()["message"]
+    assert message.startswith("spec.worker.template: ")
+    assert "quantities must match" in message
+    limits = {"limits": {"cpu": "1000m", "memory": "1024Mi"}}
+    queue.manifest["spec"]["worker"]["template"]["spec"]["containers"][0]["resources"] = limits
+    queue.apply(queue.manifest)
+    until(lambda: queue.condition("SpecValid").get("status") == "True", "it is understood")
+
+
+def test_a_lost_redis_changes_no_count_but_the_user_may(make: Make) -> None:
+    with RedisServer() as server:
+        queue = make("cut-off", redis={"url": server.url, "commandTimeoutSeconds": 1})
+        enqueue(server, "cut-off", 450)
+        until(lambda: queue.replicas() == 5, "there are workers", seconds=40)
+    until(lambda: queue.condition("RedisReachable")["status"] == "False", "it is told", seconds=40)
+    time.sleep(3)
+    assert queue.replicas() == 5
+    queue("patch", "tq", "cut-off", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: queue.replicas() == 0, "suspended", seconds=40)
+
+
+def test_the_workers_fit_a_restricted_namespace(make: Make) -> None:
+    queue = make("restricted")
+    template = queue.deployment()["spec"]["template"]["spec"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "as-a-worker"}, "spec": template}
+    label = "pod-security.kubernetes.io/enforce"
+    queue.kubectl("label", "namespace", queue.name, f"{label}=restricted")
+    try:
+        queue("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    finally:
+        queue.kubectl("label", "namespace", queue.name, f"{label}-")
