@@ -48,9 +48,8 @@ class StatusWriter:
             after["conditions"] = conditions.merge(before.get("conditions", ()), told, generation, time.time())
             if after == before:
                 return
-            changed = {name: value for name, value in after.items() if before.get(name) != value}
             try:
-                await self._cluster.patch_status(*key, changed)
+                await self._cluster.patch_status(*key, merge_patch(before, after))
             except ApiError as error:
                 if error.status == 404:
                     return  # deleted meanwhile
@@ -70,3 +69,16 @@ class StatusWriter:
         self._written.pop(key, None)
         self._insisted.pop(key, None)
         self._locks.pop(key, None)
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) from one to the other: null for what is gone, lists whole."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if nested := merge_patch(old, value):
+                patch[name] = nested
+        elif old != value:
+            patch[name] = value
+    return patch
