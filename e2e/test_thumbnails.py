@@ -22,6 +22,7 @@ from e2e.cluster.kubectl import ClusterCommand, CommandError
 from e2e.conftest import FAILED, Cluster
 
 REPOSITORY = Path(__file__).parents[1]
+EXAMPLE = REPOSITORY / "examples" / "thumbnails"
 SYSTEM = "taskfleet-system"
 TASKS = 2000
 # What a user of the queue, the operator and its owner references may create in the namespace.
@@ -147,7 +148,7 @@ def redis() -> list[dict[str, Any]]:
 
 def thumbnails() -> dict[str, Any]:
     """The example's own manifest, but in less of a hurry to save money than the test is to end."""
-    manifest: dict[str, Any] = yaml.safe_load((REPOSITORY / "examples" / "thumbnails" / "taskqueue.yaml").read_text())
+    manifest: dict[str, Any] = yaml.safe_load((EXAMPLE / "taskqueue.yaml").read_text())
     manifest["spec"]["autoscaler"]["cooldownSeconds"] = 5
     manifest["spec"]["autoscaler"]["behavior"]["scaleDown"] = {
         "stabilizationWindowSeconds": 5,
@@ -266,6 +267,9 @@ def test_a_killed_worker_loses_no_task(shop: Shop, cluster: Cluster) -> None:
         node = f"{CLUSTER_NAME}-control-plane"
         engine.docker("exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
     assert shop.figures()["finished_total"] < TASKS, "the workers were killed too late to prove anything"
+    until("the first pod gone", 30, lambda: first["metadata"]["name"] not in names_of(shop.pods()))
+    if cluster.ours:
+        until("the second pod's container started again", 30, lambda: restarts(shop, second["metadata"]["name"]) >= 1)
 
     summary = summary_of_the_sender(shop, 600)
     assert (summary["succeeded"], summary["lost"], summary["wrong"]) == (TASKS, 0, 0)
@@ -274,10 +278,39 @@ def test_a_killed_worker_loses_no_task(shop: Shop, cluster: Cluster) -> None:
     shop.run("delete", "tq", "thumbnails", "--timeout=60s")
 
 
+def test_code_from_a_config_map_runs_on_the_plain_worker_image(shop: Shop) -> None:
+    code = [f"--from-file={file}" for file in sorted((EXAMPLE / "thumbnails").glob("*.py"))]
+    shop.run("create", "configmap", "thumbnails-code", *code)
+    locks = [f"--from-file={EXAMPLE / name}" for name in ("requirements.txt", "photos.txt")]
+    shop.run("create", "configmap", "thumbnails-locks", *locks)
+    manifest = yaml.safe_load((EXAMPLE / "taskqueue-mounted.yaml").read_text())
+    # A test's pods reach no package index: the same packages come from the other image.
+    (packages,) = manifest["spec"]["worker"]["template"]["spec"]["initContainers"]
+    packages["image"] = "taskfleet-thumbnails:dev"
+    packages["command"] = ["cp", "-r", "/packages/.", "/into"]
+    packages["volumeMounts"][0]["mountPath"] = "/into"
+    shop.apply(manifest)
+    until("ready", 60, lambda: condition(shop, "Ready") == "True")
+    shop.apply(enqueue(60))
+    until("a worker", 60, lambda: shop.replicas() >= 1)
+    (worker,) = shop.get("deployment", "thumbnails-worker")["spec"]["template"]["spec"]["containers"]
+    assert worker["image"] == "taskfleet-worker:dev"
+    assert summary_of_the_sender(shop, 120)["succeeded"] == 60
+    shop.run("delete", "tq", "thumbnails", "--timeout=60s")
+
+
 def the_decision_is_shown(shop: Shop) -> bool:
     wide, described = shop.run("get", "tq", "thumbnails", "-o", "wide"), shop.run("describe", "tq", "thumbnails")
     decision = shop.queue()["status"]["autoscaler"]["lastDecision"]
     return decision["message"] in wide and decision["reason"] in described and decision["message"] in described
+
+
+def names_of(pods: list[dict[str, Any]]) -> set[str]:
+    return {pod["metadata"]["name"] for pod in pods}
+
+
+def restarts(shop: Shop, pod: str) -> int:
+    return int(shop.get("pod", pod)["status"]["containerStatuses"][0]["restartCount"])
 
 
 def condition(shop: Shop, name: str) -> str | None:
