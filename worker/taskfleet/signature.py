@@ -104,11 +104,19 @@ class Signature:
                     required += 1
         # A call with just the positional parameters needs no binding.
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
+        self._plain = tuple(value._plain for value in self._positional) if self._exact >= 0 else None
         self.result = Value(hints.get("return", Any), f"task {name!r}, result")
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit."""
-        if kwargs or len(args) != self._exact:
+        if not kwargs and len(args) == self._exact:
+            assert self._plain is not None
+            for kind, arg in zip(self._plain, args, strict=True):
+                if type(arg) is not kind:
+                    break
+            else:
+                return list(args), {}
+        else:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -122,7 +130,14 @@ class Signature:
 
     def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the function takes them; `SerializationError` when they do not fit it."""
-        if kwargs or len(args) != self._exact:
+        if not kwargs and len(args) == self._exact:
+            assert self._plain is not None
+            for kind, arg in zip(self._plain, args, strict=True):
+                if type(arg) is not kind:
+                    break
+            else:
+                return args, kwargs
+        else:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:

@@ -28,7 +28,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message(Generic[R]):
     """A call that can be enqueued: which task, its encoded arguments, and what the call sets for itself.
 

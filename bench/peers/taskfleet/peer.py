@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 
 from taskfleet import TaskQueue, __version__
+from taskfleet.runtime.process import settle_memory
 from taskfleet.runtime.worker import Worker
 
 # Results off: a finished task leaves nothing behind.
@@ -108,6 +109,8 @@ def say(message: dict[str, Any]) -> None:
 
 
 async def serve(role: str) -> None:
+    if role == "worker":
+        settle_memory()  # as `taskfleet worker` does
     say({"event": "ready", "version": __version__, "runtime": f"Python {platform.python_version()}, uvloop"})
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

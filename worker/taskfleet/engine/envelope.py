@@ -9,12 +9,15 @@ Redis puts eight bytes before it: when the task was accepted, milliseconds as a 
 from __future__ import annotations
 
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
 import msgpack
 
 from taskfleet.errors import SerializationError
+
+_stamp = struct.Struct(">d").unpack_from
 
 VERSION = 1
 JSON_EXTENSION = 1  # a value that pydantic dumped: its JSON text
@@ -26,7 +29,7 @@ class PydanticJson(bytes):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a call per field, for every task
 class Envelope:
     """A decoded task. `enqueued_ms` is by the clock of Redis."""
 
@@ -47,10 +50,20 @@ def _extension(code: int, data: bytes) -> object:
     return PydanticJson(data) if code == JSON_EXTENSION else msgpack.ExtType(code, data)
 
 
+class _Packers(threading.local):
+    """One packer a thread: making one costs more than packing a small task."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(default=_default, strict_types=True).pack
+
+
+_packers = _Packers()
+
+
 def pack(value: object) -> bytes:
     """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
     # strict_types keeps subclasses (PydanticJson, enums, named tuples) from passing as their base type.
-    return cast("bytes", msgpack.packb(value, default=_default, strict_types=True))
+    return cast("bytes", _packers.pack(value))
 
 
 def unpack(data: bytes) -> Any:
@@ -67,18 +80,22 @@ def encode(name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[st
 def decode(blob: bytes) -> Envelope:
     """The task in `blob`; raises `SerializationError` for anything that is not one."""
     try:
-        (enqueued_ms,) = struct.unpack_from(">d", blob)
-        parts = msgpack.unpackb(memoryview(blob)[8:], ext_hook=_extension, strict_map_key=False)
-        version, name, args, kwargs = parts[:4]
-        settings = parts[4] if len(parts) > 4 else {}
+        (enqueued_ms,) = _stamp(blob)
+        parts = msgpack.unpackb(blob[8:], ext_hook=_extension, strict_map_key=False)
+        if len(parts) == 4:
+            version, name, args, kwargs = parts
+            settings: Any = {}
+        else:
+            version, name, args, kwargs, settings = parts[:5]
     except Exception as error:
         raise SerializationError(f"the payload cannot be decoded: {error}") from None
+    # Exact types: what messagepack unpacks has no others.
     if not (
         type(version) is int
-        and isinstance(name, str)
-        and isinstance(args, list)
-        and isinstance(kwargs, dict)
-        and isinstance(settings, dict)
+        and type(name) is str
+        and type(args) is list
+        and type(kwargs) is dict
+        and type(settings) is dict
     ):
         raise SerializationError("the payload is not a task envelope")
     if version != VERSION:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,17 @@ class ProcessOptions:
     probe_port: int = 0
 
 
+def settle_memory() -> None:
+    """Keep the garbage collector away from what is loaded for good, and from tasks that end at once.
+
+    With the interpreter's own thresholds a third of a worker's processor time goes into looking at objects that
+    reference counting frees a moment later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
 def run(queue: TaskQueue, options: ProcessOptions) -> int:
     """Run one worker in this process until SIGTERM or SIGINT has drained it; returns the exit code."""
     try:
@@ -60,6 +72,7 @@ async def _run(queue: TaskQueue, options: ProcessOptions) -> int:
         loop.add_signal_handler(number, asked_to_end)
     if probes is not None:
         probes.start()
+    settle_memory()
     try:
         await worker.run()
     finally:

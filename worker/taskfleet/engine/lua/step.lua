@@ -3,6 +3,7 @@
 -- ARGV  1 owner (worker incarnation)  2 slots to fill  3 lease_ms  4 max_deliveries  5 takeover limit
 --       6 dead letters kept  7 dead letters' ttl_ms  8 done channel  9 messagepack list of outcomes
 --       10 rate limit (tasks per second, 0 = none)  11 its burst
+--       12 busy_ms of 13 in all  13 messagepack list of ids: first deliveries that succeeded and keep no result
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra). Codes: s succeeded, x expired, c cancelled,
 --       r retry (extra: delay_ms), n handed back unstarted or unfinished, f failed, d dead (extra: record).
 --       The result of r, n and f is what to record should the task have been cancelled meanwhile.
@@ -16,7 +17,9 @@ local me, slots, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counts = {}
-local ended = {}
+local ended, n_ended = {}, 0
+
+local first_token = me .. ':1'
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end
 
@@ -35,7 +38,8 @@ local function bury(id, reason, attempt, delivery, record)
   local blob = redis.call('HGET', task, id) or ''
   redis.call('HSET', letter, id, cmsgpack.pack({reason, attempt, delivery, now, blob, record}))
   redis.call('ZADD', dead, now, id)
-  ended[#ended + 1] = id
+  n_ended = n_ended + 1
+  ended[n_ended] = id
   add('failed', 1)
 end
 
@@ -45,25 +49,47 @@ local function make_ready_at_tail(id, attempt, delivery, crashes)
 end
 
 -- Outcomes.
-local outcomes = cmsgpack.unpack(ARGV[9])
 local stale = {}
+if ARGV[13] and ARGV[13] ~= '' then
+  local done = cmsgpack.unpack(ARGV[13])
+  local tokens = redis.call('HMGET', owner, unpack(done))
+  for i = 1, #done do
+    if tokens[i] == first_token then
+      n_ended = n_ended + 1
+      ended[n_ended] = done[i]
+    else
+      stale[#stale + 1] = done[i]
+    end
+  end
+  if n_ended > 0 then
+    redis.call('ZREM', lease, unpack(ended))
+    redis.call('HDEL', owner, unpack(ended))
+    add('finished', n_ended)
+    if tonumber(ARGV[12]) > 0 then add('busy_ms', tonumber(ARGV[12])) end
+  end
+end
+local outcomes = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or {}
 if #outcomes > 0 then
   local ids = {}
   for i = 1, #outcomes do ids[i] = outcomes[i][1] end
   local tokens = redis.call('HMGET', owner, unpack(ids))
   local cancelled = redis.call('EXISTS', cancel) == 1
   local held, recorded, next_result = {}, {}, 14
+  local n_held, busy_ms, finished = 0, 0, 0
   for i = 1, #outcomes do
     local o = outcomes[i]
     local id, delivery, code = o[1], o[2], o[3]
     local result_key
     if o[5] ~= '' then result_key = KEYS[next_result]; next_result = next_result + 1 end
-    if tokens[i] ~= me .. ':' .. delivery or recorded[id] then
+    local token = first_token
+    if delivery ~= 1 then token = me .. ':' .. delivery end
+    if tokens[i] ~= token or recorded[id] then
       stale[#stale + 1] = id
     else
       recorded[id] = true
-      held[#held + 1] = id
-      add('busy_ms', o[4])
+      n_held = n_held + 1
+      held[n_held] = id
+      busy_ms = busy_ms + o[4]
       if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then code = 'c' end
       if code == 'r' or code == 'n' then
         local attempt, _, crashes, since = read_meta(id)
@@ -86,13 +112,16 @@ if #outcomes > 0 then
           bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, o[7])
         else
           if result_key then redis.call('SET', result_key, o[5], 'PX', o[6]) end
-          ended[#ended + 1] = id
+          n_ended = n_ended + 1
+          ended[n_ended] = id
           if code == 'c' then add('cancelled', 1) elseif code == 'x' then add('expired', 1) end
         end
-        add('finished', 1)
+        finished = finished + 1
       end
     end
   end
+  if busy_ms > 0 then add('busy_ms', busy_ms) end
+  if finished > 0 then add('finished', finished) end
   if #held > 0 then
     redis.call('ZREM', lease, unpack(held))
     redis.call('HDEL', owner, unpack(held))
@@ -126,10 +155,13 @@ for i = #gone, 1, -1 do
 end
 
 if #ended > 0 then
+  -- A task that succeeded in spite of its cancellation takes the mark along.
+  local cancelling = redis.call('EXISTS', cancel) == 1
   for first = 1, #ended, 1000 do
     local last = math.min(first + 999, #ended)
     redis.call('HDEL', task, unpack(ended, first, last))
     redis.call('HDEL', meta, unpack(ended, first, last))
+    if cancelling then redis.call('HDEL', cancel, unpack(ended, first, last)) end
   end
   if redis.call('EXISTS', await) == 1 then
     for i = 1, #ended do
@@ -181,20 +213,21 @@ if granted > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
     local metas
     if redis.call('EXISTS', meta) == 1 then metas = redis.call('HMGET', meta, unpack(ids)) else metas = {} end
     local leases, tokens, removed = {}, {}, 0
+    local ends, n, c = now + lease_ms, 0, 0
     for i = 1, #ids do
       local id, blob, note = ids[i], blobs[i], metas[i] or ''
       if blob then
-        local delivery = 1
-        if note ~= '' then delivery = tonumber(string.match(note, ':(%d+):')) + 1 end
-        local n = #leases
-        leases[n + 1] = now + lease_ms
+        local token = first_token
+        if note ~= '' then token = me .. ':' .. tonumber(string.match(note, ':(%d+):')) + 1 end
+        leases[n + 1] = ends
         leases[n + 2] = id
         tokens[n + 1] = id
-        tokens[n + 2] = me .. ':' .. delivery
-        n = #claimed
-        claimed[n + 1] = id
-        claimed[n + 2] = blob
-        claimed[n + 3] = note
+        tokens[n + 2] = token
+        n = n + 2
+        claimed[c + 1] = id
+        claimed[c + 2] = blob
+        claimed[c + 3] = note
+        c = c + 3
       else
         removed = removed + 1  -- cancelled while it waited: only its place in the list was left
       end
