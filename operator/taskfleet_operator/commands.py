@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
         for quiet in ("kopf", "aiohttp.access"):
             logging.getLogger(quiet).setLevel(logging.WARNING)
         kopf.run(
-            registry=registry(),
+            registry=registry(clusterwide=not namespaces),
             # Its own guess asks for the name of the user, and in a container user 65532 has none.
             identity=cast("Any", platform.node()),
             standalone=True,

@@ -42,8 +42,8 @@ class Operator:
         await self.cluster.close()
 
 
-def registry() -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own."""
+def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
+    """The handlers, in a registry of their own; `clusterwide` when they serve all namespaces."""
     found = kopf.OperatorRegistry()
     operator: list[Operator] = []
 
@@ -54,6 +54,8 @@ def registry() -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=found)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         _configure(settings)
+        # Whoever serves named namespaces may list neither namespaces nor definitions; kopf would try for a minute.
+        settings.scanning.disabled = not clusterwide
         operator.append(Operator(await Cluster.connect()))
 
     @kopf.on.cleanup(registry=found)
