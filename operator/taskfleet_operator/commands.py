@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import platform
@@ -12,6 +13,7 @@ import typer
 import yaml
 
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
 
 
@@ -64,11 +66,15 @@ def register(app: typer.Typer) -> None:
         """Run the operator: all namespaces, or those named."""
         import kopf
 
+        from .control.cluster import Cluster
         from .handlers import registry
 
+        if log_level.upper() not in _LOG_LEVELS:
+            raise typer.BadParameter(f"{log_level!r} is none of {', '.join(_LOG_LEVELS)}", param_hint="--log-level")
         logging.getLogger().setLevel(log_level.upper())
-        for quiet in ("kopf", "aiohttp.access"):
-            logging.getLogger(quiet).setLevel(logging.WARNING)
+        for quiet in ("kopf", "aiohttp.access", "kubernetes"):
+            logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
+        asyncio.run(Cluster.configuration())  # kopf would try for ever, with a traceback each time
         kopf.run(
             registry=registry(clusterwide=not namespaces),
             # Its own guess asks for the name of the user, and in a container user 65532 has none.

@@ -55,6 +55,11 @@ class Cluster:
     @classmethod
     async def connect(cls) -> Cluster:
         """From inside a pod, else from the kubeconfig; `ConfigurationError` when there is neither."""
+        return cls(kubernetes_client.ApiClient(await cls.configuration()))
+
+    @staticmethod
+    async def configuration() -> kubernetes_client.Configuration:
+        """What `connect` would use; nothing is connected. `ConfigurationError` when there is neither."""
         configuration = kubernetes_client.Configuration()
         try:
             _config.load_incluster_config(client_configuration=configuration)
@@ -65,7 +70,7 @@ class Cluster:
                 raise ConfigurationError(
                     f"no Kubernetes to talk to: {error}; set KUBECONFIG, or run this in a pod"
                 ) from None
-        return cls(kubernetes_client.ApiClient(configuration))
+        return configuration
 
     async def close(self) -> None:
         await self._api.close()
