@@ -56,6 +56,17 @@ def kubectl(control_plane: Path) -> ClusterCommand:
     return ClusterCommand(binaries.ensure("kubectl")["kubectl"], control_plane)
 
 
+CRD = Path(__file__).parents[2] / "crds" / "taskqueue.yaml"
+
+
+@pytest.fixture(scope="session")
+def crd(kubectl: ClusterCommand) -> None:
+    """The TaskQueue definition, served."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    # `kubectl wait` fails at once on an object that has no conditions yet.
+    wait_until(kubectl, "wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
+
+
 @pytest.fixture
 def namespace(kubectl: ClusterCommand) -> Iterator[str]:
     """A namespace with its service account, deleted after the test."""

@@ -20,7 +20,6 @@ from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 from taskfleet import TaskQueue
 from taskfleet.config import RedisSettings, Settings
-from tests.controlplane.test_resource import CRD
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer, end_with_parent, free_port
 
@@ -42,11 +41,9 @@ def manifest(redis_server: RedisServer, prefix: str) -> Manifest:
 
 @pytest.fixture
 def operator(
-    kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
+    crd: None, kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An operator that watches the test's namespace."""
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
     with (tmp_path / "operator.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],

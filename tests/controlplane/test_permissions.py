@@ -16,7 +16,6 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from tests.controlplane.test_chart import CLUSTER_WIDE, helm, objects, render, second_namespace, wait_until_granted
 from tests.controlplane.test_operator import CHILDREN, Space, enqueue, settled, until
-from tests.controlplane.test_resource import CRD
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer, end_with_parent
 
@@ -35,6 +34,7 @@ def kubeconfig_of(kubectl: ClusterCommand, namespace: str, account: str) -> str:
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
 def test_the_chart_grants_what_the_operator_needs(
+    crd: None,
     helm: ClusterCommand,
     kubectl: ClusterCommand,
     namespace: str,
@@ -43,8 +43,6 @@ def test_the_chart_grants_what_the_operator_needs(
     tmp_path: Path,
     everywhere: bool,
 ) -> None:
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
     served = [] if everywhere else [second_namespace]
     rendered = objects(render(helm, namespace, {"watch": {"namespaces": served}, "crds": {"install": False}}))
     grants = [item for item in rendered if item["kind"] in GRANTS]

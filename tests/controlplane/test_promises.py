@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.cluster.kubectl import ClusterCommand, wait_until
+from e2e.cluster.kubectl import ClusterCommand
 
 from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, until
-from tests.controlplane.test_resource import CRD
 from tests.support.redis_server import RedisServer, end_with_parent
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -65,9 +64,9 @@ class Queue(Space):
 
 
 @pytest.fixture(scope="module")
-def shared(kubectl: ClusterCommand, control_plane: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    wait_until(kubectl, "wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
+def shared(
+    crd: None, kubectl: ClusterCommand, control_plane: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Space]:
     namespace = f"test-{secrets.token_hex(4)}"
     kubectl("create", "namespace", namespace)
     log = tmp_path_factory.mktemp("operator") / "operator.log"

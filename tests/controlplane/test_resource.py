@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 from tests.support.manifests import CASES, GOOD, Case, changed
-
-CRD = Path(__file__).parents[2] / "crds" / "taskqueue.yaml"
-
-
-@pytest.fixture(scope="session")
-def crd(kubectl: ClusterCommand) -> None:
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
