@@ -65,6 +65,8 @@ class Reconciler:
         try:
             await self._apply(key, queue, access)
         except ApiError as error:
+            if error.status == 403 and "being terminated" in str(error):
+                return None  # the namespace is on its way out, and the TaskQueue with it
             if not error.invalid:
                 raise
             # Only worker.template is not in the schema: the API server's message names the field of the object.
