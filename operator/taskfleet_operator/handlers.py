@@ -70,7 +70,8 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
     async def queue_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         key = operator[0].store.put_queue(event["object"], deleted=event["type"] == "DELETED")
-        operator[0].work.add(key)
+        if key is not None:
+            operator[0].work.add(key)
 
     def watch(kind: str, group: str, version: str, plural: str) -> None:
         async def child_seen(event: Any, **_: Any) -> None:

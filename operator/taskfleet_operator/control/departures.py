@@ -15,12 +15,13 @@ from taskfleet.engine.broker import RedisBroker
 from ..autoscaler import choose_victims
 from ..sampling import Reading, candidates, workers_of
 from .cluster import ApiError, Cluster
-from .store import Key, Object, seconds_of
+from .store import Key, Object, Store, seconds_of
 
 logger = logging.getLogger("taskfleet.operator")
 
 _CACHE_SECONDS = 2.0
 _COST = -1000
+_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 
 
 @dataclass(slots=True)
@@ -32,10 +33,11 @@ class _Departure:
 class Departures:
     """The pods of one TaskQueue that empty themselves. True while there are any."""
 
-    def __init__(self, key: Key, broker: RedisBroker, cluster: Cluster) -> None:
+    def __init__(self, key: Key, broker: RedisBroker, cluster: Cluster, store: Store) -> None:
         self._key = key
         self._broker = broker
         self._cluster = cluster
+        self._store = store
         self._leaving: dict[str, _Departure] = {}
 
     def __len__(self) -> int:
@@ -45,6 +47,21 @@ class Departures:
         """Demand is back: lift the cordon of the last `count` that were told to go."""
         for name in sorted(self._leaving, key=lambda name: self._leaving[name].since, reverse=True)[:count]:
             await self._stay(name)
+
+    async def lift_forgotten(self, current: int, reading: Reading, pods: dict[str, Object]) -> None:
+        """Have pods work again that an operator before this one, which was killed meanwhile, has told to go.
+
+        Call it when nobody is too many. While there are more pods than asked for, some are on their way out: not those.
+        """
+        if len(pods) > current:
+            return
+        for name, processes in workers_of(reading, frozenset(pods)).items():
+            if name not in self._leaving and any(one.state in ("cordoned", "drained") for one in processes):
+                logger.info("%s/%s: pod %s works again: nobody waits for it to go", *self._key, name)
+                await self._broker.uncordon(name)
+        for name, pod in pods.items():
+            if name not in self._leaving and (pod["metadata"].get("annotations") or {}).get(_ANNOTATION) == str(_COST):
+                await self._unmark(name)
 
     async def advance(
         self,
@@ -94,16 +111,23 @@ class Departures:
         except ApiError as error:
             if error.status != 404:
                 raise
+            # It went without the watch's telling. Counted as one that may go, it would cost another pod its life.
+            del self._leaving[name]
+            self._store.forget_pod(self._key, name)
+            return
         departure.marked = now
 
     async def _stay(self, name: str) -> None:
         departure = self._leaving.pop(name)
         await self._broker.uncordon(name)
         if departure.marked is not None:
-            try:
-                await self._cluster.set_deletion_cost(self._key[0], name, 0)
-            except ApiError as error:
-                logger.warning("%s/%s: pod %s keeps its deletion cost: %s", *self._key, name, error)
+            await self._unmark(name)
+
+    async def _unmark(self, name: str) -> None:
+        try:
+            await self._cluster.set_deletion_cost(self._key[0], name, 0)
+        except ApiError as error:
+            logger.warning("%s/%s: pod %s keeps its deletion cost: %s", *self._key, name, error)
 
     async def _gone(self, most: int, now: float) -> int:
         """Those marked long enough ago. Pods that still drain are left for a later look."""

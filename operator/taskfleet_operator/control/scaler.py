@@ -24,13 +24,14 @@ from .conditions import rfc3339
 from .departures import Departures
 from .status import StatusWriter
 from .store import Key, Object, Store, is_ready, seconds_of
-from .telling import fields_of, verdicts
+from .telling import FIGURES, fields_of, verdicts
 
 logger = logging.getLogger("taskfleet.operator")
 
 _CLOSEST_DECISIONS_SECONDS = 0.1
 _DEPARTURE_LOOK_SECONDS = 0.5
 _LATENCIES_KEPT = 20
+_FIGURES_SECONDS = 5.0  # a trickle of tasks wakes the loop for each: its figures are not worth a write every time
 
 
 class Fleet:
@@ -50,8 +51,10 @@ class Fleet:
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._latencies: list[float] = []
         self._registered: set[str] | None = None  # None: those that are there when we start are no news
-        self._departures = Departures(key, broker, cluster)
+        self._departures = Departures(key, broker, cluster, store)
         self._last_change: dict[str, Any] | None = None
+        self._told_at = float("-inf")  # monotonic
+        self._untold = False  # figures have changed since
 
     def wake(self) -> None:
         """Look now: a queue has got work, a pod or the TaskQueue has changed."""
@@ -75,12 +78,15 @@ class Fleet:
                 self._wake.clear()
                 last = time.monotonic()
                 next_poll = last + self.queue.spec.autoscaler.poll_interval_seconds
+                self._untold = False  # a look that fails comes again with the poll, not sooner
                 try:
                     await self._look_and_act()
                 except (ApiError, TaskQueueError, TimeoutError, OSError) as error:
                     logger.warning("%s/%s: %s", *self.key, error)
                 except Exception:
                     logger.exception("%s/%s: the scaling loop met an error and goes on", *self.key)
+                if self._untold:
+                    next_poll = min(next_poll, self._told_at + _FIGURES_SECONDS)
             timeout = _DEPARTURE_LOOK_SECONDS if self._departures else max(0.01, next_poll - time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
@@ -147,6 +153,8 @@ class Fleet:
         staying = current - len(self._departures)
         if decision.desired > staying:
             await self._departures.call_off(decision.desired - staying)
+        if reading is not None and decision.desired >= current and not self._departures:
+            await self._departures.lift_forgotten(current, reading, pods)
         if decision.desired > current:
             await self._set(decision.desired, current, decision)
         elif decision.desired < current:
@@ -214,7 +222,13 @@ class Fleet:
             last_change=self._last_change,
             scaled=self.queue.spec.autoscaler.mode != "Recommend",
         )
-        await self._status.write(self.key, fields, verdicts(decision, seen, self.queue, replicas, len(pods)))
+        now = time.monotonic()
+        due = now - self._told_at >= _FIGURES_SECONDS
+        conditions = verdicts(decision, seen, self.queue, replicas, len(pods))
+        wrote = await self._status.write(self.key, fields, conditions, unless_only=() if due else FIGURES)
+        self._untold = wrote is None
+        if wrote:
+            self._told_at = now
         if self.queue.spec.autoscaler.mode == "Recommend":
             self._last_change = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import conditions
@@ -34,12 +34,22 @@ class StatusWriter:
         status: Mapping[str, Any] = self._store.queues.get(key, {}).get("status") or {}
         return status
 
-    async def write(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition] = ()) -> None:
-        """Bring these fields and conditions into status; nothing is sent when nothing would change."""
+    async def write(
+        self,
+        key: Key,
+        fields: Mapping[str, Any],
+        wanted: Iterable[Condition] = (),
+        *,
+        unless_only: Collection[str] = (),
+    ) -> bool | None:
+        """Bring these fields and conditions into status; nothing is sent when nothing would change.
+
+        Nor when nothing but `unless_only` (dotted names) would: then it returns None, else whether it has written.
+        """
         async with self._locks[key]:
             body = self._store.queues.get(key)
             if body is None:
-                return
+                return False
             before = dict(self.current(key))
             generation = body["metadata"].get("generation", 0)
             after = before | dict(fields)
@@ -47,14 +57,18 @@ class StatusWriter:
             told = [insisted.get(condition.type, condition) for condition in wanted]
             after["conditions"] = conditions.merge(before.get("conditions", ()), told, generation, time.time())
             if after == before:
-                return
+                return False
+            patch = merge_patch(before, after)
+            if unless_only and _leaves(patch) <= set(unless_only):
+                return None
             try:
-                await self._cluster.patch_status(*key, merge_patch(before, after))
+                await self._cluster.patch_status(*key, patch)
             except ApiError as error:
                 if error.status == 404:
-                    return  # deleted meanwhile
+                    return False  # deleted meanwhile
                 raise
             self._written[key] = {name: value for name, value in after.items() if value is not None}
+            return True
 
     async def insist(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition]) -> None:
         """As `write`, and until `relent` these conditions go over what the control loop says of the same types."""
@@ -69,6 +83,14 @@ class StatusWriter:
         self._written.pop(key, None)
         self._insisted.pop(key, None)
         self._locks.pop(key, None)
+
+
+def _leaves(patch: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """The dotted names of all that a patch changes."""
+    found: set[str] = set()
+    for name, value in patch.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name}
+    return found
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

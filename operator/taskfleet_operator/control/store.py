@@ -31,10 +31,13 @@ class Store:
         self.children: dict[str, dict[Key, Object]] = defaultdict(dict)
         self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)
 
-    def put_queue(self, body: Object, *, deleted: bool) -> Key:
+    def put_queue(self, body: Object, *, deleted: bool) -> Key | None:
+        """Keep a TaskQueue; returns its key when there is something to reconcile: a write of status is nothing."""
         key = key_of(body)
+        before = self.queues.get(key)
         _put(self.queues, key, body, deleted)
-        return key
+        same = not deleted and before is not None and _asked(before) == _asked(body)
+        return None if same else key
 
     @property
     def deployments(self) -> Mapping[Key, Object]:
@@ -56,6 +59,10 @@ class Store:
                 del self._pods[owner]
         return owner
 
+    def forget_pod(self, key: Key, name: str) -> None:
+        """Drop a pod that is not there, whatever the watch has told."""
+        self._pods.get(key, {}).pop(name, None)
+
     def pods(self, key: Key) -> dict[str, Object]:
         """The pods of a TaskQueue that are not on their way out."""
         return {
@@ -64,6 +71,12 @@ class Store:
             if not pod["metadata"].get("deletionTimestamp")
             and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
         }
+
+
+def _asked(body: Object) -> tuple[Any, ...]:
+    """What a TaskQueue asks for; the generation stands for its spec."""
+    metadata = body["metadata"]
+    return tuple(metadata.get(name) for name in ("uid", "generation", "annotations", "labels", "deletionTimestamp"))
 
 
 def _put(objects: dict[Any, Object], key: Any, body: Object, deleted: bool) -> None:

@@ -10,6 +10,9 @@ from ..resource.taskqueue import TaskQueue
 from ..sampling import Reading
 from .conditions import Condition, rfc3339
 
+# What changes with every task; in these alone there is no hurry. `oldestAgeSeconds` and rates are in `queues` too.
+FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSeconds", "autoscaler.lastActiveTime"})
+
 
 def fields_of(
     decision: Decision,

@@ -1,0 +1,74 @@
+"""What the operator costs the API server, and what it mends after another has left things half done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from taskfleet.engine.broker import RedisBroker
+from tests.controlplane.test_operator import enqueue, purge, until
+from tests.controlplane.test_promises import Make, make, shared
+from tests.support.redis_server import RedisServer
+
+__all__ = ["make", "shared"]
+
+
+def test_a_trickle_of_tasks_costs_few_writes(make: Make, redis_server: RedisServer) -> None:
+    queue = make("trickle", autoscaler={"minReplicas": 1, "pollIntervalSeconds": 5})
+    until(lambda: queue.replicas() == 1, "one worker is asked for")
+    command = [str(queue.kubectl.binary), "get", "tq", "trickle", "--namespace", queue.name, "--watch-only"]
+    watch = subprocess.Popen(
+        [*command, "-o", 'jsonpath={.metadata.resourceVersion}{"\\n"}'],
+        env=os.environ | {"KUBECONFIG": str(queue.kubectl.kubeconfig)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1)
+    began = time.monotonic()
+    sent = 0
+    while time.monotonic() - began < 10:
+        enqueue(redis_server, "trickle", 1)
+        purge(redis_server, "trickle")
+        sent += 1
+    watch.terminate()
+    out, _ = watch.communicate()
+    print(f"{sent} tasks in 10 s, {len(out.split())} writes of status")
+    assert len(out.split()) <= 15
+
+
+def test_a_cordon_that_nobody_remembers_is_lifted(make: Make, redis_server: RedisServer) -> None:
+    queue = make("orphan", replicas=1, autoscaler={"mode": "Disabled", "pollIntervalSeconds": 1})
+    pod = until(queue.pods, "there is a pod")[0]["metadata"]["name"]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "worker", "tests.support.naps:queue"],
+        env=os.environ
+        | {
+            "REDIS_URL": redis_server.url,
+            "TASKFLEET_REDIS__KEY_PREFIX": "orphan",
+            "TASKFLEET_WORKER_NAME": pod,
+            "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",
+        },
+    )
+
+    async def with_broker(action: Any) -> Any:
+        broker = RedisBroker.from_url(redis_server.url, prefix="orphan")
+        try:
+            return await action(broker)
+        finally:
+            await broker.close()
+
+    def states() -> list[str]:
+        return [one.state for one in asyncio.run(with_broker(lambda broker: broker.workers()))]
+
+    try:
+        until(lambda: states() == ["running"], "the worker works")
+        asyncio.run(with_broker(lambda broker: broker.cordon(pod, ttl_seconds=600)))
+        until(lambda: states() == ["drained"], "it is drained", seconds=5)
+        until(lambda: states() == ["running"], "it works again", seconds=15)
+    finally:
+        worker.terminate()
+        worker.wait(10)
