@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -109,18 +109,8 @@ class Signature:
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit."""
-        if not kwargs and len(args) == self._exact:
-            assert self._plain is not None
-            for kind, arg in zip(self._plain, args, strict=True):
-                if type(arg) is not kind:
-                    break
-            else:
-                return list(args), {}
-        else:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise SerializationError(f"task {self._name!r}: {error}") from None
+        if self._passes(args, kwargs):
+            return list(args), {}
         dumped = [value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(dumped):
             assert self._rest is not None
@@ -130,24 +120,28 @@ class Signature:
 
     def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the function takes them; `SerializationError` when they do not fit it."""
-        if not kwargs and len(args) == self._exact:
-            assert self._plain is not None
-            for kind, arg in zip(self._plain, args, strict=True):
-                if type(arg) is not kind:
-                    break
-            else:
-                return args, kwargs
-        else:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise SerializationError(f"task {self._name!r}: {error}") from None
+        if self._passes(args, kwargs):
+            return args, kwargs
         loaded = [value.load(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(loaded):
             assert self._rest is not None
             loaded += [self._rest.load(arg) for arg in args[len(loaded) :]]
         named = {key: self._named(key).load(value) for key, value in kwargs.items()} if kwargs else {}
         return loaded, named
+
+    def _passes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether all arguments can go as they are; `SerializationError` when the function cannot be called so."""
+        if not kwargs and len(args) == self._exact:
+            assert self._plain is not None
+            for kind, arg in zip(self._plain, args, strict=True):  # noqa: SIM110 - a generator would cost more
+                if type(arg) is not kind:
+                    return False
+            return True
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise SerializationError(f"task {self._name!r}: {error}") from None
+        return False
 
     def blame(self, args: list[Any], kwargs: dict[str, Any], error: Exception) -> SerializationError:
         """Which dumped argument messagepack refuses."""
