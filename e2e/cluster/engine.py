@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -130,21 +129,25 @@ def _start() -> None:
     if _our_pid() is None:
         _pid_file().unlink(missing_ok=True)  # of an engine that was killed; its number may be another's now
     log = folder / "dockerd.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                debian.command("dockerd"), f"--config-file={folder / 'daemon.json'}", f"--pidfile={_pid_file()}",
-                "--host=unix:///var/run/docker.sock",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=debian.search_path(),
-            start_new_session=True,  # it stays when this process ends: `down` stops it
-        )  # fmt: skip
+    dockerd = debian.command("dockerd")
+    # Not subprocess: it stays when this process ends (`down` stops it), and a Popen complains of that.
+    pid = os.posix_spawn(
+        dockerd,
+        [
+            dockerd, f"--config-file={folder / 'daemon.json'}", f"--pidfile={_pid_file()}",
+            "--host=unix:///var/run/docker.sock",
+        ],
+        debian.search_path(),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )  # fmt: skip
     deadline = time.monotonic() + _START_SECONDS
     while not answers():
-        if process.poll() is not None or time.monotonic() > deadline:
+        if os.waitpid(pid, os.WNOHANG) != (0, 0) or time.monotonic() > deadline:
             last = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
             raise ClusterError(f"dockerd does not start ({log}): {last}")
         time.sleep(0.2)
