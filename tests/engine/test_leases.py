@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 import pytest
+from redis import exceptions as redis_errors
 
-from taskfleet import TaskQueue
+from taskfleet import TaskQueue, current_task
 from taskfleet.engine import scripts
+from taskfleet.engine.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
@@ -26,7 +30,7 @@ class RawWorker:
         results = [self.keys.result(str(o[0])) for o in outcomes if o[4]]
         args = (
             self.owner, slots, self.lease_ms, self.max_deliveries, 100, 100, 1_000_000, self.keys.done_channel,
-            msgpack.packb(outcomes, use_bin_type=False), 0, 0,
+            msgpack.packb(outcomes, use_bin_type=False), 0, 0, 0, b"", 0, 0, 0, 0,
         )  # fmt: skip
         reply = await self.queue.broker.client.run(scripts.STEP, (*self.keys.all, *results), args)
         claimed = reply[4]
@@ -97,9 +101,61 @@ async def test_an_outcome_sent_twice_counts_once(queue: TaskQueue) -> None:
 
 async def test_enqueue_sent_twice_adds_once(queue: TaskQueue) -> None:
     item = ("same-id", b"\x94\x01\xa4task\x90\x80", 0, 0)
-    assert await queue.broker.enqueue("default", [item, item]) == 1
-    assert await queue.broker.enqueue("default", [item]) == 0
+    await queue.broker.enqueue("default", [item, item])
+    await queue.broker.enqueue("default", [item])
     assert (await queue.queue_stats("default")).enqueued_total == 1
+
+
+async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_ended(queue: TaskQueue) -> None:
+    broker, sent = queue.broker, 0
+    run = broker.client.run
+
+    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        nonlocal sent
+        reply = await run(script, keys, args)
+        if script is scripts.ENQUEUE:
+            sent += 1
+            if sent == 1:
+                # It runs, and ends without a result to keep, before its sender learns that it arrived.
+                claimed = await broker.step("default", queue.options_of("default"), "w", 1, [])
+                await broker.step(
+                    "default", queue.options_of("default"), "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)]
+                )
+                raise redis_errors.ConnectionError("the reply is lost")
+        return reply
+
+    broker.client.run = losing  # type: ignore[method-assign]
+    task_id = await one_task(queue)
+    stats = await queue.queue_stats("default")
+    assert sent == 2
+    assert (stats.ready, stats.enqueued_total, stats.finished_total) == (0, 1, 1)
+    assert await queue.handle(task_id).status() == "unknown"
+
+
+async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    broker, lost = queue.broker, 0
+    run = broker.client.run
+
+    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        nonlocal lost
+        reply = await run(script, keys, args)
+        if script is scripts.STEP and reply[4] and not lost:
+            lost += 1
+            raise redis_errors.ConnectionError("the reply is lost")
+        return reply
+
+    @queue.task
+    async def task() -> tuple[int, int]:
+        return current_task().attempt, current_task().delivery
+
+    worker = await run_worker(queue)
+    broker.client.run = losing  # type: ignore[method-assign]
+    handle = await task.enqueue()
+    assert await handle.result(timeout=10) == (1, 2)  # long before its lease of 30 s ends
+    assert lost == 1
+    assert worker.lost_acks == 0
 
 
 async def test_expired_leases_go_to_the_head_in_order_and_finally_to_the_dead_letters(queue: TaskQueue) -> None:

@@ -31,16 +31,18 @@ from taskfleet.errors import (
     TaskQueueError,
     TaskTimeoutError,
 )
-from taskfleet.handles import TaskHandle
+from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.outcome import DeadLetter
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.tasks import Message, Task, TaskFunction
 from taskfleet.version import __version__
+from taskfleet.workflows import chain, chord, group
 
 __all__ = [
-    "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names",
+    "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "GroupHandle", "queue_names",
+    "chain", "group", "chord",
     "Retry", "RetryLater", "current_task", "TaskContext",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter",
     "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",

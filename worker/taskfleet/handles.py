@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from taskfleet import outcome
+from taskfleet.engine import keys
 from taskfleet.errors import TaskCancelledError, TaskExecutionError, TaskNotFoundError, TaskTimeoutError
 from taskfleet.outcome import DeadLetter
 from taskfleet.signature import Value
@@ -22,7 +24,6 @@ Status = Literal[
 ]  # fmt: skip
 
 _ANY = Value(Any, "result")
-CANCELLED_TTL_MS = 3_600_000
 # Redis' pub/sub promises nothing: once in a while the waiter looks itself.
 _RECHECK_SECONDS = 5.0
 
@@ -30,24 +31,28 @@ _RECHECK_SECONDS = 5.0
 class TaskHandle(Generic[R]):
     """One enqueued task.
 
-    `queue` is `None` for a handle made from a bare id: it is looked for in every queue.
+    `queue` is `None` for a handle made from a bare id, until it has been found.
     """
 
-    __slots__ = ("_announcements", "_broker", "_value", "id", "queue")
+    __slots__ = ("_announcements", "_broker", "_value", "id", "place")
 
     def __init__(
         self,
         broker: RedisBroker,
         announcements: Announcements,
         task_id: str,
-        queue: str | None,
+        place: str | None,
         value: Value = _ANY,
     ) -> None:
         self._broker = broker
         self._announcements = announcements
         self._value = value
         self.id = task_id
-        self.queue = queue
+        self.place = place  # the partition of its queue
+
+    @property
+    def queue(self) -> str | None:
+        return keys.queue_of(self.place) if self.place is not None else None
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
@@ -77,23 +82,26 @@ class TaskHandle(Generic[R]):
 
     async def cancel(self) -> bool:
         """Cancel the task; returns whether that changed anything. One that runs is interrupted by its worker."""
-        await self._look()
-        if self.queue is None:
+        if self.place is None:
+            await self._look()
+        if self.place is None:
             return False
         record = outcome.pack_end(outcome.CANCELLED, "cancelled before it ran")
-        return await self._broker.cancel(self.queue, self.id, record, CANCELLED_TTL_MS)
+        return await self._broker.cancel(
+            self.place, self.id, record, outcome.CANCELLED_TTL_MS, "cancelled before it ran"
+        )
 
     async def _wait(self) -> R:
         state, data = await self._look()
         if state not in ("ended", "dead"):
             if state == "unknown":
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
-            assert self.queue is not None
-            async with self._announcements.expect(self._broker.keys_of(self.queue).done_channel, self.id) as ended:
+            assert self.place is not None
+            async with self._announcements.expect(self.place, self.id) as ended:
                 while True:
                     # Before asking: the end may be announced while the answer is on its way.
                     ended.clear()
-                    state, data = await self._broker.status(self.queue, self.id, announce=True)
+                    state, data = await self._broker.status(self.place, self.id, announce=True)
                     if state in ("ended", "dead"):
                         break
                     if state == "unknown":
@@ -121,11 +129,59 @@ class TaskHandle(Generic[R]):
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
 
     async def _look(self) -> tuple[str, bytes]:
-        if self.queue is not None:
-            return await self._broker.status(self.queue, self.id)
-        for queue in await self._broker.queues():
-            state, data = await self._broker.status(queue, self.id)
+        if self.place is not None:
+            return await self._broker.status(self.place, self.id)
+        for place in await self._broker.partitions():
+            state, data = await self._broker.status(place, self.id)
             if state != "unknown":
-                self.queue = queue
+                self.place = place
                 return state, data
         return "unknown", b""
+
+    async def locate(self) -> str | None:
+        """The partition that the task is in, or was when it ended; `None` when nothing is known of it."""
+        if self.place is None:
+            await self._look()
+        return self.place
+
+
+class GroupHandle:
+    """The end of a group: several tasks, whose results come as a list."""
+
+    def __init__(self, handles: Sequence[TaskHandle[Any]], shape: Any) -> None:
+        self.handles = tuple(handles)
+        self._shape = shape
+
+    def __repr__(self) -> str:
+        return f"GroupHandle({[handle.id for handle in self.handles]})"
+
+    async def result(self, timeout: float | None = None) -> list[Any]:
+        """The results of the members, in order, nested as the groups were. The first failure is raised.
+
+        `timeout` in seconds for all together. Errors: as `TaskHandle.result`.
+        """
+        results = iter(await _gather([handle.result(timeout) for handle in self.handles]))
+        return cast("list[Any]", _nested(self._shape, results))
+
+    async def statuses(self) -> list[Status]:
+        """Where each member is."""
+        return [await handle.status() for handle in self.handles]
+
+    async def cancel(self) -> bool:
+        """Cancel all members; returns whether that changed anything."""
+        return any([await handle.cancel() for handle in self.handles])
+
+
+async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All results, or the first error; nobody is left waiting then."""
+    tasks = [asyncio.ensure_future(each) for each in waiting]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _nested(shape: Any, values: Iterator[Any]) -> Any:
+    return [_nested(each, values) for each in shape] if isinstance(shape, list) else next(values)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from taskfleet import queue_names
 from taskfleet.errors import ConfigurationError
 from taskfleet.retry import DEFAULT_RETRY, Retry
 
+if TYPE_CHECKING:
+    from taskfleet.handles import TaskHandle
+
 Executor = Literal["async", "thread"]
+UniqueMode = Literal["keep_existing", "replace", "debounce"]
+UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
+KeyFunction: TypeAlias = Callable[..., str]  # a key from the call's arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,12 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """One queue: the fields of the manifest's `spec.queues[]`, in snake case."""
+    """One queue: the fields of the manifest's `spec.queues[]`, in snake case.
+
+    `concurrency` is how many of its tasks run at once in the whole fleet, `concurrency_per_key` how many of one
+    `limit_key`; `rate_limit` and `rate_limit_per_key` limit how often they start. `partitions` spreads the queue over
+    as many hash slots of a Redis Cluster.
+    """
 
     name: str
     priority: int = 0
@@ -45,16 +56,26 @@ class QueueOptions:
     max_length: int = 0
     partitions: int = 1
     rate_limit: RateLimit | None = None
+    rate_limit_per_key: RateLimit | None = None
     dead_letter: DeadLetterOptions = DeadLetterOptions()
+    concurrency: int | None = None
+    concurrency_per_key: int | None = None
 
     def __post_init__(self) -> None:
         queue_names.validate(self.name)
-        for name, least in (("weight", 1), ("lease_seconds", 1), ("max_deliveries", 1), ("max_length", 0)):
+        for name, least in (
+            ("weight", 1),
+            ("lease_seconds", 1),
+            ("max_deliveries", 1),
+            ("max_length", 0),
+            ("partitions", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"queue {self.name!r}: {name} must be at least {least}")
 
-        if self.partitions != 1:
-            raise ConfigurationError(f"queue {self.name!r}: partitions={self.partitions} is not supported yet; use 1")
+        for name in ("concurrency", "concurrency_per_key"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"queue {self.name!r}: {name} must be at least 1, or None for no limit")
 
     @classmethod
     def of(cls, value: QueueOptions | Mapping[str, Any] | str) -> QueueOptions:
@@ -70,8 +91,9 @@ class QueueOptions:
         try:
             if isinstance(letters := data.get("dead_letter"), Mapping):
                 data["dead_letter"] = DeadLetterOptions(**letters)
-            if isinstance(limit := data.get("rate_limit"), Mapping):
-                data["rate_limit"] = RateLimit(**limit)
+            for name in ("rate_limit", "rate_limit_per_key"):
+                if isinstance(limit := data.get(name), Mapping):
+                    data[name] = RateLimit(**limit)
             return cls(**data)
         except TypeError as error:
             raise ConfigurationError(f"queue options {dict(value)!r}: {error}") from None
@@ -90,6 +112,12 @@ class TaskOptions:
     always_retry: tuple[type[BaseException], ...] = ()
     executor: Executor = "async"
     result_ttl: float | None = None
+    expires: float | None = None
+    delay: float = 0.0
+    unique_key: str | KeyFunction | None = None
+    unique_mode: UniqueMode = "keep_existing"
+    limit_key: str | KeyFunction | None = None
+    fair_key: str | KeyFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +131,11 @@ class CallOptions:
     max_retries: int | None = None
     timeout: float | None = None
     result_ttl: float | None = None
+    retry: Retry | None = None
+    max_age: float | None = None
+    unique_key: str | None = None
+    unique_mode: UniqueMode | None = None
+    limit_key: str | None = None
+    fair_key: str | None = None
+    after: tuple[TaskHandle[Any], ...] = ()
+    wait_for_room: float = 0.0

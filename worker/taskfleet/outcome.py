@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,6 +12,7 @@ import msgpack
 from taskfleet.engine import envelope
 
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
+CANCELLED_TTL_MS = 3_600_000
 
 
 def pack_success(packed_result: bytes) -> bytes:
@@ -31,6 +33,15 @@ def unpack_end(record: bytes) -> tuple[str, Any]:
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
     return cast("bytes", msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False))
+
+
+def explain(state: str, value: bytes) -> str:
+    """An ending in words, from its record or its plain reason."""
+    with contextlib.suppress(ValueError):
+        record = msgpack.unpackb(value, raw=True)
+        if isinstance(record, list) and len(record) >= 2 and isinstance(record[1], bytes):
+            return f"{state}: {record[1].decode()}"
+    return f"{state}: {value.decode('utf-8', 'replace')}" if value else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class DeadLetter:
     @classmethod
     def of_packed(cls, task_id: str, packed: bytes) -> DeadLetter:
         # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
-        state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)
+        state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)[:6]
         reason, error, traceback = (part.decode("utf-8", "replace") for part in msgpack.unpackb(record, raw=True))
         try:
             task = envelope.decode(blob)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from redis.credentials import CredentialProvider
 
 from taskfleet import config, queue_names
-from taskfleet.engine.broker import Item, RedisBroker
+from taskfleet.engine import keys
+from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import BulkEnqueueError, ConfigurationError, TaskQueueError
-from taskfleet.handles import TaskHandle
-from taskfleet.options import Executor, QueueOptions, TaskOptions
+from taskfleet.errors import ConfigurationError
+from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.options import Executor, KeyFunction, QueueOptions, TaskOptions, UniqueMode
 from taskfleet.outcome import DeadLetter
 from taskfleet.results import Announcements
 from taskfleet.retry import DEFAULT_RETRY, Retry
+from taskfleet.sending import Sending
 from taskfleet.tasks import (
     CLASS_TASKS,
     Definition,
@@ -29,8 +30,11 @@ from taskfleet.tasks import (
     Task,
     TaskFunction,
     call_options,
+    check_key,
+    check_mode,
     define,
 )
+from taskfleet.workflows import Chain, Group, Workflow, compile_workflow
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -91,8 +95,7 @@ class TaskQueue:
         self._broker = self.new_broker()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcements = Announcements(self._broker)
-        self._outgoing: dict[str, list[tuple[Item, asyncio.Future[None]]]] = {}
-        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._sending = Sending(self)
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
 
     @classmethod
@@ -126,12 +129,19 @@ class TaskQueue:
         always_retry: tuple[type[BaseException], ...] = (),
         executor: Executor = "async",
         result_ttl: float | None = None,
+        expires: float | None = None,
+        delay: float = 0.0,
+        unique_key: str | KeyFunction | None = None,
+        unique_mode: UniqueMode = "keep_existing",
+        limit_key: str | KeyFunction | None = None,
+        fair_key: str | KeyFunction | None = None,
     ) -> _TaskDecorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
 
-        Durations in seconds. A plain function runs in a thread pool. Errors: `ConfigurationError` names the option.
+        Durations in seconds. A plain function runs in a thread pool. `unique_key`, `limit_key` and `fair_key` are a
+        text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names the option.
         """
         if function is not None:
             return self._define(function, None, TaskOptions())
@@ -142,6 +152,11 @@ class TaskQueue:
             raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
         if task_options.timeout is not None and task_options.timeout <= 0:
             raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
+        for option in ("unique_key", "limit_key", "fair_key"):
+            key = getattr(task_options, option)
+            if key is not None and not callable(key):
+                check_key(key, option)
+        check_mode(task_options.unique_mode)
         return lambda function: self._define(function, name, task_options)
 
     def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
@@ -153,9 +168,13 @@ class TaskQueue:
         """The definition of that name: of this queue, or of a class task."""
         return self.registry.find(name) or CLASS_TASKS.find(name)
 
-    def options_of(self, queue: str) -> QueueOptions:
-        options = self._options.get(queue)
+    def options_of(self, name: str) -> QueueOptions:
+        """The options of a queue, also by the name of one of its partitions."""
+        options = self._options.get(name)
         if options is None:
+            queue = keys.queue_of(name)
+            if queue != name:
+                return self.options_of(queue)
             options = self._options[queue] = QueueOptions(queue)
         return options
 
@@ -165,8 +184,22 @@ class TaskQueue:
 
     # Sending.
 
-    async def enqueue(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]:
-        """Send a class task or a message; returns when Redis has it."""
+    @overload
+    async def enqueue(self, task: Group) -> GroupHandle: ...
+
+    @overload
+    async def enqueue(self, task: Chain) -> TaskHandle[Any]: ...
+
+    @overload
+    async def enqueue(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]: ...
+
+    async def enqueue(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
+        """Send a class task, a message or a workflow; returns when Redis has it.
+
+        Of a workflow the handle is that of its end: the last task of a chain, or all of a group.
+        """
+        if isinstance(task, Workflow):
+            return await self._adopt_loop().plan(compile_workflow(task))
         return await self.send(self._message(task, queue))
 
     async def schedule(
@@ -186,85 +219,27 @@ class TaskQueue:
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Calls of one loop tick travel together."""
-        item = message.encode(self.max_payload_bytes)
-        self._adopt_loop()
-        queue = message.queue
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._outgoing.setdefault(queue, []).append((item, future))
-        if queue not in self._senders:
-            self._senders[queue] = asyncio.create_task(self._send_outgoing(queue))
-        await future
-        return self._handle(item[0], queue, message.task)
+        sending = self._adopt_loop()
+        if message.options.after:
+            return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
+        return await sending.one(message)
 
-    async def _send_outgoing(self, queue: str) -> None:
-        try:
-            # What other callers add before the loop comes back here goes along.
-            while batch := self._outgoing.pop(queue, None):
-                try:
-                    max_length = self.options_of(queue).max_length
-                    if max_length:
-                        # One by one, so that a full queue refuses only what does not fit.
-                        for item, future in batch:
-                            await self._send_one(queue, item, future, max_length)
-                        continue
-                    await self._broker.enqueue(queue, [item for item, _ in batch])
-                except BaseException as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                    if not isinstance(error, Exception):
-                        raise
-                else:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_result(None)
-        finally:
-            del self._senders[queue]
-
-    async def _send_one(self, queue: str, item: Item, future: asyncio.Future[None], max_length: int) -> None:
-        try:
-            await self._broker.enqueue(queue, [item], max_length=max_length)
-        except TaskQueueError as error:
-            if not future.done():
-                future.set_exception(error)
-        else:
-            if not future.done():
-                future.set_result(None)
-
-    async def enqueue_many(self, messages: Sequence[Message[R]]) -> list[TaskHandle[R]]:
+    async def enqueue_many(self, messages: Sequence[Message[R]], *, wait_for_room: float = 0.0) -> list[TaskHandle[R]]:
         """Send many messages, in order; the handles come in the same order.
 
+        `wait_for_room`: seconds to wait while a queue is full, before `QueueFullError`.
         Errors: `BulkEnqueueError` lists every message that cannot be encoded; then nothing was enqueued for the queues
         of those messages.
         """
-        by_queue: dict[str, list[Item]] = defaultdict(list)
-        errors: list[tuple[int, TaskQueueError]] = []
-        refused: set[str] = set()
-        handles: list[TaskHandle[R]] = []
-        for index, message in enumerate(messages):
-            queue = message.queue
-            try:
-                item = message.encode(self.max_payload_bytes)
-            except TaskQueueError as error:
-                errors.append((index, error))
-                refused.add(queue)
-                continue
-            by_queue[queue].append(item)
-            handles.append(self._handle(item[0], queue, message.task))
-        self._adopt_loop()
-        for queue, items in by_queue.items():
-            if queue not in refused:
-                await self._broker.enqueue(queue, items, max_length=self.options_of(queue).max_length)
-        if errors:
-            raise BulkEnqueueError(errors)
-        return handles
+        return await self._adopt_loop().many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id."""
         return TaskHandle(self._broker, self._announcements, task_id, None)
 
-    def _handle(self, task_id: str, queue: str, definition: Definition) -> TaskHandle[Any]:
-        return TaskHandle(self._broker, self._announcements, task_id, queue, definition.signature.result)
+    def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
+        """A handle on a task of that definition in a partition of its queue."""
+        return TaskHandle(self._broker, self._announcements, task_id, place, definition.signature.result)
 
     # Looking after queues.
 
@@ -353,16 +328,16 @@ class TaskQueue:
             return {"credential_provider": _FileCredentials(redis.username, redis.password_file)}
         return {"username": redis.username} if redis.username is not None else {}
 
-    def _adopt_loop(self) -> None:
+    def _adopt_loop(self) -> Sending:
         # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 self._broker = self.new_broker()
                 self._announcements = Announcements(self._broker)
-                self._outgoing.clear()
-                self._senders.clear()
+                self._sending = Sending(self)
             self._loop = loop
+        return self._sending
 
     async def close(self) -> None:
         """Stop the workers of this process and close the connections."""

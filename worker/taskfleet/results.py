@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Announcements:
-    """Listens on the done channels that somebody waits on, and sets the events of those who wait."""
+    """Listens to the endings in the partitions that somebody waits on, and sets the events of those who wait."""
 
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
@@ -22,29 +22,29 @@ class Announcements:
         self._ready: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
-    async def expect(self, channel: str, task_id: str) -> AsyncGenerator[asyncio.Event]:
+    async def expect(self, place: str, task_id: str) -> AsyncGenerator[asyncio.Event]:
         """An event that is set when `task_id` ends. Once inside, the subscription stands."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)
         try:
-            if channel not in self._listeners:
-                self._ready[channel] = asyncio.Event()
-                self._listeners[channel] = asyncio.create_task(self._listen(channel))
-            await self._ready[channel].wait()
+            if place not in self._listeners:
+                self._ready[place] = asyncio.Event()
+                self._listeners[place] = asyncio.create_task(self._listen(place))
+            await self._ready[place].wait()
             yield event
         finally:
             self._waiting[task_id].discard(event)
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
 
-    async def _listen(self, channel: str) -> None:
-        async for message in self._broker.listen(channel):
+    async def _listen(self, place: str) -> None:
+        async for message in self._broker.endings(place):
             if message:
                 for event in self._waiting.get(message, ()):
                     event.set()
             else:
                 # Subscribed, perhaps again: whatever ended in between was not heard.
-                self._ready[channel].set()
+                self._ready[place].set()
                 for events in self._waiting.values():
                     for event in events:
                         event.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 class RetryLater(Exception):
@@ -46,6 +46,10 @@ class Retry:
     def __post_init__(self) -> None:
         if self.delay < 0 or self.max_delay < 0:
             raise ValueError("a retry delay cannot be negative")
+
+    def packed(self) -> list[Any]:
+        """As it travels in an envelope."""
+        return [self.kind, self.delay, self.max_delay, self.jitter]
 
     def seconds(self, attempt: int) -> float:
         """The delay after the failed `attempt` (the first is 1)."""

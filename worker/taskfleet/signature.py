@@ -8,6 +8,7 @@ Without an annotation only what messagepack itself knows is accepted.
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,13 +21,14 @@ from taskfleet.engine.envelope import PydanticJson
 from taskfleet.errors import SerializationError
 
 _PLAIN: tuple[Any, ...] = (str, int, float, bool, bytes, type(None))
+_LATER: Any = object()  # the place of an argument that is not known yet
 _CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 
 
 class Value:
     """How one parameter or result travels."""
 
-    __slots__ = ("_adapter", "_any", "_label", "_plain")
+    __slots__ = ("_adapter", "_any", "_in_list", "_label", "_plain")
 
     def __init__(self, annotation: Any, label: str) -> None:
         self._label = label
@@ -35,12 +37,15 @@ class Value:
         self._any = annotation is inspect.Parameter.empty or annotation is Any or annotation is object
         self._plain = annotation if annotation in _PLAIN else None
         self._adapter: TypeAdapter[Any] | None = None
+        self._in_list = False
         if not self._any:
             try:
                 self._adapter = TypeAdapter(annotation, config=_CONFIG)
             except pydantic.PydanticUserError:
-                # A model or dataclass brings its own config; bytes inside it follow that.
-                self._adapter = TypeAdapter(annotation)
+                # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
+                # are base64 wherever it stands. (A model follows its own config.)
+                self._adapter = TypeAdapter(list[annotation], config=_CONFIG)
+                self._in_list = True
 
     def dump(self, value: Any) -> Any:
         """`value` as messagepack takes it; raises `SerializationError` that names the parameter."""
@@ -49,31 +54,40 @@ class Value:
         adapter = self._adapter
         assert adapter is not None
         try:
+            if self._in_list:
+                return PydanticJson(adapter.dump_json(adapter.validate_python([value]))[1:-1])
             value = adapter.validate_python(value)
             if type(value) is self._plain:
                 return value
             return PydanticJson(adapter.dump_json(value))
         except pydantic.ValidationError as error:
-            raise SerializationError(f"{self._label}: {first_problem(error)}") from None
+            raise SerializationError(f"{self._label}: {first_problem(error, skip=self._in_list)}") from None
         except (pydantic.PydanticUserError, ValueError, TypeError) as error:
             raise SerializationError(f"{self._label}: {error}") from None
 
     def load(self, data: Any) -> Any:
         """The annotated type again; raises `SerializationError` when `data` does not fit it any more."""
-        if self._any or type(data) is self._plain:
+        if type(data) is self._plain:
             return data
+        if self._any:
+            # The result of a typed task, passed on to one that takes anything.
+            return json.loads(data) if type(data) is PydanticJson else data
         adapter = self._adapter
         assert adapter is not None
         try:
+            if self._in_list:
+                if isinstance(data, PydanticJson):
+                    return adapter.validate_json(b"[" + data + b"]")[0]
+                return adapter.validate_python([data])[0]
             return adapter.validate_json(data) if isinstance(data, PydanticJson) else adapter.validate_python(data)
         except pydantic.ValidationError as error:
-            raise SerializationError(f"{self._label}: {first_problem(error)}") from None
+            raise SerializationError(f"{self._label}: {first_problem(error, skip=self._in_list)}") from None
 
 
-def first_problem(error: pydantic.ValidationError) -> str:
-    """One line of a validation error."""
+def first_problem(error: pydantic.ValidationError, *, skip: int = 0) -> str:
+    """One line of a validation error; the first `skip` parts of its place are ours."""
     problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"][skip:])
     return f"{where}: {problem['msg']}" if where else problem["msg"]
 
 
@@ -105,16 +119,33 @@ class Signature:
         # A call with just the positional parameters needs no binding.
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
         self._plain = tuple(value._plain for value in self._positional) if self._exact >= 0 else None
+        first = next(iter(self._signature.parameters.values()), None)
+        self.takes_first = first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
         self.result = Value(hints.get("return", Any), f"task {name!r}, result")
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit."""
+    def dump(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, behind_result: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit.
+
+        `behind_result`: a first argument comes before them when the task runs.
+        """
+        if behind_result:
+            dumped, named = self._dump((_LATER, *args), kwargs)
+            return dumped[1:], named
         if self._passes(args, kwargs):
             return list(args), {}
-        dumped = [value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
+        return self._dump(args, kwargs, checked=True)
+
+    def _dump(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, checked: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        if not checked:
+            self._check_call(args, kwargs)
+        dumped = [arg if arg is _LATER else value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(dumped):
             assert self._rest is not None
-            dumped += [self._rest.dump(arg) for arg in args[len(dumped) :]]
+            dumped += [arg if arg is _LATER else self._rest.dump(arg) for arg in args[len(dumped) :]]
         named = {key: self._named(key).dump(value) for key, value in kwargs.items()} if kwargs else {}
         return dumped, named
 
@@ -137,11 +168,14 @@ class Signature:
                 if type(arg) is not kind:
                     return False
             return True
+        self._check_call(args, kwargs)
+        return False
+
+    def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise SerializationError(f"task {self._name!r}: {error}") from None
-        return False
 
     def blame(self, args: list[Any], kwargs: dict[str, Any], error: Exception) -> SerializationError:
         """Which dumped argument messagepack refuses."""

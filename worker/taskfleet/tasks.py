@@ -7,17 +7,19 @@ import functools
 import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from taskfleet import ids, queue_names
+from taskfleet import ids, outcome, queue_names
 from taskfleet.engine import envelope
+from taskfleet.engine.broker import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
-from taskfleet.options import CallOptions, TaskOptions
+from taskfleet.options import UNIQUE_MODES, CallOptions, KeyFunction, TaskOptions, UniqueMode
+from taskfleet.retry import Retry
 from taskfleet.signature import Signature
 
 if TYPE_CHECKING:
@@ -44,15 +46,46 @@ class Message(Generic[R]):
     def queue(self) -> str:
         return self.options.queue or self.task.options.queue
 
-    def encode(self, max_payload_bytes: int) -> tuple[str, bytes, int, int]:
-        """(id, envelope, delay_ms, eta_ms); `SerializationError` names the parameter."""
+    @property
+    def unique_key(self) -> str | None:
+        return self._key(self.options.unique_key or self.task.options.unique_key)
+
+    @property
+    def spread_key(self) -> str | None:
+        """What keeps tasks in one partition: they share a lock, a limit or a turn."""
+        task, options = self.task.options, self.options
+        return (
+            self.unique_key
+            or self._key(options.limit_key or task.limit_key)
+            or self._key(options.fair_key or task.fair_key)
+        )
+
+    @property
+    def takes_result(self) -> bool:
+        """Whether it has a first argument for the result of the task before it."""
+        return self.task.takes_result
+
+    def encode(
+        self,
+        max_payload_bytes: int,
+        *,
+        task_id: str | None = None,
+        behind_result: bool = False,
+        more_settings: dict[str, Any] | None = None,
+    ) -> Item:
+        """The item for `Broker.enqueue`; `SerializationError` names the parameter.
+
+        `behind_result`: the first argument is the result of another task and comes when that ends.
+        """
         signature = self.task.signature
-        args, kwargs = signature.dump(self.args, self.kwargs)
-        options = self.options
+        args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)
+        options, defaults = self.options, self.task.options
+        plain = options is NO_OPTIONS and not self.task.has_call_defaults
         try:
-            blob = envelope.encode(
-                self.task.name, args, kwargs, _settings(options) if options is not NO_OPTIONS else {}
-            )
+            settings = {} if plain else _settings(options, defaults)
+            if more_settings:
+                settings |= more_settings
+            blob = envelope.encode(self.task.name, args, kwargs, settings)
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error) from None
         if len(blob) > max_payload_bytes:
@@ -60,14 +93,56 @@ class Message(Generic[R]):
                 f"task {self.task.name!r}: {len(blob)} bytes are more than max_payload_bytes={max_payload_bytes}; "
                 "store the data elsewhere and pass its address"
             )
+        if task_id is None:
+            task_id = ids.new_id()
+        if plain:
+            return task_id, blob, 0, 0
         eta = int(options.eta * 1000) if options.eta else 0
-        return ids.new_id(), blob, int(options.delay * 1000), eta
+        delay = options.delay or (defaults.delay if not eta else 0.0)
+        more = self._more()
+        if more:
+            return task_id, blob, int(delay * 1000), eta, more
+        return task_id, blob, int(delay * 1000), eta
+
+    def _more(self) -> dict[str, Any]:
+        """What lua/enqueue.lua calls `more`."""
+        options, defaults = self.options, self.task.options
+        more: dict[str, Any] = {}
+        if unique := self.unique_key:
+            mode = options.unique_mode or defaults.unique_mode
+            more |= {"u": unique, "m": mode[0]}
+            if mode != "keep_existing":
+                record = outcome.pack_end(outcome.CANCELLED, "replaced by a newer task of the same unique key")
+                more |= {"r": record, "t": outcome.CANCELLED_TTL_MS}
+        if limit := self._key(options.limit_key or defaults.limit_key):
+            more["l"] = limit
+        if fair := self._key(options.fair_key or defaults.fair_key):
+            more["f"] = fair
+        return more
+
+    def _key(self, key: str | KeyFunction | None) -> str | None:
+        if key is None or isinstance(key, str):
+            return key
+        try:
+            made = key(*self.args, **self.kwargs)
+        except Exception as error:
+            raise SerializationError(
+                f"task {self.task.name!r}: its key function failed: {type(error).__name__}: {error}"
+            ) from error
+        return check_key(made, f"task {self.task.name!r}: what its key function returned")
 
 
 NO_OPTIONS = CallOptions()
 
 
-def _settings(options: CallOptions) -> dict[str, Any]:
+def check_key(key: object, label: str) -> str:
+    """A unique, limit or fair key: a text of 1 to 512 characters without NUL."""
+    if not isinstance(key, str) or not 1 <= len(key) <= 512 or "\0" in key:
+        raise ConfigurationError(f"{label} is {key!r}; a key is a text of 1 to 512 characters without NUL")
+    return key
+
+
+def _settings(options: CallOptions, defaults: TaskOptions) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if options.max_retries is not None:
         settings["r"] = options.max_retries
@@ -75,8 +150,13 @@ def _settings(options: CallOptions) -> dict[str, Any]:
         settings["t"] = options.timeout
     if options.result_ttl is not None:
         settings["k"] = options.result_ttl
-    if options.expires is not None:
-        settings["x"] = time.time() + options.expires
+    expires = defaults.expires if options.expires is None else options.expires
+    if expires is not None:
+        settings["x"] = time.time() + expires
+    if options.retry is not None:
+        settings["b"] = options.retry.packed()
+    if options.max_age is not None:
+        settings["a"] = options.max_age
     return settings
 
 
@@ -89,16 +169,28 @@ class Sender(Protocol):
 class Definition:
     """One task as the worker knows it: a name, a function, its signature and options."""
 
-    __slots__ = ("function", "name", "options", "signature", "where")
+    __slots__ = ("function", "has_call_defaults", "name", "options", "signature", "takes_result", "where")
 
     def __init__(
-        self, name: str, function: Callable[..., Any], options: TaskOptions, *, signature: Signature, where: str
+        self,
+        name: str,
+        function: Callable[..., Any],
+        options: TaskOptions,
+        *,
+        signature: Signature,
+        where: str,
+        takes_result: bool | None = None,
     ) -> None:
         self.name = name
         self.function = function
         self.options = options
         self.signature = signature
         self.where = where
+        # What a call takes over unless it sets it itself; most tasks have nothing of the kind.
+        self.has_call_defaults = any(
+            (options.delay, options.expires is not None, options.unique_key, options.limit_key, options.fair_key)
+        )
+        self.takes_result = signature.takes_first if takes_result is None else takes_result
 
 
 class Registry:
@@ -198,8 +290,24 @@ class TaskFunction(Generic[P, R, C]):
         max_retries: int | None = None,
         timeout: float | None = None,
         result_ttl: float | None = None,
+        retry: Retry | None = None,
+        max_age: float | timedelta | None = None,
+        unique_key: str | None = None,
+        unique_mode: UniqueMode | None = None,
+        limit_key: str | None = None,
+        fair_key: str | None = None,
+        after: Sequence[TaskHandle[Any]] = (),
+        wait_for_room: float | timedelta = 0.0,
     ) -> BoundTask[P, R]:
-        """The same task with options of this call. Durations in seconds; `eta` is a time with a zone."""
+        """The same task with options of this call. Durations in seconds; `eta` is a time with a zone.
+
+        Args:
+            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` says what a second does.
+            limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this key.
+            fair_key: keys take turns, however many tasks each has.
+            after: it waits until all of these have succeeded; when one fails, it is cancelled.
+            wait_for_room: how long to wait while the queue is full, before `QueueFullError`.
+        """
         options = call_options(
             queue=queue,
             delay=delay,
@@ -208,6 +316,14 @@ class TaskFunction(Generic[P, R, C]):
             max_retries=max_retries,
             timeout=timeout,
             result_ttl=result_ttl,
+            retry=retry,
+            max_age=max_age,
+            unique_key=unique_key,
+            unique_mode=unique_mode,
+            limit_key=limit_key,
+            fair_key=fair_key,
+            after=after,
+            wait_for_room=wait_for_room,
         )
         return BoundTask(self._sender, self.definition, options)
 
@@ -221,9 +337,25 @@ def call_options(
     max_retries: int | None = None,
     timeout: float | None = None,
     result_ttl: float | None = None,
+    retry: Retry | None = None,
+    max_age: float | timedelta | None = None,
+    unique_key: str | None = None,
+    unique_mode: UniqueMode | None = None,
+    limit_key: str | None = None,
+    fair_key: str | None = None,
+    after: Sequence[TaskHandle[Any]] = (),
+    wait_for_room: float | timedelta = 0.0,
 ) -> CallOptions:
     """Check and normalise what a call sets; `ConfigurationError` names the option."""
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    for name, key in (("unique_key", unique_key), ("limit_key", limit_key), ("fair_key", fair_key)):
+        if key is not None:
+            check_key(key, name)
+    if unique_mode is not None:
+        check_mode(unique_mode)
+    waiting = seconds_of(wait_for_room)
+    if waiting < 0:
+        raise ConfigurationError(f"wait_for_room={wait_for_room!r} is negative")
+    seconds = seconds_of(delay)
     if seconds < 0:
         raise ConfigurationError(f"delay={delay!r} is negative")
     if eta is not None and eta.tzinfo is None:
@@ -236,11 +368,28 @@ def call_options(
         queue=queue_names.validate(queue) if queue is not None else None,
         delay=seconds,
         eta=eta.timestamp() if eta is not None else None,
-        expires=expires.total_seconds() if isinstance(expires, timedelta) else expires,
+        expires=None if expires is None else seconds_of(expires),
         max_retries=max_retries,
         timeout=timeout,
         result_ttl=result_ttl,
+        retry=retry,
+        max_age=None if max_age is None else seconds_of(max_age),
+        unique_key=unique_key,
+        unique_mode=unique_mode,
+        limit_key=limit_key,
+        fair_key=fair_key,
+        after=tuple(after),
+        wait_for_room=waiting,
     )
+
+
+def seconds_of(duration: float | timedelta) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def check_mode(mode: str) -> None:
+    if mode not in UNIQUE_MODES:
+        raise ConfigurationError(f"unique_mode={mode!r} is not one of {', '.join(UNIQUE_MODES)}")
 
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -287,7 +436,9 @@ def _definition_of(cls: type[Task]) -> Definition:
     if isinstance(run.__annotations__["return"], str):
         run.__annotations__["return"] = Any
     options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds)
-    return Definition(cls.name, run, options, signature=Signature(run, cls.name), where=place_of(cls))
+    return Definition(
+        cls.name, run, options, signature=Signature(run, cls.name), where=place_of(cls), takes_result=False
+    )
 
 
 def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Definition:

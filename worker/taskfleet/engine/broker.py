@@ -5,20 +5,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import secrets
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 from redis import exceptions as redis_errors
 
+from taskfleet import outcome
 from taskfleet.engine import connection, keys, scripts
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import QueueFullError
+from taskfleet.errors import QueueFullError, TaskQueueError
+
+if TYPE_CHECKING:
+    from taskfleet.options import QueueOptions
 
 CHUNK = 1000  # tasks in one script call: bounded, so that no call holds Redis for long
 
-Item = tuple[str, bytes, int, int]  # id, envelope, delay_ms, eta_ms (0: none)
+# id, envelope, delay_ms, eta_ms (0: none), and for some tasks what enqueue.lua calls `more`
+Item = tuple[str, bytes, int, int] | tuple[str, bytes, int, int, dict[str, Any]]
+# id, delivery, code, busy_ms, result, ttl_ms, extra: see lua/step.lua
+Outcome = tuple[str, int, str, int, bytes, int, Any]
+# queue, id, stamped envelope, attempt, delivery, results of the tasks that it waited for
+Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
+_TAKEOVERS_PER_STEP = 100
+_REPLACEMENTS = 20
+
+
+class StepReply(NamedTuple):
+    """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
+
+    left: int
+    horizon_ms: int
+    stale: int
+    claims: list[Claim]
+    signals: int
+
+
+class Signal(NamedTuple):
+    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not."""
+
+    queue: str
+    id: str
+    position: int
+    source: str
+    state: str
+    value: bytes
 
 
 class RedisBroker:
@@ -33,6 +66,8 @@ class RedisBroker:
         self.fleet = keys.FleetKeys(prefix)
         self._known: set[str] = set()
         self._keys: dict[str, keys.QueueKeys] = {}
+        # Names under which calls are counted, so that one sent twice is known: each is used by one call at a time.
+        self._senders: dict[str, list[tuple[str, int]]] = {}
 
     @classmethod
     def from_url(
@@ -67,41 +102,180 @@ class RedisBroker:
     async def close(self) -> None:
         await self.client.close()
 
+    async def dropped(self, error: BaseException) -> None:
+        """Take note of a failed call: connections to a server that is not the right one are closed."""
+        await self.client.dropped(error)
+
     # Producers.
 
-    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> int:
-        """Add tasks in order; returns how many were new. All or nothing when `max_length` would be passed."""
+    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> dict[int, str]:
+        """Add tasks in order. All or nothing when `max_length` would be passed.
+
+        Returns which positions were not added because another task has their unique key, and that task's id.
+        """
         if queue not in self._known:
             await self._patiently(lambda: self.client.redis.sadd(self.fleet.queues, queue))
             self._known.add(queue)
-        names = self.keys_of(queue)
-        added = 0
+        holders: dict[int, str] = {}
         for start in range(0, len(items), CHUNK):
-            chunk = items[start : start + CHUNK]
-            packed = msgpack.packb(chunk, use_bin_type=False)
-            args = (self.fleet.activity, queue, max_length, len(items) - start, packed)
+            found = await self._enqueue_chunk(queue, items[start : start + CHUNK], max_length, len(items) - start)
+            for position, holder in found.items():
+                holders[start + position] = holder
+            max_length = 0  # the first call has made sure of room for all
+        return holders
 
-            async def send(attempt: int, chunk: Sequence[Item] = chunk, args: Sequence[Any] = args) -> Any:
-                # Sent again after a lost reply, the tasks may have run already: their results tell.
-                results = [names.result(item[0]) for item in chunk] if attempt else []
-                return await self.client.run(scripts.ENQUEUE, (*names.all, *results), args)
+    async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        held = await self._enqueue_call(queue, items, max_length, total)
+        kept = {at: holder for at, holder in held.items() if items[at][4]["m"] == "k"}  # type: ignore[misc]
+        for _ in range(_REPLACEMENTS):
+            # Each of these is to replace the task that has its key: name it, and come again.
+            replacing = [at for at in held if at not in kept]
+            if not replacing:
+                return kept
+            again = [(*items[at][:4], {**items[at][4], "x": held[at]}) for at in replacing]  # type: ignore[misc]
+            found = await self._enqueue_call(queue, again, max_length, len(again))
+            held = {replacing[at]: holder for at, holder in found.items()}
+        raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
-            reply = await self.client.patiently(send)
-            if reply[0] < 0:
-                raise QueueFullError(
-                    f"queue {queue!r} is full: {reply[1]} of at most {max_length} tasks wait; "
-                    "try again later or raise max_length"
-                )
-            added += reply[0]
-        return added
-
-    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int) -> bool:
+    async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         names = self.keys_of(queue)
-        args = (task_id, record, ttl_ms, self.fleet.control_channel, names.done_channel)
-        reply = await self._patiently(
+        replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
+        streams = self._senders.setdefault(queue, [])
+        sender, number = streams.pop() if streams else (secrets.token_urlsafe(6), 0)
+        number += 1
+        packed = msgpack.packb(items, use_bin_type=False)
+        script_keys = (*names.all, names.sender(sender), *replaced)
+
+        async def send(attempt: int) -> Any:
+            args = (
+                self.fleet.activity, queue, max_length, total, packed, number, "1" if attempt else "0",
+                names.done_channel,
+            )  # fmt: skip
+            return await self.client.run(scripts.ENQUEUE, script_keys, args)
+
+        reply = await self.client.patiently(send)
+        streams.append((sender, number))
+        if reply[0] < 0:
+            raise QueueFullError(
+                f"queue {queue!r} is full: {reply[1]} of at most {max_length} tasks wait; "
+                "try again later or raise max_length"
+            )
+        found = reply[1]
+        return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
+
+    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
+        names = self.keys_of(queue)
+        args = (task_id, record, ttl_ms, self.fleet.control_channel, names.done_channel, reason)
+        changed, signals = await self._patiently(
             lambda: self.client.run(scripts.CANCEL, (*names.all, names.result(task_id)), args)
         )
-        return bool(reply)
+        if signals:
+            await self.relay(queue)
+        return bool(changed)
+
+    # Workflows.
+
+    async def link(
+        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int
+    ) -> tuple[str, bytes]:
+        """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+        names = self.keys_of(queue)
+        state, record = await self._patiently(
+            lambda: self.client.run(
+                scripts.LINK, (*names.all, names.result(task_id)), (task_id, waiting_queue, waiting_id, position)
+            )
+        )
+        return state.decode(), record
+
+    async def confirm(self, queue: str, ids: Sequence[str]) -> None:
+        """All parts of the workflow are in Redis: nothing of it will be dropped any more."""
+        for start in range(0, len(ids), CHUNK):
+            scores = dict.fromkeys(ids[start : start + CHUNK], float("inf"))
+            await self._patiently(
+                lambda scores=scores: self.client.redis.zadd(self.keys_of(queue).blocked, scores, xx=True)
+            )
+
+    async def signal(self, signal: Signal) -> int:
+        """Deliver one signal; returns how many the receiving queue has in its own outbox now."""
+        names = self.keys_of(signal.queue)
+        reason = _cause(signal)
+        args = (
+            signal.id, signal.position, signal.state, signal.value, outcome.pack_end(outcome.CANCELLED, reason),
+            outcome.CANCELLED_TTL_MS, names.done_channel, reason, self.fleet.activity, signal.queue,
+        )  # fmt: skip
+        waiting: int = await self._patiently(
+            lambda: self.client.run(scripts.RESOLVE, (*names.all, names.result(signal.id)), args)
+        )
+        return waiting
+
+    async def relay(self, queue: str) -> None:
+        """Deliver what stands in a queue's outbox, and what that causes in others'. Safe to do by many at once."""
+        queues = [queue]
+        while queues:
+            name = queues.pop()
+            outbox = self.keys_of(name).outbox
+            while True:
+                packed = await self._patiently(lambda outbox=outbox: self.client.redis.lrange(outbox, 0, 99))
+                for entry in packed:
+                    to, task_id, position, source, state, value = msgpack.unpackb(entry, raw=True)
+                    signal = Signal(to.decode(), task_id.decode(), position, source.decode(), state.decode(), value)
+                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
+                        queues.append(signal.queue)
+                    # Only what was delivered goes; a relay that dies here delivers it again, which changes nothing.
+                    await self._patiently(lambda o=outbox, e=entry: self.client.redis.lrem(o, 1, e))
+                if not packed:
+                    break
+
+    # Workers.
+
+    async def step(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
+    ) -> StepReply:
+        """Record outcomes and claim up to `slots` tasks. Errors of Redis pass through: the worker sends again."""
+        names = self.keys_of(queue)
+        limit, per_key = options.rate_limit, options.rate_limit_per_key
+        done: list[str] = []
+        busy_ms = 0
+        others: list[Outcome] = []
+        for ended in outcomes:
+            # By far the most: a first delivery that succeeded and keeps no result is told by its id alone.
+            if ended[2] == "s" and ended[1] == 1 and not ended[4]:
+                done.append(ended[0])
+                busy_ms += ended[3]
+            else:
+                others.append(ended)
+        results = [names.result(ended[0]) for ended in others if ended[4] and ended[5]] if others else []
+        args = (
+            incarnation, slots, int(options.lease_seconds * 1000), options.max_deliveries, _TAKEOVERS_PER_STEP,
+            options.dead_letter.max_length, int(options.dead_letter.ttl_seconds * 1000), names.done_channel,
+            msgpack.packb(others, use_bin_type=False) if others else b"",
+            limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms,
+            msgpack.packb(done, use_bin_type=False) if done else b"",
+            options.concurrency or 0, options.concurrency_per_key or 0,
+            per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
+        )  # fmt: skip
+        reply = await self.client.run(scripts.STEP, (*names.all, *results), args)
+        _, left, horizon_ms, stale, claimed, inputs, signals = reply
+        claims: list[Claim] = []
+        for i in range(0, len(claimed), 3):
+            meta = claimed[i + 2]
+            attempt = delivery = 1
+            if meta:
+                first, second, _ = meta.split(b":", 2)
+                attempt, delivery = int(first), int(second) + 1
+            claims.append((queue, claimed[i].decode(), claimed[i + 1], attempt, delivery, None))
+        for i in range(0, len(inputs), 2):
+            claims[inputs[i]] = (*claims[inputs[i]][:5], msgpack.unpackb(inputs[i + 1], raw=True))
+        return StepReply(left, horizon_ms, len(stale), claims, signals)
+
+    async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
+        """(id, delivery) of every task that this incarnation has claimed, whether or not a reply has told it so."""
+        found: list[tuple[str, int]] = []
+        prefix = incarnation.encode() + b":"
+        async for task_id, token in self.client.redis.hscan_iter(self.keys_of(queue).owner, count=CHUNK):
+            if token.startswith(prefix):
+                found.append((task_id.decode(), int(token[len(prefix) :])))
+        return found
 
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
         """(state, result record or dead letter); with `announce` the task's end is published on the done channel."""
@@ -117,16 +291,27 @@ class RedisBroker:
 
     async def queues(self) -> list[str]:
         """The names of all queues that ever had a task."""
+        return sorted({keys.queue_of(name) for name in await self.partitions()})
+
+    async def partitions(self, queue: str | None = None) -> list[str]:
+        """The names of all partitions in Redis; with `queue`, of that queue: at least its first."""
         members = await self._patiently(lambda: self.client.redis.smembers(self.fleet.queues))
-        return sorted(member.decode() for member in members)
+        names = {member.decode() for member in members}
+        if queue is not None:
+            names = {name for name in names if keys.queue_of(name) == queue} | {queue}
+        return sorted(names)
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
-        """The figures of several queues in one round trip."""
+        """The figures of several queues, each the sum of its partitions."""
         if not queues:
             return {}
-        calls = [(self.keys_of(queue).all, (horizon_ms,)) for queue in queues]
+        names = {name for name in await self.partitions() if keys.queue_of(name) in queues} | set(queues)
+        calls = [(self.keys_of(name).all, (horizon_ms,)) for name in sorted(names)]
         replies = await self._patiently(lambda: self.client.run_many(scripts.STATS, calls))
-        return {queue: QueueStats.of_reply(reply) for queue, reply in zip(queues, replies, strict=True)}
+        parts: dict[str, list[QueueStats]] = {queue: [] for queue in queues}
+        for name, reply in zip(sorted(names), replies, strict=True):
+            parts[keys.queue_of(name)].append(QueueStats.of_reply(reply))
+        return {queue: QueueStats.total(found) for queue, found in parts.items()}
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers whose heartbeat has not expired."""
@@ -152,64 +337,79 @@ class RedisBroker:
         return found
 
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
-        """(id, packed dead letter), oldest first."""
-
-        async def read() -> list[tuple[str, bytes]]:
-            names = self.keys_of(queue).all
-            ids = await self.client.redis.zrange(names[6], offset, offset + limit - 1)
-            letters = await self.client.redis.hmget(names[7], ids) if ids else []
-            return [(i.decode(), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None]
-
-        found: list[tuple[str, bytes]] = await self._patiently(read)
+        """(id, packed dead letter), oldest first in each partition."""
+        found: list[tuple[str, bytes]] = []
+        for name in await self.partitions(queue):
+            names = self.keys_of(name).all
+            count = await self._patiently(lambda names=names: self.client.redis.zcard(names[6]))
+            if offset < count and len(found) < limit:
+                last = offset + limit - len(found) - 1
+                ids = await self._patiently(
+                    lambda names=names, first=offset, last=last: self.client.redis.zrange(names[6], first, last)
+                )
+                letters = await self._patiently(lambda names=names, ids=ids: self.client.redis.hmget(names[7], ids))
+                found += [(i.decode(), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None]
+            offset = max(0, offset - count)
         return found
 
     # Operations.
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
         """Put dead letters back; `None` means all of them."""
-        names = self.keys_of(queue).all
         moved = 0
         chunks = [list(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] if ids is not None else [[]]
-        for chunk in chunks:
-            left = 1
-            while left:
-                args = (self.fleet.activity, queue, CHUNK, msgpack.packb(chunk))
-                count, left = await self._patiently(
-                    functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
-                )
-                moved += count
-                if chunk or not count:
-                    break
+        for name in await self.partitions(queue):
+            names = self.keys_of(name).all
+            for chunk in chunks:
+                left = 1
+                while left:
+                    args = (self.fleet.activity, name, CHUNK, msgpack.packb(chunk))
+                    count, left = await self._patiently(
+                        functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
+                    )
+                    moved += count
+                    if chunk or not count:
+                        break
         return moved
 
     async def purge_dead(self, queue: str) -> int:
-        names = self.keys_of(queue).all
-        count = await self._patiently(lambda: self.client.redis.zcard(names[6]))
-        await self._patiently(lambda: self.client.redis.unlink(names[6], names[7]))
-        return int(count)
+        dropped = 0
+        for name in await self.partitions(queue):
+            names = self.keys_of(name).all
+            dropped += await self._patiently(lambda names=names: self.client.redis.zcard(names[6]))
+            await self._patiently(lambda names=names: self.client.redis.unlink(names[6], names[7]))
+        return dropped
 
     async def purge(self, queue: str) -> int:
         """Drop everything that waits; returns how many tasks that were."""
-        dropped, left = 0, 1
-        while left:
-            count, left = await self._patiently(
-                lambda: self.client.run(scripts.PURGE, self.keys_of(queue).all, (CHUNK,))
-            )
-            dropped += count
+        dropped = 0
+        for name in await self.partitions(queue):
+            left = 1
+            while left:
+                count, left, signals = await self._patiently(
+                    lambda name=name: self.client.run(
+                        scripts.PURGE, self.keys_of(name).all, (CHUNK, "its queue was purged")
+                    )
+                )
+                dropped += count
+                if signals:
+                    await self.relay(name)
         return dropped
 
     async def pause(self, queue: str) -> None:
-        await self._patiently(lambda: self.client.redis.hset(self.keys_of(queue).control, "paused", 1))
+        for name in await self.partitions(queue):
+            await self._patiently(lambda name=name: self.client.redis.hset(self.keys_of(name).control, "paused", 1))
 
     async def resume(self, queue: str) -> None:
-        names = self.keys_of(queue)
-        await self._patiently(lambda: self.client.redis.hdel(names.control, "paused"))
-        await self._patiently(lambda: self.client.redis.rpush(names.wake, 1))
-        await self._patiently(lambda: self.client.redis.pexpire(names.wake, 60_000))
+        for name in await self.partitions(queue):
+            names = self.keys_of(name)
+            await self._patiently(lambda names=names: self.client.redis.hdel(names.control, "paused"))
+            await self._patiently(lambda names=names: self.client.redis.rpush(names.wake, 1))
+            await self._patiently(lambda names=names: self.client.redis.pexpire(names.wake, 60_000))
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
         """Delete everything that belongs to these queues, results included."""
-        for queue in queues:
+        for queue in [name for name in await self.partitions() if keys.queue_of(name) in queues]:
             names = self.keys_of(queue)
             await self._patiently(lambda names=names: self.client.redis.unlink(*names.all))
             found: list[bytes] = []
@@ -233,6 +433,30 @@ class RedisBroker:
     async def uncordon(self, name: str) -> None:
         await self._patiently(lambda: self.client.redis.delete(self.fleet.cordon(name)))
         await self._patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
+
+    async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
+        """Block until one of these partitions calls for a worker; `None` after `timeout` seconds. Errors pass through."""
+        wakes = {self.keys_of(queue).wake: queue for queue in queues}
+        popped = await self.client.redis.blpop(list(wakes), timeout=timeout)
+        return None if popped is None else wakes[popped[0].decode()]
+
+    async def call_another(self, queue: str) -> None:
+        """Pass a call for a worker on to the next that waits."""
+        wake = self.keys_of(queue).wake
+        await self.client.redis.rpush(wake, 1)
+        await self.client.redis.pexpire(wake, 60_000)
+
+    async def deregister(self, worker_id: str) -> None:
+        await self.client.redis.zrem(self.fleet.workers, worker_id)
+        await self.client.redis.delete(self.fleet.worker(worker_id))
+
+    def control(self) -> AsyncIterator[str]:
+        """What workers are told: `cancel ID`, `cordon NAME`; an empty string says that something may have been missed."""
+        return self.listen(self.fleet.control_channel)
+
+    def endings(self, queue: str) -> AsyncIterator[str]:
+        """The ids of tasks of a partition that end and that somebody waits for; an empty string as in `control`."""
+        return self.listen(self.keys_of(queue).done_channel)
 
     def activity(self) -> AsyncIterator[str]:
         """The names of queues that go from empty to not empty, as it happens; survives lost connections."""
@@ -259,6 +483,11 @@ class RedisBroker:
 
     async def _patiently(self, operation: Any) -> Any:
         return await self.client.patiently(lambda _attempt: operation())
+
+
+def _cause(signal: Signal) -> str:
+    """Why a task that waited for another will not run."""
+    return f"task {signal.source}, which it waits for, {outcome.explain(signal.state, signal.value)}"
 
 
 def _literal(text: str) -> str:

@@ -5,12 +5,29 @@ One hash tag per queue, so that everything a script touches lives in one cluster
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
-_QUEUE_PARTS = (
+QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
-    "await",
+    "await", "tag", "unique", "fair", "turns", "parked", "slots", "arrivals", "retry_at", "blocked", "gather", "input",
+    "outbox",
 )  # fmt: skip
+
+
+def partition(queue: str, number: int) -> str:
+    """The name of one partition: a hash slot of its own. The first has the queue's name, so that a queue can grow."""
+    return f"{queue}/{number}" if number else queue
+
+
+def queue_of(name: str) -> str:
+    """The queue of a partition. A slash is in no queue's name."""
+    return name.partition("/")[0]
+
+
+def spread(queue: str, partitions: int, key: str) -> str:
+    """The partition for a task of that key."""
+    return queue if partitions == 1 else partition(queue, zlib.crc32(key.encode()) % partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +38,12 @@ class QueueKeys:
     only for what is not on its first try) · 4 lease (id → deadline, ms) · 5 owner (id → fencing token) ·
     6 delayed (id → due, ms) · 7 dead (id → died, ms) · 8 letter (id → dead letter) · 9 stat (counters) ·
     10 control (paused) · 11 wake (list that idle workers block on) · 12 cancel (ids to cancel) ·
-    13 await (ids whose end is published)
+    13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/transitions.lua) ·
+    15 unique (unique key → id) · 16 fair (id → its turn) · 17 turns (fair key → its last turn) ·
+    18 parked (limit key, number, id: waits for its key) · 19 slots (limit key → running) ·
+    20 arrivals (limit key → theoretical arrival time, ms) · 21 retry_at (limit key → next token, ms) ·
+    22 blocked (id → when it is dropped, ms, unless its workflow is whole) · 23 gather (id → what it waits for;
+    id:position → result that has come) · 24 input (id → results passed on to it) · 25 outbox (signals to other queues)
     """
 
     queue: str
@@ -37,15 +59,30 @@ class QueueKeys:
         return self.all[9]
 
     @property
+    def owner(self) -> str:
+        return self.all[4]
+
+    @property
+    def blocked(self) -> str:
+        return self.all[21]
+
+    @property
+    def outbox(self) -> str:
+        return self.all[24]
+
+    @property
     def done_channel(self) -> str:
         return f"{self.prefix}:{{{self.queue}}}:done"
+
+    def sender(self, sender: str) -> str:
+        return f"{self.prefix}:{{{self.queue}}}:s:{sender}"
 
     def result(self, task_id: str) -> str:
         return f"{self.prefix}:{{{self.queue}}}:r:{task_id}"
 
 
 def of_queue(prefix: str, queue: str) -> QueueKeys:
-    return QueueKeys(queue, prefix, tuple(f"{prefix}:{{{queue}}}:{part}" for part in _QUEUE_PARTS))
+    return QueueKeys(queue, prefix, tuple(f"{prefix}:{{{queue}}}:{part}" for part in QUEUE_PARTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
     """Counts of tasks now, and counters since the queue's first task.
 
-    `ready` waits for a worker; `in_flight` is claimed; `delayed` waits for its time, of which `due` comes within the
-    horizon asked for; `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts
-    every ending, `failed_total` those that became dead letters; `busy_ms_total` is time that tasks ran.
+    `ready` waits for a worker; `in_flight` is claimed; `delayed` waits for its time, or for a slot or token of its
+    limit key, of which `due` comes within the horizon asked for; `blocked` waits for other tasks;
+    `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts every ending,
+    `failed_total` those that became dead letters; `busy_ms_total` is time that tasks ran.
     """
 
     ready: int
@@ -26,10 +27,32 @@ class QueueStats:
     failed_total: int
     busy_ms_total: int
     paused: bool
+    blocked: int = 0
 
     @classmethod
     def of_reply(cls, reply: Sequence[int]) -> QueueStats:
-        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused = reply
+        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, blocked = reply
         return cls(
-            ready, in_flight, delayed, due, dead, age_ms / 1000, enqueued, finished, failed, busy_ms, bool(paused)
+            ready,
+            in_flight,
+            delayed,
+            due,
+            dead,
+            age_ms / 1000,
+            enqueued,
+            finished,
+            failed,
+            busy_ms,
+            bool(paused),
+            blocked,
         )
+
+    @classmethod
+    def total(cls, parts: Sequence[QueueStats]) -> QueueStats:
+        """Of a queue in several partitions."""
+        if len(parts) == 1:
+            return parts[0]
+        sums = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)}
+        sums["oldest_age_seconds"] = max(part.oldest_age_seconds for part in parts)
+        sums["paused"] = any(part.paused for part in parts)
+        return cls(**sums)

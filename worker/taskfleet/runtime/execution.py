@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -10,10 +11,10 @@ import traceback
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import context, outcome
+from taskfleet import context, outcome, workflows
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
-from taskfleet.retry import RetryLater
+from taskfleet.retry import Retry, RetryLater
 from taskfleet.runtime.job import Job
 from taskfleet.signature import pack_result
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
 logger = logging.getLogger("taskfleet.worker")
-
-# id, delivery, code, busy_ms, result, ttl_ms, extra: see engine/lua/step.lua
-Outcome = tuple[str, int, str, int, bytes, int, Any]
 
 _NAMES = {
     "s": "succeeded",
@@ -47,7 +45,9 @@ class Execution:
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
 
-    def start(self, queue: str, task_id: str, blob: bytes, attempt: int, delivery: int) -> None:
+    def start(
+        self, queue: str, task_id: str, blob: bytes, attempt: int, delivery: int, inputs: list[bytes] | None
+    ) -> None:
         """Run a claimed task, or bury it with the reason why it cannot be run."""
         worker = self._worker
         try:
@@ -64,6 +64,8 @@ class Execution:
             self._end(queue, task_id, delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
             return
         try:
+            if inputs is not None:
+                task.args.insert(0, workflows.first_argument(settings.get("i", 1), inputs))
             args, kwargs = definition.signature.load(task.args, task.kwargs)
         except SerializationError as error:
             self._bury(queue, task_id, delivery, "bad_arguments", str(error))
@@ -99,7 +101,7 @@ class Execution:
         ttl = job.setting("k", definition.options.result_ttl)
         ttl_ms = int((self._queue.result_ttl if ttl is None else ttl) * 1000)
         record = b""
-        if ttl_ms > 0:
+        if ttl_ms > 0 or job.setting("n", False):
             try:
                 packed = pack_result(definition.signature.result, value)
             except SerializationError as error:
@@ -135,13 +137,14 @@ class Execution:
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         options = job.definition.options
         max_retries = job.setting("r", options.max_retries)
-        too_old = options.max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > options.max_age
+        max_age = job.setting("a", options.max_age)
+        too_old = max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > max_age
         always = isinstance(error, options.always_retry) if options.always_retry else False
         never = isinstance(error, options.never_retry) if options.never_retry else False
         if too_old or never or (job.attempt > max_retries and not always):
             self._fail(job, reason, message, text)
             return
-        delay = error.delay if isinstance(error, RetryLater) else options.retry.seconds(job.attempt)
+        delay = error.delay if isinstance(error, RetryLater) else _retry_of(job).seconds(job.attempt)
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )
@@ -188,3 +191,12 @@ class Execution:
     def outcomes(self) -> dict[tuple[str, str], int]:
         """(queue, outcome name) → how many; safe to call on another thread."""
         return {(queue, _NAMES[code]): n for (queue, code), n in self.counts.copy().items()}
+
+
+def _retry_of(job: Job) -> Retry:
+    """The policy of the call, or the task's own."""
+    own = job.setting("b", None)
+    with contextlib.suppress(TypeError, ValueError):
+        if own is not None:
+            return Retry(*own)
+    return job.definition.options.retry

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from taskfleet import queue_names
+from taskfleet.engine import keys
 from taskfleet.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tier:
-    """Queues of one priority, with their weights. `credit` is what each is owed of past claims."""
+    """Partitions of the queues of one priority, with their weights. `credit` is what each is owed of past claims."""
 
-    weights: dict[str, int]
+    weights: dict[str, float]
     credit: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -45,12 +46,14 @@ def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
             if weight and int(weight) < 1:
                 raise ConfigurationError(f"queue {name!r}: weight {weight} must be at least 1")
             chosen[queue_names.validate(name)] = int(weight) if weight else None
-    if any(weight is not None for weight in chosen.values()):
-        return [Tier({name: weight or 1 for name, weight in chosen.items()})]
-    by_priority: dict[int, dict[str, int]] = {}
-    for name in chosen:
+    one_tier = any(weight is not None for weight in chosen.values())
+    by_priority: dict[int, dict[str, float]] = {}
+    for name, asked in chosen.items():
         options = queue.options_of(name)
-        by_priority.setdefault(options.priority, {})[name] = options.weight
+        tier = by_priority.setdefault(0 if one_tier else options.priority, {})
+        for number in range(options.partitions):
+            share = (asked or 1) if one_tier else options.weight
+            tier[keys.partition(name, number)] = share / options.partitions
     return [Tier(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
 
 
@@ -64,7 +67,21 @@ class Selection:
         self._event: dict[str, float] = {}  # loop time of the next due task or lease end
 
     def __str__(self) -> str:
-        return " > ".join(",".join(f"{n}:{w}" for n, w in tier.weights.items()) for tier in self.tiers)
+        return " > ".join(",".join(f"{n}:{w:g}" for n, w in tier.weights.items()) for tier in self.tiers)
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues, each once, whatever its partitions."""
+        return list(dict.fromkeys(keys.queue_of(name) for name in self.names))
+
+    def add(self, partition: str) -> None:
+        """Serve a partition that a queue had before it was given fewer; what is left there is drained."""
+        queue = keys.queue_of(partition)
+        for tier in self.tiers:
+            if queue in tier.weights and partition not in tier.weights:
+                tier.weights[partition] = tier.weights[queue]
+                self.names.append(partition)
+                self._hot.add(partition)
 
     def all_hot(self) -> None:
         self._hot.update(self.names)

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 from redis import exceptions as redis_errors
 
-from taskfleet.engine import connection, scripts
+from taskfleet.engine import connection
+from taskfleet.engine.broker import Claim, Outcome
+from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
-from taskfleet.runtime.execution import Execution, Outcome
+from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.threads import Threads
@@ -30,13 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("taskfleet.worker")
 
-_TAKEOVERS_PER_STEP = 100
 _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
+_LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 1000
 _LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
-
-Claim = tuple[str, str, bytes, int, int]  # queue, id, blob, attempt, delivery
 
 
 class Worker:
@@ -83,6 +82,8 @@ class Worker:
         self._prefetched: deque[Claim] = deque()
         self._starting = False
         self._outbox: dict[str, list[Outcome]] = {}
+        self._unsure: set[str] = set()  # queues of which a call that claims got no reply
+        self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
         self._hungry = asyncio.Event()
         self._failures = 0
@@ -107,7 +108,7 @@ class Worker:
             "pid": os.getpid(),
             "slots": self.slots,
             "busy": busy,
-            "queues": ",".join(self.selection.names),
+            "queues": ",".join(self.selection.queues),
             "state": self._state(),
             "started_ms": self._started_ms,
             "idle_since_ms": 0 if self.held else self._idle_since_ms,
@@ -197,6 +198,7 @@ class Worker:
         beat = asyncio.create_task(self._beat())
         wake = asyncio.create_task(self._listen_for_work())
         control = asyncio.create_task(self._listen_for_control())
+        partitions = asyncio.create_task(self._find_partitions())
         keeper.start()
         logger.info(
             "worker %s: %d slots, queues %s, %d tasks",
@@ -210,7 +212,9 @@ class Worker:
                 await self._turn()
         finally:
             self.draining = True
-            await _end({wake, control, beat})
+            if self._relays:
+                await asyncio.wait(set(self._relays.values()), timeout=_LEAVE_SECONDS)
+            await _end({wake, control, beat, partitions, *self._relays.values()})
             self.deadlines.close()
             self.threads.close()
             keeper.stop()
@@ -272,68 +276,58 @@ class Worker:
                 await self._call(name, 0)
 
     async def _call(self, name: str, slots: int) -> None:
-        names = self.queue.broker.keys_of(name)
-        options = self.queue.options_of(name)
-        limit = options.rate_limit
         outcomes = self._outbox.pop(name, [])
         if len(outcomes) > _MOST_PREFETCHED:
             self._outbox[name] = outcomes[_MOST_PREFETCHED:]
             outcomes = outcomes[:_MOST_PREFETCHED]
-        done: list[str] = []
-        busy_ms = 0
-        others: list[Outcome] = []
-        for outcome in outcomes:
-            # By far the most: a first delivery that succeeded and keeps no result is told by its id alone.
-            if outcome[2] == "s" and outcome[1] == 1 and not outcome[4]:
-                done.append(outcome[0])
-                busy_ms += outcome[3]
-            else:
-                others.append(outcome)
-        results = [names.result(outcome[0]) for outcome in others if outcome[4]]
-        args = (
-            self.incarnation,
-            slots,
-            int(options.lease_seconds * 1000),
-            options.max_deliveries,
-            _TAKEOVERS_PER_STEP,
-            options.dead_letter.max_length,
-            int(options.dead_letter.ttl_seconds * 1000),
-            names.done_channel,
-            msgpack.packb(others, use_bin_type=False) if others else b"",
-            limit.tasks_per_second if limit else 0,
-            limit.burst if limit else 0,
-            busy_ms,
-            msgpack.packb(done, use_bin_type=False) if done else b"",
-        )
         began = self.now()
         try:
-            reply = await self.queue.broker.client.run(scripts.STEP, (*names.all, *results), args)
+            if name in self._unsure and slots:
+                await self._hand_back_unheard(name)
+            reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
         except (redis_errors.RedisError, OSError) as error:
             self._outbox[name] = outcomes + self._outbox.get(name, [])
+            if slots:
+                self._unsure.add(name)
             await self._failed(error)
             return
         took = self.now() - began
         self._step_seconds = took if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * took
         resent = self._failures > 0
         self._succeeded()
-        _, left, horizon_ms, stale, claimed = reply
         for outcome in outcomes:
             self.held.pop(outcome[0], None)
-        if stale and not resent:
+        if reply.stale and not resent:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
-            self.lost_acks += len(stale)
-            logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, len(stale))
-        self.selection.seen(name, left, horizon_ms / 1000 if horizon_ms >= 0 else None, self.now())
-        for i in range(0, len(claimed), 3):
-            task_id, blob, meta = claimed[i].decode(), claimed[i + 1], claimed[i + 2]
-            attempt = delivery = 1
-            if meta:
-                first, second, _ = meta.split(b":", 2)
-                attempt, delivery = int(first), int(second) + 1
-            self.held[task_id] = (name, delivery)
-            self._prefetched.append((name, task_id, blob, attempt, delivery))
+            self.lost_acks += reply.stale
+            logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, reply.stale)
+        horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
+        self.selection.seen(name, reply.left, horizon, self.now())
+        for claim in reply.claims:
+            self.held[claim[1]] = (name, claim[4])
+        self._prefetched.extend(reply.claims)
+        if reply.signals and name not in self._relays:
+            self._relays[name] = asyncio.create_task(self._relay(name))
         if outcomes:
             self._measure()
+
+    async def _hand_back_unheard(self, name: str) -> None:
+        """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""
+        known = self.held.copy()
+        for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
+            if known.get(task_id) != (name, delivery):
+                self._outbox.setdefault(name, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+        self._unsure.discard(name)
+
+    async def _relay(self, name: str) -> None:
+        """Tell tasks of other queues what they wait for. What fails stays in Redis, and the next call says so."""
+        try:
+            await self.queue.broker.relay(name)
+        except TaskQueueError as error:
+            logger.warning("queue %s: signals of workflows wait: %s", name, error)
+            await asyncio.sleep(connection.backoff_seconds(3))
+        finally:
+            del self._relays[name]
 
     def _measure(self) -> None:
         began, done = self._rate_mark
@@ -372,19 +366,26 @@ class Worker:
     def _hand_back(self) -> None:
         # Last first, so that the head of the queue is what it was.
         while self._prefetched:
-            queue, task_id, _, _, delivery = self._prefetched.pop()
+            queue, task_id, _, _, delivery, _ = self._prefetched.pop()
             self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
 
     def _drained(self) -> bool:
         return not self.running and not self._outbox and not self._prefetched
 
     async def _deregister(self) -> None:
-        fleet = self.queue.broker.fleet
         with contextlib.suppress(redis_errors.RedisError, OSError):
-            await self.queue.broker.client.redis.zrem(fleet.workers, self.worker_id)
-            await self.queue.broker.client.redis.delete(fleet.worker(self.worker_id))
+            await self.queue.broker.deregister(self.worker_id)
 
     # Listening.
+
+    async def _find_partitions(self) -> None:
+        """Queues may have had more partitions than they are given now; nothing may be forgotten there."""
+        while True:
+            with contextlib.suppress(TaskQueueError):
+                for name in await self.queue.broker.partitions():
+                    if name not in self.selection.names:
+                        self.selection.add(name)
+            await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
         while True:
@@ -392,33 +393,30 @@ class Worker:
             await asyncio.sleep(0.5)
 
     async def _listen_for_work(self) -> None:
-        """Block on the wake keys while there is room and nothing is known to wait."""
-        redis = self.queue.broker.client.redis
-        wakes = {self.queue.broker.keys_of(name).wake: name for name in self.selection.names}
+        """Wait to be called while there is room and nothing is known to wait."""
+        broker = self.queue.broker
         while True:
             await self._hungry.wait()
             try:
-                popped = await redis.blpop(list(wakes), timeout=_LOOK_AGAIN_SECONDS)
-                if popped is None:
+                name = await broker.wait_for_work(self.selection.names, _LOOK_AGAIN_SECONDS)
+                if name is None:
                     self.selection.all_hot()
                 else:
-                    wake = popped[0].decode()
                     if not self._hungry.is_set() and self._room() == 0:
                         # Filled up in the meantime: the call is for somebody else.
-                        await redis.rpush(wake, 1)
-                        await redis.pexpire(wake, 60_000)
+                        await broker.call_another(name)
                         continue
-                    self.selection.make_hot(wakes[wake])
+                    self.selection.make_hot(name)
                 self._wanted.set()
             except (redis_errors.RedisError, OSError) as error:
                 with contextlib.suppress(redis_errors.RedisError, OSError):
-                    await self.queue.broker.client.dropped(error)
+                    await broker.dropped(error)
                 await asyncio.sleep(connection.backoff_seconds(max(self._failures, 1)))
                 self.selection.all_hot()
                 self._wanted.set()
 
     async def _listen_for_control(self) -> None:
-        async for message in self.queue.broker.listen(self.queue.broker.fleet.control_channel):
+        async for message in self.queue.broker.control():
             verb, _, target = message.partition(" ")
             if verb == "cancel":
                 self.interrupt([target], "cancel")
@@ -436,7 +434,7 @@ class Worker:
                 "%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self._failures
             )
         with contextlib.suppress(redis_errors.RedisError, OSError):
-            await self.queue.broker.client.dropped(error)
+            await self.queue.broker.dropped(error)
         self.selection.all_hot()
         await asyncio.sleep(connection.backoff_seconds(self._failures))
 

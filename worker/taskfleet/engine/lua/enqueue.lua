@@ -1,67 +1,132 @@
+-- with: transitions
 -- Add tasks to one queue; sent twice, it adds them once.
--- KEYS  1-13 of the queue (engine/keys.py); after them, only when sent again: the result keys of the same tasks
+-- KEYS  the queue's (engine/keys.py); the key of the sender's last call; the result key of each task to be replaced
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 tasks that the whole call adds
---       5 messagepack list of (id, envelope, delay_ms, eta_ms): eta_ms is a wall-clock time, or 0
--- REPLY {added}, or {-1, waiting} when the queue would hold more than max_length
--- A task is in `task` and in exactly one of ready, delayed, lease, from here until its outcome is recorded.
-local ready, task, delayed, wake = KEYS[1], KEYS[2], KEYS[6], KEYS[11]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local items = cmsgpack.unpack(ARGV[5])
-
-local ids = {}
-for i = 1, #items do ids[i] = items[i][1] end
-local present = redis.call('HMGET', task, unpack(ids))
-for i = 14, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then present[i - 13] = true end
+--       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0
+--       6 number of this call among the sender's  7 '1' when it may have arrived before  8 done channel
+--       more: u unique key, m its mode (k keep, r replace, d debounce), x the id that it replaces, r the record of that
+--       one's end, t its ttl_ms; l limit key, f fair key, n who waits for it (see transitions), w what it waits for:
+--       (pending, carried, ms until it is dropped unless confirmed: 0 = it is)
+-- REPLY {added, {position, holder, ...}}, or {-1, waiting} when the queue would hold more than max_length
+--       A holder is the task that has the unique key. Mode k: it is kept. Else the caller names it in x and comes again.
+-- A task is in `task` and in exactly one of ready, fair, parked, delayed, blocked, lease, from here until its outcome
+-- is recorded.
+local last_call = KEYS[last_key + 1]
+if ARGV[7] == '1' then
+  local known = redis.call('GET', last_call)
+  known = known and cmsgpack.unpack(known)
+  if known and known[1] == ARGV[6] then return known[2] end
 end
+local items = cmsgpack.unpack(ARGV[5])
+local ids, plain = {}, true
+for i = 1, #items do
+  ids[i] = items[i][1]
+  if items[i][5] then plain = false end
+end
+local present = redis.call('HMGET', task, unpack(ids))
 
 local limit = tonumber(ARGV[3])
-local before = redis.call('LLEN', ready)
+local taking_turns = redis.call('EXISTS', fair) == 1
+local nothing_ready = not taking_turns and redis.call('LLEN', ready) == 0
 if limit > 0 then
   local fresh = 0
   for i = 1, #items do if not present[i] then fresh = fresh + 1 end end
-  local waiting = before + redis.call('ZCARD', delayed)
+  local waiting = redis.call('LLEN', ready) - (tonumber(redis.call('HGET', stat, 'removed')) or 0)
+  for _, key in ipairs({fair, delayed, parked, blocked}) do waiting = waiting + redis.call('ZCARD', key) end
   if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4])) > limit then return {-1, waiting} end
 end
 
 -- The stamp is when the task was accepted, by the clock of Redis: the age of the head is read from it.
 local stamp = struct.pack('>d', now)
-local blobs, push, later, seen = {}, {}, {}, {}
-for i = 1, #items do
-  local id = ids[i]
-  if not present[i] and not seen[id] then
-    seen[id] = true
-    blobs[#blobs + 1] = id
-    blobs[#blobs + 1] = stamp .. items[i][2]
-    local due = items[i][4]
-    if due == 0 and items[i][3] > 0 then due = now + items[i][3] end
-    if due > now then
-      later[#later + 1] = due
-      later[#later + 1] = id
-    else
-      push[#push + 1] = id
+local seen, holders, added, ready_now, sooner = {}, {}, 0, false, false
+
+local function due_of(item)
+  if item[4] ~= 0 then return item[4] end
+  return item[3] > 0 and now + item[3] or 0
+end
+
+-- Whether the unique key is another's; what is to be replaced, is. Also the due time that the new one takes over.
+local function taken(item, position, more, replaced_key, due)
+  local holder = redis.call('HGET', unique, more.u)
+  -- A holder that is gone without an ending (FLUSHALL, a replica that was behind) holds nothing; one that runs can no
+  -- longer be replaced, so the new task comes after it.
+  if not holder or holder == item[1] or redis.call('HEXISTS', task, holder) == 0 then return false, due end
+  if more.m ~= 'k' and redis.call('HEXISTS', owner, holder) == 1 then return false, due end
+  if more.x ~= holder then
+    holders[#holders + 1] = position
+    holders[#holders + 1] = holder
+    return true, due
+  end
+  local was_due = more.m == 'r' and redis.call('ZSCORE', delayed, holder)
+  end_waiting(holder, tag_of(holder), replaced_key, more.r, more.t, ARGV[8], 'replaced by task ' .. item[1])
+  return false, tonumber(was_due) or due
+end
+
+if plain and not taking_turns then
+  -- The usual case, in few commands.
+  local blobs, push, later = {}, {}, {}
+  for i = 1, #items do
+    local id = ids[i]
+    if not present[i] and not seen[id] then
+      seen[id] = true
+      added = added + 1
+      blobs[#blobs + 1] = id
+      blobs[#blobs + 1] = stamp .. items[i][2]
+      local due = due_of(items[i])
+      if due > now then
+        later[#later + 1] = due
+        later[#later + 1] = id
+      else
+        push[#push + 1] = id
+      end
+    end
+  end
+  if added > 0 then redis.call('HSET', task, unpack(blobs)) end
+  if #push > 0 then
+    redis.call('RPUSH', ready, unpack(push))
+    ready_now = true
+  end
+  if #later > 0 then
+    local head = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', delayed, unpack(later))
+    -- Idle workers sleep until the first due time that they know of: tell one about an earlier one.
+    sooner = not head or tonumber(redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) < tonumber(head)
+  end
+else
+  local next_replaced = last_key + 2
+  for i = 1, #items do
+    local item, id, more = items[i], ids[i], items[i][5] or {}
+    local due, replaced_key = due_of(item), nil
+    if more.x then replaced_key = KEYS[next_replaced]; next_replaced = next_replaced + 1 end
+    local refused = present[i] or seen[id]
+    if not refused and more.u then refused, due = taken(item, i - 1, more, replaced_key, due) end
+    if not refused then
+      seen[id] = true
+      added = added + 1
+      redis.call('HSET', task, id, stamp .. item[2])
+      if more.u then redis.call('HSET', unique, more.u, id) end
+      local t
+      if more.u or more.l or more.f or more.n then
+        t = {u = more.u, l = more.l, f = more.f, n = more.n}
+        redis.call('HSET', tag, id, cmsgpack.pack(t))
+      end
+      if more.w then
+        block(id, more.w[1], more.w[2], math.max(0, due - now), more.w[3])
+      elseif due > now then
+        redis.call('ZADD', delayed, due, id)
+        sooner = true
+      else
+        place(id, t, false)
+        ready_now = true
+      end
     end
   end
 end
-if #blobs == 0 then return {0} end
-redis.call('HSET', task, unpack(blobs))
-redis.call('HINCRBY', KEYS[9], 'enqueued', #blobs / 2)
 
-local call = #push > 0
-if #push > 0 then
-  redis.call('RPUSH', ready, unpack(push))
-end
-if #later > 0 then
-  local head = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-  redis.call('ZADD', delayed, unpack(later))
-  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-  -- Idle workers sleep until the first due time that they know of: tell one about an earlier one.
-  if not head[2] or tonumber(first[2]) < tonumber(head[2]) then call = true end
-end
-if call and redis.call('LLEN', wake) == 0 then
-  redis.call('RPUSH', wake, 1)
-  redis.call('PEXPIRE', wake, 60000)
-end
-if before == 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-return {#blobs / 2}
+if added > 0 then add('enqueued', added) end
+write_counts()
+if ready_now or sooner then call_a_worker() end
+if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+local reply = {added, holders}
+redis.call('SET', last_call, cmsgpack.pack({ARGV[6], reply}), 'PX', 120000)
+return reply

@@ -1,21 +1,37 @@
--- Drop waiting work (ready and delayed), a bounded number at a time; running tasks are left alone.
--- KEYS  1-13 of the queue (engine/keys.py)
--- ARGV  1 how many at most
--- REPLY {dropped, left}
+-- with: transitions
+-- Drop waiting work, a bounded number at a time; running tasks are left alone. What waits for a dropped task is told.
+-- KEYS  the queue's (engine/keys.py)
+-- ARGV  1 how many at most  2 reason for those that wait for a dropped task
+-- REPLY {dropped, left, signals in the outbox}
 local limit = tonumber(ARGV[1])
-local ids = redis.call('LPOP', KEYS[1], limit) or {}
+local ids = redis.call('LPOP', ready, limit) or {}
 local listed = #ids
+local members = {fair, delayed, blocked}
+for _, key in ipairs(members) do
+  if #ids < limit then
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, limit - #ids - 1)) do ids[#ids + 1] = id end
+  end
+end
 if #ids < limit then
-  local later = redis.call('ZRANGE', KEYS[6], 0, limit - #ids - 1)
-  if #later > 0 then redis.call('ZREM', KEYS[6], unpack(later)) end
-  for i = 1, #later do ids[#ids + 1] = later[i] end
+  for _, member in ipairs(redis.call('ZRANGE', parked, 0, limit - #ids - 1)) do
+    ids[#ids + 1] = string.match(member, '%z%d+%z(.*)$')
+  end
 end
-local dropped = 0
-if #ids > 0 then
-  dropped = redis.call('HDEL', KEYS[2], unpack(ids))
-  redis.call('HDEL', KEYS[3], unpack(ids))
-  local removed = #ids - dropped
-  if removed > 0 and listed > 0 then redis.call('HINCRBY', KEYS[9], 'removed', -removed) end
-  redis.call('HINCRBY', KEYS[9], 'finished', dropped)
+local dropped, missing = 0, 0
+for i, id in ipairs(ids) do
+  local t = tag_of(id)
+  if redis.call('HDEL', task, id) == 1 then
+    dropped = dropped + 1
+    if i > listed then unplace(id, t) end
+  elseif i <= listed then
+    missing = missing + 1
+  end
+  redis.call('HDEL', meta, id)
+  release(id, t, 'cancelled', ARGV[2])
 end
-return {dropped, redis.call('LLEN', KEYS[1]) + redis.call('ZCARD', KEYS[6])}
+if missing > 0 then add('removed', -missing) end
+if dropped > 0 then add('finished', dropped) end
+write_counts()
+local left = redis.call('LLEN', ready) + redis.call('ZCARD', parked)
+for _, key in ipairs(members) do left = left + redis.call('ZCARD', key) end
+return {dropped, left, redis.call('LLEN', outbox)}

@@ -1,9 +1,9 @@
+-- with: keys
 -- Prolong the leases of one worker.
--- KEYS  1-13 of the queue (engine/keys.py)
+-- KEYS  the queue's (engine/keys.py)
 -- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
 -- REPLY {{ids no longer ours}, {ids to cancel}}
 -- A lease is prolonged only under its own token, so a worker that was away cannot take back what another has claimed.
-local lease, owner, cancel = KEYS[4], KEYS[5], KEYS[12]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local items = cmsgpack.unpack(ARGV[4])
@@ -24,5 +24,5 @@ if #ids > 0 then
   end
   if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
 end
-if tonumber(ARGV[3]) > 0 then redis.call('HINCRBY', KEYS[9], 'busy_ms', ARGV[3]) end
+if tonumber(ARGV[3]) > 0 then redis.call('HINCRBY', stat, 'busy_ms', ARGV[3]) end
 return {lost, cancelled}

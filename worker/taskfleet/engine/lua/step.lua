@@ -1,51 +1,46 @@
+-- with: transitions
 -- Record outcomes and claim work, in one call: the heart of a worker.
--- KEYS  1-13 of the queue (engine/keys.py); after them the result keys of the outcomes that carry a result, in order
+-- KEYS  the queue's (engine/keys.py); the result keys of the outcomes that carry a result and keep it, in order
 -- ARGV  1 owner (worker incarnation)  2 slots to fill  3 lease_ms  4 max_deliveries  5 takeover limit
 --       6 dead letters kept  7 dead letters' ttl_ms  8 done channel  9 messagepack list of outcomes
 --       10 rate limit (tasks per second, 0 = none)  11 its burst
 --       12 busy_ms of 13 in all  13 messagepack list of ids: first deliveries that succeeded and keep no result
+--       14 tasks that may run at once, 15 and per limit key (0 = any)  16 rate limit per limit key  17 its burst
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra). Codes: s succeeded, x expired, c cancelled,
---       r retry (extra: delay_ms), n handed back unstarted or unfinished, f failed, d dead (extra: record).
---       The result of r, n and f is what to record should the task have been cancelled meanwhile.
--- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids}, {id, envelope, meta, ...}}
+--       r retry (extra: delay_ms), n handed back unstarted or unfinished (extra: delay_ms), f failed, d dead (extra:
+--       record). The result of r, n and f is what to record should the task have been cancelled meanwhile. A result
+--       with ttl_ms 0 is not kept, only passed on to those that wait for it.
+-- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids},
+--       {id, envelope, meta, ...}, {position among the claimed, packed results of those it waited for, ...},
+--       signals in the outbox}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
-local ready, task, meta, lease, owner = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local delayed, dead, letter, stat, control, wake, cancel, await =
-  KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local me, slots, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local counts = {}
-local ended, n_ended = {}, 0
-
+local me, wanted, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local first_token = me .. ':1'
+-- Most queues have no tags, turns, limits per key or workflows: one question spares all others.
+local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, arrivals, retry_at) > 0
+local awaited = redis.call('EXISTS', await) == 1
+local ended, n_ended = {}, 0
+local how = {}  -- id → state and value, for those that wait for it
 
-local function add(name, n) counts[name] = (counts[name] or 0) + n end
+local function tag_if_any(id) return tagged and tag_of(id) or nil end
 
-local function read_meta(id)
-  local value = redis.call('HGET', meta, id)
-  if not value then return 1, 0, 0, 0 end
-  local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
-  return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
-end
-
-local function write_meta(id, attempt, delivery, crashes, since)
-  redis.call('HSET', meta, id, string.format('%d:%d:%d:%d', attempt, delivery, crashes, since))
+local function ends(id, state, value)
+  n_ended = n_ended + 1
+  ended[n_ended] = id
+  if tagged then how[id] = {state, value} end
 end
 
 local function bury(id, reason, attempt, delivery, record)
   local blob = redis.call('HGET', task, id) or ''
-  redis.call('HSET', letter, id, cmsgpack.pack({reason, attempt, delivery, now, blob, record}))
+  local t, passed_on = tag_if_any(id), ''
+  local kept = ''
+  if t and (t.l or t.f) then kept = cmsgpack.pack({l = t.l, f = t.f}) end
+  if tagged then passed_on = redis.call('HGET', input, id) or '' end
+  redis.call('HSET', letter, id, cmsgpack.pack({reason, attempt, delivery, now, blob, record, kept, passed_on}))
   redis.call('ZADD', dead, now, id)
-  n_ended = n_ended + 1
-  ended[n_ended] = id
+  ends(id, reason, record)
   add('failed', 1)
-end
-
-local function make_ready_at_tail(id, attempt, delivery, crashes)
-  write_meta(id, attempt, delivery, crashes, now)
-  redis.call('RPUSH', ready, id)
 end
 
 -- Outcomes.
@@ -55,8 +50,8 @@ if ARGV[13] and ARGV[13] ~= '' then
   local tokens = redis.call('HMGET', owner, unpack(done))
   for i = 1, #done do
     if tokens[i] == first_token then
-      n_ended = n_ended + 1
-      ended[n_ended] = done[i]
+      if tagged then free_slot(tag_of(done[i])) end
+      ends(done[i], 'succeeded', '')
     else
       stale[#stale + 1] = done[i]
     end
@@ -74,13 +69,13 @@ if #outcomes > 0 then
   for i = 1, #outcomes do ids[i] = outcomes[i][1] end
   local tokens = redis.call('HMGET', owner, unpack(ids))
   local cancelled = redis.call('EXISTS', cancel) == 1
-  local held, recorded, next_result = {}, {}, 14
+  local held, recorded, next_result = {}, {}, last_key + 1
   local n_held, busy_ms, finished = 0, 0, 0
   for i = 1, #outcomes do
     local o = outcomes[i]
     local id, delivery, code = o[1], o[2], o[3]
     local result_key
-    if o[5] ~= '' then result_key = KEYS[next_result]; next_result = next_result + 1 end
+    if o[5] ~= '' and o[6] > 0 then result_key = KEYS[next_result]; next_result = next_result + 1 end
     local token = first_token
     if delivery ~= 1 then token = me .. ':' .. delivery end
     if tokens[i] ~= token or recorded[id] then
@@ -91,20 +86,23 @@ if #outcomes > 0 then
       held[n_held] = id
       busy_ms = busy_ms + o[4]
       if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then code = 'c' end
+      local t = tag_if_any(id)
+      free_slot(t)
       if code == 'r' or code == 'n' then
         local attempt, _, crashes, since = read_meta(id)
+        local delay = o[7]
         if code == 'r' then
-          local delay = o[7]
-          if delay > 0 then
-            write_meta(id, attempt + 1, delivery, 0, 0)
-            redis.call('ZADD', delayed, now + delay, id)
-          else
-            make_ready_at_tail(id, attempt + 1, delivery, 0)
-          end
+          attempt, crashes = attempt + 1, 0
           add('retried', 1)
+        end
+        if delay > 0 then
+          write_meta(id, attempt, delivery, crashes, 0)
+          redis.call('ZADD', delayed, now + delay, id)
+        elseif code == 'r' then
+          place_at_tail(id, t, attempt, delivery, crashes)
         else
           write_meta(id, attempt, delivery, crashes, since)
-          redis.call('LPUSH', ready, id)
+          place(id, t, true)
         end
       else
         if code == 'f' or code == 'd' then
@@ -112,8 +110,7 @@ if #outcomes > 0 then
           bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, o[7])
         else
           if result_key then redis.call('SET', result_key, o[5], 'PX', o[6]) end
-          n_ended = n_ended + 1
-          ended[n_ended] = id
+          ends(id, code == 's' and 'succeeded' or code == 'c' and 'cancelled' or 'expired', o[5])
           if code == 'c' then add('cancelled', 1) elseif code == 'x' then add('expired', 1) end
         end
         finished = finished + 1
@@ -137,6 +134,8 @@ for i = #gone, 1, -1 do
   redis.call('HDEL', owner, id)
   if redis.call('HEXISTS', task, id) == 1 then
     local attempt, delivery, crashes = read_meta(id)
+    local t = tag_if_any(id)
+    free_slot(t)
     delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
     crashes = crashes + 1
     if redis.call('HDEL', cancel, id) == 1 then
@@ -148,35 +147,36 @@ for i = #gone, 1, -1 do
       add('finished', 1)
     else
       write_meta(id, attempt, delivery, crashes, now)
-      redis.call('LPUSH', ready, id)
+      place(id, t, true)
       add('taken_over', 1)
     end
   end
 end
 
-if #ended > 0 then
+if n_ended > 0 then
   -- A task that succeeded in spite of its cancellation takes the mark along.
   local cancelling = redis.call('EXISTS', cancel) == 1
-  for first = 1, #ended, 1000 do
-    local last = math.min(first + 999, #ended)
+  local noted = redis.call('EXISTS', meta) == 1
+  for first = 1, n_ended, 1000 do
+    local last = math.min(first + 999, n_ended)
     redis.call('HDEL', task, unpack(ended, first, last))
-    redis.call('HDEL', meta, unpack(ended, first, last))
+    if noted then redis.call('HDEL', meta, unpack(ended, first, last)) end
     if cancelling then redis.call('HDEL', cancel, unpack(ended, first, last)) end
   end
-  if redis.call('EXISTS', await) == 1 then
-    for i = 1, #ended do
-      if redis.call('SREM', await, ended[i]) == 1 then redis.call('PUBLISH', ARGV[8], ended[i]) end
-    end
+  for i = 1, n_ended do
+    local id = ended[i]
+    if tagged then release(id, tag_of(id), how[id][1], how[id][2]) end
+    if awaited and redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[8], id) end
   end
 end
 
 -- Delayed tasks that are due.
-local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(slots, 100))
+local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(wanted, 100))
 if #due > 0 then
   redis.call('ZREM', delayed, unpack(due))
   for i = 1, #due do
     local attempt, delivery, crashes = read_meta(due[i])
-    make_ready_at_tail(due[i], attempt, delivery, crashes)
+    place_at_tail(due[i], tag_if_any(due[i]), attempt, delivery, crashes)
   end
 end
 
@@ -194,78 +194,170 @@ if counts['failed'] then
   end
 end
 
+let_in()
+
+-- How many may start: no more than the queue's own limits leave.
+local may_start = math.min(wanted, 1000)
+local limit = tonumber(ARGV[14])
+if limit > 0 then may_start = math.min(may_start, limit - redis.call('ZCARD', lease)) end
 -- The rate limit: a bucket of tokens in `control`, filled by the clock of Redis. Work that was handed back has paid.
 local rate, tokens_left, next_token = tonumber(ARGV[10]), nil, nil
-local granted = slots
-if rate > 0 and slots > 0 then
+if rate > 0 and wanted > 0 then
   local burst = tonumber(ARGV[11])
   local bucket = redis.call('HMGET', control, 'tokens', 'filled')
   tokens_left = math.min(burst, (tonumber(bucket[1]) or burst) + math.max(0, now - (tonumber(bucket[2]) or now)) * rate / 1000)
-  granted = math.min(slots, math.floor(tokens_left))
+  may_start = math.min(may_start, math.floor(tokens_left))
+end
+
+-- The rate limit per key: each key's theoretical arrival time, as in the generic cell rate algorithm. A key whose
+-- tasks wait for their next token stands in `retry_at` with its time.
+local key_slots, key_rate, key_burst = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+local interval = key_rate > 0 and 1000 / key_rate or 0
+local tolerance = interval * (key_burst - 1)
+if tagged then
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', retry_at, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', retry_at, key)
+    local free = 1
+    if interval > 0 then
+      local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, key)) or 0)
+      free = math.min(1000, math.floor((now + tolerance - arrival) / interval) + 1)
+    end
+    local came = free > 0 and unpark(key, free) or 0
+    if came >= free and redis.call('ZRANGEBYLEX', parked, '[' .. key .. '\0', '[' .. key .. '\0\255', 'LIMIT', 0, 1)[1] then
+      redis.call('ZADD', retry_at, now + math.max(1, interval), key)
+    end
+  end
+  -- A bucket that is full again need not be remembered.
+  local full = redis.call('ZRANGEBYSCORE', arrivals, '-inf', now, 'LIMIT', 0, 100)
+  if #full > 0 then redis.call('ZREM', arrivals, unpack(full)) end
+  -- A workflow whose sender died before it was whole.
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', blocked, '-inf', now, 'LIMIT', 0, 10)) do
+    redis.call('ZADD', blocked, now + 60000, id)
+    redis.call('RPUSH', outbox, cmsgpack.pack({here, id, 0, id, 'cancelled', 'its workflow was never sent whole'}))
+  end
+end
+
+-- Whether a task's key lets it start; if not, it waits in `parked`.
+local function admitted(id, t)
+  if key_slots > 0 and (tonumber(redis.call('HGET', slots, t.l)) or 0) >= key_slots then
+    park(id, t)
+    return false
+  end
+  if interval > 0 then
+    local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, t.l)) or 0)
+    if arrival > now + tolerance then
+      park(id, t)
+      redis.call('ZADD', retry_at, math.ceil(arrival - tolerance), t.l)
+      return false
+    end
+    redis.call('ZADD', arrivals, arrival + interval, t.l)
+    redis.call('PEXPIRE', arrivals, math.ceil(2 * (tolerance + interval)) + 60000)
+  end
+  redis.call('HINCRBY', slots, t.l, 1)
+  return true
+end
+
+local turn_served
+local function take(n)
+  local ids = redis.call('LPOP', ready, n) or {}
+  if tagged and #ids < n then
+    local popped = redis.call('ZPOPMIN', fair, n - #ids)
+    for i = 1, #popped, 2 do
+      ids[#ids + 1] = popped[i]
+      turn_served = popped[i + 1]
+    end
+  end
+  return ids
 end
 
 -- The claim.
-local claimed = {}
-if granted > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
-  local ids = redis.call('LPOP', ready, math.min(granted, 1000))
-  if ids then
+local claimed, inputs, n_claimed = {}, {}, 0
+if may_start > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
+  local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
+  local ends_at = now + lease_ms
+  while n_claimed < may_start and looked < 2000 do
+    local ids = take(may_start - n_claimed)
+    if #ids == 0 then break end
+    looked = looked + #ids
     local blobs = redis.call('HMGET', task, unpack(ids))
-    local metas
-    if redis.call('EXISTS', meta) == 1 then metas = redis.call('HMGET', meta, unpack(ids)) else metas = {} end
-    local leases, tokens, removed = {}, {}, 0
-    local ends, n, c = now + lease_ms, 0, 0
+    local metas = redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
+    local tags = tagged and redis.call('HMGET', tag, unpack(ids)) or {}
     for i = 1, #ids do
-      local id, blob, note = ids[i], blobs[i], metas[i] or ''
-      if blob then
+      local id, blob, note, t = ids[i], blobs[i], metas[i] or '', tags[i]
+      if t then t = cmsgpack.unpack(t) end
+      if not blob then
+        removed = removed + 1  -- cancelled while it waited: only its place in the list was left
+      elseif not (t and t.l) or admitted(id, t) then
         local token = first_token
         if note ~= '' then token = me .. ':' .. tonumber(string.match(note, ':(%d+):')) + 1 end
-        leases[n + 1] = ends
-        leases[n + 2] = id
-        tokens[n + 1] = id
-        tokens[n + 2] = token
-        n = n + 2
+        n_claimed = n_claimed + 1
+        leases[2 * n_claimed - 1] = ends_at
+        leases[2 * n_claimed] = id
+        tokens[2 * n_claimed - 1] = id
+        tokens[2 * n_claimed] = token
         claimed[c + 1] = id
         claimed[c + 2] = blob
         claimed[c + 3] = note
         c = c + 3
-      else
-        removed = removed + 1  -- cancelled while it waited: only its place in the list was left
+        local passed_on = tagged and redis.call('HGET', input, id)
+        if passed_on then
+          inputs[#inputs + 1] = n_claimed - 1
+          inputs[#inputs + 1] = passed_on
+        end
       end
     end
-    if #leases > 0 then
-      redis.call('ZADD', lease, unpack(leases))
-      redis.call('HSET', owner, unpack(tokens))
+  end
+  if n_claimed > 0 then
+    redis.call('ZADD', lease, unpack(leases))
+    redis.call('HSET', owner, unpack(tokens))
+  end
+  if removed > 0 then add('removed', -removed) end
+  if turn_served then
+    if redis.call('EXISTS', fair) == 0 then
+      end_turns()
+    else
+      redis.call('HSET', control, 'turn', turn_served)
+      local behind = redis.call('ZRANGEBYSCORE', turns, '-inf', turn_served, 'LIMIT', 0, 100)
+      if #behind > 0 then redis.call('ZREM', turns, unpack(behind)) end
     end
-    if removed > 0 then add('removed', -removed) end
   end
 end
 
 if tokens_left then
-  tokens_left = tokens_left - #claimed / 3
+  tokens_left = tokens_left - n_claimed
   redis.call('HSET', control, 'tokens', tostring(tokens_left), 'filled', now)
   if tokens_left < 1 then next_token = math.ceil((1 - tokens_left) * 1000 / rate) end
 end
+write_counts()
 
-for name, n in pairs(counts) do redis.call('HINCRBY', stat, name, n) end
-
-local left = redis.call('LLEN', ready)
+local waiting = redis.call('LLEN', ready)
+local signals = 0
 local horizon = -1
-local first_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-local first_end = redis.call('ZRANGE', lease, 0, 0, 'WITHSCORES')[2]
-if first_due then horizon = math.max(0, first_due - now) end
-if first_end then
-  local ms = math.max(0, first_end - now) + 1
-  if horizon < 0 or ms < horizon then horizon = ms end
+
+local function look_at(key)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) < 1e15 then
+    local ms = math.max(0, first - now)
+    if key == lease then ms = ms + 1 end
+    if horizon < 0 or ms < horizon then horizon = ms end
+  end
+  return first
 end
--- Nothing is worth asking for before the next token: say so in place of "there is more".
-local waiting = left
-if next_token and left > 0 then
+
+local first_due = look_at(delayed)
+look_at(lease)
+if tagged then
+  look_at(retry_at)
+  look_at(blocked)
+  waiting = waiting + redis.call('ZCARD', fair)
+  signals = redis.call('LLEN', outbox)
+end
+-- Nothing is worth asking for before the next token, or before a running task ends: say so in place of "there is more".
+if waiting > 0 and next_token then
   waiting = 0
   if horizon < 0 or next_token < horizon then horizon = next_token end
 end
+if limit > 0 and redis.call('ZCARD', lease) >= limit then waiting = 0 end
 -- A worker that is full now wakes the next one, which learns what is left and what is due.
-if #claimed / 3 >= slots and (waiting > 0 or first_due) and redis.call('LLEN', wake) == 0 then
-  redis.call('RPUSH', wake, 1)
-  redis.call('PEXPIRE', wake, 60000)
-end
-return {now, waiting, horizon, stale, claimed}
+if n_claimed >= wanted and (waiting > 0 or first_due) then call_a_worker() end
+return {now, waiting, horizon, stale, claimed, inputs, signals}

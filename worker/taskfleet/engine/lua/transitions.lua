@@ -1,0 +1,178 @@
+-- The moves that several scripts make between the structures of one queue. Prepended to the scripts that ask for it.
+-- A task's tag (a messagepack map, only for tasks that have one): u unique key, l limit key, f fair key, p its place
+-- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result).
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local here = string.match(KEYS[1], '{(.-)}:ready$')
+local counts = {}
+
+local function add(name, n) counts[name] = (counts[name] or 0) + n end
+
+local function write_counts()
+  for name, n in pairs(counts) do redis.call('HINCRBY', stat, name, n) end
+end
+
+local function read_meta(id)
+  local value = redis.call('HGET', meta, id)
+  if not value then return 1, 0, 0, 0 end
+  local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
+  return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
+end
+
+local function write_meta(id, attempt, delivery, crashes, since)
+  redis.call('HSET', meta, id, string.format('%d:%d:%d:%d', attempt, delivery, crashes, since))
+end
+
+local function tag_of(id)
+  local packed = redis.call('HGET', tag, id)
+  return packed and cmsgpack.unpack(packed) or nil
+end
+
+local function call_a_worker()
+  if redis.call('LLEN', wake) == 0 then
+    redis.call('RPUSH', wake, 1)
+    redis.call('PEXPIRE', wake, 60000)
+  end
+end
+
+-- Put a task where claims take from. Fair keys take turns by virtual time (start-time fair queueing): each key's next
+-- task stands one after its last, but never before the turn that is being served. While any wait, tasks without a
+-- key are one key more.
+local function place(id, t, head)
+  local key = t and t.f
+  if not key and not head and redis.call('EXISTS', fair) == 1 then key = '' end
+  if key then
+    local at = tonumber(redis.call('HGET', control, 'turn')) or 0
+    if not head then
+      at = math.max(at, tonumber(redis.call('ZSCORE', turns, key)) or 0) + 1
+      redis.call('ZADD', turns, at, key)
+    end
+    redis.call('ZADD', fair, at, id)
+  else
+    redis.call(head and 'LPUSH' or 'RPUSH', ready, id)
+  end
+end
+
+local function end_turns()
+  redis.call('DEL', turns)
+  redis.call('HDEL', control, 'turn')
+end
+
+local function place_at_tail(id, t, attempt, delivery, crashes)
+  write_meta(id, attempt, delivery, crashes, now)
+  place(id, t, false)
+end
+
+-- Tasks of one limit key that wait for its slots or tokens: first in, first out.
+local function park(id, t)
+  t.p = string.format('%016d', redis.call('HINCRBY', control, 'parked', 1))
+  redis.call('HSET', tag, id, cmsgpack.pack(t))
+  redis.call('ZADD', parked, 0, t.l .. '\0' .. t.p .. '\0' .. id)
+end
+
+local function unpark(key, n)
+  local members = redis.call('ZRANGEBYLEX', parked, '[' .. key .. '\0', '[' .. key .. '\0\255', 'LIMIT', 0, n)
+  for i = #members, 1, -1 do
+    local id = string.sub(members[i], #key + 19)
+    redis.call('ZREM', parked, members[i])
+    local t = tag_of(id)
+    t.p = nil
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+    place(id, t, true)
+  end
+  return #members
+end
+
+-- A lease of a task with a limit key is gone, and with it the slot. Those that wait for one come in together, so that
+-- they keep their order.
+local freed, freed_keys = {}, {}
+
+local function free_slot(t)
+  if not (t and t.l) then return end
+  if redis.call('HINCRBY', slots, t.l, -1) <= 0 then redis.call('HDEL', slots, t.l) end
+  if not freed[t.l] then freed_keys[#freed_keys + 1] = t.l end
+  freed[t.l] = (freed[t.l] or 0) + 1
+end
+
+local function let_in()
+  for _, key in ipairs(freed_keys) do unpark(key, freed[key]) end
+end
+
+-- A task waits for `pending` others; `carried` of them pass their results on.
+local function block(id, pending, carried, delay_ms, unless)
+  redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, pending, carried, delay_ms))
+  redis.call('ZADD', blocked, unless > 0 and now + unless or '+inf', id)
+end
+
+local function drop_gathered(id, total)
+  redis.call('ZREM', blocked, id)
+  redis.call('HDEL', gather, id)
+  for position = 0, total - 1 do redis.call('HDEL', gather, id .. ':' .. position) end
+end
+
+-- One of the tasks that `id` waits for has succeeded. Told twice, it counts once.
+local function resolve(id, position, value)
+  local record = redis.call('HGET', gather, id)
+  if not record or redis.call('HSETNX', gather, id .. ':' .. position, value) == 0 then return end
+  local pending, total, carried, delay = string.match(record, '^(%d+):(%d+):(%d+):(%d+)$')
+  pending, total, carried, delay = tonumber(pending) - 1, tonumber(total), tonumber(carried), tonumber(delay)
+  if pending > 0 then
+    redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, total, carried, delay))
+    return
+  end
+  if carried > 0 then
+    local values = {}
+    for at = 0, carried - 1 do values[at + 1] = redis.call('HGET', gather, id .. ':' .. at) end
+    redis.call('HSET', input, id, cmsgpack.pack(values))
+  end
+  drop_gathered(id, total)
+  if delay > 0 then
+    redis.call('ZADD', delayed, now + delay, id)
+  else
+    place_at_tail(id, tag_of(id), 1, 0, 0)
+  end
+  call_a_worker()
+end
+
+-- A task has ended: its unique key is free, and those after it are told, here or through the outbox.
+local function release(id, t, state, value)
+  redis.call('HDEL', input, id)
+  if not t then return end
+  if t.u and redis.call('HGET', unique, t.u) == id then redis.call('HDEL', unique, t.u) end
+  redis.call('HDEL', tag, id)
+  for _, edge in ipairs(t.n or {}) do
+    local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
+    if state == 'succeeded' and edge[1] == here then
+      resolve(edge[2], edge[3], sent)
+    else
+      redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
+    end
+  end
+end
+
+-- Take a task that waits out of wherever it waits.
+-- A ready task leaves its place in the list behind, counted in `removed`, instead of a search through the list.
+local function unplace(id, t)
+  local record = redis.call('HGET', gather, id)
+  if record then
+    drop_gathered(id, tonumber(string.match(record, ':(%d+):')))
+  elseif t and t.p then
+    redis.call('ZREM', parked, t.l .. '\0' .. t.p .. '\0' .. id)
+  elseif redis.call('ZREM', fair, id) == 1 then
+    if redis.call('EXISTS', fair) == 0 then end_turns() end
+  elseif redis.call('ZREM', delayed, id) == 0 then
+    add('removed', 1)
+  end
+end
+
+-- End a task that waits, recording `record` as its result.
+local function end_waiting(id, t, result_key, record, ttl_ms, done_channel, reason)
+  unplace(id, t)
+  redis.call('HDEL', task, id)
+  redis.call('HDEL', meta, id)
+  redis.call('SET', result_key, record, 'PX', ttl_ms)
+  add('finished', 1)
+  add('cancelled', 1)
+  release(id, t, 'cancelled', reason)
+  if redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', done_channel, id) end
+end

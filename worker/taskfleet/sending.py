@@ -1,0 +1,246 @@
+"""From messages to Redis: single calls that travel together, bulk, and workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskfleet import outcome
+from taskfleet.engine import keys
+from taskfleet.engine.broker import CHUNK, Item, Signal
+from taskfleet.engine.connection import backoff_seconds
+from taskfleet.errors import (
+    BulkEnqueueError,
+    QueueFullError,
+    TaskNotFoundError,
+    TaskQueueError,
+)
+from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.workflows import Node, Plan
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+    from taskfleet.tasks import Message
+
+T = TypeVar("T")
+
+# A workflow in several calls: what stands in Redis of it is dropped when its sender has not finished by then.
+_WHOLE_WITHIN_MS = 600_000
+
+
+class Sending:
+    """Sends for one `TaskQueue`, on one event loop."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self._broker = queue.broker
+        self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
+        self._senders: dict[str, asyncio.Task[None]] = {}
+
+    def _place(self, message: Message[Any], task_id: str) -> str:
+        """The partition that a task goes to."""
+        name = message.queue
+        partitions = self._queue.options_of(name).partitions
+        return name if partitions == 1 else keys.spread(name, partitions, message.spread_key or task_id)
+
+    async def one(self, message: Message[Any]) -> TaskHandle[Any]:
+        """Send one message. Calls of one loop tick travel together."""
+        item = message.encode(self._queue.max_payload_bytes)
+        place = self._place(message, item[0])
+        if message.options.wait_for_room:
+            task_id = await _with_room(message.options.wait_for_room, lambda: self._send(place, item))
+        else:
+            task_id = await self._send(place, item)
+        return self._queue.handle_of(task_id, place, message.task)
+
+    def _send(self, place: str, item: Item) -> asyncio.Future[str]:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._outgoing.setdefault(place, []).append((item, future))
+        if place not in self._senders:
+            self._senders[place] = asyncio.create_task(self._send_outgoing(place))
+        return future
+
+    async def _send_outgoing(self, place: str) -> None:
+        try:
+            # What other callers add before the loop comes back here goes along.
+            while batch := self._outgoing.pop(place, None):
+                max_length = self._queue.options_of(keys.queue_of(place)).max_length
+                if max_length:
+                    # One by one, so that a full queue refuses only what does not fit.
+                    for pair in batch:
+                        await self._send_batch(place, [pair], max_length)
+                else:
+                    await self._send_batch(place, batch, 0)
+        finally:
+            del self._senders[place]
+
+    async def _send_batch(self, place: str, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int) -> None:
+        try:
+            holders = await self._broker.enqueue(place, [item for item, _ in batch], max_length=max_length)
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for position, (item, future) in enumerate(batch):
+                if not future.done():
+                    future.set_result(holders.get(position, item[0]) if holders else item[0])
+
+    async def many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
+        """Send many messages in order, all or nothing per queue."""
+        items: dict[str, list[Item]] = defaultdict(list)
+        positions: dict[str, list[int]] = defaultdict(list)
+        errors: list[tuple[int, TaskQueueError]] = []
+        refused: set[str] = set()
+        handles: list[TaskHandle[Any]] = []
+        for index, message in enumerate(messages):
+            try:
+                item = message.encode(self._queue.max_payload_bytes)
+                place = self._place(message, item[0])
+            except TaskQueueError as error:
+                errors.append((index, error))
+                refused.add(message.queue)
+                continue
+            items[place].append(item)
+            positions[place].append(len(handles))
+            handles.append(self._queue.handle_of(item[0], place, message.task))
+        for place, batch in items.items():
+            name = keys.queue_of(place)
+            if name in refused:
+                continue
+            max_length = self._queue.options_of(name).max_length
+
+            def send(
+                place: str = place, batch: Sequence[Item] = batch, most: int = max_length
+            ) -> Awaitable[dict[int, str]]:
+                return self._broker.enqueue(place, batch, max_length=most)
+
+            for position, holder in (await _with_room(wait_for_room, send)).items():
+                handles[positions[place][position]].id = holder
+        if errors:
+            raise BulkEnqueueError(errors)
+        return handles
+
+    # Workflows.
+
+    async def plan(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
+        """Send all nodes of a workflow: those that wait first, so that nothing ends before it can be told."""
+        places = {node: self._place(node.message, node.id) for node in plan.nodes}
+        waiting_for: dict[Node, list[tuple[str, str, int, int]]] = defaultdict(list)
+        for node in plan.nodes:
+            for position, before in enumerate(node.after):
+                waiting_for[before].append((places[node], node.id, position, int(position < node.carried)))
+        # All are encoded before the first is sent: a bad argument leaves nothing behind.
+        encoded = {node: self._encode(node, waiting_for[node]) for node in plan.nodes}
+        starts = [node for node in plan.nodes if not node.waits]
+        blocked = [node for node in plan.nodes if node.waits]
+        at_once = (
+            len(set(places.values())) == 1 and len(plan.nodes) <= CHUNK and not any(node.handles for node in plan.nodes)
+        )
+        if not at_once:
+            for node in blocked:
+                encoded[node][4]["w"][2] = _WHOLE_WITHIN_MS  # type: ignore[misc]
+        sent: list[Node] = []
+        try:
+            kept = await self._send_nodes([*blocked, *starts] if at_once else blocked, places, encoded, sent)
+            if not at_once:
+                for node in blocked:
+                    for position, handle in enumerate(node.handles, start=len(node.after)):
+                        if node not in kept:
+                            await self._link(node, places[node], handle, position)
+                kept |= await self._send_nodes(starts, places, encoded, sent)
+        except BaseException:
+            for node in sent:
+                with contextlib.suppress(TaskQueueError):
+                    await self._queue.handle_of(node.id, places[node], node.message.task).cancel()
+            raise
+        if not at_once:
+            by_place: dict[str, list[str]] = defaultdict(list)
+            for node in blocked:
+                by_place[places[node]].append(node.id)
+            for place, ids in by_place.items():
+                await self._broker.confirm(place, ids)
+        ends = [self._queue.handle_of(kept.get(node, node.id), places[node], node.message.task) for node in plan.ends]
+        return ends[0] if plan.shape == 1 else GroupHandle(ends, plan.shape)
+
+    def _encode(self, node: Node, waiting: list[tuple[str, str, int, int]]) -> Item:
+        settings: dict[str, Any] = {}
+        if node.carried:
+            settings["i"] = node.shape
+        if node.waited_for:
+            settings["n"] = 1
+        item = node.message.encode(
+            self._queue.max_payload_bytes,
+            task_id=node.id,
+            behind_result=node.carried > 0,
+            more_settings=settings,
+        )
+        more: dict[str, Any] = dict(item[4]) if len(item) > 4 else {}
+        if waiting:
+            more["n"] = waiting
+        if node.waits:
+            more["w"] = [len(node.after) + len(node.handles), node.carried, 0]
+        return (*item[:4], more) if more else item
+
+    async def _send_nodes(
+        self, nodes: Sequence[Node], places: dict[Node, str], encoded: dict[Node, Item], sent: list[Node]
+    ) -> dict[Node, str]:
+        """Which nodes were not added because another task has their unique key, and its id."""
+        by_place: dict[str, list[Node]] = defaultdict(list)
+        for node in nodes:
+            by_place[places[node]].append(node)
+        kept: dict[Node, str] = {}
+        for place, group in by_place.items():
+            max_length = self._queue.options_of(keys.queue_of(place)).max_length
+            wait = max(node.message.options.wait_for_room for node in group)
+
+            def send(
+                place: str = place, group: Sequence[Node] = group, most: int = max_length
+            ) -> Awaitable[dict[int, str]]:
+                return self._broker.enqueue(place, [encoded[node] for node in group], max_length=most)
+
+            sent.extend(group)
+            kept |= {group[at]: holder for at, holder in (await _with_room(wait, send)).items()}
+        return kept
+
+    async def _link(self, node: Node, place: str, handle: TaskHandle[Any], position: int) -> None:
+        """Let a node wait for a task that was sent before."""
+        where = await handle.locate()
+        state, record = "unknown", b""
+        if where is not None:
+            state, record = await self._broker.link(where, handle.id, place, node.id, position)
+        if state == "unknown":
+            raise TaskNotFoundError(
+                f"after: task {handle.id} is not known: it never was, or it has ended without a result that is kept"
+            )
+        if state != "linked":
+            # It has ended already: told at once, as its ending would have told.
+            if state == "ended":
+                state, reason = outcome.unpack_end(record)
+                record = b"" if state == outcome.SUCCEEDED else str(reason).encode()
+            else:
+                letter = outcome.DeadLetter.of_packed(handle.id, record)
+                state, record = letter.state, letter.error.encode()
+            await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))
+            await self._broker.relay(place)
+
+
+async def _with_room(seconds: float, send: Callable[[], Awaitable[T]]) -> T:
+    """Send, and while the queue is full, again, for so long."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    attempt = 0
+    while True:
+        try:
+            return await send()
+        except QueueFullError:
+            delay = min(backoff_seconds(min(attempt, 4)), until - loop.time())
+            if delay <= 0:
+                raise
+        attempt += 1
+        await asyncio.sleep(delay)

@@ -1,0 +1,161 @@
+"""Workflows: tasks that wait for others. A chain, a group, a chord, or any graph with `after=[handle, …]`.
+
+A workflow is compiled to nodes, each with the nodes that wait for it. All of them are put into Redis at once, those
+that wait first; when a node succeeds, the script that records it also counts down those after it, so a callback is
+released exactly once, however often a worker dies. When a node ends without success, all after it are cancelled, and
+their error names the cause.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from taskfleet import ids, outcome
+from taskfleet.engine.envelope import PydanticJson
+from taskfleet.errors import ConfigurationError
+from taskfleet.tasks import Message, Task
+
+if TYPE_CHECKING:
+    from taskfleet.handles import TaskHandle
+
+Member: TypeAlias = "Message[Any] | Task | Workflow"
+# How the results of several nodes are nested: 1 is one result, a list is a list of such.
+Shape: TypeAlias = "int | list[Any]"
+
+
+class Workflow:
+    """A chain, a group or a chord: `await queue.enqueue(workflow)`."""
+
+    members: tuple[Member, ...]
+
+    def __init__(self, members: Sequence[Member], kind: str) -> None:
+        if not members:
+            raise ConfigurationError(f"{kind}() needs at least one member")
+        for member in members:
+            if not isinstance(member, (Message, Task, Workflow)):
+                raise ConfigurationError(
+                    f"{kind}(): a {type(member).__name__} is no member; give task.message(…), a class task, a workflow"
+                )
+        self.members = tuple(members)
+
+
+class Chain(Workflow):
+    """Members run one after the other; each gets the result of the one before as its first argument."""
+
+
+class Group(Workflow):
+    """Members run side by side; the result is the list of their results, in order."""
+
+
+def chain(*members: Member) -> Chain:
+    """Run members one after the other, each with the result of the one before as its first argument.
+
+    A class task has no argument to take a result: it only waits.
+    """
+    return Chain(members, "chain")
+
+
+def group(*members: Member) -> Group:
+    """Run members side by side. The handle's result is the list of their results."""
+    return Group(members, "group")
+
+
+def chord(members: Workflow | Sequence[Member], callback: Message[Any] | Task) -> Chain:
+    """Run members side by side, then `callback` with the list of their results as its first argument."""
+    return Chain((members if isinstance(members, Workflow) else Group(members, "chord"), callback), "chord")
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One task of a workflow. `after` is what it waits for; the first `carried` of those pass their results on."""
+
+    message: Message[Any]
+    id: str = field(default_factory=ids.new_id)
+    after: list[Node] = field(default_factory=list)
+    handles: list[TaskHandle[Any]] = field(default_factory=list)
+    carried: int = 0
+    shape: Shape = 0
+    waited_for: bool = False  # somebody takes its result
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.after or self.handles)
+
+
+@dataclass(slots=True)
+class Plan:
+    """The nodes of a workflow, those that others wait for first. `ends` give its result, nested as `shape` says."""
+
+    nodes: list[Node]
+    starts: list[Node]
+    ends: list[Node]
+    shape: Shape
+
+
+def compile_workflow(member: Member) -> Plan:
+    """The nodes of a workflow. Errors: `ConfigurationError`."""
+    if isinstance(member, Chain):
+        plans = [compile_workflow(each) for each in member.members]
+        for before, behind in itertools.pairwise(plans):
+            for node in behind.starts:
+                _let_wait(node, before)
+        return Plan([node for plan in plans for node in plan.nodes], plans[0].starts, plans[-1].ends, plans[-1].shape)
+    if isinstance(member, Workflow):
+        plans = [compile_workflow(each) for each in member.members]
+        return Plan(
+            [node for plan in plans for node in plan.nodes],
+            [node for plan in plans for node in plan.starts],
+            [node for plan in plans for node in plan.ends],
+            [plan.shape for plan in plans],
+        )
+    message = member.message() if isinstance(member, Task) else member
+    node = Node(message, handles=list(message.options.after))
+    return Plan([node], [node], [node], 1)
+
+
+def _let_wait(node: Node, before: Plan) -> None:
+    if node.message.unique_key is not None:
+        raise ConfigurationError(
+            f"task {node.message.task.name!r}: unique_key cannot be used inside a workflow: "
+            "what comes after it would wait for a task that was never added"
+        )
+    node.after = list(before.ends)
+    if node.message.takes_result:
+        node.carried, node.shape = len(before.ends), before.shape
+        for end in before.ends:
+            end.waited_for = True
+
+
+def first_argument(shape: Shape, records: Sequence[bytes]) -> Any:
+    """The results that a task waited for, from their records, as its first argument.
+
+    One that pydantic has dumped stays JSON, and so does a list that holds one.
+    """
+    values = iter([outcome.unpack_end(record)[1] for record in records])
+    return _nest(shape, values)
+
+
+def _nest(shape: Shape, values: Any) -> Any:
+    if not isinstance(shape, list):
+        return next(values)
+    items = [_nest(each, values) for each in shape]
+    if any(isinstance(item, PydanticJson) for item in items):
+        return PydanticJson(b"[" + b",".join(_as_json(item) for item in items) + b"]")
+    return items
+
+
+def _as_json(item: Any) -> bytes:
+    if isinstance(item, PydanticJson):
+        return bytes(item)
+    return json.dumps(item, default=_bytes_as_text).encode()
+
+
+def _bytes_as_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.urlsafe_b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
