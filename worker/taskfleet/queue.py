@@ -14,6 +14,7 @@ from redis.credentials import CredentialProvider
 from taskfleet import config, queue_names
 from taskfleet.engine import keys
 from taskfleet.engine.broker import RedisBroker
+from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
@@ -316,6 +317,17 @@ class TaskQueue:
             self.url,
             prefix=redis.key_prefix,
             pool_size=redis.pool_size,
+            connect_timeout=redis.connection_timeout,
+            command_timeout=redis.command_timeout,
+            **self.credentials(),
+        )
+
+    def new_renewer(self) -> RedisRenewer:
+        """The calls of a worker's lease thread, with a connection of their own."""
+        redis = self.settings.redis
+        return RedisRenewer(
+            self.url,
+            redis.key_prefix,
             connect_timeout=redis.connection_timeout,
             command_timeout=redis.command_timeout,
             **self.credentials(),

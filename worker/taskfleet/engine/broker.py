@@ -435,7 +435,7 @@ class RedisBroker:
         await self._patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
 
     async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
-        """Block until one of these partitions calls for a worker; `None` after `timeout` seconds. Errors pass through."""
+        """Block until one of these partitions calls for a worker; `None` after `timeout` s. Errors pass through."""
         wakes = {self.keys_of(queue).wake: queue for queue in queues}
         popped = await self.client.redis.blpop(list(wakes), timeout=timeout)
         return None if popped is None else wakes[popped[0].decode()]
@@ -451,7 +451,7 @@ class RedisBroker:
         await self.client.redis.delete(self.fleet.worker(worker_id))
 
     def control(self) -> AsyncIterator[str]:
-        """What workers are told: `cancel ID`, `cordon NAME`; an empty string says that something may have been missed."""
+        """What workers are told: `cancel ID`, `cordon NAME`; empty when something may have been missed."""
         return self.listen(self.fleet.control_channel)
 
     def endings(self, queue: str) -> AsyncIterator[str]:

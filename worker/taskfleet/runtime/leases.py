@@ -12,17 +12,12 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgpack
-import redis
 from redis import exceptions as redis_errors
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from taskfleet.engine import connection, scripts
+from taskfleet.engine import connection
 from taskfleet.engine.broker import CHUNK
-from taskfleet.engine.scripts import Script
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -55,16 +50,7 @@ class LeaseKeeper(threading.Thread):
         self._on_cordon = on_cordon
         self._poke = threading.Event()
         self._stop_asked = False
-        settings = worker.queue.settings.redis
-        self._redis = redis.Redis.from_url(
-            worker.queue.url,
-            socket_connect_timeout=settings.connection_timeout,
-            socket_timeout=settings.command_timeout,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            **worker.queue.credentials(),
-        )
+        self._renewer = worker.queue.new_renewer()
         self.last_success = time.monotonic()
 
     def poke(self) -> None:
@@ -92,7 +78,7 @@ class LeaseKeeper(threading.Thread):
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
                     logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
-                self._redis.connection_pool.disconnect()
+                self._renewer.disconnect()
                 self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
             except Exception:
                 # This thread must outlive every surprise: without it the worker's tasks would be taken over.
@@ -102,7 +88,7 @@ class LeaseKeeper(threading.Thread):
                 failures = 0
                 self.last_success = time.monotonic()
                 self._poke.wait(self._interval)
-        self._redis.close()
+        self._renewer.close()
 
     @property
     def _url(self) -> str:
@@ -122,36 +108,20 @@ class LeaseKeeper(threading.Thread):
             items = held[queue]
             lease_ms = int(worker.queue.options_of(queue).lease_seconds * 1000)
             for start in range(0, max(1, len(items)), CHUNK):
-                lost, cancelled = self._call(
-                    scripts.RENEW,
-                    worker.queue.broker.keys_of(queue).all,
-                    (
-                        worker.incarnation,
-                        lease_ms,
-                        busy[queue] if start == 0 else 0,
-                        msgpack.packb(items[start : start + CHUNK]),
-                    ),
+                lost, cancelled = self._renewer.renew(
+                    queue,
+                    worker.incarnation,
+                    lease_ms,
+                    busy[queue] if start == 0 else 0,
+                    items[start : start + CHUNK],
                 )
                 if lost:
                     # An outcome may have been recorded since the copy: only what is still held is lost.
-                    self._on_lost([task_id.decode() for task_id in lost])
+                    self._on_lost(lost)
                 if cancelled:
-                    self._on_cancel([task_id.decode() for task_id in cancelled])
+                    self._on_cancel(cancelled)
 
     def _heartbeat(self) -> None:
         worker = self._worker
-        fleet = worker.queue.broker.fleet
-        fields = [text for pair in worker.describe().items() for text in pair]
         ttl_ms = int(max(3 * self._interval, 15.0) * 1000)
-        cordoned = self._call(
-            scripts.HEARTBEAT,
-            (fleet.workers, fleet.worker(worker.worker_id), fleet.cordon(worker.name)),
-            (worker.worker_id, ttl_ms, *fields),
-        )
-        self._on_cordon(bool(cordoned))
-
-    def _call(self, script: Script, keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
-        try:
-            return self._redis.evalsha(script.digest, len(keys), *keys, *args)
-        except redis_errors.NoScriptError:
-            return self._redis.eval(script.source, len(keys), *keys, *args)
+        self._on_cordon(self._renewer.heartbeat(worker.worker_id, worker.name, ttl_ms, worker.describe()))
