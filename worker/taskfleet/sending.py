@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import outcome
@@ -93,38 +95,65 @@ class Sending:
 
     async def many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
         """Send many messages in order, all or nothing per queue."""
-        items: dict[str, list[Item]] = defaultdict(list)
+        places, items, errors = self._encode_all(messages)
+        batches: dict[str, list[Item]] = defaultdict(list)
         positions: dict[str, list[int]] = defaultdict(list)
-        errors: list[tuple[int, TaskQueueError]] = []
-        refused: set[str] = set()
-        handles: list[TaskHandle[Any]] = []
-        for index, message in enumerate(messages):
-            try:
-                item = message.encode(self._queue.max_payload_bytes)
-                place = self._place(message, item[0])
-            except TaskQueueError as error:
-                errors.append((index, error))
-                refused.add(message.queue)
-                continue
-            items[place].append(item)
-            positions[place].append(len(handles))
-            handles.append(self._queue.handle_of(item[0], place, message.task))
-        for place, batch in items.items():
-            name = keys.queue_of(place)
-            if name in refused:
-                continue
-            max_length = self._queue.options_of(name).max_length
-
-            def send(
-                place: str = place, batch: Sequence[Item] = batch, most: int = max_length
-            ) -> Awaitable[dict[int, str]]:
-                return self._broker.enqueue(place, batch, max_length=most)
-
-            for position, holder in (await _with_room(wait_for_room, send)).items():
-                handles[positions[place][position]].id = holder
+        for position, (place, item) in enumerate(zip(places, items, strict=True)):
+            batches[place].append(item)
+            positions[place].append(position)
+        refused = {messages[index].queue for index, _ in errors}
+        sending = asyncio.ensure_future(self._send_batches(batches, refused, wait_for_room))
+        try:
+            handles: list[TaskHandle[Any]] = []
+            if not errors:
+                for start in range(0, len(items), CHUNK):
+                    await asyncio.sleep(0)  # Redis works on what has been sent while the handles are made
+                    with _collector_paused():
+                        handles += [
+                            self._queue.handle_of(items[at][0], places[at], messages[at].task)
+                            for at in range(start, min(start + CHUNK, len(items)))
+                        ]
+            holders = await sending
+        finally:
+            if not sending.done():
+                sending.cancel()
         if errors:
             raise BulkEnqueueError(errors)
+        for place, found in holders.items():
+            for at, holder in found.items():
+                handles[positions[place][at]].id = holder
         return handles
+
+    def _encode_all(
+        self, messages: Sequence[Message[Any]]
+    ) -> tuple[list[str], list[Item], list[tuple[int, TaskQueueError]]]:
+        places: list[str] = []
+        items: list[Item] = []
+        errors: list[tuple[int, TaskQueueError]] = []
+        largest = self._queue.max_payload_bytes
+        with _collector_paused():
+            for index, message in enumerate(messages):
+                try:
+                    item = message.encode(largest)
+                    places.append(self._place(message, item[0]))
+                    items.append(item)
+                except TaskQueueError as error:
+                    errors.append((index, error))
+        return places, items, errors
+
+    async def _send_batches(
+        self, batches: dict[str, list[Item]], refused: set[str], wait_for_room: float
+    ) -> dict[str, dict[int, str]]:
+        """Which positions of which batch another task of the same unique key stands for."""
+        holders: dict[str, dict[int, str]] = {}
+        for place, batch in batches.items():
+            queue = keys.queue_of(place)
+            if queue not in refused:
+                max_length = self._queue.options_of(queue).max_length
+                send = functools.partial(self._broker.enqueue, place, batch, max_length=max_length)
+                if found := await _with_room(wait_for_room, send):
+                    holders[place] = found
+        return holders
 
     # Workflows.
 
@@ -198,12 +227,9 @@ class Sending:
         for place, group in by_place.items():
             max_length = self._queue.options_of(keys.queue_of(place)).max_length
             wait = max(node.message.options.wait_for_room for node in group)
-
-            def send(
-                place: str = place, group: Sequence[Node] = group, most: int = max_length
-            ) -> Awaitable[dict[int, str]]:
-                return self._broker.enqueue(place, [encoded[node] for node in group], max_length=most)
-
+            send = functools.partial(
+                self._broker.enqueue, place, [encoded[node] for node in group], max_length=max_length
+            )
             sent.extend(group)
             kept |= {group[at]: holder for at, holder in (await _with_room(wait, send)).items()}
         return kept
@@ -228,6 +254,18 @@ class Sending:
                 state, record = letter.state, letter.error.encode()
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))
             await self._broker.relay(place)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """What is made here stays: looking through all of it for garbage, again and again, would cost a third."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 async def _with_room(seconds: float, send: Callable[[], Awaitable[T]]) -> T:

@@ -163,11 +163,7 @@ class Signature:
     def _passes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether all arguments can go as they are; `SerializationError` when the function cannot be called so."""
         if not kwargs and len(args) == self._exact:
-            assert self._plain is not None
-            for kind, arg in zip(self._plain, args, strict=True):  # noqa: SIM110 - a generator would cost more
-                if type(arg) is not kind:
-                    return False
-            return True
+            return tuple(map(type, args)) == self._plain
         self._check_call(args, kwargs)
         return False
 

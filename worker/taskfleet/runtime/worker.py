@@ -35,6 +35,7 @@ _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looki
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 1000
+_PREFETCH_SECONDS = 0.003
 _LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
 
 
@@ -257,7 +258,7 @@ class Worker:
         """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
         if self._rate <= 0.0 or self.slots / self._rate > _SHORT_TASK_SECONDS:
             return 0
-        return min(_MOST_PREFETCHED, int(self._rate * self._step_seconds * 1.5))
+        return min(_MOST_PREFETCHED, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
 
     async def _step(self) -> None:
         """One pass over the tiers: record and claim."""
