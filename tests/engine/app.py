@@ -25,3 +25,7 @@ async def note(n: int, seconds: float = 0.0) -> int:
 def block(seconds: float) -> str:
     time.sleep(seconds)
     return "done"
+
+
+@queue.task
+async def nothing() -> None: ...

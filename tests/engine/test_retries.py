@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 
 import pytest
 
 from taskfleet import Retry, RetryLater, TaskExecutionError, TaskQueue, TaskTimeoutError, current_task
-from tests.engine.conftest import RunWorker, until
+from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
 async def test_a_failing_task_retries_on_its_own_queue_and_then_is_a_dead_letter(
@@ -212,3 +213,24 @@ async def test_dead_letters_are_trimmed_by_count(make_queue, run_worker: RunWork
     await until(finished, "all have ended")
     assert (await queue.queue_stats("default")).dead == 5
     assert len(await queue.dead_letters("default")) == 5
+
+
+async def test_a_thousand_tasks_that_fail_at_once_do_not_retry_at_once(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=1000)
+    again: list[float] = []
+
+    @queue.task(max_retries=1, retry=Retry.exponential(1.0))
+    async def fails() -> None:
+        if current_task().attempt == 1:
+            raise ConnectionError("the service is down")
+        again.append(time.monotonic())
+
+    await run_worker(queue)
+    await queue.enqueue_many([fails.message() for _ in range(1000)])
+    await until(lambda: len(again) == 1000, "all have retried")
+    # Full jitter over one second: a tenth of a second has about a hundred of them (standard deviation 10).
+    tenths = Counter(int((at - again[0]) * 10) for at in again)
+    assert max(tenths.values()) < 250
+    assert len(tenths) >= 9

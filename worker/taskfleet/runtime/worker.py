@@ -244,8 +244,11 @@ class Worker:
             self._idle_since_ms = self._idle_since_ms or int(time.time() * 1000)
         timeout = self.selection.next_event(self.now()) if self._room() > 0 else None
         if not self._wanted.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), timeout)
+            # Not asyncio.wait_for: before Python 3.12 it costs a task, and a round of the loop for each call.
+            timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, self._wanted.set)
+            await self._wanted.wait()
+            if timer is not None:
+                timer.cancel()
         self._hungry.clear()
 
     def _room(self) -> int:

@@ -1,0 +1,60 @@
+"""A worker that has run a million tasks is as large as before, and Redis is empty."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskfleet import TaskQueue
+from tests.engine import app
+from tests.engine.conftest import until
+from tests.support.redis_server import end_with_parent
+
+_ROUNDS, _TASKS = 10, 100_000
+
+
+@pytest.fixture
+def worker(queue: TaskQueue) -> Iterator[tuple[TaskQueue, int]]:
+    environment = {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue", "--concurrency", "100"],
+        env=os.environ | environment,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=end_with_parent,
+    )
+    yield queue, process.pid
+    process.terminate()
+    process.wait(20)
+
+
+def resident_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them(
+    worker: tuple[TaskQueue, int],
+) -> None:
+    queue, pid = worker
+    message = app.nothing.options(result_ttl=0).message()
+    sizes: list[int] = []
+    for done in range(1, _ROUNDS + 1):
+        await queue.enqueue_many([message] * _TASKS)
+
+        async def finished(count: int = done * _TASKS) -> bool:
+            return (await queue.queue_stats("default")).finished_total == count
+
+        await until(finished, f"round {done} is done", seconds=120)
+        sizes.append(resident_kb(pid))
+    # The first rounds find the size that so much work at once needs; from there on it stays.
+    assert max(sizes[3:]) < sizes[2] * 1.05 + 2048, sizes
+    redis = queue.broker.client.redis
+    left = {key.decode() async for key in redis.scan_iter(match=f"{queue.broker.prefix}:{{default}}:*", count=1000)}
+    lasting = {key for key in left if await redis.ttl(key) == -1}
+    assert lasting == {f"{queue.broker.prefix}:{{default}}:stat"}
