@@ -87,6 +87,7 @@ class Worker:
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
         self._hungry = asyncio.Event()
+        self._listeners: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
@@ -197,7 +198,11 @@ class Worker:
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        wake = asyncio.create_task(self._listen_for_work())
+        if self.queue.broker.client.one_slot_only:
+            for name in self.selection.names:
+                self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
+        else:
+            self._listeners.add(asyncio.create_task(self._listen_for_work()))
         control = asyncio.create_task(self._listen_for_control())
         partitions = asyncio.create_task(self._find_partitions())
         keeper.start()
@@ -215,7 +220,7 @@ class Worker:
             self.draining = True
             if self._relays:
                 await asyncio.wait(set(self._relays.values()), timeout=_LEAVE_SECONDS)
-            await _end({wake, control, beat, partitions, *self._relays.values()})
+            await _end({*self._listeners, control, beat, partitions, *self._relays.values()})
             self.deadlines.close()
             self.threads.close()
             keeper.stop()
@@ -386,6 +391,8 @@ class Worker:
                 for name in await self.queue.broker.partitions():
                     if name not in self.selection.names:
                         self.selection.add(name)
+                        if self.queue.broker.client.one_slot_only:
+                            self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
@@ -393,13 +400,13 @@ class Worker:
             self.loop_beat = time.monotonic()
             await asyncio.sleep(0.5)
 
-    async def _listen_for_work(self) -> None:
-        """Wait to be called while there is room and nothing is known to wait."""
+    async def _listen_for_work(self, only: str | None = None) -> None:
+        """Wait to be called while there is room and nothing is known to wait: by all partitions, or `only` one."""
         broker = self.queue.broker
         while True:
             await self._hungry.wait()
             try:
-                name = await broker.wait_for_work(self.selection.names, _LOOK_AGAIN_SECONDS)
+                name = await broker.wait_for_work([only] if only else self.selection.names, _LOOK_AGAIN_SECONDS)
                 if name is None:
                     self.selection.all_hot()
                 else:
