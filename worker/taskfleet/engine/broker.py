@@ -40,6 +40,7 @@ class StepReply(NamedTuple):
     stale: int
     claims: list[Claim]
     signals: int
+    memory_full: bool
 
 
 class Signal(NamedTuple):
@@ -257,7 +258,7 @@ class RedisBroker:
             per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
         )  # fmt: skip
         reply = await self.client.run(scripts.STEP, (*names.all, *results), args)
-        _, left, horizon_ms, stale, claimed, inputs, signals = reply
+        _, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
         claims: list[Claim] = []
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]
@@ -268,7 +269,7 @@ class RedisBroker:
             claims.append((queue, claimed[i].decode(), claimed[i + 1], attempt, delivery, None))
         for i in range(0, len(inputs), 2):
             claims[inputs[i]] = (*claims[inputs[i]][:5], msgpack.unpackb(inputs[i + 1], raw=True))
-        return StepReply(left, horizon_ms, len(stale), claims, signals)
+        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full))
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
         """(id, delivery) of every task that this incarnation has claimed, whether or not a reply has told it so."""

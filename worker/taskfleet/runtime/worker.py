@@ -77,6 +77,7 @@ class Worker:
         self.draining = False
         self.stopped = False
         self.lost_acks = 0
+        self.memory_full = False
         self._stall_limit = stall_limit
         self._started_ms = int(time.time() * 1000)
         self._idle_since_ms = self._started_ms
@@ -187,7 +188,8 @@ class Worker:
         """Work until `drain()`; returns when nothing is left that is ours."""
         loop = self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(loop, self.running)
-        lease = min(self.queue.options_of(name).lease_seconds for name in self.selection.names)
+        leases = [self.queue.options_of(name).lease_seconds for name in self.selection.names]
+        lease, self._longest_lease = min(leases), max(leases)
         keeper = LeaseKeeper(
             self,
             interval=min(lease / 3, self.queue.settings.workers.heartbeat_interval),
@@ -307,6 +309,7 @@ class Worker:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
             self.lost_acks += reply.stale
             logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, reply.stale)
+        self._set_memory_full(reply.memory_full)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
         for claim in reply.claims:
@@ -334,6 +337,16 @@ class Worker:
             await asyncio.sleep(connection.backoff_seconds(3))
         finally:
             del self._relays[name]
+
+    def _set_memory_full(self, full: bool) -> None:
+        if full and not self.memory_full:
+            logger.warning(
+                "Redis at %s is out of memory: outcomes are recorded, nothing is claimed; raise maxmemory, or purge",
+                connection.address(self.queue.url),
+            )
+        elif self.memory_full and not full:
+            logger.info("Redis has memory again")
+        self.memory_full = full
 
     def _measure(self) -> None:
         began, done = self._rate_mark
@@ -444,6 +457,13 @@ class Worker:
         with contextlib.suppress(redis_errors.RedisError, OSError):
             await self.queue.broker.dropped(error)
         self.selection.all_hot()
+        if self.draining and time.monotonic() - self.keeper.last_success > self._longest_lease:
+            # Others may have the tasks by now, and nobody waits for us for ever.
+            given_up = sum(len(box) for box in self._outbox.values())
+            logger.warning("Redis is away for longer than a lease: %d outcomes are given up", given_up)
+            self._outbox.clear()
+            self.held.clear()
+            return
         await asyncio.sleep(connection.backoff_seconds(self._failures))
 
     def _succeeded(self) -> None:
