@@ -26,7 +26,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the behaviour tests run: `REDIS_TEST_URL`, or our own server or, with `--redis-topology=cluster`, Cluster."""
+    """Where the behaviour tests run: `REDIS_TEST_URL`, or our own server, or Cluster (`--redis-topology=cluster`)."""
     if url := os.environ.get("REDIS_TEST_URL"):
         yield url
     elif request.config.getoption("redis_topology") == "cluster":
