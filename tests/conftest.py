@@ -9,6 +9,15 @@ import pytest
 from tests.support import tiers
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis-topology",
+        choices=["standalone", "cluster"],
+        default="standalone",
+        help="what the behaviour tests of tests/engine run on",
+    )
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config

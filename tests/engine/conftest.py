@@ -14,6 +14,7 @@ from taskfleet import TaskQueue
 from taskfleet.config import RedisSettings, Settings, WorkerSettings
 from taskfleet.runtime.worker import Worker
 from tests.support.redis_server import RedisServer
+from tests.support.redis_topologies import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +25,15 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(server: RedisServer) -> str:
-    """The server of the behaviour tests: `REDIS_TEST_URL`, or our own."""
-    return os.environ.get("REDIS_TEST_URL") or server.url
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the behaviour tests run: `REDIS_TEST_URL`, or our own server, or Cluster (`--redis-topology=cluster`)."""
+    if url := os.environ.get("REDIS_TEST_URL"):
+        yield url
+    elif request.config.getoption("redis_topology") == "cluster":
+        with Cluster() as cluster:
+            yield cluster.url
+    else:
+        yield request.getfixturevalue("server").url
 
 
 MakeQueue = Callable[..., TaskQueue]
@@ -57,7 +64,7 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
         await queue.close()
     cleaner = TaskQueue(redis_url)
     redis = cleaner.broker.client.redis
-    async for key in redis.scan_iter(match=f"{prefix}:*", count=1000):
+    async for key in cleaner.broker.client.scan(f"{prefix}:*"):
         await redis.delete(key)
     await cleaner.close()
 

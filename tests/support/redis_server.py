@@ -1,4 +1,4 @@
-"""A real Valkey on a free port of this machine."""
+"""Real Redis and Valkey servers on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import redis
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,10 +28,14 @@ def end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now; nor on the one that a Cluster's bus takes, 10000 above it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + 10000))
+                return port
 
 
 def binary() -> str:
@@ -40,21 +47,56 @@ def binary() -> str:
     return str(get_binary_path())
 
 
-class RedisServer:
-    """Start, stop, kill, pause: everything that happens to a server."""
+def binary_with_tls() -> str | None:
+    """A server that was built with TLS: `REDIS_SERVER_TLS`, ours, or the system's; `None` when there is none."""
+    candidates = [os.environ.get("REDIS_SERVER_TLS"), binary(), shutil.which("redis-server"), "/usr/bin/redis-server"]
+    return next((path for path in candidates if path and os.access(path, os.X_OK) and _has_tls(path)), None)
 
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+def _has_tls(path: str) -> bool:
+    # One that has TLS misses the key; one that was built without it misses TLS.
+    probe = subprocess.run(
+        [path, "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"],
+        capture_output=True,
+        timeout=5,
+        check=False,
+        preexec_fn=end_with_parent,
+    )
+    return b"tls-key-file" in probe.stdout + probe.stderr
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> Any:
+    """Wait for a condition outside an event loop. An error of Redis counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(redis.RedisError, OSError):
+            if value := condition():
+                return value
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """Start, stop, kill, pause: everything that happens to a server.
+
+    `options` are the server's own; `program` another binary than the usual one.
+    """
+
+    def __init__(self, *options: str, program: str | None = None, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"redis://{self.address}/0"
+        self.folder = Path(tempfile.mkdtemp(prefix="taskfleet-redis-"))
         self._options = options
-        self._folder = Path(tempfile.mkdtemp(prefix="taskfleet-redis-"))
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
             [
-                binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder),
-                *self._options,
+                self._program or binary(), *self._first_arguments(), "--port", str(self.port), "--bind", "127.0.0.1",
+                "--dir", str(self.folder), *self._options,
             ],
             stdout=subprocess.DEVNULL,
             preexec_fn=end_with_parent,
@@ -62,8 +104,9 @@ class RedisServer:
         deadline = time.monotonic() + 15
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.settimeout(1)
                 connection.sendall(b"PING\r\n")
-                if connection.recv(16).startswith((b"+PONG", b"-NOAUTH")):
+                if connection.recv(16).startswith((b"+PONG", b"-NOAUTH", b"-MASTERDOWN", b"-DENIED")):
                     return self
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended at once with {self._process.returncode}")
@@ -71,10 +114,36 @@ class RedisServer:
                 raise RuntimeError("the server does not answer after 15 s")
             time.sleep(0.02)
 
+    def _first_arguments(self) -> list[str]:
+        return ["--save", ""]
+
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def call(self, *command: str | int, **login: str) -> Any:
+        """One command, on a connection of its own."""
+        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **login)  # type: ignore[arg-type]
+        try:
+            return client.execute_command(*command)
+        finally:
+            client.close()
+
+    def info(self, section: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("INFO", section)
+        return found
+
+    def pause(self) -> None:
+        """Stand still with all connections open, as a machine that swaps or a network that is gone."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it; what it held without an append-only file is gone."""
@@ -88,4 +157,4 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

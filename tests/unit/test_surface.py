@@ -9,7 +9,8 @@ def test_the_public_surface_is_what_is_promised() -> None:
         "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry", "RetryLater",
         "current_task", "TaskContext", "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
         "DeadLetter", "GroupHandle", "chain", "group", "chord",
-        "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
+        "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
+        "ConfigurationError", "InvalidQueueNameError",
         "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
         "TaskNotFoundError", "TaskTimeoutError", "__version__",
     }  # fmt: skip

@@ -19,6 +19,7 @@ from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import (
     BrokerConnectionError,
+    BrokerOutOfMemoryError,
     BulkEnqueueError,
     ConfigurationError,
     InvalidQueueNameError,
@@ -45,7 +46,8 @@ __all__ = [
     "chain", "group", "chord",
     "Retry", "RetryLater", "current_task", "TaskContext",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter",
-    "TaskQueueError", "BrokerConnectionError", "BulkEnqueueError", "ConfigurationError", "InvalidQueueNameError",
+    "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
+    "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
     "TaskNotFoundError", "TaskTimeoutError", "__version__",
 ]  # fmt: skip

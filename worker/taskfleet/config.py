@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,16 +28,51 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Addresses = Annotated[tuple[str, ...], pydantic.BeforeValidator(lambda value: _list_of(value))]
+
+
 class RedisSettings(_Section):
-    """Timeouts in seconds. A password file is read when a connection is made."""
+    """Timeouts in seconds. Password files and certificates are read when a connection is made.
+
+    Exactly one of `url`, `sentinel_addresses` (with `sentinel_master`) and `cluster_addresses` says where Redis is.
+    Addresses are `host:port`, as a list or between commas.
+    """
 
     url: str = "redis://localhost:6379/0"
+    sentinel_addresses: Addresses = ()
+    sentinel_master: str = Field(default="", pattern=r"^[^/\s]*$")
+    sentinel_username: str | None = None
+    sentinel_password: str | None = Field(default=None, repr=False)
+    sentinel_password_file: Path | None = None
+    cluster_addresses: Addresses = ()
     pool_size: int = Field(default=10, ge=1)
     connection_timeout: float = Field(default=5.0, gt=0)
     command_timeout: float = Field(default=5.0, gt=0)
     username: str | None = None
+    password: str | None = Field(default=None, repr=False)
     password_file: Path | None = None
+    tls: bool = False
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_server_name: str = ""
+    tls_check_hostname: bool = True
     key_prefix: str = Field(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        places = [name for name in ("url", "sentinel_addresses", "cluster_addresses") if name in self.model_fields_set]
+        if len(places) > 1:
+            raise ValueError(f"{' and '.join(places)} both say where Redis is; keep one")
+        if bool(self.sentinel_addresses) != bool(self.sentinel_master):
+            raise ValueError("sentinel_addresses and sentinel_master need each other")
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file are both set; keep one")
+        if self.sentinel_password is not None and self.sentinel_password_file is not None:
+            raise ValueError("sentinel_password and sentinel_password_file are both set; keep one")
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_key_file needs tls_cert_file")
+        return self
 
 
 class WorkerSettings(_Section):
@@ -88,6 +123,18 @@ def queue_options() -> list[dict[str, Any]] | None:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ConfigurationError('TASKFLEET_QUEUES must be a JSON list of objects, such as [{"name": "default"}]')
     return value
+
+
+def _list_of(value: Any) -> Any:
+    """A list from the environment is JSON, or its items between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("expected a JSON list or items between commas") from None
+    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def _read_file(path: str | Path | None) -> tuple[str, dict[str, Any]]:

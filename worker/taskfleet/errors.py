@@ -4,6 +4,7 @@
     ├── ConfigurationError          an option, key or file is wrong; names it and what was expected
     │   └── InvalidQueueNameError
     ├── BrokerConnectionError       Redis cannot be reached, or refuses us
+    │   └── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
     ├── SerializationError          a value cannot be encoded, or does not fit its annotation
     │   └── PayloadTooLargeError
     ├── QueueFullError              the queue holds `max_length` tasks
@@ -35,6 +36,10 @@ class InvalidQueueNameError(ConfigurationError):
 
 class BrokerConnectionError(TaskQueueError):
     """Redis cannot be reached or refuses the connection."""
+
+
+class BrokerOutOfMemoryError(BrokerConnectionError):
+    """Redis has reached its `maxmemory`: it accepts nothing new until memory is freed."""
 
 
 class SerializationError(TaskQueueError):

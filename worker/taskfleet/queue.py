@@ -9,10 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from redis.credentials import CredentialProvider
-
 from taskfleet import config, queue_names
-from taskfleet.engine import keys
+from taskfleet.access import access_of, url_of
+from taskfleet.engine import connection, keys
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.stats import QueueStats
@@ -44,26 +43,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _FileCredentials(CredentialProvider):
-    """User name, and a password that is read from its file at each connection, so that a rotated one is picked up."""
-
-    def __init__(self, username: str | None, path: Path) -> None:
-        self._username = username
-        self._path = path
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        try:
-            password = self._path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"redis.password_file {self._path}: {error.strerror}") from None
-        return (self._username, password) if self._username else (password,)
-
-
 class TaskQueue:
     """Define tasks, send them, look after them, run them.
 
     Args:
-        url: `redis://host:6379/0`, `rediss://…` or `unix://…`.
+        url: `redis://host:6379/0`, `rediss://…`, `unix://…`, `redis+sentinel://host:26379,host:26379/mastername/0` or
+            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS.
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
         result_ttl: how long results are kept, seconds; 0 keeps none.
@@ -85,7 +70,7 @@ class TaskQueue:
         settings: config.Settings | None = None,
     ) -> None:
         self.settings = settings or config.Settings()
-        self.url = url or self.settings.redis.url
+        self.url = url or url_of(self.settings.redis)
         self.result_ttl = result_ttl
         self.max_payload_bytes = max_payload_bytes
         self.max_result_bytes = max_result_bytes
@@ -313,32 +298,11 @@ class TaskQueue:
     def new_broker(self) -> RedisBroker:
         """A broker with connections of its own, for another thread or loop."""
         redis = self.settings.redis
-        return RedisBroker.from_url(
-            self.url,
-            prefix=redis.key_prefix,
-            pool_size=redis.pool_size,
-            connect_timeout=redis.connection_timeout,
-            command_timeout=redis.command_timeout,
-            **self.credentials(),
-        )
+        return RedisBroker(connection.connect(access_of(redis, self.url)), redis.key_prefix)
 
     def new_renewer(self) -> RedisRenewer:
-        """The calls of a worker's lease thread, with a connection of their own."""
-        redis = self.settings.redis
-        return RedisRenewer(
-            self.url,
-            redis.key_prefix,
-            connect_timeout=redis.connection_timeout,
-            command_timeout=redis.command_timeout,
-            **self.credentials(),
-        )
-
-    def credentials(self) -> dict[str, Any]:
-        """How connections authenticate, as redis-py's options."""
-        redis = self.settings.redis
-        if redis.password_file is not None:
-            return {"credential_provider": _FileCredentials(redis.username, redis.password_file)}
-        return {"username": redis.username} if redis.username is not None else {}
+        """The calls of a worker's lease thread, with connections of their own."""
+        return RedisRenewer(self._broker.client.new_sync(), self.settings.redis.key_prefix)
 
     def _adopt_loop(self) -> Sending:
         # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.

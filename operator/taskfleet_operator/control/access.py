@@ -32,14 +32,14 @@ class Access:
     digests: dict[str, str] = field(default_factory=dict, hash=False)
 
     def connect(self) -> RedisBroker:
-        options = {name: value for name, value in (("username", self.username), ("password", self.password)) if value}
+        login = {name: value for name, value in (("username", self.username), ("password", self.password)) if value}
         return RedisBroker.from_url(
             self.url,
             prefix=self.prefix,
             pool_size=self.pool_size,
             connect_timeout=self.connect_timeout,
             command_timeout=self.command_timeout,
-            **options,
+            login=login,
         )
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
-from redis import exceptions as redis_errors
 
 from taskfleet import outcome
 from taskfleet.engine import connection, keys, scripts
+from taskfleet.engine.access import Tls
 from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.server import Timeouts
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import QueueFullError, TaskQueueError
 
@@ -41,6 +40,7 @@ class StepReply(NamedTuple):
     stale: int
     claims: list[Claim]
     signals: int
+    memory_full: bool
 
 
 class Signal(NamedTuple):
@@ -78,17 +78,20 @@ class RedisBroker:
         pool_size: int = 10,
         connect_timeout: float = 5.0,
         command_timeout: float = 5.0,
-        **connection_options: Any,
+        login: Mapping[str, Any] | None = None,
+        sentinel_login: Mapping[str, Any] | None = None,
+        tls: Tls | None = None,
     ) -> RedisBroker:
-        """Timeouts in seconds; further options go to redis-py's connections (username, password, ssl_…)."""
-        client = connection.RedisClient(
+        """Timeouts in seconds; `login` and `sentinel_login`: username, password, or a credential_provider."""
+        access = connection.Access(
             url,
             pool_size=pool_size,
-            connect_timeout=connect_timeout,
-            command_timeout=command_timeout,
-            **connection_options,
+            timeouts=Timeouts(connect_timeout, command_timeout),
+            login=login or {},
+            sentinel_login=sentinel_login or {},
+            tls=tls,
         )
-        return cls(client, prefix)
+        return cls(connection.connect(access), prefix)
 
     def keys_of(self, queue: str) -> keys.QueueKeys:
         names = self._keys.get(queue)
@@ -255,7 +258,7 @@ class RedisBroker:
             per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
         )  # fmt: skip
         reply = await self.client.run(scripts.STEP, (*names.all, *results), args)
-        _, left, horizon_ms, stale, claimed, inputs, signals = reply
+        _, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
         claims: list[Claim] = []
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]
@@ -266,7 +269,7 @@ class RedisBroker:
             claims.append((queue, claimed[i].decode(), claimed[i + 1], attempt, delivery, None))
         for i in range(0, len(inputs), 2):
             claims[inputs[i]] = (*claims[inputs[i]][:5], msgpack.unpackb(inputs[i + 1], raw=True))
-        return StepReply(left, horizon_ms, len(stale), claims, signals)
+        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full))
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
         """(id, delivery) of every task that this incarnation has claimed, whether or not a reply has told it so."""
@@ -413,7 +416,7 @@ class RedisBroker:
             names = self.keys_of(queue)
             await self._patiently(lambda names=names: self.client.redis.unlink(*names.all))
             found: list[bytes] = []
-            async for key in self.client.redis.scan_iter(match=_literal(names.result("")) + "*", count=CHUNK):
+            async for key in self.client.scan(_literal(names.result("")) + "*", count=CHUNK):
                 found.append(key)
                 if len(found) >= CHUNK:
                     await self.client.redis.unlink(*found)
@@ -435,10 +438,13 @@ class RedisBroker:
         await self._patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
 
     async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
-        """Block until one of these partitions calls for a worker; `None` after `timeout` s. Errors pass through."""
+        """Block until one of these partitions calls for a worker; `None` after `timeout` s. Errors pass through.
+
+        Only one where `client.one_slot_only`.
+        """
         wakes = {self.keys_of(queue).wake: queue for queue in queues}
-        popped = await self.client.redis.blpop(list(wakes), timeout=timeout)
-        return None if popped is None else wakes[popped[0].decode()]
+        popped = await self.client.blocking_pop(list(wakes), timeout)
+        return None if popped is None else wakes[popped[0]]
 
     async def call_another(self, queue: str) -> None:
         """Pass a call for a worker on to the next that waits."""
@@ -462,24 +468,9 @@ class RedisBroker:
         """The names of queues that go from empty to not empty, as it happens; survives lost connections."""
         return self.listen(self.fleet.activity)
 
-    async def listen(self, *channels: str) -> AsyncIterator[str]:
+    def listen(self, *channels: str) -> AsyncIterator[str]:
         """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
-        failures = 0
-        while True:
-            try:
-                async with self.client.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(*channels)
-                    failures = 0
-                    yield ""
-                    while True:
-                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30.0)
-                        if message is not None:
-                            yield message["data"].decode()
-            except (redis_errors.RedisError, OSError) as error:
-                with contextlib.suppress(redis_errors.RedisError, OSError):
-                    await self.client.dropped(error)
-                failures += 1
-                await asyncio.sleep(connection.backoff_seconds(failures))
+        return self.client.listen(*channels)
 
     async def _patiently(self, operation: Any) -> Any:
         return await self.client.patiently(lambda _attempt: operation())

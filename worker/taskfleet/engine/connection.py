@@ -1,161 +1,269 @@
-"""Connections to Redis, and what to do when they fail."""
+"""Connections to Redis: one client for all topologies, and patience when they fail.
+
+`connect()` gives a `RedisClient` for one server or for the master that Sentinels name, or a `ClusterClient`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import re
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-import redis.asyncio as redis_async
 from redis import exceptions as redis_errors
-from redis.asyncio.retry import Retry as RedisRetry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import parse_url
 
+from taskfleet.engine import urls
+from taskfleet.engine.access import Tls
+from taskfleet.engine.failures import (
+    backoff_seconds,
+    connection_error,
+    is_connection_lost,
+    is_stale,
+    is_transient,
+    is_wrong_server,
+)
 from taskfleet.engine.scripts import Script
-from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
+from taskfleet.engine.sentinel import Sentinels
+from taskfleet.engine.server import Server, Timeouts
+from taskfleet.engine.urls import address
+from taskfleet.errors import ConfigurationError
 
-# Replies that mean "this server is not, or no longer, the one to talk to": every connection is dropped, so that
-# DNS is asked again.
-_WRONG_SERVER = ("READONLY", "UNBLOCKED", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
-RETRYABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
+__all__ = [
+    "Access",
+    "RedisClient",
+    "address",
+    "backoff_seconds",
+    "check_url",
+    "connection_error",
+    "is_transient",
+    "is_wrong_server",
+]
 
-
-def is_wrong_server(error: BaseException) -> bool:
-    return isinstance(error, (redis_errors.ReadOnlyError, redis_errors.BusyLoadingError)) or (
-        isinstance(error, redis_errors.ResponseError) and str(error).startswith(_WRONG_SERVER)
-    )
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same call can succeed later without anybody changing the program."""
-    return isinstance(error, RETRYABLE) or is_wrong_server(error)
-
-
-def backoff_seconds(failures: int) -> float:
-    """0.05 s doubling to 5 s, half of it jitter."""
-    ceiling = min(5.0, 0.05 * 2.0 ** min(failures, 10))
-    return ceiling * (0.5 + random.random() / 2)
-
-
-def address(url: str) -> str:
-    """host:port of a Redis URL, without what is secret in it."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+_MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that somebody waits for
+_ATTEMPTS = 3  # of a call to a server that cannot be reached, and has no other to take its place
 
 
 def check_url(url: str) -> str:
     """Return `url`, or raise `ConfigurationError` that says what is wrong with it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ConfigurationError(
-            f"Redis URL: scheme {parts.scheme!r} is not known; write redis://host:6379/0, rediss://… or unix://…"
-        )
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ConfigurationError(f"Redis URL for host {parts.hostname!r}: the port is not a number") from None
+    urls.parse(url)
     return url
 
 
-def connection_error(url: str, error: BaseException) -> TaskQueueError:
-    """The one line that a user sees when Redis does not answer."""
-    where = address(url)
-    if isinstance(error, redis_errors.OutOfMemoryError):
-        return BrokerConnectionError(f"Redis at {where} is out of memory: raise maxmemory or drain the queues")
-    if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
-        return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
-    return BrokerConnectionError(f"cannot reach Redis at {where}: {_reason(error)}; start it, or set REDIS_URL")
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach Redis.
 
+    `login` are redis-py's options `username`, `password`, `credential_provider`, for the data servers;
+    `sentinel_login` the same for Sentinels. Timeouts in seconds.
+    """
 
-def _reason(error: BaseException) -> str:
-    text = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    # redis-py writes "Error 111 connecting to host:port. …": the number's meaning is what a reader needs.
-    number = re.match(r"Error (\d+) connecting", text)
-    return os.strerror(int(number[1])).lower() if number else text
+    url: str
+    pool_size: int = 10
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    login: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        place = urls.parse(self.url)
+        if self.sentinel_login and place.kind != "sentinel":
+            raise ConfigurationError("redis.sentinel_username and its password need redis+sentinel:// addresses")
+
+    @property
+    def place(self) -> urls.Place:
+        return urls.parse(self.url)
+
+    def options(self) -> dict[str, Any]:
+        """Connection options beside host and port, for any data server."""
+        place = self.place
+        if place.kind == "standalone":
+            try:
+                options = dict(parse_url(self.url))
+            except ValueError as error:
+                raise ConfigurationError(f"Redis URL: {error}") from None
+            # Ours knows more of TLS; that of a unix socket stays.
+            if place.hosts:
+                options.pop("connection_class", None)
+        else:
+            options = {"username": place.username, "password": place.password, "db": place.database}
+        options = {name: value for name, value in options.items() if value is not None}
+        if self.login:
+            options = {k: v for k, v in options.items() if k not in ("username", "password")} | dict(self.login)
+        if self.tls is not None or place.tls:
+            options["tls"] = self.tls or Tls()
+        return options
 
 
 class RedisClient:
-    """A pool of connections that runs scripts, loading them when the server has lost them."""
+    """Runs scripts and commands on one server, loading scripts when the server has lost them.
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        pool_size: int = 10,
-        connect_timeout: float = 5.0,
-        command_timeout: float = 5.0,
-        **connection: Any,
-    ) -> None:
-        self.url = check_url(url)
-        self._command_timeout = command_timeout
+    `one_slot_only`: whether all keys of one command must belong to one queue.
+    """
+
+    one_slot_only = False
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.url = access.url
+        self._server = self._open(access)
         # Retries are ours, per operation: only here is it known what may be sent twice.
         # Any: its stubs give each reply the types of all protocols and decodings at once.
-        self.redis: Any = redis_async.Redis(
-            connection_pool=redis_async.BlockingConnectionPool.from_url(
-                url,
-                max_connections=pool_size,
-                timeout=connect_timeout + command_timeout,
-                socket_connect_timeout=connect_timeout,
-                socket_timeout=command_timeout,
-                socket_keepalive=True,
-                retry=RedisRetry(NoBackoff(), 0),
-                retry_on_error=[],
-                **connection,
-            )
-        )
+        self.redis: Any = self._server.commands
+
+    def _open(self, access: Access) -> Server:
+        place = access.place
+        options = access.options()
+        if place.kind == "sentinel":
+            options["sentinels"] = Sentinels(place, access)
+        elif place.hosts:
+            options["host"], options["port"] = place.hosts[0]
+        return Server(options, access.pool_size, access.timeouts)
+
+    # Calls. Errors of Redis pass through; see `patiently`.
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """One call of `script`. Errors of Redis pass through; see `call` for the patient form."""
-        try:
-            return await self.redis.evalsha(script.digest, len(keys), *keys, *args)
-        except redis_errors.NoScriptError:
-            # NOSCRIPT says that nothing was executed, so sending it again is safe.
-            return await self.redis.eval(script.source, len(keys), *keys, *args)
+        """One call of `script`."""
+        return await self._server.run(script, keys, args)
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Several calls of one script in one round trip."""
-        for _ in range(2):
-            pipeline = self.redis.pipeline(transaction=False)
-            for keys, args in calls:
-                pipeline.evalsha(script.digest, len(keys), *keys, *args)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            errors = [reply for reply in replies if isinstance(reply, Exception)]
-            if not errors:
-                return replies
-            if not all(isinstance(error, redis_errors.NoScriptError) for error in errors):
-                raise errors[0]
-            await self.redis.script_load(script.source)
-        raise BrokerConnectionError(f"Redis at {address(self.url)} keeps losing its scripts")
+        """Several calls of one script, in one round trip for each server."""
+        return await self._server.run_many(script, calls)
+
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds.
+
+        On a connection that is not of the pool: it is held for as long as it waits.
+        """
+        return await _pop(self._server, keys, timeout + self.access.timeouts.command, timeout)
+
+    def pubsub(self) -> Any:
+        """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
+        return self._server.waiting.pubsub(ignore_subscribe_messages=True)
+
+    async def listen(self, *channels: str) -> AsyncIterator[str]:
+        """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
+        failures = 0
+        while True:
+            try:
+                async with self.pubsub() as pubsub:
+                    await pubsub.subscribe(*channels)
+                    yield ""
+                    failures = 0
+                    async for message in _messages(pubsub, self.access.timeouts.command):
+                        yield message
+            except (redis_errors.RedisError, OSError) as error:
+                with contextlib.suppress(redis_errors.RedisError, OSError):
+                    await self.dropped(error)
+                failures += 1
+                await asyncio.sleep(backoff_seconds(failures))
+
+    async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
+        """All keys like `match`, of all servers."""
+        async for key in self.redis.scan_iter(match=match, count=count):
+            yield key
+
+    # Failures.
 
     async def dropped(self, error: BaseException) -> None:
-        """Take note of a failure: connections to a server that is not the right one are closed."""
-        if is_wrong_server(error):
-            await self.redis.connection_pool.disconnect(inuse_connections=True)
+        """Take note of a failure: connections that can no longer be trusted are made anew."""
+        if is_stale(error):
+            await self._server.forget()
 
-    async def patiently(self, operation: Any, *, attempts: int = 3) -> Any:
-        """Run `await operation(attempt)` up to `attempts` times; the last failure is a `TaskQueueError`.
+    async def patiently(self, operation: Any) -> Any:
+        """Run `await operation(attempt)` until it succeeds; the last failure is a `TaskQueueError`.
 
-        `attempt` counts from 0, so that an operation can say that it has been sent before.
+        A server that cannot be reached is tried three times. What heals by itself (a server that loads, a failover
+        of Sentinels or of a Cluster) is tried for as long as a command may take. `attempt` counts from 0, so that an
+        operation can say that it has been sent before.
         """
-        for attempt in range(attempts):
+        began = time.monotonic()
+        replaceable = self.access.place.kind != "standalone"
+        attempt = 0
+        while True:
             try:
                 return await operation(attempt)
-            except redis_errors.RedisError as error:
-                await self.dropped(error)
-                if not is_transient(error) or attempt + 1 == attempts:
+            except (redis_errors.RedisError, OSError) as error:
+                with contextlib.suppress(redis_errors.RedisError, OSError):
+                    await self.dropped(error)
+                attempt += 1
+                heals = replaceable or is_wrong_server(error) or not is_connection_lost(error)
+                patient = heals and time.monotonic() - began < self.access.timeouts.command
+                if not is_transient(error) or not (patient or attempt < _ATTEMPTS):
                     raise connection_error(self.url, error) from None
-            except OSError as error:
-                if attempt + 1 == attempts:
-                    raise connection_error(self.url, error) from None
-            await asyncio.sleep(backoff_seconds(attempt))
-        raise AssertionError("unreachable")
+            await asyncio.sleep(min(_MOST_PAUSE_SECONDS, backoff_seconds(attempt - 1)))
+
+    # Others of the same kind.
+
+    def another(self) -> RedisClient:
+        """A client with connections of its own, for another loop."""
+        return type(self)(self.access)
+
+    def new_sync(self) -> SyncClient:
+        """A client for a thread without an event loop."""
+        return SyncClient(self)
 
     async def close(self) -> None:
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        await self._server.close()
+
+
+class SyncClient:
+    """Runs scripts from one thread, in a loop of the thread's own: the same topologies, the same healing."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client.another()
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One call of `script`. Errors of Redis pass through; see `dropped`."""
+        return self._in_loop(self._client.run(script, keys, args))
+
+    def dropped(self, error: BaseException) -> None:
+        """Take note of a failure."""
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            self._in_loop(self._client.dropped(error))
+
+    def _in_loop(self, call: Any) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(call)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            with contextlib.suppress(redis_errors.RedisError, OSError):
+                self._runner.run(self._client.close())
+            self._runner.close()
+            self._runner = None
+
+
+async def _pop(server: Server, keys: Sequence[str], limit: float, timeout: float) -> tuple[str, bytes] | None:
+    async with asyncio.timeout(limit):
+        popped = await server.waiting.blpop(list(keys), timeout=timeout)
+    return None if popped is None else (popped[0].decode(), popped[1])
+
+
+_QUIET_SECONDS = 15.0  # a subscription that has heard nothing for so long asks whether it is still one
+
+
+async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
+    """Messages until the subscription fails; a server that is gone without a word counts as a failure."""
+    while True:
+        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
+        if message is None:
+            await pubsub.ping()
+            message = await pubsub.get_message(timeout=answer_within)
+            if message is None:
+                raise redis_errors.TimeoutError("a subscription does not answer")
+        if message["type"] == "message":
+            yield message["data"].decode()
+
+
+def connect(access: Access) -> RedisClient:
+    """The client that fits the URL. Nothing connects before the first call."""
+    if access.place.kind == "cluster":
+        from taskfleet.engine.cluster import ClusterClient
+
+        return ClusterClient(access)
+    return RedisClient(access)

@@ -78,7 +78,7 @@ class LeaseKeeper(threading.Thread):
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
                     logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
-                self._renewer.disconnect()
+                self._renewer.dropped(error)
                 self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
             except Exception:
                 # This thread must outlive every surprise: without it the worker's tasks would be taken over.

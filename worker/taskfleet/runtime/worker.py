@@ -77,6 +77,7 @@ class Worker:
         self.draining = False
         self.stopped = False
         self.lost_acks = 0
+        self.memory_full = False
         self._stall_limit = stall_limit
         self._started_ms = int(time.time() * 1000)
         self._idle_since_ms = self._started_ms
@@ -87,6 +88,7 @@ class Worker:
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
         self._hungry = asyncio.Event()
+        self._listeners: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
@@ -186,7 +188,8 @@ class Worker:
         """Work until `drain()`; returns when nothing is left that is ours."""
         loop = self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(loop, self.running)
-        lease = min(self.queue.options_of(name).lease_seconds for name in self.selection.names)
+        leases = [self.queue.options_of(name).lease_seconds for name in self.selection.names]
+        lease, self._longest_lease = min(leases), max(leases)
         keeper = LeaseKeeper(
             self,
             interval=min(lease / 3, self.queue.settings.workers.heartbeat_interval),
@@ -197,7 +200,11 @@ class Worker:
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        wake = asyncio.create_task(self._listen_for_work())
+        if self.queue.broker.client.one_slot_only:
+            for name in self.selection.names:
+                self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
+        else:
+            self._listeners.add(asyncio.create_task(self._listen_for_work()))
         control = asyncio.create_task(self._listen_for_control())
         partitions = asyncio.create_task(self._find_partitions())
         keeper.start()
@@ -215,7 +222,7 @@ class Worker:
             self.draining = True
             if self._relays:
                 await asyncio.wait(set(self._relays.values()), timeout=_LEAVE_SECONDS)
-            await _end({wake, control, beat, partitions, *self._relays.values()})
+            await _end({*self._listeners, control, beat, partitions, *self._relays.values()})
             self.deadlines.close()
             self.threads.close()
             keeper.stop()
@@ -305,6 +312,7 @@ class Worker:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
             self.lost_acks += reply.stale
             logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, reply.stale)
+        self._set_memory_full(reply.memory_full)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
         for claim in reply.claims:
@@ -332,6 +340,16 @@ class Worker:
             await asyncio.sleep(connection.backoff_seconds(3))
         finally:
             del self._relays[name]
+
+    def _set_memory_full(self, full: bool) -> None:
+        if full and not self.memory_full:
+            logger.warning(
+                "Redis at %s is out of memory: outcomes are recorded, nothing is claimed; raise maxmemory, or purge",
+                connection.address(self.queue.url),
+            )
+        elif self.memory_full and not full:
+            logger.info("Redis has memory again")
+        self.memory_full = full
 
     def _measure(self) -> None:
         began, done = self._rate_mark
@@ -389,6 +407,8 @@ class Worker:
                 for name in await self.queue.broker.partitions():
                     if name not in self.selection.names:
                         self.selection.add(name)
+                        if self.queue.broker.client.one_slot_only:
+                            self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
@@ -396,13 +416,13 @@ class Worker:
             self.loop_beat = time.monotonic()
             await asyncio.sleep(0.5)
 
-    async def _listen_for_work(self) -> None:
-        """Wait to be called while there is room and nothing is known to wait."""
+    async def _listen_for_work(self, only: str | None = None) -> None:
+        """Wait to be called while there is room and nothing is known to wait: by all partitions, or `only` one."""
         broker = self.queue.broker
         while True:
             await self._hungry.wait()
             try:
-                name = await broker.wait_for_work(self.selection.names, _LOOK_AGAIN_SECONDS)
+                name = await broker.wait_for_work([only] if only else self.selection.names, _LOOK_AGAIN_SECONDS)
                 if name is None:
                     self.selection.all_hot()
                 else:
@@ -440,6 +460,13 @@ class Worker:
         with contextlib.suppress(redis_errors.RedisError, OSError):
             await self.queue.broker.dropped(error)
         self.selection.all_hot()
+        if self.draining and time.monotonic() - self.keeper.last_success > self._longest_lease:
+            # Others may have the tasks by now, and nobody waits for us for ever.
+            given_up = sum(len(box) for box in self._outbox.values())
+            logger.warning("Redis is away for longer than a lease: %d outcomes are given up", given_up)
+            self._outbox.clear()
+            self.held.clear()
+            return
         await asyncio.sleep(connection.backoff_seconds(self._failures))
 
     def _succeeded(self) -> None:

@@ -4,6 +4,7 @@
 -- ARGV  1 id  2 result record  3 ttl_ms  4 control channel  5 done channel  6 reason, for those that wait for it
 -- REPLY {1 when something changed, else 0; signals in the outbox}
 local id = ARGV[1]
+redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
 if redis.call('HEXISTS', task, id) == 0 then return {0, 0} end
 if redis.call('HEXISTS', owner, id) == 1 then
   local fresh = redis.call('HSET', cancel, id, 1)

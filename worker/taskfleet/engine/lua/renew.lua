@@ -6,6 +6,7 @@
 -- A lease is prolonged only under its own token, so a worker that was away cannot take back what another has claimed.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
 local items = cmsgpack.unpack(ARGV[4])
 local lost, cancelled, scores, ids = {}, {}, {}, {}
 for i = 1, #items do ids[i] = items[i][1] end

@@ -10,6 +10,7 @@ local result = redis.call('GET', KEYS[last_key + 1])
 if result then return {'ended', result} end
 if redis.call('HEXISTS', task, id) == 0 then return {'unknown', ''} end
 if ARGV[2] == '1' then
+  redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
   redis.call('SADD', await, id)
   redis.call('PEXPIRE', await, 86400000)
 end

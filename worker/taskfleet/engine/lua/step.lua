@@ -12,9 +12,19 @@
 --       with ttl_ms 0 is not kept, only passed on to those that wait for it.
 -- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids},
 --       {id, envelope, meta, ...}, {position among the claimed, packed results of those it waited for, ...},
---       signals in the outbox}
+--       signals in the outbox, 1 when Redis is out of memory and nothing is claimed}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
+
+-- A write that changes nothing and that Redis refuses when it is out of memory, or is no master. Out of memory, a
+-- script may do anything once it has written what takes none: outcomes are recorded then, and nothing is claimed.
+local probe, memory_full = redis.pcall('ZADD', lease, 'XX', 0, ''), false
+if type(probe) == 'table' and probe.err then
+  if not string.find(probe.err, 'OOM', 1, true) then return probe end
+  memory_full = true
+  redis.call('HDEL', owner, '')
+end
+
 local me, wanted, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local first_token = me .. ':1'
 -- Most queues have no tags, turns, limits per key or workflows: one question spares all others.
@@ -197,7 +207,7 @@ end
 let_in()
 
 -- How many may start: no more than the queue's own limits leave.
-local may_start = math.min(wanted, 1000)
+local may_start = memory_full and 0 or math.min(wanted, 1000)
 local limit = tonumber(ARGV[14])
 if limit > 0 then may_start = math.min(may_start, limit - redis.call('ZCARD', lease)) end
 -- The rate limit: a bucket of tokens in `control`, filled by the clock of Redis. Work that was handed back has paid.
@@ -358,6 +368,11 @@ if waiting > 0 and next_token then
   if horizon < 0 or next_token < horizon then horizon = next_token end
 end
 if limit > 0 and redis.call('ZCARD', lease) >= limit then waiting = 0 end
+-- Nothing is claimed before there is memory: look again in a second.
+if memory_full then
+  waiting = 0
+  if horizon < 0 or horizon > 1000 then horizon = 1000 end
+end
 -- A worker that is full now wakes the next one, which learns what is left and what is due.
 if n_claimed >= wanted and (waiting > 0 or first_due) then call_a_worker() end
-return {now, waiting, horizon, stale, claimed, inputs, signals}
+return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0}

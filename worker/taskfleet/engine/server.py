@@ -1,0 +1,104 @@
+"""One Redis server and our connections to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio as redis_async
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from taskfleet.engine.access import TlsConnection
+from taskfleet.engine.scripts import Script
+from taskfleet.engine.sentinel import SentinelConnection, SentinelTlsConnection
+from taskfleet.engine.urls import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds: to open a connection, and to wait for the reply to a command."""
+
+    connect: float = 5.0
+    command: float = 5.0
+
+
+class Server:
+    """A pool for commands that answer at once, and one without a limit for those that wait.
+
+    A blocked command or a subscription holds its connection for long; it must not take a place in the pool.
+    """
+
+    def __init__(self, options: Mapping[str, Any], pool_size: int, timeouts: Timeouts) -> None:
+        self.host: Host = (options.get("host", ""), options.get("port", 0))
+        common: dict[str, Any] = {
+            "connection_class": _connection_class(options),
+            "socket_connect_timeout": timeouts.connect,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            # A handshake about maintenance that only one vendor's servers know, at the price of a round trip.
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            **options,
+        }
+        if "path" not in options:
+            common["socket_keepalive"] = True
+        self.commands: Any = redis_async.Redis(
+            connection_pool=redis_async.BlockingConnectionPool(
+                max_connections=pool_size,
+                timeout=timeouts.connect + timeouts.command,
+                socket_timeout=timeouts.command,
+                **common,
+            )
+        )
+        self.waiting: Any = redis_async.Redis(
+            connection_pool=redis_async.ConnectionPool(max_connections=2**31, socket_timeout=None, **common)
+        )
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return await self.commands.evalsha(script.digest, len(keys), *keys, *args)
+        except redis_errors.NoScriptError:
+            # NOSCRIPT says that nothing was executed, so sending it again is safe.
+            return await self.commands.eval(script.source, len(keys), *keys, *args)
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """In one round trip. A server without the script gets it and is asked again, for what it has not executed."""
+        replies = await self.send_many(script, calls)
+        lost = [n for n, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
+        for n in lost:
+            replies[n] = await self.run(script, *calls[n])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def send_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Replies and exceptions, as they come."""
+        pipeline = self.commands.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(script.digest, len(keys), *keys, *args)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    async def forget(self) -> None:
+        """Use no connection again that stands now. Those in use are left to whoever waits on them."""
+        for client in (self.commands, self.waiting):
+            await client.connection_pool.update_active_connections_for_reconnect()
+            await client.connection_pool.disconnect(inuse_connections=False)
+
+    async def close(self) -> None:
+        for client in (self.commands, self.waiting):
+            await client.aclose()
+            await client.connection_pool.disconnect()
+
+
+def _connection_class(options: Mapping[str, Any]) -> Any:
+    if "path" in options:
+        return options["connection_class"]
+    if "sentinels" in options:
+        return SentinelTlsConnection if "tls" in options else SentinelConnection
+    return TlsConnection if "tls" in options else Connection
