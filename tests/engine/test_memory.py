@@ -42,7 +42,7 @@ async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them
     worker: tuple[TaskQueue, int],
 ) -> None:
     queue, pid = worker
-    message = app.nothing.options(result_ttl=0).message()
+    message = app.noop.options(result_ttl=0).message()
     sizes: list[int] = []
     for done in range(1, _ROUNDS + 1):
         await queue.enqueue_many([message] * _TASKS)

@@ -12,7 +12,7 @@ from redis import exceptions as redis_errors
 from redis.commands import AsyncCoreCommands
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from taskfleet.engine.connection import Access, RedisClient, _pop
+from taskfleet.engine.connection import Access, RedisClient
 from taskfleet.engine.failures import is_connection_lost, is_stale
 from taskfleet.engine.scripts import Script
 from taskfleet.engine.server import Server
@@ -76,8 +76,7 @@ class ClusterClient(RedisClient):
         return replies
 
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
-        limit = timeout + self.access.timeouts.command
-        popped: tuple[str, bytes] | None = await self.at(slot_of(keys[0]), lambda s: _pop(s, keys, limit, timeout))
+        popped: tuple[str, bytes] | None = await self.at(slot_of(keys[0]), lambda s: s.blocking_pop(keys, timeout))
         return popped
 
     def pubsub(self) -> Any:

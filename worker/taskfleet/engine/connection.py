@@ -137,7 +137,7 @@ class RedisClient:
 
         On a connection that is not of the pool: it is held for as long as it waits.
         """
-        return await _pop(self._server, keys, timeout + self.access.timeouts.command, timeout)
+        return await self._server.blocking_pop(keys, timeout)
 
     def pubsub(self) -> Any:
         """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
@@ -236,12 +236,6 @@ class SyncClient:
                 self._runner.run(self._client.close())
             self._runner.close()
             self._runner = None
-
-
-async def _pop(server: Server, keys: Sequence[str], limit: float, timeout: float) -> tuple[str, bytes] | None:
-    async with asyncio.timeout(limit):
-        popped = await server.waiting.blpop(list(keys), timeout=timeout)
-    return None if popped is None else (popped[0].decode(), popped[1])
 
 
 _QUIET_SECONDS = 15.0  # a subscription that has heard nothing for so long asks whether it is still one

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.engine.access import TlsConnection
+from taskfleet.engine.lines import Lines
 from taskfleet.engine.scripts import Script
 from taskfleet.engine.sentinel import SentinelConnection, SentinelTlsConnection
 from taskfleet.engine.urls import Host
@@ -57,8 +58,13 @@ class Server:
         self.waiting: Any = redis_async.Redis(
             connection_pool=redis_async.ConnectionPool(max_connections=2**31, socket_timeout=None, **common)
         )
+        self.lines = Lines(self.waiting.connection_pool, timeouts.command)
+        self._blocked = Lines(self.waiting.connection_pool, timeouts.command)
+        self._command_timeout = timeouts.command
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if not self.lines.full:
+            return await self.lines.run(script, keys, args)
         try:
             return await self.commands.evalsha(script.digest, len(keys), *keys, *args)
         except redis_errors.NoScriptError:
@@ -84,13 +90,22 @@ class Server:
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds."""
+        popped = await self._blocked.call("BLPOP", *keys, timeout, timeout=timeout + self._command_timeout)
+        return None if popped is None else (popped[0].decode(), popped[1])
+
     async def forget(self) -> None:
         """Use no connection again that stands now. Those in use are left to whoever waits on them."""
+        await self.lines.forget()
+        await self._blocked.forget()
         for client in (self.commands, self.waiting):
             await client.connection_pool.update_active_connections_for_reconnect()
             await client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
+        await self.lines.forget()
+        await self._blocked.forget()
         for client in (self.commands, self.waiting):
             await client.aclose()
             await client.connection_pool.disconnect()

@@ -1,0 +1,86 @@
+"""Connections that are held, for the calls that a queue is made of.
+
+A pool that looks at each connection before lending it, and commands that are made ready for every protocol, cost more
+than a call of ours takes in Redis. A line is a bare connection of redis-py: what goes out is packed in C, what comes
+back is parsed in C, and in between nothing is asked. A line on which anything goes wrong is closed; calls can be sent
+again, so nothing needs to know beforehand whether it still stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions as redis_errors
+
+from taskfleet.engine.scripts import Script
+
+# More calls than this at once take turns on the pool: a program may wait for thousands of things.
+_MOST = 4
+
+
+class Lines:
+    """Held connections to one server. `pool` makes them; it must set no timeout of its own."""
+
+    def __init__(self, pool: Any, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._free: list[Any] = []
+        self._all: set[Any] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether all lines are in use."""
+        return not self._free and len(self._all) >= _MOST
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One call of `script`, which is loaded when the server has lost it."""
+        try:
+            return await self.call("EVALSHA", script.digest, len(keys), *keys, *args)
+        except redis_errors.NoScriptError:
+            # NOSCRIPT says that nothing was executed, so sending it again is safe.
+            return await self.call("EVAL", script.source, len(keys), *keys, *args)
+
+    async def call(self, *command: Any, timeout: float | None = None) -> Any:
+        """The raw reply to one command. `timeout` in seconds; by default that of commands."""
+        line = self._free.pop() if self._free else None
+        try:
+            async with asyncio.timeout(timeout or self._timeout):
+                if line is None:
+                    line = self._pool.make_connection()
+                    self._all.add(line)
+                    await line.connect()
+                await line.send_packed_command(line.pack_command(*command), check_health=False)
+                reply = await line.read_response()
+        except redis_errors.ResponseError:
+            # An answer like any other; but not to a greeting, after which the line is of no use.
+            await self._give_back(line)
+            raise
+        except TimeoutError:
+            await self._close(line)
+            raise redis_errors.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
+        except BaseException:
+            await self._close(line)
+            raise
+        await self._give_back(line)
+        return reply
+
+    async def _give_back(self, line: Any) -> None:
+        # One that was forgotten while it was in use is not used again.
+        if line in self._all and line.is_connected:
+            self._free.append(line)
+        else:
+            await self._close(line)
+
+    async def _close(self, line: Any) -> None:
+        if line is not None:
+            self._all.discard(line)
+            await line.disconnect(nowait=True)
+
+    async def forget(self) -> None:
+        """Use no line again that stands now. Those in use are left to whoever waits on them."""
+        free, self._free = self._free, []
+        self._all.clear()
+        for line in free:
+            await line.disconnect(nowait=True)
