@@ -41,6 +41,7 @@ class Sending:
         self._broker = queue.broker
         self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
+        self._busy: set[str] = set()
 
     def _place(self, message: Message[Any], task_id: str) -> str:
         """The partition that a task goes to."""
@@ -58,18 +59,27 @@ class Sending:
             task_id = await self._send(place, item)
         return self._queue.handle_of(task_id, place, message.task)
 
-    def _send(self, place: str, item: Item) -> asyncio.Future[str]:
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._outgoing.setdefault(place, []).append((item, future))
-        if place not in self._senders:
-            self._senders[place] = asyncio.create_task(self._send_outgoing(place))
-        return future
+    async def _send(self, place: str, item: Item) -> str:
+        """A call goes at once; those that come while it is under way gather, and go together when it is back."""
+        if place in self._busy:
+            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self._outgoing.setdefault(place, []).append((item, future))
+            return await future
+        self._busy.add(place)
+        try:
+            max_length = self._queue.options_of(place).max_length
+            holders = await self._broker.enqueue(place, (item,), max_length=max_length)
+            return holders.get(0, item[0]) if holders else item[0]
+        finally:
+            if place in self._outgoing:
+                self._senders[place] = asyncio.create_task(self._send_outgoing(place))
+            else:
+                self._busy.discard(place)
 
     async def _send_outgoing(self, place: str) -> None:
         try:
-            # What other callers add before the loop comes back here goes along.
             while batch := self._outgoing.pop(place, None):
-                max_length = self._queue.options_of(keys.queue_of(place)).max_length
+                max_length = self._queue.options_of(place).max_length
                 if max_length:
                     # One by one, so that a full queue refuses only what does not fit.
                     for pair in batch:
@@ -77,7 +87,8 @@ class Sending:
                 else:
                     await self._send_batch(place, batch, 0)
         finally:
-            del self._senders[place]
+            self._busy.discard(place)
+            self._senders.pop(place, None)
 
     async def _send_batch(self, place: str, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int) -> None:
         try:

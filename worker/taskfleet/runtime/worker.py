@@ -431,6 +431,8 @@ class Worker:
                         await broker.call_another(name)
                         continue
                     self.selection.make_hot(name)
+                # First the claim, then waiting again: until the loop below says so.
+                self._hungry.clear()
                 self._wanted.set()
             except (redis_errors.RedisError, OSError) as error:
                 with contextlib.suppress(redis_errors.RedisError, OSError):
