@@ -98,7 +98,11 @@ async def _dead(queue: TaskQueue) -> bool:
         (["worker", "tests.engine.app:note"], 2, "'note' is a TaskFunction, not a TaskQueue"),
         (["worker", "tests.engine.app:queue", "--queues", "two words"], 2, "queue name 'two words' is not valid"),
         (["worker", "tests.engine.app:queue", "--queues", "a:0"], 2, "weight 0"),
-        (["enqueue", "nope", "--app", "tests.engine.app:queue"], 1, "no task is named 'nope'; known: block, noop, note"),
+        (
+            ["enqueue", "nope", "--app", "tests.engine.app:queue"],
+            1,
+            "no task is named 'nope'; known: block, noop, note",
+        ),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "--args is not JSON"),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", '["x"]'], 1, "parameter 'n'"),
         (["pause", "two words"], 2, "queue name 'two words' is not valid"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgpack
@@ -136,22 +136,26 @@ async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:
     broker, lost = queue.broker, 0
-    run = broker.client.run
 
-    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        nonlocal lost
-        reply = await run(script, keys, args)
-        if script is scripts.STEP and reply[4] and not lost:
-            lost += 1
-            raise redis_errors.ConnectionError("the reply is lost")
-        return reply
+    def losing(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def lose_first_claim(*args: Any) -> Any:
+            nonlocal lost
+            reply = await call(*args)
+            if scripts.STEP in args and reply[4] and not lost:
+                lost += 1
+                raise redis_errors.ConnectionError("the reply is lost")
+            return reply
+
+        return lose_first_claim
 
     @queue.task
     async def task() -> tuple[int, int]:
         return current_task().attempt, current_task().delivery
 
     worker = await run_worker(queue)
-    broker.client.run = losing  # type: ignore[method-assign]
+    broker.client.run = losing(broker.client.run)  # type: ignore[method-assign]
+    broker.client.pop_and_run = losing(broker.client.pop_and_run)  # type: ignore[method-assign]
+    await (await task.enqueue()).result(timeout=10)  # the call that was under way already
     handle = await task.enqueue()
     assert await handle.result(timeout=10) == (1, 2)  # long before its lease of 30 s ends
     assert lost == 1

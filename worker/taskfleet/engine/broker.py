@@ -236,7 +236,6 @@ class RedisBroker:
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks. Errors of Redis pass through: the worker sends again."""
         names = self.keys_of(queue)
-        limit, per_key = options.rate_limit, options.rate_limit_per_key
         done: list[str] = []
         busy_ms = 0
         others: list[Outcome] = []
@@ -248,16 +247,46 @@ class RedisBroker:
             else:
                 others.append(ended)
         results = [names.result(ended[0]) for ended in others if ended[4] and ended[5]] if others else []
-        args = (
+        args = self._step_args(queue, options, incarnation, slots, others, busy_ms, done)
+        script_keys = (*names.all, *results) if results else names.all
+        return self._step_reply(queue, await self.client.run(scripts.STEP, script_keys, args))
+
+    async def step_when_called(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+    ) -> StepReply:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim: the claim follows the call
+        inside Redis, without a round trip between them."""
+        names = self.keys_of(queue)
+        args = self._step_args(queue, options, incarnation, slots, (), 0, ())
+        reply = await self.client.pop_and_run(names.wake, timeout, scripts.STEP, names.all, args)
+        return self._step_reply(queue, reply)
+
+    @staticmethod
+    def _packed(value: Sequence[Any]) -> bytes:
+        return msgpack.packb(value, use_bin_type=False) if value else b""
+
+    def _step_args(
+        self,
+        queue: str,
+        options: QueueOptions,
+        incarnation: str,
+        slots: int,
+        outcomes: Sequence[Outcome],
+        busy_ms: int,
+        done: Sequence[str],
+    ) -> tuple[Any, ...]:
+        limit, per_key = options.rate_limit, options.rate_limit_per_key
+        return (
             incarnation, slots, int(options.lease_seconds * 1000), options.max_deliveries, _TAKEOVERS_PER_STEP,
-            options.dead_letter.max_length, int(options.dead_letter.ttl_seconds * 1000), names.done_channel,
-            msgpack.packb(others, use_bin_type=False) if others else b"",
-            limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms,
-            msgpack.packb(done, use_bin_type=False) if done else b"",
+            options.dead_letter.max_length, int(options.dead_letter.ttl_seconds * 1000),
+            self.keys_of(queue).done_channel, self._packed(outcomes),
+            limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms, self._packed(done),
             options.concurrency or 0, options.concurrency_per_key or 0,
             per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
         )  # fmt: skip
-        reply = await self.client.run(scripts.STEP, (*names.all, *results), args)
+
+    @staticmethod
+    def _step_reply(queue: str, reply: list[Any]) -> StepReply:
         _, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
         claims: list[Claim] = []
         for i in range(0, len(claimed), 3):

@@ -79,6 +79,11 @@ class ClusterClient(RedisClient):
         popped: tuple[str, bytes] | None = await self.at(slot_of(keys[0]), lambda s: s.blocking_pop(keys, timeout))
         return popped
 
+    async def pop_and_run(
+        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        return await self.at(slot_of(key), lambda server: server.pop_and_run(key, timeout, script, keys, args))
+
     def pubsub(self) -> Any:
         # A Cluster passes on what is published: any server will do. Before the first look, a seed.
         host = random.choice([*self._servers, *self._seeds])

@@ -139,6 +139,12 @@ class RedisClient:
         """
         return await self._server.blocking_pop(keys, timeout)
 
+    async def pop_and_run(
+        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
+        return await self._server.pop_and_run(key, timeout, script, keys, args)
+
     def pubsub(self) -> Any:
         """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
         return self._server.waiting.pubsub(ignore_subscribe_messages=True)

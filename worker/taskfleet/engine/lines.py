@@ -44,6 +44,16 @@ class Lines:
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
         """The raw reply to one command. `timeout` in seconds; by default that of commands."""
+        (reply,) = await self.calls(command, timeout=timeout)
+        if isinstance(reply, redis_errors.ResponseError):
+            raise reply
+        return reply
+
+    async def calls(self, *commands: Sequence[Any], timeout: float | None = None) -> list[Any]:
+        """The replies to commands that are sent together and follow each other without delay, errors among them.
+
+        A command that blocks holds back those behind it, which Redis then runs at once.
+        """
         line = self._free.pop() if self._free else None
         try:
             async with asyncio.timeout(timeout or self._timeout):
@@ -51,27 +61,26 @@ class Lines:
                     line = self._pool.make_connection()
                     self._all.add(line)
                     await line.connect()
-                await line.send_packed_command(line.pack_command(*command), check_health=False)
-                reply = await line.read_response()
-        except redis_errors.ResponseError:
-            # An answer like any other; but not to a greeting, after which the line is of no use.
-            await self._give_back(line)
-            raise
+                packed = [line.pack_command(*command) for command in commands]
+                await line.send_packed_command(packed[0] if len(packed) == 1 else b"".join(map(_joined, packed)), False)
+                replies: list[Any] = []
+                for _ in commands:
+                    try:
+                        replies.append(await line.read_response(disconnect_on_error=False))
+                    except redis_errors.ResponseError as error:
+                        replies.append(error)
         except TimeoutError:
             await self._close(line)
             raise redis_errors.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
         except BaseException:
             await self._close(line)
             raise
-        await self._give_back(line)
-        return reply
-
-    async def _give_back(self, line: Any) -> None:
         # One that was forgotten while it was in use is not used again.
         if line in self._all and line.is_connected:
             self._free.append(line)
         else:
             await self._close(line)
+        return replies
 
     async def _close(self, line: Any) -> None:
         if line is not None:
@@ -84,3 +93,7 @@ class Lines:
         self._all.clear()
         for line in free:
             await line.disconnect(nowait=True)
+
+
+def _joined(packed: bytes | Sequence[bytes]) -> bytes:
+    return packed if isinstance(packed, bytes) else b"".join(packed)

@@ -95,6 +95,23 @@ class Server:
         popped = await self._blocked.call("BLPOP", *keys, timeout, timeout=timeout + self._command_timeout)
         return None if popped is None else (popped[0].decode(), popped[1])
 
+    async def pop_and_run(
+        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
+        popped, reply = await self._blocked.calls(
+            ("BLPOP", key, timeout),
+            ("EVALSHA", script.digest, len(keys), *keys, *args),
+            timeout=timeout + self._command_timeout,
+        )
+        if isinstance(popped, Exception):
+            raise popped
+        if isinstance(reply, redis_errors.NoScriptError):
+            return await self.run(script, keys, args)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
     async def forget(self) -> None:
         """Use no connection again that stands now. Those in use are left to whoever waits on them."""
         await self.lines.forget()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.broker import Claim, Outcome
+from taskfleet.engine.broker import Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("taskfleet.worker")
 
 _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
+_MOST_LISTENERS = 8  # partitions with a connection each to wait on; more of them share one
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 1000
@@ -88,7 +89,8 @@ class Worker:
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
         self._hungry = asyncio.Event()
-        self._listeners: set[asyncio.Task[None]] = set()
+        self._listeners: dict[str, asyncio.Task[None]] = {}
+        self._claiming: dict[str, asyncio.Lock] = {}  # held by a listener while a claim of its may be under way
         self._failures = 0
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
@@ -200,11 +202,12 @@ class Worker:
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        if self.queue.broker.client.one_slot_only:
+        self._one_by_one = self.queue.broker.client.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
+        if self._one_by_one:
             for name in self.selection.names:
-                self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
+                self._listen_to(name)
         else:
-            self._listeners.add(asyncio.create_task(self._listen_for_work()))
+            self._listeners[""] = asyncio.create_task(self._listen_to_all())
         control = asyncio.create_task(self._listen_for_control())
         partitions = asyncio.create_task(self._find_partitions())
         keeper.start()
@@ -222,7 +225,8 @@ class Worker:
             self.draining = True
             if self._relays:
                 await asyncio.wait(set(self._relays.values()), timeout=_LEAVE_SECONDS)
-            await _end({*self._listeners, control, beat, partitions, *self._relays.values()})
+            await _end({*self._listeners.values(), control, beat, partitions, *self._relays.values()})
+            await self._settle()
             self.deadlines.close()
             self.threads.close()
             keeper.stop()
@@ -257,6 +261,13 @@ class Worker:
             if timer is not None:
                 timer.cancel()
         self._hungry.clear()
+        if not self._room() and self._listening:
+            await self._stop_listening()
+
+    @property
+    def _listening(self) -> bool:
+        """Whether a claim of a listener is under way."""
+        return any(lock.locked() for lock in self._claiming.values())
 
     def _room(self) -> int:
         """How many tasks to claim now."""
@@ -312,6 +323,12 @@ class Worker:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
             self.lost_acks += reply.stale
             logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, reply.stale)
+        self._take(name, reply)
+        if outcomes:
+            self._measure()
+
+    def _take(self, name: str, reply: StepReply) -> None:
+        """What a call has claimed is ours now."""
         self._set_memory_full(reply.memory_full)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
@@ -320,16 +337,23 @@ class Worker:
         self._prefetched.extend(reply.claims)
         if reply.signals and name not in self._relays:
             self._relays[name] = asyncio.create_task(self._relay(name))
-        if outcomes:
-            self._measure()
 
     async def _hand_back_unheard(self, name: str) -> None:
         """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""
-        known = self.held.copy()
-        for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
-            if known.get(task_id) != (name, delivery):
-                self._outbox.setdefault(name, []).append((task_id, delivery, "n", 0, b"", 0, 0))
-        self._unsure.discard(name)
+        async with self._claiming.setdefault(name, asyncio.Lock()):
+            known = self.held.copy()
+            for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
+                if known.get(task_id) != (name, delivery):
+                    self._outbox.setdefault(name, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+            self._unsure.discard(name)
+
+    async def _settle(self) -> None:
+        """At the end, when nothing claims any more: a listener's last claim may have crossed with its end."""
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            for name in sorted(self._unsure):
+                await self._hand_back_unheard(name)
+                if back := self._outbox.pop(name, None):
+                    await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, back)
 
     async def _relay(self, name: str) -> None:
         """Tell tasks of other queues what they wait for. What fails stays in Redis, and the next call says so."""
@@ -407,8 +431,8 @@ class Worker:
                 for name in await self.queue.broker.partitions():
                     if name not in self.selection.names:
                         self.selection.add(name)
-                        if self.queue.broker.client.one_slot_only:
-                            self._listeners.add(asyncio.create_task(self._listen_for_work(name)))
+                        if self._one_by_one:
+                            self._listen_to(name)
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
@@ -416,30 +440,78 @@ class Worker:
             self.loop_beat = time.monotonic()
             await asyncio.sleep(0.5)
 
-    async def _listen_for_work(self, only: str | None = None) -> None:
-        """Wait to be called while there is room and nothing is known to wait: by all partitions, or `only` one."""
-        broker = self.queue.broker
+    def _listen_to(self, name: str) -> None:
+        self._listeners[name] = asyncio.create_task(self._listen(name))
+
+    async def _listen(self, name: str) -> None:
+        """Wait to be called by one partition, while there is room and nothing is known to wait.
+
+        With slots to spare the claim is sent along and follows the call inside Redis. The last slots are not given
+        away like that: what has filled them in the meantime would keep the claimed task from another worker.
+        """
+        broker, options = self.queue.broker, self.queue.options_of(name)
         while True:
             await self._hungry.wait()
+            spare = self._room() // (2 * len(self._listeners))
             try:
-                name = await broker.wait_for_work([only] if only else self.selection.names, _LOOK_AGAIN_SECONDS)
-                if name is None:
-                    self.selection.all_hot()
-                else:
-                    if not self._hungry.is_set() and self._room() == 0:
-                        # Filled up in the meantime: the call is for somebody else.
-                        await broker.call_another(name)
-                        continue
+                if spare:
+                    async with self._claiming.setdefault(name, asyncio.Lock()):
+                        try:
+                            reply = await broker.step_when_called(
+                                name, options, self.incarnation, spare, _LOOK_AGAIN_SECONDS
+                            )
+                        except BaseException:
+                            self._unsure.add(name)
+                            raise
+                        self._take(name, reply)
+                    self._start_claimed()
+                elif await broker.wait_for_work([name], _LOOK_AGAIN_SECONDS) is None:
                     self.selection.make_hot(name)
+                elif not await self._called(name):
+                    continue
                 # First the claim, then waiting again: until the loop below says so.
                 self._hungry.clear()
                 self._wanted.set()
             except (redis_errors.RedisError, OSError) as error:
-                with contextlib.suppress(redis_errors.RedisError, OSError):
-                    await broker.dropped(error)
-                await asyncio.sleep(connection.backoff_seconds(max(self._failures, 1)))
-                self.selection.all_hot()
+                await self._listened_in_vain(error)
+
+    async def _listen_to_all(self) -> None:
+        """The same for many partitions on one connection, which only tells which of them calls."""
+        broker = self.queue.broker
+        while True:
+            await self._hungry.wait()
+            try:
+                name = await broker.wait_for_work(self.selection.names, _LOOK_AGAIN_SECONDS)
+                if name is None:
+                    self.selection.all_hot()
+                elif not await self._called(name):
+                    continue
+                self._hungry.clear()
                 self._wanted.set()
+            except (redis_errors.RedisError, OSError) as error:
+                await self._listened_in_vain(error)
+
+    async def _called(self, name: str) -> bool:
+        """Whether we take the call; filled up in the meantime, we pass it on."""
+        if not self._hungry.is_set() and self._room() == 0:
+            await self.queue.broker.call_another(name)
+            return False
+        self.selection.make_hot(name)
+        return True
+
+    async def _listened_in_vain(self, error: Exception) -> None:
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            await self.queue.broker.dropped(error)
+        await asyncio.sleep(connection.backoff_seconds(max(self._failures, 1)))
+        self.selection.all_hot()
+        self._wanted.set()
+
+    async def _stop_listening(self) -> None:
+        """Take back the claims that have been sent along: there is no room for them, or no work is wanted."""
+        claiming = [name for name, lock in self._claiming.items() if lock.locked() and name in self._listeners]
+        await _end({self._listeners.pop(name) for name in claiming})
+        for name in claiming:
+            self._listen_to(name)
 
     async def _listen_for_control(self) -> None:
         async for message in self.queue.broker.control():
