@@ -414,7 +414,7 @@ class RedisBroker:
         """Delete everything that belongs to these queues, results included."""
         for queue in [name for name in await self.partitions() if keys.queue_of(name) in queues]:
             names = self.keys_of(queue)
-            await self._patiently(lambda names=names: self.client.redis.unlink(*names.all))
+            await self._patiently(lambda names=names: self.client.redis.unlink(*names.all, *names.schedules))
             found: list[bytes] = []
             async for key in self.client.scan(_literal(names.result("")) + "*", count=CHUNK):
                 found.append(key)

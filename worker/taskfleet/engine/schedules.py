@@ -1,0 +1,162 @@
+"""The schedules of every queue, in Redis: each in the hash slot of the queue that its tasks go to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskfleet.engine import scripts
+from taskfleet.engine.broker import RedisBroker
+
+NO_STATE = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One schedule as it is stored. `spec` and `state` are messagepack; times in milliseconds by the clock of Redis.
+
+    `tick_ms` is `None` when it is paused, or will not tick any more.
+    """
+
+    queue: str
+    name: str
+    spec: bytes
+    state: bytes
+    tick_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left."""
+
+    queue: str
+    now_ms: int
+    later_ms: int | None
+    entries: tuple[Entry, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick to let happen: what was read (`entry`, `revision`, `previous_id`), and what to make of it.
+
+    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `cancelled` is the record for
+    the previous task, kept for `cancelled_ttl_ms`, should the new one replace it.
+    """
+
+    entry: Entry
+    revision: str
+    fire_ms: int | None
+    next_ms: int | None
+    dropped: bool
+    task_id: str
+    previous_id: str
+    cancelled: bytes
+    cancelled_ttl_ms: int
+    max_length: int
+
+
+class ScheduleStore:
+    """Add, remove, list, and let tick. Names are unique in the fleet.
+
+    `add`, `remove` and `entries` are patient and raise `BrokerConnectionError`; `due` and `tick`, which a scheduler
+    calls again anyway, pass the errors of Redis through.
+    """
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._client = broker.client
+
+    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        await self._patiently(lambda: self._client.redis.sadd(self._broker.fleet.queues, queue))
+        args = (name, spec, next_ms, self._broker.fleet.schedules_channel)
+        reply = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_ADD, self._broker.keys_of(queue).schedules[:2], args)
+        )
+        return reply[0] if reply else None
+
+    async def remove(self, queue: str, name: str) -> Entry | None:
+        """Remove from one queue; returns what was there."""
+        reply = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_REMOVE, self._broker.keys_of(queue).schedules, (name,))
+        )
+        return Entry(queue, name, reply[0], NO_STATE, reply[1] if reply[1] >= 0 else None) if reply else None
+
+    async def now_ms(self, queue: str) -> int:
+        """The clock of the Redis that this queue's schedules live in."""
+        look = await self._patiently(lambda: self.due([queue], limit=0))
+        return int(look[0].now_ms)
+
+    async def queues(self) -> list[str]:
+        """Every queue that may have schedules. Not patient."""
+        return sorted(name.decode() for name in await self._client.redis.smembers(self._broker.fleet.queues))
+
+    async def entries(self) -> list[Entry]:
+        """All schedules, by queue and name."""
+        found: list[Entry] = []
+        for queue in await self._broker.queues():
+            found += await self.entries_of(queue)
+        return found
+
+    async def entries_of(self, queue: str) -> list[Entry]:
+        """The schedules of one queue, by name."""
+        found: list[Entry] = await self._patiently(lambda: self._read(queue))
+        return found
+
+    async def _read(self, queue: str) -> list[Entry]:
+        schedules, ticks, ticked = self._broker.keys_of(queue).schedules
+        # A transaction, so that a tick is not seen half.
+        pipeline = self._client.redis.pipeline(transaction=True)
+        pipeline.hgetall(schedules).zrange(ticks, 0, -1, withscores=True).hgetall(ticked)
+        specs, scores, states = await pipeline.execute()
+        next_of = dict(scores)
+        return [
+            Entry(queue, name.decode(), specs[name], states.get(name, NO_STATE), _ms(next_of.get(name)))
+            for name in sorted(specs)
+        ]
+
+    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
+        """Look at several queues in one round trip; at most `limit` due schedules of each."""
+        if not queues:
+            return []
+        calls = [(self._broker.keys_of(queue).schedules, (limit,)) for queue in queues]
+        replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
+        return [_due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    async def tick(self, ticks: Sequence[Tick]) -> list[str]:
+        """Let ticks happen, in one round trip; what became of each: fired, skipped, dropped, stale, early or full."""
+        if not ticks:
+            return []
+        replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks])
+        return [reply.decode() for reply in replies]
+
+    def _call(self, tick: Tick) -> tuple[Sequence[str], Sequence[Any]]:
+        queue = tick.entry.queue
+        names, fleet = self._broker.keys_of(queue), self._broker.fleet
+        previous = [names.result(tick.previous_id)] if tick.previous_id else []
+        args = (
+            fleet.activity, queue, tick.max_length, fleet.control_channel, names.done_channel,
+            tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
+            tick.task_id, tick.previous_id, tick.cancelled, tick.cancelled_ttl_ms, int(tick.dropped),
+        )  # fmt: skip
+        return (*names.all[:13], *names.schedules, *previous), args
+
+    def changes(self) -> AsyncIterator[str]:
+        """The names of schedules that are added or replaced, as it happens; see `RedisBroker.listen`."""
+        return self._broker.listen(self._broker.fleet.schedules_channel)
+
+    async def _patiently(self, operation: Any) -> Any:
+        return await self._client.patiently(lambda _attempt: operation())
+
+
+def _ms(score: float | None) -> int | None:
+    return None if score is None else int(score)
+
+
+def _due(queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
+    entries = tuple(
+        Entry(queue, flat[i].decode(), flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4)
+    )
+    return Due(queue, now_ms, later_ms if later_ms >= 0 else None, entries, bool(more))
