@@ -80,7 +80,7 @@ def test_what_has_ticked_in_the_repeated_hour_is_not_walked_through() -> None:
     cron, moment = Cron("0-59 0-59 2 * * *", "Europe/Berlin"), ms("2026-10-25T02:00:00+01:00")
     began = time.process_time()
     assert {cron.following(moment + n) for n in range(30)} == {ms("2026-10-26T02:00:00+01:00")}
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.1
 
 
 def test_a_schedule_of_every_so_many_minutes_follows_elapsed_time() -> None:

@@ -96,7 +96,7 @@ class Spec:
         rest = [
             self.timing.identity, self.policy, self.envelope, int(self.paused),
             -1 if self.deadline_ms is None else self.deadline_ms,
-            self.schedule or "", self.every or 0, self.time_zone, self.task,
+            self.schedule or "", float(self.every or 0), self.time_zone, self.task,
         ]  # fmt: skip
         revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
         return _pack([_VERSION, revision, *rest])
@@ -110,7 +110,7 @@ class Spec:
             task=task.decode(),
             envelope=envelope,
             schedule=schedule.decode() or None,
-            every=every or None,
+            every=float(every) if every else None,
             time_zone=zone.decode(),
             policy=policy.decode(),
             deadline_ms=None if deadline < 0 else deadline,
