@@ -102,19 +102,13 @@ class ScheduleStore:
 
     async def entries_of(self, queue: str) -> list[Entry]:
         """The schedules of one queue, by name."""
-        found: list[Entry] = await self._patiently(lambda: self._read(queue))
-        return found
-
-    async def _read(self, queue: str) -> list[Entry]:
-        schedules, ticks, ticked = self._broker.keys_of(queue).schedules
-        # A transaction, so that a tick is not seen half.
-        pipeline = self._client.redis.pipeline(transaction=True)
-        pipeline.hgetall(schedules).zrange(ticks, 0, -1, withscores=True).hgetall(ticked)
-        specs, scores, states = await pipeline.execute()
-        next_of = dict(scores)
+        specs, ticks, states = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
+        )
+        next_of, state_of = _pairs(ticks), _pairs(states)
         return [
-            Entry(queue, name.decode(), specs[name], states.get(name, NO_STATE), _ms(next_of.get(name)))
-            for name in sorted(specs)
+            Entry(queue, name.decode(), spec, state_of.get(name, NO_STATE), _ms(next_of.get(name)))
+            for name, spec in sorted(_pairs(specs).items())
         ]
 
     async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
@@ -151,7 +145,11 @@ class ScheduleStore:
         return await self._client.patiently(lambda _attempt: operation())
 
 
-def _ms(score: float | None) -> int | None:
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _ms(score: bytes | None) -> int | None:
     return None if score is None else int(score)
 
 
