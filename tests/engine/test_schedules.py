@@ -135,6 +135,19 @@ async def test_replacing_keeps_the_next_tick_even_an_overdue_one(queue: TaskQueu
     assert (await schedule(queue, "s")).fired_total == 1
 
 
+async def test_many_processes_that_start_at_once_add_one_schedule(make_queue: MakeQueue) -> None:
+    queues = [make_queue() for _ in range(8)]
+    listed = await asyncio.gather(*(add(queue) for queue in queues))
+    assert len({one.next_at for one in listed}) == 1
+    await overdue(queues[0], "s", DAY)
+    scheduler = Scheduler(queues[0])
+    await asyncio.gather(scheduler.one_pass(), *(add(queue) for queue in queues))
+    await scheduler.one_pass()
+    assert (await schedule(queues[0], "s")).fired_total == 1
+    assert len(await added(queues[0])) == 1
+    await scheduler._broker.close()
+
+
 async def test_another_time_gives_another_tick_and_drops_the_overdue_one(
     queue: TaskQueue, scheduler: Scheduler
 ) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet.engine import scripts
-from taskfleet.engine.broker import RedisBroker
+
+if TYPE_CHECKING:
+    from taskfleet.engine.broker import RedisBroker
 
 NO_STATE = b""
 
@@ -140,6 +142,10 @@ class ScheduleStore:
     def changes(self) -> AsyncIterator[str]:
         """The names of schedules that are added or replaced, as it happens; see `RedisBroker.listen`."""
         return self._broker.listen(self._broker.fleet.schedules_channel)
+
+    async def failed(self, error: BaseException) -> None:
+        """Take note of a failure of `due` or `tick` before trying again."""
+        await self._client.dropped(error)
 
     async def _patiently(self, operation: Any) -> Any:
         return await self._client.patiently(lambda _attempt: operation())

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskfleet import queue_names
 from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.schedules import Entry, ScheduleStore
+from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.scheduling.call import ScheduledTask, message_of
 from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
@@ -68,9 +68,9 @@ def check(
 
 async def add(broker: RedisBroker, new: NewSchedule) -> Schedule:
     """Add it, or replace the one of that name, in whichever queue that was."""
-    store = ScheduleStore(broker)
+    store = broker.schedules
     packed = new.spec.pack()
-    moved = await _remove(store, broker, new.name, keep=new.queue)
+    moved = await _remove(broker, new.name, keep=new.queue)
     if moved is not None and moved.tick_ms is not None and identity_of(moved.spec) == new.spec.timing.identity:
         next_ms: int | None = moved.tick_ms
     else:
@@ -86,21 +86,21 @@ async def add(broker: RedisBroker, new: NewSchedule) -> Schedule:
 
 async def remove(broker: RedisBroker, name: str) -> bool:
     """Remove it from whichever queue it is in; returns whether there was one."""
-    return await _remove(ScheduleStore(broker), broker, name) is not None
+    return await _remove(broker, name) is not None
 
 
-async def _remove(store: ScheduleStore, broker: RedisBroker, name: str, *, keep: str | None = None) -> Entry | None:
+async def _remove(broker: RedisBroker, name: str, *, keep: str | None = None) -> Entry | None:
     found: Entry | None = None
     for queue in await broker.queues():
         if queue != keep:
-            found = await store.remove(queue, name) or found
+            found = await broker.schedules.remove(queue, name) or found
     return found
 
 
 async def listing(broker: RedisBroker) -> list[Schedule]:
     """All schedules by name. One that a newer version has written is left out, with a warning."""
     schedules: list[Schedule] = []
-    for entry in await ScheduleStore(broker).entries():
+    for entry in await broker.schedules.entries():
         try:
             schedules.append(Schedule.of_entry(entry))
         except SerializationError as error:

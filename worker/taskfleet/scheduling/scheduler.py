@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 
 from taskfleet import ids, outcome
 from taskfleet.engine import connection
-from taskfleet.engine.schedules import Due, Entry, ScheduleStore, Tick
+from taskfleet.engine.schedules import Due, Entry, Tick
 from taskfleet.errors import TaskQueueError
 from taskfleet.handles import CANCELLED_TTL_MS
 from taskfleet.scheduling.record import Spec, State, revision_of
@@ -40,7 +40,7 @@ class Scheduler:
         self._settings = queue.settings.scheduler
         # Connections of its own: a busy worker's pool would make ticks late, and the subscription would take one away.
         self._broker = queue.new_broker()
-        self._store = ScheduleStore(self._broker)
+        self._store = self._broker.schedules
         self._changed = asyncio.Event()
         self._stopping = False
         self._failures = 0
@@ -83,7 +83,7 @@ class Scheduler:
                     "no schedule ticks: %s (trying again)", connection.connection_error(self._queue.url, error)
                 )
             with contextlib.suppress(redis_errors.RedisError, OSError):
-                await self._broker.client.dropped(error)
+                await self._store.failed(error)
         except Exception:
             # A scheduler that has ended would go unnoticed until somebody misses a task.
             logger.exception("no schedule ticks: trying again")
