@@ -149,7 +149,7 @@ async def test_a_scheduler_that_believes_a_tick_is_due_is_told_that_it_is_early(
     tick = scheduler._judged(entry, tick_ms + 5)
     assert tick is not None
     assert tick.fire_ms == tick_ms
-    assert await scheduler._store.tick([tick]) == ["early"]
+    assert [reply.result for reply in await scheduler._store.tick([tick])] == ["early"]
     assert await added(queue) == []
     assert (await schedule(queue, "s")).next_at == found.next_at
     await scheduler._broker.close()

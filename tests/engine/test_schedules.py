@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 
 from taskfleet import Schedule, TaskQueue
 from taskfleet.config import SchedulerSettings
+from taskfleet.engine import envelope
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.ticking import LONG_AGO, added, now_ms, overdue, schedule
@@ -183,9 +185,9 @@ async def test_a_tick_that_was_read_before_its_schedule_changed_does_nothing(
     tick = scheduler._judged(due.entries[0], due.now_ms)
     assert tick is not None
     await add(queue, args=["new"])
-    assert await store.tick([tick]) == ["stale"]
+    assert [reply.result for reply in await store.tick([tick])] == ["stale"]
     await queue.remove_schedule("s")
-    assert await store.tick([tick]) == ["stale"]
+    assert [reply.result for reply in await store.tick([tick])] == ["stale"]
     assert await added(queue) == []
     assert await queue.list_schedules() == []
 
@@ -196,7 +198,7 @@ async def test_a_tick_whose_reply_was_lost_is_not_repeated(queue: TaskQueue, sch
     (due,) = await scheduler._store.due(["default"], limit=10)
     tick = scheduler._judged(due.entries[0], due.now_ms)
     assert tick is not None
-    assert await scheduler._store.tick([tick, tick]) == ["fired", "stale"]
+    assert [reply.result for reply in await scheduler._store.tick([tick, tick])] == ["fired", "stale"]
     assert len(await added(queue)) == 1
 
 
@@ -325,6 +327,111 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     assert await asyncio.wait_for(anext(activity), 5) == "default"
     assert await queue.broker.client.redis.llen(queue.broker.keys_of("default").wake) == 1
     await activity.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_unique_key_that_is_taken_skips_the_tick(queue: TaskQueue, scheduler: Scheduler) -> None:
+    @queue.task(unique_key=lambda name: f"report-{name}")
+    async def report(name: str) -> None: ...
+
+    held = await report.enqueue("s")
+    await add(queue, task=report)
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    assert [task.id for task in await added(queue)] == [held.id]
+    after = await schedule(queue, "s")
+    assert (after.fired_total, after.skipped_total) == (0, 1)
+    await held.cancel()
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    ticked = (await schedule(queue, "s")).last_task_id
+    assert (await report.enqueue("s")).id == ticked
+
+
+async def test_a_tick_replaces_who_has_its_unique_key_if_the_task_says_so(
+    queue: TaskQueue, scheduler: Scheduler
+) -> None:
+    @queue.task(unique_key="only", unique_mode="replace")
+    async def report(name: str) -> None: ...
+
+    held = await report.options(delay=60).enqueue("by hand")
+    await add(queue, task=report)
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    ticked = (await schedule(queue, "s")).last_task_id
+    assert ticked is not None
+    assert await held.status() == "cancelled"
+    assert await queue.handle(ticked).status() == "delayed"  # it takes over the time, as an enqueue would
+
+
+async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
+    queue: TaskQueue, scheduler: Scheduler, run_worker: RunWorker
+) -> None:
+    running: list[str] = []
+    most: list[int] = []
+
+    @queue.task(limit_key="one", expires=30, delay=0.2)
+    async def report(name: str) -> None:
+        running.append(name)
+        most.append(len(running))
+        await asyncio.sleep(0.05)
+        running.remove(name)
+
+    for name in ("a", "b", "c"):
+        await add(queue, name, task=report)
+        await overdue(queue, name, DAY)
+    before = await now_ms(queue)
+    await scheduler.one_pass()
+    assert (await queue.queue_stats("default")).delayed == 3
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default").all
+    for blob in (await redis.hgetall(names[1])).values():
+        settings = envelope.decode(blob).settings
+        assert 29_000 < settings["x"] * 1000 - before < 31_000
+    limited = dataclasses.replace(queue.options_of("default"), concurrency_per_key=1)
+    queue._options["default"] = limited
+    await run_worker(queue)
+    await until(lambda: len(most) == 3, "all have run")
+    assert max(most) == 1
+
+
+async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_queue: MakeQueue) -> None:
+    queue = make_queue(queues=[{"name": "default", "partitions": 4}])
+    scheduler = Scheduler(queue)
+    names = [f"s{n}" for n in range(8)]
+    for name in names:
+        await add(queue, name)
+    places = {entry.name: entry.queue for entry in await queue.broker.schedules.entries()}
+    assert len(set(places.values())) > 1
+    assert {found.queue for found in await queue.list_schedules()} == {"default"}
+    for name, place in places.items():
+        await overdue(queue, name, DAY, of=place)
+    await scheduler.one_pass()
+    for name, place in places.items():
+        assert (name,) in {task.args for task in await added(queue, place)}
+    assert (await queue.queue_stats("default")).ready == len(names)
+    # With another number of partitions each is in one place still.
+    fewer = make_queue(queues=[{"name": "default", "partitions": 1}])
+    for name in names:
+        await add(fewer, name)
+    assert {entry.queue for entry in await queue.broker.schedules.entries()} == {"default"}
+    assert len(await fewer.list_schedules()) == len(names)
+    await scheduler._broker.close()
+
+
+async def test_what_waits_for_a_replaced_task_is_cancelled_too(queue: TaskQueue, scheduler: Scheduler) -> None:
+    @queue.task
+    async def note(name: str) -> None: ...
+
+    await add(queue, task=note, concurrency_policy="Replace")
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    first = (await schedule(queue, "s")).last_task_id
+    assert first is not None
+    behind = await note.options(after=[queue.handle(first)], queue="elsewhere").enqueue("behind")
+    assert await behind.status() == "blocked"
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    assert await queue.handle(first).status() == "cancelled"
+    assert await behind.status() == "cancelled"
 
 
 async def test_one_pass_adds_no_more_than_its_limit_and_no_queue_waits_for_another(make_queue: MakeQueue) -> None:

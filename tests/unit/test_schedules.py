@@ -78,7 +78,7 @@ async def test_a_bad_schedule_is_refused_when_it_is_added(
 )
 def test_every_way_to_name_a_class_task_is_the_same_call(task: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
     message = message_of(task, args, kwargs, queue.registry)
-    _, blob, _, _ = message.encode(2000)
+    blob = message.encode(2000)[1]
     call = envelope.decode(bytes(8) + blob)
     assert call.name == "clean"
     positional, named = message.task.signature.load(call.args, call.kwargs)
@@ -95,6 +95,7 @@ def spec(**options: Any) -> Spec:
     fields: dict[str, Any] = {
         "task": "report", "envelope": b"\x00\xff", "schedule": "@hourly", "every": None, "time_zone": "Asia/Kathmandu",
         "policy": "Forbid", "deadline_ms": 1500, "paused": False,
+        "delay_ms": 0, "expires_ms": None, "more": {},
     }  # fmt: skip
     return Spec(**fields | options)
 
@@ -107,6 +108,7 @@ def spec(**options: Any) -> Spec:
         spec(deadline_ms=None),
         spec(paused=True),
         spec(task="ä"),
+        spec(delay_ms=5, expires_ms=7, more={"u": "ä", "m": "k"}),
     ],
 )
 def test_a_spec_survives_storing(stored: Spec) -> None:

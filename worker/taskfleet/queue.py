@@ -309,10 +309,10 @@ class TaskQueue:
         Errors: `ConfigurationError` names the argument or the field, `SerializationError` the task's parameter.
         """
         new = adding.check(
-            self.registry,
-            name=name, task=task, schedule=schedule, every=every, args=args, kwargs=kwargs or {}, queue=queue,
+            self,
+            name=name, task=task, schedule=schedule, every=every, args=args, kwargs=kwargs or {}, to=queue,
             time_zone=time_zone, starting_deadline_seconds=starting_deadline_seconds,
-            concurrency_policy=concurrency_policy, paused=paused, max_payload_bytes=self.max_payload_bytes,
+            concurrency_policy=concurrency_policy, paused=paused,
         )  # fmt: skip
         self._adopt_loop()
         return await adding.add(self._broker, new)

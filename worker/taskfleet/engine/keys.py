@@ -73,6 +73,7 @@ class QueueKeys:
     def outbox(self) -> str:
         return self.all[24]
 
+    @property
     def schedules(self) -> tuple[str, str, str]:
         """schedules (name → spec), ticks (name → next tick, ms), ticked (name → its last tick, and counters)."""
         first, second, third = (f"{self.prefix}:{{{self.queue}}}:{part}" for part in _SCHEDULE_PARTS)

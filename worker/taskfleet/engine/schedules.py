@@ -1,11 +1,17 @@
-"""The schedules of every queue, in Redis: each in the hash slot of the queue that its tasks go to."""
+"""The schedules of every queue, in Redis: each in the hash slot that its tasks go to.
+
+`queue` means a partition everywhere here: the names are those of keys.partition.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgpack
+
+from taskfleet import outcome
 from taskfleet.engine import scripts
 
 if TYPE_CHECKING:
@@ -16,9 +22,10 @@ NO_STATE = b""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One schedule as it is stored. `spec` and `state` are messagepack; times in milliseconds by the clock of Redis.
+    """One schedule as it is stored, in a partition of its queue.
 
-    `tick_ms` is `None` when it is paused, or will not tick any more.
+    `spec` and `state` are messagepack (scheduling/record.py); times are milliseconds by the clock of Redis. `tick_ms`
+    is `None` when it is paused, or will not tick any more.
     """
 
     queue: str
@@ -41,10 +48,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One tick to let happen: what was read (`entry`, `revision`, `previous_id`), and what to make of it.
+    """One tick to let happen: what was read (`entry`, `revision`), and what to make of it.
 
-    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `cancelled` is the record for
-    the previous task, kept for `cancelled_ttl_ms`, should the new one replace it.
+    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `more` is what lua/tick.lua
+    says. `replaces` is the id of a waiting task that may be replaced, or empty.
     """
 
     entry: Entry
@@ -53,10 +60,22 @@ class Tick:
     next_ms: int | None
     dropped: bool
     task_id: str
-    previous_id: str
-    cancelled: bytes
-    cancelled_ttl_ms: int
+    envelope: bytes
+    delay_ms: int
+    more: dict[str, str]
+    replaces: str
     max_length: int
+
+
+class TickReply(NamedTuple):
+    """What became of a tick: fired, skipped, dropped, stale, early, full, or name (`named` is in the way).
+
+    `signals`: how many stand in the outbox of the queue, to be relayed.
+    """
+
+    result: str
+    named: str
+    signals: int
 
 
 class ScheduleStore:
@@ -92,13 +111,13 @@ class ScheduleStore:
         return int(look[0].now_ms)
 
     async def queues(self) -> list[str]:
-        """Every queue that may have schedules. Not patient."""
+        """Every partition of every queue that may have schedules. Not patient."""
         return sorted(name.decode() for name in await self._client.redis.smembers(self._broker.fleet.queues))
 
     async def entries(self) -> list[Entry]:
         """All schedules, by queue and name."""
         found: list[Entry] = []
-        for queue in await self._broker.queues():
+        for queue in await self._broker.partitions():
             found += await self.entries_of(queue)
         return found
 
@@ -121,23 +140,26 @@ class ScheduleStore:
         replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
         return [_due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
-    async def tick(self, ticks: Sequence[Tick]) -> list[str]:
-        """Let ticks happen, in one round trip; what became of each: fired, skipped, dropped, stale, early or full."""
+    async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
+        """Let ticks happen, in one round trip."""
         if not ticks:
             return []
         replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks])
-        return [reply.decode() for reply in replies]
+        return [_reply(*reply) for reply in replies]
 
     def _call(self, tick: Tick) -> tuple[Sequence[str], Sequence[Any]]:
         queue = tick.entry.queue
         names, fleet = self._broker.keys_of(queue), self._broker.fleet
-        previous = [names.result(tick.previous_id)] if tick.previous_id else []
+        replaced = [names.result(tick.replaces)] if tick.replaces else []
+        item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
+        reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
         args = (
             fleet.activity, queue, tick.max_length, fleet.control_channel, names.done_channel,
             tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
-            tick.task_id, tick.previous_id, tick.cancelled, tick.cancelled_ttl_ms, int(tick.dropped),
+            item, tick.replaces, outcome.pack_end(outcome.CANCELLED, reason), outcome.CANCELLED_TTL_MS, reason,
+            int(tick.dropped),
         )  # fmt: skip
-        return (*names.all[:13], *names.schedules, *previous), args
+        return (*names.all, *names.schedules, *replaced), args
 
     def changes(self) -> AsyncIterator[str]:
         """The names of schedules that are added or replaced, as it happens; see `RedisBroker.listen`."""
@@ -157,6 +179,12 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def _ms(score: bytes | None) -> int | None:
     return None if score is None else int(score)
+
+
+def _reply(result: bytes, detail: bytes | int) -> TickReply:
+    if isinstance(detail, int):
+        return TickReply(result.decode(), "", detail)
+    return TickReply(result.decode(), detail.decode(), 0)
 
 
 def _due(queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgpack
 
+from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.scheduling.timing import Timing, timing_of
@@ -58,7 +59,7 @@ class Schedule:
             every=spec.every,
             time_zone=spec.time_zone,
             task=spec.task,
-            queue=entry.queue,
+            queue=queue_of(entry.queue),
             concurrency_policy=spec.policy,
             starting_deadline_seconds=None if spec.deadline_ms is None else spec.deadline_ms / 1000,
             paused=spec.paused,
@@ -73,7 +74,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What `add_schedule` was told. `envelope` is the encoded task, the same at each tick."""
+    """What `add_schedule` was told, and what of the task's own options an enqueue takes over.
+
+    `envelope` is the encoded task, `more` its unique, limit and fair key (lua/tick.lua): the same at each tick.
+    """
 
     task: str
     envelope: bytes
@@ -83,20 +87,26 @@ class Spec:
     policy: ConcurrencyPolicy
     deadline_ms: int | None
     paused: bool
+    delay_ms: int
+    expires_ms: int | None
+    more: dict[str, str]
 
     @property
     def timing(self) -> Timing:
         return _timing(self.schedule, self.every, self.time_zone)
 
     def pack(self) -> bytes:
-        """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task].
+        """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
+        delay_ms, expires_ms or -1, more].
 
-        The scripts read the first six. The revision is a digest: the same spec has the same one, wherever it is added.
+        The scripts read the first four, and the sixth. The revision is a digest: the same spec has the same one,
+        wherever it is added.
         """
         rest = [
             self.timing.identity, self.policy, self.envelope, int(self.paused),
             -1 if self.deadline_ms is None else self.deadline_ms,
-            self.schedule or "", float(self.every or 0), self.time_zone, self.task,
+            self.schedule or "", float(self.every or 0), self.time_zone, self.task, self.delay_ms,
+            -1 if self.expires_ms is None else self.expires_ms, self.more,
         ]  # fmt: skip
         revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
         return _pack([_VERSION, revision, *rest])
@@ -105,7 +115,8 @@ class Spec:
     def unpack(cls, packed: bytes) -> Spec:
         """Decode; raises `SerializationError` for what another version has written."""
         fields = _fields(packed)
-        _, _, _, policy, envelope, paused, deadline, schedule, every, zone, task = fields[:11]
+        _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
+        schedule, every, zone, task, delay, expires, more = rest
         return cls(
             task=task.decode(),
             envelope=envelope,
@@ -115,6 +126,9 @@ class Spec:
             policy=policy.decode(),
             deadline_ms=None if deadline < 0 else deadline,
             paused=bool(paused),
+            delay_ms=delay,
+            expires_ms=None if expires < 0 else expires,
+            more={key.decode(): value.decode() for key, value in more.items()},
         )
 
 
@@ -195,7 +209,7 @@ def _fields(packed: bytes) -> list[Any]:
         version, count = fields[0], len(fields)
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise SerializationError(f"the schedule cannot be decoded: {error}") from None
-    if version != _VERSION or count < 11:
+    if version != _VERSION or count < 14:
         raise SerializationError(f"the schedule has version {version}; this program reads version {_VERSION}")
     return fields
 

@@ -7,15 +7,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
-from taskfleet import ids, outcome
-from taskfleet.engine import connection
-from taskfleet.engine.schedules import Due, Entry, Tick
+from taskfleet import ids
+from taskfleet.engine import connection, envelope, keys
+from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
 from taskfleet.errors import TaskQueueError
-from taskfleet.handles import CANCELLED_TTL_MS
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("taskfleet.scheduler")
 
 _SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
+_REPLACEMENTS = 5  # how often one pass tries to replace what waits, when others replace it too
 _FULL_QUEUE_SECONDS = 1.0  # how long after a full queue has refused a tick it is asked again
 
 
@@ -120,7 +121,7 @@ class Scheduler:
         later = [due.later_ms] if due.later_ms is not None else []
         later += [tick.next_ms for tick in ticks[:budget] if tick.next_ms is not None]
         wait = (min(later) - due.now_ms) / 1000 if later else self._settings.tick_interval
-        replies = await self._store.tick(ticks[:budget])
+        replies = [reply.result for reply in await self._let_happen(ticks[:budget])]
         for tick, reply in zip(ticks, replies, strict=False):
             _log(tick, reply)
         if "full" in replies:
@@ -128,6 +129,18 @@ class Scheduler:
         elif len(ticks) > budget or (due.more and ticks):
             wait = 0.0
         return wait, replies.count("fired")
+
+    async def _let_happen(self, ticks: Sequence[Tick]) -> list[TickReply]:
+        replies = await self._store.tick(ticks)
+        for n, reply in enumerate(replies):
+            for _ in range(_REPLACEMENTS):
+                if not reply.named:
+                    break
+                (reply,) = await self._store.tick([replace(ticks[n], replaces=reply.named)])
+            replies[n] = reply
+            if reply.signals:
+                await self._broker.relay(ticks[n].entry.queue)
+        return replies
 
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
         """What to make of a schedule that is due; `None` for one that this version cannot read."""
@@ -149,23 +162,25 @@ class Scheduler:
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
             task_id=ids.new_id(),
-            previous_id=state.task_id,
-            cancelled=outcome.pack_end(outcome.CANCELLED, f"replaced by the next tick of schedule {entry.name!r}"),
-            cancelled_ttl_ms=CANCELLED_TTL_MS,
+            envelope=envelope.expiring(spec.envelope, now_ms, spec.expires_ms),
+            delay_ms=spec.delay_ms,
+            more=spec.more,
+            replaces=state.task_id if spec.policy == "Replace" else "",
             max_length=self._max_length(entry.queue),
         )
 
     def _max_length(self, queue: str) -> int:
         # Not `options_of`: that would make a queue known that this program does not otherwise have.
-        return next((options.max_length for options in self._queue.queue_options if options.name == queue), 0)
+        name = keys.queue_of(queue)
+        return next((options.max_length for options in self._queue.queue_options if options.name == name), 0)
 
 
 def _log(tick: Tick, reply: str) -> None:
-    name, queue = tick.entry.name, tick.entry.queue
+    name, queue = tick.entry.name, keys.queue_of(tick.entry.queue)
     if tick.dropped and reply in ("fired", "skipped", "dropped"):
         logger.warning("schedule %r of queue %r: ticks were later than the starting deadline and dropped", name, queue)
     if reply == "skipped":
-        logger.info("schedule %r of queue %r: tick skipped, task %s is not finished", name, queue, tick.previous_id)
+        logger.info("schedule %r of queue %r: tick skipped, its last task is not finished", name, queue)
     elif reply == "full":
         logger.warning("schedule %r: queue %r is full; the tick waits for room", name, queue)
     elif reply == "fired":
