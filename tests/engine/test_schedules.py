@@ -276,6 +276,18 @@ async def test_replace_cancels_a_running_task(make_queue: MakeQueue, run_worker:
     await scheduler._broker.close()
 
 
+async def test_replace_leaves_a_mark_for_a_worker_that_does_not_listen(queue: TaskQueue, scheduler: Scheduler) -> None:
+    await add(queue, concurrency_policy="Replace")
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    ((_, claimed, *_),) = (await queue.broker.step("default", queue.options_of("default"), "deaf", 1, [])).claims
+    await overdue(queue, "s", DAY)
+    await scheduler.one_pass()
+    cancel = queue.broker.keys_of("default").all[11]
+    assert await queue.broker.client.redis.hkeys(cancel) == [claimed.encode()]
+    assert len(await added(queue)) == 1
+
+
 async def test_allow_adds_beside_an_unfinished_task(queue: TaskQueue, scheduler: Scheduler) -> None:
     await add(queue)
     for _ in range(2):
@@ -326,6 +338,7 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     await scheduler.one_pass()
     assert await asyncio.wait_for(anext(activity), 5) == "default"
     assert await queue.broker.client.redis.llen(queue.broker.keys_of("default").wake) == 1
+    assert (await queue.queue_stats("default")).enqueued_total == 1
     await activity.aclose()  # type: ignore[attr-defined]
 
 

@@ -115,6 +115,16 @@ def test_a_spec_survives_storing(stored: Spec) -> None:
     assert Spec.unpack(stored.pack()) == stored
 
 
+@pytest.mark.parametrize("settings", [{}, {"x": 5.0, "t": 3}])
+def test_the_expiry_counts_from_the_tick(settings: dict[str, Any]) -> None:
+    packed = envelope.encode("report", ["x", envelope.PydanticJson(b"1")], {"n": 1}, settings)
+    call = envelope.decode(bytes(8) + envelope.expiring(packed, 1_000_000, 2_500))
+    assert call.settings == {**settings, "x": 1002.5}
+    assert (call.name, call.args, call.kwargs) == ("report", ["x", b"1"], {"n": 1})
+    assert isinstance(call.args[1], envelope.PydanticJson)
+    assert envelope.expiring(packed, 1_000_000, None) is packed
+
+
 def test_the_same_spec_has_the_same_revision_and_any_other_has_another() -> None:
     others = [spec(envelope=b"x"), spec(deadline_ms=1), spec(policy="Allow"), spec(paused=True), spec(time_zone="UTC")]
     revisions = [revision_of(one.pack()) for one in (spec(), *others)]
