@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet.config import RedisSettings, Settings, WorkerSettings
+from taskfleet.config import RedisSettings, SchedulerSettings, Settings, WorkerSettings
 from taskfleet.runtime.worker import Worker
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import Cluster
@@ -47,13 +47,20 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
     queues: list[TaskQueue] = []
 
     def make(
-        url: str = redis_url, *, slots: int = 8, grace: float = 5.0, heartbeat: float = 0.2, **options: Any
+        url: str = redis_url,
+        *,
+        slots: int = 8,
+        grace: float = 5.0,
+        heartbeat: float = 0.2,
+        scheduler: SchedulerSettings | None = None,
+        **options: Any,
     ) -> TaskQueue:
         settings = Settings(
             redis=RedisSettings(url=url, key_prefix=prefix, command_timeout=5.0),
             workers=WorkerSettings(
                 max_concurrent_tasks=slots, heartbeat_interval=heartbeat, shutdown_grace_period=grace
             ),
+            scheduler=scheduler or SchedulerSettings(),
         )
         queue = TaskQueue(settings=settings, **options)
         queues.append(queue)

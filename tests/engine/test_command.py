@@ -130,3 +130,24 @@ async def test_redis_down_is_one_line() -> None:
 
 async def test_the_version() -> None:
     assert await run("--version") == (0, f"taskfleet {__version__}\n", "")
+
+
+async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
+    await shared.add_schedule(name="nightly", schedule="30 2 * * *", time_zone="Europe/Berlin", task="report")
+    await shared.add_schedule(name="beat", every=90, task="beat", queue="other", paused=True)
+    code, out, _ = await run("schedules", "list", "--json")
+    beat, nightly = json.loads(out)
+    assert code == 0
+    assert (beat["name"], beat["every"], beat["queue"], beat["next_at"]) == ("beat", 90, "other", None)
+    assert (nightly["schedule"], nightly["time_zone"], nightly["fired_total"]) == ("30 2 * * *", "Europe/Berlin", 0)
+    assert nightly["next_at"].endswith(":30:00+00:00")
+    code, out, _ = await run("schedules", "list")
+    assert code == 0
+    heads, first, second = out.splitlines()
+    assert heads.split()[:4] == ["name", "when", "zone", "task"]
+    assert first.split()[:4] == ["beat", "every", "90", "s"]
+    assert "paused" in first
+    assert second.startswith("nightly  30 2 * * *  Europe/Berlin  report")
+    assert (await run("schedules", "remove", "nightly"))[0] == 1  # it asks, and nobody answers
+    assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (0, "removed\n")
+    assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (1, "no schedule is named 'nightly'\n")

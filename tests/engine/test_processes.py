@@ -211,3 +211,14 @@ async def test_a_worker_waits_for_a_redis_that_is_down_at_start(start: Start) ->
     first = next(line for line in errors.decode().splitlines() if "cannot reach" in line)
     assert f"cannot reach Redis at 127.0.0.1:{server.port}: connection refused; start it, or set REDIS_URL" in first
     assert b"Traceback" not in errors
+
+
+async def test_a_worker_process_lets_schedules_tick_unless_told_not_to(shared: TaskQueue, start: Start) -> None:
+    start(TASK_QUEUE_SCHEDULER="false")
+    await until(lambda: shared.broker.workers(), "the worker runs")
+    await shared.add_schedule(name="s", schedule="* * * * * *", task=message("note", 7).task.name, args=[7])
+    await asyncio.sleep(1.5)
+    assert await ledger(shared) == []
+    start(TASK_QUEUE_SCHEDULER="true")
+    await until(lambda: ledger(shared), "it has run")
+    assert (await ledger(shared))[0] == (7, 1, 1)

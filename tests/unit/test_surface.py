@@ -8,7 +8,7 @@ def test_the_public_surface_is_what_is_promised() -> None:
     promised = {
         "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry", "RetryLater",
         "current_task", "TaskContext", "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
-        "DeadLetter", "GroupHandle", "chain", "group", "chord",
+        "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",
         "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
         "ConfigurationError", "InvalidQueueNameError",
         "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",

@@ -30,6 +30,10 @@ async def calls() -> None:
     plain.options(dealy=1)  # error: call-arg
     wrong: int = await handle.result()  # error: assignment
     queue.task(quue="x")  # error: call-overload
+    await queue.add_schedule(name="a", schedule="@daily", task=add, args=[1])
+    await queue.add_schedule(name="b", every=60, task=plain, kwargs={"a": 1}, concurrency_policy="Forbid")
+    await queue.add_schedule(name="c", schedule="@daily", task="add", concurrency_policy="forbid")  # error: arg-type
+    await queue.add_schedule(name="d", schedule="@daily", task=5)  # error: arg-type
 """
 
 

@@ -37,6 +37,7 @@ from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.outcome import DeadLetter
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
+from taskfleet.scheduling.record import Schedule
 from taskfleet.tasks import Message, Task, TaskFunction
 from taskfleet.version import __version__
 from taskfleet.workflows import chain, chord, group
@@ -45,7 +46,7 @@ __all__ = [
     "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "GroupHandle", "queue_names",
     "chain", "group", "chord",
     "Retry", "RetryLater", "current_task", "TaskContext",
-    "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter",
+    "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter", "Schedule",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",

@@ -20,6 +20,7 @@ _NAMED = {
     "REDIS_CONNECTION_TIMEOUT": ("redis", "connection_timeout"),
     "REDIS_COMMAND_TIMEOUT": ("redis", "command_timeout"),
     "TASK_QUEUE_WORKERS": ("workers", "initial_count"),
+    "TASK_QUEUE_SCHEDULER": ("scheduler", "enabled"),
 }
 _FILES = ("task-queue.toml", "task-queue.yaml")
 
@@ -84,11 +85,25 @@ class WorkerSettings(_Section):
     shutdown_grace_period: float = Field(default=30.0, ge=0)
 
 
+class SchedulerSettings(_Section):
+    """Whether worker processes let the schedules tick, and how they look.
+
+    `tick_interval` (seconds): the longest that a scheduler goes without looking; what is added or replaced is announced
+    to it, so this only matters when an announcement is lost. `max_tasks_per_tick`: tasks added in one pass over the
+    schedules; what is left follows in the next.
+    """
+
+    enabled: bool = True
+    tick_interval: float = Field(default=5.0, gt=0, le=3600)
+    max_tasks_per_tick: int = Field(default=100, ge=1, le=1000)
+
+
 class Settings(_Section):
     """Everything that is configured from outside the code."""
 
     redis: RedisSettings = RedisSettings()
     workers: WorkerSettings = WorkerSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
 
 
 def load(path: str | Path | None = None) -> Settings:

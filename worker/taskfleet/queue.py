@@ -21,6 +21,10 @@ from taskfleet.options import Executor, KeyFunction, QueueOptions, TaskOptions, 
 from taskfleet.outcome import DeadLetter
 from taskfleet.results import Announcements
 from taskfleet.retry import DEFAULT_RETRY, Retry
+from taskfleet.scheduling import adding
+from taskfleet.scheduling.call import ScheduledTask
+from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
+from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.sending import Sending
 from taskfleet.tasks import (
     CLASS_TASKS,
@@ -83,6 +87,7 @@ class TaskQueue:
         self._announcements = Announcements(self._broker)
         self._sending = Sending(self)
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._scheduler: RunningScheduler | None = None
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
@@ -267,6 +272,73 @@ class TaskQueue:
     async def resume(self, name: str) -> None:
         await self._broker.resume(queue_names.validate(name))
 
+    # Schedules.
+
+    async def add_schedule(
+        self,
+        *,
+        name: str,
+        task: ScheduledTask,
+        schedule: str | None = None,
+        every: float | timedelta | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        time_zone: str | None = None,
+        starting_deadline_seconds: float | None = None,
+        concurrency_policy: ConcurrencyPolicy = "Allow",
+        paused: bool = False,
+    ) -> Schedule:
+        """Have a task enqueued by the clock. Adding a name again replaces it; its next tick stays if its times did.
+
+        Args:
+            name: unique among all schedules.
+            task: a task function, a `Task` class (`kwargs` are its fields) or instance, or a name. A name that is not
+                defined here is taken as it is.
+            schedule: five cron fields, six with seconds first, or a name such as `@daily`.
+            every: in its place, seconds between ticks, at least 1, counted from the epoch.
+            args, kwargs: of each call; checked and encoded now.
+            queue: default is the task's own.
+            time_zone: of `schedule`, such as `Europe/Berlin`; default UTC.
+            starting_deadline_seconds: a tick later than this is dropped; without it the ticks that were missed while
+                nothing ran fire as one.
+            concurrency_policy: `Allow`; `Forbid` skips a tick while the task of the last one is unfinished; `Replace`
+                cancels that one.
+            paused: keep it without ticks, until it is added again.
+
+        Errors: `ConfigurationError` names the argument or the field, `SerializationError` the task's parameter.
+        """
+        new = adding.check(
+            self,
+            name=name, task=task, schedule=schedule, every=every, args=args, kwargs=kwargs or {}, to=queue,
+            time_zone=time_zone, starting_deadline_seconds=starting_deadline_seconds,
+            concurrency_policy=concurrency_policy, paused=paused,
+        )  # fmt: skip
+        self._adopt_loop()
+        return await adding.add(self._broker, new)
+
+    async def remove_schedule(self, name: str) -> bool:
+        """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
+        self._adopt_loop()
+        return await adding.remove(self._broker, name)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """All schedules, by name."""
+        self._adopt_loop()
+        return await adding.listing(self._broker)
+
+    async def start_scheduler(self) -> None:
+        """Let the schedules of all queues tick from this process too; any number of processes may."""
+        self._adopt_loop()
+        if self._scheduler is None:
+            self._scheduler = RunningScheduler(self)
+
+    async def stop_scheduler(self) -> None:
+        """Leave the schedules to others."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            await scheduler.stop()
+
     # Running.
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
@@ -312,11 +384,13 @@ class TaskQueue:
                 self._broker = self.new_broker()
                 self._announcements = Announcements(self._broker)
                 self._sending = Sending(self)
+                self._scheduler = None
             self._loop = loop
         return self._sending
 
     async def close(self) -> None:
-        """Stop the workers of this process and close the connections."""
+        """Stop the scheduler and the workers of this process and close the connections."""
+        await self.stop_scheduler()
         await self.stop_workers()
         await self._announcements.close()
         await self._broker.close()

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import typer
 
-from taskfleet.cli import queues, tasks, workers
+from taskfleet.cli import queues, schedules, tasks, workers
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.version import __version__
 
@@ -44,6 +44,7 @@ def build() -> typer.Typer:
     workers.register(app)
     tasks.register(app)
     queues.register(app)
+    schedules.register(app)
     for point in metadata.entry_points(group=_GROUP):
         try:
             register = point.load()

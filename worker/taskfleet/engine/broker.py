@@ -13,6 +13,7 @@ from taskfleet import outcome
 from taskfleet.engine import connection, keys, scripts
 from taskfleet.engine.access import Tls
 from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.schedules import ScheduleStore
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import QueueFullError, TaskQueueError
@@ -64,6 +65,7 @@ class RedisBroker:
         self.client = client
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
+        self.schedules = ScheduleStore(self)
         self._known: set[str] = set()
         self._keys: dict[str, keys.QueueKeys] = {}
         # Names under which calls are counted, so that one sent twice is known: each is used by one call at a time.
@@ -443,7 +445,7 @@ class RedisBroker:
         """Delete everything that belongs to these queues, results included."""
         for queue in [name for name in await self.partitions() if keys.queue_of(name) in queues]:
             names = self.keys_of(queue)
-            await self._patiently(lambda names=names: self.client.redis.unlink(*names.all))
+            await self._patiently(lambda names=names: self.client.redis.unlink(*names.all, *names.schedules))
             found: list[bytes] = []
             async for key in self.client.scan(_literal(names.result("")) + "*", count=CHUNK):
                 found.append(key)

@@ -77,6 +77,15 @@ def encode(name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[st
     return pack(parts)
 
 
+def expiring(data: bytes, now_ms: int, expires_ms: int | None) -> bytes:
+    """The envelope with its expiry counted from `now_ms`; unchanged when it has none."""
+    if expires_ms is None:
+        return data
+    parts = unpack(data)
+    settings = parts[4] if len(parts) > 4 else {}
+    return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000})
+
+
 def decode(blob: bytes) -> Envelope:
     """The task in `blob`; raises `SerializationError` for anything that is not one."""
     try:

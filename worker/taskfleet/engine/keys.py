@@ -14,6 +14,9 @@ QUEUE_PARTS = (
     "outbox",
 )  # fmt: skip
 
+# Of no interest to the scripts that move tasks, which are called far more often: they are declared where they are used.
+_SCHEDULE_PARTS = ("schedules", "ticks", "ticked")
+
 
 def partition(queue: str, number: int) -> str:
     """The name of one partition: a hash slot of its own. The first has the queue's name, so that a queue can grow."""
@@ -71,6 +74,12 @@ class QueueKeys:
         return self.all[24]
 
     @property
+    def schedules(self) -> tuple[str, str, str]:
+        """schedules (name → spec), ticks (name → next tick, ms), ticked (name → its last tick, and counters)."""
+        first, second, third = (f"{self.prefix}:{{{self.queue}}}:{part}" for part in _SCHEDULE_PARTS)
+        return first, second, third
+
+    @property
     def done_channel(self) -> str:
         return f"{self.prefix}:{{{self.queue}}}:done"
 
@@ -106,6 +115,10 @@ class FleetKeys:
     @property
     def control_channel(self) -> str:
         return f"{self.prefix}:{{fleet}}:control"
+
+    @property
+    def schedules_channel(self) -> str:
+        return f"{self.prefix}:{{fleet}}:schedules"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:{{fleet}}:worker:{worker_id}"

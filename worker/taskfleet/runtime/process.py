@@ -74,6 +74,8 @@ async def _run(queue: TaskQueue, options: ProcessOptions) -> int:
         probes.start()
     settle_memory()
     try:
+        if queue.settings.scheduler.enabled:
+            await queue.start_scheduler()
         await worker.run()
     finally:
         await queue.close()

@@ -1,0 +1,227 @@
+"""The scheduler's loop: each tick once however many run and die, on time, by the clock of Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from taskfleet import TaskQueue, TaskQueueError
+from taskfleet.config import SchedulerSettings
+from taskfleet.scheduling.scheduler import Scheduler
+from tests.engine.conftest import MakeQueue, until
+from tests.engine.ticking import added, now_ms, overdue, schedule, start_process
+from tests.support.redis_server import RedisServer
+
+DAY = 86_400_000
+
+
+async def each_second_once(queue: TaskQueue, names: list[str]) -> None:
+    """Every schedule has fired in each second from its first to its last, and in none twice."""
+    tasks = await added(queue)
+    seconds = {name: [int(task.at_ms // 1000) for task in tasks if task.args == (name,)] for name in names}
+    for name, ticks in seconds.items():
+        assert ticks == list(range(ticks[0], ticks[0] + len(ticks))), f"{name}: {Counter(ticks).most_common(3)}"
+        assert (await schedule(queue, name)).fired_total == len(ticks)
+
+
+async def test_ten_schedulers_let_each_tick_happen_once(make_queue: MakeQueue) -> None:
+    queues = [make_queue() for _ in range(10)]
+    names = [f"s{n}" for n in range(5)]
+    for name in names:
+        await queues[0].add_schedule(name=name, schedule="* * * * * *", task="note", args=[name])
+    for queue in queues:
+        await queue.start_scheduler()
+
+    async def enough() -> bool:
+        return len(await added(queues[0])) >= 4 * len(names)
+
+    await until(enough, "four ticks of each")
+    for queue in queues:
+        await queue.stop_scheduler()
+    await each_second_once(queues[0], names)
+
+
+async def test_a_scheduler_killed_between_ticks_costs_none(queue: TaskQueue) -> None:
+    names = ["a", "b"]
+    for name in names:
+        await queue.add_schedule(name=name, schedule="* * * * * *", task="note", args=[name])
+    processes = [await start_process(queue) for _ in range(2)]
+    try:
+        for round_ in range(3):
+            count = len(await added(queue)) + 2 * len(names)
+
+            async def ticked(count: int = count) -> bool:
+                return len(await added(queue)) >= count
+
+            await until(ticked, "both schedules tick")
+            processes[round_ % 2].kill()
+            await processes[round_ % 2].wait()
+            processes[round_ % 2] = await start_process(queue)
+    finally:
+        for process in processes:
+            process.kill()
+            await process.wait()
+    await each_second_once(queue, names)
+
+
+async def test_ticks_are_never_early_and_hardly_late(make_queue: MakeQueue) -> None:
+    # The longest sleep is far longer than the period: what keeps time is knowing the next tick.
+    queue = make_queue(scheduler=SchedulerSettings(tick_interval=3600))
+    await queue.add_schedule(name="s", schedule="* * * * * *", task="note", args=["s"])
+    await queue.start_scheduler()
+
+    async def enough() -> bool:
+        return len(await added(queue)) >= 4
+
+    await until(enough, "four ticks")
+    late = [task.at_ms % 1000 for task in await added(queue)]
+    # 100 ms on an idle machine; this one may have other things to do. Early would be 999.
+    assert max(late) < 500, late
+
+
+async def test_a_schedule_added_elsewhere_is_heard_of_at_once(make_queue: MakeQueue) -> None:
+    queue, other = make_queue(scheduler=SchedulerSettings(tick_interval=3600)), make_queue()
+    await queue.start_scheduler()
+    for name in ("first", "second"):
+        # Once a day, in two seconds: between the two the scheduler has nothing to wake up for.
+        soon = datetime.fromtimestamp(await now_ms(queue) / 1000 + 2, UTC)
+        await other.add_schedule(name=name, schedule=f"{soon:%S %M %H} * * *", task="note", queue=name)
+        await until(lambda name=name: added(queue, name), "it ticks", seconds=6)
+
+
+async def test_a_schedule_whose_announcement_was_lost_is_found_after_the_interval(make_queue: MakeQueue) -> None:
+    queue = make_queue(scheduler=SchedulerSettings(tick_interval=0.2))
+    await queue.add_schedule(name="s", schedule="@daily", task="note")
+    await queue.start_scheduler()
+    await overdue(queue, "s", DAY)
+    await until(lambda: added(queue), "it ticks")
+
+
+async def test_an_idle_scheduler_sleeps(make_queue: MakeQueue, server: RedisServer) -> None:
+    queue = make_queue(server.url, scheduler=SchedulerSettings(tick_interval=3600))
+    await queue.add_schedule(name="s", schedule="@yearly", task="note")
+    redis = queue.broker.client.redis
+    await queue.start_scheduler()
+
+    async def commands() -> int:
+        return int((await redis.info("stats"))["total_commands_processed"])
+
+    async def subscribed() -> bool:
+        channel = queue.broker.fleet.schedules_channel
+        return bool((await redis.pubsub_numsub(channel))[0][1])
+
+    await until(subscribed, "it listens")
+    await asyncio.sleep(0.3)  # what it does because it has subscribed
+    before = await commands()
+    await asyncio.sleep(1.0)
+    assert await commands() - before <= 2
+
+
+async def test_a_wrong_clock_of_this_machine_changes_nothing(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, right = make_queue(), time.time
+    for skew in (-3 * 86_400, 3 * 86_400):
+        monkeypatch.setattr(time, "time", lambda skew=skew: right() + skew)
+        scheduler = Scheduler(queue)
+        found = await queue.add_schedule(name="s", schedule="* * * * *", task="note")
+        assert found.next_at is not None
+        assert 0 < found.next_at.timestamp() * 1000 - await now_ms(queue) <= 60_000
+        assert 0 < await scheduler.one_pass() <= 60
+        await queue.remove_schedule("s")
+        await scheduler._broker.close()
+    assert await added(queue) == []
+
+
+async def test_a_scheduler_that_believes_a_tick_is_due_is_told_that_it_is_early(queue: TaskQueue) -> None:
+    scheduler = Scheduler(queue)
+    found = await queue.add_schedule(name="s", schedule="@daily", task="note")
+    assert found.next_at is not None
+    tick_ms = int(found.next_at.timestamp() * 1000)
+    (entry,) = await scheduler._store.entries()
+    tick = scheduler._judged(entry, tick_ms + 5)
+    assert tick is not None
+    assert tick.fire_ms == tick_ms
+    assert [reply.result for reply in await scheduler._store.tick([tick])] == ["early"]
+    assert await added(queue) == []
+    assert (await schedule(queue, "s")).next_at == found.next_at
+    await scheduler._broker.close()
+
+
+async def reachable(queue: TaskQueue) -> bool:
+    with contextlib.suppress(TaskQueueError):
+        return await queue.health_check()
+    return False
+
+
+async def test_a_restart_of_redis_costs_no_tick_and_repeats_none(make_queue: MakeQueue) -> None:
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
+        queue = make_queue(server.url)
+        await queue.add_schedule(name="s", schedule="* * * * * *", task="note", args=["s"])
+        await queue.start_scheduler()
+        await until(lambda: added(queue), "it ticks")
+        before = len(await added(queue))
+        server.stop()
+        await asyncio.sleep(1.2)
+        server.start()
+        await until(lambda: reachable(queue), "Redis answers")
+
+        async def more() -> bool:
+            return len(await added(queue)) >= before + 3
+
+        await until(more, "it ticks again")
+        await queue.stop_scheduler()
+        seconds = [int(task.at_ms // 1000) for task in await added(queue)]
+        assert len(seconds) - len(set(seconds)) <= 1  # the missed ones fired as one, just before the next
+        assert (await schedule(queue, "s")).fired_total == len(seconds)
+        await queue.close()
+
+
+async def test_lost_scripts_are_not_noticed(make_queue: MakeQueue, server: RedisServer) -> None:
+    queue = make_queue(server.url)
+    scheduler = Scheduler(queue)
+    redis = queue.broker.client.redis
+    await queue.add_schedule(name="s", schedule="@daily", task="note")
+    for n in range(1, 4):
+        await overdue(queue, "s", DAY)
+        await redis.script_flush()
+        await scheduler.one_pass()
+        assert len(await added(queue)) == n
+    await scheduler._broker.close()
+
+
+async def test_starting_twice_is_starting_once_and_stopping_ends_it(queue: TaskQueue) -> None:
+    await queue.start_scheduler()
+    await queue.start_scheduler()
+    await queue.stop_scheduler()
+    await queue.stop_scheduler()
+    await queue.add_schedule(name="s", schedule="@daily", task="note")
+    await overdue(queue, "s", DAY)
+    await asyncio.sleep(0.2)
+    assert await added(queue) == []
+    await queue.start_scheduler()
+    await until(lambda: added(queue), "it ticks again")
+
+
+async def test_a_redis_that_hangs_does_not_keep_the_scheduler_from_ending(make_queue: MakeQueue) -> None:
+    with RedisServer() as server:
+        queue = make_queue(server.url, scheduler=SchedulerSettings(tick_interval=0.05))
+        await queue.add_schedule(name="s", schedule="* * * * * *", task="note")
+        await queue.start_scheduler()
+        await until(lambda: added(queue), "it ticks")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            await queue.stop_scheduler()
+            assert time.monotonic() - began < 4.0
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await queue.close()

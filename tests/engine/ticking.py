@@ -1,0 +1,75 @@
+"""What the tests of schedules look at: tasks that ticks have added, and time that is moved for one schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+
+from taskfleet import Schedule, TaskQueue
+from taskfleet.engine import envelope
+from tests.support.redis_server import end_with_parent
+
+LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A task that waits: its arguments, and when it was accepted, milliseconds by the clock of Redis."""
+
+    id: str
+    args: tuple[object, ...]
+    at_ms: float
+
+
+async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
+    """What waits in a queue, in order."""
+    redis = queue.broker.client.redis
+    ready, task = queue.broker.keys_of(name).all[:2]
+    ids = await redis.lrange(ready, 0, -1)
+    blobs = await redis.hmget(task, ids) if ids else []
+    found = [(i.decode(), envelope.decode(blob)) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
+    return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
+
+
+async def schedule(queue: TaskQueue, name: str) -> Schedule:
+    """The one schedule of that name."""
+    (found,) = [schedule for schedule in await queue.list_schedules() if schedule.name == name]
+    return found
+
+
+async def overdue(queue: TaskQueue, name: str, ms: int, *, of: str = "default") -> None:
+    """Have the next tick of a schedule lie `ms` before it, as after a downtime. Whole periods keep it a tick."""
+    _, ticks, _ = queue.broker.keys_of(of).schedules
+    assert await queue.broker.client.redis.zincrby(ticks, -ms, name) > 0
+
+
+async def now_ms(queue: TaskQueue) -> float:
+    """The clock of Redis."""
+    seconds, micros = await queue.broker.client.redis.time()
+    return float(seconds * 1000 + micros / 1000)
+
+
+async def _run_scheduler() -> None:
+    queue = TaskQueue.from_config()
+    await queue.start_scheduler()
+    print("started", flush=True)
+    await asyncio.Event().wait()
+
+
+async def start_process(queue: TaskQueue) -> asyncio.subprocess.Process:
+    """A scheduler in a process of its own, started."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.engine.ticking",
+        env=os.environ | {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix},
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=end_with_parent,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"started\n"
+    return process
+
+
+if __name__ == "__main__":
+    asyncio.run(_run_scheduler())

@@ -1,0 +1,22 @@
+-- Add a schedule, or replace the one of that name; sent twice, it does the same as once.
+-- KEYS  1 schedules  2 ticks
+-- ARGV  1 name  2 spec (messagepack, scheduling/record.py)  3 its next tick by the new timing, ms  4 schedules channel
+-- REPLY {next tick, ms}, or {} when it is paused
+-- A timing that has not changed keeps its next tick, also one that is overdue: replacing neither loses nor repeats one.
+-- A name in `ticks` is always in `schedules` too; a paused schedule is in `schedules` only.
+local name, new = ARGV[1], cmsgpack.unpack(ARGV[2])
+local packed = redis.call('HGET', KEYS[1], name)
+local tick = redis.call('ZSCORE', KEYS[2], name)
+redis.call('HSET', KEYS[1], name, ARGV[2])
+local reply = {}
+if new[6] == 1 then
+  redis.call('ZREM', KEYS[2], name)
+else
+  if not (tick and packed and cmsgpack.unpack(packed)[3] == new[3]) then
+    tick = ARGV[3]
+    redis.call('ZADD', KEYS[2], tick, name)
+  end
+  reply[1] = tonumber(tick)
+end
+redis.call('PUBLISH', ARGV[4], name)
+return reply

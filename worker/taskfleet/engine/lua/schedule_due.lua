@@ -1,0 +1,21 @@
+-- What is due of one queue's schedules, and when to look again. Reads only.
+-- KEYS  1 schedules  2 ticks  3 ticked
+-- ARGV  1 how many at most
+-- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …}, 1 when more is due}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local limit = tonumber(ARGV[1])
+local due = {}
+local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+for i = 1, #found, 2 do
+  local spec = redis.call('HGET', KEYS[1], found[i])
+  if spec then
+    due[#due + 1] = found[i]
+    due[#due + 1] = tonumber(found[i + 1])
+    due[#due + 1] = spec
+    due[#due + 1] = redis.call('HGET', KEYS[3], found[i]) or ''
+  end
+end
+local later = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local more = redis.call('ZCOUNT', KEYS[2], '-inf', now) > #found / 2
+return {now, later[2] and tonumber(later[2]) or -1, due, more and 1 or 0}

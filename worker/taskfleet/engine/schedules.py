@@ -1,0 +1,194 @@
+"""The schedules of every queue, in Redis: each in the hash slot that its tasks go to.
+
+`queue` means a partition everywhere here: the names are those of keys.partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
+
+from taskfleet import outcome
+from taskfleet.engine import scripts
+
+if TYPE_CHECKING:
+    from taskfleet.engine.broker import RedisBroker
+
+NO_STATE = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One schedule as it is stored, in a partition of its queue.
+
+    `spec` and `state` are messagepack (scheduling/record.py); times are milliseconds by the clock of Redis. `tick_ms`
+    is `None` when it is paused, or will not tick any more.
+    """
+
+    queue: str
+    name: str
+    spec: bytes
+    state: bytes
+    tick_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left."""
+
+    queue: str
+    now_ms: int
+    later_ms: int | None
+    entries: tuple[Entry, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick to let happen: what was read (`entry`, `revision`), and what to make of it.
+
+    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `more` is what lua/tick.lua
+    says. `replaces` is the id of a waiting task that may be replaced, or empty.
+    """
+
+    entry: Entry
+    revision: str
+    fire_ms: int | None
+    next_ms: int | None
+    dropped: bool
+    task_id: str
+    envelope: bytes
+    delay_ms: int
+    more: dict[str, str]
+    replaces: str
+    max_length: int
+
+
+class TickReply(NamedTuple):
+    """What became of a tick: fired, skipped, dropped, stale, early, full, or name (`named` is in the way).
+
+    `signals`: how many stand in the outbox of the queue, to be relayed.
+    """
+
+    result: str
+    named: str
+    signals: int
+
+
+class ScheduleStore:
+    """Add, remove, list, and let tick. Names are unique in the fleet.
+
+    `add`, `remove` and `entries` are patient and raise `BrokerConnectionError`; `due` and `tick`, which a scheduler
+    calls again anyway, pass the errors of Redis through.
+    """
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._client = broker.client
+
+    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        await self._patiently(lambda: self._client.redis.sadd(self._broker.fleet.queues, queue))
+        args = (name, spec, next_ms, self._broker.fleet.schedules_channel)
+        reply = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_ADD, self._broker.keys_of(queue).schedules[:2], args)
+        )
+        return reply[0] if reply else None
+
+    async def remove(self, queue: str, name: str) -> Entry | None:
+        """Remove from one queue; returns what was there."""
+        reply = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_REMOVE, self._broker.keys_of(queue).schedules, (name,))
+        )
+        return Entry(queue, name, reply[0], NO_STATE, reply[1] if reply[1] >= 0 else None) if reply else None
+
+    async def now_ms(self, queue: str) -> int:
+        """The clock of the Redis that this queue's schedules live in."""
+        look = await self._patiently(lambda: self.due([queue], limit=0))
+        return int(look[0].now_ms)
+
+    async def queues(self) -> list[str]:
+        """Every partition of every queue that may have schedules. Not patient."""
+        return sorted(name.decode() for name in await self._client.redis.smembers(self._broker.fleet.queues))
+
+    async def entries(self) -> list[Entry]:
+        """All schedules, by queue and name."""
+        found: list[Entry] = []
+        for queue in await self._broker.partitions():
+            found += await self.entries_of(queue)
+        return found
+
+    async def entries_of(self, queue: str) -> list[Entry]:
+        """The schedules of one queue, by name."""
+        specs, ticks, states = await self._patiently(
+            lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
+        )
+        next_of, state_of = _pairs(ticks), _pairs(states)
+        return [
+            Entry(queue, name.decode(), spec, state_of.get(name, NO_STATE), _ms(next_of.get(name)))
+            for name, spec in sorted(_pairs(specs).items())
+        ]
+
+    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
+        """Look at several queues in one round trip; at most `limit` due schedules of each."""
+        if not queues:
+            return []
+        calls = [(self._broker.keys_of(queue).schedules, (limit,)) for queue in queues]
+        replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
+        return [_due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
+        """Let ticks happen, in one round trip."""
+        if not ticks:
+            return []
+        replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks])
+        return [_reply(*reply) for reply in replies]
+
+    def _call(self, tick: Tick) -> tuple[Sequence[str], Sequence[Any]]:
+        queue = tick.entry.queue
+        names, fleet = self._broker.keys_of(queue), self._broker.fleet
+        replaced = [names.result(tick.replaces)] if tick.replaces else []
+        item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
+        reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
+        args = (
+            fleet.activity, queue, tick.max_length, fleet.control_channel, names.done_channel,
+            tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
+            item, tick.replaces, outcome.pack_end(outcome.CANCELLED, reason), outcome.CANCELLED_TTL_MS, reason,
+            int(tick.dropped),
+        )  # fmt: skip
+        return (*names.all, *names.schedules, *replaced), args
+
+    def changes(self) -> AsyncIterator[str]:
+        """The names of schedules that are added or replaced, as it happens; see `RedisBroker.listen`."""
+        return self._broker.listen(self._broker.fleet.schedules_channel)
+
+    async def failed(self, error: BaseException) -> None:
+        """Take note of a failure of `due` or `tick` before trying again."""
+        await self._client.dropped(error)
+
+    async def _patiently(self, operation: Any) -> Any:
+        return await self._client.patiently(lambda _attempt: operation())
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _ms(score: bytes | None) -> int | None:
+    return None if score is None else int(score)
+
+
+def _reply(result: bytes, detail: bytes | int) -> TickReply:
+    if isinstance(detail, int):
+        return TickReply(result.decode(), "", detail)
+    return TickReply(result.decode(), detail.decode(), 0)
+
+
+def _due(queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
+    entries = tuple(
+        Entry(queue, flat[i].decode(), flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4)
+    )
+    return Due(queue, now_ms, later_ms if later_ms >= 0 else None, entries, bool(more))

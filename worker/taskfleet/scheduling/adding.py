@@ -1,0 +1,118 @@
+"""Add, remove and list schedules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from taskfleet import queue_names
+from taskfleet.engine import keys
+from taskfleet.engine.broker import RedisBroker
+from taskfleet.engine.schedules import Entry
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.scheduling.call import ScheduledTask, message_of
+from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+logger = logging.getLogger("taskfleet.scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSchedule:
+    """A schedule that has been checked and can be added, in a partition of its queue."""
+
+    name: str
+    place: str
+    spec: Spec
+
+
+def check(
+    queue: TaskQueue,
+    *,
+    name: str,
+    task: ScheduledTask,
+    schedule: str | None,
+    every: float | timedelta | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    to: str | None,
+    time_zone: str | None,
+    starting_deadline_seconds: float | None,
+    concurrency_policy: str,
+    paused: bool,
+) -> NewSchedule:
+    """Everything that can be wrong is found here, before Redis is asked; see `TaskQueue.add_schedule`."""
+    check_name(name)
+    if every is not None and time_zone is not None:
+        raise ConfigurationError(f"time_zone={time_zone!r} has no use with every=, which counts from the epoch")
+    if isinstance(args, str):
+        raise ConfigurationError(f"args={args!r} is not a list of arguments")
+    call = message_of(task, args, kwargs, queue.registry)
+    name_of_queue = queue_names.validate(to if to is not None else call.queue)
+    _, envelope, delay_ms, _, *rest = call.encode(queue.max_payload_bytes)
+    more: dict[str, Any] = rest[0] if rest else {}
+    expires = call.task.options.expires
+    spec = Spec(
+        task=call.task.name,
+        envelope=envelope,
+        schedule=schedule,
+        every=every.total_seconds() if isinstance(every, timedelta) else every,
+        time_zone=time_zone or "UTC",
+        policy=check_policy(concurrency_policy),
+        deadline_ms=deadline_ms(starting_deadline_seconds),
+        paused=paused,
+        delay_ms=delay_ms,
+        expires_ms=None if expires is None else round(expires * 1000),
+        more={key: more[key] for key in ("u", "m", "l", "f") if key in more},
+    )
+    _ = spec.timing  # an expression or a zone that is wrong is an error now
+    # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
+    place = keys.spread(name_of_queue, queue.options_of(name_of_queue).partitions, call.spread_key or name)
+    return NewSchedule(name, place, spec)
+
+
+async def add(broker: RedisBroker, new: NewSchedule) -> Schedule:
+    """Add it, or replace the one of that name, in whichever queue that was."""
+    store = broker.schedules
+    packed = new.spec.pack()
+    moved = await _remove(broker, new.name, keep=new.place)
+    if moved is not None and moved.tick_ms is not None and identity_of(moved.spec) == new.spec.timing.identity:
+        next_ms: int | None = moved.tick_ms
+    else:
+        next_ms = new.spec.timing.following(await store.now_ms(new.place))
+    assert next_ms is not None  # a timing that never ticks is refused when it is made
+    tick_ms = await store.add(new.place, new.name, packed, next_ms)
+    for entry in await store.entries_of(new.place):
+        if entry.name == new.name:
+            return Schedule.of_entry(entry)
+    # Removed by somebody else since: what was added is still the answer.
+    return Schedule.of_entry(Entry(new.place, new.name, packed, b"", tick_ms))
+
+
+async def remove(broker: RedisBroker, name: str) -> bool:
+    """Remove it from wherever it is; returns whether there was one."""
+    return await _remove(broker, name) is not None
+
+
+async def _remove(broker: RedisBroker, name: str, *, keep: str | None = None) -> Entry | None:
+    found: Entry | None = None
+    for place in await broker.partitions():
+        if place != keep:
+            found = await broker.schedules.remove(place, name) or found
+    return found
+
+
+async def listing(broker: RedisBroker) -> list[Schedule]:
+    """All schedules by name. One that a newer version has written is left out, with a warning."""
+    schedules: list[Schedule] = []
+    for entry in await broker.schedules.entries():
+        try:
+            schedules.append(Schedule.of_entry(entry))
+        except SerializationError as error:
+            logger.warning("schedule %r of queue %r: %s", entry.name, entry.queue, error)
+    return sorted(schedules, key=lambda schedule: (schedule.name, schedule.queue))

@@ -1,0 +1,72 @@
+"""The call that a schedule makes: checked and encoded when the schedule is added, the same at each tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from taskfleet import queue_names
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.options import TaskOptions
+from taskfleet.signature import first_problem
+from taskfleet.tasks import CLASS_TASKS, NO_OPTIONS, Definition, Message, Registry, Task, TaskFunction, define
+
+ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
+
+
+def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, Any], registry: Registry) -> Message[Any]:
+    """The call as a message.
+
+    A class task takes its fields as keyword arguments; an instance has them already. A name that is not defined in this
+    process is taken as it is, so that a program without the task's code can schedule it: its arguments must be what
+    messagepack knows, and are checked by the worker that runs it.
+
+    Errors: `SerializationError` names the parameter, `ConfigurationError` the argument of `add_schedule`.
+    """
+    if isinstance(task, str):
+        definition = registry.find(task)
+        if definition is None and (definition := CLASS_TASKS.find(task)) is not None:
+            cls = _class_of(definition)
+            # A worker would also take the whole task as its one argument: leave that way to who knows it.
+            if not args and set(kwargs) != {"task"}:
+                task = cls
+        if isinstance(task, str):
+            return Message(definition or _undefined(task), tuple(args), dict(kwargs), NO_OPTIONS)
+    if isinstance(task, TaskFunction):
+        return Message(task.definition, tuple(args), dict(kwargs), NO_OPTIONS)
+    if isinstance(task, Task):
+        if args or kwargs:
+            raise ConfigurationError(
+                f"task {task.name!r} is an instance: its fields are set, args and kwargs have no use"
+            )
+        return task.message()
+    # Callers without a type checker pass anything.
+    if isinstance(task, type) and issubclass(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return _instance(task, args, kwargs).message()
+    raise ConfigurationError(
+        f"task={task!r} is not a task; expected a task function, a Task class or instance, or a name"
+    )
+
+
+def _instance(cls: type[Task], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Task:
+    if args:
+        raise ConfigurationError(f"task {cls.name!r} is a class: give its fields as kwargs")
+    try:
+        return cls(**kwargs)
+    except ValueError as error:  # pydantic's errors are ValueErrors
+        text = first_problem(cast("Any", error)) if hasattr(error, "errors") else str(error)
+        raise SerializationError(f"task {cls.name!r}, field {text}") from None
+
+
+def _class_of(definition: Definition) -> type[Task]:
+    return cast("type[Task]", definition.function.__annotations__["task"])
+
+
+def _undefined(name: str) -> Definition:
+    if not name:
+        raise ConfigurationError("task='' is not the name of a task")
+
+    async def anything(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    return define(name, anything, TaskOptions(queue=queue_names.DEFAULT))

@@ -1,0 +1,218 @@
+"""A schedule: as its users see it, and as Redis stores it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, cast, get_args
+
+import msgpack
+
+from taskfleet.engine.keys import queue_of
+from taskfleet.engine.schedules import Entry
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.scheduling.timing import Timing, timing_of
+
+ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
+
+_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One schedule and where it is. Times are in UTC, by the clock of Redis.
+
+    Exactly one of `schedule` (a cron expression) and `every` (seconds) is set. `next_at` is `None` when it is paused.
+    `last_at` is the tick that added the last task, `last_task_id`. The counters: tasks added, ticks that `Forbid`
+    skipped, and how many times ticks were dropped as later than the starting deadline (those of one downtime count
+    once).
+    """
+
+    name: str
+    schedule: str | None
+    every: float | None
+    time_zone: str
+    task: str
+    queue: str
+    concurrency_policy: ConcurrencyPolicy
+    starting_deadline_seconds: float | None
+    paused: bool
+    next_at: datetime | None
+    last_at: datetime | None
+    last_task_id: str | None
+    fired_total: int
+    skipped_total: int
+    dropped_total: int
+
+    @classmethod
+    def of_entry(cls, entry: Entry) -> Schedule:
+        """Decode; raises `SerializationError` for what another version has written."""
+        spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
+        return cls(
+            name=entry.name,
+            schedule=spec.schedule,
+            every=spec.every,
+            time_zone=spec.time_zone,
+            task=spec.task,
+            queue=queue_of(entry.queue),
+            concurrency_policy=spec.policy,
+            starting_deadline_seconds=None if spec.deadline_ms is None else spec.deadline_ms / 1000,
+            paused=spec.paused,
+            next_at=_time(entry.tick_ms),
+            last_at=_time(state.last_ms or None),
+            last_task_id=state.task_id or None,
+            fired_total=state.fired,
+            skipped_total=state.skipped,
+            dropped_total=state.dropped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What `add_schedule` was told, and what of the task's own options an enqueue takes over.
+
+    `envelope` is the encoded task, `more` its unique, limit and fair key (lua/tick.lua): the same at each tick.
+    """
+
+    task: str
+    envelope: bytes
+    schedule: str | None
+    every: float | None
+    time_zone: str
+    policy: ConcurrencyPolicy
+    deadline_ms: int | None
+    paused: bool
+    delay_ms: int
+    expires_ms: int | None
+    more: dict[str, str]
+
+    @property
+    def timing(self) -> Timing:
+        return _timing(self.schedule, self.every, self.time_zone)
+
+    def pack(self) -> bytes:
+        """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
+        delay_ms, expires_ms or -1, more].
+
+        The scripts read the first four, and the sixth. The revision is a digest: the same spec has the same one,
+        wherever it is added.
+        """
+        rest = [
+            self.timing.identity, self.policy, self.envelope, int(self.paused),
+            -1 if self.deadline_ms is None else self.deadline_ms,
+            self.schedule or "", float(self.every or 0), self.time_zone, self.task, self.delay_ms,
+            -1 if self.expires_ms is None else self.expires_ms, self.more,
+        ]  # fmt: skip
+        revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
+        return _pack([_VERSION, revision, *rest])
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Spec:
+        """Decode; raises `SerializationError` for what another version has written."""
+        fields = _fields(packed)
+        _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
+        schedule, every, zone, task, delay, expires, more = rest
+        return cls(
+            task=task.decode(),
+            envelope=envelope,
+            schedule=schedule.decode() or None,
+            every=float(every) if every else None,
+            time_zone=zone.decode(),
+            policy=policy.decode(),
+            deadline_ms=None if deadline < 0 else deadline,
+            paused=bool(paused),
+            delay_ms=delay,
+            expires_ms=None if expires < 0 else expires,
+            more={key.decode(): value.decode() for key, value in more.items()},
+        )
+
+
+def revision_of(packed: bytes) -> str:
+    """The revision of a packed `Spec`."""
+    return str(_fields(packed)[1].decode())
+
+
+def identity_of(packed: bytes) -> str:
+    """The timing identity of a packed `Spec`."""
+    return str(_fields(packed)[2].decode())
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the ticks of a schedule have left: written by the script alone. `last_ms` 0 and `task_id` "": none yet."""
+
+    last_ms: int = 0
+    task_id: str = ""
+    fired: int = 0
+    skipped: int = 0
+    dropped: int = 0
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> State:
+        if not packed:
+            return cls()
+        last_ms, task_id, fired, skipped, dropped = msgpack.unpackb(packed, raw=True)
+        return cls(last_ms, task_id.decode(), fired, skipped, dropped)
+
+
+def check_name(name: str) -> str:
+    """Return `name`, or raise `ConfigurationError`."""
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"schedule name {name!r} is not valid: use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
+        )
+    return name
+
+
+def check_policy(policy: str) -> ConcurrencyPolicy:
+    for known in get_args(ConcurrencyPolicy):
+        if policy == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        f"concurrency_policy={policy!r} is not known; expected one of {', '.join(get_args(ConcurrencyPolicy))}"
+    )
+
+
+def deadline_ms(seconds: float | None) -> int | None:
+    """Whole milliseconds of a starting deadline, or `ConfigurationError`."""
+    if seconds is None:
+        return None
+    if not 0 < seconds < 1e10:
+        raise ConfigurationError(f"starting_deadline_seconds={seconds!r} is not valid; expected a positive number")
+    return max(1, round(seconds * 1000))
+
+
+def as_json(schedule: Schedule) -> dict[str, Any]:
+    """The record as JSON types: times in ISO 8601."""
+    record = dataclasses.asdict(schedule)
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in record.items()}
+
+
+@functools.lru_cache(maxsize=4096)
+def _timing(schedule: str | None, every: float | None, time_zone: str) -> Timing:
+    return timing_of(schedule, every, time_zone)
+
+
+def _pack(parts: list[Any]) -> bytes:
+    # As the scripts' messagepack takes it: text and bytes are one type there.
+    return cast("bytes", msgpack.packb(parts, use_bin_type=False))
+
+
+def _fields(packed: bytes) -> list[Any]:
+    try:
+        fields: list[Any] = msgpack.unpackb(packed, raw=True)
+        version, count = fields[0], len(fields)
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        raise SerializationError(f"the schedule cannot be decoded: {error}") from None
+    if version != _VERSION or count < 14:
+        raise SerializationError(f"the schedule has version {version}; this program reads version {_VERSION}")
+    return fields
+
+
+def _time(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,212 @@
+"""The loop that lets schedules tick. Any number of them may run: each tick happens once, without a leader."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from redis import exceptions as redis_errors
+
+from taskfleet import ids
+from taskfleet.engine import connection, envelope, keys
+from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
+from taskfleet.errors import TaskQueueError
+from taskfleet.scheduling.record import Spec, State, revision_of
+from taskfleet.scheduling.timing import judge
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+logger = logging.getLogger("taskfleet.scheduler")
+
+_SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
+_REPLACEMENTS = 5  # how often one pass tries to replace what waits, when others replace it too
+_FULL_QUEUE_SECONDS = 1.0  # how long after a full queue has refused a tick it is asked again
+
+
+class Scheduler:
+    """Sleeps until the next tick that it knows of, and lets it happen.
+
+    All times are those of Redis: this machine's clock is used only to measure how long to sleep. Failures of Redis are
+    waited out; what was missed meanwhile fires once, if its starting deadline allows.
+    """
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self._settings = queue.settings.scheduler
+        # Connections of its own: a busy worker's pool would make ticks late, and the subscription would take one away.
+        self._broker = queue.new_broker()
+        self._store = self._broker.schedules
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._failures = 0
+        self._turn = 0
+        self._unreadable: set[tuple[str, str, bytes]] = set()
+
+    async def run(self) -> None:
+        """Work until `stop()`."""
+        listener = asyncio.create_task(self._listen())
+        logger.info("scheduler: started")
+        try:
+            while not self._stopping:
+                self._changed.clear()
+                seconds = await self._patient_pass()
+                if not self._stopping:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), seconds)
+        finally:
+            await _end(listener)
+            await self._broker.close()
+            logger.info("scheduler: ended")
+
+    def stop(self) -> None:
+        """End after the pass that is under way."""
+        self._stopping = True
+        self._changed.set()
+
+    async def _listen(self) -> None:
+        # Also told when the subscription was renewed: schedules may have been added without our hearing of it.
+        async for _ in self._store.changes():
+            self._changed.set()
+
+    async def _patient_pass(self) -> float:
+        """One pass; returns how long to sleep. Failures are logged and make that longer and longer."""
+        try:
+            seconds = await self.one_pass()
+        except (redis_errors.RedisError, OSError, TaskQueueError) as error:
+            if self._failures % 20 == 0:
+                logger.warning(
+                    "no schedule ticks: %s (trying again)", connection.connection_error(self._queue.url, error)
+                )
+            with contextlib.suppress(redis_errors.RedisError, OSError):
+                await self._store.failed(error)
+        except Exception:
+            # A scheduler that has ended would go unnoticed until somebody misses a task.
+            logger.exception("no schedule ticks: trying again")
+        else:
+            if self._failures:
+                logger.info("schedules tick again")
+            self._failures = 0
+            return seconds
+        self._failures += 1
+        return connection.backoff_seconds(self._failures)
+
+    async def one_pass(self) -> float:
+        """Let what is due tick, adding at most `max_tasks_per_tick` tasks; returns seconds until the next look.
+
+        Errors of Redis pass through.
+        """
+        queues = await self._store.queues()
+        # Another queue comes first each time, so that one with too many ticks does not keep the others from theirs.
+        self._turn = (self._turn + 1) % max(1, len(queues))
+        queues = queues[self._turn :] + queues[: self._turn]
+        wait = self._settings.tick_interval
+        budget = self._settings.max_tasks_per_tick
+        looks = await self._store.due(queues, limit=budget)
+        looked = time.monotonic()
+        for due in looks:
+            seconds, fired = await self._tick(due, budget)
+            budget -= fired
+            wait = min(wait, seconds)
+        return max(_SHORTEST_SLEEP, wait - (time.monotonic() - looked))
+
+    async def _tick(self, due: Due, budget: int) -> tuple[float, int]:
+        """(seconds from `due.now_ms` until the queue's next tick, tasks added)"""
+        ticks = [tick for entry in due.entries if (tick := self._judged(entry, due.now_ms)) is not None]
+        later = [due.later_ms] if due.later_ms is not None else []
+        later += [tick.next_ms for tick in ticks[:budget] if tick.next_ms is not None]
+        wait = (min(later) - due.now_ms) / 1000 if later else self._settings.tick_interval
+        replies = [reply.result for reply in await self._let_happen(ticks[:budget])]
+        for tick, reply in zip(ticks, replies, strict=False):
+            _log(tick, reply)
+        if "full" in replies:
+            wait = min(wait, _FULL_QUEUE_SECONDS)
+        elif len(ticks) > budget or (due.more and ticks):
+            wait = 0.0
+        return wait, replies.count("fired")
+
+    async def _let_happen(self, ticks: Sequence[Tick]) -> list[TickReply]:
+        replies = await self._store.tick(ticks)
+        for n, reply in enumerate(replies):
+            for _ in range(_REPLACEMENTS):
+                if not reply.named:
+                    break
+                (reply,) = await self._store.tick([replace(ticks[n], replaces=reply.named)])
+            replies[n] = reply
+            if reply.signals:
+                await self._broker.relay(ticks[n].entry.queue)
+        return replies
+
+    def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
+        """What to make of a schedule that is due; `None` for one that this version cannot read."""
+        assert entry.tick_ms is not None
+        try:
+            spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
+            timing = spec.timing
+        except TaskQueueError as error:
+            # Another scheduler may know its version or its time zone: it stays due for that one.
+            if (key := (entry.queue, entry.name, entry.spec)) not in self._unreadable:
+                self._unreadable.add(key)
+                logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
+            return None
+        verdict = judge(timing, entry.tick_ms, now_ms, spec.deadline_ms)
+        return Tick(
+            entry=entry,
+            revision=revision_of(entry.spec),
+            fire_ms=verdict.fire_ms,
+            next_ms=verdict.next_ms,
+            dropped=verdict.dropped,
+            task_id=ids.new_id(),
+            envelope=envelope.expiring(spec.envelope, now_ms, spec.expires_ms),
+            delay_ms=spec.delay_ms,
+            more=spec.more,
+            replaces=state.task_id if spec.policy == "Replace" else "",
+            max_length=self._max_length(entry.queue),
+        )
+
+    def _max_length(self, queue: str) -> int:
+        # Not `options_of`: that would make a queue known that this program does not otherwise have.
+        name = keys.queue_of(queue)
+        return next((options.max_length for options in self._queue.queue_options if options.name == name), 0)
+
+
+def _log(tick: Tick, reply: str) -> None:
+    name, queue = tick.entry.name, keys.queue_of(tick.entry.queue)
+    if tick.dropped and reply in ("fired", "skipped", "dropped"):
+        logger.warning("schedule %r of queue %r: ticks were later than the starting deadline and dropped", name, queue)
+    if reply == "skipped":
+        logger.info("schedule %r of queue %r: tick skipped, its last task is not finished", name, queue)
+    elif reply == "full":
+        logger.warning("schedule %r: queue %r is full; the tick waits for room", name, queue)
+    elif reply == "fired":
+        logger.debug("schedule %r of queue %r: task %s", name, queue, tick.task_id)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel until it works: a cancellation that comes just as a reply does can get lost inside the client."""
+    pending: Sequence[asyncio.Task[None]] = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        pending = tuple((await asyncio.wait(pending, timeout=0.5))[1])
+
+
+class RunningScheduler:
+    """A scheduler in a task of this loop."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._scheduler = Scheduler(queue)
+        self._task = asyncio.create_task(self._scheduler.run())
+
+    async def stop(self) -> None:
+        """End after the pass that is under way; a Redis that does not answer is not waited for."""
+        if self._task.done():  # with its loop
+            return
+        self._scheduler.stop()
+        await asyncio.wait([self._task], timeout=1.0)
+        await _end(self._task)

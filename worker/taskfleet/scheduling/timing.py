@@ -1,0 +1,93 @@
+"""What a schedule's ticks are, and which of those that are due still fires. Pure: both clocks are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from taskfleet.errors import ConfigurationError
+from taskfleet.scheduling.cron import Cron
+
+_SHORTEST_MS = 1000
+
+
+class Timing(Protocol):
+    """The ticks of a schedule, in milliseconds since the epoch."""
+
+    @property
+    def identity(self) -> str:
+        """The same for two timings with the same ticks."""
+        ...
+
+    def following(self, after_ms: int) -> int | None:
+        """The first tick later than `after_ms`, or `None` when there is none any more."""
+        ...
+
+
+class Interval:
+    """A tick at every whole multiple of a duration since the epoch, so that it is the same on every machine.
+
+    `every` is in seconds, at least 1, with milliseconds at the finest.
+    """
+
+    __slots__ = ("_every_ms", "identity")
+
+    def __init__(self, every: float | timedelta) -> None:
+        seconds = every.total_seconds() if isinstance(every, timedelta) else every
+        # What is compared here is also false for a NaN.
+        if not _SHORTEST_MS / 1000 <= seconds < 1e10:
+            raise ConfigurationError(f"every={every!r} is not valid; expected at least 1 second")
+        self._every_ms = round(seconds * 1000)
+        self.identity = f"every {self._every_ms} ms"
+
+    def following(self, after_ms: int) -> int | None:
+        return (after_ms // self._every_ms + 1) * self._every_ms
+
+
+def timing_of(schedule: str | None, every: float | timedelta | None, time_zone: str) -> Timing:
+    """The timing that `add_schedule` was asked for; `ConfigurationError` when it is not exactly one."""
+    if (schedule is None) == (every is None):
+        raise ConfigurationError("a schedule needs either schedule= (a cron expression) or every= (seconds), not both")
+    if every is not None:
+        return Interval(every)
+    assert schedule is not None
+    return Cron(schedule, time_zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about a schedule whose tick is due.
+
+    `fire_ms` is the tick to fire, or `None`; `dropped` says that ticks were too late for that; `next_ms` is the tick to
+    wait for.
+    """
+
+    fire_ms: int | None
+    dropped: bool
+    next_ms: int | None
+
+
+def judge(timing: Timing, tick_ms: int, now_ms: int, deadline_ms: int | None) -> Verdict:
+    """Decide about the tick `tick_ms` and those that were missed after it, up to `now_ms`.
+
+    All that were missed fire as one, the latest; it is dropped when it is more than `deadline_ms` late. The cost grows
+    with the logarithm of the time that was missed.
+    """
+    latest = latest_tick(timing, tick_ms, now_ms)
+    late = deadline_ms is not None and now_ms - latest > deadline_ms
+    dropped = deadline_ms is not None and now_ms - tick_ms > deadline_ms
+    return Verdict(None if late else latest, dropped, timing.following(max(now_ms, tick_ms)))
+
+
+def latest_tick(timing: Timing, tick_ms: int, now_ms: int) -> int:
+    """The last tick up to `now_ms`, given one, `tick_ms`."""
+    low, high = tick_ms, now_ms
+    while low < high:
+        middle = (low + high) // 2
+        tick = timing.following(middle)
+        if tick is not None and tick <= now_ms:
+            tick_ms = low = tick
+        else:
+            high = middle
+    return tick_ms
