@@ -159,6 +159,7 @@ class Execution:
         now = worker.now()
         if worker.running.pop(job.id, None) is not job:
             return  # abandoned: it is another worker's by now
+        job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
         self.finished += 1
         self.counts[job.queue, code] += 1
         self.busy_seconds[job.queue] += now - job.started

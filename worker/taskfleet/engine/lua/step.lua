@@ -29,7 +29,11 @@ local me, wanted, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local first_token = me .. ':1'
 -- Most queues have no tags, turns, limits per key or workflows: one question spares all others.
 local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, arrivals, retry_at) > 0
-local awaited = redis.call('EXISTS', await) == 1
+
+-- The first lease to end and the first delayed task, read once: mostly nothing is due, and nothing changes them.
+local function head_of(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]) end
+local first_end, first_due = head_of(lease), head_of(delayed)
+local lease_changed, delayed_changed = false, false
 local ended, n_ended = {}, 0
 local how = {}  -- id → state and value, for those that wait for it
 
@@ -67,6 +71,7 @@ if ARGV[13] and ARGV[13] ~= '' then
     end
   end
   if n_ended > 0 then
+    lease_changed = true
     redis.call('ZREM', lease, unpack(ended))
     redis.call('HDEL', owner, unpack(ended))
     add('finished', n_ended)
@@ -108,6 +113,7 @@ if #outcomes > 0 then
         if delay > 0 then
           write_meta(id, attempt, delivery, crashes, 0)
           redis.call('ZADD', delayed, now + delay, id)
+          delayed_changed = true
         elseif code == 'r' then
           place_at_tail(id, t, attempt, delivery, crashes)
         else
@@ -130,13 +136,18 @@ if #outcomes > 0 then
   if busy_ms > 0 then add('busy_ms', busy_ms) end
   if finished > 0 then add('finished', finished) end
   if #held > 0 then
+    lease_changed = true
     redis.call('ZREM', lease, unpack(held))
     redis.call('HDEL', owner, unpack(held))
   end
 end
 
 -- Leases that ended without an outcome: their worker is gone. A crash is counted, and the task goes to the head.
-local gone = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
+local gone = {}
+if first_end and first_end <= now then
+  lease_changed = true
+  gone = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
+end
 for i = #gone, 1, -1 do
   local id = gone[i]
   local token = redis.call('HGET', owner, id)
@@ -167,6 +178,7 @@ if n_ended > 0 then
   -- A task that succeeded in spite of its cancellation takes the mark along.
   local cancelling = redis.call('EXISTS', cancel) == 1
   local noted = redis.call('EXISTS', meta) == 1
+  local awaited = redis.call('EXISTS', await) == 1
   for first = 1, n_ended, 1000 do
     local last = math.min(first + 999, n_ended)
     redis.call('HDEL', task, unpack(ended, first, last))
@@ -181,9 +193,10 @@ if n_ended > 0 then
 end
 
 -- Delayed tasks that are due.
-local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(wanted, 100))
-if #due > 0 then
-  redis.call('ZREM', delayed, unpack(due))
+if first_due and first_due <= now or delayed_changed then
+  delayed_changed = true
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(wanted, 100))
+  if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
   for i = 1, #due do
     local attempt, delivery, crashes = read_meta(due[i])
     place_at_tail(due[i], tag_if_any(due[i]), attempt, delivery, crashes)
@@ -344,21 +357,21 @@ local waiting = redis.call('LLEN', ready)
 local signals = 0
 local horizon = -1
 
-local function look_at(key)
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-  if first and tonumber(first) < 1e15 then
-    local ms = math.max(0, first - now)
-    if key == lease then ms = ms + 1 end
+local function look_at(score, slack)
+  if score and score < 1e15 then
+    local ms = math.max(0, score - now) + slack
     if horizon < 0 or ms < horizon then horizon = ms end
   end
-  return first
 end
 
-local first_due = look_at(delayed)
-look_at(lease)
+if delayed_changed then first_due = head_of(delayed) end
+if lease_changed then first_end = head_of(lease) end
+if not first_end and n_claimed > 0 then first_end = now + lease_ms end
+look_at(first_due, 0)
+look_at(first_end, 1)
 if tagged then
-  look_at(retry_at)
-  look_at(blocked)
+  look_at(head_of(retry_at), 0)
+  look_at(head_of(blocked), 0)
   waiting = waiting + redis.call('ZCARD', fair)
   signals = redis.call('LLEN', outbox)
 end
