@@ -355,3 +355,43 @@ async def test_the_first_task_of_an_empty_queue_is_announced(queue: TaskQueue) -
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await listening
+
+
+async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    release = asyncio.Event()
+
+    @queue.task
+    async def hold() -> None:
+        await release.wait()
+
+    @queue.task
+    async def quick() -> int:
+        return 1
+
+    full = await run_worker(queue, concurrency=2)
+    # Due tasks are claimed without a call, so the claim that waits for one must be taken back.
+    await queue.enqueue_many([hold.options(delay=0.2).message() for _ in range(2)])
+    await until(lambda: len(full.running) == 2, "it is full")
+    handles = [await quick.enqueue() for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert [await handle.status() for handle in handles] == ["ready"] * 3
+    await run_worker(queue, concurrency=2)
+    assert [await handle.result(timeout=10) for handle in handles] == [1, 1, 1]
+    release.set()
+
+
+async def test_cordoned_means_that_nothing_is_claimed(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def quick() -> int:
+        return current_task().delivery
+
+    worker = await run_worker(queue)
+    for _ in range(5):
+        await queue.broker.cordon(worker.name, ttl_seconds=60)
+        await until(lambda: worker.cordoned, "it is cordoned")
+        handle = await quick.enqueue()
+        await asyncio.sleep(0.02)
+        await queue.broker.uncordon(worker.name)
+        assert await handle.result(timeout=10) <= 2

@@ -249,6 +249,8 @@ class Worker:
             return  # what was left has just been recorded: nothing would wake us
         if self._room() > 0:
             self._hungry.set()
+        elif any(lock.locked() for lock in self._claiming.values()):
+            await self._stop_listening()
         if self.cordoned and not self.held:
             self.keeper.poke()
         if not self.held and not self.running:
@@ -261,13 +263,6 @@ class Worker:
             if timer is not None:
                 timer.cancel()
         self._hungry.clear()
-        if not self._room() and self._listening:
-            await self._stop_listening()
-
-    @property
-    def _listening(self) -> bool:
-        """Whether a claim of a listener is under way."""
-        return any(lock.locked() for lock in self._claiming.values())
 
     def _room(self) -> int:
         """How many tasks to claim now."""
