@@ -108,9 +108,6 @@ def not_supported(spec: TaskQueueSpec) -> str | None:
         return f"spec.redis.mode: {spec.redis.mode} is not supported by this version; use Standalone"
     if spec.redis.tls.mode != "Disabled":
         return "spec.redis.tls: certificates are not supported by this version; a rediss:// URL trusts the system's CAs"
-    for index, queue in enumerate(spec.queues):
-        if queue.partitions != 1:
-            return f"spec.queues[{index}].partitions: {queue.partitions} is not supported by this version; use 1"
     if spec.schedules:
         return "spec.schedules: schedules are not supported by this version; remove them"
     if spec.deletion_policy != "Retain":
