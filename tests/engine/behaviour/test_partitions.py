@@ -110,6 +110,27 @@ async def test_a_queue_can_get_more_and_fewer_partitions(make_queue: MakeQueue, 
     ]  # fmt: skip
 
 
+async def test_activity_names_the_queue_not_the_partition(make_queue: MakeQueue) -> None:
+    queue = partitioned(make_queue)
+    heard: list[str] = []
+
+    @queue.task
+    async def task() -> None: ...
+
+    async def listen() -> None:
+        async for name in queue.broker.activity():
+            heard.append(name)
+
+    listening = asyncio.create_task(listen())
+    try:
+        await until(lambda: heard == [""], "the subscription stands")
+        await queue.enqueue_many([task.message() for _ in range(20)])
+        await until(lambda: len(heard) == 5, "each partition that was empty says so")
+        assert set(heard[1:]) == {"default"}
+    finally:
+        listening.cancel()
+
+
 async def test_workflows_cross_partitions(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = partitioned(make_queue)
 

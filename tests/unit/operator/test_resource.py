@@ -64,7 +64,7 @@ def test_each_rule_refuses_and_allows_without_a_cluster_too(case: Case) -> None:
         (yaml.safe_dump(changed({"apiVersion": "taskfleet.io/v1"})), "apiVersion: expected taskfleet.io/v1alpha1"),
         (yaml.safe_dump(changed({"spec.autoscaler.minReplica": 1})), "spec.autoscaler.minReplica: is not a field"),
         (yaml.safe_dump(changed({"spec.queues": []})), "spec.queues: "),
-        (yaml.safe_dump(changed({"spec.queues.0.partitions": 2})), "spec.queues[0].partitions: 2 is not supported"),
+        (yaml.safe_dump(changed({"spec.deletionPolicy": "Purge"})), "spec.deletionPolicy: Purge is not supported"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -153,7 +153,7 @@ class RedisBroker:
 
         async def send(attempt: int) -> Any:
             args = (
-                self.fleet.activity, queue, max_length, total, packed, number, "1" if attempt else "0",
+                self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, "1" if attempt else "0",
                 names.done_channel,
             )  # fmt: skip
             return await self.client.run(scripts.ENQUEUE, script_keys, args)
@@ -206,7 +206,7 @@ class RedisBroker:
         reason = _cause(signal)
         args = (
             signal.id, signal.position, signal.state, signal.value, outcome.pack_end(outcome.CANCELLED, reason),
-            outcome.CANCELLED_TTL_MS, names.done_channel, reason, self.fleet.activity, signal.queue,
+            outcome.CANCELLED_TTL_MS, names.done_channel, reason, self.fleet.activity, keys.queue_of(signal.queue),
         )  # fmt: skip
         waiting: int = await self._patiently(
             lambda: self.client.run(scripts.RESOLVE, (*names.all, names.result(signal.id)), args)
@@ -397,7 +397,7 @@ class RedisBroker:
             for chunk in chunks:
                 left = 1
                 while left:
-                    args = (self.fleet.activity, name, CHUNK, msgpack.packb(chunk))
+                    args = (self.fleet.activity, queue, CHUNK, msgpack.packb(chunk))
                     count, left = await self._patiently(
                         functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
                     )

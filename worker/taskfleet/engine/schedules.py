@@ -154,7 +154,7 @@ class ScheduleStore:
         item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
         reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
         args = (
-            fleet.activity, queue, tick.max_length, fleet.control_channel, names.done_channel,
+            fleet.activity, keys.queue_of(queue), tick.max_length, fleet.control_channel, names.done_channel,
             tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
             item, tick.replaces, outcome.pack_end(outcome.CANCELLED, reason), outcome.CANCELLED_TTL_MS, reason,
             int(tick.dropped),
