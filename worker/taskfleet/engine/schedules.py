@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from taskfleet import outcome
-from taskfleet.engine import scripts
+from taskfleet.engine import keys, scripts
 
 if TYPE_CHECKING:
     from taskfleet.engine.broker import RedisBroker
