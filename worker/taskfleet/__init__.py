@@ -14,7 +14,9 @@ print(await handle.result(timeout=10))
 from __future__ import annotations
 
 from taskfleet import queue_names
+from taskfleet.batches import BatchItem, BatchTask
 from taskfleet.context import TaskContext, current_task
+from taskfleet.dependencies import Depends
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import (
@@ -33,8 +35,10 @@ from taskfleet.errors import (
     TaskTimeoutError,
 )
 from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.middleware import CallNext, Middleware, SendNext, WorkerContext
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.outcome import DeadLetter
+from taskfleet.progress import Progress
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.scheduling.record import Schedule
@@ -45,7 +49,8 @@ from taskfleet.workflows import chain, chord, group
 __all__ = [
     "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "GroupHandle", "queue_names",
     "chain", "group", "chord",
-    "Retry", "RetryLater", "current_task", "TaskContext",
+    "Retry", "RetryLater", "current_task", "TaskContext", "Progress",
+    "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter", "Schedule",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",

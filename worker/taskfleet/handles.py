@@ -10,6 +10,7 @@ from taskfleet import outcome
 from taskfleet.engine import keys
 from taskfleet.errors import TaskCancelledError, TaskExecutionError, TaskNotFoundError, TaskTimeoutError
 from taskfleet.outcome import DeadLetter
+from taskfleet.progress import Progress
 from taskfleet.signature import Value
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class TaskHandle(Generic[R]):
         return await self._broker.cancel(
             self.place, self.id, record, outcome.CANCELLED_TTL_MS, "cancelled before it ran"
         )
+
+    async def progress(self) -> Progress | None:
+        """What the task has last said of how far it is (`current_task().progress`); `None` before that, and once it
+        has ended. A task that is run again keeps the report of its last run until it makes another."""
+        place = await self.locate()
+        record = await self._broker.progress(place, self.id) if place is not None else None
+        return Progress.of_record(record) if record is not None else None
 
     async def _wait(self) -> R:
         state, data = await self._look()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import config, queue_names
+from taskfleet import config, dependencies, queue_names
 from taskfleet.access import access_of, url_of
+from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.engine import connection, keys
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.middleware import Middleware, Stack
 from taskfleet.options import Executor, KeyFunction, QueueOptions, TaskOptions, UniqueMode
 from taskfleet.outcome import DeadLetter
 from taskfleet.results import Announcements
@@ -26,6 +29,7 @@ from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.sending import Sending
+from taskfleet.signature import hints_of
 from taskfleet.tasks import (
     CLASS_TASKS,
     Definition,
@@ -38,13 +42,14 @@ from taskfleet.tasks import (
     check_mode,
     define,
 )
-from taskfleet.workflows import Chain, Group, Workflow, compile_workflow
+from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+B = TypeVar("B")
 
 
 class TaskQueue:
@@ -58,6 +63,7 @@ class TaskQueue:
         result_ttl: how long results are kept, seconds; 0 keeps none.
         max_payload_bytes: the largest encoded task that `enqueue` accepts.
         max_result_bytes: the largest encoded result; a larger one is an error on its task.
+        middleware: code around every enqueue and run, outermost first (`Middleware`).
         settings: what `from_config` has read.
 
     Nothing connects before the first operation.
@@ -71,6 +77,7 @@ class TaskQueue:
         result_ttl: float = 3600.0,
         max_payload_bytes: int = 1_048_576,
         max_result_bytes: int = 1_048_576,
+        middleware: Sequence[Middleware] = (),
         settings: config.Settings | None = None,
     ) -> None:
         self.settings = settings or config.Settings()
@@ -79,6 +86,8 @@ class TaskQueue:
         self.max_payload_bytes = max_payload_bytes
         self.max_result_bytes = max_result_bytes
         self.registry = Registry()
+        self.middleware = Stack(middleware)
+        self.overrides = dependencies.Overrides()
         self._options = {options.name: options for options in map(QueueOptions.of, queues)}
         if overrides := config.queue_options():
             self._options |= {options.name: options for options in map(QueueOptions.of, overrides)}
@@ -137,23 +146,110 @@ class TaskQueue:
         if function is not None:
             return self._define(function, None, TaskOptions())
         name: str | None = options.pop("name", None)
-        task_options = TaskOptions(**options)
-        queue_names.validate(task_options.queue)
-        if task_options.max_retries < 0:
-            raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
-        if task_options.timeout is not None and task_options.timeout <= 0:
-            raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
-        for option in ("unique_key", "limit_key", "fair_key"):
-            key = getattr(task_options, option)
-            if key is not None and not callable(key):
-                check_key(key, option)
-        check_mode(task_options.unique_mode)
+        task_options = _task_options(options)
         return lambda function: self._define(function, name, task_options)
 
     def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
         definition = define(name or function.__name__, function, options)
         self.registry.add(definition)
         return TaskFunction(self, definition, function)
+
+    @overload
+    def batch_task(
+        self,
+        /,
+        *,
+        item: Callable[P, R],
+        size: int = 100,
+        window_ms: float = 50.0,
+        name: str | None = None,
+        queue: str = queue_names.DEFAULT,
+        max_retries: int = 3,
+        timeout: float | None = 300.0,
+        retry: Retry = DEFAULT_RETRY,
+        max_age: float | None = None,
+        never_retry: tuple[type[BaseException], ...] = (),
+        always_retry: tuple[type[BaseException], ...] = (),
+        result_ttl: float | None = None,
+        expires: float | None = None,
+        delay: float = 0.0,
+        unique_key: str | KeyFunction | None = None,
+        unique_mode: UniqueMode = "keep_existing",
+        limit_key: str | KeyFunction | None = None,
+        fair_key: str | KeyFunction | None = None,
+    ) -> Callable[[Callable[..., B]], BatchTask[P, R, B]]: ...
+
+    @overload
+    def batch_task(
+        self,
+        /,
+        *,
+        item: None = None,
+        size: int = 100,
+        window_ms: float = 50.0,
+        name: str | None = None,
+        queue: str = queue_names.DEFAULT,
+        max_retries: int = 3,
+        timeout: float | None = 300.0,
+        retry: Retry = DEFAULT_RETRY,
+        max_age: float | None = None,
+        never_retry: tuple[type[BaseException], ...] = (),
+        always_retry: tuple[type[BaseException], ...] = (),
+        result_ttl: float | None = None,
+        expires: float | None = None,
+        delay: float = 0.0,
+        unique_key: str | KeyFunction | None = None,
+        unique_mode: UniqueMode = "keep_existing",
+        limit_key: str | KeyFunction | None = None,
+        fair_key: str | KeyFunction | None = None,
+    ) -> Callable[[Callable[..., B]], BatchTask[..., Any, B]]: ...
+
+    def batch_task(
+        self,
+        /,
+        *,
+        item: Callable[..., Any] | None = None,
+        size: int = 100,
+        window_ms: float = 50.0,
+        name: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Make a function of `list[BatchItem]` a task that handles many calls in one run.
+
+        A run starts with `size` items, or with what has gathered `window_ms` milliseconds after the first. It takes one
+        slot and returns one outcome for each item, in order; an exception instance fails its item alone, which is
+        retried by the task's options. A raised exception fails all of them so.
+
+        Args:
+            item: a function whose parameters and return annotation are those of one item; it is never called. Without
+                it `enqueue` takes whatever messagepack knows.
+            timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
+        """
+        task_options = _task_options(options)
+        batch = BatchOptions(size, window_ms / 1000)
+
+        def decorate(function: BatchFunction) -> Any:
+            definition = define_batch(name or function.__name__, function, task_options, batch, item)
+            self.registry.add(definition)
+            return BatchTask(self, definition, function)
+
+        return decorate
+
+    def add_middleware(self, middleware: Middleware) -> None:
+        """Add one inside all others. `ConfigurationError` once a worker of this queue has started."""
+        self.middleware.add(middleware)
+
+    def override(
+        self, provider: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with` block, tasks get what `replacement` gives wherever they depend on `provider`.
+
+        It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
+        Errors: `ConfigurationError` when a task could not be given what it needs.
+        """
+        definitions = [*self.registry, *CLASS_TASKS]
+        plans = [definition.plan for definition in definitions if definition.plan is not None]
+        return self.overrides.replaced(provider, replacement, plans, hints_of)
 
     def find_task(self, name: str) -> Definition | None:
         """The definition of that name: of this queue, or of a class task."""
@@ -190,7 +286,7 @@ class TaskQueue:
         Of a workflow the handle is that of its end: the last task of a chain, or all of a group.
         """
         if isinstance(task, Workflow):
-            return await self._adopt_loop().plan(compile_workflow(task))
+            return await self._send_workflow(compile_workflow(task))
         return await self.send(self._message(task, queue))
 
     async def schedule(
@@ -210,6 +306,31 @@ class TaskQueue:
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Calls of one loop tick travel together."""
+        if self.middleware.enqueue:
+            message = _with_headers(message)
+            return (await self.middleware.around_enqueue([message], lambda: self._send_alone(message)))[0]
+        return await self._send(message)
+
+    async def _send_workflow(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
+        if not self.middleware.enqueue:
+            return await self._adopt_loop().plan(plan)
+        for node in plan.nodes:
+            node.message = _with_headers(node.message)
+        end: TaskHandle[Any] | GroupHandle | None = None
+
+        async def send() -> Sequence[TaskHandle[Any]]:
+            nonlocal end
+            end = await self._adopt_loop().plan(plan)
+            return end.handles if isinstance(end, GroupHandle) else [end]
+
+        await self.middleware.around_enqueue([node.message for node in plan.nodes], send)
+        assert end is not None
+        return end
+
+    async def _send_alone(self, message: Message[R]) -> list[TaskHandle[R]]:
+        return [await self._send(message)]
+
+    async def _send(self, message: Message[R]) -> TaskHandle[R]:
         sending = self._adopt_loop()
         if message.options.after:
             return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
@@ -222,6 +343,13 @@ class TaskQueue:
         Errors: `BulkEnqueueError` lists every message that cannot be encoded; then nothing was enqueued for the queues
         of those messages.
         """
+        if self.middleware.enqueue:
+            messages = [_with_headers(message) for message in messages]
+            return list(
+                await self.middleware.around_enqueue(
+                    messages, lambda: self._adopt_loop().many(messages, wait_for_room=wait_for_room)
+                )
+            )
         return await self._adopt_loop().many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
@@ -400,6 +528,27 @@ class TaskQueue:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _task_options(options: dict[str, Any]) -> TaskOptions:
+    """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
+    task_options = TaskOptions(**options)
+    queue_names.validate(task_options.queue)
+    if task_options.max_retries < 0:
+        raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
+    if task_options.timeout is not None and task_options.timeout <= 0:
+        raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
+    for option in ("unique_key", "limit_key", "fair_key"):
+        key = getattr(task_options, option)
+        if key is not None and not callable(key):
+            check_key(key, option)
+    check_mode(task_options.unique_mode)
+    return task_options
+
+
+def _with_headers(message: Message[R]) -> Message[R]:
+    """A copy that middleware may write on: the caller may send the same message again."""
+    return dataclasses.replace(message, headers=dict(message.headers))
 
 
 class _TaskDecorator:

@@ -16,9 +16,10 @@ from typing import Any
 import pydantic
 from pydantic import TypeAdapter
 
+from taskfleet import dependencies
 from taskfleet.engine import envelope
 from taskfleet.engine.envelope import PydanticJson
-from taskfleet.errors import SerializationError
+from taskfleet.errors import ConfigurationError, SerializationError
 
 _PLAIN: tuple[Any, ...] = (str, int, float, bool, bytes, type(None))
 _LATER: Any = object()  # the place of an argument that is not known yet
@@ -92,12 +93,19 @@ def first_problem(error: pydantic.ValidationError, *, skip: int = 0) -> str:
 
 
 class Signature:
-    """The parameters and the result of one task function."""
+    """The parameters and the result of one task function.
+
+    `injected` are the parameters that the worker fills (`Depends`): they are no part of a call.
+    """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._name = name
         self._signature = inspect.signature(function)
-        hints = _hints(function)
+        hints = hints_of(function)
+        self.injected: dict[str, dependencies.Marker] = {}
+        self._by_position = 0
+        self._by_name: list[str] = []  # parameters of the call that stand behind an injected one
+        self._set_injected_apart(hints)
         self._values: dict[str, Value] = {}
         self._positional: list[Value] = []
         self._rest: Value | None = None
@@ -122,6 +130,24 @@ class Signature:
         first = next(iter(self._signature.parameters.values()), None)
         self.takes_first = first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
         self.result = Value(hints.get("return", Any), f"task {name!r}, result")
+
+    def _set_injected_apart(self, hints: Mapping[str, Any]) -> None:
+        parameters = list(self._signature.parameters.values())
+        self.injected = dependencies.set_apart(self._name, parameters, hints)
+        if not self.injected:
+            return
+        kept = [parameter for parameter in parameters if parameter.name not in self.injected]
+        first = next(i for i, parameter in enumerate(parameters) if parameter.name in self.injected)
+        self._by_position = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:first])
+        self._by_name = [p.name for p in kept[first:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self._signature = self._signature.replace(parameters=kept)
+
+    def place(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Loaded arguments in such a way that those behind an injected parameter do not land in it."""
+        if not self._by_name:
+            return args, kwargs
+        named = dict(zip(self._by_name, args[self._by_position :], strict=False))
+        return args[: self._by_position], named | kwargs
 
     def dump(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, behind_result: bool = False
@@ -168,6 +194,10 @@ class Signature:
         return False
 
     def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if self.injected and (given := self.injected.keys() & kwargs):
+            raise SerializationError(
+                f"task {self._name!r}: parameter {min(given)!r} is injected where it runs; leave it out"
+            )
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -194,13 +224,14 @@ class Signature:
         return value
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The resolved annotations of a function; `ConfigurationError` names the one that cannot be."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError as error:
-        raise SerializationError(
-            f"task function {function.__qualname__!r}: annotation {error.name!r} cannot be resolved; "
-            "import it outside of TYPE_CHECKING"
+        raise ConfigurationError(
+            f"function {function.__qualname__!r}: annotation {error.name!r} cannot be resolved; "
+            "import it outside of TYPE_CHECKING, or define it at the top of its module"
         ) from None
 
 

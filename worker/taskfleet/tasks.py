@@ -8,21 +8,23 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from taskfleet import ids, outcome, queue_names
+from taskfleet import dependencies, ids, outcome, queue_names
 from taskfleet.engine import envelope
 from taskfleet.engine.broker import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
 from taskfleet.options import UNIQUE_MODES, CallOptions, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry
-from taskfleet.signature import Signature
+from taskfleet.signature import Signature, hints_of
 
 if TYPE_CHECKING:
+    from taskfleet.batches import BatchOptions
+    from taskfleet.dependencies import Plan
     from taskfleet.handles import TaskHandle
 
 P = ParamSpec("P")
@@ -41,6 +43,7 @@ class Message(Generic[R]):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: CallOptions
+    headers: dict[str, str] = field(default_factory=dict[str, str])  # what middleware gives along
 
     @property
     def queue(self) -> str:
@@ -81,10 +84,12 @@ class Message(Generic[R]):
         args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)
         options, defaults = self.options, self.task.options
         plain = options is NO_OPTIONS and not self.task.has_call_defaults
+        settings = {} if plain else _settings(options, defaults)
+        if more_settings:
+            settings |= more_settings
+        if self.headers:
+            settings["h"] = _checked_headers(self.task.name, self.headers)
         try:
-            settings = {} if plain else _settings(options, defaults)
-            if more_settings:
-                settings |= more_settings
             blob = envelope.encode(self.task.name, args, kwargs, settings)
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error) from None
@@ -160,6 +165,13 @@ def _settings(options: CallOptions, defaults: TaskOptions) -> dict[str, Any]:
     return settings
 
 
+def _checked_headers(task: str, headers: dict[str, str]) -> dict[str, str]:
+    for key, value in headers.items():
+        if type(key) is not str or type(value) is not str:
+            raise SerializationError(f"task {task!r}, header {key!r}: {value!r} is no text; headers are text to text")
+    return headers
+
+
 class Sender(Protocol):
     """Where a task function sends its messages: the queue that it was defined on."""
 
@@ -169,7 +181,17 @@ class Sender(Protocol):
 class Definition:
     """One task as the worker knows it: a name, a function, its signature and options."""
 
-    __slots__ = ("function", "has_call_defaults", "name", "options", "signature", "takes_result", "where")
+    __slots__ = (
+        "batch",
+        "function",
+        "has_call_defaults",
+        "name",
+        "options",
+        "plan",
+        "signature",
+        "takes_result",
+        "where",
+    )
 
     def __init__(
         self,
@@ -180,7 +202,11 @@ class Definition:
         signature: Signature,
         where: str,
         takes_result: bool | None = None,
+        plan: Plan | None = None,
+        batch: BatchOptions | None = None,
     ) -> None:
+        self.plan = plan  # of its dependencies, if it has any
+        self.batch = batch  # for a batch task
         self.name = name
         self.function = function
         self.options = options
@@ -267,6 +293,8 @@ class TaskFunction(Generic[P, R, C]):
         return self.definition.name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        if self.definition.plan is not None:
+            dependencies.check_plain_call(self._function, args, kwargs)
         return self._function(*args, **kwargs)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
@@ -428,33 +456,49 @@ def _definition_of(cls: type[Task]) -> Definition:
     # `execute` is overridden with every possible return type, so its hint is read from the class itself.
     execute = cls.execute
 
-    async def run(task: Task) -> Any:
-        return await task.execute()
+    async def run(task: Task, **injected: Any) -> Any:
+        return await task.execute(**injected)
 
     run.__annotations__ = {"task": cls, "return": inspect.get_annotations(execute).get("return", Any)}
     run.__qualname__ = f"{cls.__qualname__}.execute"
     if isinstance(run.__annotations__["return"], str):
         run.__annotations__["return"] = Any
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("task", inspect.Parameter.POSITIONAL_ONLY)]
+    )
     options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds)
+    markers = dependencies.markers_of_method(execute, cls.name, hints_of)
     return Definition(
-        cls.name, run, options, signature=Signature(run, cls.name), where=place_of(cls), takes_result=False
+        cls.name,
+        run,
+        options,
+        signature=Signature(run, cls.name),
+        where=place_of(cls),
+        takes_result=False,
+        plan=dependencies.plan(cls.name, markers, hints_of) if markers else None,
     )
 
 
 def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Definition:
     """The definition of a function task; errors name the function."""
+    options = with_executor(name, function, options)
+    signature = Signature(function, name)
+    plan = None
+    if signature.injected:
+        plan = dependencies.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
+    return Definition(name, function, options, signature=signature, where=place_of(function), plan=plan)
+
+
+def with_executor(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskOptions:
+    """`options` with the executor that the function can run in; errors name the task."""
     if isinstance(function, (staticmethod, classmethod)) or not callable(function):
         raise ConfigurationError(f"task {name!r}: decorate a plain function")
     is_async = inspect.iscoroutinefunction(function)
     if options.executor == "async" and not is_async:
-        options = dataclasses.replace(options, executor="thread")
-    elif options.executor == "thread" and is_async:
+        return dataclasses.replace(options, executor="thread")
+    if options.executor == "thread" and is_async:
         raise ConfigurationError(f"task {name!r} is async: it runs on the loop, not with executor='thread'")
-    try:
-        signature = Signature(function, name)
-    except SerializationError as error:
-        raise ConfigurationError(str(error)) from None
-    return Definition(name, function, options, signature=signature, where=place_of(function))
+    return options
 
 
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]] | Callable[P, Awaitable[R]]

@@ -168,6 +168,14 @@ class RedisBroker:
         found = reply[1]
         return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
 
+    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more.
+
+        Errors of Redis pass through: a later report tells more.
+        """
+        args = (incarnation, msgpack.packb(reports, use_bin_type=False))
+        return {lost.decode() for lost in await self.client.run(scripts.PROGRESS, self.keys_of(queue).all, args)}
+
     async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
         names = self.keys_of(queue)
         args = (task_id, record, ttl_ms, self.fleet.control_channel, names.done_channel, reason)
@@ -320,6 +328,12 @@ class RedisBroker:
             )
         )
         return state.decode(), data
+
+    async def progress(self, queue: str, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        key = self.keys_of(queue).progress
+        record: bytes | None = await self._patiently(lambda: self.client.redis.hget(key, task_id))
+        return record
 
     # Views.
 

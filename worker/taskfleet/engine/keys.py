@@ -11,7 +11,7 @@ from dataclasses import dataclass
 QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
     "await", "tag", "unique", "fair", "turns", "parked", "slots", "arrivals", "retry_at", "blocked", "gather", "input",
-    "outbox",
+    "outbox", "progress",
 )  # fmt: skip
 
 # Of no interest to the scripts that move tasks, which are called far more often: they are declared where they are used.
@@ -46,7 +46,8 @@ class QueueKeys:
     18 parked (limit key, number, id: waits for its key) · 19 slots (limit key → running) ·
     20 arrivals (limit key → theoretical arrival time, ms) · 21 retry_at (limit key → next token, ms) ·
     22 blocked (id → when it is dropped, ms, unless its workflow is whole) · 23 gather (id → what it waits for;
-    id:position → result that has come) · 24 input (id → results passed on to it) · 25 outbox (signals to other queues)
+    id:position → result that has come) · 24 input (id → results passed on to it) · 25 outbox (signals to other
+    queues) · 26 progress (id → stamped report)
     """
 
     queue: str
@@ -78,6 +79,10 @@ class QueueKeys:
         """schedules (name → spec), ticks (name → next tick, ms), ticked (name → its last tick, and counters)."""
         first, second, third = (f"{self.prefix}:{{{self.queue}}}:{part}" for part in _SCHEDULE_PARTS)
         return first, second, third
+
+    @property
+    def progress(self) -> str:
+        return self.all[25]
 
     @property
     def done_channel(self) -> str:

@@ -42,6 +42,7 @@ def _read(name: str) -> Script:
 ENQUEUE = _read("enqueue")
 STEP = _read("step")
 RENEW = _read("renew")
+PROGRESS = _read("progress")
 STATS = _read("stats")
 STATUS = _read("status")
 CANCEL = _read("cancel")

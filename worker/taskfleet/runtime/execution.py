@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import sys
 import time
 import traceback
 from collections import Counter, defaultdict
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import context, outcome, workflows
+from taskfleet.batches import BatchItem
+from taskfleet.context import TaskContext
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
+from taskfleet.middleware import Middleware, WorkerContext
 from taskfleet.retry import Retry, RetryLater
+from taskfleet.runtime import injection
+from taskfleet.runtime.batches import Batches, BatchJob
 from taskfleet.runtime.job import Job
+from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.signature import pack_result
+from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -33,6 +42,7 @@ _NAMES = {
     "n": "returned",
 }
 _EAGER = sys.version_info >= (3, 12)
+_TELL_SECONDS = 5.0  # how long hooks that were told of a retry or a death may take when the worker ends
 
 
 class Execution:
@@ -41,42 +51,91 @@ class Execution:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._queue = worker.queue
+        self._hooks = worker.queue.middleware
+        self._started: list[Middleware] = []
+        self._telling: set[asyncio.Task[None]] = set()
+        self._progress = ProgressReporter(worker)
+        self.batches = Batches(worker, self)
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
 
+    async def startup(self) -> None:
+        """Before the first claim. What a middleware raises here ends the worker."""
+        self._scope = injection.WorkerScope()
+        self.batches.prepare()
+        self._started = await self._hooks.startup(self._context())
+
+    async def shutdown(self) -> None:
+        """After the last task: hooks end, what tasks depended on closes, middleware shuts down."""
+        await self._progress.close()
+        if self._telling:
+            _, late = await asyncio.wait(self._telling, timeout=_TELL_SECONDS)
+            for task in late:
+                task.cancel()
+        await self._scope.close()
+        await self._hooks.shutdown(self._started, self._context())
+
+    def _context(self) -> WorkerContext:
+        worker = self._worker
+        return WorkerContext(worker.name, tuple(worker.selection.names), worker.slots)
+
     def start(
-        self, queue: str, task_id: str, blob: bytes, attempt: int, delivery: int, inputs: list[bytes] | None
-    ) -> None:
-        """Run a claimed task, or bury it with the reason why it cannot be run."""
+        self,
+        queue: str,
+        task_id: str,
+        blob: bytes,
+        attempt: int,
+        delivery: int,
+        inputs: list[bytes] | None,
+        *,
+        only_gather: bool = False,
+    ) -> bool:
+        """Run a claimed task, add it to its batch, or bury it with the reason why it cannot be run.
+
+        With `only_gather` a task that needs a slot of its own is left alone, and the answer is false.
+        """
         worker = self._worker
         try:
             task = envelope.decode(blob)
         except SerializationError as error:
-            self._bury(queue, task_id, delivery, "undecodable", str(error))
-            return
+            self._bury(queue, task_id, delivery, "undecodable", str(error), attempt)
+            return True
         definition = self._queue.find_task(task.name)
         if definition is None:
-            self._bury(queue, task_id, delivery, "unknown_task", f"no task is named {task.name!r} in this application")
-            return
+            problem = f"no task is named {task.name!r} in this application"
+            self._bury(queue, task_id, delivery, "unknown_task", problem, attempt, task)
+            return True
+        if only_gather and definition.batch is None:
+            return False
         settings = task.settings
         if settings and "x" in settings and settings["x"] <= time.time():
             self._end(queue, task_id, delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
-            return
+            return True
         try:
             if inputs is not None:
                 task.args.insert(0, workflows.first_argument(settings.get("i", 1), inputs))
             args, kwargs = definition.signature.load(task.args, task.kwargs)
         except SerializationError as error:
-            self._bury(queue, task_id, delivery, "bad_arguments", str(error))
-            return
+            self._bury(queue, task_id, delivery, "bad_arguments", str(error), attempt, task)
+            return True
         loop = worker._loop
         assert loop is not None
-        job = Job(task_id, queue, attempt, delivery, task, definition, loop.time())
-        worker.running[task_id] = job
+        job = Job(task_id, queue, attempt, delivery, task, definition, loop.time(), self._progress)
+        if definition.batch is not None:
+            self.batches.add(job, args, kwargs)
+        else:
+            self.launch(job, self._run(job, args, kwargs))
+        return True
+
+    def launch(self, job: Job, run: Coroutine[Any, Any, None]) -> None:
+        """Give the job a slot and let it run."""
+        worker = self._worker
+        loop = worker._loop
+        assert loop is not None
+        worker.running[job.id] = job
         if job.timeout is not None:
             worker.deadlines.watch(job)
-        run = self._run(job, args, kwargs)
         if _EAGER:
             # On the spot as far as it comes; a task that awaits nothing costs no trip through the loop.
             job.task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
@@ -87,7 +146,9 @@ class Execution:
         definition = job.definition
         context.CURRENT.set(job.context)
         try:
-            if definition.options.executor == "async":
+            if definition.plan is not None or self._hooks.execute:
+                value = await self._call_through_hooks(job, args, kwargs)
+            elif definition.options.executor == "async":
                 value = await definition.function(*args, **kwargs)
             else:
                 value = await self._worker.threads.call(definition.function, args, kwargs)
@@ -96,8 +157,53 @@ class Execution:
                 raise asyncio.CancelledError
         except BaseException as error:
             # BaseException: a task that calls sys.exit() must not take the worker with it.
-            self._ended_badly(job, error)
+            self.ended_badly(job, error, "")
             return
+        self.succeed(job, value)
+
+    async def _call_through_hooks(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        definition = job.definition
+        args, kwargs = definition.signature.place(args, kwargs)
+
+        def call() -> Coroutine[Any, Any, Any]:
+            return self._call_with_dependencies(definition, args, kwargs, job.context)
+
+        return await self._hooks.around_execute(job.context(), call)()
+
+    async def call_batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
+        """Run a batch function inside its hooks, with what it depends on."""
+
+        def call() -> Coroutine[Any, Any, Any]:
+            return self._call_with_dependencies(batch.definition, [items], {}, None)
+
+        if not self._hooks.execute_batch:
+            return await call()
+        return await self._hooks.around_batch([item.context for item in items], call)()
+
+    async def _call_with_dependencies(
+        self,
+        definition: Definition,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        make_context: injection.MakeContext | None,
+    ) -> Any:
+        function, threads = definition.function, self._worker.threads
+        in_thread = definition.options.executor != "async"
+        if definition.plan is None:
+            return await (threads.call(function, args, kwargs) if in_thread else function(*args, **kwargs))
+        plan = self._queue.overrides.plan_of(definition.plan)
+
+        async def call(values: injection.Values) -> Any:
+            if not in_thread:
+                return await function(*args, **kwargs, **injection.injected(plan, values))
+            given = [plan, values, make_context, function, args, kwargs]
+            return await threads.call(injection.call_in_thread, given, {})
+
+        return await injection.call_with(plan, self._scope, make_context, call)
+
+    def succeed(self, job: Job, value: Any) -> None:
+        """Record a result, if it can be kept."""
+        definition = job.definition
         ttl = job.setting("k", definition.options.result_ttl)
         ttl_ms = int((self._queue.result_ttl if ttl is None else ttl) * 1000)
         record = b""
@@ -105,10 +211,10 @@ class Execution:
             try:
                 packed = pack_result(definition.signature.result, value)
             except SerializationError as error:
-                self._fail(job, "bad_result", str(error), "")
+                self.fail(job, "bad_result", str(error), "")
                 return
             if len(packed) > self._queue.max_result_bytes:
-                self._fail(
+                self.fail(
                     job,
                     "result_too_large",
                     f"the result has {len(packed)} bytes, more than max_result_bytes={self._queue.max_result_bytes}; "
@@ -119,11 +225,12 @@ class Execution:
             record = outcome.pack_success(packed)
         self._report(job, "s", record, ttl_ms, 0)
 
-    def _ended_badly(self, job: Job, error: BaseException) -> None:
+    def ended_badly(self, job: Job, error: BaseException, text: str) -> None:
+        """Decide what becomes of a run that raised `error`; `text` is its traceback, by default the current one."""
         if job.interruption is not None:
             # Whatever it raised on its way out, it was stopped, and why decides.
             if job.interruption == "lost":
-                self._forget(job)
+                self.forget(job)
             elif job.interruption == "shutdown":
                 self._report(job, "n", *self._if_cancelled(), 0)
             elif job.interruption == "cancel":
@@ -131,8 +238,7 @@ class Execution:
             else:
                 self._retry_or_fail(job, error, "timeout", f"it ran longer than its timeout of {job.timeout:g} s", "")
             return
-        text = traceback.format_exc()
-        self._retry_or_fail(job, error, "exception", f"{type(error).__name__}: {error}", text)
+        self._retry_or_fail(job, error, "exception", f"{type(error).__name__}: {error}", text or traceback.format_exc())
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         options = job.definition.options
@@ -142,22 +248,32 @@ class Execution:
         always = isinstance(error, options.always_retry) if options.always_retry else False
         never = isinstance(error, options.never_retry) if options.never_retry else False
         if too_old or never or (job.attempt > max_retries and not always):
-            self._fail(job, reason, message, text)
+            self.fail(job, reason, message, text)
             return
         delay = error.delay if isinstance(error, RetryLater) else _retry_of(job).seconds(job.attempt)
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )
         self._report(job, "r", *self._if_cancelled(), int(delay * 1000))
+        if self._hooks.on_retry:
+            self._tell(self._hooks.tell_retry(job.context(), reason, message, delay))
 
-    def _fail(self, job: Job, reason: str, message: str, text: str) -> None:
+    def fail(self, job: Job, reason: str, message: str, text: str) -> None:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
         self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
+        if self._hooks.on_dead:
+            self._tell(self._hooks.tell_dead(job.context(), reason, message))
+
+    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        # Beside the task: a hook that hangs must not keep the slot, nor the outcome from being recorded.
+        task = asyncio.get_running_loop().create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
         worker = self._worker
         now = worker.now()
-        if worker.running.pop(job.id, None) is not job:
+        if worker.running.pop(job.id, None) is not job and not self.batches.release(job):
             return  # abandoned: it is another worker's by now
         job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
         self.finished += 1
@@ -165,17 +281,41 @@ class Execution:
         self.busy_seconds[job.queue] += now - job.started
         worker.finished((job.id, job.delivery, code, job.unbilled_ms(now), result, ttl_ms, extra), job.queue)
 
-    def _forget(self, job: Job) -> None:
+    def forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
         worker = self._worker
         worker.running.pop(job.id, None)
+        self.batches.release(job)
         worker.held.pop(job.id, None)
         worker._wanted.set()
 
-    def _bury(self, queue: str, task_id: str, delivery: int, reason: str, message: str) -> None:
+    def _bury(
+        self,
+        queue: str,
+        task_id: str,
+        delivery: int,
+        reason: str,
+        message: str,
+        attempt: int,
+        task: envelope.Envelope | None = None,
+    ) -> None:
         logger.warning("task %s of queue %s goes to the dead letters: %s", task_id, queue, message)
         self.counts[queue, "d"] += 1
         self._worker.finished((task_id, delivery, "d", 0, b"", 0, outcome.pack_failure(reason, message, "")), queue)
+        if self._hooks.on_dead:
+            # One that cannot be read has no name, and came at an unknown time.
+            name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
+            enqueued = dt.datetime.fromtimestamp(came / 1000, dt.UTC)
+            lost = TaskContext(task_id, name, queue, attempt, delivery, enqueued, None, headers or {})
+            self._tell(self._hooks.tell_dead(lost, reason, message))
+
+    def cancel_unstarted(self, job: Job) -> None:
+        """A task that was cancelled after its claim and before its run."""
+        self._end(job.queue, job.id, job.delivery, "c", outcome.pack_end(outcome.CANCELLED, "cancelled before it ran"))
+
+    def expire(self, job: Job) -> None:
+        """A task whose time has passed after its claim and before its run."""
+        self._end(job.queue, job.id, job.delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
 
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
         self.counts[queue, code] += 1

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from taskfleet.context import TaskContext
 from taskfleet.engine.envelope import Envelope
 from taskfleet.tasks import Definition
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.progress import ProgressReporter
 
 Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
 
@@ -28,6 +32,7 @@ class Job:
         "interrupt_thread",
         "interruption",
         "queue",
+        "reporter",
         "started",
         "task",
         "timeout",
@@ -42,6 +47,7 @@ class Job:
         envelope: Envelope,
         definition: Definition,
         started: float,
+        reporter: ProgressReporter | None = None,
     ) -> None:
         self.id = task_id
         self.queue = queue
@@ -50,6 +56,7 @@ class Job:
         self.envelope = envelope
         self.definition = definition
         self.started = started  # loop time, s
+        self.reporter = reporter
         self.billed_ms = 0  # busy time that Redis has been told of already
         self.interruption: Interruption | None = None
         self.interrupt_thread: Callable[[], None] | None = None
@@ -77,7 +84,17 @@ class Job:
         if self.timeout is not None:
             left = self.started + self.timeout - asyncio.get_running_loop().time() if _in_loop() else self.timeout
             deadline = dt.datetime.fromtimestamp(time.time() + left, dt.UTC)
-        return TaskContext(self.id, self.definition.name, self.queue, self.attempt, self.delivery, enqueued, deadline)
+        return TaskContext(
+            self.id,
+            self.definition.name,
+            self.queue,
+            self.attempt,
+            self.delivery,
+            enqueued,
+            deadline,
+            self.setting("h", {}),
+            functools.partial(self.reporter.report, self) if self.reporter is not None else None,
+        )
 
     def setting(self, key: str, default: Any) -> Any:
         """What the call set for itself, or the task's own option."""

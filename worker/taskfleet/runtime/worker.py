@@ -98,6 +98,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = Threads(self.slots)
         self.execution = Execution(self)
+        self.batches = self.execution.batches
 
     # What others see.
 
@@ -169,6 +170,8 @@ class Worker:
         """Stop these tasks if they are still ours."""
         for task_id in ids:
             job = self.running.get(task_id)
+            if job is None and self.batches.interrupt(task_id, why):
+                continue
             if why == "lost" and job is None:
                 # Prefetched, or finished and not yet recorded: an outcome would change nothing any more.
                 self.held.pop(task_id, None)
@@ -176,6 +179,10 @@ class Worker:
                 if why == "lost":
                     logger.warning("task %s was taken over by another worker; its handler is cancelled", task_id)
                 job.interrupt(why)
+
+    def runs(self, job: Job) -> bool:
+        """Whether this very run is still ours."""
+        return self.running.get(job.id) is job or self.batches.runs(job)
 
     def _set_cordoned(self, cordoned: bool) -> None:
         if cordoned != self.cordoned:
@@ -190,6 +197,7 @@ class Worker:
         """Work until `drain()`; returns when nothing is left that is ours."""
         loop = self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(loop, self.running)
+        await self.execution.startup()
         leases = [self.queue.options_of(name).lease_seconds for name in self.selection.names]
         lease, self._longest_lease = min(leases), max(leases)
         keeper = LeaseKeeper(
@@ -228,6 +236,7 @@ class Worker:
             await _end({*self._listeners.values(), control, beat, partitions, *self._relays.values()})
             await self._settle()
             self.deadlines.close()
+            await self.execution.shutdown()
             self.threads.close()
             keeper.stop()
             await asyncio.to_thread(keeper.join, 10.0)
@@ -268,7 +277,9 @@ class Worker:
         """How many tasks to claim now."""
         if self.draining or self.cordoned:
             return 0
-        return max(0, self.slots - len(self.running) + self._prefetch() - len(self._prefetched))
+        return max(
+            0, self.slots - len(self.running) - len(self.batches.waiting) + self._prefetch() - len(self._prefetched)
+        )
 
     def _prefetch(self) -> int:
         """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
@@ -282,6 +293,7 @@ class Worker:
         for tier in self.selection.tiers:
             room = self._room()
             shares = self.selection.shares(tier, room, now)
+            self.batches.widen(shares)
             calls = [(name, shares.get(name, 0)) for name in tier.names if shares.get(name) or self._outbox.get(name)]
             if len(calls) == 1:
                 await self._call(*calls[0])
@@ -383,6 +395,10 @@ class Worker:
             return  # a task that ended while it was being started frees its slot for the loop below
         self._starting = True
         try:
+            if self.batches.asked and not self.draining and not self.cordoned:
+                self._gather_claimed()
+            if self.batches.waiting:
+                self.batches.start_waiting()
             while self._prefetched and len(self.running) < self.slots and not self.draining and not self.cordoned:
                 claim = self._prefetched.popleft()
                 if claim[1] in self.held:
@@ -390,6 +406,16 @@ class Worker:
                     self.execution.start(*claim)
         finally:
             self._starting = False
+
+    def _gather_claimed(self) -> None:
+        claims = list(self._prefetched)
+        self._prefetched.clear()
+        if claims:
+            self._idle_since_ms = 0
+        kept, excess = self.batches.start_claimed(claims, self._prefetch())
+        self._prefetched.extend(kept)
+        for queue, task_id, _, _, delivery, _ in reversed(excess):
+            self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
 
     def finished(self, outcome: Outcome, queue: str) -> None:
         """An outcome to record with the next call. The slot is free."""
@@ -399,7 +425,7 @@ class Worker:
             self._wanted.set()
         else:
             box.append(outcome)
-        if self._prefetched:
+        if self._prefetched or self.batches.waiting:
             self._start_claimed()
 
     # Draining.
@@ -409,9 +435,11 @@ class Worker:
         while self._prefetched:
             queue, task_id, _, _, delivery, _ = self._prefetched.pop()
             self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+        for job in self.batches.hand_back():
+            self._outbox.setdefault(job.queue, []).append((job.id, job.delivery, "n", 0, b"", 0, 0))
 
     def _drained(self) -> bool:
-        return not self.running and not self._outbox and not self._prefetched
+        return not self.running and not self._outbox and not self._prefetched and not len(self.batches)
 
     async def _deregister(self) -> None:
         with contextlib.suppress(redis_errors.RedisError, OSError):

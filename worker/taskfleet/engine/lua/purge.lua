@@ -27,6 +27,7 @@ for i, id in ipairs(ids) do
     missing = missing + 1
   end
   redis.call('HDEL', meta, id)
+  redis.call('HDEL', progress, id)
   release(id, t, 'cancelled', ARGV[2])
 end
 if missing > 0 then add('removed', -missing) end

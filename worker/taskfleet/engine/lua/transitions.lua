@@ -170,6 +170,7 @@ local function end_waiting(id, t, result_key, record, ttl_ms, done_channel, reas
   unplace(id, t)
   redis.call('HDEL', task, id)
   redis.call('HDEL', meta, id)
+  redis.call('HDEL', progress, id)
   redis.call('SET', result_key, record, 'PX', ttl_ms)
   add('finished', 1)
   add('cancelled', 1)

@@ -1,0 +1,203 @@
+"""Code around every enqueue and every run: tracing, logging, metrics, headers that travel with a task.
+
+The first middleware of the list is the outermost: its code before `call_next()` runs first, its code after it last, on
+the side of the producer and of the worker alike. Only the hooks that a class overrides are called; a hook that nobody
+overrides costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.context import TaskContext
+from taskfleet.errors import ConfigurationError, TaskQueueError
+
+if TYPE_CHECKING:
+    from taskfleet.handles import TaskHandle
+    from taskfleet.tasks import Message
+
+logger = logging.getLogger("taskfleet.middleware")
+
+SendNext = Callable[[], Awaitable[Sequence["TaskHandle[Any]"]]]
+CallNext = Callable[[], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """The worker that starts or ends. `concurrency` is its number of slots."""
+
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+
+
+class Middleware:
+    """Subclass it, override the hooks you need, and give an instance to `TaskQueue(middleware=[…])`.
+
+    What an exception in a hook does:
+
+    | hook | then |
+    | --- | --- |
+    | `enqueue`, before the tasks are sent | nothing is sent; it reaches the caller of `enqueue` |
+    | `enqueue`, after they were sent | it is logged; the caller gets its handles |
+    | `execute`, `execute_batch` | the task fails with it, and is retried by its options |
+    | `on_retry`, `on_dead`, `shutdown` | it is logged |
+    | `startup` | the worker ends with it and has claimed nothing |
+    """
+
+    async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
+        """Around the sending of `messages`: one for `enqueue`, all of them for `enqueue_many` and for a workflow.
+
+        `message.headers` (text to text) travel to the worker. `await call_next()` sends, and gives the handles in the
+        order of the messages, of a workflow those of its end; it must be awaited exactly once. To refuse the messages,
+        raise.
+        """
+        await call_next()
+
+    async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+        """Around one run of a task, inside its timeout; what it returns is the result.
+
+        `await call_next()` makes the dependencies, runs the function and returns its result, or raises what it raised.
+        A hook may run it again, or not at all. A cancellation passes through as `asyncio.CancelledError`.
+        """
+        return await call_next()
+
+    async def execute_batch(self, tasks: Sequence[TaskContext], call_next: CallNext) -> Any:
+        """Around one run of a batch task; what it returns is the list of outcomes, one for each of `tasks`."""
+        return await call_next()
+
+    async def on_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
+        """The run failed and the worker has decided to run it again in `delay` seconds.
+
+        `reason` is `exception` or `timeout`. Called beside the worker's loop: it holds no slot.
+        """
+
+    async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
+        """The task goes to the dead letters: its retries are used up, or it could not be run at all.
+
+        `reason` is the one of the dead letter. A task whose workers died `max_deliveries` times is buried inside Redis:
+        no worker is there to tell of it. Called beside the worker's loop: it holds no slot.
+        """
+
+    async def startup(self, worker: WorkerContext) -> None:
+        """A worker starts; it claims nothing before this returns. Outermost first."""
+
+    async def shutdown(self, worker: WorkerContext) -> None:
+        """A worker has drained. Innermost first; only for those whose `startup` has returned."""
+
+
+class Stack:
+    """The middleware of one queue, with the hooks that are really there picked out."""
+
+    def __init__(self, middleware: Sequence[Middleware]) -> None:
+        self._all: list[Middleware] = []
+        self._running = False
+        self.enqueue: tuple[Middleware, ...] = ()
+        self.execute: tuple[Middleware, ...] = ()
+        self.execute_batch: tuple[Middleware, ...] = ()
+        self.on_retry: tuple[Middleware, ...] = ()
+        self.on_dead: tuple[Middleware, ...] = ()
+        for one in middleware:
+            self.add(one)
+
+    def add(self, middleware: Middleware) -> None:
+        """Put one innermost; `ConfigurationError` when it is none, or when a worker runs already."""
+        if not isinstance(middleware, Middleware):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"middleware {middleware!r} is no instance of a subclass of taskfleet.Middleware")
+        if self._running:
+            raise ConfigurationError(
+                f"middleware {type(middleware).__name__}: add it before the first worker of this queue starts"
+            )
+        self._all.append(middleware)
+        for hook in ("enqueue", "execute", "execute_batch", "on_retry", "on_dead"):
+            if getattr(type(middleware), hook) is not getattr(Middleware, hook):
+                setattr(self, hook, (*getattr(self, hook), middleware))
+
+    async def startup(self, worker: WorkerContext) -> list[Middleware]:
+        """Start all; when one fails, those before it are shut down again and its error is raised."""
+        self._running = True
+        started: list[Middleware] = []
+        try:
+            for one in self._all:
+                await one.startup(worker)
+                started.append(one)
+        except BaseException:
+            await self.shutdown(started, worker)
+            raise
+        return started
+
+    async def shutdown(self, started: Sequence[Middleware], worker: WorkerContext) -> None:
+        for one in reversed(started):
+            try:
+                await one.shutdown(worker)
+            except Exception:
+                logger.exception("%s.shutdown failed", type(one).__name__)
+
+    async def around_enqueue(self, messages: Sequence[Message[Any]], send: SendNext) -> Sequence[TaskHandle[Any]]:
+        """Send through all `enqueue` hooks; returns the handles."""
+        handles: Sequence[TaskHandle[Any]] | None = None
+
+        async def send_once() -> Sequence[TaskHandle[Any]]:
+            nonlocal handles
+            if handles is not None:
+                raise TaskQueueError("a middleware called call_next() twice in its enqueue hook; call it once")
+            handles = await send()
+            return handles
+
+        def layer(one: Middleware, inner: SendNext) -> SendNext:
+            async def outer() -> Sequence[TaskHandle[Any]]:
+                await one.enqueue(messages, inner)
+                if handles is None:
+                    raise TaskQueueError(
+                        f"middleware {type(one).__name__}: its enqueue hook returned without call_next(), so nothing "
+                        "was sent; await call_next(), or raise to refuse"
+                    )
+                return handles
+
+            return outer
+
+        chain: SendNext = send_once
+        for one in reversed(self.enqueue):
+            chain = layer(one, chain)
+        try:
+            await chain()
+        except Exception:
+            if handles is None:
+                raise
+            # The tasks are in Redis: an error would make the caller send them again.
+            logger.exception("a middleware failed after its tasks had been sent")
+        assert handles is not None
+        return handles
+
+    def around_execute(self, task: TaskContext, inner: CallNext) -> CallNext:
+        """`inner` inside all `execute` hooks."""
+        for one in reversed(self.execute):
+            inner = _layer(one.execute, task, inner)
+        return inner
+
+    def around_batch(self, tasks: Sequence[TaskContext], inner: CallNext) -> CallNext:
+        """`inner` inside all `execute_batch` hooks."""
+        for one in reversed(self.execute_batch):
+            inner = _layer(one.execute_batch, tasks, inner)
+        return inner
+
+    async def tell_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
+        for one in self.on_retry:
+            try:
+                await one.on_retry(task, reason, error, delay)
+            except Exception:
+                logger.exception("%s.on_retry failed", type(one).__name__)
+
+    async def tell_dead(self, task: TaskContext, reason: str, error: str) -> None:
+        for one in self.on_dead:
+            try:
+                await one.on_dead(task, reason, error)
+            except Exception:
+                logger.exception("%s.on_dead failed", type(one).__name__)
+
+
+def _layer(hook: Callable[[Any, CallNext], Awaitable[Any]], subject: Any, inner: CallNext) -> CallNext:
+    return lambda: hook(subject, inner)

@@ -1,0 +1,46 @@
+"""How far a task has come, as it says itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from dataclasses import dataclass
+from typing import cast
+
+import msgpack
+
+_NOTE_LIMIT = 1000
+_stamp = struct.Struct(">d")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The last report of a task: `done` of `total` (if it knows), a note, and when Redis took it."""
+
+    done: float
+    total: float | None
+    note: str
+    at: dt.datetime
+
+    @property
+    def fraction(self) -> float | None:
+        """`done / total`, from 0 to 1; `None` without a total."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+
+    @classmethod
+    def of_record(cls, record: bytes) -> Progress:
+        """What progress.lua has stored: the time in milliseconds as a big-endian double, and the packed report."""
+        (at_ms,) = _stamp.unpack_from(record)
+        done, total, note = msgpack.unpackb(record[_stamp.size :])
+        return cls(done, total, note, dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC))
+
+
+def pack_report(done: float, total: float | None, note: str) -> bytes:
+    """A report as a worker sends it; a note longer than 1000 characters is cut.
+
+    Errors: `TypeError` when `done` or `total` is no number.
+    """
+    for name, value in (("done", done), ("total", total)):
+        if not isinstance(value, (int, float)) and not (name == "total" and value is None):
+            raise TypeError(f"progress: {name}={value!r} is no number")
+    return cast("bytes", msgpack.packb((done, total, str(note)[:_NOTE_LIMIT])))

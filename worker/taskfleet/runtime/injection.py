@@ -1,0 +1,165 @@
+"""Making what a task depends on, running it, and closing it all again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any, TypeVar
+
+from taskfleet.context import TaskContext
+from taskfleet.dependencies import Node, Plan
+
+logger = logging.getLogger("taskfleet.worker")
+
+R = TypeVar("R")
+Values = dict[Any, Any]  # node key → what it gave
+MakeContext = Callable[[], TaskContext]
+
+_CLOSE_SECONDS = 5.0  # how long one worker-scoped resource may take to close
+
+
+class WorkerScope:
+    """What lives as long as its worker. Made when first needed, closed in the reverse order."""
+
+    def __init__(self) -> None:
+        # Not the context of the task that happens to come first.
+        self._context = contextvars.copy_context()
+        self._held: dict[Any, _Held] = {}
+        self._ready: list[_Held] = []
+
+    async def get(self, node: Node) -> Any:
+        """The one value of that node; tasks that ask while it is being made wait for it.
+
+        When making it fails, those who wait fail, and the next one tries again.
+        """
+        held = self._held.get(node.key)
+        if held is None:
+            held = self._held[node.key] = _Held(node)
+            held.task = asyncio.get_running_loop().create_task(self._hold(held), context=self._context.copy())
+        if held.value.done():
+            return held.value.result()
+        # Shielded: a task that is cancelled while it waits must not take the value from the others.
+        return await asyncio.shield(held.value)
+
+    async def _hold(self, held: _Held) -> None:
+        # One task enters and exits: what is bound to a task (cancel scopes, context variables) stays whole.
+        node = held.node
+        try:
+            given = {name: await self.get(child) for name, child in node.children.items()}
+            async with AsyncExitStack() as stack:
+                value = await _make_on_loop(node, given, stack)
+                self._ready.append(held)
+                held.value.set_result(value)
+                await held.closing.wait()
+        except BaseException as error:
+            if not held.value.done():
+                self._held.pop(node.key, None)
+                if isinstance(error, asyncio.CancelledError):
+                    held.value.cancel()
+                    raise
+                held.value.set_exception(error)
+                held.value.exception()  # looked at, should nobody wait any more
+            else:
+                logger.exception("closing dependency %s failed", node.name)
+
+    async def close(self) -> None:
+        """Close everything, last made first; errors are logged."""
+        unfinished = [held.task for held in self._held.values() if held.task and not held.value.done()]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        while self._ready:
+            held = self._ready.pop()
+            held.closing.set()
+            assert held.task is not None
+            _, pending = await asyncio.wait([held.task], timeout=_CLOSE_SECONDS)
+            if pending:
+                logger.warning("dependency %s did not close in %g s and is left", held.node.name, _CLOSE_SECONDS)
+                held.task.cancel()
+        self._held.clear()
+
+
+class _Held:
+    __slots__ = ("closing", "node", "task", "value")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.value: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.closing = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+async def call_with(
+    plan: Plan, scope: WorkerScope, context: MakeContext | None, call: Callable[[Values], Awaitable[R]]
+) -> R:
+    """Make what the plan makes on the loop, await `call` with it, close it again.
+
+    Generators see how the call ended, a cancellation included. One that swallows the error of the task does not turn
+    it into a success; one that fails while it closes fails the task.
+    """
+    values: Values = {}
+    failure: BaseException | None = None
+    stack: AsyncExitStack[bool] = AsyncExitStack()
+    async with stack:
+        try:
+            for node in plan.nodes:
+                if node.scope == "worker":
+                    values[node.key] = await scope.get(node)
+                elif not node.in_thread:
+                    values[node.key] = await _make_on_loop(node, _given(node, values, context), stack)
+            return await call(values)
+        except BaseException as error:
+            failure = error
+            raise
+    assert failure is not None  # a provider swallowed it
+    raise failure
+
+
+def call_in_thread(
+    plan: Plan,
+    values: Values,
+    context: MakeContext | None,
+    function: Callable[..., R],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> R:
+    """The rest of the plan, made and closed in the thread that the function runs in."""
+    failure: BaseException | None = None
+    stack: ExitStack[bool] = ExitStack()
+    with stack:
+        try:
+            for node in plan.nodes:
+                if node.in_thread:
+                    made = node.factory(**_given(node, values, context))
+                    values[node.key] = stack.enter_context(made) if node.kind == "context" else made
+            return function(*args, **kwargs, **injected(plan, values))
+        except BaseException as error:
+            failure = error
+            raise
+    assert failure is not None  # a provider swallowed it
+    raise failure
+
+
+def injected(plan: Plan, values: Values) -> dict[str, Any]:
+    """The keyword arguments for the task function."""
+    return {name: values[node.key] for name, node in plan.roots.items()}
+
+
+def _given(node: Node, values: Values, context: MakeContext | None) -> dict[str, Any]:
+    given = {name: values[child.key] for name, child in node.children.items()}
+    for name in node.contexts:
+        assert context is not None
+        given[name] = context()
+    return given
+
+
+async def _make_on_loop(node: Node, given: dict[str, Any], stack: AsyncExitStack[Any]) -> Any:
+    made = node.factory(**given)
+    if node.kind == "coroutine":
+        return await made
+    if node.kind == "async context":
+        return await stack.enter_async_context(made)
+    return stack.enter_context(made) if node.kind == "context" else made
