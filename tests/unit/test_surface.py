@@ -7,7 +7,9 @@ from taskfleet import errors
 def test_the_public_surface_is_what_is_promised() -> None:
     promised = {
         "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry", "RetryLater",
-        "current_task", "TaskContext", "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
+        "current_task", "TaskContext", "Progress",
+        "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
+        "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
         "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",
         "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
         "ConfigurationError", "InvalidQueueNameError",

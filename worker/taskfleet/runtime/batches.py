@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import context
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
+from taskfleet.engine import keys
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.tasks import CLASS_TASKS, Definition
 
@@ -100,12 +101,16 @@ class Batches:
         worker = self._worker
         if len(worker.running) + len(self.waiting) >= worker.slots:
             return  # what would gather now could not run: it is left to others
-        for queue, share in shares.items():
+        capacities: dict[str, int] = {}
+        for place, share in shares.items():
+            queue = keys.queue_of(place)
             known = self._known.get(queue)
             if known is None or not share:
                 continue
             self.asked.add(queue)
-            shares[queue] = claim_size(share, self._capacity(queue, known), self._batch_share.get(queue, 0.0))
+            capacity = capacities[queue] if queue in capacities else self._capacity(queue, known)
+            shares[place] = claim_size(share, capacity, self._batch_share.get(queue, 0.0))
+            capacities[queue] = max(0, capacity - shares[place])  # its partitions gather together
 
     def _capacity(self, queue: str, known: dict[str, Definition]) -> int:
         capacity = 0
@@ -125,7 +130,7 @@ class Batches:
         left: list[Claim] = []
         counts = {queue: [0, 0] for queue in asked}
         for claim in claims:
-            queue, task_id = claim[0], claim[1]
+            queue, task_id = keys.queue_of(claim[0]), claim[1]
             if task_id not in worker.held:
                 continue
             full = len(worker.running) + len(self.waiting) >= worker.slots
@@ -147,11 +152,11 @@ class Batches:
         definition = job.definition
         batch = definition.batch
         assert batch is not None
-        key = (job.queue, definition.name)
-        gathering = self._open.get(key)
+        queue = keys.queue_of(job.queue)
+        gathering = self._open.get((queue, definition.name))
         if gathering is None:
-            gathering = self._open[key] = Gathering(job.queue, definition)
-            self._known.setdefault(job.queue, {})[definition.name] = definition
+            gathering = self._open[queue, definition.name] = Gathering(queue, definition)
+            self._known.setdefault(queue, {})[definition.name] = definition
             gathering.timer = asyncio.get_running_loop().call_later(batch.window, self._close, gathering)
         gathering.items[job.id] = (job, args, kwargs)
         self._gathered[job.id] = gathering

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from taskfleet import Progress, Retry, TaskContext, TaskQueue, TaskTimeoutError, current_task
+from taskfleet.engine import scripts
+from taskfleet.progress import pack_report
+from tests.engine.conftest import MakeQueue, RunWorker, until
+
+
+async def reports(queue: TaskQueue) -> int:
+    count: int = await queue.broker.client.redis.hlen(queue.broker.keys_of("default").progress)
+    return count
+
+
+async def test_a_task_says_how_far_it_is(queue: TaskQueue, run_worker: RunWorker) -> None:
+    go_on = asyncio.Event()
+
+    @queue.task
+    async def count() -> None:
+        await current_task().progress(3, 10, "counting")
+        await go_on.wait()
+
+    handle = await count.enqueue()
+    assert await handle.progress() is None
+    await run_worker(queue)
+    found = await until(handle.progress, "it has reported")
+    assert (found.done, found.total, found.note, found.fraction) == (3, 10, "counting", 0.3)
+    assert abs(found.at.timestamp() - time.time()) < 5
+    assert await queue.handle(handle.id).progress() == found
+    go_on.set()
+    await handle.result(timeout=10)
+    assert await handle.progress() is None
+    assert await reports(queue) == 0
+    assert await queue.handle("never-was").progress() is None
+
+
+async def test_a_plain_function_reports_from_its_thread(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue()
+    go_on = False
+
+    @queue.task
+    def count() -> None:
+        task = current_task()
+        n = 0
+        while not go_on:
+            n += 1
+            task.progress_sync(n, note="in a thread")
+            time.sleep(0.001)
+
+    handle = await count.enqueue()
+    await run_worker(queue)
+    first = await until(handle.progress, "it has reported")
+
+    async def further() -> bool:
+        now = await handle.progress()
+        return now is not None and now.done > first.done
+
+    await until(further, "it has reported again")
+    assert (first.total, first.fraction, first.note) == (None, None, "in a thread")
+    go_on = True
+    await handle.result(timeout=10)
+
+
+async def test_a_tight_loop_does_not_flood_redis_and_its_last_report_arrives(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    finish = asyncio.Event()
+
+    @queue.task
+    async def loop(tasks: int) -> None:
+        context = current_task()
+        for n in range(1, 20_001):
+            await context.progress(n, 20_000)
+        await finish.wait()
+
+    script = scripts.PROGRESS.digest
+    redis = queue.broker.client.redis
+    handles = await queue.enqueue_many([loop.message(n) for n in range(5)])
+    sent = 0
+    began = time.monotonic()
+    monitor = queue.new_broker()
+    async with monitor.client.redis.monitor() as listener:
+        await run_worker(queue)
+
+        async def count() -> None:
+            nonlocal sent
+            async for command in listener.listen():
+                if script in command["command"] or "report counts only" in command["command"]:
+                    sent += 1
+
+        counting = asyncio.create_task(count())
+
+        async def all_done() -> bool:
+            found = [await handle.progress() for handle in handles]
+            return all(progress is not None and progress.done == 20_000 for progress in found)
+
+        await until(all_done, "the last report of each has arrived")
+        took = time.monotonic() - began
+        counting.cancel()
+        await asyncio.wait([counting])
+    await monitor.close()
+    assert 1 <= sent <= took / 0.25 + 3
+    finish.set()
+    for handle in handles:
+        await handle.result(timeout=10)
+    assert await redis.exists(queue.broker.keys_of("default").progress) == 0
+
+
+async def test_a_stale_report_changes_nothing_and_stops_the_task(queue: TaskQueue, run_worker: RunWorker) -> None:
+    stopped: list[str] = []
+    lost = asyncio.Event()
+
+    @queue.task
+    async def task() -> None:
+        try:
+            await lost.wait()
+            while True:
+                await current_task().progress(1)
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            stopped.append("cancelled")
+            raise
+
+    worker = await run_worker(queue, stall_limit=300.0)
+    handle = await task.enqueue()
+    await until(lambda: worker.running, "it runs")
+    keys = queue.broker.keys_of("default")
+    await queue.broker.client.redis.hset(keys.owner, handle.id, "somebody-else:2")
+    lost.set()
+    await until(lambda: stopped, "the handler was cancelled")
+    assert await reports(queue) == 0
+
+
+async def test_the_token_decides(queue: TaskQueue) -> None:
+    keys = queue.broker.keys_of("default")
+    await queue.broker.client.redis.hset(keys.owner, mapping={"mine": "me:2", "old": "me:2", "theirs": "you:1"})
+    report = pack_report(1, 2, "é" * 2000)
+    items = [(task_id, delivery, report) for task_id, delivery in (("mine", 2), ("old", 1), ("theirs", 1), ("gone", 1))]
+    assert await queue.broker.report("default", "me", items) == {"old", "theirs", "gone"}
+    record = await queue.broker.progress("default", "mine")
+    assert record is not None
+    assert Progress.of_record(record).note == "é" * 1000  # cut
+    assert await reports(queue) == 1
+
+
+@pytest.mark.parametrize("ending", ["fails", "times out", "cancelled", "handed back and purged"])
+async def test_every_ending_takes_the_report_along(queue: TaskQueue, run_worker: RunWorker, ending: str) -> None:
+    go_on = asyncio.Event()
+
+    @queue.task(max_retries=0, timeout=0.5 if ending == "times out" else None)
+    async def task() -> None:
+        await current_task().progress(1)
+        await go_on.wait()
+        raise ValueError
+
+    handle = await task.enqueue()
+    worker = await run_worker(queue)
+    await until(handle.progress, "it has reported")
+    if ending == "fails":
+        go_on.set()
+    elif ending == "cancelled":
+        await handle.cancel()
+    elif ending == "handed back and purged":
+        worker.drain()
+        worker._end_grace()
+        await until(lambda: worker.stopped, "the worker has ended")
+        assert await handle.status() == "ready"
+        assert await handle.progress() is not None  # it has not ended
+        await queue.purge("default")
+    else:
+        with pytest.raises(TaskTimeoutError):
+            await handle.result(timeout=10)
+
+    async def gone() -> bool:
+        return await reports(queue) == 0
+
+    await until(gone, "the report is gone")
+
+
+async def test_cancelling_a_task_that_waits_for_its_retry_takes_the_report_along(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task(retry=Retry.fixed(60))
+    async def task() -> None:
+        await current_task().progress(1)
+        await asyncio.sleep(0.1)
+        raise ValueError
+
+    handle = await task.enqueue()
+    await run_worker(queue)
+
+    async def retrying() -> bool:
+        return await handle.status() == "retrying"
+
+    await until(retrying, "it waits for its retry")
+    assert await handle.progress() is not None
+    await handle.cancel()
+    assert await reports(queue) == 0
+
+
+async def test_progress_is_numbers(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task(max_retries=0)
+    async def task() -> str:
+        with pytest.raises(TypeError, match="progress: done='half' is no number"):
+            await current_task().progress("half")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="progress: total='all' is no number"):
+            await current_task().progress(1, "all")  # type: ignore[arg-type]
+        return "both refused"
+
+    await run_worker(queue)
+    assert await (await task.enqueue()).result(timeout=10) == "both refused"
+
+
+async def test_a_context_made_by_hand_forgets_reports() -> None:
+    import datetime as dt
+
+    context = TaskContext("id", "task", "default", 1, 1, dt.datetime.now(dt.UTC), None)
+    await context.progress(1, 2, "nobody listens")
+    assert context.headers == {}
