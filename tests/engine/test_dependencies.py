@@ -17,6 +17,7 @@ from taskfleet import (
     TaskExecutionError,
     TaskQueue,
     TaskTimeoutError,
+    chain,
     current_task,
 )
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -142,6 +143,22 @@ async def test_both_forms_are_no_part_of_the_call(queue: TaskQueue, run_worker: 
     with pytest.raises(SerializationError, match="parameter 'db' is injected where it runs; leave it out"):
         await marked.enqueue(1, db=Session(), y=2)
     assert await marked(1, Session("given"), 2) == "123 given"  # a plain call is a plain call
+
+
+async def test_the_result_before_it_in_a_chain_is_the_first_argument_of_the_call(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def load() -> int:
+        return 3
+
+    @queue.task
+    async def add(db: Annotated[Session, Depends(plain)], number: int, more: int = 1) -> str:
+        return f"{number + more} {db.name}"
+
+    await run_worker(queue)
+    handle = await queue.enqueue(chain(load.message(), add.message(more=4)))  # type: ignore[call-arg]
+    assert await handle.result(timeout=10) == "7 plain"
 
 
 async def test_a_plain_call_injects_nothing_and_says_so(queue: TaskQueue) -> None:

@@ -20,7 +20,9 @@ from taskfleet import (
     TaskQueue,
     TaskQueueError,
     WorkerContext,
+    chain,
     current_task,
+    group,
 )
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -98,6 +100,35 @@ async def test_headers_travel_to_the_worker_and_with_every_retry(make_queue: Mak
     assert [await handle.result(timeout=10) for handle in handles] == [{"trace": "task-0"}, {"trace": "task-1"}]
     assert sorted(attempt for attempt, _ in seen) == [1, 1, 2, 2]
     assert message.headers == {}  # the caller's own message is left as it was
+
+
+async def test_the_members_of_a_workflow_have_headers_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    sizes: list[int] = []
+
+    class Numbering(Middleware):
+        async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
+            for number, message in enumerate(messages):
+                message.headers["n"] = str(number)
+            sizes.append(len(await call_next()))
+
+    queue = make_queue(middleware=[Numbering()])
+
+    @queue.task
+    async def first() -> list[str]:
+        return [current_task().headers["n"]]
+
+    @queue.task
+    async def then(before: Any) -> list[Any]:
+        return [*before, current_task().headers["n"]]
+
+    await run_worker(queue)
+    end = await queue.enqueue(chain(first.message(), then.message(), then.message()))
+    assert await end.result(timeout=10) == ["0", "1", "2"]
+    together = await queue.enqueue(group(first.message(), first.message()))
+    assert await together.result(timeout=10) == [["0"], ["1"]]
+    after = await first.options(after=[end]).enqueue()
+    assert await after.result(timeout=10) == ["0"]
+    assert sizes == [1, 2, 1]
 
 
 async def test_without_middleware_a_task_has_no_headers(queue: TaskQueue, run_worker: RunWorker) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
+from redis import exceptions as redis_errors
 
 from taskfleet import Progress, Retry, TaskContext, TaskQueue, TaskTimeoutError, current_task
 from taskfleet.engine import scripts
@@ -200,6 +202,36 @@ async def test_cancelling_a_task_that_waits_for_its_retry_takes_the_report_along
     assert await handle.progress() is not None
     await handle.cancel()
     assert await reports(queue) == 0
+
+
+async def test_reports_wait_for_redis_and_the_task_notices_nothing(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+    failures = 0
+    report = queue.broker.report
+
+    async def fails_twice(*args: Any) -> set[str]:
+        nonlocal failures
+        if failures < 2:
+            failures += 1
+            raise redis_errors.ConnectionError("gone")
+        return await report(*args)
+
+    monkeypatch.setattr(queue.broker, "report", fails_twice)
+
+    @queue.task
+    async def task() -> str:
+        await current_task().progress(1)
+        await go_on.wait()
+        return "done"
+
+    handle = await task.enqueue()
+    await run_worker(queue)
+    found = await until(handle.progress, "the report has arrived")
+    assert (found.done, failures) == (1, 2)
+    go_on.set()
+    assert await handle.result(timeout=10) == "done"
 
 
 async def test_progress_is_numbers(queue: TaskQueue, run_worker: RunWorker) -> None:
