@@ -464,7 +464,7 @@ def _definition_of(cls: type[Task]) -> Definition:
     if isinstance(run.__annotations__["return"], str):
         run.__annotations__["return"] = Any
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter("task", inspect.Parameter.POSITIONAL_ONLY)]
+        [inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     )
     options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds)
     markers = dependencies.markers_of_method(execute, cls.name, hints_of)
