@@ -277,6 +277,7 @@ class Batches:
         """The items whose outcomes are to be recorded; the slot is free."""
         worker = self._worker
         abandoned = worker.running.pop(batch.id, None) is not batch
+        batch.task = None  # as for other jobs: the circle through its context would be left to the collector
         now = worker.now()
         for position, job in enumerate(batch.items):
             # One slot was busy, not one for each of them.

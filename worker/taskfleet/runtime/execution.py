@@ -168,6 +168,8 @@ class Execution:
         def call() -> Coroutine[Any, Any, Any]:
             return self._call_with_dependencies(definition, args, kwargs, job.context)
 
+        if not self._hooks.execute:
+            return await call()
         return await self._hooks.around_execute(job.context(), call)()
 
     async def call_batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:

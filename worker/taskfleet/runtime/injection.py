@@ -103,19 +103,22 @@ async def call_with(
     values: Values = {}
     failure: BaseException | None = None
     stack: AsyncExitStack[bool] = AsyncExitStack()
-    async with stack:
-        try:
-            for node in plan.nodes:
-                if node.scope == "worker":
-                    values[node.key] = await scope.get(node)
-                elif not node.in_thread:
-                    values[node.key] = await _make_on_loop(node, _given(node, values, context), stack)
-            return await call(values)
-        except BaseException as error:
-            failure = error
-            raise
-    assert failure is not None  # a provider swallowed it
-    raise failure
+    try:
+        async with stack:
+            try:
+                for node in plan.nodes:
+                    if node.scope == "worker":
+                        values[node.key] = await scope.get(node)
+                    elif not node.in_thread:
+                        values[node.key] = await _make_on_loop(node, _given(node, values, context), stack)
+                return await call(values)
+            except BaseException as error:
+                failure = error
+                raise
+        assert failure is not None  # a provider swallowed it
+        raise failure
+    finally:
+        failure = None  # its traceback holds this frame: only the collector would undo that circle
 
 
 def call_in_thread(
@@ -129,18 +132,21 @@ def call_in_thread(
     """The rest of the plan, made and closed in the thread that the function runs in."""
     failure: BaseException | None = None
     stack: ExitStack[bool] = ExitStack()
-    with stack:
-        try:
-            for node in plan.nodes:
-                if node.in_thread:
-                    made = node.factory(**_given(node, values, context))
-                    values[node.key] = stack.enter_context(made) if node.kind == "context" else made
-            return function(*args, **kwargs, **injected(plan, values))
-        except BaseException as error:
-            failure = error
-            raise
-    assert failure is not None  # a provider swallowed it
-    raise failure
+    try:
+        with stack:
+            try:
+                for node in plan.nodes:
+                    if node.in_thread:
+                        made = node.factory(**_given(node, values, context))
+                        values[node.key] = stack.enter_context(made) if node.kind == "context" else made
+                return function(*args, **kwargs, **injected(plan, values))
+            except BaseException as error:
+                failure = error
+                raise
+        assert failure is not None  # a provider swallowed it
+        raise failure
+    finally:
+        failure = None
 
 
 def injected(plan: Plan, values: Values) -> dict[str, Any]:
