@@ -470,7 +470,7 @@ async def test_overrides_reach_every_depth_and_end_with_their_block(queue: TaskQ
     assert await (await shared.enqueue()).result(timeout=10) == "nested"
 
 
-class Report(Task):
+class ReportWithSession(Task):
     number: int
 
     async def execute(self, db: Session = Depends(plain)) -> str:
@@ -480,7 +480,7 @@ class Report(Task):
 async def test_class_tasks_are_given_what_execute_asks_for(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue()
     await run_worker(queue)
-    assert await (await queue.enqueue(Report(number=3))).result(timeout=10) == "3 plain"
+    assert await (await queue.enqueue(ReportWithSession(number=3))).result(timeout=10) == "3 plain"
     with queue.override(plain, lambda: Session("fake")):
-        assert await (await queue.enqueue(Report(number=4))).result(timeout=10) == "4 fake"
-    assert await Report(number=5).execute(Session("given")) == "5 given"
+        assert await (await queue.enqueue(ReportWithSession(number=4))).result(timeout=10) == "4 fake"
+    assert await ReportWithSession(number=5).execute(Session("given")) == "5 given"
