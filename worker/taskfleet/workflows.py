@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskfleet import ids, outcome
 from taskfleet.engine.envelope import PydanticJson
+from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks import Message, Task
 
@@ -131,13 +132,19 @@ def _let_wait(node: Node, before: Plan) -> None:
             end.waited_for = True
 
 
-def first_argument(shape: Shape, records: Sequence[bytes]) -> Any:
+def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
     """The results that a task waited for, from their records, as its first argument.
 
-    One that pydantic has dumped stays JSON, and so does a list that holds one.
+    `sources` says in which queue and of which task each is, where results are sealed. One that pydantic has dumped
+    stays JSON, and so does a list that holds one.
     """
-    values = iter([outcome.unpack_end(record)[1] for record in records])
-    return _nest(shape, values)
+    if sources is None:
+        sources = [("", "")] * len(records)
+    values = [
+        outcome.unpack_end(record, queue=queue, task_id=task_id, seal=seal)[1]
+        for record, (queue, task_id) in zip(records, sources, strict=True)
+    ]
+    return _nest(shape, iter(values))
 
 
 def _nest(shape: Shape, values: Any) -> Any:

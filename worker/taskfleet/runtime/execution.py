@@ -12,9 +12,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import context, outcome, workflows
-from taskfleet.engine import envelope
-from taskfleet.errors import SerializationError
+from taskfleet.engine import envelope, keys
+from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.retry import Retry, RetryLater
+from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job
 from taskfleet.signature import pack_result
 
@@ -41,6 +42,10 @@ class Execution:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._queue = worker.queue
+        self._seal = worker.queue.seal
+        # Whether payloads come as they are: then nothing stands between them and the decoder.
+        self._plain = not (self._seal.writes or self._seal.requires)
+        self.intake = Intake(self._seal)
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
@@ -51,13 +56,18 @@ class Execution:
         """Run a claimed task, or bury it with the reason why it cannot be run."""
         worker = self._worker
         try:
-            task = envelope.decode(blob)
+            task = envelope.decode(blob) if self._plain else self._seal.open_task(keys.queue_of(queue), task_id, blob)
         except SerializationError as error:
-            self._bury(queue, task_id, delivery, "undecodable", str(error))
-            return
+            looked = self.intake.look_closer(queue, task_id, blob, error)
+            if isinstance(looked, Refusal):
+                self._refuse(queue, task_id, delivery, looked)
+                return
+            task = looked
         definition = self._queue.find_task(task.name)
         if definition is None:
-            self._bury(queue, task_id, delivery, "unknown_task", f"no task is named {task.name!r} in this application")
+            self._bury(
+                queue, task_id, delivery, "unknown_task", f"no task is named {task.name[:200]!r} in this application"
+            )
             return
         settings = task.settings
         if settings and "x" in settings and settings["x"] <= time.time():
@@ -65,10 +75,12 @@ class Execution:
             return
         try:
             if inputs is not None:
-                task.args.insert(0, workflows.first_argument(settings.get("i", 1), inputs))
+                task.args.insert(0, self._input(settings, inputs))
             args, kwargs = definition.signature.load(task.args, task.kwargs)
-        except SerializationError as error:
-            self._bury(queue, task_id, delivery, "bad_arguments", str(error))
+        except Exception as error:
+            # Also what a validator of the application's own raises: the worker has other tasks.
+            refusal = self.intake.refuse(queue, blob, error, "bad_arguments")
+            self._refuse(queue, task_id, delivery, refusal)
             return
         loop = worker._loop
         assert loop is not None
@@ -82,6 +94,9 @@ class Execution:
             job.task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
         else:
             job.task = loop.create_task(run)
+
+    def _input(self, settings: dict[str, Any], records: list[bytes]) -> Any:
+        return workflows.first_argument(settings.get("i", 1), records, settings.get("s"), self._seal)
 
     async def _run(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> None:
         definition = job.definition
@@ -107,16 +122,12 @@ class Execution:
             except SerializationError as error:
                 self._fail(job, "bad_result", str(error), "")
                 return
-            if len(packed) > self._queue.max_result_bytes:
-                self._fail(
-                    job,
-                    "result_too_large",
-                    f"the result has {len(packed)} bytes, more than max_result_bytes={self._queue.max_result_bytes}; "
-                    "store it elsewhere and return its address",
-                    "",
-                )
-                return
             record = outcome.pack_success(packed)
+            if self._seal.writes:
+                record = self._seal.close("result", keys.queue_of(job.queue), job.id, record)
+            if len(record) > self._queue.max_result_bytes:
+                self._fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
+                return
         self._report(job, "s", record, ttl_ms, 0)
 
     def _ended_badly(self, job: Job, error: BaseException) -> None:
@@ -150,6 +161,12 @@ class Execution:
         )
         self._report(job, "r", *self._if_cancelled(), int(delay * 1000))
 
+    def _too_large(self, job: Job, size: int) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"task {job.definition.name!r}: its result has {size} bytes, more than "
+            f"max_result_bytes={self._queue.max_result_bytes}; store it elsewhere and return its address"
+        )
+
     def _fail(self, job: Job, reason: str, message: str, text: str) -> None:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
         self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
@@ -160,6 +177,8 @@ class Execution:
         if worker.running.pop(job.id, None) is not job:
             return  # abandoned: it is another worker's by now
         job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
+        if self._seal.writes and code != "s":  # a success is sealed already: its size had to be known
+            result, extra = self._sealed(job.queue, job.id, result, extra)
         self.finished += 1
         self.counts[job.queue, code] += 1
         self.busy_seconds[job.queue] += now - job.started
@@ -173,12 +192,31 @@ class Execution:
         worker._wanted.set()
 
     def _bury(self, queue: str, task_id: str, delivery: int, reason: str, message: str) -> None:
-        logger.warning("task %s of queue %s goes to the dead letters: %s", task_id, queue, message)
+        logger.warning("task %s of queue %s goes to the dead letters: %.500s", task_id, queue, message)
         self.counts[queue, "d"] += 1
-        self._worker.finished((task_id, delivery, "d", 0, b"", 0, outcome.pack_failure(reason, message, "")), queue)
+        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
+        self._worker.finished((task_id, delivery, "d", 0, b"", 0, record), queue)
+
+    def _refuse(self, queue: str, task_id: str, delivery: int, refusal: Refusal) -> None:
+        if refusal.delay_ms:
+            self.counts[queue, "n"] += 1
+            cancelled, ttl_ms = self._if_cancelled()
+            cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
+            self._worker.finished((task_id, delivery, "n", 0, cancelled, ttl_ms, refusal.delay_ms), queue)
+        else:
+            self._bury(queue, task_id, delivery, refusal.reason, refusal.message)
+
+    def _sealed(self, queue: str, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
+        """What an outcome stores, sealed: its result record and, when it is one, its error record."""
+        if result:
+            result = self._seal.close("result", keys.queue_of(queue), task_id, result)
+        if isinstance(extra, bytes):
+            extra = self._seal.close("error", keys.queue_of(queue), task_id, extra)
+        return result, extra
 
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
         self.counts[queue, code] += 1
+        record, _ = self._sealed(queue, task_id, record, 0)
         self._worker.finished((task_id, delivery, code, 0, record, self._cancelled_ttl_ms(), 0), queue)
 
     def _if_cancelled(self) -> tuple[bytes, int]:
