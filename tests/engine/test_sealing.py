@@ -7,6 +7,7 @@ import base64
 import time
 from typing import Any
 
+import msgpack
 import pytest
 
 from taskfleet import (
@@ -19,6 +20,8 @@ from taskfleet import (
     TaskExecutionError,
     TaskHandle,
     TaskQueue,
+    chain,
+    chord,
     outcome,
 )
 from taskfleet.engine import envelope
@@ -329,3 +332,142 @@ async def test_a_bomb_is_a_dead_letter(make_queue: MakeQueue, run_worker: RunWor
     letter = await the_dead_letter(queue)
     assert letter.reason == "undecodable"
     assert "at most 160000 are taken" in letter.error
+
+
+# Workflows, unique keys, partitions: what is passed on inside Redis.
+
+
+def define_steps(queue: TaskQueue) -> tuple[Any, Any, Any]:
+    @queue.task(max_retries=0)
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @queue.task(max_retries=0, queue="sums")
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @queue.task(max_retries=0)
+    async def fail(n: int) -> int:
+        raise ValueError("SECRET-REASON")
+
+    return add, total, fail
+
+
+WORKFLOW_QUEUES = [{"name": "default", "partitions": 3}, "sums"]
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_results_are_passed_on_through_the_seal(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(queues=WORKFLOW_QUEUES, **options)
+    add, total, _ = define_steps(queue)
+    await run_worker(queue)
+    handle = await queue.enqueue(chord([chain(add.message(n, 1), add.message(10)) for n in range(5)], total.message()))
+    assert await handle.result(timeout=15) == sum(n + 11 for n in range(5))
+    first = await add.enqueue(1, 1)
+    assert await (await add.options(after=[first]).enqueue(2, 2)).result(timeout=15) == 4
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_failure_is_explained_to_all_that_come_after(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(queues=WORKFLOW_QUEUES, **options)
+    add, total, fail = define_steps(queue)
+    seen: list[Any] = []
+    args_of_scripts = queue.broker.client.run
+
+    async def run(script: Any, keys: Any, args: Any) -> Any:
+        seen.append(args)
+        return await args_of_scripts(script, keys, args)
+
+    await run_worker(queue)
+    queue.broker.client.run = run  # type: ignore[method-assign]
+    handle = await queue.enqueue(chain(fail.message(1), add.message(1), total.message()))
+    with pytest.raises(TaskCancelledError, match="SECRET-REASON"):
+        await handle.result(timeout=15)
+    (letter,) = await queue.dead_letters("default")
+    assert letter.error == "ValueError: SECRET-REASON"
+    assert len(seen) > 3
+    # Not even on its way from one queue to the next.
+    assert ("SECRET" in repr(seen)) == (options == SIGNED)
+    assert (b"SECRET" in await everything_stored(queue)) == (options == SIGNED)
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_the_result_of_another_task_is_not_passed_on(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    add, _, _ = define_steps(queue)
+    worker = await run_worker(queue)
+    genuine = await add.enqueue(1_000_000, 0)
+    assert await genuine.result(timeout=15) == 1_000_000
+    record = await redis.get(names.result(genuine.id))
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
+    handle = await queue.enqueue(chain(add.message(1, 1), add.message(1)))
+    # The first is done, and the second is put in its place before a worker comes: with a result of another task.
+    unsigned = outcome.pack_success(envelope.pack(1_000_000))
+    for forged, reason in (
+        ([record], "bad_signature"),
+        ([unsigned], "bad_signature"),
+        ([], "bad_signature"),
+        (None, "bad_arguments"),
+    ):
+        if await redis.lrange(names.all[0], 0, -1) != [handle.id.encode()]:
+            await redis.delete(names.all[0])
+            await redis.rpush(names.all[0], handle.id)
+        await redis.hdel(names.all[23], handle.id)
+        if forged is not None:
+            await redis.hset(names.all[23], handle.id, msgpack.packb(forged, use_bin_type=False))
+        worker = await run_worker(queue)
+        letter = await the_dead_letter(queue)
+        assert (letter.id, letter.task, letter.reason) == (handle.id, "add", reason)
+        worker.drain()
+        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+        await queue.requeue_dead("default")
+
+
+async def test_a_result_that_only_a_newer_worker_can_read_sends_its_taker_back(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue()
+    add, _, _ = define_steps(queue)
+    names = queue.broker.keys_of("default")
+    handle = await add.options(delay=600).enqueue(1, 1)
+    await queue.broker.client.redis.hset(names.all[23], handle.id, msgpack.packb([msgpack.packb([3, {}])]))
+    await queue.broker.client.redis.zadd(names.all[5], {handle.id: 0})
+    worker = await run_worker(queue)
+    await until(lambda: worker.execution.intake.counts["default", "newer_version"] >= 2, "it went back, and came again")
+    assert await queue.dead_letters("default") == []
+    assert await handle.cancel()
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_who_waits_for_a_replaced_task_learns_that_it_was(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+    queue = make_queue(**options)
+    add, _, _ = define_steps(queue)
+    unique = add.options(unique_key="one", unique_mode="replace", delay=600)
+    first, second = await unique.enqueue(1, 1), await unique.enqueue(2, 2)
+    with pytest.raises(TaskCancelledError, match="replaced by a newer task"):
+        await first.result(timeout=15)
+    assert await second.status() == "delayed"
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_workflows_outlive_the_steps_to_sealing(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    # Each step's workers meet what the step before has sent.
+    for sender_policy, worker_policy in (("read", "write"), ("write", "require"), ("write", "read")):
+        sender, there = make_queue(**options, sealing=sender_policy), make_queue(**options, sealing=worker_policy)
+        add, total, _ = define_steps(sender)
+        define_steps(there)
+        handle = await sender.enqueue(chord([add.message(1, 1), add.message(2, 2)], total.message()))
+        worker = await run_worker(there)
+        assert await handle.result(timeout=15) == 6
+        worker.drain()
+        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]

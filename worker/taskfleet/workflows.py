@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from taskfleet import ids, outcome
 from taskfleet.engine.envelope import PydanticJson
 from taskfleet.engine.sealing import PLAIN, Seal
-from taskfleet.errors import ConfigurationError
+from taskfleet.errors import BadSignatureError, ConfigurationError
 from taskfleet.tasks import Message, Task
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
     """
     if sources is None:
         sources = [("", "")] * len(records)
+    elif len(sources) != len(records):
+        raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
     values = [
         outcome.unpack_end(record, queue=queue, task_id=task_id, seal=seal)[1]
         for record, (queue, task_id) in zip(records, sources, strict=True)

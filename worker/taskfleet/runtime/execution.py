@@ -76,6 +76,9 @@ class Execution:
         try:
             if inputs is not None:
                 task.args.insert(0, self._input(settings, inputs))
+            elif settings and "i" in settings:
+                # Its first parameter may have a default, which is not what was meant.
+                raise SerializationError("the results that it waits for are not there")
             args, kwargs = definition.signature.load(task.args, task.kwargs)
         except Exception as error:
             # Also what a validator of the application's own raises: the worker has other tasks.
