@@ -15,6 +15,7 @@ from taskfleet import (
     BulkEnqueueError,
     DeadLetter,
     PayloadTooLargeError,
+    Schedule,
     SerializationError,
     TaskCancelledError,
     TaskExecutionError,
@@ -25,7 +26,9 @@ from taskfleet import (
     outcome,
 )
 from taskfleet.engine import envelope
+from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.ticking import overdue, schedule
 
 SIGNED: dict[str, Any] = {"signing_keys": [b"s" * 32]}
 ENCRYPTED: dict[str, Any] = {"encryption_keys": [base64.b64encode(b"e" * 32).decode()]}
@@ -471,3 +474,54 @@ async def test_workflows_outlive_the_steps_to_sealing(
         assert await handle.result(timeout=15) == 6
         worker.drain()
         await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+
+
+# Schedules: what Redis keeps of them becomes a task that a scheduler vouches for.
+
+
+async def ticked(queue: TaskQueue, scheduler: Scheduler) -> Schedule:
+    await overdue(queue, "s", 86_400_000)
+    await scheduler.one_pass()
+    return await schedule(queue, "s")
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_what_a_schedule_adds_is_sealed(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    work = define(queue)
+    scheduler = Scheduler(queue)
+    await queue.add_schedule(
+        name="s", schedule="0 0 * * *", task=work, args=["SECRET" * 20], concurrency_policy="Replace"
+    )
+    first = await ticked(queue, scheduler)
+    assert first.last_task_id is not None
+    second = await ticked(queue, scheduler)
+    assert second.last_task_id is not None
+    if "encryption_keys" in options:
+        assert b"SECRET" not in await everything_stored(queue)
+    with pytest.raises(TaskCancelledError, match="replaced by the next tick"):
+        await queue.handle(first.last_task_id).result(timeout=10)
+    await run_worker(queue)
+    assert await queue.handle(second.last_task_id).result(timeout=10) == "SECRET" * 40
+    await scheduler._broker.close()
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
+    make_queue: MakeQueue, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, forger = make_queue(**options), make_queue()
+    scheduler = Scheduler(queue)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    await forger.add_schedule(name="s", schedule="0 0 * * *", task=define(forger), args=["forged"])
+    assert (await ticked(queue, scheduler)).fired_total == 0
+    assert "schedule 's' of queue 'default' does not tick here: its task is not signed" in caplog.text
+    # Nor does a copy of a genuine one under another name.
+    await queue.add_schedule(name="genuine", schedule="0 0 * * *", task=define(queue), args=["genuine"])
+    await redis.hset(names.schedules[0], "s", await redis.hget(names.schedules[0], "genuine"))
+    assert (await ticked(queue, scheduler)).fired_total == 0
+    assert "belongs elsewhere" in caplog.text
+    assert (await queue.queue_stats("default")).ready == 0
+    await scheduler._broker.close()
