@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 
 from taskfleet import Schedule, TaskQueue
-from taskfleet.engine import envelope
 from tests.support.redis_server import end_with_parent
 
 LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
@@ -29,7 +28,8 @@ async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
     ready, task = queue.broker.keys_of(name).all[:2]
     ids = await redis.lrange(ready, 0, -1)
     blobs = await redis.hmget(task, ids) if ids else []
-    found = [(i.decode(), envelope.decode(blob)) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
+    waiting = [(i.decode(), blob) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
+    found = [(i, queue.seal.open_task(name, i, blob)) for i, blob in waiting]
     return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
 
 

@@ -14,7 +14,7 @@ def test_the_public_surface_is_what_is_promised() -> None:
         "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
         "ConfigurationError", "InvalidQueueNameError",
         "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-        "TaskNotFoundError", "TaskTimeoutError", "__version__",
+        "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
     }  # fmt: skip
     assert set(taskfleet.__all__) == promised
     assert all(hasattr(taskfleet, name) for name in promised)

@@ -20,11 +20,13 @@ from taskfleet.dependencies import Depends
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import (
+    BadSignatureError,
     BrokerConnectionError,
     BrokerOutOfMemoryError,
     BulkEnqueueError,
     ConfigurationError,
     InvalidQueueNameError,
+    NewerVersionError,
     PayloadTooLargeError,
     QueueFullError,
     SerializationError,
@@ -55,5 +57,5 @@ __all__ = [
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "__version__",
+    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 ]  # fmt: skip

@@ -6,10 +6,10 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.signature import first_problem
@@ -98,12 +98,33 @@ class SchedulerSettings(_Section):
     max_tasks_per_tick: int = Field(default=100, ge=1, le=1000)
 
 
+def _split(value: Any) -> Any:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+class SecuritySettings(_Section):
+    """How payloads are sealed; docs/how-to/security.md says how keys are rotated.
+
+    Keys in a variable are separated by commas or white space, in a file they stand one a line; files are read at start.
+    """
+
+    # repr=False: what is printed of the settings must not give the keys away.
+    signing_keys: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
+    signing_keys_file: Path | None = None
+    encryption_keys: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
+    encryption_keys_file: Path | None = None
+    compression: Literal["zstd"] | None = None
+    compression_threshold_bytes: int = Field(default=1024, ge=0)
+    sealing: Literal["require", "write", "read"] = "require"
+
+
 class Settings(_Section):
     """Everything that is configured from outside the code."""
 
     redis: RedisSettings = RedisSettings()
     workers: WorkerSettings = WorkerSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    security: SecuritySettings = SecuritySettings()
 
 
 def load(path: str | Path | None = None) -> Settings:

@@ -6,7 +6,9 @@
     ├── BrokerConnectionError       Redis cannot be reached, or refuses us
     │   └── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
     ├── SerializationError          a value cannot be encoded, or does not fit its annotation
-    │   └── PayloadTooLargeError
+    │   ├── PayloadTooLargeError
+    │   ├── BadSignatureError       no key of ours vouches for a stored task or result
+    │   └── NewerVersionError       `.version`: it was stored by a newer Taskfleet than this one
     ├── QueueFullError              the queue holds `max_length` tasks
     ├── BulkEnqueueError            `enqueue_many` refused; `.errors` lists (index, error)
     ├── TaskNotFoundError           no task of that id, or no task function of that name
@@ -47,7 +49,19 @@ class SerializationError(TaskQueueError):
 
 
 class PayloadTooLargeError(SerializationError):
-    """An encoded task is larger than `max_payload_bytes`."""
+    """An encoded task is larger than `max_payload_bytes`, or a result than `max_result_bytes`."""
+
+
+class BadSignatureError(SerializationError):
+    """What is stored of a task or result is not signed by any key that is known here, or belongs elsewhere."""
+
+
+class NewerVersionError(SerializationError):
+    """A stored task or result is of an envelope version that came after this program."""
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class QueueFullError(TaskQueueError):

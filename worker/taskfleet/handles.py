@@ -62,16 +62,17 @@ class TaskHandle(Generic[R]):
         """Where the task is now; `unknown` for one that never was, or whose result has expired."""
         state, data = await self._look()
         if state == "dead":
-            return cast("Status", DeadLetter.of_packed(self.id, data).state)
+            return cast("Status", self._letter(data).state)
         if state == "ended":
-            return cast("Status", outcome.unpack_end(data)[0])
+            return cast("Status", self._end(data)[0])
         return cast("Status", state)
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for the task's end and return its result.
 
         `timeout` in seconds; `None` waits for ever. Errors: `TaskTimeoutError` when it did not end in time,
-        `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`.
+        `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
+        `SerializationError` (`BadSignatureError`, `NewerVersionError`) when what is stored is no result of ours.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -88,6 +89,7 @@ class TaskHandle(Generic[R]):
         if self.place is None:
             return False
         record = outcome.pack_end(outcome.CANCELLED, "cancelled before it ran")
+        record = self._broker.seal.close("result", keys.queue_of(self.place), self.id, record)
         return await self._broker.cancel(
             self.place, self.id, record, outcome.CANCELLED_TTL_MS, "cancelled before it ran"
         )
@@ -122,19 +124,25 @@ class TaskHandle(Generic[R]):
 
     def _outcome(self, state: str, data: bytes) -> R:
         if state == "dead":
-            letter = DeadLetter.of_packed(self.id, data)
+            letter = self._letter(data)
             message = f"task {letter.task!r} ({self.id}) {letter.state}: {letter.error}"
             if letter.state == outcome.CANCELLED:
                 raise TaskCancelledError(f"task {self.id} was cancelled", task_id=self.id)
             if letter.reason == "timeout":
                 raise TaskTimeoutError(message, task_id=self.id, traceback=letter.traceback)
             raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)
-        end, value = outcome.unpack_end(data)
+        end, value = self._end(data)
         if end == outcome.SUCCEEDED:
             return cast("R", self._value.load(value))
         if end == outcome.CANCELLED:
             raise TaskCancelledError(f"task {self.id} was cancelled: {value}", task_id=self.id)
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
+
+    def _letter(self, data: bytes) -> DeadLetter:
+        return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._broker.seal)
+
+    def _end(self, data: bytes) -> tuple[str, Any]:
+        return outcome.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._broker.seal)
 
     async def _look(self) -> tuple[str, bytes]:
         if self.place is not None:

@@ -10,6 +10,8 @@ from typing import Any, cast
 import msgpack
 
 from taskfleet.engine import envelope
+from taskfleet.engine.sealing import PLAIN, Seal
+from taskfleet.errors import SerializationError
 
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
 CANCELLED_TTL_MS = 3_600_000
@@ -24,20 +26,38 @@ def pack_end(state: str, reason: str) -> bytes:
     return envelope.pack([state, reason])
 
 
-def unpack_end(record: bytes) -> tuple[str, Any]:
-    """(state, result or reason)."""
-    state, value = envelope.unpack(record)
+def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> tuple[str, Any]:
+    """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours."""
+    try:
+        parts = envelope.unpack(seal.open("result", queue, task_id, record))
+        state, value = parts[:2]  # what a newer version adds comes behind
+        problem = "it is no result record"
+    except SerializationError as error:
+        error.args = (f"task {task_id}: {error}",)
+        raise
+    except Exception as error:
+        state = value = None
+        problem = str(error) or type(error).__name__
+    if type(state) is not str:
+        raise SerializationError(f"task {task_id}: its stored result cannot be read: {problem}")
     return state, value
 
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
-    return cast("bytes", msgpack.packb([reason, error[:4000], traceback[-16_000:]], use_bin_type=False))
+    parts = [reason, error[:4000], traceback[-16_000:]]
+    # What a task raises may hold half a surrogate pair, which UTF-8 has no place for.
+    return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
 
 
-def explain(state: str, value: bytes) -> str:
+def explain(state: str, value: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> str:
     """An ending in words, from its record or its plain reason."""
-    with contextlib.suppress(ValueError):
+    if envelope.version_of(value) is not None:
+        try:
+            value = seal.open("error" if state in ("failed", "dead") else "result", queue, task_id, value)
+        except SerializationError:
+            return state
+    with contextlib.suppress(Exception):
         record = msgpack.unpackb(value, raw=True)
         if isinstance(record, list) and len(record) >= 2 and isinstance(record[1], bytes):
             return f"{state}: {record[1].decode()}"
@@ -48,7 +68,8 @@ def explain(state: str, value: bytes) -> str:
 class DeadLetter:
     """A task that ended for good without a result.
 
-    `state` is failed (its retries are used up) or dead (too many deliveries, not decodable, unknown name).
+    `state` is failed (its retries are used up) or dead (too many deliveries, not decodable, unknown name). What cannot
+    be read, for want of a key or because it is damaged, is `?` or says so in its place: a listing always works.
     """
 
     id: str
@@ -63,16 +84,40 @@ class DeadLetter:
     died_at: dt.datetime
 
     @classmethod
-    def of_packed(cls, task_id: str, packed: bytes) -> DeadLetter:
-        # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
-        state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)[:6]
-        reason, error, traceback = (part.decode("utf-8", "replace") for part in msgpack.unpackb(record, raw=True))
+    def of_packed(cls, task_id: str, packed: bytes, *, queue: str, seal: Seal = PLAIN) -> DeadLetter:
         try:
-            task = envelope.decode(blob)
-            name, enqueued = task.name, dt.datetime.fromtimestamp(task.enqueued_ms / 1000, dt.UTC)
-        except Exception:
-            name, enqueued = "?", None
-        died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
-        return cls(
-            task_id, name, state.decode(), reason, error, traceback, int(attempts), int(deliveries), enqueued, died
-        )
+            # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
+            state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)[:6]
+            name, enqueued = _task_of(blob, queue, task_id, seal)
+            reason, error, traceback = _error_of(record, queue, task_id, seal)
+            died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
+            return cls(
+                task_id, name, _text(state), reason, error, traceback, int(attempts), int(deliveries), enqueued, died
+            )
+        except Exception as error:
+            epoch = dt.datetime.fromtimestamp(0, dt.UTC)
+            problem = f"the dead letter itself is damaged: {error}"
+            return cls(task_id, "?", "dead", "unreadable", problem, "", 0, 0, None, epoch)
+
+
+def _task_of(blob: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, dt.datetime | None]:
+    try:
+        task = seal.open_task(queue, task_id, blob)
+    except SerializationError:
+        return "?", None
+    return task.name, dt.datetime.fromtimestamp(task.enqueued_ms / 1000, dt.UTC)
+
+
+def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str]:
+    # Redis itself writes some of these, and has no keys: one that is not sealed is taken as it is. It decides nothing.
+    try:
+        if envelope.version_of(record) is not None:
+            record = seal.open("error", queue, task_id, record)
+        reason, error, traceback = (_text(part) for part in msgpack.unpackb(record, raw=True)[:3])
+    except Exception as problem:
+        return "unreadable", f"its error cannot be read: {problem}", ""
+    return reason, error, traceback
+
+
+def _text(part: bytes) -> str:
+    return part.decode("utf-8", "replace")

@@ -10,12 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import config, dependencies, queue_names
+from taskfleet import config, dependencies, queue_names, security
 from taskfleet.access import access_of, url_of
 from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.engine import connection, keys
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.renewal import RedisRenewer
+from taskfleet.engine.sealing import Policy
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
@@ -61,8 +62,15 @@ class TaskQueue:
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
         result_ttl: how long results are kept, seconds; 0 keeps none.
-        max_payload_bytes: the largest encoded task that `enqueue` accepts.
-        max_result_bytes: the largest encoded result; a larger one is an error on its task.
+        max_payload_bytes: the largest encoded task that `enqueue` accepts, compressed and sealed as it is stored.
+        max_result_bytes: the largest encoded result, as it is stored; a larger one is an error on its task.
+        signing_keys: bytes or text; the first signs tasks and results, all verify. What none vouches for never runs.
+        encryption_keys: 32 bytes each, or those in base64; the first encrypts, all decrypt. With both, what is written
+            is encrypted, and what is only signed is still accepted. Needs `taskfleet[crypto]`.
+        compression: `"zstd"` compresses what has `compression_threshold_bytes` or more. Before Python 3.14 it needs
+            `taskfleet[zstd]`.
+        sealing: `require` refuses what no key vouches for; `write` and `read` are the steps to get there without losing
+            a task (docs/how-to/security.md).
         middleware: code around every enqueue and run, outermost first (`Middleware`).
         settings: what `from_config` has read.
 
@@ -77,6 +85,11 @@ class TaskQueue:
         result_ttl: float = 3600.0,
         max_payload_bytes: int = 1_048_576,
         max_result_bytes: int = 1_048_576,
+        signing_keys: security.Keys | None = None,
+        encryption_keys: security.Keys | None = None,
+        compression: security.Compression | None = None,
+        compression_threshold_bytes: int | None = None,
+        sealing: Policy | None = None,
         middleware: Sequence[Middleware] = (),
         settings: config.Settings | None = None,
     ) -> None:
@@ -85,6 +98,15 @@ class TaskQueue:
         self.result_ttl = result_ttl
         self.max_payload_bytes = max_payload_bytes
         self.max_result_bytes = max_result_bytes
+        self.seal = security.seal_of(
+            self.settings.security,
+            signing_keys=signing_keys,
+            encryption_keys=encryption_keys,
+            compression=compression,
+            compression_threshold_bytes=compression_threshold_bytes,
+            sealing=sealing,
+            stored_limit_bytes=max(max_payload_bytes, max_result_bytes),
+        )
         self.registry = Registry()
         self.middleware = Stack(middleware)
         self.overrides = dependencies.Overrides()
@@ -379,7 +401,7 @@ class TaskQueue:
     async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
         """Dead letters, oldest first, from the `cursor`-th on."""
         packed = await self._broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
-        return [DeadLetter.of_packed(task_id, letter) for task_id, letter in packed]
+        return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) for task_id, letter in packed]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""
@@ -498,7 +520,7 @@ class TaskQueue:
     def new_broker(self) -> RedisBroker:
         """A broker with connections of its own, for another thread or loop."""
         redis = self.settings.redis
-        return RedisBroker(connection.connect(access_of(redis, self.url)), redis.key_prefix)
+        return RedisBroker(connection.connect(access_of(redis, self.url)), redis.key_prefix, self.seal)
 
     def new_renewer(self) -> RedisRenewer:
         """The calls of a worker's lease thread, with connections of their own."""

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import gc
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import outcome
@@ -39,6 +39,7 @@ class Sending:
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
         self._broker = queue.broker
+        self._sealer = queue.seal if queue.seal.writes else None
         self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._busy: set[str] = set()
@@ -51,7 +52,7 @@ class Sending:
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message. Calls of one loop tick travel together."""
-        item = message.encode(self._queue.max_payload_bytes)
+        item = message.encode(self._queue.max_payload_bytes, self._sealer)
         place = self._place(message, item[0])
         if message.options.wait_for_room:
             task_id = await _with_room(message.options.wait_for_room, lambda: self._send(place, item))
@@ -145,7 +146,7 @@ class Sending:
         with _collector_paused():
             for index, message in enumerate(messages):
                 try:
-                    item = message.encode(largest)
+                    item = message.encode(largest, self._sealer)
                     places.append(self._place(message, item[0]))
                     items.append(item)
                 except TaskQueueError as error:
@@ -212,10 +213,14 @@ class Sending:
         settings: dict[str, Any] = {}
         if node.carried:
             settings["i"] = node.shape
+            if self._queue.seal.configured:
+                # Whose results these are to be: no other task's can be put in their place.
+                settings["s"] = [[before.message.queue, before.id] for before in node.after[: node.carried]]
         if node.waited_for:
             settings["n"] = 1
         item = node.message.encode(
             self._queue.max_payload_bytes,
+            self._sealer,
             task_id=node.id,
             behind_result=node.carried > 0,
             more_settings=settings,
@@ -251,24 +256,28 @@ class Sending:
         state, record = "unknown", b""
         if where is not None:
             state, record = await self._broker.link(where, handle.id, place, node.id, position)
-        if state == "unknown":
+        if where is None or state == "unknown":
             raise TaskNotFoundError(
                 f"after: task {handle.id} is not known: it never was, or it has ended without a result that is kept"
             )
         if state != "linked":
             # It has ended already: told at once, as its ending would have told.
             if state == "ended":
-                state, reason = outcome.unpack_end(record)
+                state, reason = outcome.unpack_end(
+                    record, queue=keys.queue_of(where), task_id=handle.id, seal=self._queue.seal
+                )
                 record = b"" if state == outcome.SUCCEEDED else str(reason).encode()
             else:
-                letter = outcome.DeadLetter.of_packed(handle.id, record)
+                letter = outcome.DeadLetter.of_packed(
+                    handle.id, record, queue=keys.queue_of(where), seal=self._queue.seal
+                )
                 state, record = letter.state, letter.error.encode()
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))
             await self._broker.relay(place)
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def _collector_paused() -> Generator[None]:
     """What is made here stays: looking through all of it for garbage, again and again, would cost a third."""
     collecting = gc.isenabled()
     gc.disable()

@@ -26,6 +26,10 @@ _LATER: Any = object()  # the place of an argument that is not known yet
 _CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 
 
+def _list_of(annotation: Any) -> Any:
+    return list[annotation]
+
+
 class Value:
     """How one parameter or result travels."""
 
@@ -45,7 +49,7 @@ class Value:
             except pydantic.PydanticUserError:
                 # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
                 # are base64 wherever it stands. (A model follows its own config.)
-                self._adapter = TypeAdapter(list[annotation], config=_CONFIG)
+                self._adapter = TypeAdapter(_list_of(annotation), config=_CONFIG)
                 self._in_list = True
 
     def dump(self, value: Any) -> Any:

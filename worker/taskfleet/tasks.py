@@ -25,6 +25,7 @@ from taskfleet.signature import Signature, hints_of
 if TYPE_CHECKING:
     from taskfleet.batches import BatchOptions
     from taskfleet.dependencies import Plan
+    from taskfleet.engine.sealing import Seal
     from taskfleet.handles import TaskHandle
 
 P = ParamSpec("P")
@@ -71,6 +72,7 @@ class Message(Generic[R]):
     def encode(
         self,
         max_payload_bytes: int,
+        seal: Seal | None = None,
         *,
         task_id: str | None = None,
         behind_result: bool = False,
@@ -93,13 +95,15 @@ class Message(Generic[R]):
             blob = envelope.encode(self.task.name, args, kwargs, settings)
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error) from None
+        if task_id is None:
+            task_id = ids.new_id()
+        if seal is not None:
+            blob = seal.close("task", self.queue, task_id, blob)
         if len(blob) > max_payload_bytes:
             raise PayloadTooLargeError(
                 f"task {self.task.name!r}: {len(blob)} bytes are more than max_payload_bytes={max_payload_bytes}; "
                 "store the data elsewhere and pass its address"
             )
-        if task_id is None:
-            task_id = ids.new_id()
         if plain:
             return task_id, blob, 0, 0
         eta = int(options.eta * 1000) if options.eta else 0

@@ -13,11 +13,12 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskfleet import ids, outcome
 from taskfleet.engine.envelope import PydanticJson
-from taskfleet.errors import ConfigurationError
+from taskfleet.engine.sealing import PLAIN, Seal
+from taskfleet.errors import BadSignatureError, ConfigurationError
 from taskfleet.tasks import Message, Task
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Workflow:
     def __init__(self, members: Sequence[Member], kind: str) -> None:
         if not members:
             raise ConfigurationError(f"{kind}() needs at least one member")
-        for member in members:
+        for member in cast("Sequence[object]", members):  # what a caller without a type checker gives
             if not isinstance(member, (Message, Task, Workflow)):
                 raise ConfigurationError(
                     f"{kind}(): a {type(member).__name__} is no member; give task.message(…), a class task, a workflow"
@@ -131,13 +132,21 @@ def _let_wait(node: Node, before: Plan) -> None:
             end.waited_for = True
 
 
-def first_argument(shape: Shape, records: Sequence[bytes]) -> Any:
+def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
     """The results that a task waited for, from their records, as its first argument.
 
-    One that pydantic has dumped stays JSON, and so does a list that holds one.
+    `sources` says in which queue and of which task each is, where results are sealed. One that pydantic has dumped
+    stays JSON, and so does a list that holds one.
     """
-    values = iter([outcome.unpack_end(record)[1] for record in records])
-    return _nest(shape, values)
+    if sources is None:
+        sources = [("", "")] * len(records)
+    elif len(sources) != len(records):
+        raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
+    values = [
+        outcome.unpack_end(record, queue=queue, task_id=task_id, seal=seal)[1]
+        for record, (queue, task_id) in zip(records, sources, strict=True)
+    ]
+    return _nest(shape, iter(values))
 
 
 def _nest(shape: Shape, values: Any) -> Any:

@@ -58,7 +58,8 @@ def register(app: typer.Typer) -> None:
                 if as_json:
                     print(json.dumps(dataclasses.asdict(letter), default=str))
                 else:
-                    print(f"{letter.id}  {letter.died_at:%F %T}  {letter.task}  {letter.reason}: {letter.error}")
+                    what = f"{_printable(letter.task)}  {letter.reason}: {_printable(letter.error)}"
+                    print(f"{letter.id}  {letter.died_at:%F %T}  {what}")
 
         return _with_queue(show)
 
@@ -100,3 +101,8 @@ def _with_queue(operation: Callable[[TaskQueue], Awaitable[None]]) -> int:
 
     asyncio.run(run())
     return 0
+
+
+def _printable(text: str) -> str:
+    """One line without control characters: what stands in Redis may have been written to move the reader's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

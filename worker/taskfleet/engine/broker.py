@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgpack
 
@@ -14,6 +14,7 @@ from taskfleet.engine import connection, keys, scripts
 from taskfleet.engine.access import Tls
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.schedules import ScheduleStore
+from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import QueueFullError, TaskQueueError
@@ -45,7 +46,10 @@ class StepReply(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not."""
+    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not.
+
+    `source_queue` is needed to open a sealed value.
+    """
 
     queue: str
     id: str
@@ -53,6 +57,7 @@ class Signal(NamedTuple):
     source: str
     state: str
     value: bytes
+    source_queue: str = ""
 
 
 class RedisBroker:
@@ -61,8 +66,9 @@ class RedisBroker:
     Errors: `BrokerConnectionError` when Redis does not answer after a few tries.
     """
 
-    def __init__(self, client: connection.RedisClient, prefix: str) -> None:
+    def __init__(self, client: connection.RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         self.client = client
+        self.seal = seal  # for the records that are made here
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
         self.schedules = ScheduleStore(self)
@@ -137,10 +143,14 @@ class RedisBroker:
             replacing = [at for at in held if at not in kept]
             if not replacing:
                 return kept
-            again = [(*items[at][:4], {**items[at][4], "x": held[at]}) for at in replacing]  # type: ignore[misc]
+            again = [(*items[at][:4], self._replacing(queue, items[at][4], held[at])) for at in replacing]  # type: ignore[misc]
             found = await self._enqueue_call(queue, again, max_length, len(again))
             held = {replacing[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
+
+    def _replacing(self, queue: str, more: dict[str, Any], holder: str) -> dict[str, Any]:
+        record = self.seal.close("result", keys.queue_of(queue), holder, more["r"])
+        return {**more, "x": holder, "r": record}
 
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         names = self.keys_of(queue)
@@ -211,15 +221,25 @@ class RedisBroker:
     async def signal(self, signal: Signal) -> int:
         """Deliver one signal; returns how many the receiving queue has in its own outbox now."""
         names = self.keys_of(signal.queue)
-        reason = _cause(signal)
+        reason = self._cause(signal)
+        record = outcome.pack_end(outcome.CANCELLED, reason)
+        record = self.seal.close("result", keys.queue_of(signal.queue), signal.id, record)
+        # What is passed on may be as secret as the error that it tells of: then it is the sealed record.
+        told = record if self.seal.writes else reason
         args = (
-            signal.id, signal.position, signal.state, signal.value, outcome.pack_end(outcome.CANCELLED, reason),
-            outcome.CANCELLED_TTL_MS, names.done_channel, reason, self.fleet.activity, keys.queue_of(signal.queue),
+            signal.id, signal.position, signal.state, signal.value, record, outcome.CANCELLED_TTL_MS,
+            names.done_channel, told, self.fleet.activity, keys.queue_of(signal.queue),
         )  # fmt: skip
         waiting: int = await self._patiently(
             lambda: self.client.run(scripts.RESOLVE, (*names.all, names.result(signal.id)), args)
         )
         return waiting
+
+    def _cause(self, signal: Signal) -> str:
+        """Why a task that waited for another will not run."""
+        source_queue = keys.queue_of(signal.source_queue)
+        ended = outcome.explain(signal.state, signal.value, queue=source_queue, task_id=signal.source, seal=self.seal)
+        return f"task {signal.source}, which it waits for, {ended}"
 
     async def relay(self, queue: str) -> None:
         """Deliver what stands in a queue's outbox, and what that causes in others'. Safe to do by many at once."""
@@ -231,7 +251,9 @@ class RedisBroker:
                 packed = await self._patiently(lambda outbox=outbox: self.client.redis.lrange(outbox, 0, 99))
                 for entry in packed:
                     to, task_id, position, source, state, value = msgpack.unpackb(entry, raw=True)
-                    signal = Signal(to.decode(), task_id.decode(), position, source.decode(), state.decode(), value)
+                    signal = Signal(
+                        to.decode(), task_id.decode(), position, source.decode(), state.decode(), value, name
+                    )
                     if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
                         queues.append(signal.queue)
                     # Only what was delivered goes; a relay that dies here delivers it again, which changes nothing.
@@ -273,7 +295,7 @@ class RedisBroker:
 
     @staticmethod
     def _packed(value: Sequence[Any]) -> bytes:
-        return msgpack.packb(value, use_bin_type=False) if value else b""
+        return cast("bytes", msgpack.packb(value, use_bin_type=False)) if value else b""
 
     def _step_args(
         self,
@@ -298,16 +320,24 @@ class RedisBroker:
     @staticmethod
     def _step_reply(queue: str, reply: list[Any]) -> StepReply:
         _, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
-        claims: list[Claim] = []
+        found: list[Claim | None] = []
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]
             attempt = delivery = 1
             if meta:
                 first, second, _ = meta.split(b":", 2)
                 attempt, delivery = int(first), int(second) + 1
-            claims.append((queue, claimed[i].decode(), claimed[i + 1], attempt, delivery, None))
+            try:
+                task_id = claimed[i].decode()
+            except UnicodeDecodeError:
+                # Nobody of ours made it, so nobody can ack it: left to its leases, it becomes a dead letter.
+                found.append(None)
+                continue
+            found.append((queue, task_id, claimed[i + 1], attempt, delivery, None))
         for i in range(0, len(inputs), 2):
-            claims[inputs[i]] = (*claims[inputs[i]][:5], msgpack.unpackb(inputs[i + 1], raw=True))
+            if claim := found[inputs[i]]:
+                found[inputs[i]] = (*claim[:5], msgpack.unpackb(inputs[i + 1], raw=True))
+        claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
         return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full))
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
@@ -316,7 +346,7 @@ class RedisBroker:
         prefix = incarnation.encode() + b":"
         async for task_id, token in self.client.redis.hscan_iter(self.keys_of(queue).owner, count=CHUNK):
             if token.startswith(prefix):
-                found.append((task_id.decode(), int(token[len(prefix) :])))
+                found.append((task_id.decode("utf-8", "replace"), int(token[len(prefix) :])))
         return found
 
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
@@ -396,7 +426,11 @@ class RedisBroker:
                     lambda names=names, first=offset, last=last: self.client.redis.zrange(names[6], first, last)
                 )
                 letters = await self._patiently(lambda names=names, ids=ids: self.client.redis.hmget(names[7], ids))
-                found += [(i.decode(), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None]
+                found += [
+                    (i.decode("utf-8", "replace"), letter)
+                    for i, letter in zip(ids, letters, strict=True)
+                    if letter is not None
+                ]
             offset = max(0, offset - count)
         return found
 
@@ -519,11 +553,6 @@ class RedisBroker:
 
     async def _patiently(self, operation: Any) -> Any:
         return await self.client.patiently(lambda _attempt: operation())
-
-
-def _cause(signal: Signal) -> str:
-    """Why a task that waited for another will not run."""
-    return f"task {signal.source}, which it waits for, {outcome.explain(signal.state, signal.value)}"
 
 
 def _literal(text: str) -> str:

@@ -2,8 +2,12 @@
 
     [1, task name, args, kwargs] or, when the call sets something for itself, [1, name, args, kwargs, {key: value}]
 
-Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s), `k` result_ttl (s), `c` created at (Unix s).
+Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s), `k` result_ttl (s), `a` max_age (s),
+`b` retry policy, `n` 1 when another task takes its result, `i` how the results that it takes are nested, `s` whose they
+are: (queue, id) each, where results are sealed. `c` is reserved.
 Redis puts eight bytes before it: when the task was accepted, milliseconds as a big-endian double.
+
+Version 2 is a sealed envelope (engine/sealing.py). docs/reference/envelope.md has the rules for further versions.
 """
 
 from __future__ import annotations
@@ -15,11 +19,15 @@ from typing import Any, cast
 
 import msgpack
 
-from taskfleet.errors import SerializationError
+from taskfleet.errors import NewerVersionError, SerializationError
 
 _stamp = struct.Struct(">d").unpack_from
 
 VERSION = 1
+SEALED = 2  # also the newest version that is known here
+STAMP_BYTES = 8
+_LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999: what datetime can hold
+_MOST_SECONDS = 1e10  # longer than 300 years: what timers and Redis' times to live can hold
 JSON_EXTENSION = 1  # a value that pydantic dumped: its JSON text
 
 
@@ -86,8 +94,15 @@ def expiring(data: bytes, now_ms: int, expires_ms: int | None) -> bytes:
     return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000})
 
 
+class SealedError(SerializationError):
+    """The envelope is a sealed one: it has to be opened first."""
+
+
 def decode(blob: bytes) -> Envelope:
-    """The task in `blob`; raises `SerializationError` for anything that is not one."""
+    """The task in `blob`; raises `SerializationError` for anything that is not one.
+
+    `NewerVersionError` when it is of a version that came after this one, `SealedError` when it is sealed.
+    """
     try:
         (enqueued_ms,) = _stamp(blob)
         parts = msgpack.unpackb(blob[8:], ext_hook=_extension, strict_map_key=False)
@@ -97,16 +112,80 @@ def decode(blob: bytes) -> Envelope:
         else:
             version, name, args, kwargs, settings = parts[:5]
     except Exception as error:
-        raise SerializationError(f"the payload cannot be decoded: {error}") from None
+        raise _refusal(blob, f"the payload cannot be decoded: {str(error) or type(error).__name__}") from None
     # Exact types: what messagepack unpacks has no others.
     if not (
         type(version) is int
+        and version == VERSION
         and type(name) is str
         and type(args) is list
         and type(kwargs) is dict
         and type(settings) is dict
+        and 0.0 <= enqueued_ms <= _LATEST_MS
     ):
-        raise SerializationError("the payload is not a task envelope")
-    if version != VERSION:
-        raise SerializationError(f"the payload has envelope version {version}; this worker reads version {VERSION}")
+        raise _refusal(blob, "the payload is not a task envelope")
+    if settings:
+        _check(settings)
     return Envelope(name, args, kwargs, settings, enqueued_ms)
+
+
+def version_of(data: bytes) -> int | None:
+    """The version of an envelope or record (without its stamp): 0 to 127, or `None` when it names none.
+
+    This is what all versions have in common: one messagepack list whose first element is that number.
+    """
+    first = data[0] if data else 0
+    if 0x91 <= first <= 0x9F:
+        start = 1
+    elif first in (0xDC, 0xDD):
+        start = 3 if first == 0xDC else 5
+    else:
+        return None
+    return data[start] if len(data) > start and data[start] <= 0x7F else None
+
+
+def newer_version(data: bytes, what: str) -> NewerVersionError | None:
+    """The error for an envelope or record that came after this program, if it is one and not mere rubbish."""
+    version = version_of(data)
+    if version is None or version <= SEALED:
+        return None
+    try:
+        # As pairs: what a newer version has for keys need not be hashable here.
+        msgpack.unpackb(data, raw=True, object_pairs_hook=list, strict_map_key=False)
+    except Exception:
+        return None
+    return NewerVersionError(
+        f"{what} has envelope version {version}, and this program reads up to {SEALED}: upgrade taskfleet here",
+        version=version,
+    )
+
+
+def _refusal(blob: bytes, problem: str) -> SerializationError:
+    data = blob[STAMP_BYTES:]
+    if version_of(data) == SEALED:
+        return SealedError("the payload is sealed")
+    return newer_version(data, "the payload") or SerializationError(problem)
+
+
+# The worker reckons with these: what is no number, or one that no timer can hold, must not get as far.
+_NUMBER = (int, float)
+_NUMBERS: dict[str, tuple[type, ...]] = {
+    "r": (int,),
+    "t": (int, float, type(None)),
+    "x": _NUMBER,
+    "k": _NUMBER,
+    "c": _NUMBER,
+    "a": _NUMBER,
+}
+
+
+def _check(settings: dict[Any, Any]) -> None:
+    """Keys that are not known here are for newer workers and are left alone."""
+    for key, value in settings.items():
+        types = _NUMBERS.get(key)
+        sound = types is None or (type(value) in types and (value is None or abs(value) <= _MOST_SECONDS))
+        if key == "b":
+            # A retry policy: what is odd about it besides numbers is met where it is used.
+            sound = type(value) is list and all(type(x) not in _NUMBER or 0 <= x <= _MOST_SECONDS for x in value)
+        if not sound:
+            raise SerializationError(f"the payload is not a task envelope: its setting {key!r} is out of range")

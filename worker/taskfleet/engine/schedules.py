@@ -153,10 +153,13 @@ class ScheduleStore:
         replaced = [names.result(tick.replaces)] if tick.replaces else []
         item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
         reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
+        record = outcome.pack_end(outcome.CANCELLED, reason)
+        if tick.replaces:
+            record = self._broker.seal.close("result", keys.queue_of(queue), tick.replaces, record)
         args = (
             fleet.activity, keys.queue_of(queue), tick.max_length, fleet.control_channel, names.done_channel,
             tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
-            item, tick.replaces, outcome.pack_end(outcome.CANCELLED, reason), outcome.CANCELLED_TTL_MS, reason,
+            item, tick.replaces, record, outcome.CANCELLED_TTL_MS, reason,
             int(tick.dropped),
         )  # fmt: skip
         return (*names.all, *names.schedules, *replaced), args

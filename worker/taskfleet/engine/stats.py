@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class QueueStats:
         """Of a queue in several partitions."""
         if len(parts) == 1:
             return parts[0]
-        sums = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)}
+        sums: dict[str, Any] = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)}
         sums["oldest_age_seconds"] = max(part.oldest_age_seconds for part in parts)
         sums["paused"] = any(part.paused for part in parts)
         return cls(**sums)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import context, outcome, workflows
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
-from taskfleet.engine import envelope
-from taskfleet.errors import SerializationError
+from taskfleet.engine import envelope, keys
+from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.runtime import injection
 from taskfleet.runtime.batches import Batches, BatchJob
+from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job
 from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.signature import pack_result
@@ -56,6 +57,10 @@ class Execution:
         self._telling: set[asyncio.Task[None]] = set()
         self._progress = ProgressReporter(worker)
         self.batches = Batches(worker, self)
+        self._seal = worker.queue.seal
+        # Whether payloads come as they are: then nothing stands between them and the decoder.
+        self._plain = not (self._seal.writes or self._seal.requires)
+        self.intake = Intake(self._seal)
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
@@ -97,13 +102,16 @@ class Execution:
         """
         worker = self._worker
         try:
-            task = envelope.decode(blob)
+            task = envelope.decode(blob) if self._plain else self._seal.open_task(keys.queue_of(queue), task_id, blob)
         except SerializationError as error:
-            self._bury(queue, task_id, delivery, "undecodable", str(error), attempt)
-            return True
+            looked = self.intake.look_closer(queue, task_id, blob, error)
+            if isinstance(looked, Refusal):
+                self._refuse(queue, task_id, delivery, looked, attempt)
+                return True
+            task = looked
         definition = self._queue.find_task(task.name)
         if definition is None:
-            problem = f"no task is named {task.name!r} in this application"
+            problem = f"no task is named {task.name[:200]!r} in this application"
             self._bury(queue, task_id, delivery, "unknown_task", problem, attempt, task)
             return True
         if only_gather and definition.batch is None:
@@ -114,10 +122,15 @@ class Execution:
             return True
         try:
             if inputs is not None:
-                task.args.insert(0, workflows.first_argument(settings.get("i", 1), inputs))
+                task.args.insert(0, self._input(settings, inputs))
+            elif settings and "i" in settings:
+                # Its first parameter may have a default, which is not what was meant.
+                raise SerializationError("the results that it waits for are not there")
             args, kwargs = definition.signature.load(task.args, task.kwargs)
-        except SerializationError as error:
-            self._bury(queue, task_id, delivery, "bad_arguments", str(error), attempt, task)
+        except Exception as error:
+            # Also what a validator of the application's own raises: the worker has other tasks.
+            refusal = self.intake.refuse(queue, blob, error, "bad_arguments")
+            self._refuse(queue, task_id, delivery, refusal, attempt, task)
             return True
         loop = worker._loop
         assert loop is not None
@@ -141,6 +154,9 @@ class Execution:
             job.task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
         else:
             job.task = loop.create_task(run)
+
+    def _input(self, settings: dict[str, Any], records: list[bytes]) -> Any:
+        return workflows.first_argument(settings.get("i", 1), records, settings.get("s"), self._seal)
 
     async def _run(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> None:
         definition = job.definition
@@ -215,16 +231,12 @@ class Execution:
             except SerializationError as error:
                 self.fail(job, "bad_result", str(error), "")
                 return
-            if len(packed) > self._queue.max_result_bytes:
-                self.fail(
-                    job,
-                    "result_too_large",
-                    f"the result has {len(packed)} bytes, more than max_result_bytes={self._queue.max_result_bytes}; "
-                    "store it elsewhere and return its address",
-                    "",
-                )
-                return
             record = outcome.pack_success(packed)
+            if self._seal.writes:
+                record = self._seal.close("result", keys.queue_of(job.queue), job.id, record)
+            if len(record) > self._queue.max_result_bytes:
+                self.fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
+                return
         self._report(job, "s", record, ttl_ms, 0)
 
     def ended_badly(self, job: Job, error: BaseException, text: str) -> None:
@@ -260,6 +272,12 @@ class Execution:
         if self._hooks.on_retry:
             self._tell(self._hooks.tell_retry(job.context(), reason, message, delay))
 
+    def _too_large(self, job: Job, size: int) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"task {job.definition.name!r}: its result has {size} bytes, more than "
+            f"max_result_bytes={self._queue.max_result_bytes}; store it elsewhere and return its address"
+        )
+
     def fail(self, job: Job, reason: str, message: str, text: str) -> None:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
         self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
@@ -278,6 +296,8 @@ class Execution:
         if worker.running.pop(job.id, None) is not job and not self.batches.release(job):
             return  # abandoned: it is another worker's by now
         job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
+        if self._seal.writes and code != "s":  # a success is sealed already: its size had to be known
+            result, extra = self._sealed(job.queue, job.id, result, extra)
         self.finished += 1
         self.counts[job.queue, code] += 1
         self.busy_seconds[job.queue] += now - job.started
@@ -301,9 +321,10 @@ class Execution:
         attempt: int,
         task: envelope.Envelope | None = None,
     ) -> None:
-        logger.warning("task %s of queue %s goes to the dead letters: %s", task_id, queue, message)
+        logger.warning("task %s of queue %s goes to the dead letters: %.500s", task_id, queue, message)
         self.counts[queue, "d"] += 1
-        self._worker.finished((task_id, delivery, "d", 0, b"", 0, outcome.pack_failure(reason, message, "")), queue)
+        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
+        self._worker.finished((task_id, delivery, "d", 0, b"", 0, record), queue)
         if self._hooks.on_dead:
             # One that cannot be read has no name, and came at an unknown time.
             name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
@@ -319,8 +340,34 @@ class Execution:
         """A task whose time has passed after its claim and before its run."""
         self._end(job.queue, job.id, job.delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
 
+    def _refuse(
+        self,
+        queue: str,
+        task_id: str,
+        delivery: int,
+        refusal: Refusal,
+        attempt: int,
+        task: envelope.Envelope | None = None,
+    ) -> None:
+        if refusal.delay_ms:
+            self.counts[queue, "n"] += 1
+            cancelled, ttl_ms = self._if_cancelled()
+            cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
+            self._worker.finished((task_id, delivery, "n", 0, cancelled, ttl_ms, refusal.delay_ms), queue)
+        else:
+            self._bury(queue, task_id, delivery, refusal.reason, refusal.message, attempt, task)
+
+    def _sealed(self, queue: str, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
+        """What an outcome stores, sealed: its result record and, when it is one, its error record."""
+        if result:
+            result = self._seal.close("result", keys.queue_of(queue), task_id, result)
+        if isinstance(extra, bytes):
+            extra = self._seal.close("error", keys.queue_of(queue), task_id, extra)
+        return result, extra
+
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
         self.counts[queue, code] += 1
+        record, _ = self._sealed(queue, task_id, record, 0)
         self._worker.finished((task_id, delivery, code, 0, record, self._cancelled_ttl_ms(), 0), queue)
 
     def _if_cancelled(self) -> tuple[bytes, int]:

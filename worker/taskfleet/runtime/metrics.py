@@ -35,6 +35,21 @@ class WorkerCollector(Collector):
             "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(worker.held)
         )
         yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=float(worker.ready))
+        intake = worker.execution.intake
+        unread = CounterMetricFamily(
+            "taskfleet_unreadable_payloads", "Payloads that were refused, by why.", labels=["queue", "reason"]
+        )
+        for (queue, reason), count in intake.counts.copy().items():
+            unread.add_metric([queue, reason], count)
+        yield unread
+        waiting = GaugeMetricFamily(
+            "taskfleet_newer_version_wait_seconds",
+            "How long the oldest task that needs a newer worker has waited.",
+            labels=["queue"],
+        )
+        for queue, seconds in intake.waiting_seconds().items():
+            waiting.add_metric([queue], seconds)
+        yield waiting
         yield CounterMetricFamily(
             "taskfleet_lost_acks", "Outcomes that came after another worker had taken over.", value=worker.lost_acks
         )

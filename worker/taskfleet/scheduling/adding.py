@@ -59,7 +59,8 @@ def check(
     expires = call.task.options.expires
     spec = Spec(
         task=call.task.name,
-        envelope=envelope,
+        # Whoever lets it tick will vouch for its tasks: so it says itself who has made it.
+        envelope=queue.seal.close("schedule", name_of_queue, name, envelope),
         schedule=schedule,
         every=every.total_seconds() if isinstance(every, timedelta) else every,
         time_zone=time_zone or "UTC",

@@ -148,6 +148,7 @@ class Scheduler:
         try:
             spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
             timing = spec.timing
+            call = self._queue.seal.open("schedule", keys.queue_of(entry.queue), entry.name, spec.envelope)
         except TaskQueueError as error:
             # Another scheduler may know its version or its time zone: it stays due for that one.
             if (key := (entry.queue, entry.name, entry.spec)) not in self._unreadable:
@@ -155,14 +156,16 @@ class Scheduler:
                 logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
             return None
         verdict = judge(timing, entry.tick_ms, now_ms, spec.deadline_ms)
+        task_id = ids.new_id()
+        call = envelope.expiring(call, now_ms, spec.expires_ms)
         return Tick(
             entry=entry,
             revision=revision_of(entry.spec),
             fire_ms=verdict.fire_ms,
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
-            task_id=ids.new_id(),
-            envelope=envelope.expiring(spec.envelope, now_ms, spec.expires_ms),
+            task_id=task_id,
+            envelope=self._queue.seal.close("task", keys.queue_of(entry.queue), task_id, call),
             delay_ms=spec.delay_ms,
             more=spec.more,
             replaces=state.task_id if spec.policy == "Replace" else "",

@@ -20,7 +20,8 @@ for _, head in ipairs({redis.call('LINDEX', ready, 0) or '', redis.call('ZRANGE'
     local since = note and tonumber(string.match(note, ':(%d+)$')) or 0
     if since == 0 then
       local blob = redis.call('HGET', task, head)
-      since = blob and struct.unpack('>d', blob) or now
+      since = blob and #blob >= 8 and struct.unpack('>d', blob) or now
+      if not (since >= 0 and since <= now) then since = now end  -- no stamp of ours, or not even a number
     end
     age = math.max(age, now - since)
   end

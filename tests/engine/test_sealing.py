@@ -1,0 +1,527 @@
+"""Signed, encrypted and compressed tasks through a real Redis, and what somebody with access to it can do."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import Any
+
+import msgpack
+import pytest
+
+from taskfleet import (
+    BadSignatureError,
+    BulkEnqueueError,
+    DeadLetter,
+    PayloadTooLargeError,
+    Schedule,
+    SerializationError,
+    TaskCancelledError,
+    TaskExecutionError,
+    TaskHandle,
+    TaskQueue,
+    chain,
+    chord,
+    outcome,
+)
+from taskfleet.engine import envelope
+from taskfleet.scheduling.scheduler import Scheduler
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.ticking import overdue, schedule
+
+SIGNED: dict[str, Any] = {"signing_keys": [b"s" * 32]}
+ENCRYPTED: dict[str, Any] = {"encryption_keys": [base64.b64encode(b"e" * 32).decode()]}
+COMPRESSED: dict[str, Any] = {"compression": "zstd", "compression_threshold_bytes": 0}
+ALL = {
+    "signed": SIGNED,
+    "encrypted": ENCRYPTED,
+    "compressed": COMPRESSED,
+    "signed and compressed": SIGNED | COMPRESSED,
+    "encrypted and compressed": ENCRYPTED | COMPRESSED,
+    "signing and encryption keys": SIGNED | ENCRYPTED,
+}
+
+
+def define(queue: TaskQueue, ran: list[str] | None = None) -> Any:
+    @queue.task(max_retries=0)
+    async def work(what: str) -> str:
+        if ran is not None:
+            ran.append(what)
+        if what == "fail":
+            raise ValueError("a secret reason")
+        if what == "wait":
+            await asyncio.sleep(60)
+        return what * 2
+
+    return work
+
+
+async def the_dead_letter(queue: TaskQueue, name: str = "default") -> DeadLetter:
+    (letter,) = await until(lambda: queue.dead_letters(name), "there is a dead letter")
+    return letter
+
+
+async def settled(queue: TaskQueue, name: str = "default") -> None:
+    async def empty() -> bool:
+        stats = await queue.queue_stats(name)
+        return not (stats.ready or stats.in_flight or stats.delayed)
+
+    await until(empty, "nothing waits or runs")
+
+
+async def everything_stored(queue: TaskQueue) -> bytes:
+    """All that Redis holds of this test, in one piece."""
+    redis, parts = queue.broker.client.redis, []
+    async for key in redis.scan_iter(match=f"{queue.broker.prefix}:*"):
+        parts.append(await redis.dump(key))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_every_ending_goes_through_the_seal(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    work = define(queue)
+    later = await work.options(delay=60).enqueue("never")
+    expired = await work.options(expires=0.001).enqueue("too late")
+    await asyncio.sleep(0.01)
+    await run_worker(queue)
+    assert await (await work.enqueue("x" * 500)).result(timeout=10) == "x" * 1000
+    assert [
+        await handle.result(timeout=10) for handle in await queue.enqueue_many([work.message("a"), work.message("b")])
+    ] == ["aa", "bb"]
+    assert await later.cancel()
+    with pytest.raises(TaskCancelledError):
+        await later.result(timeout=10)
+    with pytest.raises(TaskExecutionError, match="expired before it ran"):
+        await expired.result(timeout=10)
+    running = await work.enqueue("wait")
+    await until(lambda: _is(running, "running"), "it runs")
+    assert await running.cancel()
+    with pytest.raises(TaskCancelledError):
+        await running.result(timeout=10)
+    failed = await work.enqueue("fail")
+    with pytest.raises(TaskExecutionError, match="a secret reason"):
+        await failed.result(timeout=10)
+    letter = await the_dead_letter(queue)
+    assert (letter.task, letter.reason, letter.error) == ("work", "exception", "ValueError: a secret reason")
+    assert await queue.requeue_dead("default") == 1
+    await until(lambda: _is(failed, "failed"), "it ran and failed again")
+
+
+async def _is(handle: TaskHandle[Any], status: str) -> bool:
+    return await handle.status() == status
+
+
+async def test_nothing_of_an_encrypted_task_stands_in_redis(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(**ENCRYPTED)
+
+    @queue.task(max_retries=0)
+    async def payroll(what: str) -> str:
+        if what == "SECRET-ARGUMENT":
+            return "SECRET-RESULT"
+        raise ValueError("SECRET-ERROR")
+
+    waiting = await payroll.options(delay=60).enqueue("SECRET-ARGUMENT")
+    await run_worker(queue)
+    assert await (await payroll.enqueue("SECRET-ARGUMENT")).result(timeout=10) == "SECRET-RESULT"
+    await payroll.enqueue("SECRET-OTHER-ARGUMENT")
+    assert (await the_dead_letter(queue)).error == "ValueError: SECRET-ERROR"
+    stored = await everything_stored(queue)
+    assert waiting.id.encode() in stored
+    assert b"SECRET" not in stored
+    assert b"payroll" not in stored
+
+
+# Somebody with write access to Redis.
+
+
+async def push(queue: TaskQueue, task_id: str, blob: bytes, name: str = "default") -> None:
+    """As an attacker would, past the library."""
+    redis, names = queue.broker.client.redis, queue.broker.keys_of(name)
+    await redis.sadd(queue.broker.fleet.queues, name)
+    await redis.hset(names.all[1], task_id, blob)
+    await redis.rpush(names.all[0], task_id)
+    await redis.rpush(names.wake, 1)
+
+
+def stamp() -> bytes:
+    return envelope.struct.pack(">d", time.time() * 1000)
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+@pytest.mark.parametrize("forger", [{}, {"signing_keys": [b"x" * 32]}, {"encryption_keys": [b"x" * 32]}, COMPRESSED])
+async def test_what_is_not_vouched_for_never_runs_and_never_loops(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any], forger: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    queue, other = make_queue(**options), make_queue(**forger)
+    work = define(queue, ran)
+    forged = await define(other).enqueue("forged " * 20)
+    good = await work.enqueue("good")
+    worker = await run_worker(queue)
+    assert await good.result(timeout=10) == "goodgood"
+    letter = await the_dead_letter(queue)
+    assert (letter.id, letter.task, letter.state, letter.reason) == (forged.id, "?", "dead", "bad_signature")
+    assert letter.deliveries == 1
+    # Put back, it is refused again: still no loop, still not run.
+    await queue.requeue_dead("default")
+    letter = await the_dead_letter(queue)
+    await settled(queue)
+    assert letter.deliveries in (1, 2)
+    assert ran == ["good"]
+    assert worker.execution.intake.counts["default", "bad_signature"] == 2
+    assert await queue.purge_dead("default") == 1
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_genuine_payload_runs_under_no_other_id_and_in_no_other_queue(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    queue = make_queue(queues=["default", "admin"], **options)
+    work = define(queue, ran)
+    handle = await work.options(delay=600).enqueue("transfer")
+    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[1], handle.id)
+    await push(queue, "f" * 17, blob)
+    await push(queue, handle.id, blob, "admin")
+    await run_worker(queue)
+    letter = await the_dead_letter(queue)
+    assert (letter.id, letter.reason) == ("f" * 17, "bad_signature")
+    assert "belongs elsewhere" in letter.error
+    letter = await the_dead_letter(queue, "admin")
+    assert (letter.id, letter.reason) == (handle.id, "bad_signature")
+    assert ran == []
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_forged_results_are_refused(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    work = define(queue)
+    await run_worker(queue)
+    one, two = await work.enqueue("one"), await work.enqueue("two")
+    assert (await one.result(timeout=10), await two.result(timeout=10)) == ("oneone", "twotwo")
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    # Another task's result.
+    await redis.set(names.result(one.id), await redis.get(names.result(two.id)))
+    with pytest.raises(BadSignatureError, match=f"task {one.id}: the result .*belongs elsewhere"):
+        await one.result(timeout=10)
+    with pytest.raises(BadSignatureError):
+        await one.status()
+    # One without a seal.
+    await redis.set(names.result(two.id), outcome.pack_success(envelope.pack("forged")))
+    with pytest.raises(BadSignatureError, match="the result is not signed"):
+        await two.result(timeout=10)
+
+
+async def test_a_garbage_result_is_a_typed_error(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue()
+    work = define(queue)
+    await run_worker(queue)
+    handle = await work.enqueue("one")
+    await handle.result(timeout=10)
+    redis, key = queue.broker.client.redis, queue.broker.keys_of("default").result(handle.id)
+    for garbage in (
+        b"\xc1",
+        b"",
+        b"\x92\xa9succeeded",
+        b"\x91" * 5000,
+        b"\x92\xa9succeeded\xa2\xff\xfe",
+        b"\x92\x02\x01",
+    ):
+        await redis.set(key, garbage)
+        with pytest.raises(SerializationError, match=f"task {handle.id}: "):
+            await handle.result(timeout=10)
+
+
+# Keys and steps.
+
+
+@pytest.mark.parametrize("option", ["signing_keys", "encryption_keys"])
+async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_worker: RunWorker, option: str) -> None:
+    old, new = b"o" * 32, b"n" * 32
+    ran: list[str] = []
+    before, during = make_queue(**{option: [old]}), make_queue(**{option: [new, old]})
+    after = make_queue(**{option: [new]})
+    of_before = await define(before).enqueue("before")
+    define(during, ran)
+    worker = await run_worker(during)
+    assert await during.handle(of_before.id).result(timeout=10) == "beforebefore"
+    # Its result was sealed with the new key, which whoever still has only the old one refuses, not misreads.
+    with pytest.raises(BadSignatureError, match="is not among"):
+        await of_before.result(timeout=10)
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
+    of_during = await define(during).enqueue("during")
+    define(after, ran)
+    await run_worker(after)
+    assert await of_during.result(timeout=10) == "duringduring"
+    late = await define(before).enqueue("late")
+    letter = await the_dead_letter(after)
+    assert (letter.id, letter.reason) == (late.id, "bad_signature")
+    # The task is not lost: with its key it runs.
+    assert ran == ["before", "during"]
+
+
+async def test_a_worker_without_keys_runs_what_is_signed_or_compressed(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    plain = make_queue()
+    define(plain)
+    await run_worker(plain)
+    for options in (SIGNED, COMPRESSED, SIGNED | COMPRESSED):
+        sender = make_queue(**options, sealing="write")
+        assert await (await define(sender).enqueue("x" * 300)).result(timeout=10) == "x" * 600
+
+
+# Limits.
+
+
+async def test_limits_hold_for_what_is_stored(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    limits: dict[str, Any] = {"max_payload_bytes": 1000, "max_result_bytes": 1000}
+    plain, compressing = make_queue(**limits), make_queue(**limits, compression="zstd")
+    work = define(plain)
+    with pytest.raises(PayloadTooLargeError, match=r"task 'work': 1\d\d\d bytes are more than max_payload_bytes=1000"):
+        await work.enqueue("x" * 1000)
+    with pytest.raises(BulkEnqueueError) as caught:
+        await plain.enqueue_many([work.message("ok"), work.message("x" * 1000)])
+    assert [(index, type(error)) for index, error in caught.value.errors] == [(1, PayloadTooLargeError)]
+    await run_worker(plain)
+    with pytest.raises(
+        TaskExecutionError, match=r"task 'work': its result has 1\d\d\d bytes, more than max_result_bytes=1000"
+    ):
+        await (await work.enqueue("x" * 600)).result(timeout=10)
+    sent = await define(compressing).enqueue("x" * 2000)
+    redis, names = plain.broker.client.redis, plain.broker.keys_of("default")
+    with pytest.raises(TaskExecutionError, match="its result has"):  # the worker of this test does not compress
+        await sent.result(timeout=10)
+    assert len(await plain.dead_letters("default")) == 2
+    await plain.purge_dead("default")
+    # What nobody would unpack is not sent either.
+    with pytest.raises(PayloadTooLargeError):
+        await define(compressing).enqueue("x" * 16_001)
+    assert await redis.hlen(names.all[1]) == 0
+
+
+async def test_a_signature_counts_for_the_limit(make_queue: MakeQueue) -> None:
+    work = define(make_queue(**SIGNED, max_payload_bytes=100))
+    size = len(envelope.encode("work", ["x" * 60], {}, {}))
+    assert size < 100
+    with pytest.raises(PayloadTooLargeError, match=r"1\d\d bytes are more than max_payload_bytes=100"):
+        await work.enqueue("x" * 60)
+
+
+async def test_compressed_results_are_within_the_limit_when_stored(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(compression="zstd", max_payload_bytes=1000, max_result_bytes=1000)
+    work = define(queue)
+    await run_worker(queue)
+    assert await (await work.enqueue("x" * 5000)).result(timeout=10) == "x" * 10_000
+
+
+async def test_a_bomb_is_a_dead_letter(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    from taskfleet.engine import compression
+
+    queue = make_queue(max_payload_bytes=10_000, max_result_bytes=10_000)
+    define(queue)
+    bomb = compression.compress(envelope.encode("work", ["x" * 50_000_000], {}, {}))
+    await push(queue, "bomb", stamp() + envelope.pack([2, 1, b"", b"", bomb]))
+    await run_worker(queue)
+    letter = await the_dead_letter(queue)
+    assert letter.reason == "undecodable"
+    assert "at most 160000 are taken" in letter.error
+
+
+# Workflows, unique keys, partitions: what is passed on inside Redis.
+
+
+def define_steps(queue: TaskQueue) -> tuple[Any, Any, Any]:
+    @queue.task(max_retries=0)
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @queue.task(max_retries=0, queue="sums")
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @queue.task(max_retries=0)
+    async def fail(n: int) -> int:
+        raise ValueError("SECRET-REASON")
+
+    return add, total, fail
+
+
+WORKFLOW_QUEUES = [{"name": "default", "partitions": 3}, "sums"]
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_results_are_passed_on_through_the_seal(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(queues=WORKFLOW_QUEUES, **options)
+    add, total, _ = define_steps(queue)
+    await run_worker(queue)
+    handle = await queue.enqueue(chord([chain(add.message(n, 1), add.message(10)) for n in range(5)], total.message()))
+    assert await handle.result(timeout=15) == sum(n + 11 for n in range(5))
+    first = await add.enqueue(1, 1)
+    assert await (await add.options(after=[first]).enqueue(2, 2)).result(timeout=15) == 4
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_failure_is_explained_to_all_that_come_after(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(queues=WORKFLOW_QUEUES, **options)
+    add, total, fail = define_steps(queue)
+    seen: list[Any] = []
+    args_of_scripts = queue.broker.client.run
+
+    async def run(script: Any, keys: Any, args: Any) -> Any:
+        seen.append(args)
+        return await args_of_scripts(script, keys, args)
+
+    await run_worker(queue)
+    queue.broker.client.run = run  # type: ignore[method-assign]
+    handle = await queue.enqueue(chain(fail.message(1), add.message(1), total.message()))
+    with pytest.raises(TaskCancelledError, match="SECRET-REASON"):
+        await handle.result(timeout=15)
+    (letter,) = await queue.dead_letters("default")
+    assert letter.error == "ValueError: SECRET-REASON"
+    assert len(seen) > 3
+    # Not even on its way from one queue to the next.
+    assert ("SECRET" in repr(seen)) == (options == SIGNED)
+    assert (b"SECRET" in await everything_stored(queue)) == (options == SIGNED)
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_the_result_of_another_task_is_not_passed_on(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    add, _, _ = define_steps(queue)
+    worker = await run_worker(queue)
+    genuine = await add.enqueue(1_000_000, 0)
+    assert await genuine.result(timeout=15) == 1_000_000
+    record = await redis.get(names.result(genuine.id))
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
+    handle = await queue.enqueue(chain(add.message(1, 1), add.message(1)))
+    # The first is done, and the second is put in its place before a worker comes: with a result of another task.
+    unsigned = outcome.pack_success(envelope.pack(1_000_000))
+    for forged, reason in (
+        ([record], "bad_signature"),
+        ([unsigned], "bad_signature"),
+        ([], "bad_signature"),
+        (None, "bad_arguments"),
+    ):
+        if await redis.lrange(names.all[0], 0, -1) != [handle.id.encode()]:
+            await redis.delete(names.all[0])
+            await redis.rpush(names.all[0], handle.id)
+        await redis.hdel(names.all[23], handle.id)
+        if forged is not None:
+            await redis.hset(names.all[23], handle.id, msgpack.packb(forged, use_bin_type=False))
+        worker = await run_worker(queue)
+        letter = await the_dead_letter(queue)
+        assert (letter.id, letter.task, letter.reason) == (handle.id, "add", reason)
+        worker.drain()
+        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+        await queue.requeue_dead("default")
+
+
+async def test_a_result_that_only_a_newer_worker_can_read_sends_its_taker_back(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue()
+    add, _, _ = define_steps(queue)
+    names = queue.broker.keys_of("default")
+    handle = await add.options(delay=600).enqueue(1, 1)
+    await queue.broker.client.redis.hset(names.all[23], handle.id, msgpack.packb([msgpack.packb([3, {}])]))
+    await queue.broker.client.redis.zadd(names.all[5], {handle.id: 0})
+    worker = await run_worker(queue)
+    await until(lambda: worker.execution.intake.counts["default", "newer_version"] >= 2, "it went back, and came again")
+    assert await queue.dead_letters("default") == []
+    assert await handle.cancel()
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_who_waits_for_a_replaced_task_learns_that_it_was(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+    queue = make_queue(**options)
+    add, _, _ = define_steps(queue)
+    unique = add.options(unique_key="one", unique_mode="replace", delay=600)
+    first, second = await unique.enqueue(1, 1), await unique.enqueue(2, 2)
+    with pytest.raises(TaskCancelledError, match="replaced by a newer task"):
+        await first.result(timeout=15)
+    assert await second.status() == "delayed"
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_workflows_outlive_the_steps_to_sealing(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    # Each step's workers meet what the step before has sent.
+    for sender_policy, worker_policy in (("read", "write"), ("write", "require"), ("write", "read")):
+        sender, there = make_queue(**options, sealing=sender_policy), make_queue(**options, sealing=worker_policy)
+        add, total, _ = define_steps(sender)
+        define_steps(there)
+        handle = await sender.enqueue(chord([add.message(1, 1), add.message(2, 2)], total.message()))
+        worker = await run_worker(there)
+        assert await handle.result(timeout=15) == 6
+        worker.drain()
+        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+
+
+# Schedules: what Redis keeps of them becomes a task that a scheduler vouches for.
+
+
+async def ticked(queue: TaskQueue, scheduler: Scheduler) -> Schedule:
+    await overdue(queue, "s", 86_400_000)
+    await scheduler.one_pass()
+    return await schedule(queue, "s")
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+async def test_what_a_schedule_adds_is_sealed(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    queue = make_queue(**options)
+    work = define(queue)
+    scheduler = Scheduler(queue)
+    await queue.add_schedule(
+        name="s", schedule="0 0 * * *", task=work, args=["SECRET" * 20], concurrency_policy="Replace"
+    )
+    first = await ticked(queue, scheduler)
+    assert first.last_task_id is not None
+    second = await ticked(queue, scheduler)
+    assert second.last_task_id is not None
+    if "encryption_keys" in options:
+        assert b"SECRET" not in await everything_stored(queue)
+    with pytest.raises(TaskCancelledError, match="replaced by the next tick"):
+        await queue.handle(first.last_task_id).result(timeout=10)
+    await run_worker(queue)
+    assert await queue.handle(second.last_task_id).result(timeout=10) == "SECRET" * 40
+    await scheduler._broker.close()
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
+    make_queue: MakeQueue, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, forger = make_queue(**options), make_queue()
+    scheduler = Scheduler(queue)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    await forger.add_schedule(name="s", schedule="0 0 * * *", task=define(forger), args=["forged"])
+    assert (await ticked(queue, scheduler)).fired_total == 0
+    assert "schedule 's' of queue 'default' does not tick here: its task is not signed" in caplog.text
+    # Nor does a copy of a genuine one under another name.
+    await queue.add_schedule(name="genuine", schedule="0 0 * * *", task=define(queue), args=["genuine"])
+    await redis.hset(names.schedules[0], "s", await redis.hget(names.schedules[0], "genuine"))
+    assert (await ticked(queue, scheduler)).fired_total == 0
+    assert "belongs elsewhere" in caplog.text
+    assert (await queue.queue_stats("default")).ready == 0
+    await scheduler._broker.close()

@@ -1,0 +1,133 @@
+"""Keys and options of sealing, from code, environment and files."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskfleet import ConfigurationError, TaskQueue, config
+from taskfleet.engine import sealing
+
+KEY = b"k" * 32
+TEXT = base64.b64encode(b"\xfb\xff" * 16).decode()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def signed_by(queue: TaskQueue) -> str:
+    """The id of the key that signs."""
+    assert queue.seal._signs_with is not None
+    return queue.seal._signs_with[0].hex()
+
+
+def test_without_keys_nothing_is_sealed() -> None:
+    queue = TaskQueue()
+    assert not queue.seal.writes
+    assert not queue.seal.requires
+
+
+def test_keys_come_from_a_mounted_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = elsewhere / "keys"
+    path.write_text("# the new one\nnew-new-new-new-new-new\n\n  old-old-old-old-old-old  \n")
+    monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS_FILE", str(path))
+    queue = TaskQueue.from_config()
+    assert signed_by(queue) == sealing.key_id_of(b"new-new-new-new-new-new").hex()
+    assert len(queue.seal._signing) == 2
+    assert queue.seal.requires
+
+
+def test_keys_come_from_a_variable_and_from_the_settings_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "task-queue.toml").write_text(
+        f'[security]\nencryption_keys = ["{TEXT}"]\ncompression = "zstd"\nsealing = "write"\n'
+    )
+    monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS", "first-first-first-first,second-second-second-second")
+    settings = config.load()
+    assert settings.security.signing_keys == ("first-first-first-first", "second-second-second-second")
+    queue = TaskQueue.from_config()
+    assert signed_by(queue) == sealing.key_id_of(b"first-first-first-first").hex()
+    assert list(queue.seal._encryption) == [sealing.key_id_of(b"\xfb\xff" * 16)]
+    assert (queue.seal.writes, queue.seal.requires, queue.seal._compress) == (True, False, True)
+
+
+def test_the_code_stands_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS", "first-first-first-first")
+    assert signed_by(TaskQueue.from_config(signing_keys=[KEY])) == sealing.key_id_of(KEY).hex()
+    assert not TaskQueue.from_config(signing_keys=[]).seal.writes
+
+
+def test_keys_are_not_in_what_is_printed() -> None:
+    section = config.SecuritySettings(signing_keys=("very-secret",), encryption_keys=(TEXT,))
+    queue = TaskQueue(settings=config.Settings(security=section), signing_keys=["very-secret-as-well"])
+    for text in (repr(queue), repr(queue.settings), str(queue.settings), repr(queue.seal)):
+        assert "secret" not in text
+        assert TEXT not in text
+
+
+@pytest.mark.parametrize("text", [TEXT, TEXT.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()])
+def test_encryption_keys_are_base64_of_either_alphabet_or_bytes(text: str) -> None:
+    expected = [sealing.key_id_of(b"\xfb\xff" * 16)]
+    assert list(TaskQueue(encryption_keys=[text]).seal._encryption) == expected
+    assert list(TaskQueue(encryption_keys=[b"\xfb\xff" * 16]).seal._encryption) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"signing_keys": "secret"}, "signing_keys is one key; write a list"),
+        ({"encryption_keys": KEY}, "encryption_keys is one key; write a list"),
+        ({"signing_keys": [""]}, "signing_keys: key 0 is empty; make one with: openssl rand -base64 32"),
+        ({"encryption_keys": ["too short"]}, "encryption_keys: key 0 is not 32 bytes in base64; make one with"),
+        ({"encryption_keys": [KEY, b"short"]}, "encryption_keys: key 1 is not 32 bytes"),
+        ({"encryption_keys": ["Schlüssel"]}, "encryption_keys: key 0 is not 32 bytes"),
+        ({"compression": "gzip"}, "compression='gzip' is not known; use 'zstd' or None"),
+        ({"compression_threshold_bytes": -1}, "compression_threshold_bytes=-1 is negative"),
+        ({"sealing": "maybe"}, "sealing='maybe' is not known; use one of require, write, read"),
+    ],
+)
+def test_mistakes_name_the_option_and_no_key(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TaskQueue(**options)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read: No such file"),
+        ("", "there is no key in it"),
+        ("# nothing\n\n", "there is no key in it"),
+        (b"\xff", "cannot be read: it is not UTF-8"),
+    ],
+)
+def test_a_bad_key_file_is_named(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes | None, problem: str
+) -> None:
+    path = elsewhere / "keys"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS_FILE", str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        TaskQueue.from_config()
+    assert f"security.signing_keys_file {path}: {problem}" in str(caught.value)
+
+
+def test_a_key_that_can_be_guessed_is_warned_of_without_showing_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        TaskQueue(signing_keys=[b"pass"])
+    assert "signing_keys: key 0 has only 4 bytes and can be guessed" in caplog.text
+    assert "pass" not in caplog.text
+
+
+def test_an_unknown_setting_is_named(elsewhere: Path) -> None:
+    (elsewhere / "task-queue.toml").write_text("[security]\nsigning_key = 'x'\n")
+    with pytest.raises(ConfigurationError, match=r"unknown key 'security\.signing_key'; expected one of"):
+        config.load()
