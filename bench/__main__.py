@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from bench import report
@@ -69,7 +70,7 @@ def measure(
                     continue
                 began = time.monotonic()
                 try:
-                    values = run_once(scenario, name, programs[name], load, server)
+                    values = run_once(scenario, name, programs[name], replace(load, tasks=min(load.tasks, PEERS[name].most)), server)
                 except BenchError as error:
                     failed.add((scenario, name))
                     say(f"{label} FAILED, left out: {error}")

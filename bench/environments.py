@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,20 @@ def built(name: str, version: str, inputs: Sequence[Path], build: Callable[[Path
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def python_environment(name: str, version: str, requirements: Path) -> Path:
+    """The interpreter of a virtual environment with exactly what `requirements`, pinned and hashed, lists."""
+
+    def build(folder: Path) -> None:
+        run([sys.executable, "-m", "venv", "--without-pip", "venv"], folder, name)
+        # This environment's pip, so that there is one less to download; it installs into the other one.
+        pip = [sys.executable, "-m", "pip", "--python", "venv/bin/python", "install", "-q", "--disable-pip-version-check"]
+        run([*pip, "--require-hashes", "--no-deps", "-r", requirements.name], folder, name)
+
+    # What is compiled, and what is chosen by markers, belongs to one version of Python.
+    python = f"{sys.version_info.major}{sys.version_info.minor}"
+    return built(f"{name}-py{python}", version, [requirements], build) / "venv" / "bin" / "python"
 
 
 def tool(name: str, needed_by: str) -> str:

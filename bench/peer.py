@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
+from bench import environments
+
 Role = Literal["producer", "worker"]
+
+CHECKOUT = Path(__file__).parent.parent
+"""What a Python peer's program finds `bench.protocol` in."""
+
+# Why a scenario is ours alone, or nearly.
+OURS: Mapping[str, str] = {
+    "ceiling": "it asks how far our engine is from what its pattern can do",
+    "fairness": "it has no fairness keys",
+}
+CRASH: Mapping[str, str] = {"kill9": "its recovery takes minutes, or is not promised", "million": "measured for some"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +40,36 @@ class Peer(Protocol):
     def version(self) -> str: ...
 
     @property
+    def python(self) -> bool:
+        """Whether it is one of the Python queues, the best of which a target is set against."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """The most tasks of one run: a slow peer gets fewer, since a rate does not need more."""
+        ...
+
+    @property
     def lacks(self) -> Mapping[str, str]:
-        """Scenario → why the peer cannot take part."""
+        """Scenario → why the peer does not take part."""
         ...
 
     def prepare(self) -> Program:
         """Build what is not built yet. Errors: `PeerUnavailable`, one line that says what is missing."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PythonPeer:
+    """A Python queue in a virtual environment of its own: `peers/NAME/peer.py` and `peers/NAME/requirements.txt`."""
+
+    name: str
+    version: str
+    most: int
+    lacks: Mapping[str, str]
+    python: bool = True
+
+    def prepare(self) -> Program:
+        folder = Path(__file__).parent / "peers" / self.name
+        python = environments.python_environment(self.name, self.version, folder / "requirements.txt")
+        return Program((str(python), str(folder / "peer.py")), {"PYTHONPATH": str(CHECKOUT)})

@@ -14,7 +14,7 @@ from bench.peer import Program, Role
 from bench.server import RedisServer
 
 _START_SECONDS = 30.0
-_WARM_TASKS = 2000
+_WARM_TASKS = 200
 _LATENCY_WARM = 10
 _LATENCY_INTERVAL_MS = 100
 _IDLE_SECONDS = 1.0

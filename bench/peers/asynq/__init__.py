@@ -16,6 +16,8 @@ _HERE = Path(__file__).parent
 class Asynq:
     name: str = "asynq"
     version: str = "0.26.0"
+    python: bool = False
+    most: int = 1_000_000
     lacks: Mapping[str, str] = field(default_factory=lambda: {"enqueue_bulk": "it has no bulk enqueue"})
 
     def prepare(self) -> Program:

@@ -17,6 +17,8 @@ _QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 class BullMQ:
     name: str = "bullmq"
     version: str = "6.7.0"
+    python: bool = False
+    most: int = 1_000_000
     lacks: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self) -> Program:

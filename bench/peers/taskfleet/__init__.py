@@ -9,12 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.errors import PeerUnavailable
-from bench.peer import Program
+from bench.peer import CHECKOUT, Program
 
 
 @dataclass(frozen=True, slots=True)
 class Taskfleet:
     name: str = "taskfleet"
+    python: bool = True
+    most: int = 10_000_000
     lacks: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -26,4 +28,4 @@ class Taskfleet:
             import taskfleet  # noqa: F401
         except ImportError as error:
             raise PeerUnavailable(f"taskfleet is not installed here ({error}): run `make venv`") from None
-        return Program((sys.executable, str(Path(__file__).parent / "peer.py")))
+        return Program((sys.executable, str(Path(__file__).parent / "peer.py")), {"PYTHONPATH": str(CHECKOUT)})

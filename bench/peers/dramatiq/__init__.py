@@ -1,0 +1,14 @@
+"""dramatiq, on Python, with threads."""
+
+from __future__ import annotations
+
+from bench.peer import CRASH, OURS, PythonPeer
+
+DRAMATIQ = PythonPeer(
+    name="dramatiq",
+    version="2.2.1",
+    most=10_000,
+    lacks=OURS
+    | CRASH
+    | {"enqueue_bulk": "it has no bulk enqueue", "sleep": "a slot is a thread, and it is not made for 1,000"},
+)

@@ -1,0 +1,14 @@
+"""SAQ, on Python."""
+
+from __future__ import annotations
+
+from bench.peer import CRASH, OURS, PythonPeer
+
+SAQ = PythonPeer(
+    name="saq",
+    version="0.26.4",
+    most=5_000,
+    lacks=OURS
+    | CRASH
+    | {"enqueue_bulk": "it has no bulk enqueue", "delayed": "its delays are whole seconds"},
+)
