@@ -18,7 +18,7 @@ from arq.worker import Worker
 
 from bench.protocol import AsyncPeer, serve, sleep_task, tally
 
-POLL_SECONDS = 0.005  # arq polls; with its default of 0.5 s it would do little but wait
+POLL_SECONDS = 0.001  # arq polls; with its default of 0.5 s it would do little but wait
 
 
 async def noop(context: Any, at: float) -> None:
