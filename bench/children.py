@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -53,7 +54,8 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()  # a peer ends when nobody can ask it any more
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # a peer ends when nobody can ask it any more
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -95,6 +97,15 @@ class Child:
         """Send a request and wait for its `done`."""
         self.send(op, **arguments)
         return self.expect("done", timeout)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait(5)
 
     def resident_bytes(self) -> int | None:
         """Resident memory now; None where there is no /proc."""

@@ -56,7 +56,16 @@ def python_environment(name: str, version: str, requirements: Path) -> Path:
     def build(folder: Path) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", "venv"], folder, name)
         # This environment's pip, so that there is one less to download; it installs into the other one.
-        pip = [sys.executable, "-m", "pip", "--python", "venv/bin/python", "install", "-q", "--disable-pip-version-check"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            "venv/bin/python",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+        ]
         run([*pip, "--require-hashes", "--no-deps", "-r", requirements.name], folder, name)
 
     # What is compiled, and what is chosen by markers, belongs to one version of Python.

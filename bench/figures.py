@@ -45,3 +45,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values")
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def number(value: float) -> str:
+    """Three figures that count, and no more."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

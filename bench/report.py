@@ -1,4 +1,4 @@
-"""The table and the JSON file."""
+"""The tables and the JSON file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Figure
+from bench.figures import Figure, number
+from bench.targets import Verdict
 
 
 def machine(server_version: str) -> dict[str, Any]:
@@ -38,23 +39,38 @@ def as_json(machine: dict[str, Any], figures: Sequence[Figure]) -> dict[str, Any
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """One Markdown table: a line per scenario, metric and peer."""
-    header = ("scenario", "metric", "peer", "version", "median", "min", "max", "unit")
+    """One Markdown table: a line per scenario, metric and peer.
+
+    `tasks` is a column: how many the line's figures come from. It differs, since a slow peer is given fewer.
+    """
+    tasks = {(f.scenario, f.peer): f.median for f in figures if f.metric == "tasks"}
+    header = ("scenario", "metric", "peer", "version", "tasks", "median", "min", "max", "unit")
     rows = [
         (
             figure.scenario,
             figure.metric,
             figure.peer,
             figure.version,
+            f"{tasks[figure.scenario, figure.peer]:,.0f}" if (figure.scenario, figure.peer) in tasks else "",
             number(figure.median),
             number(min(figure.runs)),
             number(max(figure.runs)),
             figure.unit,
         )
         for figure in figures
+        if figure.metric != "tasks"
     ]
+    return _markdown(header, rows, right=(4, 5, 6, 7))
+
+
+def target_table(verdicts: Sequence[Verdict]) -> str:
+    """One Markdown table: a line per target that the run has the figures for."""
+    rows = [(v.what, v.target, v.measured, "yes" if v.met else "NO") for v in verdicts]
+    return _markdown(("what", "target", "measured", "met"), rows, right=())
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> str:
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    right = (4, 5, 6)
     lines = [_line(header, widths, right), "|" + "|".join(_rule(w, i in right) for i, w in enumerate(widths)) + "|"]
     lines += [_line(row, widths, right) for row in rows]
     return "\n".join(lines)
@@ -67,10 +83,3 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> 
 
 def _rule(width: int, right: bool) -> str:
     return "-" * (width + 1) + (":" if right else "-")
-
-
-def number(value: float) -> str:
-    """Three figures that count, and no more."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"

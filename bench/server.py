@@ -18,7 +18,8 @@ from bench.children import end_with_parent
 from bench.errors import BenchError
 
 _START_SECONDS = 15.0
-_EVAL_COMMANDS = ("evalsha", "eval", "fcall")
+_SCRIPT_CALLS = ("evalsha", "eval", "fcall")
+_OF_CONNECTIONS = ("info", "ping", "hello", "select", "auth", "command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ class ServerProgram:
 class Usage:
     """What the server has done and holds at one moment."""
 
-    commands: int  # inside scripts too
+    commands: int  # that did something to a key: those inside scripts too, the calls of scripts not
     calls: int  # of scripts
+    reads: int  # of requests from sockets: a pipeline is one for each 16 KiB; each has cost a client a round trip
     bytes_used: int
     cpu_seconds: float
 
@@ -67,6 +69,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         # Any: redis-py's stubs give each reply the types of all protocols at once.
         self._client: Any = redis.Redis.from_url(self.url)
+        self._own_reads = 0
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -96,19 +99,40 @@ class RedisServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def usage(self) -> Usage:
-        """Read the counters. The call itself is not among them."""
-        statistics = self._client.info("commandstats")
+        """Read the counters. What that itself costs is not among them."""
+        statistics = self._info("commandstats")
         # HELLO, CLIENT, INFO and the like belong to connections, not to tasks.
         counted = {
             name.removeprefix("cmdstat_"): entry["calls"]
             for name, entry in statistics.items()
-            if name.removeprefix("cmdstat_") not in ("info", "ping", "hello", "select", "auth", "command")
-            and not name.startswith("cmdstat_client")
+            if name.removeprefix("cmdstat_") not in _OF_CONNECTIONS and not name.startswith("cmdstat_client")
         }
-        cpu = self._client.info("cpu")
+        calls = sum(counted.get(name, 0) for name in _SCRIPT_CALLS)
+        cpu = self._info("cpu")
+        memory = self._info("memory")
+        reads = self._info("stats")["total_reads_processed"] - self._own_reads
         return Usage(
-            commands=sum(counted.values()),
-            calls=sum(counted.get(name, 0) for name in _EVAL_COMMANDS),
-            bytes_used=self._client.info("memory")["used_memory"],
+            commands=sum(counted.values()) - calls,
+            calls=calls,
+            reads=reads,
+            bytes_used=memory["used_memory"],
             cpu_seconds=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
         )
+
+    def reset_statistics(self) -> None:
+        """Begin counting and timing commands anew."""
+        self._client.config_resetstat()
+
+    def script_microseconds(self) -> tuple[float, float]:
+        """How long calls of scripts took inside Redis since the last reset: the 50th and the 99th percentile."""
+        statistics = self._info("commandstats")
+        calls = {name: statistics.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in _SCRIPT_CALLS}
+        most = max(calls, key=lambda name: calls[name])
+        if not calls[most]:
+            raise BenchError("no script was called")
+        times = self._info("latencystats")[f"latency_percentiles_usec_{most}"]
+        return float(times["p50"]), float(times["p99"])
+
+    def _info(self, section: str) -> dict[str, Any]:
+        self._own_reads += 1
+        return dict(self._client.info(section))

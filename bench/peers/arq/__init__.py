@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.peer import CRASH, OURS, PythonPeer
+from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 ARQ = PythonPeer(
     name="arq",
     version="0.28.0",
     most=5_000,
-    lacks=OURS | CRASH | {"enqueue_bulk": "it has no bulk enqueue"},
+    lacks=OURS_ALONE | FASTEST_ONLY | {"enqueue_bulk": "it has no bulk enqueue"},
 )

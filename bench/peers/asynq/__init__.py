@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import environments
-from bench.peer import Program
+from bench.peer import OURS_ALONE, Program
 
 _HERE = Path(__file__).parent
 
@@ -18,7 +18,7 @@ class Asynq:
     version: str = "0.26.0"
     python: bool = False
     most: int = 1_000_000
-    lacks: Mapping[str, str] = field(default_factory=lambda: {"enqueue_bulk": "it has no bulk enqueue"})
+    lacks: Mapping[str, str] = field(default_factory=lambda: OURS_ALONE | {"enqueue_bulk": "it has no bulk enqueue"})
 
     def prepare(self) -> Program:
         go = environments.tool("go", self.name)

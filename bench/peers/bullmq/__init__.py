@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import environments
-from bench.peer import Program
+from bench.peer import OURS_ALONE, Program
 
 _HERE = Path(__file__).parent
 _QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
@@ -19,7 +19,9 @@ class BullMQ:
     version: str = "6.7.0"
     python: bool = False
     most: int = 1_000_000
-    lacks: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(
+        default_factory=lambda: OURS_ALONE | {"fairness": "its groups are in its paid edition"}
+    )
 
     def prepare(self) -> Program:
         node = environments.tool("node", self.name)

@@ -1,11 +1,14 @@
 // BullMQ as a peer of the bench: `node peer.js producer|worker` speaks JSON lines (bench/README.md).
 'use strict';
 
+const fs = require('node:fs');
 const readline = require('node:readline');
 const { Queue, Worker } = require('bullmq');
 const bullmqVersion = require('bullmq/package.json').version;
 
 const NAME = 'bench';
+const LOCK_SECONDS = 30; // BullMQ's own default
+const TRACED_MS = 10;
 const BULK = 100; // jobs per addBulk: the fastest of 100, 1,000, 5,000 and 20,000
 
 // Results off: a finished job leaves nothing behind.
@@ -19,23 +22,41 @@ const say = (message) => process.stdout.write(JSON.stringify(message) + '\n');
 const now = () => Number(process.hrtime.bigint()) / 1e3;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// What the tasks do: see bench/protocol.py.
+let traceFile;
+function trace(what, index) {
+  traceFile ??= fs.openSync(process.env.BENCH_TRACE, 'a');
+  fs.writeSync(traceFile, `${what} ${index} ${process.pid} ${now().toFixed(0)}\n`);
+}
+const TASKS = {
+  noop: null,
+  sleep: (seconds) => pause(seconds * 1000),
+  traced: async (index) => {
+    trace('b', index);
+    await pause(TRACED_MS);
+    trace('e', index);
+  },
+};
+
 function producer() {
   const queue = new Queue(NAME, { connection, defaultJobOptions: JOB_OPTIONS });
+  const concurrently = async (producers, one) => {
+    await Promise.all(Array.from({ length: producers }, one));
+  };
   return {
-    async enqueue({ tasks, producers }) {
+    async enqueue({ tasks, producers, task = 'noop', first = 0 }) {
       let left = tasks;
-      const one = async () => {
-        while (left-- > 0) await queue.add('noop', { at: 0 });
-      };
       const began = now();
-      await Promise.all(Array.from({ length: producers }, one));
+      await concurrently(producers, async () => {
+        while (left-- > 0) await queue.add(task, { at: first });
+      });
       return { tasks, seconds: (now() - began) / 1e6 };
     },
-    async enqueue_bulk({ tasks }) {
+    async enqueue_bulk({ tasks, task = 'noop', first = 0, step = 0 }) {
       const began = now();
       for (let done = 0; done < tasks; done += BULK) {
         const size = Math.min(BULK, tasks - done);
-        await queue.addBulk(Array.from({ length: size }, () => ({ name: 'noop', data: { at: 0 } })));
+        await queue.addBulk(Array.from({ length: size }, (_, i) => ({ name: task, data: { at: first + step * (done + i) } })));
       }
       return { tasks, seconds: (now() - began) / 1e6 };
     },
@@ -46,12 +67,27 @@ function producer() {
       }
       return { tasks };
     },
+    async enqueue_delayed({ tasks, producers, lead_ms, spread_ms }) {
+      const start = now() + lead_ms * 1e3;
+      let next = 0;
+      await concurrently(producers, async () => {
+        while (next < tasks) {
+          const at = start + (next++ * spread_ms * 1e3) / tasks;
+          await queue.add('noop', { at }, { delay: Math.round((at - now()) / 1e3) });
+        }
+      });
+      return { tasks, spare_ms: (start - now()) / 1e3 };
+    },
+    async counts() {
+      const { waiting, active } = await queue.getJobCounts('waiting', 'active');
+      return { ready: waiting, in_flight: active, lease_seconds: LOCK_SECONDS };
+    },
   };
 }
 
 function worker() {
   return {
-    async work({ tasks, slots }) {
+    async work({ tasks, slots, idle_ms = 0 }) {
       let seen = 0;
       let began = 0;
       let ended = 0;
@@ -59,15 +95,17 @@ function worker() {
       let finish;
       const finished = new Promise((resolve) => { finish = resolve; });
       const consumer = new Worker(NAME, async (job) => {
-        if (seen++ === 0) began = now();
-        if (job.data.at > 0) latencies.push(now() - job.data.at);
-        if (seen === tasks) {
-          ended = now();
-          finish();
-        }
+        if (seen >= tasks) return; // more than was asked for
+        if (!began) began = now();
+        const run = TASKS[job.name];
+        if (run) await run(job.data.at);
+        else if (job.data.at > 0) latencies.push(now() - job.data.at);
+        if (++seen === tasks || idle_ms) ended = now();
+        if (seen === tasks) finish();
       }, {
         connection,
         concurrency: slots,
+        lockDuration: LOCK_SECONDS * 1000,
         removeOnComplete: { count: 0 },
         removeOnFail: { count: 0 },
         drainDelay: 5,
@@ -75,9 +113,15 @@ function worker() {
       consumer.on('error', (error) => console.error(error.message));
       await consumer.waitUntilReady();
       say({ event: 'consuming' });
+      let before = -1;
+      const idle = idle_ms && setInterval(() => { // one worker of several
+        if (seen === before) finish();
+        before = seen;
+      }, idle_ms);
       await finished;
+      if (idle) clearInterval(idle);
       await consumer.close();
-      return { tasks: seen, seconds: (ended - began) / 1e6, latencies_us: latencies };
+      return { tasks: seen, seconds: (ended - began) / 1e6, began_us: began, ended_us: ended, latencies_us: latencies };
     },
   };
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.peer import CRASH, OURS, PythonPeer
+from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 CELERY = PythonPeer(
     name="celery",
     version="5.7.0",
     most=2_000,
-    lacks=OURS
-    | CRASH
+    lacks=OURS_ALONE
+    | FASTEST_ONLY
     | {
         "enqueue_bulk": "it has no bulk enqueue",
         "sleep": "the solo pool runs one task after the other",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bench.peer import CRASH, OURS, PythonPeer
+from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 DRAMATIQ = PythonPeer(
     name="dramatiq",
     version="2.2.1",
     most=10_000,
-    lacks=OURS
-    | CRASH
+    lacks=OURS_ALONE
+    | FASTEST_ONLY
     | {"enqueue_bulk": "it has no bulk enqueue", "sleep": "a slot is a thread, and it is not made for 1,000"},
 )

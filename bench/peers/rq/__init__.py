@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.peer import CRASH, OURS, PythonPeer
+from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 RQ = PythonPeer(
     name="rq",
     version="3.0.0",
     most=500,
-    lacks=OURS
-    | CRASH
+    lacks=OURS_ALONE
+    | FASTEST_ONLY
     | {
         "sleep": "SimpleWorker runs one task after the other",
         "delayed": "its scheduler looks once a second",

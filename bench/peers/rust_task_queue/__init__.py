@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import environments
 from bench.errors import PeerUnavailable
-from bench.peer import CRASH, OURS, Program
+from bench.peer import FASTEST_ONLY, OURS_ALONE, Program
 
 _HERE = Path(__file__).parent
 
@@ -21,12 +21,14 @@ class RustTaskQueue:
     python: bool = False
     most: int = 5_000
     lacks: Mapping[str, str] = field(
-        default_factory=lambda: OURS
-        | CRASH
-        | {
-            "sleep": "a full worker sends what it has claimed back to the queue, again and again",
-            "delayed": "its scheduler moves 100 tasks a second",
-        }
+        default_factory=lambda: (
+            OURS_ALONE
+            | FASTEST_ONLY
+            | {
+                "sleep": "a full worker sends what it has claimed back to the queue, again and again",
+                "delayed": "its scheduler moves 100 tasks a second",
+            }
+        )
     )
 
     def prepare(self) -> Program:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,11 +18,20 @@ class Taskfleet:
     name: str = "taskfleet"
     python: bool = True
     most: int = 10_000_000
-    lacks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
         return version("taskfleet")
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        try:
+            from taskfleet.tasks import TaskFunction
+        except ImportError:
+            return {}  # `prepare` says so
+        if "fair_key" in inspect.signature(TaskFunction.options).parameters:
+            return {}
+        return {"fairness": "this version has no fair_key"}
 
     def prepare(self) -> Program:
         try:

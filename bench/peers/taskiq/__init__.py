@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.peer import CRASH, OURS, PythonPeer
+from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 TASKIQ = PythonPeer(
     name="taskiq",
     version="0.13.0",
     most=10_000,
-    lacks=OURS
-    | CRASH
+    lacks=OURS_ALONE
+    | FASTEST_ONLY
     | {
         "enqueue_bulk": "it has no bulk enqueue",
         "delayed": "its delays need a scheduler process with a store of its own",

@@ -1,0 +1,89 @@
+"""A fresh server, and a peer's processes on it: what every scenario plays on."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from bench.children import Child
+from bench.errors import BenchError
+from bench.peer import Program, Role
+from bench.server import RedisServer
+
+START_SECONDS = 30.0
+_MOST_WARM_TASKS = 2000
+IDLE_MS = 1500  # one of several workers is done when it has had nothing to do for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is asked of each peer."""
+
+    tasks: int = 20_000
+    slots: int = 100
+    producers: int = 50
+    latency_tasks: int = 200
+    processes: int = 4
+    sleepers: int = 20_000
+    sleeping_slots: int = 1_000
+    delayed_tasks: int = 10_000
+    many: int = 1_000_000
+    few: int = 1_000
+    busy_key_tasks: int = 100_000
+    round_trip_ms: float = 2.0
+    timeout: float = 300.0  # seconds for one step
+
+    @property
+    def warm_tasks(self) -> int:
+        """Run first and not counted: enough for compilers, pools and caches, and not many of a slow peer."""
+        return max(20, min(_MOST_WARM_TASKS, self.tasks // 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One peer, one scenario, one fresh server."""
+
+    program: Program
+    label: str
+    server: RedisServer
+    load: Load
+    stack: ExitStack
+
+    def child(self, role: Role, *, url: str | None = None, **environment: str) -> Child:
+        command = (*self.program.command, role)
+        settings = {**self.program.environment, "REDIS_URL": url or self.server.url, **environment}
+        child = self.stack.enter_context(Child(f"{self.label} {role}", command, settings))
+        child.expect("ready", START_SECONDS)
+        return child
+
+    def fill(self, producer: Child, tasks: int) -> float:
+        """Enqueue in the way that every peer has; seconds."""
+        done = producer.ask("enqueue", self.load.timeout, tasks=tasks, producers=self.load.producers)
+        return float(done["seconds"])
+
+    def begin_work(self, worker: Child, tasks: int, **request: Any) -> None:
+        """Have the worker consume; what it answers when it is done is `end_work`'s."""
+        worker.send("work", **{"tasks": tasks, "slots": self.load.slots, **request})
+        worker.expect("consuming", START_SECONDS)
+
+    def end_work(self, worker: Child, tasks: int) -> dict[str, Any]:
+        done = worker.expect("done", self.load.timeout)
+        if done["tasks"] != tasks:
+            raise BenchError(f"{self.label} ran {done['tasks']} tasks of {tasks}")
+        return done
+
+    def drain(self, worker: Child, tasks: int, **request: Any) -> float:
+        """Have the worker empty the queue; seconds from the first task's start to the last one's end."""
+        self.begin_work(worker, tasks, **request)
+        return float(self.end_work(worker, tasks)["seconds"])
+
+    def warm(self, producer: Child, worker: Child) -> None:
+        self.fill(producer, self.load.warm_tasks)
+        self.drain(worker, self.load.warm_tasks)
+
+
+def pause(seconds: float) -> None:
+    """For scenarios in which being idle is what is measured."""
+    time.sleep(seconds)

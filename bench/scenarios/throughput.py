@@ -1,0 +1,180 @@
+"""How many tasks a second, and what each of them costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import redis
+
+from bench.children import Child
+from bench.errors import BenchError
+from bench.peer import CHECKOUT
+from bench.scenarios.stage import IDLE_MS, START_SECONDS, Stage, pause
+
+_IDLE_SECONDS = 1.0
+_PINGS = 50
+_LEAST_FAR = 200  # tasks
+_FAR_SECONDS = 0.2
+
+
+def drain(stage: Stage) -> dict[str, float]:
+    """A backlog of no-ops and one warmed worker process: the rate, and what a task costs both sides."""
+    producer, worker = stage.child("producer"), stage.child("worker")
+    stage.warm(producer, worker)
+    empty = stage.server.usage()
+    tasks = stage.load.tasks
+    stage.fill(producer, tasks)
+    full = stage.server.usage()
+    cpu_before = worker.cpu_seconds()
+    seconds = stage.drain(worker, tasks)
+    cpu_after = worker.cpu_seconds()
+    after = stage.server.usage()
+    figures = {"tasks_per_second": tasks / seconds, "tasks": float(tasks)}
+    if cpu_before is not None and cpu_after is not None:
+        figures["worker_cpu_us_per_task"] = (cpu_after - cpu_before) / tasks * 1e6
+    figures |= {
+        "redis_cpu_us_per_task": (after.cpu_seconds - full.cpu_seconds) / tasks * 1e6,
+        "round_trips_per_task": (after.reads - full.reads) / tasks,
+        "script_calls_per_task": (after.calls - full.calls) / tasks,
+        "commands_per_task": (after.commands - full.commands) / tasks,
+        "bytes_per_waiting_task": (full.bytes_used - empty.bytes_used) / tasks,
+    }
+    if (resident := worker.resident_bytes()) is not None:
+        figures["worker_after_drain_mb"] = resident / 1e6
+        figures["worker_idle_mb"] = _idle_megabytes(stage, producer)
+    return figures
+
+
+def _idle_megabytes(stage: Stage, producer: Child) -> float:
+    """Resident memory of a worker that has started, waits for work and has never had any."""
+    worker = stage.child("worker")
+    stage.begin_work(worker, 1)
+    pause(_IDLE_SECONDS)
+    resident = worker.resident_bytes() or 0
+    stage.fill(producer, 1)
+    stage.end_work(worker, 1)
+    return resident / 1e6
+
+
+def enqueue(stage: Stage) -> dict[str, float]:
+    """Concurrent producers in one process, each sending one task after the other."""
+    producer = stage.child("producer")
+    stage.fill(producer, stage.load.warm_tasks)
+    seconds = stage.fill(producer, stage.load.tasks)
+    stage.drain(stage.child("worker"), stage.load.warm_tasks + stage.load.tasks)  # what was sent is there
+    return {"tasks_per_second": stage.load.tasks / seconds, "tasks": float(stage.load.tasks)}
+
+
+def enqueue_bulk(stage: Stage) -> dict[str, float]:
+    """One producer that hands over many tasks at once."""
+    producer = stage.child("producer")
+    producer.ask("enqueue_bulk", stage.load.timeout, tasks=stage.load.warm_tasks)
+    answer = producer.ask("enqueue_bulk", stage.load.timeout, tasks=stage.load.tasks)
+    stage.drain(stage.child("worker"), stage.load.warm_tasks + stage.load.tasks)
+    return {"tasks_per_second": stage.load.tasks / answer["seconds"], "tasks": float(stage.load.tasks)}
+
+
+def drain_rtt(stage: Stage) -> dict[str, float]:
+    """The same backlog twice: straight from Redis, and through a proxy that adds a network's round trip."""
+    one_way = str(round(stage.load.round_trip_ms * 1000 / 2))
+    command = (sys.executable, "-m", "bench.delay", str(stage.server.port), one_way)
+    proxy = stage.stack.enter_context(Child("the delaying proxy", command, {"PYTHONPATH": str(CHECKOUT)}))
+    port = proxy.expect("ready", START_SECONDS)["port"]
+    producer = stage.child("producer")
+    near, far = stage.child("worker"), stage.child("worker", url=f"redis://127.0.0.1:{port}/0")
+    tasks = stage.load.tasks
+    stage.warm(producer, near)
+    stage.fill(producer, tasks)
+    without = tasks / stage.drain(near, tasks)
+    # Most peers keep a tenth of it and less: so many that it takes them some seconds, not minutes.
+    tasks = max(_LEAST_FAR, min(tasks, int(without * _FAR_SECONDS)))
+    stage.fill(producer, min(_LEAST_FAR, stage.load.warm_tasks))
+    stage.drain(far, min(_LEAST_FAR, stage.load.warm_tasks))
+    stage.fill(producer, tasks)
+    began, cpu = time.monotonic(), proxy.cpu_seconds()
+    rate = tasks / stage.drain(far, tasks)
+    figures = {
+        "tasks_per_second": rate,
+        "tasks_per_second_without": without,
+        "kept": rate / without * 100,
+        "tasks": float(tasks),
+        "round_trip": _round_trip_ms(port),
+    }
+    if cpu is not None and (cpu_after := proxy.cpu_seconds()) is not None:
+        figures["proxy_cpu"] = (cpu_after - cpu) / (time.monotonic() - began) * 100
+    return figures
+
+
+def _round_trip_ms(port: int) -> float:
+    with redis.Redis(port=port) as client:
+        client.ping()
+        took: list[float] = []
+        for _ in range(_PINGS):
+            began = time.perf_counter()
+            client.ping()
+            took.append((time.perf_counter() - began) * 1000)
+    return sorted(took)[_PINGS // 2]
+
+
+def processes(stage: Stage) -> dict[str, float]:
+    """The backlog of `drain`, and several worker processes."""
+    producer = stage.child("producer")
+    count, tasks = stage.load.processes, stage.load.tasks
+    workers = [stage.child("worker") for _ in range(count)]
+    for worker in workers:
+        stage.warm(producer, worker)
+    stage.fill(producer, tasks)
+    for worker in workers:
+        worker.send("work", tasks=tasks, slots=stage.load.slots, idle_ms=IDLE_MS)
+    for worker in workers:
+        worker.expect("consuming", START_SECONDS)
+    answers = [worker.expect("done", stage.load.timeout) for worker in workers]
+    ran = sum(answer["tasks"] for answer in answers)
+    if ran != tasks:
+        raise BenchError(f"{stage.label} ran {ran} tasks of {tasks}")
+    busy = [answer for answer in answers if answer["tasks"]]
+    began, ended = min(a["began_us"] for a in busy), max(a["ended_us"] for a in busy)
+    most = max(answer["tasks"] for answer in answers)
+    return {
+        "tasks_per_second": tasks / (ended - began) * 1e6,
+        "tasks": float(tasks),
+        "largest_share": most / tasks * 100,
+    }
+
+
+def sleep(stage: Stage) -> dict[str, float]:
+    """Tasks that wait for a second, in very many slots: how much of the slots' time is used."""
+    producer, worker = stage.child("producer"), stage.child("worker")
+    slots, tasks = stage.load.sleeping_slots, stage.load.sleepers
+    stage.warm(producer, worker)
+    producer.ask("enqueue", stage.load.timeout, tasks=tasks, producers=stage.load.producers, task="sleep", first=1.0)
+    seconds = stage.drain(worker, tasks, slots=slots)
+    return {
+        "tasks_per_second": tasks / seconds,
+        "slots_used": tasks / slots / seconds * 100,
+        "tasks": float(tasks),
+    }
+
+
+def ceiling(stage: Stage) -> dict[str, float]:
+    """The engine, and beside it what its pattern does without it: the same Redis work, and nothing else in Python."""
+    producer, worker = stage.child("producer"), stage.child("worker")
+    tasks = stage.load.tasks
+    stage.warm(producer, worker)
+    stage.fill(producer, tasks)
+    engine = tasks / stage.drain(worker, tasks)
+    program = (sys.executable, str(Path(__file__).parent.parent / "ceiling" / "bare.py"))
+    bare = stage.stack.enter_context(
+        Child("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
+    )
+    bare.expect("ready", START_SECONDS)
+    bare.ask("drain", stage.load.timeout, tasks=stage.load.warm_tasks, batch=stage.load.slots)
+    done = bare.ask("drain", stage.load.timeout, tasks=tasks, batch=stage.load.slots)
+    return {
+        "tasks_per_second": engine,
+        "bare_tasks_per_second": tasks / done["seconds"],
+        "of_bare": engine / (tasks / done["seconds"]) * 100,
+        "tasks": float(tasks),
+    }

@@ -1,0 +1,132 @@
+"""What the figures of a run are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.figures import Figure, number
+
+OURS = "taskfleet"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One target: what is asked, what was measured, and whether that will do."""
+
+    what: str
+    target: str
+    measured: str
+    met: bool
+
+
+class Measured:
+    """The medians of a run, and of what queues it is."""
+
+    def __init__(self, figures: Sequence[Figure], python_peers: Sequence[str]) -> None:
+        self._medians = {(f.scenario, f.metric, f.peer): f.median for f in figures}
+        self._python = [name for name in python_peers if name != OURS]
+
+    def get(self, scenario: str, metric: str, peer: str = OURS) -> float | None:
+        return self._medians.get((scenario, metric, peer))
+
+    def others(self, scenario: str, metric: str) -> Mapping[str, float]:
+        return {
+            peer: value
+            for (of_scenario, of_metric, peer), value in self._medians.items()
+            if (of_scenario, of_metric) == (scenario, metric) and peer != OURS
+        }
+
+    def best_python(self, scenario: str, metric: str) -> str | None:
+        rates = {peer: rate for peer, rate in self.others(scenario, metric).items() if peer in self._python}
+        return max(rates, key=lambda peer: rates[peer], default=None)
+
+
+_Rule = Callable[[Measured], Verdict | None]
+
+
+def verdicts(figures: Sequence[Figure], python_peers: Sequence[str]) -> list[Verdict]:
+    """Every target that the run has the figures for. `python_peers`: the names of the Python queues, ours or not."""
+    measured = Measured(figures, python_peers)
+    return [verdict for rule in _RULES if (verdict := rule(measured)) is not None]
+
+
+def _times(what: str, scenario: str, peer: str, factor: float) -> _Rule:
+    """At least `factor` times the rate of a peer; without a name, of the best Python queue."""
+
+    def rule(measured: Measured) -> Verdict | None:
+        rival = peer or measured.best_python(scenario, "tasks_per_second")
+        if rival is None:
+            return None
+        ours = measured.get(scenario, "tasks_per_second")
+        theirs = measured.get(scenario, "tasks_per_second", rival)
+        if ours is None or theirs is None:
+            return None
+        named = rival if peer else f"{rival}, the best Python peer"
+        return Verdict(what, f"≥ {factor:g} times {named}", f"{number(ours / theirs)} times", ours >= factor * theirs)
+
+    return rule
+
+
+def _at_most(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
+    def rule(measured: Measured) -> Verdict | None:
+        value = measured.get(scenario, metric)
+        if value is None:
+            return None
+        return Verdict(what, f"≤ {limit:g}{unit}", f"{number(value)}{unit}", value <= limit)
+
+    return rule
+
+
+def _at_least(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
+    def rule(measured: Measured) -> Verdict | None:
+        value = measured.get(scenario, metric)
+        if value is None:
+            return None
+        return Verdict(what, f"≥ {limit:g}{unit}", f"{number(value)}{unit}", value >= limit)
+
+    return rule
+
+
+def _ahead(what: str, metric: str) -> _Rule:
+    def rule(measured: Measured) -> Verdict | None:
+        ours, theirs = measured.get("latency", metric), measured.others("latency", metric)
+        if ours is None or not theirs:
+            return None
+        best = min(theirs, key=lambda peer: theirs[peer])
+        text = f"{number(ours)} ms; {best} {number(theirs[best])} ms"
+        return Verdict(what, "less than every peer's", text, ours < theirs[best])
+
+    return rule
+
+
+def _recovery(measured: Measured) -> Verdict | None:
+    took, lease = measured.get("kill9", "recovery"), measured.get("kill9", "lease")
+    if took is None or lease is None:
+        return None
+    limit = lease + 2
+    return Verdict(
+        "kill -9: all its tasks run again", f"≤ lease + 2 s = {limit:g} s", f"{number(took)} s", took <= limit
+    )
+
+
+_RULES: tuple[_Rule, ...] = (
+    _times("drain, 1 process", "drain", "bullmq", 4),
+    _times("drain, 1 process", "drain", "asynq", 6),
+    _times("drain, 1 process", "drain", "", 15),
+    _times("enqueue, one at a time, 50 producers", "enqueue", "asynq", 1),
+    _times("enqueue, bulk", "enqueue_bulk", "bullmq", 6),
+    _at_most("pick-up latency when idle, p50", "latency", "p50", 1, " ms"),
+    _at_most("pick-up latency when idle, p99", "latency", "p99", 5, " ms"),
+    _ahead("pick-up latency when idle, p50", "p50"),
+    _ahead("pick-up latency when idle, p99", "p99"),
+    _at_least("drain at 2 ms round trip, of that without", "drain_rtt", "kept", 80, " %"),
+    _at_most("round trips per task", "commands", "round_trips_per_task", 0.1, ""),
+    _at_most("commands inside scripts per task", "commands", "commands_per_task", 12, ""),
+    _at_most("bytes per waiting small task", "memory", "bytes_per_waiting_task", 200, ""),
+    _recovery,
+    _at_most("kill -9: lost tasks", "kill9", "lost", 0, ""),
+    _at_most("kill -9: duplicates that it did not hold", "kill9", "strays", 0, ""),
+    _at_most("claim latency p99, 1,000,000 waiting / 1,000", "million", "claim_p99_ratio", 2, " times"),
+    _at_most("worker RSS, idle", "memory", "worker_idle_mb", 45, " MB"),
+)
