@@ -18,6 +18,12 @@ from bench.targets import verdicts
 
 # For a first answer in minutes: each figure once, and smaller amounts where time goes by waiting.
 QUICK = Load(latency_tasks=50, sleepers=4_000, many=300_000)
+_FAST = ("taskfleet", "bullmq", "asynq")
+QUICK_ONLY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
+    **dict.fromkeys(("kill9", "million"), ("taskfleet",)),
+}
+"""Without `--scenario` the quick form has these for the fastest alone, or for us alone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = ServerProgram.find()
         say(f"server: {server.version} ({server.path})")
         contenders = prepare([PEERS[name] for name in options.peers])
-        measurement = Measurement(contenders, options.scenario, repeats, load)
+        only = QUICK_ONLY if options.quick and options.scenario is None else None
+        measurement = Measurement(contenders, options.scenario or list(SCENARIOS), repeats, load, only=only)
         measurement.run(on_a_fresh_server(server))
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -64,13 +71,11 @@ def _load(options: argparse.Namespace) -> Load:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Taskfleet and its peers, side by side.")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}; all")
-    parser.add_argument(
-        "--scenario", type=_names(SCENARIOS), default=list(SCENARIOS), help=f"of {','.join(SCENARIOS)}; all"
-    )
+    parser.add_argument("--scenario", type=_names(SCENARIOS), help=f"of {','.join(SCENARIOS)}; all")
     parser.add_argument("--tasks", type=_positive, help="tasks per run (20000); slow peers get fewer")
     parser.add_argument("--latency-tasks", type=_positive, help="tasks of the latency scenario (200)")
     parser.add_argument("--repeat", type=_positive, help="interleaved runs of everything (3)")
-    parser.add_argument("--quick", action="store_true", help="each once, and fewer tasks where a run would be long")
+    parser.add_argument("--quick", action="store_true", help="each once, and less where a run would be long")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
 

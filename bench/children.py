@@ -47,7 +47,8 @@ class Child:
             preexec_fn=end_with_parent,
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +60,10 @@ class Child:
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
+            self.kill()
+        self._reader.join(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._errors.close()
 
     def _read(self) -> None:

@@ -8,6 +8,7 @@ of arrival, and a chunk costs two system calls. asyncio and uvloop round their t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -39,10 +40,8 @@ class _Timer:
         self._libc.timerfd_settime(self.fd, 1, spec, None)
 
     def clear(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 8)
-        except BlockingIOError:
-            pass
 
 
 class _End:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -69,11 +69,21 @@ def on_a_fresh_server(server: ServerProgram) -> Play:
 class Measurement:
     """All figures of a bench."""
 
-    def __init__(self, contenders: Sequence[Contender], scenarios: Sequence[str], repeats: int, load: Load) -> None:
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        scenarios: Sequence[str],
+        repeats: int,
+        load: Load,
+        *,
+        only: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """`only`: scenario → the peers that it is for; a scenario that is not there is for all."""
         self._contenders = list(contenders)
         self._scenarios = list(scenarios)
         self._repeats = repeats
         self._load = load
+        self._only = only or {}
         self._values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         self.failed: set[tuple[str, str]] = set()
         """(scenario, peer) that could not be measured."""
@@ -87,6 +97,9 @@ class Measurement:
 
     def _once(self, repeat: int, run: Run, scenarios: Sequence[str], contender: Contender, play: Play) -> None:
         label = _LABEL.format(repeat=repeat, repeats=self._repeats, scenarios=",".join(scenarios), peer=contender.name)
+        scenarios = [name for name in scenarios if contender.name in self._only.get(name, (contender.name,))]
+        if not scenarios:
+            return
         lacks = contender.peer.lacks
         names = [name for name in scenarios if name not in lacks]
         if not names:

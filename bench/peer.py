@@ -71,8 +71,9 @@ class PythonPeer:
     most: int
     lacks: Mapping[str, str]
     python: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self) -> Program:
         folder = Path(__file__).parent / "peers" / self.name
         python = environments.python_environment(self.name, self.version, folder / "requirements.txt")
-        return Program((str(python), str(folder / "peer.py")), {"PYTHONPATH": str(CHECKOUT)})
+        return Program((str(python), str(folder / "peer.py")), {"PYTHONPATH": str(CHECKOUT), **self.environment})

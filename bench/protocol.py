@@ -127,10 +127,10 @@ class AsyncPeer(ABC):
     version: str
     runtime = f"Python {platform.python_version()}"
 
-    async def open(self, role: str) -> None:
+    async def open(self, role: str) -> None:  # noqa: B027 - not every peer has something to do
         """Connect, and whatever else a process of this role does once."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Let go of connections."""
 
     @abstractmethod
@@ -248,7 +248,7 @@ class ThreadPeer(ABC):
     version: str
     runtime = f"Python {platform.python_version()}"
 
-    def open(self, role: str) -> None:
+    def open(self, role: str) -> None:  # noqa: B027 - not every peer has something to do
         """Connect, and whatever else a process of this role does once."""
 
     @abstractmethod

@@ -8,9 +8,6 @@ import sys
 import threading
 from importlib.metadata import version as installed
 
-# Read at import. What it would fetch ahead with 100 threads; with 8 its default is 16.
-os.environ["dramatiq_queue_prefetch"] = "200"
-
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.worker import Worker

@@ -17,6 +17,8 @@ from streaq import Worker
 
 from bench.protocol import AsyncPeer, serve, sleep_task, tally
 
+_LAST_ACKS = 0.3  # seconds
+
 
 async def noop(at: float) -> None:
     tally.note(at)
@@ -63,8 +65,7 @@ class StreaqPeer(AsyncPeer):
         worker, _ = new_worker(slots)
         running = asyncio.create_task(worker.run_async())
         await finished.wait()
-        while worker.running():
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(_LAST_ACKS)  # cancelling it cancels what it is still recording
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
