@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e check format images bench crd lock
+.PHONY: help venv demo test e2e check format images bench bench-full crd lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,8 +55,11 @@ e2e: venv  ## a real kind cluster: images, Helm, pods (root; about 10 minutes th
 images: venv  ## taskfleet-worker:dev, taskfleet-operator:dev, taskfleet-thumbnails:dev
 	$(BIN)/python -m e2e.cluster images
 
-bench: venv  ## us, BullMQ and asynq on the same Redis, in one run
-	$(BIN)/python -m bench
+bench: venv  ## us and ten other queues on the same Redis, in one run: the quick form, under 10 minutes
+	$(BIN)/python -m bench --quick
+
+bench-full: venv  ## every scenario of every queue, three times, 100,000 tasks; over an hour
+	$(BIN)/python -m bench --tasks 100000 --repeat 3
 
 crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml

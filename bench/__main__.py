@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench import report
@@ -17,7 +18,7 @@ from bench.server import ServerProgram
 from bench.targets import verdicts
 
 # For a first answer in minutes: each figure once, and smaller amounts where time goes by waiting.
-QUICK = Load(latency_tasks=50, sleepers=4_000, many=300_000)
+QUICK = Load(patience=0.3, latency_tasks=50, sleepers=4_000, many=300_000)
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
@@ -60,12 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _load(options: argparse.Namespace) -> Load:
     base = QUICK if options.quick else Load()
-    return Load(
-        tasks=options.tasks or base.tasks,
-        latency_tasks=options.latency_tasks or base.latency_tasks,
-        sleepers=base.sleepers,
-        many=base.many,
-    )
+    given = {"tasks": options.tasks, "latency_tasks": options.latency_tasks}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.errors import BenchError, PeerUnavailable
 from bench.figures import Figure, number
@@ -108,7 +108,7 @@ class Measurement:
             return
         if (names[0], contender.name) in self.failed:
             return
-        load = replace(self._load, tasks=min(self._load.tasks, contender.peer.most))
+        load = self._load.for_one_with(contender.peer.most)
         began = time.monotonic()
         try:
             values = play(run, contender, load)

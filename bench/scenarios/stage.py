@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.children import Child
@@ -22,6 +22,7 @@ class Load:
     """How much is asked of each peer."""
 
     tasks: int = 20_000
+    patience: float = 1.0  # of the most tasks that a slow peer may be given, so many
     slots: int = 100
     producers: int = 50
     latency_tasks: int = 200
@@ -34,6 +35,10 @@ class Load:
     busy_key_tasks: int = 100_000
     round_trip_ms: float = 2.0
     timeout: float = 300.0  # seconds for one step
+
+    def for_one_with(self, most: int) -> Load:
+        """The load of a peer that is to have at most so many tasks in a run."""
+        return replace(self, tasks=min(self.tasks, max(1, int(most * self.patience))))
 
     @property
     def warm_tasks(self) -> int:
