@@ -15,11 +15,11 @@ CHECKOUT = Path(__file__).parent.parent
 """What a Python peer's program finds `bench.protocol` in."""
 
 # Scenarios that most peers leave out, and why.
-OURS_ALONE: Mapping[str, str] = {
+OURS_ALONE: dict[str, str] = {
     "ceiling": "it asks how far our engine is from what its pattern can do",
     "fairness": "it has no fairness keys",
 }
-FASTEST_ONLY: Mapping[str, str] = {
+FASTEST_ONLY: dict[str, str] = {
     "kill9": "its recovery takes minutes, or is not promised",
     "million": "enqueueing a million would take minutes",
 }

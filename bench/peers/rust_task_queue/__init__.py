@@ -34,16 +34,17 @@ class RustTaskQueue:
     def prepare(self) -> Program:
         cargo = environments.tool("cargo", self.name)
 
-        def build(at: Path) -> None:
+        def make(at: Path) -> None:
             environments.run([cargo, "generate-lockfile"], at, self.name)
             lock = at / "Cargo.lock"
             lock.write_text(with_sources((at / "Cargo.pins").read_text(), lock.read_text()))
-            environments.run([cargo, "build", "--release", "--locked", "--quiet"], at, self.name)
+            build = [cargo, "build", "--release", "--locked", "--quiet", "--target-dir", "target"]
+            environments.run(build, at, self.name)
             shutil.move(at / "target" / "release" / "peer", at / "peer")
             shutil.rmtree(at / "target")
 
         inputs = [_HERE / "Cargo.toml", _HERE / "Cargo.pins", _HERE / "main.rs"]
-        return Program((str(environments.built(self.name, self.version, inputs, build) / "peer"),))
+        return Program((str(environments.built(self.name, self.version, inputs, make) / "peer"),))
 
 
 def with_sources(pins: str, lock: str) -> str:
