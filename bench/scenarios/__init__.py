@@ -62,6 +62,7 @@ UNITS = {
     "round_trip": "ms",
     "proxy_cpu": "%",
     "worker_cpu_us_per_task": "µs",
+    "producer_cpu_us_per_task": "µs",
     "redis_cpu_us_per_task": "µs",
     "round_trips_per_task": "round trips",
     "script_calls_per_task": "calls",

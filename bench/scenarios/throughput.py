@@ -61,20 +61,26 @@ def _idle_megabytes(stage: Stage, producer: Child) -> float:
 
 def enqueue(stage: Stage) -> dict[str, float]:
     """Concurrent producers in one process, each sending one task after the other."""
-    producer = stage.child("producer")
-    stage.fill(producer, stage.load.warm_tasks)
-    seconds = stage.fill(producer, stage.load.tasks)
-    stage.drain(stage.child("worker"), stage.load.warm_tasks + stage.load.tasks)  # what was sent is there
-    return {"tasks_per_second": stage.load.tasks / seconds, "tasks": float(stage.load.tasks)}
+    return _enqueue(stage, "enqueue", producers=stage.load.producers)
 
 
 def enqueue_bulk(stage: Stage) -> dict[str, float]:
     """One producer that hands over many tasks at once."""
+    return _enqueue(stage, "enqueue_bulk")
+
+
+def _enqueue(stage: Stage, op: str, **request: int) -> dict[str, float]:
     producer = stage.child("producer")
-    producer.ask("enqueue_bulk", stage.load.timeout, tasks=stage.load.warm_tasks)
-    answer = producer.ask("enqueue_bulk", stage.load.timeout, tasks=stage.load.tasks)
-    stage.drain(stage.child("worker"), stage.load.warm_tasks + stage.load.tasks)
-    return {"tasks_per_second": stage.load.tasks / answer["seconds"], "tasks": float(stage.load.tasks)}
+    tasks, warm = stage.load.tasks, stage.load.warm_tasks
+    producer.ask(op, stage.load.timeout, tasks=warm, **request)
+    cpu, redis_cpu = producer.cpu_seconds(), stage.server.usage().cpu_seconds
+    answer = producer.ask(op, stage.load.timeout, tasks=tasks, **request)
+    figures = {"tasks_per_second": tasks / answer["seconds"], "tasks": float(tasks)}
+    if cpu is not None and (cpu_after := producer.cpu_seconds()) is not None:
+        figures["producer_cpu_us_per_task"] = (cpu_after - cpu) / tasks * 1e6
+    figures["redis_cpu_us_per_task"] = (stage.server.usage().cpu_seconds - redis_cpu) / tasks * 1e6
+    stage.drain(stage.child("worker"), warm + tasks)  # what was sent is there
+    return figures
 
 
 def drain_rtt(stage: Stage) -> dict[str, float]:
