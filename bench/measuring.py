@@ -120,7 +120,7 @@ class Measurement:
             for metric, value in values.items():
                 if SCENARIOS[name].takes(metric):
                     self._values[name, metric, contender.name].append(value)
-        first = next(metric for metric in values if SCENARIOS[names[0]].takes(metric))
+        first = next(metric for metric in values if metric != "tasks" and SCENARIOS[names[0]].takes(metric))
         say(f"{label} {first} {number(values[first])} {UNITS[first]}  ({time.monotonic() - began:.1f} s)")
 
     def figures(self) -> list[Figure]:
