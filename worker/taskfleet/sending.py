@@ -109,10 +109,11 @@ class Sending:
         """Send many messages in order, all or nothing per queue."""
         places, items, errors = self._encode_all(messages)
         batches: dict[str, list[Item]] = defaultdict(list)
-        positions: dict[str, list[int]] = defaultdict(list)
-        for position, (place, item) in enumerate(zip(places, items, strict=True)):
-            batches[place].append(item)
-            positions[place].append(position)
+        if places and places.count(places[0]) == len(places):
+            batches[places[0]] = items
+        else:
+            for place, item in zip(places, items, strict=True):
+                batches[place].append(item)
         refused = {messages[index].queue for index, _ in errors}
         sending = asyncio.ensure_future(self._send_batches(batches, refused, wait_for_room))
         try:
@@ -132,8 +133,9 @@ class Sending:
         if errors:
             raise BulkEnqueueError(errors)
         for place, found in holders.items():
+            positions = [at for at, other in enumerate(places) if other == place]
             for at, holder in found.items():
-                handles[positions[place][at]].id = holder
+                handles[positions[at]].id = holder
         return handles
 
     def _encode_all(
