@@ -94,6 +94,9 @@ class ClusterClient(RedisClient):
             async for key in server.commands.scan_iter(match=match, count=count):
                 yield key
 
+    async def redis_of(self, key: str) -> Any:
+        return (await self._server_of(slot_of(key))).commands
+
     # Which server.
 
     async def at(self, slot: int, send: Send, ask: Send | None = None) -> Any:

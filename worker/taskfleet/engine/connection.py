@@ -171,6 +171,10 @@ class RedisClient:
         async for key in self.redis.scan_iter(match=match, count=count):
             yield key
 
+    async def redis_of(self, key: str) -> Any:
+        """redis-py's client of the one server that holds `key` now, for what concerns a whole server."""
+        return self._server.commands
+
     # Failures.
 
     async def dropped(self, error: BaseException) -> None:

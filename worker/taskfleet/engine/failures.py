@@ -40,8 +40,15 @@ _WRAPPED = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
 _BARE = re.compile(r"-?([A-Z]{3,}) ")
 
 
+def _unwrapped(error: BaseException) -> BaseException:
+    """What went wrong before a connection stood, redis-py wraps into an error of the connection."""
+    inner = error.args[0] if error.args else None
+    return inner if isinstance(inner, redis_errors.RedisError) else error
+
+
 def code_of(error: BaseException) -> str:
     """The code that Redis has put before its error, or an empty string."""
+    error = _unwrapped(error)
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
@@ -86,6 +93,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
     """The one line that a user sees when Redis does not answer, or answers with an error."""
     where = urls.address(url)
     code = code_of(error)
+    error = _unwrapped(error)
     if isinstance(error, AccessFileError):
         return BrokerConnectionError(f"cannot log in to Redis at {where}: {error}")
     if code == "OOM":
