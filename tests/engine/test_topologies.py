@@ -66,6 +66,8 @@ async def goes_round(queue: TaskQueue, run_worker: RunWorker) -> None:
     await until(lambda: _dead(queue), "it is dead again")
     await queue.broker.purge_keys(list(QUEUES))
     assert await queue.broker.queues() == []
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
 
 
 async def _dead(queue: TaskQueue) -> bool:
@@ -102,6 +104,8 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
     assert len(ran) - len(set(ran)) <= taken_over
     assert sum(stats.finished_total for stats in metrics.values()) == tasks + 50
     assert worker.ready
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
 
 
 async def _patient(call: Any) -> Any:

@@ -94,7 +94,7 @@ class RedisServer:
         self.login: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Self:
+    def start(self, *, wait_for_data: bool = True) -> Self:
         self._process = subprocess.Popen(
             [
                 self._program or binary(), *self._first_arguments(), "--port", str(self.port), "--bind", "127.0.0.1",
@@ -108,7 +108,10 @@ class RedisServer:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 connection.settimeout(1)
                 connection.sendall(b"PING\r\n")
-                if connection.recv(16).startswith((b"+PONG", b"-NOAUTH", b"-MASTERDOWN", b"-DENIED")):
+                reply = connection.recv(16)
+                if not wait_for_data and reply.startswith(b"-LOADING"):
+                    return self
+                if reply.startswith((b"+PONG", b"-NOAUTH", b"-MASTERDOWN", b"-DENIED")):
                     return self
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended at once with {self._process.returncode}")

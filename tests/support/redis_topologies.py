@@ -20,8 +20,8 @@ class Replica(RedisServer):
     def __init__(self, master: RedisServer, *options: str, program: str | None = None) -> None:
         super().__init__(*options, "--replicaof", "127.0.0.1", str(master.tls_port or master.port), program=program)
 
-    def start(self) -> Self:
-        super().start()
+    def start(self, *, wait_for_data: bool = True) -> Self:
+        super().start(wait_for_data=wait_for_data)
         wait_until(lambda: self.info("replication")["master_link_status"] == "up", "the replica is in step")
         return self
 

@@ -87,7 +87,7 @@ class ClusterClient(RedisClient):
     def pubsub(self) -> Any:
         # A Cluster passes on what is published: any server will do. Before the first look, a seed.
         host = random.choice([*self._servers, *self._seeds])
-        return self._open_server(host).waiting.pubsub(ignore_subscribe_messages=True)
+        return self._open_server(host).waiting.pubsub()
 
     async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
         for server in await self.servers():

@@ -108,7 +108,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
         )
     if code in _REFUSED:
         return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
-    if isinstance(error, redis_errors.ResponseError):
+    if code or isinstance(error, redis_errors.ResponseError):
         prefix = f"{code} " if code and not str(error).startswith(code) else ""
         return BrokerConnectionError(f"Redis at {where} answers with an error: {prefix}{_reason(error)}")
     certificate = _tls_error(error)
