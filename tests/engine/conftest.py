@@ -98,8 +98,19 @@ async def run_worker() -> AsyncIterator[RunWorker]:
         if not task.done():
             worker.drain()
         done, _ = await asyncio.wait([task], timeout=20)
-        assert done, f"the worker did not drain: {task.get_stack()}"
+        assert done, f"the worker did not drain: {awaiting(task)}"
         await task
+
+
+def awaiting(task: asyncio.Task[Any]) -> list[str]:
+    """What a task waits in, from the outside in."""
+    places: list[str] = []
+    inner: Any = task.get_coro()
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None)
+        places.append(f"{inner.__qualname__}:{frame.f_lineno}" if frame else repr(inner))
+        inner = getattr(inner, "cr_await", None)
+    return places
 
 
 async def until(condition: Callable[[], Any], what: str, *, seconds: float = 15.0) -> Any:

@@ -54,11 +54,12 @@ def code_of(error: BaseException) -> str:
             return code
     if isinstance(error, redis_errors.ResponseError):
         text = str(error)
+        # What a command inside a script is refused has no code.
+        if "ACL failure in script" in text or "The user executing the script can't" in text:
+            return "NOPERM"
         found = _WRAPPED.search(text) or _BARE.match(text)
         if found:
             return found[1]
-        if "can't execute" in text or "NOPERM" in text or "user can't" in text:
-            return "NOPERM"
     return ""
 
 
