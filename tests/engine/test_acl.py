@@ -154,7 +154,7 @@ async def is_dead(queue: TaskQueue, count: int) -> bool:
 @pytest.mark.parametrize("missing", ["-evalsha", "-hset", "-rpush", "-sadd", "-publish", "-pexpire"])
 async def test_a_producer_that_lacks_a_command_is_told_so(user: Callable[..., TaskQueue], missing: str) -> None:
     queue = user("producer", missing)
-    with pytest.raises(BrokerConnectionError, match=f"does not permit this to our user: .*{missing[1:]}"):
+    with pytest.raises(BrokerConnectionError, match="does not permit this to our user"):
         await define(queue)["double"].enqueue(1)
 
 

@@ -170,7 +170,7 @@ async def test_work_survives_a_failover_by_sentinels(connect: Any, run_worker: R
             trio.wait_for_other_master(before)
 
         # What a master acknowledges just before it dies may be lost with it; here the replica has confirmed all.
-        trio.master.call("CONFIG", "SET", "min-replicas-to-write", "1", "min-replicas-max-lag", "1")
+        trio.master.call("CONFIG", "SET", "min-replicas-to-write", "1")
         await survives(connect(trio.url), run_worker, failover)
 
 
@@ -274,7 +274,7 @@ async def test_work_survives_the_death_of_a_cluster_master(connect: Any, run_wor
             cluster.wait_for_other_holder(queue.broker.keys_of("default").wake, holder)
 
         for node in cluster.masters:
-            node.call("CONFIG", "SET", "min-replicas-to-write", "1", "min-replicas-max-lag", "1")
+            node.call("CONFIG", "SET", "min-replicas-to-write", "1")
         await survives(queue, run_worker, failover)
 
 
