@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e check format images bench bench-full crd lock
+.PHONY: help venv demo test test-topologies e2e check format images bench bench-full crd lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,6 +48,17 @@ format: venv  ## rewrite what the formatter and the linter can mend
 
 test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
 	$(BIN)/python -m pytest tests
+	$(MAKE) --no-print-directory test-topologies
+
+# What a queue does, once more where it could differ: on a Cluster, and on another server.
+BEHAVIOUR := tests/engine/behaviour tests/engine/test_tasks.py tests/engine/test_retries.py tests/engine/test_leases.py
+OTHER_REDIS ?= $(firstword $(wildcard /usr/bin/redis-server /usr/local/bin/redis-server))
+
+test-topologies: venv  ## the queue's behaviour on a Cluster, and on the system's Redis when there is one
+	$(BIN)/python -m pytest $(BEHAVIOUR) --redis-topology=cluster
+	@if test -n "$(OTHER_REDIS)"; then set -x; \
+		REDIS_SERVER=$(OTHER_REDIS) $(BIN)/python -m pytest $(BEHAVIOUR) tests/engine/test_acl.py tests/engine/test_redis_failures.py; \
+	else echo "NOT TESTED: no other Redis here; set OTHER_REDIS=/path/to/redis-server"; fi
 
 e2e: venv  ## a real kind cluster: images, Helm, pods (root; about 10 minutes the first time)
 	$(BIN)/python -m pytest e2e --timeout 3600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -53,10 +53,11 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
         grace: float = 5.0,
         heartbeat: float = 0.2,
         scheduler: SchedulerSettings | None = None,
+        redis: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> TaskQueue:
         settings = Settings(
-            redis=RedisSettings(url=url, key_prefix=prefix, command_timeout=5.0),
+            redis=RedisSettings(**{"url": url, "key_prefix": prefix, "command_timeout": 5.0, **(redis or {})}),
             workers=WorkerSettings(
                 max_concurrent_tasks=slots, heartbeat_interval=heartbeat, shutdown_grace_period=grace
             ),
@@ -83,7 +84,7 @@ def queue(make_queue: MakeQueue) -> TaskQueue:
 
 @pytest.fixture
 async def run_worker() -> AsyncIterator[RunWorker]:
-    """Runs workers beside the test and drains them after it."""
+    """Runs workers beside the test and drains them after it. A test must ask for it after `make_queue`."""
     running: list[tuple[Worker, asyncio.Task[None]]] = []
 
     async def run(queue: TaskQueue, **options: Any) -> Worker:
@@ -97,8 +98,19 @@ async def run_worker() -> AsyncIterator[RunWorker]:
         if not task.done():
             worker.drain()
         done, _ = await asyncio.wait([task], timeout=20)
-        assert done, f"the worker did not drain: {task.get_stack()}"
+        assert done, f"the worker did not drain: {awaiting(task)}"
         await task
+
+
+def awaiting(task: asyncio.Task[Any]) -> list[str]:
+    """What a task waits in, from the outside in."""
+    places: list[str] = []
+    inner: Any = task.get_coro()
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None)
+        places.append(f"{inner.__qualname__}:{frame.f_lineno}" if frame else repr(inner))
+        inner = getattr(inner, "cr_await", None)
+    return places
 
 
 async def until(condition: Callable[[], Any], what: str, *, seconds: float = 15.0) -> Any:

@@ -177,7 +177,7 @@ async def test_concurrent_enqueues_share_calls(queue: TaskQueue) -> None:
     async def task(n: int) -> None: ...
 
     await task.enqueue(0)
-    redis = queue.broker.client.redis
+    redis = await queue.broker.client.redis_of(queue.broker.keys_of("default").wake)
     before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     handles = await asyncio.gather(*(task.enqueue(n) for n in range(500)))
     after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]

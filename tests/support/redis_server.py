@@ -90,9 +90,11 @@ class RedisServer:
         self.folder = Path(tempfile.mkdtemp(prefix="taskfleet-redis-"))
         self._options = options
         self._program = program
+        self.tls_port = 0
+        self.login: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Self:
+    def start(self, *, wait_for_data: bool = True) -> Self:
         self._process = subprocess.Popen(
             [
                 self._program or binary(), *self._first_arguments(), "--port", str(self.port), "--bind", "127.0.0.1",
@@ -106,7 +108,10 @@ class RedisServer:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 connection.settimeout(1)
                 connection.sendall(b"PING\r\n")
-                if connection.recv(16).startswith((b"+PONG", b"-NOAUTH", b"-MASTERDOWN", b"-DENIED")):
+                reply = connection.recv(16)
+                if not wait_for_data and reply.startswith(b"-LOADING"):
+                    return self
+                if reply.startswith((b"+PONG", b"-NOAUTH", b"-MASTERDOWN", b"-DENIED")):
                     return self
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended at once with {self._process.returncode}")
@@ -122,13 +127,17 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    def add(self, *options: str) -> None:
+        """Further options, for the next start."""
+        self._options = (*self._options, *options)
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def call(self, *command: str | int, **login: str) -> Any:
-        """One command, on a connection of its own."""
-        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **login)  # type: ignore[arg-type]
+    def call(self, *command: str | int | bytes) -> Any:
+        """One command, on a connection of its own, as the user of `login`."""
+        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **self.login)  # type: ignore[arg-type]
         try:
             return client.execute_command(*command)
         finally:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any, Self
 
-from tests.support.redis_server import RedisServer, wait_until
+from tests.support.certificates import Certificates
+from tests.support.redis_server import RedisServer, free_port, wait_until
 
 SLOTS = 16384
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -18,10 +18,10 @@ class Replica(RedisServer):
     """A replica of `master`, in step with it once started."""
 
     def __init__(self, master: RedisServer, *options: str, program: str | None = None) -> None:
-        super().__init__(*options, "--replicaof", "127.0.0.1", str(master.port), program=program)
+        super().__init__(*options, "--replicaof", "127.0.0.1", str(master.tls_port or master.port), program=program)
 
-    def start(self) -> Self:
-        super().start()
+    def start(self, *, wait_for_data: bool = True) -> Self:
+        super().start(wait_for_data=wait_for_data)
         wait_until(lambda: self.info("replication")["master_link_status"] == "up", "the replica is in step")
         return self
 
@@ -29,11 +29,16 @@ class Replica(RedisServer):
 class Sentinel(RedisServer):
     """One Sentinel that watches `master` under the name `mymaster`; it takes over half a second after a death."""
 
-    def __init__(self, master: RedisServer, *settings: str, program: str | None = None) -> None:
+    def __init__(
+        self, master: RedisServer, *settings: str, program: str | None = None, tls: Certificates | None = None
+    ) -> None:
         super().__init__(program=program)
+        if tls is not None:
+            self.tls_port = free_port()
+            self.add(*tls.options(self.tls_port), "--tls-replication", "yes")
         self._file = self.folder / "sentinel.conf"
         lines = [
-            f"sentinel monitor mymaster 127.0.0.1 {master.port} 2",
+            f"sentinel monitor mymaster 127.0.0.1 {master.tls_port or master.port} 2",
             "sentinel down-after-milliseconds mymaster 500",
             "sentinel failover-timeout mymaster 3000",
             *settings,
@@ -47,21 +52,43 @@ class Sentinel(RedisServer):
 class SentinelTrio:
     """A master, a replica and three Sentinels that agree about them."""
 
-    def __init__(self, *options: str, sentinel_settings: Sequence[str] = (), program: str | None = None) -> None:
+    def __init__(
+        self, *options: str, password: str = "", program: str | None = None, tls: Certificates | None = None
+    ) -> None:
+        """`password` is the Sentinels' own."""
         self._stack = contextlib.ExitStack()
-        self._options, self._settings, self._program = (*_AT_ONCE, *options), sentinel_settings, program
+        self._options, self._program = (*_DURABLE, *_AT_ONCE, *options), program
+        self._password, self._tls = password, tls
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.master = stack.enter_context(RedisServer(*_DURABLE, *self._options, program=self._program))
-            self.replica = stack.enter_context(Replica(self.master, *_DURABLE, *self._options, program=self._program))
+            self.master = RedisServer(*self._options, program=self._program)
+            self._under_tls(self.master)
+            stack.enter_context(self.master)
+            self.replica = Replica(self.master, *self._options, program=self._program)
+            self._under_tls(self.replica)
+            stack.enter_context(self.replica)
             self.sentinels = [
-                stack.enter_context(Sentinel(self.master, *self._settings, program=self._program)) for _ in range(3)
+                Sentinel(self.master, *self._secrets(), program=self._program, tls=self._tls) for _ in "123"
             ]
+            for sentinel in self.sentinels:
+                sentinel.login = {"password": self._password} if self._password else {}
+                stack.enter_context(sentinel)
             for sentinel in self.sentinels:
                 wait_until(lambda sentinel=sentinel: _knows_all(sentinel), "the Sentinels know each other")
             self._stack = stack.pop_all()
         return self
+
+    def _under_tls(self, server: RedisServer) -> None:
+        if self._tls is not None:
+            server.tls_port = server.tls_port or free_port()
+            server.add(*self._tls.options(server.tls_port), "--tls-replication", "yes")
+
+    def _secrets(self) -> list[str]:
+        return [f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}"] if self._password else []
+
+    def wait_for_other_master(self, port: int) -> None:
+        wait_until(lambda: self.master_port() != port, "another master is named")
 
     @property
     def addresses(self) -> list[str]:
@@ -98,18 +125,25 @@ def _text(value: Any) -> str:
 class Cluster:
     """Three masters that share the slots, each with `replicas` (0 or 1) replicas."""
 
-    def __init__(self, *options: str, replicas: int = 0, program: str | None = None, durable: bool = False) -> None:
-        self._options = (*(_DURABLE if durable else ()), *_AT_ONCE, *options)
+    def __init__(
+        self, *options: str, replicas: int = 0, program: str | None = None, tls: Certificates | None = None
+    ) -> None:
+        self._options = (*_AT_ONCE, *options)
+        self._tls = tls
         self._replicas, self._program = replicas, program
         self._stack = contextlib.ExitStack()
         self.masters: list[RedisServer] = []
         self.replicas: list[RedisServer] = []
 
     def _node(self) -> RedisServer:
-        return RedisServer(
+        node = RedisServer(
             "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0",
             *self._options, program=self._program,
         )  # fmt: skip
+        if self._tls is not None:
+            node.tls_port = free_port()
+            node.add(*self._tls.options(node.tls_port), "--tls-cluster", "yes", "--tls-replication", "yes")
+        return node
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -127,7 +161,7 @@ class Cluster:
         for n, node in enumerate(every):
             node.call("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
             if n:
-                node.call("CLUSTER", "MEET", "127.0.0.1", every[0].port)
+                node.call("CLUSTER", "MEET", "127.0.0.1", every[0].tls_port or every[0].port)
         for node in every:
             wait_until(lambda node=node: len(self._known(node)) == len(every), "the nodes know each other")
         for node, master in zip(self.replicas, self.masters, strict=False):
@@ -162,6 +196,20 @@ class Cluster:
         slot = int(asked.call("CLUSTER", "KEYSLOT", key))
         port = next(int(entry[2][1]) for entry in _slots(asked) if int(entry[0]) <= slot <= int(entry[1]))
         return next(node for node in (*self.masters, *self.replicas) if node.port == port)
+
+    def wait_for_replicas(self) -> None:
+        """Until the replicas have all that the masters have."""
+        for node in self.masters:
+            wait_until(lambda node=node: node.call("WAIT", 1, 1000) >= 1, "the replicas have all")
+
+    def wait_for_other_holder(self, key: str, holder: RedisServer) -> None:
+        """Until another server holds the slot of `key`, and says that the Cluster is ok."""
+
+        def held() -> bool:
+            now = self.holder_of(key)
+            return now is not holder and _state(now) == "ok"
+
+        wait_until(held, "a replica has taken over")
 
     def move_slot(self, key: str, target: RedisServer, *, between: Any = None) -> None:
         """Move the slot of `key` and all its keys to `target`; `between()` is called half way."""

@@ -62,6 +62,32 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         config.load()
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'url = "redis://h"\ncluster_addresses = ["c:1"]',
+            "url and cluster_addresses both say where Redis is; keep one",
+        ),
+        ('sentinel_addresses = ["s:1"]', "sentinel_addresses and sentinel_master need each other"),
+        ('password = "a"\npassword_file = "b"', "password and password_file are both set; keep one"),
+        ('tls_key_file = "k"', "tls_key_file needs tls_cert_file"),
+    ],
+)
+def test_settings_of_redis_that_contradict_each_other_are_refused(elsewhere: Path, text: str, problem: str) -> None:
+    path = elsewhere / "task-queue.toml"
+    path.write_text(f"[redis]\n{text}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path)
+    assert str(caught.value) == f"{path}: redis: {problem}"
+
+
+def test_addresses_from_the_environment_stand_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_REDIS__SENTINEL_ADDRESSES", "s0:26379, s1")
+    monkeypatch.setenv("TASKFLEET_REDIS__SENTINEL_MASTER", "main")
+    assert TaskQueue.from_config().url == "redis+sentinel://s0:26379,s1:26379/main"
+
+
 def test_queue_options_from_the_environment_stand_over_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_QUEUES", '[{"name": "a", "priority": 5, "dead_letter": {"max_length": 7}}]')
     queue = TaskQueue(queues=["a", "b"])

@@ -144,7 +144,11 @@ def load(path: str | Path | None = None) -> Settings:
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             raise ConfigurationError(f"{where}: unknown key {key!r}; expected one of {_known(location)}") from None
-        raise ConfigurationError(f"{where}: {key}: {first_problem(error).split(': ', 1)[-1]}") from None
+        raise ConfigurationError(f"{where}: {key}: {_expected(error)}") from None
+
+
+def _expected(error: pydantic.ValidationError) -> str:
+    return first_problem(error).split(": ", 1)[-1].removeprefix("Value error, ")
 
 
 def queue_options() -> list[dict[str, Any]] | None:

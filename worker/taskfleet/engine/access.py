@@ -32,6 +32,10 @@ class FileCredentials(CredentialProvider):
             raise AccessFileError(f"{self._setting} {self._path}: {_reason(error)}") from None
         return (self._username, password) if self._username else (password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        # A small local file, often in memory: not worth a thread.
+        return self.get_credentials()
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:

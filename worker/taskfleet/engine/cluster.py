@@ -86,13 +86,16 @@ class ClusterClient(RedisClient):
 
     def pubsub(self) -> Any:
         # A Cluster passes on what is published: any server will do. Before the first look, a seed.
-        host = random.choice([*self._servers, *self._seeds])
-        return self._open_server(host).waiting.pubsub(ignore_subscribe_messages=True)
+        host = random.choice([*self._masters(), *self._seeds])
+        return self._open_server(host).waiting.pubsub()
 
     async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
         for server in await self.servers():
             async for key in server.commands.scan_iter(match=match, count=count):
                 yield key
+
+    async def redis_of(self, key: str) -> Any:
+        return (await self._server_of(slot_of(key))).commands
 
     # Which server.
 
@@ -116,7 +119,10 @@ class ClusterClient(RedisClient):
     async def servers(self) -> list[Server]:
         """All masters."""
         await self._look_if_outdated()
-        return [self._open_server(host) for host in sorted({host for host in self._slots if host})]
+        return [self._open_server(host) for host in sorted(self._masters())]
+
+    def _masters(self) -> set[Host]:
+        return {host for host in self._slots if host}
 
     async def watched(self, server: Server, send: Send) -> Any:
         """A server that fails is not trusted with its connections, nor with what is known of the Cluster."""
@@ -156,10 +162,10 @@ class ClusterClient(RedisClient):
 
     async def _look(self) -> None:
         """Read from whoever answers first which server holds which slot."""
-        known = list(self._servers)
+        known = list(self._masters())
         random.shuffle(known)
         failure: BaseException | None = None
-        for host in dict.fromkeys((*known, *self._seeds)):
+        for host in dict.fromkeys((*known, *self._seeds, *self._servers)):
             server = self._open_server(host)
             try:
                 async with asyncio.timeout(min(_LOOK_SECONDS, self.access.timeouts.connect)):
@@ -181,17 +187,17 @@ class ClusterClient(RedisClient):
                 slots[first : last + 1] = [owner] * (last + 1 - first)
             self._slots = slots
             self._outdated = False
-            await self._close_strangers({host for host in slots if host})
+            await self._leave_strangers()
             return
         assert failure is not None
         raise failure
 
-    async def _close_strangers(self, masters: set[Host]) -> None:
-        if not masters:
-            return
-        for host in list(self._servers):
+    async def _leave_strangers(self) -> None:
+        # They are kept, without connections: a call may just be on its way to one, and it may come back.
+        masters = self._masters()
+        for host, server in list(self._servers.items()):
             if host not in masters:
-                await self._servers.pop(host).forget()
+                await server.forget()
 
     async def dropped(self, error: BaseException) -> None:
         # The server concerned has been dealt with where it failed.

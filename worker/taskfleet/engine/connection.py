@@ -147,7 +147,7 @@ class RedisClient:
 
     def pubsub(self) -> Any:
         """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
-        return self._server.waiting.pubsub(ignore_subscribe_messages=True)
+        return self._server.waiting.pubsub()
 
     async def listen(self, *channels: str) -> AsyncIterator[str]:
         """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
@@ -155,9 +155,11 @@ class RedisClient:
         while True:
             try:
                 async with self.pubsub() as pubsub:
-                    await pubsub.subscribe(*channels)
-                    yield ""
+                    # The greeting of a connection that may wait has no limit of its own.
+                    async with asyncio.timeout(self.access.timeouts.connect + self.access.timeouts.command):
+                        await _subscribe(pubsub, channels)
                     failures = 0
+                    yield ""
                     async for message in _messages(pubsub, self.access.timeouts.command):
                         yield message
             except (redis_errors.RedisError, OSError) as error:
@@ -170,6 +172,10 @@ class RedisClient:
         """All keys like `match`, of all servers."""
         async for key in self.redis.scan_iter(match=match, count=count):
             yield key
+
+    async def redis_of(self, key: str) -> Any:
+        """redis-py's client of the one server that holds `key` now, for what concerns a whole server."""
+        return self._server.commands
 
     # Failures.
 
@@ -245,6 +251,16 @@ class SyncClient:
 
 
 _QUIET_SECONDS = 15.0  # a subscription that has heard nothing for so long asks whether it is still one
+
+
+async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
+    """Subscribe, and wait until the server says that it is so: what is published from then on will be heard."""
+    await pubsub.subscribe(*channels)
+    missing = set(channels)
+    while missing:
+        message = await pubsub.get_message(timeout=None)
+        if message["type"] == "subscribe":
+            missing.discard(message["channel"].decode())
 
 
 async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:

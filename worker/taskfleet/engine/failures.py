@@ -40,18 +40,26 @@ _WRAPPED = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
 _BARE = re.compile(r"-?([A-Z]{3,}) ")
 
 
+def _unwrapped(error: BaseException) -> BaseException:
+    """What went wrong before a connection stood, redis-py wraps into an error of the connection."""
+    inner = error.args[0] if error.args else None
+    return inner if isinstance(inner, redis_errors.RedisError) else error
+
+
 def code_of(error: BaseException) -> str:
     """The code that Redis has put before its error, or an empty string."""
+    error = _unwrapped(error)
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
     if isinstance(error, redis_errors.ResponseError):
         text = str(error)
+        # What a command inside a script is refused has no code.
+        if "ACL failure in script" in text or "The user executing the script can't" in text:
+            return "NOPERM"
         found = _WRAPPED.search(text) or _BARE.match(text)
         if found:
             return found[1]
-        if "can't execute" in text or "NOPERM" in text or "user can't" in text:
-            return "NOPERM"
     return ""
 
 
@@ -86,6 +94,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
     """The one line that a user sees when Redis does not answer, or answers with an error."""
     where = urls.address(url)
     code = code_of(error)
+    error = _unwrapped(error)
     if isinstance(error, AccessFileError):
         return BrokerConnectionError(f"cannot log in to Redis at {where}: {error}")
     if code == "OOM":
@@ -100,7 +109,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
         )
     if code in _REFUSED:
         return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
-    if isinstance(error, redis_errors.ResponseError):
+    if code or isinstance(error, redis_errors.ResponseError):
         prefix = f"{code} " if code and not str(error).startswith(code) else ""
         return BrokerConnectionError(f"Redis at {where} answers with an error: {prefix}{_reason(error)}")
     certificate = _tls_error(error)

@@ -59,6 +59,7 @@ class Sentinels:
             "socket_timeout": self._timeout,
             "connection_class": TlsConnection if "tls" in self._options else Connection,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "driver_info": None,
             **self._options,
         }
         client: Any = redis_async.Redis(connection_pool=redis_async.ConnectionPool(**options))

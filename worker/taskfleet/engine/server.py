@@ -43,6 +43,8 @@ class Server:
             "retry_on_error": [],
             # A handshake about maintenance that only one vendor's servers know, at the price of a round trip.
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            # Nor does anybody need to learn our library's name, which costs two commands more.
+            "driver_info": None,
             **options,
         }
         if "path" not in options:

@@ -315,7 +315,9 @@ class Worker:
                 await self._hand_back_unheard(name)
             reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
         except (redis_errors.RedisError, OSError) as error:
-            self._outbox[name] = outcomes + self._outbox.get(name, [])
+            if outcomes:
+                # An empty box would keep a drain from its end, and the loop from its rest.
+                self._outbox[name] = outcomes + self._outbox.get(name, [])
             if slots:
                 self._unsure.add(name)
             await self._failed(error)
