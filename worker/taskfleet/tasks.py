@@ -181,6 +181,8 @@ class Sender(Protocol):
 
     async def send(self, message: Message[R]) -> TaskHandle[R]: ...
 
+    def send_sync(self, message: Message[R]) -> TaskHandle[R]: ...
+
 
 class Definition:
     """One task as the worker knows it: a name, a function, its signature and options."""
@@ -282,6 +284,10 @@ class BoundTask(Generic[P, R]):
         """
         return await self._sender.send(Message(self._definition, args, kwargs, self._options))
 
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self._definition, args, kwargs, self._options))
+
 
 class TaskFunction(Generic[P, R, C]):
     """A function that can be called here, or enqueued. `C` is what the plain call returns."""
@@ -311,6 +317,10 @@ class TaskFunction(Generic[P, R, C]):
         Errors: `SerializationError` (names the parameter), `QueueFullError`, `BrokerConnectionError`.
         """
         return await self._sender.send(Message(self.definition, args, kwargs, NO_OPTIONS))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self.definition, args, kwargs, NO_OPTIONS))
 
     def options(
         self,
