@@ -47,7 +47,7 @@ from taskfleet.tasks import (
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
 if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+    from taskfleet.runtime.local import LocalWorkers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,7 +118,7 @@ class TaskQueue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcements = Announcements(self._broker)
         self._sending = Sending(self)
-        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._workers: LocalWorkers | None = None
         self._scheduler: RunningScheduler | None = None
 
     @classmethod
@@ -546,25 +546,25 @@ class TaskQueue:
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
         """Run `count` workers here (default `workers.initial_count`) of `workers.max_concurrent_tasks` slots each."""
-        from taskfleet.runtime.worker import Worker
-
         self._adopt_loop()
-        for _ in range(self.settings.workers.initial_count if count is None else count):
-            worker = Worker(self, queues=queues, name=f"local-{id(self):x}-{len(self._workers)}")
-            self._workers.append((worker, asyncio.create_task(worker.run())))
+        self._local_workers().start(self.settings.workers.initial_count if count is None else count, queues)
+
+    def _local_workers(self) -> LocalWorkers:
+        from taskfleet.runtime.local import LocalWorkers
+
+        if self._workers is None:
+            self._workers = LocalWorkers(self)
+        return self._workers
 
     async def stop_workers(self) -> None:
         """Drain the workers of this process: running tasks get the grace period, the rest goes back."""
-        workers, self._workers = self._workers, []
-        for worker, _ in workers:
-            worker.drain()
-        for _, task in workers:
-            await task
+        if self._workers is not None:
+            await self._workers.stop()
 
     @property
     def worker_count(self) -> int:
         """How many workers run in this process."""
-        return sum(not task.done() for _, task in self._workers)
+        return 0 if self._workers is None else len(self._workers)
 
     @property
     def broker(self) -> RedisBroker:
@@ -599,7 +599,7 @@ class TaskQueue:
         twin = copy.copy(self)
         twin._loop = None
         twin._connect_anew()
-        twin._workers = []
+        twin._workers = None
         return twin
 
     async def disconnect(self) -> None:

@@ -148,9 +148,11 @@ class _Background:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for twin in self._twins.values():
             await twin.disconnect()
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others:
+            # Again until it works: a cancellation that comes just as a connection is made can get lost on its way.
+            for task in others:
+                task.cancel()
+            _, others = await asyncio.wait(others, timeout=0.5)
 
     def abandon(self) -> None:
         """In a forked child: close the parent's sockets here, and never touch what used them."""

@@ -78,6 +78,7 @@ class Worker:
         self.cordoned = False
         self.draining = False
         self.stopped = False
+        self._in_grace = False
         self.lost_acks = 0
         self.memory_full = False
         self._stall_limit = stall_limit
@@ -149,10 +150,16 @@ class Worker:
 
     def drain(self) -> None:
         """Claim nothing more, hand back what has not started, give running tasks the grace period, then end."""
-        if not self.draining:
-            self.draining = True
+        if not self._in_grace:
+            self._in_grace = True
             loop = asyncio.get_running_loop()
             loop.call_later(self.queue.settings.workers.shutdown_grace_period, self._end_grace)
+        self.retire()
+
+    def retire(self) -> None:
+        """Drain, but let what runs take as long as it wants. `drain()` can still set a limit."""
+        if not self.draining:
+            self.draining = True
             logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
         self._wanted.set()
 
