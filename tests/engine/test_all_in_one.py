@@ -41,6 +41,22 @@ async def test_it_runs_the_tasks_of_a_package(shared: TaskQueue) -> None:
     assert app.worker_count == 0
 
 
+async def test_schedules_tick_in_it_when_asked_for(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shared.add_schedule(name="often", every=1, task="double", args=[1], queue="prices")
+    builder = TaskQueueBuilder().auto_register_tasks(SHOP)
+    async with builder.build() as app:
+        assert app._scheduler is None
+    async with builder.with_scheduler().build():
+        await until(lambda: _finished(shared, "prices"), "a tick has run")
+    monkeypatch.setenv("TASK_QUEUE_SCHEDULER", "false")
+    async with builder.build() as app:
+        assert app._scheduler is None
+
+
+async def _finished(queue: TaskQueue, name: str) -> bool:
+    return (await queue.queue_stats(name)).finished_total > 0
+
+
 async def test_it_can_be_run_and_stopped_again_and_again(shared: TaskQueue) -> None:
     app = TaskQueueBuilder().auto_register_tasks(SHOP).build()
     before = signal.getsignal(signal.SIGTERM)

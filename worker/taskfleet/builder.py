@@ -87,6 +87,7 @@ class TaskQueueBuilder:
             settings = config.Settings()
         settings = self._settle(settings, problems)
         registry = self._register(settings, problems)
+        app: AllInOne | None = None
         try:
             app = AllInOne(
                 url=self._url,
@@ -100,7 +101,7 @@ class TaskQueueBuilder:
         else:
             for definition in registry:
                 app.registry.add(definition)
-        if problems:
+        if app is None or problems:
             count = f"{len(problems)} problems: " if len(problems) > 1 else ""
             raise ConfigurationError(f"TaskQueueBuilder: {count}{'; '.join(problems)}") from None
         return app
