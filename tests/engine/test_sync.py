@@ -10,8 +10,9 @@ import sys
 import textwrap
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ import pytest
 from taskfleet import (
     BrokerConnectionError,
     BulkEnqueueError,
+    Message,
+    Middleware,
     QueueFullError,
+    SendNext,
     SerializationError,
     Task,
     TaskCancelledError,
@@ -29,6 +33,9 @@ from taskfleet import (
     TaskQueue,
     TaskQueueError,
     TaskTimeoutError,
+    chain,
+    current_task,
+    group,
 )
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import end_with_parent, free_port
@@ -189,6 +196,49 @@ async def test_calls_of_many_threads_travel_together(queue: TaskQueue) -> None:
     assert (await queue.queue_stats("default")).ready == threads * each
     assert await calls() - before < threads * each / 4
     assert [thread.name for thread in threading.enumerate()].count("taskfleet-sync") == 1
+
+
+trace: ContextVar[str] = ContextVar("trace")
+
+
+class Tracing(Middleware):
+    async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
+        for message in messages:
+            message.headers = {"trace": trace.get("none")}
+        await call_next()
+
+
+async def test_middleware_sees_the_callers_context(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(middleware=[Tracing()])
+
+    @queue.task
+    async def headers() -> dict[str, str]:
+        return dict(current_task().headers)
+
+    await run_worker(queue)
+    trace.set("abc")  # asyncio.to_thread takes it along
+    handle = await asyncio.to_thread(headers.enqueue_sync)
+    assert await handle.result(timeout=10) == {"trace": "abc"}
+
+
+async def test_workflows_are_sent_and_waited_for(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    def produce() -> None:
+        end = queue.enqueue_sync(chain(add.message(1, 2), add.message(3), add.message(4)))
+        assert end.result_sync(timeout=10) == 10
+        both = queue.enqueue_sync(group(add.message(1, 2), add.message(3, 4)))
+        assert both.result_sync(timeout=10) == [3, 7]
+        assert both.statuses_sync() == ["succeeded", "succeeded"]
+        assert both.cancel_sync() is False
+        # After a task that is only known by its id: it is looked for with the connections of the call.
+        after = add.options(after=[queue.handle(end.id)]).enqueue_sync(5, 6)
+        assert after.result_sync(timeout=10) == 11
+
+    await run_worker(queue)
+    await asyncio.to_thread(produce)
 
 
 async def test_closing_the_queue_closes_what_the_calls_opened(make_queue: MakeQueue) -> None:

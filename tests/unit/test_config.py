@@ -94,6 +94,6 @@ def test_the_sections_of_the_all_in_one_process_are_read(elsewhere: Path, monkey
     assert (settings.autoscaler.min_workers, settings.autoscaler.max_workers) == (2, 3)
     assert settings.auto_register.enabled is False
     monkeypatch.setenv("TASKFLEET_AUTOSCALER__MIN_WORKERS", "4")
-    with pytest.raises(ConfigurationError, match="autoscaler: .*min_workers=4 is more than max_workers=3") as caught:
+    with pytest.raises(ConfigurationError, match=r"autoscaler: .*min_workers=4 is more than max_workers=3") as caught:
         config.load()
     assert str(caught.value).startswith("task-queue.toml: ")
