@@ -110,3 +110,16 @@ def test_unknown_queue_options_are_refused() -> None:
         TaskQueue(queues=[{"name": "a", "priorty": 1}])
     with pytest.raises(ConfigurationError, match="'a b' is not valid"):
         TaskQueue(queues=["a b"])
+
+
+def test_the_sections_of_the_all_in_one_process_are_read(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "task-queue.toml").write_text("[autoscaler]\nmax_workers = 3\n[auto_register]\nenabled = true\n")
+    monkeypatch.setenv("TASK_QUEUE_AUTO_REGISTER", "off")
+    monkeypatch.setenv("TASKFLEET_AUTOSCALER__MIN_WORKERS", "2")
+    settings = config.load()
+    assert (settings.autoscaler.min_workers, settings.autoscaler.max_workers) == (2, 3)
+    assert settings.auto_register.enabled is False
+    monkeypatch.setenv("TASKFLEET_AUTOSCALER__MIN_WORKERS", "4")
+    with pytest.raises(ConfigurationError, match=r"autoscaler: .*min_workers=4 is more than max_workers=3") as caught:
+        config.load()
+    assert str(caught.value).startswith("task-queue.toml: ")

@@ -6,8 +6,8 @@ from taskfleet import errors
 
 def test_the_public_surface_is_what_is_promised() -> None:
     promised = {
-        "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry", "RetryLater",
-        "current_task", "TaskContext", "Progress",
+        "TaskQueue", "Task", "TaskQueueBuilder", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry",
+        "RetryLater", "current_task", "TaskContext", "Progress",
         "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
         "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
         "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",

@@ -26,6 +26,11 @@ async def calls() -> None:
     data: bytes = plain(1)
     other: TaskHandle[bytes] = await plain.options(delay=1).enqueue(1)
     await queue.enqueue_many([add.message(1), add.message(2)])
+    blocking: str = add.enqueue_sync(1, b=2).result_sync(timeout=1)
+    other_blocking: TaskHandle[bytes] = plain.options(delay=1).enqueue_sync(1)
+    add.enqueue_sync("x")  # error: arg-type
+    plain.enqueue_sync()  # error: call-arg
+    wrong_blocking: int = queue.enqueue_sync(add.message(1)).result_sync()  # error: assignment
     await add.enqueue("x")  # error: arg-type
     await add.enqueue(1, c=2)  # error: call-arg
     await plain.options(delay=1).enqueue()  # error: call-arg

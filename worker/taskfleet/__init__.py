@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from taskfleet import queue_names
 from taskfleet.batches import BatchItem, BatchTask
+from taskfleet.builder import TaskQueueBuilder
 from taskfleet.context import TaskContext, current_task
 from taskfleet.dependencies import Depends
 from taskfleet.engine.registry import WorkerInfo
@@ -49,7 +50,7 @@ from taskfleet.version import __version__
 from taskfleet.workflows import chain, chord, group
 
 __all__ = [
-    "TaskQueue", "Task", "TaskFunction", "Message", "TaskHandle", "GroupHandle", "queue_names",
+    "TaskQueue", "TaskQueueBuilder", "Task", "TaskFunction", "Message", "TaskHandle", "GroupHandle", "queue_names",
     "chain", "group", "chord",
     "Retry", "RetryLater", "current_task", "TaskContext", "Progress",
     "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",

@@ -71,6 +71,8 @@ def define_batch(
         raise ConfigurationError(
             f"batch task {name!r}: item={item!r} is no function; give one whose parameters and result are an item's"
         )
+    if options.executor == "process":
+        raise ConfigurationError(f"batch task {name!r}: executor='process' is for tasks that run one by one")
     options = with_executor(name, function, options)
     parameters = list(inspect.signature(function).parameters.values())
     markers = dependencies.set_apart(name, parameters, hints_of(function))

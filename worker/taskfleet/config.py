@@ -21,6 +21,7 @@ _NAMED = {
     "REDIS_COMMAND_TIMEOUT": ("redis", "command_timeout"),
     "TASK_QUEUE_WORKERS": ("workers", "initial_count"),
     "TASK_QUEUE_SCHEDULER": ("scheduler", "enabled"),
+    "TASK_QUEUE_AUTO_REGISTER": ("auto_register", "enabled"),
 }
 _FILES = ("task-queue.toml", "task-queue.yaml")
 
@@ -118,6 +119,38 @@ class SecuritySettings(_Section):
     sealing: Literal["require", "write", "read"] = "require"
 
 
+class AutoscalerSettings(_Section):
+    """How `TaskQueueBuilder.with_autoscaler` sets the number of workers in a process.
+
+    With more than `scale_up_threshold` ready tasks for each worker, `scale_up_count` are added; with less than
+    `scale_down_threshold`, `scale_down_count` are drained.
+    """
+
+    min_workers: int = Field(default=1, ge=1, le=1000)
+    max_workers: int = Field(default=10, ge=1, le=1000)
+    scale_up_threshold: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    scale_down_threshold: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    scale_up_count: int = Field(default=2, ge=1)
+    scale_down_count: int = Field(default=1, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than max_workers={self.max_workers}")
+        if self.scale_down_threshold >= self.scale_up_threshold:
+            raise ValueError(
+                f"scale_down_threshold={self.scale_down_threshold:g} must be less than "
+                f"scale_up_threshold={self.scale_up_threshold:g}"
+            )
+        return self
+
+
+class AutoRegisterSettings(_Section):
+    """Whether `TaskQueueBuilder.auto_register_tasks` imports anything."""
+
+    enabled: bool = True
+
+
 class Settings(_Section):
     """Everything that is configured from outside the code."""
 
@@ -125,6 +158,8 @@ class Settings(_Section):
     workers: WorkerSettings = WorkerSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     security: SecuritySettings = SecuritySettings()
+    autoscaler: AutoscalerSettings = AutoscalerSettings()
+    auto_register: AutoRegisterSettings = AutoRegisterSettings()
 
 
 def load(path: str | Path | None = None) -> Settings:

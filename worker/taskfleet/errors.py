@@ -11,6 +11,7 @@
     │   └── NewerVersionError       `.version`: it was stored by a newer Taskfleet than this one
     ├── QueueFullError              the queue holds `max_length` tasks
     ├── BulkEnqueueError            `enqueue_many` refused; `.errors` lists (index, error)
+    ├── EventLoopRunningError       a `…_sync` call where an event loop runs; also a RuntimeError
     ├── TaskNotFoundError           no task of that id, or no task function of that name
     └── TaskExecutionError          the task ended without a result
         ├── TaskTimeoutError        `.task_id`, `.timeout_seconds`
@@ -76,6 +77,10 @@ class BulkEnqueueError(TaskQueueError):
         index, first = self.errors[0]
         more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
         super().__init__(f"message {index} cannot be enqueued: {first}{more}")
+
+
+class EventLoopRunningError(TaskQueueError, RuntimeError):
+    """A `…_sync` call inside a running event loop, which it would block: await the other form."""
 
 
 class TaskNotFoundError(TaskQueueError):

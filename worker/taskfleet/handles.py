@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from taskfleet import outcome
+from taskfleet import outcome, sync
 from taskfleet.engine import keys
 from taskfleet.errors import TaskCancelledError, TaskExecutionError, TaskNotFoundError, TaskTimeoutError
 from taskfleet.outcome import DeadLetter
@@ -15,9 +15,11 @@ from taskfleet.signature import Value
 
 if TYPE_CHECKING:
     from taskfleet.engine.broker import RedisBroker
+    from taskfleet.queue import TaskQueue
     from taskfleet.results import Announcements
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 Status = Literal[
     "delayed", "blocked", "ready", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "expired",
@@ -35,7 +37,7 @@ class TaskHandle(Generic[R]):
     `queue` is `None` for a handle made from a bare id, until it has been found.
     """
 
-    __slots__ = ("_announcements", "_broker", "_value", "id", "place")
+    __slots__ = ("_announcements", "_broker", "_home", "_value", "id", "place")
 
     def __init__(
         self,
@@ -44,7 +46,10 @@ class TaskHandle(Generic[R]):
         task_id: str,
         place: str | None,
         value: Value = _ANY,
+        *,
+        home: TaskQueue,
     ) -> None:
+        self._home = home
         self._broker = broker
         self._announcements = announcements
         self._value = value
@@ -100,6 +105,34 @@ class TaskHandle(Generic[R]):
         place = await self.locate()
         record = await self._broker.progress(place, self.id) if place is not None else None
         return Progress.of_record(record) if record is not None else None
+
+    # The same from code without an event loop, in any thread.
+
+    def status_sync(self) -> Status:
+        """`status` for code without an event loop."""
+        return self._sync(lambda handle: handle.status(), "await handle.status()")
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """`result` for code without an event loop: `timeout` in seconds, the same errors."""
+        return self._sync(lambda handle: handle.result(timeout), "await handle.result()")
+
+    def cancel_sync(self) -> bool:
+        """`cancel` for code without an event loop."""
+        return self._sync(lambda handle: handle.cancel(), "await handle.cancel()")
+
+    def progress_sync(self) -> Progress | None:
+        """`progress` for code without an event loop."""
+        return self._sync(lambda handle: handle.progress(), "await handle.progress()")
+
+    def _sync(self, call: Callable[[TaskHandle[R]], Coroutine[Any, Any, T]], instead: str) -> T:
+        async def on_twin(twin: TaskQueue) -> T:
+            handle = twin.adopt(self)
+            try:
+                return await call(handle)
+            finally:
+                self.place = handle.place  # it may have been found just now
+
+        return sync.run(self._home, on_twin, instead=instead)
 
     async def _wait(self) -> R:
         state, data = await self._look()
@@ -186,6 +219,27 @@ class GroupHandle:
     async def cancel(self) -> bool:
         """Cancel all members; returns whether that changed anything."""
         return any([await handle.cancel() for handle in self.handles])
+
+    # The same from code without an event loop, in any thread.
+
+    def result_sync(self, timeout: float | None = None) -> list[Any]:
+        """`result` for code without an event loop: `timeout` in seconds, the same errors."""
+        return self._sync(lambda group: group.result(timeout), "await handle.result()")
+
+    def statuses_sync(self) -> list[Status]:
+        """`statuses` for code without an event loop."""
+        return self._sync(lambda group: group.statuses(), "await handle.statuses()")
+
+    def cancel_sync(self) -> bool:
+        """`cancel` for code without an event loop."""
+        return self._sync(lambda group: group.cancel(), "await handle.cancel()")
+
+    def _sync(self, call: Callable[[GroupHandle], Coroutine[Any, Any, T]], instead: str) -> T:
+        return sync.run(self.handles[0]._home, lambda twin: call(self.adopted_by(twin)), instead=instead)
+
+    def adopted_by(self, queue: TaskQueue) -> GroupHandle:
+        """The handle with the connections of that queue."""
+        return GroupHandle([queue.adopt(handle) for handle in self.handles], self._shape)
 
 
 async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -13,7 +13,7 @@ from taskfleet.retry import DEFAULT_RETRY, Retry
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
 
-Executor = Literal["async", "thread"]
+Executor = Literal["async", "thread", "process"]
 UniqueMode = Literal["keep_existing", "replace", "debounce"]
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 KeyFunction: TypeAlias = Callable[..., str]  # a key from the call's arguments

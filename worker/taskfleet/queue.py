@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import config, dependencies, queue_names, security
+from taskfleet import config, dependencies, queue_names, security, sync
 from taskfleet.access import access_of, url_of
 from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.engine import connection, keys
@@ -46,7 +47,7 @@ from taskfleet.tasks import (
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
 if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+    from taskfleet.runtime.local import LocalWorkers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,7 +118,7 @@ class TaskQueue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcements = Announcements(self._broker)
         self._sending = Sending(self)
-        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._workers: LocalWorkers | None = None
         self._scheduler: RunningScheduler | None = None
 
     @classmethod
@@ -376,11 +377,63 @@ class TaskQueue:
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id."""
-        return TaskHandle(self._broker, self._announcements, task_id, None)
+        return TaskHandle(self._broker, self._announcements, task_id, None, home=self)
 
     def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
         """A handle on a task of that definition in a partition of its queue."""
-        return TaskHandle(self._broker, self._announcements, task_id, place, definition.signature.result)
+        return TaskHandle(self._broker, self._announcements, task_id, place, definition.signature.result, home=self)
+
+    def adopt(self, handle: TaskHandle[R]) -> TaskHandle[R]:
+        """The handle with the connections of this queue."""
+        return TaskHandle(self._broker, self._announcements, handle.id, handle.place, handle._value, home=self)
+
+    # Sending from code without an event loop, in any thread.
+
+    @overload
+    def enqueue_sync(self, task: Group) -> GroupHandle: ...
+
+    @overload
+    def enqueue_sync(self, task: Chain) -> TaskHandle[Any]: ...
+
+    @overload
+    def enqueue_sync(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]: ...
+
+    def enqueue_sync(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
+        """`enqueue` for code without an event loop; the same errors."""
+
+        def send(twin: TaskQueue) -> Coroutine[Any, Any, Any]:
+            return twin.enqueue(cast("Any", task), queue)
+
+        handle = sync.run(self, send, instead="await queue.enqueue(…)", sends=True)
+        return handle.adopted_by(self) if isinstance(handle, GroupHandle) else self.adopt(handle)
+
+    def schedule_sync(
+        self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]:
+        """`schedule` for code without an event loop; the same errors."""
+        return self.adopt(
+            sync.run(
+                self,
+                lambda twin: twin.schedule(task, queue, delay=delay),
+                instead="await queue.schedule(…)",
+                sends=True,
+            )
+        )
+
+    def enqueue_many_sync(self, messages: Sequence[Message[R]], *, wait_for_room: float = 0.0) -> list[TaskHandle[R]]:
+        """`enqueue_many` for code without an event loop; the same errors."""
+        handles = sync.run(
+            self,
+            lambda twin: twin.enqueue_many(messages, wait_for_room=wait_for_room),
+            instead="await queue.enqueue_many(…)",
+            sends=True,
+        )
+        return [self.adopt(handle) for handle in handles]
+
+    def send_sync(self, message: Message[R]) -> TaskHandle[R]:
+        """`send` for code without an event loop."""
+        instead = f"await {message.task.name}.enqueue(…)"
+        return self.adopt(sync.run(self, lambda twin: twin.send(message), instead=instead, sends=True))
 
     # Looking after queues.
 
@@ -493,25 +546,25 @@ class TaskQueue:
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
         """Run `count` workers here (default `workers.initial_count`) of `workers.max_concurrent_tasks` slots each."""
-        from taskfleet.runtime.worker import Worker
-
         self._adopt_loop()
-        for _ in range(self.settings.workers.initial_count if count is None else count):
-            worker = Worker(self, queues=queues, name=f"local-{id(self):x}-{len(self._workers)}")
-            self._workers.append((worker, asyncio.create_task(worker.run())))
+        self._local_workers().start(self.settings.workers.initial_count if count is None else count, queues)
+
+    def _local_workers(self) -> LocalWorkers:
+        from taskfleet.runtime.local import LocalWorkers
+
+        if self._workers is None:
+            self._workers = LocalWorkers(self)
+        return self._workers
 
     async def stop_workers(self) -> None:
         """Drain the workers of this process: running tasks get the grace period, the rest goes back."""
-        workers, self._workers = self._workers, []
-        for worker, _ in workers:
-            worker.drain()
-        for _, task in workers:
-            await task
+        if self._workers is not None:
+            await self._workers.stop()
 
     @property
     def worker_count(self) -> int:
         """How many workers run in this process."""
-        return sum(not task.done() for _, task in self._workers)
+        return 0 if self._workers is None else len(self._workers)
 
     @property
     def broker(self) -> RedisBroker:
@@ -531,19 +584,35 @@ class TaskQueue:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
-                self._broker = self.new_broker()
-                self._announcements = Announcements(self._broker)
-                self._sending = Sending(self)
-                self._scheduler = None
+                self._connect_anew()
             self._loop = loop
         return self._sending
+
+    def _connect_anew(self) -> None:
+        self._broker = self.new_broker()
+        self._announcements = Announcements(self._broker)
+        self._sending = Sending(self)
+        self._scheduler = None
+
+    def twin(self) -> TaskQueue:
+        """The same queue with connections of its own, for another loop. It runs nothing."""
+        twin = copy.copy(self)
+        twin._loop = None
+        twin._connect_anew()
+        twin._workers = None
+        return twin
+
+    async def disconnect(self) -> None:
+        """Close the connections of this loop; the next call opens new ones."""
+        await self._announcements.close()
+        await self._broker.close()
 
     async def close(self) -> None:
         """Stop the scheduler and the workers of this process and close the connections."""
         await self.stop_scheduler()
         await self.stop_workers()
-        await self._announcements.close()
-        await self._broker.close()
+        await self.disconnect()
+        await sync.disconnect(self)
 
     async def __aenter__(self) -> TaskQueue:
         return self

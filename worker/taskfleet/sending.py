@@ -254,7 +254,7 @@ class Sending:
 
     async def _link(self, node: Node, place: str, handle: TaskHandle[Any], position: int) -> None:
         """Let a node wait for a task that was sent before."""
-        where = await handle.locate()
+        where = await self._queue.adopt(handle).locate()  # it may be of another loop
         state, record = "unknown", b""
         if where is not None:
             state, record = await self._broker.link(where, handle.id, place, node.id, position)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
 
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ from taskfleet import dependencies, ids, outcome, queue_names
 from taskfleet.engine import envelope
 from taskfleet.engine.broker import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
-from taskfleet.options import UNIQUE_MODES, CallOptions, KeyFunction, TaskOptions, UniqueMode
+from taskfleet.options import UNIQUE_MODES, CallOptions, Executor, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry
 from taskfleet.signature import Signature, hints_of
 
@@ -185,6 +185,8 @@ class Sender(Protocol):
 
     async def send(self, message: Message[R]) -> TaskHandle[R]: ...
 
+    def send_sync(self, message: Message[R]) -> TaskHandle[R]: ...
+
 
 class Definition:
     """One task as the worker knows it: a name, a function, its signature and options."""
@@ -286,6 +288,10 @@ class BoundTask(Generic[P, R]):
         """
         return await self._sender.send(Message(self._definition, args, kwargs, self._options))
 
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self._definition, args, kwargs, self._options))
+
 
 class TaskFunction(Generic[P, R, C]):
     """A function that can be called here, or enqueued. `C` is what the plain call returns."""
@@ -315,6 +321,10 @@ class TaskFunction(Generic[P, R, C]):
         Errors: `SerializationError` (names the parameter), `QueueFullError`, `BrokerConnectionError`.
         """
         return await self._sender.send(Message(self.definition, args, kwargs, NO_OPTIONS))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self.definition, args, kwargs, NO_OPTIONS))
 
     def options(
         self,
@@ -493,6 +503,11 @@ def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Def
     signature = Signature(function, name)
     plan = None
     if signature.injected:
+        if options.executor == "process":
+            raise ConfigurationError(
+                f"task {name!r}: executor='process' goes with no dependencies, which live in the worker's process; "
+                "make what the function needs inside it"
+            )
         plan = dependencies.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
     return Definition(name, function, options, signature=signature, where=place_of(function), plan=plan)
 
@@ -502,10 +517,18 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
     if isinstance(function, (staticmethod, classmethod)) or not callable(function):
         raise ConfigurationError(f"task {name!r}: decorate a plain function")
     is_async = inspect.iscoroutinefunction(function)
-    if options.executor == "async" and not is_async:
+    executor = options.executor
+    if executor not in get_args(Executor):
+        raise ConfigurationError(f"task {name!r}: executor={executor!r}; expected one of {sorted(get_args(Executor))}")
+    if executor == "async" and not is_async:
         return dataclasses.replace(options, executor="thread")
-    if options.executor == "thread" and is_async:
-        raise ConfigurationError(f"task {name!r} is async: it runs on the loop, not with executor='thread'")
+    if executor != "async" and is_async:
+        raise ConfigurationError(f"task {name!r} is async: it runs on the loop, not with executor={executor!r}")
+    if executor == "process" and "<" in function.__qualname__:
+        raise ConfigurationError(
+            f"task {name!r} ({place_of(function)}): with executor='process' another process finds the function by "
+            f"module and name, which {function.__qualname__!r} has not; define it with def at the top of a module"
+        )
     return options
 
 

@@ -24,6 +24,7 @@ from taskfleet.runtime import injection
 from taskfleet.runtime.batches import Batches, BatchJob
 from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job
+from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned, is_any
 from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
@@ -166,6 +167,8 @@ class Execution:
                 value = await self._call_through_hooks(job, args, kwargs)
             elif definition.options.executor == "async":
                 value = await definition.function(*args, **kwargs)
+            elif definition.options.executor == "process":
+                value = await self._worker.processes.call(job, keep=self._keeps_result(job))
             else:
                 value = await self._worker.threads.call(definition.function, args, kwargs)
             if job.interruption is not None:
@@ -182,11 +185,18 @@ class Execution:
         args, kwargs = definition.signature.place(args, kwargs)
 
         def call() -> Coroutine[Any, Any, Any]:
+            if definition.options.executor == "process":
+                return self._call_in_process(job)
             return self._call_with_dependencies(definition, args, kwargs, job.context)
 
         if not self._hooks.execute:
             return await call()
         return await self._hooks.around_execute(job.context(), call)()
+
+    async def _call_in_process(self, job: Job) -> Any:
+        """The value itself, for middleware to see."""
+        returned = await self._worker.processes.call(job, keep=True)
+        return returned.value(job.definition.signature.result)
 
     async def call_batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
         """Run a batch function inside its hooks, with what it depends on."""
@@ -222,12 +232,11 @@ class Execution:
     def succeed(self, job: Job, value: Any) -> None:
         """Record a result, if it can be kept."""
         definition = job.definition
-        ttl = job.setting("k", definition.options.result_ttl)
-        ttl_ms = int((self._queue.result_ttl if ttl is None else ttl) * 1000)
+        ttl_ms = self._ttl_ms(job)
         record = b""
         if ttl_ms > 0 or job.setting("n", False):
             try:
-                packed = pack_result(definition.signature.result, value)
+                packed = value.packed() if type(value) is Returned else pack_result(definition.signature.result, value)
             except SerializationError as error:
                 self.fail(job, "bad_result", str(error), "")
                 return
@@ -238,6 +247,13 @@ class Execution:
                 self.fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
                 return
         self._report(job, "s", record, ttl_ms, 0)
+
+    def _ttl_ms(self, job: Job) -> int:
+        ttl = job.setting("k", job.definition.options.result_ttl)
+        return int((self._queue.result_ttl if ttl is None else ttl) * 1000)
+
+    def _keeps_result(self, job: Job) -> bool:
+        return self._ttl_ms(job) > 0 or bool(job.setting("n", False))  # others of its workflow wait for it
 
     def ended_badly(self, job: Job, error: BaseException, text: str) -> None:
         """Decide what becomes of a run that raised `error`; `text` is its traceback, by default the current one."""
@@ -252,19 +268,26 @@ class Execution:
             else:
                 self._retry_or_fail(job, error, "timeout", f"it ran longer than its timeout of {job.timeout:g} s", "")
             return
-        self._retry_or_fail(job, error, "exception", f"{type(error).__name__}: {error}", text or traceback.format_exc())
+        if isinstance(error, ChildError):
+            self._retry_or_fail(job, error, "exception", str(error), error.traceback)
+        elif isinstance(error, ProcessDiedError):
+            self._retry_or_fail(job, error, "crashed", str(error), "")
+        else:
+            message = f"{type(error).__name__}: {error}"
+            self._retry_or_fail(job, error, "exception", message, text or traceback.format_exc())
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         options = job.definition.options
         max_retries = job.setting("r", options.max_retries)
         max_age = job.setting("a", options.max_age)
         too_old = max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > max_age
-        always = isinstance(error, options.always_retry) if options.always_retry else False
-        never = isinstance(error, options.never_retry) if options.never_retry else False
+        always = is_any(error, options.always_retry) if options.always_retry else False
+        never = is_any(error, options.never_retry) if options.never_retry else False
         if too_old or never or (job.attempt > max_retries and not always):
             self.fail(job, reason, message, text)
             return
-        delay = error.delay if isinstance(error, RetryLater) else _retry_of(job).seconds(job.attempt)
+        asked = error.delay if isinstance(error, (RetryLater, ChildError)) else None
+        delay = _retry_of(job).seconds(job.attempt) if asked is None else asked
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )

@@ -23,6 +23,7 @@ from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
+from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.threads import Threads
 from taskfleet.version import __version__
 
@@ -77,6 +78,7 @@ class Worker:
         self.cordoned = False
         self.draining = False
         self.stopped = False
+        self._in_grace = False
         self.lost_acks = 0
         self.memory_full = False
         self._stall_limit = stall_limit
@@ -97,6 +99,7 @@ class Worker:
         self._rate_mark = (0.0, 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = Threads(self.slots)
+        self.processes = Processes(queue.registry)
         self.execution = Execution(self)
         self.batches = self.execution.batches
 
@@ -147,10 +150,16 @@ class Worker:
 
     def drain(self) -> None:
         """Claim nothing more, hand back what has not started, give running tasks the grace period, then end."""
-        if not self.draining:
-            self.draining = True
+        if not self._in_grace:
+            self._in_grace = True
             loop = asyncio.get_running_loop()
             loop.call_later(self.queue.settings.workers.shutdown_grace_period, self._end_grace)
+        self.retire()
+
+    def retire(self) -> None:
+        """Drain, but let what runs take as long as it wants. `drain()` can still set a limit."""
+        if not self.draining:
+            self.draining = True
             logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
         self._wanted.set()
 
@@ -238,6 +247,7 @@ class Worker:
             self.deadlines.close()
             await self.execution.shutdown()
             self.threads.close()
+            await self.processes.close()
             keeper.stop()
             await asyncio.to_thread(keeper.join, 10.0)
             await self._deregister()

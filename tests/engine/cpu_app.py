@@ -1,0 +1,175 @@
+"""Tasks that run in processes. Modules like this one are imported there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from decimal import Decimal
+from typing import Any
+
+from taskfleet import Retry, RetryLater, TaskQueue, current_task
+
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
+
+
+@queue.task(executor="process")
+def where() -> int:
+    return os.getpid()
+
+
+@queue.task(executor="process")
+def about() -> list[Any]:
+    task = current_task()
+    left = (task.deadline - dt.datetime.now(dt.UTC)).total_seconds() if task.deadline else None
+    return [task.id, task.name, task.queue, task.attempt, task.delivery, task.enqueued_at.timestamp(), left]
+
+
+@queue.task(executor="process")
+def add_days(day: dt.date, days: int, *, price: Decimal = Decimal(1)) -> tuple[dt.date, Decimal]:
+    assert isinstance(day, dt.date)
+    return day + dt.timedelta(days=days), price * 2
+
+
+@queue.task(executor="process", max_retries=0)
+def backtrack() -> None:
+    """One call of C code that no exception can interrupt."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@queue.task(executor="process")
+def square(n: int) -> int:
+    return n * n
+
+
+@queue.task(executor="process", max_retries=0)
+def nap(seconds: float, note: str = "") -> str:
+    if note:
+        _note(f"{note}:{os.getpid()}:{current_task().attempt}")
+    time.sleep(seconds)
+    return "done"
+
+
+def _note(text: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(queue.url) as client:
+        client.rpush(f"{queue.broker.prefix}:ledger", text)
+
+
+@queue.task(executor="process", max_retries=0)
+def die(how: str) -> None:
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.Signals[how])
+    time.sleep(60)
+
+
+@queue.task(executor="process", max_retries=1, retry=Retry.fixed(0.0))
+def die_once() -> int:
+    if current_task().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return current_task().attempt
+
+
+class OddError(Exception):
+    """One that cannot be pickled, and that could not be made again from its arguments."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+        self.lock = threading.Lock()
+
+
+class VeryOddError(OddError): ...
+
+
+@queue.task(executor="process", max_retries=0)
+def odd() -> None:
+    raise VeryOddError(1, 2)
+
+
+@queue.task(executor="process", max_retries=5, retry=Retry.fixed(0.0), never_retry=(OddError,))
+def never() -> None:
+    raise VeryOddError(1, 2)
+
+
+@queue.task(executor="process", max_retries=0)
+def leave() -> None:
+    sys.exit("enough")
+
+
+@queue.task(executor="process", retry=Retry.fixed(3600.0))
+def later() -> int:
+    if current_task().attempt == 1:
+        raise RetryLater(0.01)
+    return current_task().attempt
+
+
+@queue.task(executor="process", max_retries=0)
+def unfit() -> int:
+    return "text"  # type: ignore[return-value]
+
+
+@queue.task(executor="process")
+def echo(text: str) -> str:
+    return text
+
+
+@queue.task(executor="process")
+def sockets() -> list[str]:
+    """The sockets that this process has."""
+    found = []
+    for fd in range(3, 256):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as copy:
+                found.append(copy.family.name)
+        except OSError:
+            pass
+    return found
+
+
+@queue.task(executor="process", max_retries=0)
+def with_offspring(note: str) -> None:
+    """Starts a program, and never ends."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    _note(f"{note}:{child.pid}:1")
+    time.sleep(600)
+
+
+@queue.task(executor="process")
+def enqueue_another(n: int) -> str:
+    return square.enqueue_sync(n).id
+
+
+@queue.task(executor="process", timeout=0.15, max_retries=100, retry=Retry.fixed(0.05))
+def short() -> int:
+    return current_task().attempt
+
+
+@queue.task(executor="process", max_retries=0)
+def count_up(to: int, then_sleep: float) -> dict[str, str]:
+    for n in range(1, to + 1):
+        current_task().progress_sync(n, to, "counting")
+    time.sleep(then_sleep)
+    return dict(current_task().headers)
+
+
+@queue.task(executor="process", max_retries=0)
+def report_nonsense() -> None:
+    current_task().progress_sync("half")  # type: ignore[arg-type]
+
+
+twice = queue.task(executor="process", name="twice")(square.__wrapped__)
+
+
+def plain(n: int) -> int:
+    return n + 1
+
+
+beside = queue.task(executor="process", name="beside")(plain)

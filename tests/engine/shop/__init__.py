@@ -1,0 +1,1 @@
+"""An application of several modules, for the all-in-one process."""

@@ -1,0 +1,443 @@
+"""`executor="process"`: real workers, real processes, really killed."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskfleet import (
+    CallNext,
+    ConfigurationError,
+    Depends,
+    Message,
+    Middleware,
+    SendNext,
+    TaskCancelledError,
+    TaskContext,
+    TaskExecutionError,
+    TaskQueue,
+    TaskTimeoutError,
+    chain,
+)
+from taskfleet.runtime import processes
+from taskfleet.runtime.worker import Worker
+from tests.engine import cpu_app
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support.redis_server import end_with_parent
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    """A queue that knows the tasks of cpu_app; processes, which import that, come to the same Redis and prefix."""
+    queue = make_queue()
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
+    for definition in cpu_app.queue.registry:
+        queue.registry.add(definition)
+    return queue
+
+
+def is_there(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def ledger(queue: TaskQueue, note: str) -> list[int]:
+    """The process ids that tasks have noted."""
+    entries = await queue.broker.client.redis.lrange(f"{queue.broker.prefix}:ledger", 0, -1)
+    parts = [entry.decode().split(":") for entry in entries]
+    return [int(pid) for text, pid, _ in parts if text == note]
+
+
+async def test_it_runs_elsewhere_and_the_process_is_used_again(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    assert worker.processes.pids == []  # nothing starts before it is needed
+    pids = {await (await queue.enqueue(cpu_app.where.message())).result(timeout=20) for _ in range(5)}
+    assert len(pids) == 1
+    assert pids == set(worker.processes.pids)
+    assert os.getpid() not in pids
+
+
+async def test_values_and_context_arrive_as_in_any_task(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    before = time.time()
+    handle = await queue.enqueue(cpu_app.about.options(timeout=30).message())
+    task_id, name, queue_name, attempt, delivery, enqueued, left = await handle.result(timeout=20)
+    assert (task_id, name, queue_name, attempt, delivery) == (handle.id, "about", "default", 1, 1)
+    assert before - 1 < enqueued < time.time() + 1
+    assert 0 < left <= 30
+    dates = await queue.enqueue(cpu_app.add_days.message(dt.date(2024, 2, 28), 2, price=Decimal("1.25")))
+    assert await dates.result(timeout=20) == (dt.date(2024, 3, 1), Decimal("2.50"))
+    text = "x" * 900_000
+    assert await (await queue.enqueue(cpu_app.echo.message(text))).result(timeout=20) == text
+    # Behind a second name, and under a name that is still the plain function's.
+    assert await (await queue.enqueue(cpu_app.twice.message(3))).result(timeout=20) == 9
+    assert await (await queue.enqueue(cpu_app.beside.message(3))).result(timeout=20) == 4
+
+
+async def test_results_are_passed_on_in_a_workflow(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    square = cpu_app.square.options(result_ttl=0)
+    end = await queue.enqueue(chain(square.message(2), square.message(), cpu_app.square.message()))
+    assert await end.result(timeout=20) == 256
+
+
+async def test_a_timeout_kills_a_call_of_c_code_and_nothing_else(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    warm = [await queue.enqueue(cpu_app.nap.message(0.3)) for _ in range(2)]
+    assert [await each.result(timeout=20) for each in warm] == ["done", "done"]
+    other = await queue.enqueue(cpu_app.nap.message(2.0))
+    stuck = await queue.enqueue(cpu_app.backtrack.options(timeout=0.5).message())
+    await until(lambda: len(worker.running) == 2, "both run")
+    pids = set(worker.processes.pids)
+    began = time.monotonic()
+    with pytest.raises(TaskTimeoutError, match=r"longer than its timeout of 0\.5 s"):
+        await stuck.result(timeout=10)
+    assert time.monotonic() - began < 1.5
+    (survivor,) = await until(lambda: _one(worker), "one process is gone")
+    (killed,) = pids - {survivor}
+    assert not is_there(killed)
+    assert await other.result(timeout=10) == "done"
+    assert worker.processes.pids == [survivor]
+
+
+def _one(worker: Worker) -> list[int]:
+    pids = worker.processes.pids
+    return pids if len(pids) == 1 else []
+
+
+async def test_cancelling_kills_what_the_task_has_started_too(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    handle = await queue.enqueue(cpu_app.with_offspring.message("offspring"))
+    (offspring,) = await until(lambda: ledger(queue, "offspring"), "it has started a program")
+    (pid,) = worker.processes.pids
+    assert is_there(pid)
+    assert is_there(offspring)
+    assert await handle.cancel() is True
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    await until(lambda: not is_there(pid) and not is_there(offspring), "both are gone")
+    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=20) == 49
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("exit", "its process ended with exit code 3"),
+        ("SIGKILL", "its process was killed by SIGKILL, perhaps by the kernel for want of memory"),
+        ("SIGSEGV", "its process was killed by SIGSEGV"),
+    ],
+)
+async def test_a_crash_is_a_failed_attempt_with_its_reason(
+    queue: TaskQueue, run_worker: RunWorker, how: str, reason: str
+) -> None:
+    worker = await run_worker(queue)
+    handle = await queue.enqueue(cpu_app.die.message(how))
+    with pytest.raises(TaskExecutionError, match=reason):
+        await handle.result(timeout=20)
+    (letter,) = await queue.dead_letters("default")
+    assert (letter.reason, letter.error, letter.attempts, letter.deliveries) == ("crashed", reason, 1, 1)
+    assert worker.ready
+    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=20) == 49
+
+
+async def test_a_crashed_attempt_is_retried(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    assert await (await queue.enqueue(cpu_app.die_once.message())).result(timeout=20) == 2
+
+
+async def test_an_idle_process_that_was_killed_costs_no_task(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: worker.processes.pids == [], "it is known to be gone")
+    handle = await queue.enqueue(cpu_app.where.options(max_retries=0).message())
+    assert await handle.result(timeout=20) != pid
+
+
+async def test_exceptions_come_back_with_their_traceback(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    with pytest.raises(TaskExecutionError, match="VeryOddError: 1 and 2") as failed:
+        await (await queue.enqueue(cpu_app.odd.message())).result(timeout=20)
+    assert "cpu_app.py" in failed.value.traceback
+    assert "raise VeryOddError(1, 2)" in failed.value.traceback
+    with pytest.raises(TaskExecutionError, match="SystemExit: enough"):
+        await (await queue.enqueue(cpu_app.leave.message())).result(timeout=20)
+    with pytest.raises(TaskExecutionError, match=r"task 'unfit', result: .*valid integer"):
+        await (await queue.enqueue(cpu_app.unfit.message())).result(timeout=20)
+    never = await queue.enqueue(cpu_app.never.message())
+    with pytest.raises(TaskExecutionError):
+        await never.result(timeout=20)
+    attempts = {letter.id: letter.attempts for letter in await queue.dead_letters("default")}
+    assert attempts[never.id] == 1  # a subclass of what is never retried
+    assert await (await queue.enqueue(cpu_app.later.message())).result(timeout=20) == 2
+    assert len(worker.processes.pids) == 1  # all of that in one process
+
+
+async def test_progress_is_told_and_its_latest_report_arrives(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    handle = await queue.enqueue(cpu_app.count_up.message(100_000, 60.0))
+
+    async def all_counted() -> bool:
+        progress = await handle.progress()
+        return progress is not None and (progress.done, progress.note) == (100_000, "counting")
+
+    await until(all_counted, "the last report is there", seconds=30)
+    assert await asyncio.to_thread(handle.progress_sync) == await handle.progress()
+    await handle.cancel()
+    await until(lambda: not worker.running, "it has ended")
+    with pytest.raises(TaskExecutionError, match="TypeError: progress: done='half' is no number"):
+        await (await queue.enqueue(cpu_app.report_nonsense.message())).result(timeout=20)
+
+
+class Watching(Middleware):
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
+        for message in messages:
+            message.headers = {"from": "here"}
+        await call_next()
+
+    async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+        try:
+            value = await call_next()
+        except Exception as error:
+            self.seen.append(type(error).__name__)
+            raise
+        self.seen.append(value)
+        return value
+
+
+async def test_middleware_sees_values_and_headers_arrive(
+    make_queue: MakeQueue, queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    watching = Watching()
+    watched = make_queue(middleware=[watching])
+    for definition in cpu_app.queue.registry:
+        watched.registry.add(definition)
+    await run_worker(watched)
+    day = dt.date(2024, 2, 28)
+    dates = await watched.enqueue(cpu_app.add_days.options(result_ttl=0).message(day, 2))
+    await until(lambda: watching.seen, "it has run")
+    assert watching.seen == [(dt.date(2024, 3, 1), Decimal(2))]
+    assert await dates.status() == "unknown"  # not kept, as asked
+    headers = await watched.enqueue(cpu_app.count_up.message(0, 0.0))
+    assert await headers.result(timeout=20) == {"from": "here"}
+    for message in (cpu_app.unfit.message(), cpu_app.odd.message()):
+        with pytest.raises(TaskExecutionError):
+            await (await watched.enqueue(message)).result(timeout=20)
+    assert {letter.reason for letter in await queue.dead_letters("default")} == {"bad_result", "exception"}
+    assert watching.seen[-1] == "ChildError"
+
+
+async def test_a_process_has_none_of_the_workers_sockets(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    assert await (await queue.enqueue(cpu_app.sockets.message())).result(timeout=20) == ["AF_UNIX"]
+
+
+async def test_a_process_can_enqueue(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    task_id = await (await queue.enqueue(cpu_app.enqueue_another.message(6))).result(timeout=20)
+    assert await queue.handle(task_id).result(timeout=20) == 36
+
+
+async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=3)
+    for definition in cpu_app.queue.registry:
+        queue.registry.add(definition)
+    worker = await run_worker(queue)
+    await (await queue.enqueue(cpu_app.square.message(0))).result(timeout=20)
+    began = time.monotonic()
+    handles = await queue.enqueue_many([cpu_app.square.message(n) for n in range(1000)])
+    assert [await handle.result(timeout=30) for handle in handles] == [n * n for n in range(1000)]
+    assert time.monotonic() - began < 15  # about 1 s; a process for each would take minutes
+    assert 1 <= len(worker.processes.pids) <= 3
+
+
+async def test_a_process_that_nobody_needs_ends(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_IDLE_SECONDS", 0.1)
+    worker = await run_worker(queue)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
+    await until(lambda: not is_there(pid), "it has ended")
+    assert worker.processes.pids == []
+
+
+async def test_a_timeout_shorter_than_the_start_is_met_in_the_end(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    attempt = await (await queue.enqueue(cpu_app.short.message())).result(timeout=60)
+    assert attempt > 1  # else the machine is too fast for this test
+    assert len(worker.processes.pids) == 1  # the process that was on its way is the one that ran it
+
+
+async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
+    worker.drain()
+    await until(lambda: worker.stopped, "it has drained")
+    assert not is_there(pid)
+
+
+# The worker as a process of its own.
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+async def start(queue: TaskQueue) -> AsyncIterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet", "worker", "tests.engine.cpu_app:queue", *arguments],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=end_with_parent,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+async def test_sigterm_hands_back_what_the_grace_period_cannot_finish(queue: TaskQueue, start: Start) -> None:
+    worker = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="1.5")
+    short, long = await queue.enqueue_many([cpu_app.nap.message(1.0, "short"), cpu_app.nap.message(60.0, "long")])
+    await until(lambda: _both(queue, "short", "long"), "both run", seconds=30)
+    pids = await ledger(queue, "short") + await ledger(queue, "long")
+    worker.send_signal(signal.SIGTERM)
+    # A supervisor that signals every process of the service must not cost a task its grace period.
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 15) == 0
+    assert await short.result(timeout=1) == "done"
+    assert await long.status() == "ready"
+    stats = await queue.queue_stats("default")
+    assert (stats.ready, stats.in_flight, stats.dead) == (1, 0, 0)
+    assert not any(is_there(pid) for pid in pids)
+
+
+async def _both(queue: TaskQueue, *notes: str) -> bool:
+    return all([await ledger(queue, note) for note in notes])
+
+
+@pytest.mark.parametrize("busy", ["sleeping", "in C code"])
+async def test_processes_end_with_a_killed_worker(queue: TaskQueue, start: Start, busy: str) -> None:
+    worker = start()
+    (warm,) = await queue.enqueue_many([cpu_app.nap.message(0.0, "a")])
+    await warm.result(timeout=30)
+    (pid,) = await ledger(queue, "a")
+    await queue.enqueue_many([cpu_app.nap.message(60.0, "b") if busy == "sleeping" else cpu_app.backtrack.message()])
+    await until(lambda: _in_flight(queue, 1), "it works")
+    worker.kill()
+    await until(lambda: not is_there(pid), "its process is gone", seconds=5)
+
+
+async def _in_flight(queue: TaskQueue, count: int) -> bool:
+    return (await queue.queue_stats("default")).in_flight == count
+
+
+async def test_what_is_not_used_is_not_imported() -> None:
+    code = (
+        "import sys, taskfleet.runtime.worker; "
+        "print(*[m for m in sys.modules if m.split('.')[0] == 'multiprocessing' or m == 'concurrent.futures.process'])"
+    )
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+# Functions that no process would find.
+
+
+def test_a_closure_is_refused_where_it_is_defined(queue: TaskQueue) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"task 'inner' \(.*test_executor_process\.py:\d+\): .*top of a module"
+    ):
+
+        @queue.task(executor="process")
+        def inner() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="top of a module"):
+        queue.task(executor="process", name="x")(lambda: None)
+
+
+def test_a_coroutine_function_is_refused(queue: TaskQueue) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"task 'x' is async: it runs on the loop, not with executor='process'"
+    ):
+        queue.task(executor="process", name="x")(asyncio.sleep)
+
+
+def one() -> int:
+    return 1
+
+
+def needs(value: int = Depends(one)) -> None: ...
+
+
+def test_dependencies_and_batches_are_refused(queue: TaskQueue) -> None:
+    with pytest.raises(ConfigurationError, match=r"task 'needs': executor='process' goes with no dependencies"):
+        queue.task(executor="process")(needs)
+    with pytest.raises(
+        ConfigurationError, match=r"batch task 'x': executor='process' is for tasks that run one by one"
+    ):
+        queue.batch_task(executor="process", name="x")(hidden)
+
+
+def test_an_unknown_executor_is_refused(queue: TaskQueue) -> None:
+    with pytest.raises(ConfigurationError, match=r"executor='fork'; expected one of \['async', 'process', 'thread'\]"):
+        queue.task(executor="fork", name="x")(hidden)  # type: ignore[call-overload]
+
+
+def hidden() -> None: ...
+
+
+def test_a_function_that_its_name_does_not_find_is_an_error_when_a_worker_starts(queue: TaskQueue) -> None:
+    queue.task(executor="process", name="hidden_one")(hidden)
+    Worker(queue, name="x")
+    function, globals()["hidden"] = hidden, "something"
+    try:
+        with pytest.raises(ConfigurationError, match=r"task 'hidden_one' \(.*:\d+\): .*is something else, 'something'"):
+            Worker(queue, name="x")
+    finally:
+        globals()["hidden"] = function
+
+
+def test_a_function_of_the_main_file_is_an_error_when_a_worker_starts(tmp_path: Path, redis_url: str) -> None:
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import asyncio\n"
+        "from taskfleet import TaskQueue\n"
+        f"queue = TaskQueue({redis_url!r})\n"
+        "@queue.task(executor='process')\n"
+        "def work() -> None: ...\n"
+        "asyncio.run(queue.start_workers(1))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert "ConfigurationError: task 'work' (" in last
+    assert "main.py:4) is defined in the program's main file or a notebook" in last
+    assert last.endswith("move it into a module that can be imported")

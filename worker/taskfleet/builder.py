@@ -1,0 +1,156 @@
+"""`TaskQueueBuilder`: the all-in-one process, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+
+from taskfleet import auto_register, config
+from taskfleet.all_in_one import AllInOne
+from taskfleet.errors import ConfigurationError
+from taskfleet.signature import first_problem
+from taskfleet.tasks import Registry
+
+logger = logging.getLogger("taskfleet.process")
+
+
+class TaskQueueBuilder:
+    """Say what one process runs, and `build()` it.
+
+    Args:
+        url: where Redis is; without it what the configuration says.
+        path: a configuration file; without it `task-queue.toml` or `task-queue.yaml` of the current folder, if any.
+        options: of the `TaskQueue`: `queues`, `result_ttl`, …
+
+    What is said here stands over the environment and the file; what is not said comes from there.
+    """
+
+    def __init__(self, url: str | None = None, *, path: str | Path | None = None, **options: Any) -> None:
+        self._url = url
+        self._path = path
+        self._options = options
+        self._workers: int | None = None
+        self._modules: list[str] = []
+        self._scheduler = False
+        self._autoscaler: dict[str, Any] | None = None
+
+    def initial_workers(self, count: int) -> Self:
+        """How many workers to start with, of `workers.max_concurrent_tasks` slots each."""
+        self._workers = count
+        return self
+
+    def auto_register_tasks(self, *modules: str) -> Self:
+        """Import these modules, and all modules of those that are packages, and run the tasks that they define."""
+        self._modules += modules
+        return self
+
+    def with_scheduler(self) -> Self:
+        """Let schedules tick here, unless `scheduler.enabled` is off in the configuration."""
+        self._scheduler = True
+        return self
+
+    def with_autoscaler(
+        self,
+        *,
+        min_workers: int | None = None,
+        max_workers: int | None = None,
+        scale_up_threshold: float | None = None,
+        scale_down_threshold: float | None = None,
+        scale_up_count: int | None = None,
+        scale_down_count: int | None = None,
+    ) -> Self:
+        """Let the number of workers follow the ready tasks per worker; what is not given is as configured."""
+        given = {
+            "min_workers": min_workers,
+            "max_workers": max_workers,
+            "scale_up_threshold": scale_up_threshold,
+            "scale_down_threshold": scale_down_threshold,
+            "scale_up_count": scale_up_count,
+            "scale_down_count": scale_down_count,
+        }
+        self._autoscaler = {name: value for name, value in given.items() if value is not None}
+        return self
+
+    def build(self) -> AllInOne:
+        """The process, not yet started.
+
+        Errors: one `ConfigurationError` with all that is wrong; each part of it names the option.
+        """
+        problems: list[str] = []
+        try:
+            settings = config.load(self._path)
+        except ConfigurationError as error:
+            problems.append(str(error))
+            settings = config.Settings()
+        settings = self._settle(settings, problems)
+        registry = self._register(settings, problems)
+        app: AllInOne | None = None
+        try:
+            app = AllInOne(
+                url=self._url,
+                settings=settings,
+                scheduler=self._scheduler and settings.scheduler.enabled,
+                autoscaler=self._autoscaler is not None,
+                **self._options,
+            )
+        except (ConfigurationError, TypeError) as error:
+            problems.append(str(error))
+        else:
+            for definition in registry:
+                app.registry.add(definition)
+        if app is None or problems:
+            count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+            raise ConfigurationError(f"TaskQueueBuilder: {count}{'; '.join(problems)}") from None
+        return app
+
+    def _settle(self, settings: config.Settings, problems: list[str]) -> config.Settings:
+        """The settings with what the builder was told."""
+        autoscaler = settings.autoscaler
+        if self._autoscaler is not None:
+            try:
+                autoscaler = config.AutoscalerSettings.model_validate(autoscaler.model_dump() | self._autoscaler)
+            except pydantic.ValidationError as error:
+                problems.append(f"with_autoscaler: {first_problem(error).removeprefix('Value error, ')}")
+        workers = settings.workers
+        if self._workers is not None:
+            try:
+                workers = config.WorkerSettings.model_validate(
+                    workers.model_dump() | {"initial_count": self._workers}, strict=True
+                )
+            except pydantic.ValidationError as error:
+                problem = first_problem(error).removeprefix("initial_count: ")
+                problems.append(f"initial_workers({self._workers!r}): {problem}")
+        if self._autoscaler is not None:
+            least, most = autoscaler.min_workers, autoscaler.max_workers
+            if not least <= workers.initial_count <= most:
+                if self._workers is not None:
+                    problems.append(
+                        f"initial_workers({self._workers!r}): with_autoscaler has "
+                        f"min_workers={least} and max_workers={most}; start within them"
+                    )
+                workers = workers.model_copy(update={"initial_count": min(max(workers.initial_count, least), most)})
+        return settings.model_copy(update={"autoscaler": autoscaler, "workers": workers})
+
+    def _register(self, settings: config.Settings, problems: list[str]) -> Registry:
+        registry = Registry()
+        if not settings.auto_register.enabled:
+            if self._modules:
+                logger.info("auto_register.enabled is off: nothing is imported")
+            return registry
+        for name in self._modules:
+            found = 0
+            try:
+                for module in auto_register.import_all(name):
+                    for definition in auto_register.definitions_of(module):
+                        registry.add(definition)
+                        found += 1
+                    found += sum(1 for _ in auto_register.class_tasks_of(module))
+            except ConfigurationError as error:
+                problems.append(f"auto_register_tasks({name!r}): {error}")
+            else:
+                if not found:
+                    problems.append(f"auto_register_tasks({name!r}): no task is defined there")
+        return registry

@@ -1,0 +1,163 @@
+"""How many workers run in this process: the decision, and the loop that carries it out.
+
+The operator has an autoscaler of its own, for pods; this one is for an application that is its own worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from taskfleet.engine import keys
+from taskfleet.errors import TaskQueueError
+from taskfleet.runtime import selection
+
+if TYPE_CHECKING:
+    from taskfleet.config import AutoscalerSettings
+    from taskfleet.queue import TaskQueue
+    from taskfleet.runtime.local import LocalWorkers
+
+logger = logging.getLogger("taskfleet.autoscaler")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to look (s), how many looks in a row must agree, and how long (s) a change is given to show."""
+
+    interval: float = 1.0
+    looks_up: int = 2
+    looks_down: int = 5
+    settle: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is known at `at` (s of any clock). `busy` of `slots` are in use by the `workers` that take work."""
+
+    at: float
+    ready: int
+    workers: int
+    busy: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a decision knows of those before it."""
+
+    above: int = 0  # looks in a row
+    below: int = 0
+    changed_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`change` workers more, or fewer when it is negative, and why."""
+
+    change: int
+    reason: str
+    memory: Memory
+
+
+def decide(sample: Sample, limits: AutoscalerSettings, pace: Pace, memory: Memory) -> Decision:
+    """Compare ready tasks per worker with the thresholds.
+
+    Outside of `min_workers` to `max_workers` it acts at once. More workers are of no use while a worker's worth of
+    slots is free: then something else holds the tasks back, a rate limit or a concurrency limit. Fewer are of no use
+    when what runs would not fit into them.
+    """
+    workers = sample.workers
+    if workers < limits.min_workers:
+        return _change(sample, limits.min_workers - workers, f"min_workers={limits.min_workers}")
+    if workers > limits.max_workers:
+        return _change(sample, limits.max_workers - workers, f"max_workers={limits.max_workers}")
+    load = sample.ready / workers
+    settling = sample.at - memory.changed_at < pace.settle
+    each = sample.slots / workers
+    told = f"{sample.ready} ready tasks are {load:.3g} for each of {workers} workers"
+    if load > limits.scale_up_threshold:
+        told = f"{told}, more than scale_up_threshold={limits.scale_up_threshold:g}"
+        free = sample.slots - sample.busy
+        if workers == limits.max_workers:
+            return Decision(0, f"{told}, but max_workers={limits.max_workers}", replace(memory, above=0, below=0))
+        if free >= each:
+            return Decision(0, f"{told}, but {free} slots are free", replace(memory, above=0, below=0))
+        memory = replace(memory, above=memory.above + 1, below=0)
+        if memory.above < pace.looks_up or settling:
+            return Decision(0, f"{told}, {memory.above} times in a row", memory)
+        return _change(sample, min(limits.scale_up_count, limits.max_workers - workers), told)
+    if load < limits.scale_down_threshold and workers > limits.min_workers:
+        told = f"{told}, less than scale_down_threshold={limits.scale_down_threshold:g}"
+        fewer = min(limits.scale_down_count, workers - limits.min_workers)
+        if sample.busy > (workers - fewer) * each:
+            told = f"{told}, but {sample.busy} tasks run, which would not fit into {workers - fewer}"
+            return Decision(0, told, replace(memory, above=0, below=0))
+        memory = replace(memory, above=0, below=memory.below + 1)
+        if memory.below < pace.looks_down or settling:
+            return Decision(0, f"{told}, {memory.below} times in a row", memory)
+        return _change(sample, -fewer, told)
+    return Decision(0, told, replace(memory, above=0, below=0))
+
+
+def _change(sample: Sample, change: int, reason: str) -> Decision:
+    return Decision(change, reason, Memory(changed_at=sample.at))
+
+
+class Autoscaler:
+    """Looks, decides and acts until it is stopped."""
+
+    def __init__(
+        self, queue: TaskQueue, workers: LocalWorkers, limits: AutoscalerSettings, *, pace: Pace | None = None
+    ) -> None:
+        self._queue = queue
+        self._workers = workers
+        self._limits = limits
+        self._pace = pace or Pace()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Decide nothing more; the workers are left as they are."""
+        while not self._task.done():
+            # Again until it works: a cancellation that comes just as a connection is made can get lost on its way.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.5)
+
+    async def _run(self) -> None:
+        memory, failing = Memory(), False
+        while True:
+            try:
+                sample = await self._look()
+            except TaskQueueError as error:
+                if not failing:
+                    logger.warning("%d workers stay as they are: %s", len(self._workers.active), error)
+                failing = True
+            else:
+                failing = False
+                decision = decide(sample, self._limits, self._pace, memory)
+                memory = decision.memory
+                self._act(sample, decision)
+            await asyncio.sleep(self._pace.interval)
+
+    def _act(self, sample: Sample, decision: Decision) -> None:
+        after = sample.workers + decision.change
+        level = logging.INFO if decision.change else logging.DEBUG
+        logger.log(level, "%d -> %d workers: %s", sample.workers, after, decision.reason)
+        if decision.change > 0:
+            self._workers.start(decision.change, None)
+        elif decision.change < 0:
+            self._workers.retire(-decision.change)
+
+    async def _look(self) -> Sample:
+        tiers = selection.tiers_of(self._queue, None)
+        names = sorted({keys.queue_of(name) for tier in tiers for name in tier.names})
+        stats = await self._queue.broker.stats_many(names)
+        active = self._workers.active
+        return Sample(
+            at=asyncio.get_running_loop().time(),
+            ready=sum(each.ready for each in stats.values() if not each.paused),  # nobody may take what is paused
+            workers=len(active),
+            busy=sum(len(worker.running) for worker in active),
+            slots=sum(worker.slots for worker in active),
+        )

@@ -1,0 +1,66 @@
+"""The workers that run beside the application, in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from taskfleet.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+logger = logging.getLogger("taskfleet.worker")
+
+
+class LocalWorkers:
+    """Started, retired and stopped one by one. `on_failure` is told of a worker that has ended with an error."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self._numbers = itertools.count()
+        self._running: dict[Worker, asyncio.Task[None]] = {}
+        self.on_failure: Callable[[BaseException], None] | None = None
+
+    def start(self, count: int, queues: Sequence[str] | None) -> None:
+        """Run `count` more."""
+        for _ in range(count):
+            name = f"{socket.gethostname()}-{os.getpid()}-{id(self._queue):x}-local-{next(self._numbers)}"
+            worker = Worker(self._queue, queues=queues, name=name)
+            task = asyncio.create_task(worker.run())
+            self._running[worker] = task
+            task.add_done_callback(functools.partial(self._ended, worker))
+
+    def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
+        self._running.pop(worker, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("worker %s ended with an error", worker.worker_id, exc_info=error)
+            if self.on_failure is not None:
+                self.on_failure(error)
+
+    def retire(self, count: int) -> None:
+        """Let the `count` least busy end when what they run has ended, however long that takes."""
+        for worker in sorted(self.active, key=lambda worker: len(worker.running))[:count]:
+            worker.retire()
+
+    async def stop(self) -> None:
+        """Drain all: running tasks get the grace period, the rest goes back."""
+        running = dict(self._running)
+        for worker in running:
+            worker.drain()
+        await asyncio.gather(*running.values())
+
+    @property
+    def active(self) -> list[Worker]:
+        """Those that take work."""
+        return [worker for worker in self._running if not worker.draining]
+
+    def __len__(self) -> int:
+        return len(self._running)
