@@ -87,12 +87,15 @@ class Lines:
             self._all.discard(line)
             await line.disconnect(nowait=True)
 
-    async def forget(self) -> None:
-        """Use no line again that stands now. Those in use are left to whoever waits on them."""
+    async def forget(self, *, wait: bool = False) -> None:
+        """Use no line again that stands now. Those in use are left to whoever waits on them.
+
+        With `wait`, until they are closed: TLS says goodbye, for which the loop must go on.
+        """
         free, self._free = self._free, []
         self._all.clear()
         for line in free:
-            await line.disconnect(nowait=True)
+            await line.disconnect(nowait=not wait)
 
 
 def _joined(packed: bytes | Sequence[bytes]) -> bytes:

@@ -123,8 +123,8 @@ class Server:
             await client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
-        await self.lines.forget()
-        await self._blocked.forget()
+        await self.lines.forget(wait=True)
+        await self._blocked.forget(wait=True)
         for client in (self.commands, self.waiting):
             await client.aclose()
             await client.connection_pool.disconnect()
