@@ -1,0 +1,332 @@
+"""The processes of a run: a Redis, the proxy, workers of two versions, producers; and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis_async
+from redis import exceptions as redis_errors
+
+from tests.chaos.faults import Fault
+from tests.chaos.kinds import POISONED
+from tests.chaos.ledger import Ledger, now
+from tests.support.redis_server import RedisServer, end_with_parent, free_port
+
+PREFIX = "chaos"
+_ROOT = Path(__file__).parents[2]
+_DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
+_RECONNECT_SECONDS = 0.3
+
+
+class Slot:
+    """One place for a process: when that dies, another takes it, unless it has done its work."""
+
+    def __init__(self, name: str, role: str, command: Sequence[str], environment: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.role = role
+        self.lock = asyncio.Lock()  # one fault of processes at a time
+        self.complete = False
+        self.expected: str | None = None  # how its process is being ended, if it is
+        self.starts = 0
+        self._command = command
+        self._environment = environment
+        self._log = folder / f"{name}.log"
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
+                cwd=_ROOT,
+                env=os.environ | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
+            )
+
+    def restart(self) -> None:
+        self.expected = None
+        self.process = self._start()
+
+    @property
+    def key(self) -> str:
+        """The name of the ledger that its process writes."""
+        return f"{'producer' if self.role == 'producer' else 'worker'}-{self.name}.{self.process.pid}"
+
+    def last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def traces(self) -> int:
+        return self._log.read_text(errors="replace").count("Traceback (most recent call last)")
+
+
+class Fleet:
+    """Starts everything, carries out faults, and notes what it did in a ledger of its own."""
+
+    def __init__(
+        self, folder: Path, *, workers: int, producers: int, tasks: int, seconds: float, seed: int, old: Path | None
+    ) -> None:
+        self._folder = folder
+        self._notes = Ledger(folder, "faults")
+        self.server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        # Its thread must live as long as the server: the kernel tells a child when the thread that made it ends.
+        self._server_thread = ThreadPoolExecutor(1)
+        self._redis_lock = asyncio.Lock()
+        self.worker_names = [f"w{i}" for i in range(workers)] + (["old"] if old else [])
+        self.producer_names = [f"p{i}" for i in range(producers)]
+        self._old = old
+        self._plan = (tasks, seconds, seed)
+        self.slots: dict[str, Slot] = {}
+        self.defects: list[str] = []
+        self.done: Counter[str] = Counter()
+        self._watch: asyncio.Task[None] | None = None
+        self._ending = False
+
+    async def start(self) -> None:
+        await self._in_server_thread(self.server.start)
+        self.redis: Any = redis_async.Redis(
+            host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
+        )
+        ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
+        self._proxy = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.chaos.proxy", str(self.server.port),
+                *(f"{name}={port}" for name, port in ports.items()),
+            ],
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
+        )  # fmt: skip
+        assert self._proxy.stdout is not None
+        line = await asyncio.to_thread(self._proxy.stdout.readline)
+        if line.strip() != b"ready":
+            raise RuntimeError("the proxy did not start")
+        for name in self.worker_names:
+            role = "old" if name == "old" else "worker"
+            command = [sys.executable, "-m", "taskfleet", "worker", "tests.chaos.app:queue", "--concurrency", "48"]
+            command += ["--queues", "mixed"] if role == "old" else []
+            self.slots[name] = Slot(name, role, command, self._environment(name, role, ports[name]), self._folder)
+        tasks, seconds, seed = self._plan
+        for number, name in enumerate(self.producer_names):
+            numbers = (number, len(self.producer_names), tasks, seconds, seed)
+            command = [sys.executable, "-m", "tests.chaos.producer", *map(str, numbers)]
+            environment = self._environment(name, "producer", ports[name])
+            self.slots[name] = Slot(name, "producer", command, environment, self._folder)
+        self._watch = asyncio.create_task(self._watch_slots())
+
+    def _environment(self, name: str, role: str, port: int) -> dict[str, str]:
+        path = [str(_ROOT)] if role != "old" else [str(self._old), str(_ROOT)]
+        return {
+            "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+            "REDIS_COMMAND_TIMEOUT": "2",
+            "TASKFLEET_REDIS__KEY_PREFIX": PREFIX,
+            "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": "1.5",
+            "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",
+            "TASKFLEET_WORKER_NAME": name,
+            "CHAOS_ROLE": role,
+            "CHAOS_LEDGER": str(self._folder),
+            "PYTHONPATH": os.pathsep.join(path),
+        }
+
+    async def _in_server_thread(self, function: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._server_thread, function)
+
+    async def _watch_slots(self) -> None:
+        """Start a process again where one has died, and know why it did."""
+        while True:
+            await asyncio.sleep(0.02)
+            for slot in self.slots.values():
+                if slot.complete or slot.process.poll() is None:
+                    continue
+                code = slot.process.returncode
+                if slot.role == "producer" and code == 0:
+                    slot.complete = True
+                    continue
+                if slot.expected:
+                    how = slot.expected
+                elif code == POISONED:
+                    how = "was ended by its task"
+                else:
+                    how = f"ended by itself with {code}"
+                    self.defects.append(f"process {slot.name} {how}: {slot.last_words()}")
+                self._notes.note("died", now(), slot.key, how)
+                if self._ending:
+                    slot.complete = True
+                else:
+                    slot.restart()
+
+    # Faults.
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Carry out a schedule; returns when the last fault is over."""
+        began = now()
+        running: list[asyncio.Task[None]] = []
+        for fault in faults:
+            await asyncio.sleep(max(0.0, fault.at - (now() - began)))
+            running.append(asyncio.create_task(self._carry_out(fault)))
+        await asyncio.gather(*running)
+
+    async def _carry_out(self, fault: Fault) -> None:
+        if fault.target == "redis":
+            async with self._redis_lock:
+                await self._redis_fault(fault)
+        elif fault.what in {"cut", "lose", "tear", "late", "stall", "stall_long"}:
+            self._way_fault(fault)
+        else:
+            slot = self.slots[fault.target]
+            async with slot.lock:
+                await self._process_fault(fault, slot)
+        self.done[fault.what] += 1
+
+    def _note(self, fault: Fault, start: float, end: float, process: str = "") -> None:
+        """`process` is who was out of reach meanwhile: a slot, `*` for everybody, or nobody."""
+        self._notes.note("fault", start, end, fault.what, fault.target, fault.amount, process)
+
+    async def _process_fault(self, fault: Fault, slot: Slot) -> None:
+        start = now()
+        process = slot.process
+        if slot.complete or process.poll() is not None:
+            # It has just died of something else: that was fault enough for it.
+            self._note(fault, start, start)
+            return
+        match fault.what.removesuffix("_producer").removesuffix("_long"):
+            case "kill":
+                slot.expected = "was killed"
+                process.kill()
+                await self._gone(process)
+                self._note(fault, start, now())
+            case "stop":
+                process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(fault.amount)
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                self._note(fault, start, now(), slot.name)
+            case "terminate":
+                await self.terminate(slot)
+                self._note(fault, start, now())
+
+    async def terminate(self, slot: Slot) -> None:
+        """SIGTERM, and wait until it has drained; one that does not is a defect."""
+        process, key = slot.process, slot.key
+        slot.expected = "was told to end"
+        self._notes.note("draining", now(), key)
+        process.terminate()
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._gone(process)
+        except TimeoutError:
+            self.defects.append(f"{key} did not drain in {_DRAIN_SECONDS:g} s: {slot.last_words()}")
+            process.kill()
+            await self._gone(process)
+        else:
+            if process.returncode not in (0, POISONED):
+                # A signal that comes before the worker has a handler for it ends it at once.
+                if process.returncode != -signal.SIGTERM:
+                    self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_words()}")
+
+    async def _gone(self, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None:
+            await asyncio.sleep(0.01)
+
+    def _way_fault(self, fault: Fault) -> None:
+        order: dict[str, Any] = {"do": fault.what.removesuffix("_long"), "client": fault.target}
+        start, lasts = now(), 1.0
+        if fault.what in {"stall", "stall_long"}:
+            order["seconds"] = lasts = fault.amount
+        elif fault.what == "cut":
+            lasts = _RECONNECT_SECONDS
+        elif fault.what == "late":
+            order |= {"times": int(fault.amount), "seconds": 1.5}
+        else:
+            order["times"] = int(fault.amount)
+        assert self._proxy.stdin is not None
+        self._proxy.stdin.write((json.dumps(order) + "\n").encode())
+        self._proxy.stdin.flush()
+        self._note(fault, start, start + lasts, fault.target)
+
+    async def _redis_fault(self, fault: Fault) -> None:
+        start = now()
+        match fault.what:
+            case "redis_kill":
+                await self._in_server_thread(self.server.stop)
+                await asyncio.sleep(fault.amount)
+                await self._in_server_thread(self.server.start)
+                await self._answers()
+            case "redis_stop" | "redis_stop_long":
+                os.kill(self.server.pid, signal.SIGSTOP)
+                await asyncio.sleep(fault.amount)
+                os.kill(self.server.pid, signal.SIGCONT)
+                await self._answers()
+            case "client_pause":
+                await self._say("CLIENT", "PAUSE", int(fault.amount * 1000), "ALL")
+                await self._answers()
+            case "client_kill":
+                await self._say("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await self._say("CLIENT", "KILL", "TYPE", "pubsub")
+            case "script_flush":
+                await self._say("SCRIPT", "FLUSH")
+        nobody = fault.what == "script_flush"
+        lasts = _RECONNECT_SECONDS if fault.what == "client_kill" else 0.0
+        self._note(fault, start, now() + lasts, "" if nobody else "*")
+
+    async def _say(self, *words: Any) -> None:
+        for _ in range(3):
+            try:
+                await self.redis.execute_command(*words)
+                return
+            except (redis_errors.RedisError, OSError):
+                await asyncio.sleep(0.05)
+        raise RuntimeError(f"Redis does not take {words}")
+
+    async def _answers(self) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await self.redis.ping()
+                    return
+                except (redis_errors.RedisError, OSError):
+                    await asyncio.sleep(0.05)
+
+    # The end.
+
+    async def producers_complete(self) -> None:
+        while not all(slot.complete for slot in self.slots.values() if slot.role == "producer"):
+            await asyncio.sleep(0.05)
+
+    async def end_workers(self) -> None:
+        """Drain every worker; each must end by itself, with success."""
+        self._ending = True
+        await asyncio.gather(*(self.terminate(slot) for slot in self.slots.values() if slot.role != "producer"))
+
+    async def close(self) -> None:
+        """End every process that is left."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        for slot in self.slots.values():
+            if slot.process.poll() is None:
+                slot.process.kill()
+                slot.process.wait()
+        if hasattr(self, "_proxy"):
+            for pipe in (self._proxy.stdin, self._proxy.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._proxy.kill()
+            self._proxy.wait()
+        if hasattr(self, "redis"):
+            await self.redis.aclose()
+        await self._in_server_thread(lambda: self.server.__exit__())
+        self._server_thread.shutdown()
+        self._notes.close()
