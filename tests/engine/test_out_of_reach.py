@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from taskfleet import current_task
 from taskfleet.runtime.worker import Worker
-from tests.engine.conftest import MakeQueue, until
+from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
 
 
@@ -32,3 +33,32 @@ async def test_a_drain_that_begins_while_redis_is_away_ends(durable: RedisServer
     await until(lambda: worker.failing_since is not None, "a claim of nothing has failed")
     worker.drain()
     await asyncio.wait_for(running, 20)
+
+
+async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(heartbeat=30.0)  # no renewal comes in between
+    release = asyncio.Event()
+    deliveries: list[int] = []
+
+    @queue.task
+    async def hold() -> int:
+        deliveries.append(current_task().delivery)
+        await release.wait()
+        return current_task().delivery
+
+    @queue.task
+    async def other() -> None: ...
+
+    worker = await run_worker(queue)
+    handle = await hold.enqueue()
+    await until(lambda: deliveries == [1], "it runs")
+    names = queue.broker.keys_of("default")
+    await queue.broker.client.redis.zadd(names.all[3], {handle.id: 1})  # as if its lease had run out long ago
+    await other.enqueue()  # the next call takes the task over
+    await until(lambda: deliveries == [1, 2], "it runs again")
+    release.set()
+    assert await handle.result(timeout=10) == 2
+    await until(lambda: not worker.held and not worker.running, "nothing is held")
+    assert (await queue.queue_stats("default")).in_flight == 0

@@ -147,6 +147,8 @@ class Execution:
         worker = self._worker
         loop = worker._loop
         assert loop is not None
+        if (older := worker.running.get(job.id)) is not None:
+            older.interrupt("lost")  # its lease ran out, and we are the worker that took the task over
         worker.running[job.id] = job
         if job.timeout is not None:
             worker.deadlines.watch(job)
@@ -316,8 +318,10 @@ class Execution:
     def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
         worker = self._worker
         now = worker.now()
-        if worker.running.pop(job.id, None) is not job and not self.batches.release(job):
-            return  # abandoned: it is another worker's by now
+        if worker.running.get(job.id) is job:
+            del worker.running[job.id]
+        elif not self.batches.release(job):
+            return  # abandoned: it is another worker's by now, or a newer delivery's
         job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
         if self._seal.writes and code != "s":  # a success is sealed already: its size had to be known
             result, extra = self._sealed(job.queue, job.id, result, extra)
@@ -329,9 +333,11 @@ class Execution:
     def forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
         worker = self._worker
-        worker.running.pop(job.id, None)
+        if worker.running.get(job.id) is job:
+            del worker.running[job.id]
         self.batches.release(job)
-        worker.held.pop(job.id, None)
+        if worker.held.get(job.id) == (job.queue, job.delivery):
+            del worker.held[job.id]
         worker._wanted.set()
 
     def _bury(

@@ -413,7 +413,7 @@ class Worker:
                 self.batches.start_waiting()
             while self._prefetched and len(self.running) < self.slots and not self.draining and not self.cordoned:
                 claim = self._prefetched.popleft()
-                if claim[1] in self.held:
+                if self.held.get(claim[1]) == (claim[0], claim[4]):
                     self._idle_since_ms = 0
                     self.execution.start(*claim)
         finally:
