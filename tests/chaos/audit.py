@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from taskfleet.engine import keys
 from taskfleet.engine.envelope import PydanticJson
 from taskfleet.outcome import DeadLetter, unpack_end
 from tests.chaos import ledger
-from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window
+from tests.chaos.fleet import RECONNECT_SECONDS
+from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of
 
 _CHUNK = 1000
 # Keys without a time to live that may be left after a drain, and who owns them.
@@ -25,8 +26,8 @@ OWNED = {
 }
 
 
-def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surroundings, list[str]]:
-    """(stories by id, what happened around them, defects that the ledgers show)."""
+def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surroundings, list[str], Counter[str]]:
+    """(stories by id, what happened around them, defects that the ledgers show, what the proxy has hit)."""
     stories: dict[str, Story] = {}
     defects: list[str] = []
     for path in sorted(folder.glob("producer-*.ledger")):
@@ -44,9 +45,13 @@ def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surround
                 windows.append(Window(rest[4], at, rest[0], rest[1]))
             case _:
                 pass
+    hits: Counter[str] = Counter()
+    for _, at, what, client in ledger.read(next(folder.glob("proxy.*.ledger"))):
+        hits[what] += 1
+        windows.append(Window(client, at, at + RECONNECT_SECONDS, what))
     for path in sorted(folder.glob("worker-*.ledger")):
         windows += _read_worker(path, stories, defects)
-    return stories, Surroundings(lease=lease, windows=windows, died=died, draining=draining), defects
+    return stories, Surroundings(lease=lease, windows=windows, died=died, draining=draining), defects, hits
 
 
 def _read_producer(path: Path, stories: dict[str, Story]) -> None:
@@ -87,11 +92,6 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
         elif verb == "starved":
             windows.append(Window(slot_of(process), at, rest[0], "did not get to run"))
     return windows
-
-
-def slot_of(process: str) -> str:
-    """The slot of a process, from the name of its ledger (`worker-w1.1234`)."""
-    return process.partition("-")[2].rpartition(".")[0]
 
 
 @dataclass(slots=True)

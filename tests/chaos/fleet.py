@@ -26,7 +26,7 @@ from tests.support.redis_server import RedisServer, end_with_parent, free_port
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
 _DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
-_RECONNECT_SECONDS = 0.3
+RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
 
 
 class Slot:
@@ -104,7 +104,7 @@ class Fleet:
         ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
         self._proxy = subprocess.Popen(
             [
-                sys.executable, "-m", "tests.chaos.proxy", str(self.server.port),
+                sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
                 *(f"{name}={port}" for name, port in ports.items()),
             ],
             cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
@@ -191,7 +191,7 @@ class Fleet:
         self.done[fault.what] += 1
 
     def _note(self, fault: Fault, start: float, end: float, process: str = "") -> None:
-        """`process` is who was out of reach meanwhile: a slot, `*` for everybody, or nobody."""
+        """`process` is the slot that was out of reach meanwhile: a name, `*` for everybody, or nobody."""
         self._notes.note("fault", start, end, fault.what, fault.target, fault.amount, process)
 
     async def _process_fault(self, fault: Fault, slot: Slot) -> None:
@@ -242,19 +242,18 @@ class Fleet:
 
     def _way_fault(self, fault: Fault) -> None:
         order: dict[str, Any] = {"do": fault.what.removesuffix("_long"), "client": fault.target}
-        start, lasts = now(), 1.0
+        start = end = now()
         if fault.what in {"stall", "stall_long"}:
-            order["seconds"] = lasts = fault.amount
-        elif fault.what == "cut":
-            lasts = _RECONNECT_SECONDS
+            order["seconds"] = fault.amount
+            end += fault.amount
         elif fault.what == "late":
             order |= {"times": int(fault.amount), "seconds": 1.5}
-        else:
+        elif fault.what != "cut":
             order["times"] = int(fault.amount)
         assert self._proxy.stdin is not None
         self._proxy.stdin.write((json.dumps(order) + "\n").encode())
         self._proxy.stdin.flush()
-        self._note(fault, start, start + lasts, fault.target)
+        self._note(fault, start, end, fault.target if end > start else "")  # what else it hits, the proxy notes
 
     async def _redis_fault(self, fault: Fault) -> None:
         start = now()
@@ -278,7 +277,7 @@ class Fleet:
             case "script_flush":
                 await self._say("SCRIPT", "FLUSH")
         nobody = fault.what == "script_flush"
-        lasts = _RECONNECT_SECONDS if fault.what == "client_kill" else 0.0
+        lasts = RECONNECT_SECONDS if fault.what == "client_kill" else 0.0
         self._note(fault, start, now() + lasts, "" if nobody else "*")
 
     async def _say(self, *words: Any) -> None:

@@ -36,7 +36,7 @@ def queues() -> list[dict[str, Any]]:
         {"name": "default", "weight": 3, **common},
         {"name": "low", "weight": 1, **common},
         {"name": "mixed", **common},
-        {"name": "bounded", "max_length": 200, **common},
+        {"name": "bounded", "max_length": 20, **common},
         {"name": "fragile", **common, "max_deliveries": 2},
     ]
 

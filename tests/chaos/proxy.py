@@ -1,7 +1,7 @@
 """Between the processes under test and Redis: a proxy that cuts, stalls, tears and swallows, one port for each client.
 
-A process of its own: `python -m tests.chaos.proxy REDIS_PORT NAME=PORT …`. It reads orders from its standard input, one
-JSON object a line, and ends with it:
+A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes every connection and request
+that it hits in a ledger in that folder. It reads orders from its standard input, one JSON object a line, and ends with it:
 
     {"do": "cut", "client": "w1"}                      every connection is reset
     {"do": "stall", "client": "w1", "seconds": 2.5}    nothing passes, in either direction
@@ -10,7 +10,7 @@ JSON object a line, and ends with it:
     {"do": "late", "client": "w1", "times": 1, "seconds": 1.5}
                                                        the line is cut; the request arrives after the client gave it up
 
-`lose`, `tear` and `late` wait a second at most for their requests.
+`lose`, `tear` and `late` wait three seconds at most for their requests.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ import asyncio
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-_ARMED_SECONDS = 1.0
+from tests.chaos.ledger import Ledger, now
+
+_ARMED_SECONDS = 3.0
 _BYTES = 65536
 
 
 class Client:
     """What happens now to the connections of one process."""
 
-    def __init__(self, redis_port: int) -> None:
+    def __init__(self, name: str, redis_port: int, notes: Ledger) -> None:
+        self._name = name
         self._redis_port = redis_port
+        self._notes = notes
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.armed: dict[str, int] = {"lose": 0, "tear": 0, "late": 0}
@@ -55,6 +60,7 @@ class Client:
         match order["do"]:
             case "cut":
                 for link in list(self._links):
+                    self.hit("cut")
                     link.cut()
             case "stall":
                 self._stalls += 1
@@ -74,8 +80,12 @@ class Client:
         """Whether this happens to the next request."""
         if self.armed[what]:
             self.armed[what] -= 1
+            self.hit(what)
             return True
         return False
+
+    def hit(self, what: str) -> None:
+        self._notes.note("hit", now(), what, self._name)
 
 
 class Link:
@@ -140,9 +150,10 @@ class Link:
                     await self._writer.drain()
 
 
-async def serve(redis_port: int, ports: dict[str, int]) -> None:
+async def serve(folder: Path, redis_port: int, ports: dict[str, int]) -> None:
     """Serve every client's port until standard input ends."""
-    clients = {name: Client(redis_port) for name in ports}
+    notes = Ledger(folder, "proxy")
+    clients = {name: Client(name, redis_port, notes) for name in ports}
     servers = [await asyncio.start_server(clients[name].accept, "127.0.0.1", port) for name, port in ports.items()]
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
@@ -157,8 +168,8 @@ async def serve(redis_port: int, ports: dict[str, int]) -> None:
 def main(arguments: list[str]) -> None:
     import uvloop
 
-    ports = {name: int(port) for name, _, port in (argument.partition("=") for argument in arguments[1:])}
-    uvloop.run(serve(int(arguments[0]), ports))
+    ports = {name: int(port) for name, _, port in (argument.partition("=") for argument in arguments[2:])}
+    uvloop.run(serve(Path(arguments[0]), int(arguments[1]), ports))
 
 
 if __name__ == "__main__":

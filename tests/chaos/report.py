@@ -26,6 +26,7 @@ def text(result: Result) -> str:
     verdict, remains = result.verdict, result.remains
     lines = [
         f"faults      {_counts(result.faults)}; {result.restarts} processes started again",
+        f"the way     {_counts(result.hits) or 'nothing hit'} (connections, replies, requests)",
         f"tasks       {verdict.accepted} accepted, {verdict.unknown} unknown ({verdict.unknown_ran} of them had arrived), "
         f"{verdict.refused} refused",
         f"outcomes    {_counts(verdict.states)}",
@@ -66,6 +67,7 @@ def data(result: Result) -> dict[str, Any]:
         "unknown_arrived": verdict.unknown_ran,
         "refused": verdict.refused,
         "faults": dict(result.faults),
+        "hits": dict(result.hits),
         "outcomes": dict(verdict.states),
         "executions": verdict.executions,
         "retries": verdict.retries,

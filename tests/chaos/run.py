@@ -52,7 +52,8 @@ class Result:
     verdict: Verdict
     remains: audit.Remains
     faults: Counter[str]
-    seconds: float
+    hits: Counter[str]  # connections cut, replies lost, requests torn or delayed
+    seconds: float = 0.0
     skipped: str = ""  # why the old version was not mixed in
     restarts: int = 0
     old_executions: int = 0
@@ -150,7 +151,7 @@ async def _settle(fleet: Fleet, say: Callable[[str], None]) -> str:
 
 
 async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
-    stories, around, defects = audit.read_ledgers(folder, LEASE_SECONDS)
+    stories, around, defects, hits = audit.read_ledgers(folder, LEASE_SECONDS)
     await audit.read_outcomes(fleet.redis, PREFIX, stories)
     remains = await audit.read_remains(fleet.redis, PREFIX, _QUEUES, set(stories))
     verdict = judge(stories.values(), around, {name: kind.judge for name, kind in KINDS.items()})
@@ -169,7 +170,7 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     if fleet.worker_names[-1] == "old" and not old:
         defects.append("the worker of the old version ran nothing")
     restarts = sum(slot.starts - 1 for slot in fleet.slots.values())
-    return Result(plan, verdict, remains, fleet.done, 0.0, "", restarts, old, defects)
+    return Result(plan, verdict, remains, fleet.done, hits, restarts=restarts, old_executions=old, defects=defects)
 
 
 async def _spoil(fleet: Fleet, sabotage: Sabotage) -> None:

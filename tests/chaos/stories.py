@@ -64,12 +64,17 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which a process could not reach Redis, or did not run. `process` "*" is every process."""
+    """A time in which the process of a slot could not reach Redis, or did not run. `slot` "*" is every slot."""
 
-    process: str
+    slot: str
     start: float
     end: float
     what: str
+
+
+def slot_of(process: str) -> str:
+    """The slot of a process, from the name of its ledger (`worker-w1.1234`)."""
+    return process.partition("-")[2].rpartition(".")[0] or process
 
 
 class Surroundings:
@@ -89,24 +94,25 @@ class Surroundings:
         self._everywhere: list[Window] = []
         self._of: dict[str, list[Window]] = defaultdict(list)
         for window in windows:
-            (self._everywhere if window.process == "*" else self._of[window.process]).append(window)
+            (self._everywhere if window.slot == "*" else self._of[window.slot]).append(window)
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     def spans(self, process: str) -> list[tuple[float, float]]:
         """When the process was out of reach, in order; what is less than a renewal and a reconnection apart is one."""
-        spans = self._spans.get(process)
+        slot = slot_of(process)
+        spans = self._spans.get(slot)
         if spans is None:
             merged: list[tuple[float, float]] = []
             patience = self.lease / 3 + 0.5
             windows = sorted(
-                (window.start, window.end) for window in (*self._everywhere, *self._of.get(process, ()))
+                (window.start, window.end) for window in (*self._everywhere, *self._of.get(slot, ()))
             )
             for start, end in windows:
                 if merged and start - merged[-1][1] <= patience:
                     merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
                 else:
                     merged.append((start, end))
-            spans = self._spans[process] = merged
+            spans = self._spans[slot] = merged
         return spans
 
     def out_of_reach(self, process: str, start: float, end: float) -> float:
