@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from redis import exceptions as redis_errors
 
-from taskfleet import current_task
+from taskfleet import TaskCancelledError, current_task
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
@@ -62,3 +64,55 @@ async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     assert await handle.result(timeout=10) == 2
     await until(lambda: not worker.held and not worker.running, "nothing is held")
     assert (await queue.queue_stats("default")).in_flight == 0
+
+
+async def test_a_task_that_is_cancelled_before_an_unheard_claim_is_handed_back_has_an_outcome(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def never() -> None: ...
+
+    handle = await never.enqueue()
+    step, lost = queue.broker.step, 0
+
+    async def losing(*args: Any) -> Any:
+        nonlocal lost
+        reply = await step(*args)
+        if reply.claims and not lost:
+            lost += 1
+            assert await handle.cancel()
+            raise redis_errors.ConnectionError("the reply is lost")
+        return reply
+
+    monkeypatch.setattr(queue.broker, "step", losing)
+    await run_worker(queue)
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    assert lost == 1
+
+
+async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outcome(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def never() -> None: ...
+
+    handle = await never.enqueue()
+    worker = Worker(queue, name="drained")
+    step = queue.broker.step
+
+    async def draining(*args: Any) -> Any:
+        reply = await step(*args)
+        if reply.claims:
+            assert await handle.cancel()
+            worker.drain()  # it is claimed, and not started any more
+        return reply
+
+    monkeypatch.setattr(queue.broker, "step", draining)
+    await worker.run()
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)

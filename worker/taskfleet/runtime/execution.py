@@ -352,8 +352,9 @@ class Execution:
     ) -> None:
         logger.warning("task %s of queue %s goes to the dead letters: %.500s", task_id, queue, message)
         self.counts[queue, "d"] += 1
-        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
-        self._worker.finished((task_id, delivery, "d", 0, b"", 0, record), queue)
+        cancelled, ttl_ms = self._if_cancelled()
+        cancelled, record = self._sealed(queue, task_id, cancelled, outcome.pack_failure(reason, message, ""))
+        self._worker.finished((task_id, delivery, "d", 0, cancelled, ttl_ms, record), queue)
         if self._hooks.on_dead:
             # One that cannot be read has no name, and came at an unknown time.
             name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
@@ -380,11 +381,15 @@ class Execution:
     ) -> None:
         if refusal.delay_ms:
             self.counts[queue, "n"] += 1
-            cancelled, ttl_ms = self._if_cancelled()
-            cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
-            self._worker.finished((task_id, delivery, "n", 0, cancelled, ttl_ms, refusal.delay_ms), queue)
+            self._worker.finished(self.handed_back(queue, task_id, delivery, refusal.delay_ms), queue)
         else:
             self._bury(queue, task_id, delivery, refusal.reason, refusal.message, attempt, task)
+
+    def handed_back(self, queue: str, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
+        """The outcome of a task that goes back unstarted; cancelled in the meantime, it ends as that."""
+        cancelled, ttl_ms = self._if_cancelled()
+        cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
+        return (task_id, delivery, "n", 0, cancelled, ttl_ms, delay_ms)
 
     def _sealed(self, queue: str, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
         """What an outcome stores, sealed: its result record and, when it is one, its error record."""
