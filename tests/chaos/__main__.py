@@ -29,9 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep ledgers and logs there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     parser.add_argument(
-        "--sabotage", choices=get_args(Sabotage), default="",
-        help="break one thing in Redis behind the engine's back: the run must find it and fail",
-    )  # fmt: skip
+        "--sabotage",
+        choices=get_args(Sabotage),
+        nargs="+",
+        default=[],
+        help="break something in Redis behind the engine's back: the run must find it and fail",
+    )
     options = parser.parse_args(arguments)
     plan = Plan(
         tasks=options.tasks,
@@ -41,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         workers=options.workers,
         producers=options.producers,
         mix_versions=not options.new_only,
-        sabotage=options.sabotage,
+        sabotage=tuple(options.sabotage),
         keep=options.keep,
     )
     print(f"chaos: {plan.tasks} tasks and {plan.faults} faults in {plan.seconds:g} s, seed {plan.seed}", flush=True)

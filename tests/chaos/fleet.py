@@ -25,6 +25,7 @@ from tests.support.redis_server import RedisServer, end_with_parent, free_port
 
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
+_OLD_DRAIN_SECONDS = 10.0
 _DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
 RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
 
@@ -92,6 +93,7 @@ class Fleet:
         self._plan = (tasks, seconds, seed)
         self.slots: dict[str, Slot] = {}
         self.defects: list[str] = []
+        self.old_hung = 0  # drains of the old version that did not end
         self.done: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
         self._ending = False
@@ -102,13 +104,7 @@ class Fleet:
             host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
         )
         ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
-        self._proxy = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
-                *(f"{name}={port}" for name, port in ports.items()),
-            ],
-            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
-        )  # fmt: skip
+        self._proxy = self._start_proxy(ports)
         assert self._proxy.stdout is not None
         line = await asyncio.to_thread(self._proxy.stdout.readline)
         if line.strip() != b"ready":
@@ -125,6 +121,15 @@ class Fleet:
             environment = self._environment(name, "producer", ports[name])
             self.slots[name] = Slot(name, "producer", command, environment, self._folder)
         self._watch = asyncio.create_task(self._watch_slots())
+
+    def _start_proxy(self, ports: dict[str, int]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
+                *(f"{name}={port}" for name, port in ports.items()),
+            ],
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
+        )  # fmt: skip
 
     def _environment(self, name: str, role: str, port: int) -> dict[str, str]:
         path = [str(_ROOT)] if role != "old" else [str(self._old), str(_ROOT)]
@@ -223,21 +228,25 @@ class Fleet:
         slot.expected = "was told to end"
         self._notes.note("draining", now(), key)
         process.terminate()
+        patience = _OLD_DRAIN_SECONDS if slot.role == "old" else _DRAIN_SECONDS
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(patience):
                 await self._gone(process)
         except TimeoutError:
-            self.defects.append(f"{key} did not drain in {_DRAIN_SECONDS:g} s: {slot.last_words()}")
+            # The old version may hang in a drain without Redis; that is mended, and a kill is what an operator does.
+            if slot.role == "old":
+                self.old_hung += 1
+            else:
+                self.defects.append(f"{key} did not drain in {patience:g} s: {slot.last_words()}")
             process.kill()
             await self._gone(process)
         else:
-            if process.returncode not in (0, POISONED):
-                # A signal that comes before the worker has a handler for it ends it at once.
-                if process.returncode != -signal.SIGTERM:
-                    self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_words()}")
+            # A signal that comes before the worker has a handler for it ends it at once.
+            if process.returncode not in (0, POISONED, -signal.SIGTERM):
+                self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_words()}")
 
     async def _gone(self, process: subprocess.Popen[bytes]) -> None:
-        while process.poll() is None:
+        while process.poll() is None:  # noqa: ASYNC110 - the kernel sends no asyncio.Event
             await asyncio.sleep(0.01)
 
     def _way_fault(self, fault: Fault) -> None:
@@ -301,8 +310,19 @@ class Fleet:
     # The end.
 
     async def producers_complete(self) -> None:
-        while not all(slot.complete for slot in self.slots.values() if slot.role == "producer"):
+        producers = [slot for slot in self.slots.values() if slot.role == "producer"]
+        while not all(slot.complete for slot in producers):  # noqa: ASYNC110 - as in _gone
             await asyncio.sleep(0.05)
+
+    async def restart_old(self) -> None:
+        """End the worker of the old version: it may hold on to a task of which it has lost track."""
+        slot = self.slots["old"]
+        async with slot.lock:
+            self.old_hung += 1
+            slot.expected = "was killed"
+            process = slot.process
+            process.kill()
+            await self._gone(process)
 
     async def end_workers(self) -> None:
         """Drain every worker; each must end by itself, with success."""

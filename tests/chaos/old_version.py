@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -33,8 +34,6 @@ def folder() -> Path:
         fresh = place.with_name(f"{COMMIT}.{os.getpid()}")
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(fresh, filter="data")
-        try:
+        with contextlib.suppress(OSError):  # another run was faster: its copy is the same
             fresh.rename(place)
-        except OSError:
-            pass  # another run was faster: its copy is the same
     return place / "worker"

@@ -60,7 +60,7 @@ class Producer:
         self._seed = seed
         self._notes = Ledger(ledger_folder(), f"producer-p{number}")
         self._ids = NotedIds(self._notes)
-        ids.new_id = self._ids  # type: ignore[assignment]
+        ids.new_id = self._ids
         self._queue = TaskQueue.from_config(queues=queues())
         for kind in KINDS.values():
             kind.define(self._queue, Notes(self._notes))

@@ -1,7 +1,7 @@
 """Between the processes under test and Redis: a proxy that cuts, stalls, tears and swallows, one port for each client.
 
-A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes every connection and request
-that it hits in a ledger in that folder. It reads orders from its standard input, one JSON object a line, and ends with it:
+A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes what it hits in a ledger in
+that folder. It reads orders from its standard input, one JSON object a line, and ends with it:
 
     {"do": "cut", "client": "w1"}                      every connection is reset
     {"do": "stall", "client": "w1", "seconds": 2.5}    nothing passes, in either direction
@@ -54,6 +54,11 @@ class Client:
             await link.run()
         finally:
             self._links.discard(link)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no connections."""
+        return not self._links
 
     def order(self, order: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()

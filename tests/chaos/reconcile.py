@@ -5,6 +5,7 @@ Pure: it reads stories, not Redis.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def judge(stories: Iterable[Story], around: Surroundings, rules: dict[str, Judge
         state = _state(story)
         verdict.states[state] += 1
         verdict.ended[story.queue] += 1
-        problems = [*_contradictions(story), *_repetitions(story, around, verdict), *rules[story.kind](story)]
+        problems = [*_contradictions(story, around), *_repetitions(story, around, verdict), *rules[story.kind](story)]
         verdict.defects += [f"{_name(story)}: {problem}: {_tell(story)}" for problem in problems]
     return verdict
 
@@ -85,7 +86,7 @@ def _state(story: Story) -> str:
     return "succeeded" if story.outcome.state == "gone" else story.outcome.state
 
 
-def _contradictions(story: Story) -> Iterator[str]:
+def _contradictions(story: Story, around: Surroundings) -> Iterator[str]:
     outcome, last = story.outcome, story.last_delivery
     if outcome.state == "several":
         yield f"several outcomes are recorded: {', '.join(outcome.value)}"
@@ -108,8 +109,12 @@ def _contradictions(story: Story) -> Iterator[str]:
             yield f"failed in attempt {outcome.attempts}, which never ran"
     elif outcome.state == "cancelled" and not story.cancels:
         yield "cancelled, and nobody asked for that"
-    elif outcome.state == "expired" and any(e.how == "ok" and e.delivery == last for e in story.executions):
-        yield "expired after its last delivery was done"
+    elif outcome.state == "expired":
+        # Done, and expired: only when the worker that did it could not say so before its lease ended.
+        for done in (e for e in story.executions if e.how == "ok" and e.ended is not None):
+            later = Execution("", done.attempt, done.delivery + 1, done.began + 10 * around.lease)
+            if explanation(done, later, around) is None:
+                yield f"expired although delivery {done.delivery} was done"
     if outcome.letter and outcome.deliveries < last:
         yield f"buried with {outcome.deliveries} deliveries, {last} ran"
     for how, value in story.waits:
@@ -124,7 +129,7 @@ def _repetitions(story: Story, around: Surroundings, verdict: Verdict) -> Iterat
     if runs and runs[0].attempt != 1:
         # A first attempt can only be passed by running it.
         yield f"its first execution is attempt {runs[0].attempt}"
-    for older, newer in zip(runs, runs[1:], strict=False):
+    for older, newer in itertools.pairwise(runs):
         if older.delivery == newer.delivery:
             verdict.duplicates += 1
             yield f"delivery {older.delivery} ran twice"
@@ -172,7 +177,10 @@ def _overlap(older: Execution, newer: Execution, around: Surroundings, verdict: 
     verdict.longest_overlap = max(verdict.longest_overlap, end - newer.began)
     aware = end - newer.began - around.out_of_reach_within(older.process, newer.began, end)
     if aware > around.lease / 3 + _NOTICE_SECONDS:
-        return f"delivery {older.delivery} went on for {aware:.1f} s beside delivery {newer.delivery}, its worker reachable"
+        return (
+            f"delivery {older.delivery} went on for {aware:.1f} s beside delivery {newer.delivery}, "
+            "with its worker within reach"
+        )
     return None
 
 
@@ -184,8 +192,10 @@ def _tell(story: Story) -> str:
     outcome = story.outcome
     runs = ", ".join(
         f"{e.process} attempt {e.attempt} delivery {e.delivery} "
-        f"{e.began:.3f}–{'…' if e.ended is None else f'{e.ended:.3f}'} {e.how or 'no end'}"
+        f"{e.began:.3f}..{'…' if e.ended is None else f'{e.ended:.3f}'} {e.how or 'no end'}"
         for e in story.executions
     )
-    letter = f" ({outcome.reason}, attempts {outcome.attempts}, deliveries {outcome.deliveries})" if outcome.letter else ""
+    letter = (
+        f" ({outcome.reason}, attempts {outcome.attempts}, deliveries {outcome.deliveries})" if outcome.letter else ""
+    )
     return f"sent {story.sent:.3f}; runs [{runs}]; in Redis {outcome.state} {outcome.value}{letter}"

@@ -24,23 +24,23 @@ def summary(result: Result) -> str:
 def text(result: Result) -> str:
     """The figures, what is wrong, and the summary as the last line."""
     verdict, remains = result.verdict, result.remains
+    versions = "one"
+    if result.skipped:
+        versions = f"NOT TESTED: {result.skipped}"
+    elif result.plan.mix_versions:
+        versions = f"{result.old_executions} executions by the old version, which hung {result.old_hung} times"
+    owned = f"{len(remains.orphans)} of them without" if remains.orphans else "each with"
     lines = [
-        f"faults      {_counts(result.faults)}; {result.restarts} processes started again",
-        f"the way     {_counts(result.hits) or 'nothing hit'} (connections, replies, requests)",
-        f"tasks       {verdict.accepted} accepted, {verdict.unknown} unknown ({verdict.unknown_ran} of them had arrived), "
-        f"{verdict.refused} refused",
-        f"outcomes    {_counts(verdict.states)}",
-        f"executions  {verdict.executions}, {verdict.retries} retries among them, {verdict.duplicates} repetitions: "
-        f"{_counts(verdict.explanations) or 'none'}",
-        f"overlaps    {verdict.overlaps} handlers went on beside their successor, {verdict.longest_overlap:.1f} s at most",
-        f"keys        {remains.keys} left, each with an owner or a time to live"
-        if not remains.orphans
-        else f"keys        {remains.keys} left, {len(remains.orphans)} without an owner",
-        f"versions    NOT TESTED: {result.skipped}"
-        if result.skipped
-        else f"versions    {result.old_executions} executions by the old version"
-        if result.plan.mix_versions
-        else "versions    one",
+        _line("faults", f"{_counts(result.faults)}; {result.restarts} processes started again"),
+        _line("the way", f"{_counts(result.hits) or 'nothing hit'} (connections, replies, requests)"),
+        _line("tasks", f"{verdict.accepted} accepted, {verdict.refused} refused, {verdict.unknown} unknown"),
+        _line("unknown", f"{verdict.unknown_ran} of them had arrived, and ended once"),
+        _line("outcomes", _counts(verdict.states)),
+        _line("executions", f"{verdict.executions}: {verdict.retries} retries, {verdict.duplicates} duplicates"),
+        _line("duplicates", _counts(verdict.explanations) or "none"),
+        _line("overlaps", f"{verdict.overlaps} beside their successor, {verdict.longest_overlap:.1f} s at most"),
+        _line("keys", f"{remains.keys} left, {owned} an owner or a time to live"),
+        _line("versions", versions),
     ]
     for title, found in (
         ("LOST", verdict.lost),
@@ -76,6 +76,7 @@ def data(result: Result) -> dict[str, Any]:
         "overlaps": verdict.overlaps,
         "longest_overlap_seconds": round(verdict.longest_overlap, 3),
         "old_version_executions": result.old_executions,
+        "old_version_hung": result.old_hung,
         "not_tested": result.skipped,
         "lost": verdict.lost,
         "defects": verdict.defects + result.defects,
@@ -84,6 +85,10 @@ def data(result: Result) -> dict[str, Any]:
         "keys": remains.keys,
         "counters": remains.counters,
     }
+
+
+def _line(name: str, figures: str) -> str:
+    return f"{name:12}{figures}"
 
 
 def _counts(counter: dict[str, int]) -> str:

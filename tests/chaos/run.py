@@ -21,7 +21,7 @@ from tests.chaos.kinds import KINDS, LEASE_SECONDS, queues
 from tests.chaos.ledger import now
 from tests.chaos.reconcile import Verdict, judge
 
-Sabotage = Literal["", "lose", "double", "orphan"]
+Sabotage = Literal["lose", "double", "orphan"]
 
 _REPORT_SECONDS = 5.0
 # The longest that nothing may change at the end: a lease, its takeover, the longest handler, the longest backoff.
@@ -40,7 +40,7 @@ class Plan:
     workers: int = 3
     producers: int = 3
     mix_versions: bool = True
-    sabotage: Sabotage = ""  # break something behind the engine's back, to see that it is found
+    sabotage: tuple[Sabotage, ...] = ()  # break something behind the engine's back, to see that it is found
     keep: Path | None = None
 
 
@@ -57,6 +57,7 @@ class Result:
     skipped: str = ""  # why the old version was not mixed in
     restarts: int = 0
     old_executions: int = 0
+    old_hung: int = 0
     defects: list[str] = field(default_factory=list)
 
     @property
@@ -85,13 +86,13 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
         await fleet.start()
         scene = faults.schedule(plan.seed, plan.faults, plan.seconds, fleet.worker_names, fleet.producer_names)
         reporter = asyncio.create_task(_report(fleet, began, say))
-        spoiler = asyncio.create_task(_spoil(fleet, plan.sabotage)) if plan.sabotage else None
+        spoilers = [asyncio.create_task(_spoil(fleet, sabotage)) for sabotage in plan.sabotage]
         try:
             await asyncio.gather(fleet.run(scene), fleet.producers_complete())
-            stuck = await _settle(fleet, say)
+            stuck = await _settle(fleet)
         finally:
             reporter.cancel()
-            if spoiler is not None:
+            for spoiler in spoilers:
                 spoiler.cancel()
         await fleet.end_workers()
         result = await _judge(plan, fleet, folder)
@@ -135,17 +136,22 @@ async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> Non
         say(f"{now() - began:6.0f} s  {figures}  {done:4d} faults  {starts:4d} restarts  {len(fleet.defects)} defects")
 
 
-async def _settle(fleet: Fleet, say: Callable[[str], None]) -> str:
+async def _settle(fleet: Fleet) -> str:
     """Wait until every queue is empty; returns what is left when nothing changes any more."""
-    last, since = None, now()
+    last, since, old = None, now(), "old" in fleet.slots
     while True:
         counts = await _counts(fleet)
         if not any(held or listed for _, _, held, listed in counts.values()):
             return ""
         if counts != last:
             last, since = counts, now()
+        elif old and now() - since > _STILL_SECONDS / 2 and all(name == "mixed" for name, c in counts.items() if c[2]):
+            old = False
+            await fleet.restart_old()
         elif now() - since > _STILL_SECONDS:
-            left = {name: f"{held} tasks, {listed} ready" for name, (_, _, held, listed) in counts.items() if held or listed}
+            left = {
+                name: f"{held} tasks, {listed} ready" for name, (_, _, held, listed) in counts.items() if held or listed
+            }
             return str(left)
         await asyncio.sleep(0.1)
 
@@ -160,7 +166,9 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
         enqueued, finished = counters.get("enqueued", 0), counters.get("finished", 0)
         ended = verdict.ended[queue]
         if not enqueued == finished == ended:
-            defects.append(f"queue {queue}: {enqueued} enqueued, {finished} finished by its counters; {ended} tasks ended")
+            defects.append(
+                f"queue {queue}: {enqueued} enqueued, {finished} finished by its counters; {ended} tasks ended"
+            )
         if counters.get("removed", 0):
             defects.append(f"queue {queue}: its counter of removed ids is {counters['removed']}, the list is empty")
     traces = {slot.name: n for slot in fleet.slots.values() if (n := slot.traces())}
@@ -170,7 +178,17 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     if fleet.worker_names[-1] == "old" and not old:
         defects.append("the worker of the old version ran nothing")
     restarts = sum(slot.starts - 1 for slot in fleet.slots.values())
-    return Result(plan, verdict, remains, fleet.done, hits, restarts=restarts, old_executions=old, defects=defects)
+    return Result(
+        plan,
+        verdict,
+        remains,
+        fleet.done,
+        hits,
+        restarts=restarts,
+        old_executions=old,
+        old_hung=fleet.old_hung,
+        defects=defects,
+    )
 
 
 async def _spoil(fleet: Fleet, sabotage: Sabotage) -> None:
@@ -193,11 +211,10 @@ async def _spoiled(redis: Any, names: tuple[str, ...], sabotage: Sabotage) -> bo
             return False
         await redis.hdel(names[1], task_id)
         return True
-    # double: give a running task out once more, as if nobody had it.
-    (task_id,) = await redis.zrange(names[3], -1, -1) or (None,)
-    if task_id is None:
-        return False
-    pipeline = redis.pipeline(transaction=True)
-    pipeline.hexists(names[1], task_id)
-    pipeline.lpush(names[0], task_id)
-    return bool((await pipeline.execute())[0])
+    # double: give a task that will run for a while out once more, as if nobody had it.
+    running = await redis.zrange(names[3], 0, -1)
+    blobs = await redis.hmget(names[1], running) if running else []
+    slow = [task_id for task_id, blob in zip(running, blobs, strict=True) if blob and b"slow" in blob]
+    if slow:
+        await redis.lpush(names[0], slow[-1])
+    return bool(slow)

@@ -104,9 +104,7 @@ class Surroundings:
         if spans is None:
             merged: list[tuple[float, float]] = []
             patience = self.lease / 3 + 0.5
-            windows = sorted(
-                (window.start, window.end) for window in (*self._everywhere, *self._of.get(slot, ()))
-            )
+            windows = sorted((window.start, window.end) for window in (*self._everywhere, *self._of.get(slot, ())))
             for start, end in windows:
                 if merged and start - merged[-1][1] <= patience:
                     merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
@@ -128,6 +126,4 @@ class Surroundings:
     def out_of_reach_within(self, process: str, start: float, end: float) -> float:
         """How many seconds of [start, end] the process was out of reach, the time to notice counted in."""
         patience = self.lease / 3 + 0.5
-        return sum(
-            max(0.0, min(end, last + patience) - max(start, first)) for first, last in self.spans(process)
-        )
+        return sum(max(0.0, min(end, last + patience) - max(start, first)) for first, last in self.spans(process))
