@@ -15,12 +15,14 @@ from taskfleet.outcome import DeadLetter, unpack_end
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of
+from tests.chaos.workload import KIND_OF_PART, place_of
 
 _CHUNK = 1000
 # Keys without a time to live that may be left after a drain, and who owns them.
 OWNED = {
     "queues": "the names of all queues",
     "stat": "the counters of a queue",
+    "control": "whether a queue is paused, the tokens of its rate limit, a counter of its parked tasks",
     "dead": "the dead letters of a queue: by age and number",
     "letter": "the dead letters of a queue: by age and number",
 }
@@ -59,8 +61,10 @@ def _read_producer(path: Path, stories: dict[str, Story]) -> None:
         match verb:
             case "sent":
                 task_id, n, kind, queue = rest
-                stories[task_id] = Story(task_id, n, kind, queue, at, "unknown")
-            case "accepted" | "refused":
+                story = Story(task_id, n, kind, place_of(queue, task_id), at, "unknown")
+                story.cancelled_by_others = KIND_OF_PART[kind].cancelled_by_others
+                stories[task_id] = story
+            case "accepted" | "refused" | "merged":
                 for task_id in rest[0]:
                     stories[task_id].answer = verb
             case "cancel":

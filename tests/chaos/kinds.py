@@ -1,7 +1,8 @@
-"""The workload, one class a kind of task: how it is sent, what its handler does, how it may end.
+"""Kinds of tasks, one class each: how it is sent, what its handler does, how it may end.
 
-A new feature is a new class in `KINDS`: give it a share, define its handlers, make its message from a number, and say
-in `judge` which ends are right. Shares are parts per 100,000 of all tasks.
+A new feature is a new class in `workload.KINDS`: give it a share, define its handlers, make its call from a number, and
+say in `judge`, or in `judge_together`, which ends are right. Shares are parts per 100,000 of all calls. This module is
+imported by workers of the old version too: what those do not know is in modules of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from tests.chaos.ledger import Ledger, now
 from tests.chaos.stories import Story
 
 LEASE_SECONDS = 3.0
+LIMIT = 2  # how many of one limit key run at once in the queue `limited`
 POISONED = 66  # the exit code of a worker that its task has ended
 
 Returned = list[int]  # what handlers return: number, attempt, delivery
@@ -38,6 +40,15 @@ def queues() -> list[dict[str, Any]]:
         {"name": "mixed", **common},
         {"name": "bounded", "max_length": 20, **common},
         {"name": "fragile", **common, "max_deliveries": 2},
+        {"name": "limited", "concurrency_per_key": LIMIT, **common},
+        {
+            "name": "rated",
+            "rate_limit": {"tasks_per_second": 200, "burst": 50},
+            "rate_limit_per_key": {"tasks_per_second": 60, "burst": 10},
+            **common,
+        },
+        {"name": "fair", **common},
+        {"name": "spread", "partitions": 3, **common},
     ]
 
 
@@ -67,39 +78,59 @@ def returned(n: int, task: TaskContext) -> Returned:
 
 
 class Kind:
-    """One kind of task. `cancel_after` draws when (s) its sender asks for its cancellation."""
+    """One kind of call. What it sends are its parts: one task, or several of a workflow."""
 
     name: ClassVar[str]
     share: ClassVar[int]
     ends: ClassVar[tuple[str, ...]] = ("succeeded",)
     awaited: ClassVar[bool] = False  # its sender awaits the result
     kept: ClassVar[bool] = True  # its result is kept in Redis
+    cancelled_by_others: ClassVar[bool] = False  # it may be cancelled without its sender's asking
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its tasks, in the order in which they get their ids."""
+        return (self.name,)
 
     def define(self, queue: TaskQueue, notes: Notes) -> None:
         """Define the handlers on `queue`."""
         raise NotImplementedError
 
+    def call(self, n: int, draw: Random) -> tuple[Any, list[str]]:
+        """(what to enqueue, the queue of each part)."""
+        message = self.message(n, draw)
+        return message, [message.queue]
+
     def message(self, n: int, draw: Random) -> Message[Any]:
-        """The call to send."""
+        """The call of a kind that is one task."""
         raise NotImplementedError
 
     def cancel_after(self, draw: Random) -> float | None:
+        """When (s) its sender asks for its cancellation; None: never."""
         return None
 
     def judge(self, story: Story) -> Iterable[str]:
-        """What is wrong with how the task ended, beyond what is wrong for every task."""
+        """What is wrong with how a task ended, beyond what is wrong for every task."""
         state = "succeeded" if story.outcome.state == "gone" else story.outcome.state
         if state not in self.ends:
             yield f"it may end as {' or '.join(self.ends)}, not as {state}"
         if story.outcome.state == "gone" and self.kept:
             yield "its result was to be kept and is gone"
 
+    def together(self, story: Story) -> Hashable:
+        """Tasks of the same answer are judged together too; None: this one is not."""
+        return None
+
+    def judge_together(self, stories: list[Story]) -> Iterable[str]:
+        """What is wrong with several tasks side by side."""
+        return ()
+
 
 class Nap(Kind):
     """Immediate work of a few milliseconds, of three priorities; the base of the kinds that only wait."""
 
     name = "nap"
-    share = 39_000
+    share = 27_000
 
     def define(self, queue: TaskQueue, notes: Notes) -> None:
         @queue.task(name=self.name, queue="default", max_retries=0)
@@ -382,36 +413,6 @@ class Poison(Kind):
             yield f"it was buried for {story.outcome.reason!r}, not for its deliveries"
         if len(story.executions) > 2:
             yield f"it killed {len(story.executions)} workers, more than max_deliveries=2"
-
-
-# What a worker of the old version can run.
-OLD = (Plain, PlainRetried)
-KINDS: dict[str, Kind] = {
-    kind.name: kind()
-    for kind in (
-        Nap, Silent, Plain, PlainRetried, Slow, Delayed, Awaited, Threaded, Retried, Failing, TimedOut,
-        CancelledWaiting, CancelledRunning, Expiring, Bounded, Unknown, Poison,
-    )
-}  # fmt: skip
-
-
-def choose(n: int, seed: int) -> tuple[Kind, Random]:
-    """The kind of task `n`, and the source of what it draws."""
-    draw = Random(seed * 1_000_003 + n)  # an int: seeding with a string costs a digest
-    kind = draw.choices(_NAMES, cum_weights=_SHARES)[0]
-    return kind, draw
-
-
-def _cumulated() -> list[int]:
-    total, shares = 0, []
-    for kind in KINDS.values():
-        total += kind.share
-        shares.append(total)
-    return shares
-
-
-_NAMES = list(KINDS.values())
-_SHARES = _cumulated()
 
 
 def ledger_folder() -> Path:

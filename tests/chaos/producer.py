@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from taskfleet import TaskQueue, ids
+from taskfleet import TaskQueue, ids, sending
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
 from taskfleet.handles import TaskHandle
-from taskfleet.tasks import Message
 from tests.chaos import ledger
-from tests.chaos.kinds import KINDS, Kind, Notes, choose, ledger_folder, queues
+from tests.chaos.kinds import Kind, Notes, ledger_folder, queues
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.workload import KINDS, choose
 
 _WAIT_SECONDS = 120.0  # how long a result is awaited
 _MOST_AT_ONCE = 200
+WHOLE_WITHIN_SECONDS = 20.0
 
 
 class NotedIds:
@@ -31,7 +33,7 @@ class NotedIds:
 
     def __init__(self, notes: Ledger) -> None:
         self._notes = notes
-        self._fresh = ids.new_id
+        self._fresh = ids._next
         self._expected: list[tuple[int, str, str]] = []
         self._given: list[str] = []
 
@@ -51,6 +53,16 @@ class NotedIds:
         return task_id
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: what to enqueue, and (number, part, queue) of every task of it."""
+
+    kind: Kind
+    sent: Any
+    parts: list[tuple[int, str, str]]
+    draw: Random
+
+
 class Producer:
     """Sends tasks `number`, `number` + `of`, … below `tasks`, evenly over `seconds`."""
 
@@ -60,7 +72,9 @@ class Producer:
         self._seed = seed
         self._notes = Ledger(ledger_folder(), f"producer-p{number}")
         self._ids = NotedIds(self._notes)
-        ids.new_id = self._ids
+        ids._next = self._ids
+        # What a sender that was killed has left of a workflow is dropped while we watch, not ten minutes later.
+        sending._WHOLE_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())
         for kind in KINDS.values():
             kind.define(self._queue, Notes(self._notes))
@@ -87,11 +101,11 @@ class Producer:
             at_once = draw.choice((1, 1, 1, 2, 5, 10, 20, 50, _MOST_AT_ONCE))
             numbers = self._numbers[self._position : self._position + at_once]
             self._position += len(numbers)
-            tasks = [self._task(n) for n in numbers]
+            calls = [self._call(n) for n in numbers]
             if draw.random() < 0.5:
-                good = await self._send_many(tasks)
+                good = await self._send_many(calls)
             else:
-                good = all(await asyncio.gather(*(self._send_one(*task) for task in tasks)))
+                good = all(await asyncio.gather(*(self._send_one(call) for call in calls)))
             if not good:
                 await asyncio.sleep(draw.uniform(0.1, 0.5))
         while self._followers:
@@ -99,46 +113,60 @@ class Producer:
         await self._queue.close()
         self._notes.note("complete", now())
 
-    def _task(self, n: int) -> tuple[int, Kind, Message[Any], Random]:
+    def _call(self, n: int) -> Call:
         kind, draw = choose(n, self._seed)
-        return n, kind, kind.message(n, draw), draw
+        sent, queues = kind.call(n, draw)
+        parts = [(n, part, queue) for part, queue in zip(kind.parts, queues, strict=True)]
+        return Call(kind, sent, parts, draw)
 
-    async def _send_one(self, n: int, kind: Kind, message: Message[Any], draw: Random) -> bool:
-        given = self._ids.expect([(n, kind.name, message.queue)])
+    async def _send_one(self, call: Call) -> bool:
+        given = self._ids.expect(call.parts)
         with self._answer(given) as answered:
-            handle = await self._queue.send(message)
-            self._follow(kind, handle, draw)
+            handle = await self._queue.enqueue(call.sent)
+            self._accepted([call], given, [handle])
             answered.append(True)
         return bool(answered)
 
-    async def _send_many(self, tasks: Sequence[tuple[int, Kind, Message[Any], Random]]) -> bool:
+    async def _send_many(self, calls: Sequence[Call]) -> bool:
         good = True
         # A queue that may refuse is asked by itself: then the answer is that of all of them.
         for bounded in (False, True):
-            group = [task for task in tasks if (task[2].queue == "bounded") == bounded]
+            group = [call for call in calls if len(call.parts) == 1 and (call.parts[0][2] == "bounded") == bounded]
             if not group:
                 continue
-            given = self._ids.expect([(n, kind.name, message.queue) for n, kind, message, _ in group])
+            given = self._ids.expect(part for call in group for part in call.parts)
             with self._answer(given) as answered:
-                handles = await self._queue.enqueue_many([message for _, _, message, _ in group])
-                for (_, kind, _, draw), handle in zip(group, handles, strict=True):
-                    self._follow(kind, handle, draw)
+                handles = await self._queue.enqueue_many([call.sent for call in group])
+                self._accepted(group, given, handles)
                 answered.append(True)
             good = good and bool(answered)
-        return good
+        workflows = [call for call in calls if len(call.parts) > 1]
+        return all(await asyncio.gather(*(self._send_one(call) for call in workflows))) and good
+
+    def _accepted(self, calls: Sequence[Call], given: list[str], handles: Sequence[Any]) -> None:
+        """Note the answer. A task that was not added, because another has its unique key, has that one's handle."""
+        merged: list[str] = []
+        if len(given) == len(calls):
+            for call, own, handle in zip(calls, given, handles, strict=True):
+                if handle.id == own:
+                    self._follow(call.kind, handle, call.draw)
+                else:
+                    merged.append(own)
+        at = now()
+        accepted = [own for own in given if own not in merged] if merged else given
+        self._notes.notes([("accepted", at, accepted), ("merged", at, merged)])
 
     @contextlib.contextmanager
-    def _answer(self, given: list[str]) -> Any:
+    def _answer(self, given: list[str]) -> Iterator[list[bool]]:
+        """What the producer knows when a call fails; one that succeeds, or is refused, is answered."""
         answered: list[bool] = []
         try:
             yield answered
         except QueueFullError:
             self._notes.note("refused", now(), given)
             answered.append(True)
-        except BrokerConnectionError as error:
+        except TaskQueueError as error:
             self._notes.note("unknown", now(), given, str(error))
-        else:
-            self._notes.note("accepted", now(), given)
 
     def _follow(self, kind: Kind, handle: TaskHandle[Any], draw: Random) -> None:
         delay = kind.cancel_after(draw)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tests.chaos.stories import Execution, Story, Surroundings
@@ -16,7 +16,15 @@ ENDED_STATES = {"succeeded", "cancelled", "expired", "failed", "dead"}
 # How long a handler whose lease is gone may go on: until the next renewal, and until it has heard of it.
 _NOTICE_SECONDS = 2.5
 
-Judge = Callable[[Story], Iterable[str]]
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a kind of task adds: rules for one, and for all those of which `together` says the same."""
+
+    name: str
+    one: Callable[[Story], Iterable[str]]
+    together: Callable[[Story], Hashable] = lambda _: None
+    several: Callable[[list[Story]], Iterable[str]] = lambda _: ()
 
 
 @dataclass(slots=True)
@@ -28,6 +36,7 @@ class Verdict:
     unknown: int = 0
     unknown_ran: int = 0
     refused: int = 0
+    merged: int = 0
     lost: list[str] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
     executions: int = 0
@@ -44,17 +53,24 @@ class Verdict:
         return not self.lost and not self.defects
 
 
-def judge(stories: Iterable[Story], around: Surroundings, rules: dict[str, Judge]) -> Verdict:
+def judge(stories: Iterable[Story], around: Surroundings, rules: Mapping[str, Rules]) -> Verdict:
     """Judge every task by the rules for all, then by those of its kind."""
     verdict = Verdict()
+    groups: dict[tuple[str, Hashable], tuple[Rules, list[Story]]] = {}
     for story in stories:
+        rule = rules[story.kind]
+        if story.answer in ("accepted", "unknown") and (key := rule.together(story)) is not None:
+            groups.setdefault((rule.name, key), (rule, []))[1].append(story)
         verdict.tasks += 1
         story.executions.sort(key=lambda execution: execution.delivery)
         verdict.executions += len(story.executions)
-        if story.answer == "refused":
-            verdict.refused += 1
+        if story.answer in ("refused", "merged"):
+            verdict.refused += story.answer == "refused"
+            verdict.merged += story.answer == "merged"
             if story.executions or story.outcome.state != "gone":
-                verdict.defects.append(f"{_name(story)}: refused, and yet it ran or has an outcome: {_tell(story)}")
+                verdict.defects.append(
+                    f"{_name(story)}: {story.answer}, and yet it ran or has an outcome: {_tell(story)}"
+                )
             continue
         happened = bool(story.executions) or story.outcome.state != "gone"
         if story.answer == "unknown":
@@ -70,8 +86,14 @@ def judge(stories: Iterable[Story], around: Surroundings, rules: dict[str, Judge
         state = _state(story)
         verdict.states[state] += 1
         verdict.ended[story.queue] += 1
-        problems = [*_contradictions(story, around), *_repetitions(story, around, verdict), *rules[story.kind](story)]
+        problems = [
+            *_contradictions(story, around),
+            *_repetitions(story, around, verdict),
+            *rules[story.kind].one(story),
+        ]
         verdict.defects += [f"{_name(story)}: {problem}: {_tell(story)}" for problem in problems]
+    for rule, members in groups.values():
+        verdict.defects += rule.several(members)
     return verdict
 
 
@@ -107,7 +129,7 @@ def _contradictions(story: Story, around: Surroundings) -> Iterator[str]:
             yield f"failed in delivery {outcome.deliveries}, the last that ran is {last}"
         if not any(e.attempt == outcome.attempts for e in story.executions):
             yield f"failed in attempt {outcome.attempts}, which never ran"
-    elif outcome.state == "cancelled" and not story.cancels:
+    elif outcome.state == "cancelled" and not (story.cancels or story.cancelled_by_others):
         yield "cancelled, and nobody asked for that"
     elif outcome.state == "expired":
         # Done, and expired: only when the worker that did it could not say so before its lease ended.

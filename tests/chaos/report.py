@@ -33,7 +33,10 @@ def text(result: Result) -> str:
     lines = [
         _line("faults", f"{_counts(result.faults)}; {result.restarts} processes started again"),
         _line("the way", f"{_counts(result.hits) or 'nothing hit'} (connections, replies, requests)"),
-        _line("tasks", f"{verdict.accepted} accepted, {verdict.refused} refused, {verdict.unknown} unknown"),
+        _line(
+            "tasks",
+            f"{verdict.accepted} accepted, {verdict.merged} merged, {verdict.refused} refused, {verdict.unknown} unknown",
+        ),
         _line("unknown", f"{verdict.unknown_ran} of them had arrived, and ended once"),
         _line("outcomes", _counts(verdict.states)),
         _line("executions", f"{verdict.executions}: {verdict.retries} retries, {verdict.duplicates} duplicates"),
@@ -66,6 +69,7 @@ def data(result: Result) -> dict[str, Any]:
         "unknown": verdict.unknown,
         "unknown_arrived": verdict.unknown_ran,
         "refused": verdict.refused,
+        "merged": verdict.merged,
         "faults": dict(result.faults),
         "hits": dict(result.hits),
         "outcomes": dict(verdict.states),

@@ -17,16 +17,16 @@ from redis import exceptions as redis_errors
 from taskfleet.engine import keys
 from tests.chaos import audit, faults, old_version
 from tests.chaos.fleet import PREFIX, Fleet
-from tests.chaos.kinds import KINDS, LEASE_SECONDS, queues
+from tests.chaos.kinds import LEASE_SECONDS
 from tests.chaos.ledger import now
-from tests.chaos.reconcile import Verdict, judge
+from tests.chaos.reconcile import Rules, Verdict, judge
+from tests.chaos.workload import KIND_OF_PART, PLACES
 
 Sabotage = Literal["lose", "double", "orphan"]
 
 _REPORT_SECONDS = 5.0
 # The longest that nothing may change at the end: a lease, its takeover, the longest handler, the longest backoff.
 _STILL_SECONDS = 30.0
-_QUEUES = [options["name"] for options in queues()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,14 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
 async def _counts(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
     """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
     pipeline = fleet.redis.pipeline(transaction=False)
-    for name in _QUEUES:
+    for name in PLACES:
         of = keys.of_queue(PREFIX, name).all
         pipeline.hmget(of[8], "enqueued", "finished")
         pipeline.hlen(of[1])
         pipeline.llen(of[0])
     replies = await pipeline.execute()
     counts: dict[str, tuple[int, int, int, int]] = {}
-    for i, name in enumerate(_QUEUES):
+    for i, name in enumerate(PLACES):
         (enqueued, finished), held, listed = replies[3 * i : 3 * i + 3]
         counts[name] = (int(enqueued or 0), int(finished or 0), held, listed)
     return counts
@@ -159,8 +159,11 @@ async def _settle(fleet: Fleet) -> str:
 async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     stories, around, defects, hits = audit.read_ledgers(folder, LEASE_SECONDS)
     await audit.read_outcomes(fleet.redis, PREFIX, stories)
-    remains = await audit.read_remains(fleet.redis, PREFIX, _QUEUES, set(stories))
-    verdict = judge(stories.values(), around, {name: kind.judge for name, kind in KINDS.items()})
+    remains = await audit.read_remains(fleet.redis, PREFIX, PLACES, set(stories))
+    rules = {
+        part: Rules(kind.name, kind.judge, kind.together, kind.judge_together) for part, kind in KIND_OF_PART.items()
+    }
+    verdict = judge(stories.values(), around, rules)
     defects += fleet.defects
     for queue, counters in remains.counters.items():
         enqueued, finished = counters.get("enqueued", 0), counters.get("finished", 0)

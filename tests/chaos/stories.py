@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# What the producer knows: `unknown` is a call that failed, or whose producer was killed, after it may have arrived.
-Answer = Literal["accepted", "unknown", "refused"]
+# What the producer knows: `merged` is a task that was not added because another has its unique key; `unknown` is a call that failed, or whose producer was killed, after it may have arrived.
+Answer = Literal["accepted", "unknown", "refused", "merged"]
 # How a handler ended: `cut` is a handler that was cancelled or interrupted, None one that never ended.
 Ending = Literal["ok", "raised", "cut"]
 
@@ -54,6 +54,7 @@ class Story:
     answer: Answer
     executions: list[Execution] = field(default_factory=list)
     cancels: list[float] = field(default_factory=list)  # when its cancellation was asked for
+    cancelled_by_others: bool = False  # a workflow or a unique key may cancel it
     waits: list[tuple[str, Any]] = field(default_factory=list)  # what those who awaited its result got
     outcome: Outcome = field(default_factory=lambda: Outcome("gone"))
 

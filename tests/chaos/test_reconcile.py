@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.chaos.reconcile import Verdict, judge
+from tests.chaos.reconcile import Rules, Verdict, judge
 from tests.chaos.stories import Answer, Ending, Execution, Outcome, Story, Surroundings, Window
 
 LEASE = 3.0
@@ -30,7 +30,7 @@ def story(
 
 
 def verdict_on(one: Story, around: Surroundings = QUIET) -> Verdict:
-    return judge([one], around, {"kind": lambda _: ()})
+    return judge([one], around, {"kind": Rules("kind", lambda _: ())})
 
 
 def defect(one: Story, around: Surroundings = QUIET) -> str:
@@ -200,5 +200,5 @@ def test_a_result_that_was_awaited_in_vain_or_differs_is_a_defect() -> None:
 
 
 def test_the_rules_of_its_kind_are_asked_too() -> None:
-    verdict = judge([story(run())], QUIET, {"kind": lambda _: ["it ran early"]})
+    verdict = judge([story(run())], QUIET, {"kind": Rules("kind", lambda _: ["it ran early"])})
     assert "it ran early" in verdict.defects[0]
