@@ -35,7 +35,8 @@ def text(result: Result) -> str:
         _line("the way", f"{_counts(result.hits) or 'nothing hit'} (connections, replies, requests)"),
         _line(
             "tasks",
-            f"{verdict.accepted} accepted, {verdict.merged} merged, {verdict.refused} refused, {verdict.unknown} unknown",
+            f"{verdict.accepted} accepted, {verdict.merged} merged, {verdict.refused} refused, "
+            f"{verdict.unknown} unknown",
         ),
         _line("unknown", f"{verdict.unknown_ran} of them had arrived, and ended once"),
         _line("outcomes", _counts(verdict.states)),

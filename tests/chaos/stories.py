@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# What the producer knows: `merged` is a task that was not added because another has its unique key; `unknown` is a call that failed, or whose producer was killed, after it may have arrived.
+# What the producer knows. `merged`: another task has its unique key, and this one was not added. `unknown`: the call
+# failed, or its producer was killed, after it may have arrived.
 Answer = Literal["accepted", "unknown", "refused", "merged"]
 # How a handler ended: `cut` is a handler that was cancelled or interrupted, None one that never ended.
 Ending = Literal["ok", "raised", "cut"]

@@ -26,7 +26,7 @@ def test_faults_lose_nothing_and_explain_every_duplicate(tmp_path: Path, request
     wrong = {name: result[name] for name in ("lost", "defects", "orphans", "strangers")}
     assert not any(wrong.values()), json.dumps(wrong, indent=1)
     assert code == 0
-    assert result["tasks"] == 5000
+    assert result["tasks"] > 5000
     assert sum(result["faults"].values()) == 20
     assert result["accepted"] > 4000
     if result["not_tested"]:
