@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.chaos.stories import Execution, Story, Surroundings
 
 ENDED_STATES = {"succeeded", "cancelled", "expired", "failed", "dead"}
+HANDED_BACK = "handed back by a draining worker"
 # How long a handler whose lease is gone may go on: until the next renewal, and until it has heard of it.
 _NOTICE_SECONDS = 2.5
 
@@ -43,6 +44,7 @@ class Verdict:
     retries: int = 0
     duplicates: int = 0
     explanations: Counter[str] = field(default_factory=Counter[str])
+    takeovers: Counter[str] = field(default_factory=Counter[str])  # queue → duplicates that only a takeover can cause
     overlaps: int = 0
     longest_overlap: float = 0.0
     states: Counter[str] = field(default_factory=Counter[str])
@@ -159,6 +161,8 @@ def _repetitions(story: Story, around: Surroundings, verdict: Verdict) -> Iterat
             verdict.duplicates += 1
             why = explanation(older, newer, around)
             verdict.explanations[why or "unexplained"] += 1
+            if why != HANDED_BACK:
+                verdict.takeovers[story.queue] += 1
             if why is None:
                 yield f"delivery {newer.delivery} repeats attempt {newer.attempt}, and nothing explains it"
             problem = _overlap(older, newer, around, verdict)
@@ -182,7 +186,7 @@ def explanation(older: Execution, newer: Execution, around: Surroundings) -> str
         return f"its worker {death[1]}"
     asked = around.draining.get(process)
     if older.how == "cut" and asked is not None and older.ended is not None and asked <= older.ended:
-        return "handed back by a draining worker"
+        return HANDED_BACK
     # A live worker renews each third of the lease: only one that could not for the rest of it loses its tasks.
     if around.out_of_reach(process, older.began, newer.began) >= around.lease / 2:
         return "its worker was out of reach"

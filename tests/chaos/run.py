@@ -172,6 +172,11 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
             defects.append(
                 f"queue {queue}: {enqueued} enqueued, {finished} finished by its counters; {ended} tasks ended"
             )
+        if verdict.takeovers[queue] > counters.get("taken_over", 0):
+            defects.append(
+                f"queue {queue}: {verdict.takeovers[queue]} duplicates that take a takeover each, "
+                f"and {counters.get('taken_over', 0)} takeovers by its counter"
+            )
         if counters.get("removed", 0):
             defects.append(f"queue {queue}: its counter of removed ids is {counters['removed']}, the list is empty")
     traces = {slot.name: n for slot in fleet.slots.values() if (n := slot.traces())}
