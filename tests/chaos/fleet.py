@@ -21,6 +21,7 @@ from redis import exceptions as redis_errors
 from tests.chaos.faults import Fault
 from tests.chaos.kinds import POISONED
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.stories import DRAINED
 from tests.support.redis_server import RedisServer, end_with_parent, free_port
 
 PREFIX = "chaos"
@@ -160,7 +161,7 @@ class Fleet:
                     slot.complete = True
                     continue
                 if slot.expected:
-                    how = slot.expected
+                    how = DRAINED if code == 0 else slot.expected
                 elif code == POISONED:
                     how = "was ended by its task"
                 else:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.chaos.stories import Execution, Story, Surroundings
+from tests.chaos.stories import DRAINED, Execution, Story, Surroundings
 
 ENDED_STATES = {"succeeded", "cancelled", "expired", "failed", "dead"}
 HANDED_BACK = "handed back by a draining worker"
@@ -182,7 +182,7 @@ def explanation(older: Execution, newer: Execution, around: Surroundings) -> str
     """Why the same attempt ran again in a later delivery; None when nothing explains it."""
     process = older.process
     death = around.died.get(process)
-    if death is not None and older.began <= death[0] <= newer.began:
+    if death is not None and death[1] != DRAINED and older.began <= death[0] <= newer.began:
         return f"its worker {death[1]}"
     asked = around.draining.get(process)
     if older.how == "cut" and asked is not None and older.ended is not None and asked <= older.ended:

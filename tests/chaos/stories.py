@@ -74,6 +74,9 @@ class Window:
     what: str
 
 
+DRAINED = "drained"  # how a worker ended that left nothing behind
+
+
 def slot_of(process: str) -> str:
     """The slot of a process, from the name of its ledger (`worker-w1.1234`)."""
     return process.partition("-")[2].rpartition(".")[0] or process

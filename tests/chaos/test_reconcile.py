@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.chaos.reconcile import Rules, Verdict, judge
-from tests.chaos.stories import Answer, Ending, Execution, Outcome, Story, Surroundings, Window
+from tests.chaos.stories import DRAINED, Answer, Ending, Execution, Outcome, Story, Surroundings, Window
 
 LEASE = 3.0
 QUIET = Surroundings(lease=LEASE)
@@ -100,6 +100,11 @@ def test_a_death_before_the_execution_or_after_its_repetition_explains_nothing()
     for at in (9.0, 15.0):
         around = Surroundings(lease=LEASE, died={"worker-w1.7": (at, "was killed")})
         assert "nothing explains" in defect(story(run(1), run(2, began=14.0)), around)
+
+
+def test_a_worker_that_has_drained_has_recorded_what_it_did() -> None:
+    around = Surroundings(lease=LEASE, died={"worker-w1.7": (10.5, DRAINED)})
+    assert "nothing explains" in defect(story(run(1), run(2, began=14.0)), around)
 
 
 def test_a_long_time_out_of_reach_explains_a_repetition_and_a_moment_does_not() -> None:
