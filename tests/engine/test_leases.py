@@ -10,6 +10,7 @@ import pytest
 from redis import exceptions as redis_errors
 
 from taskfleet import TaskQueue, current_task
+from taskfleet import ids as task_ids
 from taskfleet.engine import scripts
 from taskfleet.engine.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -198,6 +199,7 @@ async def test_expired_leases_go_to_the_head_in_order_and_finally_to_the_dead_le
     @queue.task
     async def task() -> None: ...
 
+    task_ids._after_fork()  # ids of one length: leases of one deadline go by their text, in which "10" is before "f"
     handles = await queue.enqueue_many([task.message() for _ in range(4)])
     ids = [handle.id for handle in handles]
     worker = RawWorker(queue, "w", lease_ms=20, max_deliveries=2)
