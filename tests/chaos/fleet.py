@@ -26,6 +26,7 @@ from tests.support.redis_server import RedisServer, end_with_parent, free_port
 
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
+_MOST_FAILURES = 5  # one that cannot work is not started for ever
 _OLD_DRAIN_SECONDS = 10.0
 _DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
 RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
@@ -41,6 +42,7 @@ class Slot:
         self.complete = False
         self.expected: str | None = None  # how its process is being ended, if it is
         self.starts = 0
+        self.failures = 0  # how often it ended by itself
         self._command = command
         self._environment = environment
         self._log = folder / f"{name}.log"
@@ -167,8 +169,9 @@ class Fleet:
                 else:
                     how = f"ended by itself with {code}"
                     self.defects.append(f"process {slot.name} {how}: {slot.last_words()}")
+                    slot.failures += 1
                 self._notes.note("died", now(), slot.key, how)
-                if self._ending:
+                if self._ending or slot.failures >= _MOST_FAILURES:
                     slot.complete = True
                 else:
                     slot.restart()
