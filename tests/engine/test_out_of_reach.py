@@ -10,6 +10,7 @@ import pytest
 from redis import exceptions as redis_errors
 
 from taskfleet import TaskCancelledError, current_task
+from taskfleet.runtime import execution
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
@@ -116,3 +117,30 @@ async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outc
     await worker.run()
     with pytest.raises(TaskCancelledError):
         await handle.result(timeout=10)
+
+
+async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "_EAGER", False)  # as before Python 3.12
+    queue = make_queue()
+    ran = False
+
+    @queue.task
+    async def never() -> None:
+        nonlocal ran
+        ran = True
+
+    worker = await run_worker(queue)
+    start = worker.execution.start
+
+    def interrupting(*claim: Any) -> None:
+        start(*claim)
+        worker.interrupt([claim[1]], "cancel")
+
+    monkeypatch.setattr(worker.execution, "start", interrupting)
+    handle = await never.enqueue()
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    assert not ran
+    assert not worker.running

@@ -252,6 +252,8 @@ class Batches:
         context.CURRENT.set(_many_tasks)
         execution = self._execution
         try:
+            if batch.interruption is not None:
+                raise asyncio.CancelledError  # interrupted before its first step
             outcomes = await execution.call_batch(batch, items)
             if batch.interruption is not None:
                 raise asyncio.CancelledError  # swallowed; what it returned came too late to count

@@ -30,6 +30,7 @@ from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
+    from taskfleet.engine.broker import Outcome
     from taskfleet.runtime.worker import Worker
 
 logger = logging.getLogger("taskfleet.worker")
@@ -165,6 +166,8 @@ class Execution:
         definition = job.definition
         context.CURRENT.set(job.context)
         try:
+            if job.interruption is not None:
+                raise asyncio.CancelledError  # interrupted before its first step
             if definition.plan is not None or self._hooks.execute:
                 value = await self._call_through_hooks(job, args, kwargs)
             elif definition.options.executor == "async":
