@@ -121,16 +121,16 @@ async def read_outcomes(redis: Any, prefix: str, stories: dict[str, Story]) -> N
             chunk = members[start : start + _CHUNK]
             records = await redis.mget([names.result(story.id) for story in chunk])
             for story, record in zip(chunk, records, strict=True):
-                found = _found(record, letters.get(story.id), story.id in held, story.id)
+                found = _found(story, record, letters.get(story.id), held=story.id in held)
                 story.outcome = found[0] if found else Outcome("gone")
                 if len(found) > 1:
                     story.outcome = Outcome("several", value=[outcome.state for outcome in found])
 
 
-def _found(record: bytes | None, letter: bytes | None, held: bool, task_id: str) -> list[Outcome]:
+def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bool) -> list[Outcome]:
     found: list[Outcome] = []
     if letter is not None:
-        dead = DeadLetter.of_packed(task_id, letter)
+        dead = DeadLetter.of_packed(story.id, letter, queue=keys.queue_of(story.queue))
         found.append(
             Outcome(
                 dead.state, reason=dead.reason, attempts=dead.attempts, deliveries=dead.deliveries, letter=True,
@@ -138,7 +138,7 @@ def _found(record: bytes | None, letter: bytes | None, held: bool, task_id: str)
             )
         )  # fmt: skip
     if record is not None:
-        state, value = unpack_end(record)
+        state, value = unpack_end(record, queue=keys.queue_of(story.queue), task_id=story.id)
         found.append(Outcome(state, json.loads(value) if isinstance(value, PydanticJson) else value))
     if held:
         found.append(Outcome("stuck"))
