@@ -10,6 +10,7 @@ import pytest
 from redis import exceptions as redis_errors
 
 from taskfleet import TaskQueue, current_task
+from taskfleet import ids as task_ids
 from taskfleet.engine import scripts
 from taskfleet.engine.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -132,6 +133,38 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
     assert await queue.handle(task_id).status() == "unknown"
 
 
+async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(queue: TaskQueue) -> None:
+    broker, delayed_call = queue.broker, list[Any]()
+    run = broker.client.run
+
+    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if script is scripts.ENQUEUE and not delayed_call:
+            delayed_call.extend((script, keys, args))
+            raise redis_errors.ConnectionError("it is still on its way")
+        return await run(script, keys, args)
+
+    broker.client.run = losing  # type: ignore[method-assign]
+    task_id = await one_task(queue)
+    worker = RawWorker(queue, "w")
+    await worker.step(1)
+    await worker.step(0, [succeeded(task_id, 1)])
+    await run(*delayed_call)  # after its second sending
+    await one_task(queue)
+    await run(*delayed_call)  # after the next call of the same sender
+    assert (await queue.queue_stats("default")).enqueued_total == 2
+
+
+async def test_a_forked_process_does_not_count_on_under_the_names_of_its_parent(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_task(queue)
+    senders = queue.broker._senders
+    before = {name for streams in senders.values() for name, _ in streams}
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    await one_task(queue)
+    assert len({name for streams in senders.values() for name, _ in streams} - before) == 1
+
+
 async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:
@@ -166,6 +199,7 @@ async def test_expired_leases_go_to_the_head_in_order_and_finally_to_the_dead_le
     @queue.task
     async def task() -> None: ...
 
+    task_ids._after_fork()  # ids of one length: leases of one deadline go by their text, in which "10" is before "f"
     handles = await queue.enqueue_many([task.message() for _ in range(4)])
     ids = [handle.id for handle in handles]
     worker = RawWorker(queue, "w", lease_ms=20, max_deliveries=2)

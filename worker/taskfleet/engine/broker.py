@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -75,7 +76,7 @@ class RedisBroker:
         self._known: set[str] = set()
         self._keys: dict[str, keys.QueueKeys] = {}
         # Names under which calls are counted, so that one sent twice is known: each is used by one call at a time.
-        self._senders: dict[str, list[tuple[str, int]]] = {}
+        self._senders: dict[tuple[int, str], list[tuple[str, int]]] = {}
 
     @classmethod
     def from_url(
@@ -155,20 +156,17 @@ class RedisBroker:
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         names = self.keys_of(queue)
         replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
-        streams = self._senders.setdefault(queue, [])
+        # A process forked from this one must not go on counting under its parent's names.
+        streams = self._senders.setdefault((os.getpid(), queue), [])
         sender, number = streams.pop() if streams else (secrets.token_urlsafe(6), 0)
         number += 1
         packed = msgpack.packb(items, use_bin_type=False)
         script_keys = (*names.all, names.sender(sender), *replaced)
 
-        async def send(attempt: int) -> Any:
-            args = (
-                self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, "1" if attempt else "0",
-                names.done_channel,
-            )  # fmt: skip
-            return await self.client.run(scripts.ENQUEUE, script_keys, args)
-
-        reply = await self.client.patiently(send)
+        args = (
+            self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, names.done_channel
+        )  # fmt: skip
+        reply = await self._patiently(lambda: self.client.run(scripts.ENQUEUE, script_keys, args))
         streams.append((sender, number))
         if reply[0] < 0:
             raise QueueFullError(

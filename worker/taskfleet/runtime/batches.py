@@ -131,7 +131,7 @@ class Batches:
         counts = {queue: [0, 0] for queue in asked}
         for claim in claims:
             queue, task_id = keys.queue_of(claim[0]), claim[1]
-            if task_id not in worker.held:
+            if worker.held.get(task_id) != (claim[0], claim[4]):
                 continue
             full = len(worker.running) + len(self.waiting) >= worker.slots
             before = self._added
@@ -252,6 +252,8 @@ class Batches:
         context.CURRENT.set(_many_tasks)
         execution = self._execution
         try:
+            if batch.interruption is not None:
+                raise asyncio.CancelledError  # interrupted before its first step
             outcomes = await execution.call_batch(batch, items)
             if batch.interruption is not None:
                 raise asyncio.CancelledError  # swallowed; what it returned came too late to count

@@ -30,6 +30,7 @@ from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
+    from taskfleet.engine.broker import Outcome
     from taskfleet.runtime.worker import Worker
 
 logger = logging.getLogger("taskfleet.worker")
@@ -147,6 +148,8 @@ class Execution:
         worker = self._worker
         loop = worker._loop
         assert loop is not None
+        if (older := worker.running.get(job.id)) is not None:
+            older.interrupt("lost")  # its lease ran out, and we are the worker that took the task over
         worker.running[job.id] = job
         if job.timeout is not None:
             worker.deadlines.watch(job)
@@ -163,6 +166,8 @@ class Execution:
         definition = job.definition
         context.CURRENT.set(job.context)
         try:
+            if job.interruption is not None:
+                raise asyncio.CancelledError  # interrupted before its first step
             if definition.plan is not None or self._hooks.execute:
                 value = await self._call_through_hooks(job, args, kwargs)
             elif definition.options.executor == "async":
@@ -316,8 +321,10 @@ class Execution:
     def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
         worker = self._worker
         now = worker.now()
-        if worker.running.pop(job.id, None) is not job and not self.batches.release(job):
-            return  # abandoned: it is another worker's by now
+        if worker.running.get(job.id) is job:
+            del worker.running[job.id]
+        elif not self.batches.release(job):
+            return  # abandoned: it is another worker's by now, or a newer delivery's
         job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
         if self._seal.writes and code != "s":  # a success is sealed already: its size had to be known
             result, extra = self._sealed(job.queue, job.id, result, extra)
@@ -329,9 +336,11 @@ class Execution:
     def forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
         worker = self._worker
-        worker.running.pop(job.id, None)
+        if worker.running.get(job.id) is job:
+            del worker.running[job.id]
         self.batches.release(job)
-        worker.held.pop(job.id, None)
+        if worker.held.get(job.id) == (job.queue, job.delivery):
+            del worker.held[job.id]
         worker._wanted.set()
 
     def _bury(
@@ -346,8 +355,9 @@ class Execution:
     ) -> None:
         logger.warning("task %s of queue %s goes to the dead letters: %.500s", task_id, queue, message)
         self.counts[queue, "d"] += 1
-        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
-        self._worker.finished((task_id, delivery, "d", 0, b"", 0, record), queue)
+        cancelled, ttl_ms = self._if_cancelled()
+        cancelled, record = self._sealed(queue, task_id, cancelled, outcome.pack_failure(reason, message, ""))
+        self._worker.finished((task_id, delivery, "d", 0, cancelled, ttl_ms, record), queue)
         if self._hooks.on_dead:
             # One that cannot be read has no name, and came at an unknown time.
             name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
@@ -374,11 +384,15 @@ class Execution:
     ) -> None:
         if refusal.delay_ms:
             self.counts[queue, "n"] += 1
-            cancelled, ttl_ms = self._if_cancelled()
-            cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
-            self._worker.finished((task_id, delivery, "n", 0, cancelled, ttl_ms, refusal.delay_ms), queue)
+            self._worker.finished(self.handed_back(queue, task_id, delivery, refusal.delay_ms), queue)
         else:
             self._bury(queue, task_id, delivery, refusal.reason, refusal.message, attempt, task)
+
+    def handed_back(self, queue: str, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
+        """The outcome of a task that goes back unstarted; cancelled in the meantime, it ends as that."""
+        cancelled, ttl_ms = self._if_cancelled()
+        cancelled, _ = self._sealed(queue, task_id, cancelled, 0)
+        return (task_id, delivery, "n", 0, cancelled, ttl_ms, delay_ms)
 
     def _sealed(self, queue: str, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
         """What an outcome stores, sealed: its result record and, when it is one, its error record."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
+import inspect
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taskfleet.context import TaskContext
 from taskfleet.engine.envelope import Envelope
@@ -70,7 +71,10 @@ class Job:
         """Stop the handler; the first reason stands."""
         if self.interruption is None and self.task is not None:
             self.interruption = why
-            self.task.cancel()
+            # Cancelled before its first step a coroutine runs nothing of its own, and nobody would record its end:
+            # it asks for its interruption when it begins.
+            if inspect.getcoroutinestate(cast("Any", self.task.get_coro())) != inspect.CORO_CREATED:
+                self.task.cancel()
 
     def unbilled_ms(self, now: float) -> int:
         """Busy milliseconds since the last call."""

@@ -363,7 +363,7 @@ class Worker:
             known = self.held.copy()
             for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
                 if known.get(task_id) != (name, delivery):
-                    self._outbox.setdefault(name, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+                    self._outbox.setdefault(name, []).append(self.execution.handed_back(name, task_id, delivery))
             self._unsure.discard(name)
 
     async def _settle(self) -> None:
@@ -413,7 +413,7 @@ class Worker:
                 self.batches.start_waiting()
             while self._prefetched and len(self.running) < self.slots and not self.draining and not self.cordoned:
                 claim = self._prefetched.popleft()
-                if claim[1] in self.held:
+                if self.held.get(claim[1]) == (claim[0], claim[4]):
                     self._idle_since_ms = 0
                     self.execution.start(*claim)
         finally:
@@ -427,7 +427,7 @@ class Worker:
         kept, excess = self.batches.start_claimed(claims, self._prefetch())
         self._prefetched.extend(kept)
         for queue, task_id, _, _, delivery, _ in reversed(excess):
-            self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+            self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
 
     def finished(self, outcome: Outcome, queue: str) -> None:
         """An outcome to record with the next call. The slot is free."""
@@ -446,9 +446,9 @@ class Worker:
         # Last first, so that the head of the queue is what it was.
         while self._prefetched:
             queue, task_id, _, _, delivery, _ = self._prefetched.pop()
-            self._outbox.setdefault(queue, []).append((task_id, delivery, "n", 0, b"", 0, 0))
+            self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
         for job in self.batches.hand_back():
-            self._outbox.setdefault(job.queue, []).append((job.id, job.delivery, "n", 0, b"", 0, 0))
+            self._outbox.setdefault(job.queue, []).append(self.execution.handed_back(job.queue, job.id, job.delivery))
 
     def _drained(self) -> bool:
         return not self.running and not self._outbox and not self._prefetched and not len(self.batches)

@@ -3,7 +3,7 @@
 -- KEYS  the queue's (engine/keys.py); the key of the sender's last call; the result key of each task to be replaced
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 tasks that the whole call adds
 --       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0
---       6 number of this call among the sender's  7 '1' when it may have arrived before  8 done channel
+--       6 number of this call among the sender's, ever greater  7 done channel
 --       more: u unique key, m its mode (k keep, r replace, d debounce), x the id that it replaces, r the record of that
 --       one's end, t its ttl_ms; l limit key, f fair key, n who waits for it (see transitions), w what it waits for:
 --       (pending, carried, ms until it is dropped unless confirmed: 0 = it is)
@@ -12,11 +12,19 @@
 -- A task is in `task` and in exactly one of ready, fair, parked, delayed, blocked, lease, from here until its outcome
 -- is recorded.
 local last_call = KEYS[last_key + 1]
-if ARGV[7] == '1' then
-  local known = redis.call('GET', last_call)
-  known = known and cmsgpack.unpack(known)
-  if known and known[1] == ARGV[6] then return known[2] end
+-- Also of a call that was not sent before: its second sending may have overtaken it, on another connection.
+local known = redis.call('GET', last_call)
+if known then
+  known = cmsgpack.unpack(known)
+  if known[1] == ARGV[6] then return known[2] end
+  if tonumber(known[1]) > tonumber(ARGV[6]) then return {0, {}} end  -- late, and nobody waits for the answer
 end
+
+local function answered(reply)
+  redis.call('SET', last_call, cmsgpack.pack({ARGV[6], reply}), 'PX', 120000)
+  return reply
+end
+
 local items = cmsgpack.unpack(ARGV[5])
 local ids, plain = {}, true
 for i = 1, #items do
@@ -33,7 +41,7 @@ if limit > 0 then
   for i = 1, #items do if not present[i] then fresh = fresh + 1 end end
   local waiting = redis.call('LLEN', ready) - (tonumber(redis.call('HGET', stat, 'removed')) or 0)
   for _, key in ipairs({fair, delayed, parked, blocked}) do waiting = waiting + redis.call('ZCARD', key) end
-  if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4])) > limit then return {-1, waiting} end
+  if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4])) > limit then return answered({-1, waiting}) end
 end
 
 -- The stamp is when the task was accepted, by the clock of Redis: the age of the head is read from it.
@@ -58,7 +66,7 @@ local function taken(item, position, more, replaced_key, due)
     return true, due
   end
   local was_due = more.m == 'r' and redis.call('ZSCORE', delayed, holder)
-  end_waiting(holder, tag_of(holder), replaced_key, more.r, more.t, ARGV[8], 'replaced by task ' .. item[1])
+  end_waiting(holder, tag_of(holder), replaced_key, more.r, more.t, ARGV[7], 'replaced by task ' .. item[1])
   return false, tonumber(was_due) or due
 end
 
@@ -127,6 +135,4 @@ if added > 0 then add('enqueued', added) end
 write_counts()
 if ready_now or sooner then call_a_worker() end
 if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-local reply = {added, holders}
-redis.call('SET', last_call, cmsgpack.pack({ARGV[6], reply}), 'PX', 120000)
-return reply
+return answered({added, holders})

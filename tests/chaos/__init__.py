@@ -1,0 +1,6 @@
+"""The crash suite: real workers, a real Redis, faults, and a ledger outside the queue that knows what should be true.
+
+`python -m tests.chaos --help`; docs/development/chaos.md says how to read what it prints.
+"""
+
+from __future__ import annotations

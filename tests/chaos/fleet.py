@@ -1,0 +1,355 @@
+"""The processes of a run: a Redis, the proxy, workers of two versions, producers; and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis_async
+from redis import exceptions as redis_errors
+
+from tests.chaos.faults import Fault
+from tests.chaos.kinds import POISONED
+from tests.chaos.ledger import Ledger, now
+from tests.chaos.stories import DRAINED
+from tests.support.redis_server import RedisServer, end_with_parent, free_port
+
+PREFIX = "chaos"
+_ROOT = Path(__file__).parents[2]
+_MOST_FAILURES = 5  # one that cannot work is not started for ever
+_OLD_DRAIN_SECONDS = 10.0
+_DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
+RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
+
+
+class Slot:
+    """One place for a process: when that dies, another takes it, unless it has done its work."""
+
+    def __init__(self, name: str, role: str, command: Sequence[str], environment: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.role = role
+        self.lock = asyncio.Lock()  # one fault of processes at a time
+        self.complete = False
+        self.expected: str | None = None  # how its process is being ended, if it is
+        self.starts = 0
+        self.failures = 0  # how often it ended by itself
+        self._command = command
+        self._environment = environment
+        self._log = folder / f"{name}.log"
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
+                cwd=_ROOT,
+                env=os.environ | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
+            )
+
+    def restart(self) -> None:
+        self.expected = None
+        self.process = self._start()
+
+    @property
+    def key(self) -> str:
+        """The name of the ledger that its process writes."""
+        return f"{'producer' if self.role == 'producer' else 'worker'}-{self.name}.{self.process.pid}"
+
+    def last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def traces(self) -> int:
+        return self._log.read_text(errors="replace").count("Traceback (most recent call last)")
+
+
+class Fleet:
+    """Starts everything, carries out faults, and notes what it did in a ledger of its own."""
+
+    def __init__(
+        self, folder: Path, *, workers: int, producers: int, tasks: int, seconds: float, seed: int, old: Path | None
+    ) -> None:
+        self._folder = folder
+        self._notes = Ledger(folder, "faults")
+        self.server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        # Its thread must live as long as the server: the kernel tells a child when the thread that made it ends.
+        self._server_thread = ThreadPoolExecutor(1)
+        self._redis_lock = asyncio.Lock()
+        self.worker_names = [f"w{i}" for i in range(workers)] + (["old"] if old else [])
+        self.producer_names = [f"p{i}" for i in range(producers)]
+        self._old = old
+        self._plan = (tasks, seconds, seed)
+        self.slots: dict[str, Slot] = {}
+        self.defects: list[str] = []
+        self.old_hung = 0  # drains of the old version that did not end
+        self.done: Counter[str] = Counter()
+        self._watch: asyncio.Task[None] | None = None
+        self._ending = False
+
+    async def start(self) -> None:
+        await self._in_server_thread(self.server.start)
+        self.redis: Any = redis_async.Redis(
+            host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
+        )
+        ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
+        self._proxy = self._start_proxy(ports)
+        assert self._proxy.stdout is not None
+        line = await asyncio.to_thread(self._proxy.stdout.readline)
+        if line.strip() != b"ready":
+            raise RuntimeError("the proxy did not start")
+        for name in self.worker_names:
+            role = "old" if name == "old" else "worker"
+            command = [sys.executable, "-m", "taskfleet", "worker", "tests.chaos.app:queue", "--concurrency", "48"]
+            command += ["--queues", "mixed"] if role == "old" else []
+            self.slots[name] = Slot(name, role, command, self._environment(name, role, ports[name]), self._folder)
+        tasks, seconds, seed = self._plan
+        for number, name in enumerate(self.producer_names):
+            numbers = (number, len(self.producer_names), tasks, seconds, seed)
+            command = [sys.executable, "-m", "tests.chaos.producer", *map(str, numbers)]
+            environment = self._environment(name, "producer", ports[name])
+            self.slots[name] = Slot(name, "producer", command, environment, self._folder)
+        self._watch = asyncio.create_task(self._watch_slots())
+
+    def _start_proxy(self, ports: dict[str, int]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
+                *(f"{name}={port}" for name, port in ports.items()),
+            ],
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
+        )  # fmt: skip
+
+    def _environment(self, name: str, role: str, port: int) -> dict[str, str]:
+        path = [str(_ROOT)] if role != "old" else [str(self._old), str(_ROOT)]
+        return {
+            "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+            "REDIS_COMMAND_TIMEOUT": "2",
+            "TASKFLEET_REDIS__KEY_PREFIX": PREFIX,
+            "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": "1.5",
+            "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",
+            "TASKFLEET_WORKER_NAME": name,
+            "CHAOS_ROLE": role,
+            "CHAOS_LEDGER": str(self._folder),
+            "PYTHONPATH": os.pathsep.join(path),
+        }
+
+    async def _in_server_thread(self, function: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._server_thread, function)
+
+    async def _watch_slots(self) -> None:
+        """Start a process again where one has died, and know why it did."""
+        while True:
+            await asyncio.sleep(0.02)
+            for slot in self.slots.values():
+                if slot.complete or slot.process.poll() is None:
+                    continue
+                code = slot.process.returncode
+                if slot.role == "producer" and code == 0:
+                    slot.complete = True
+                    continue
+                if slot.expected:
+                    how = DRAINED if code == 0 else slot.expected
+                elif code == POISONED:
+                    how = "was ended by its task"
+                else:
+                    how = f"ended by itself with {code}"
+                    self.defects.append(f"process {slot.name} {how}: {slot.last_words()}")
+                    slot.failures += 1
+                self._notes.note("died", now(), slot.key, how)
+                if self._ending or slot.failures >= _MOST_FAILURES:
+                    slot.complete = True
+                else:
+                    slot.restart()
+
+    # Faults.
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Carry out a schedule; returns when the last fault is over."""
+        began = now()
+        running: list[asyncio.Task[None]] = []
+        for fault in faults:
+            await asyncio.sleep(max(0.0, fault.at - (now() - began)))
+            running.append(asyncio.create_task(self._carry_out(fault)))
+        await asyncio.gather(*running)
+
+    async def _carry_out(self, fault: Fault) -> None:
+        if fault.target == "redis":
+            async with self._redis_lock:
+                await self._redis_fault(fault)
+        elif fault.what in {"cut", "lose", "tear", "late", "stall", "stall_long"}:
+            self._way_fault(fault)
+        else:
+            slot = self.slots[fault.target]
+            async with slot.lock:
+                await self._process_fault(fault, slot)
+        self.done[fault.what] += 1
+
+    def _note(self, fault: Fault, start: float, end: float, process: str = "") -> None:
+        """`process` is the slot that was out of reach meanwhile: a name, `*` for everybody, or nobody."""
+        self._notes.note("fault", start, end, fault.what, fault.target, fault.amount, process)
+
+    async def _process_fault(self, fault: Fault, slot: Slot) -> None:
+        start = now()
+        process = slot.process
+        if slot.complete or process.poll() is not None:
+            # It has just died of something else: that was fault enough for it.
+            self._note(fault, start, start)
+            return
+        match fault.what.removesuffix("_producer").removesuffix("_long"):
+            case "kill":
+                slot.expected = "was killed"
+                process.kill()
+                await self._gone(process)
+                self._note(fault, start, now())
+            case "stop":
+                process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(fault.amount)
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                self._note(fault, start, now(), slot.name)
+            case "terminate":
+                await self.terminate(slot)
+                self._note(fault, start, now())
+
+    async def terminate(self, slot: Slot) -> None:
+        """SIGTERM, and wait until it has drained; one that does not is a defect."""
+        process, key = slot.process, slot.key
+        slot.expected = "was told to end"
+        self._notes.note("draining", now(), key)
+        process.terminate()
+        patience = _OLD_DRAIN_SECONDS if slot.role == "old" else _DRAIN_SECONDS
+        try:
+            async with asyncio.timeout(patience):
+                await self._gone(process)
+        except TimeoutError:
+            # The old version may hang in a drain without Redis; that is mended, and a kill is what an operator does.
+            if slot.role == "old":
+                self.old_hung += 1
+            else:
+                self.defects.append(f"{key} did not drain in {patience:g} s: {slot.last_words()}")
+            process.kill()
+            await self._gone(process)
+        else:
+            # A signal that comes before the worker has a handler for it ends it at once.
+            if process.returncode not in (0, POISONED, -signal.SIGTERM):
+                self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_words()}")
+
+    async def _gone(self, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None:  # noqa: ASYNC110 - the kernel sends no asyncio.Event
+            await asyncio.sleep(0.01)
+
+    def _way_fault(self, fault: Fault) -> None:
+        order: dict[str, Any] = {"do": fault.what.removesuffix("_long"), "client": fault.target}
+        start = end = now()
+        if fault.what in {"stall", "stall_long"}:
+            order["seconds"] = fault.amount
+            end += fault.amount
+        elif fault.what == "late":
+            order |= {"times": int(fault.amount), "seconds": 1.5}
+        elif fault.what != "cut":
+            order["times"] = int(fault.amount)
+        assert self._proxy.stdin is not None
+        self._proxy.stdin.write((json.dumps(order) + "\n").encode())
+        self._proxy.stdin.flush()
+        self._note(fault, start, end, fault.target if end > start else "")  # what else it hits, the proxy notes
+
+    async def _redis_fault(self, fault: Fault) -> None:
+        start = now()
+        match fault.what:
+            case "redis_kill":
+                await self._in_server_thread(self.server.stop)
+                await asyncio.sleep(fault.amount)
+                await self._in_server_thread(self.server.start)
+                await self._answers()
+            case "redis_stop" | "redis_stop_long":
+                os.kill(self.server.pid, signal.SIGSTOP)
+                await asyncio.sleep(fault.amount)
+                os.kill(self.server.pid, signal.SIGCONT)
+                await self._answers()
+            case "client_pause":
+                await self._say("CLIENT", "PAUSE", int(fault.amount * 1000), "ALL")
+                await self._answers()
+            case "client_kill":
+                await self._say("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await self._say("CLIENT", "KILL", "TYPE", "pubsub")
+            case "script_flush":
+                await self._say("SCRIPT", "FLUSH")
+        nobody = fault.what == "script_flush"
+        lasts = RECONNECT_SECONDS if fault.what == "client_kill" else 0.0
+        self._note(fault, start, now() + lasts, "" if nobody else "*")
+
+    async def _say(self, *words: Any) -> None:
+        for _ in range(3):
+            try:
+                await self.redis.execute_command(*words)
+                return
+            except (redis_errors.RedisError, OSError):
+                await asyncio.sleep(0.05)
+        raise RuntimeError(f"Redis does not take {words}")
+
+    async def _answers(self) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await self.redis.ping()
+                    return
+                except (redis_errors.RedisError, OSError):
+                    await asyncio.sleep(0.05)
+
+    # The end.
+
+    async def producers_complete(self) -> None:
+        producers = [slot for slot in self.slots.values() if slot.role == "producer"]
+        while not all(slot.complete for slot in producers):  # noqa: ASYNC110 - as in _gone
+            await asyncio.sleep(0.05)
+
+    async def restart_old(self) -> None:
+        """End the worker of the old version: it may hold on to a task of which it has lost track."""
+        slot = self.slots["old"]
+        async with slot.lock:
+            self.old_hung += 1
+            slot.expected = "was killed"
+            process = slot.process
+            process.kill()
+            await self._gone(process)
+
+    async def end_workers(self) -> None:
+        """Drain every worker; each must end by itself, with success."""
+        self._ending = True
+        await asyncio.gather(*(self.terminate(slot) for slot in self.slots.values() if slot.role != "producer"))
+
+    async def close(self) -> None:
+        """End every process that is left."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        for slot in self.slots.values():
+            if slot.process.poll() is None:
+                slot.process.kill()
+                slot.process.wait()
+        if hasattr(self, "_proxy"):
+            for pipe in (self._proxy.stdin, self._proxy.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._proxy.kill()
+            self._proxy.wait()
+        if hasattr(self, "redis"):
+            await self.redis.aclose()
+        await self._in_server_thread(lambda: self.server.__exit__())
+        self._server_thread.shutdown()
+        self._notes.close()

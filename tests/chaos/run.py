@@ -1,0 +1,228 @@
+"""One run: start everything, let faults happen while tasks flow, wait for the end, judge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from redis import exceptions as redis_errors
+
+from taskfleet.engine import keys
+from tests.chaos import audit, faults, old_version
+from tests.chaos.fleet import PREFIX, Fleet
+from tests.chaos.kinds import LEASE_SECONDS
+from tests.chaos.ledger import now
+from tests.chaos.reconcile import Rules, Verdict, judge
+from tests.chaos.workload import KIND_OF_PART, PLACES
+
+Sabotage = Literal["lose", "double", "orphan"]
+
+_REPORT_SECONDS = 5.0
+# The longest that nothing may change at the end: a lease, its takeover, the longest handler, the longest backoff.
+_STILL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do. `seconds` is how long tasks are sent and faults happen."""
+
+    tasks: int = 200_000
+    faults: int = 210
+    seconds: float = 270.0
+    seed: int = 1
+    workers: int = 3
+    producers: int = 3
+    mix_versions: bool = True
+    sabotage: tuple[Sabotage, ...] = ()  # break something behind the engine's back, to see that it is found
+    keep: Path | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run has found; `good` when nothing is wrong."""
+
+    plan: Plan
+    verdict: Verdict
+    remains: audit.Remains
+    faults: Counter[str]
+    hits: Counter[str]  # connections cut, replies lost, requests torn or delayed
+    seconds: float = 0.0
+    skipped: str = ""  # why the old version was not mixed in
+    restarts: int = 0
+    old_executions: int = 0
+    old_hung: int = 0
+    defects: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return self.verdict.good and not (self.defects or self.remains.orphans or self.remains.strangers)
+
+
+async def run(plan: Plan, say: Callable[[str], None]) -> Result:
+    """Carry out a plan. The folder of the ledgers is deleted, unless it is to be kept."""
+    folder = plan.keep or Path(tempfile.mkdtemp(prefix="taskfleet-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    skipped = ""
+    old = None
+    if plan.mix_versions:
+        try:
+            old = old_version.folder()
+        except old_version.NoOldVersion as error:
+            skipped = f"the version {old_version.COMMIT} is not here: {error}"
+            say(f"NOT TESTED: old and new workers on one Redis: {skipped}")
+    began = now()
+    fleet = Fleet(
+        folder, workers=plan.workers, producers=plan.producers, tasks=plan.tasks, seconds=plan.seconds,
+        seed=plan.seed, old=old,
+    )  # fmt: skip
+    try:
+        await fleet.start()
+        scene = faults.schedule(plan.seed, plan.faults, plan.seconds, fleet.worker_names, fleet.producer_names)
+        reporter = asyncio.create_task(_report(fleet, began, say))
+        spoilers = [asyncio.create_task(_spoil(fleet, sabotage)) for sabotage in plan.sabotage]
+        try:
+            await asyncio.gather(fleet.run(scene), fleet.producers_complete())
+            stuck = await _settle(fleet)
+        finally:
+            reporter.cancel()
+            for spoiler in spoilers:
+                spoiler.cancel()
+        await fleet.end_workers()
+        result = await _judge(plan, fleet, folder)
+        if stuck:
+            result.defects.append(f"the queues did not drain: {stuck}")
+        result.skipped = skipped
+        result.seconds = now() - began
+        return result
+    finally:
+        await fleet.close()
+        if plan.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _counts(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
+    """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
+    pipeline = fleet.redis.pipeline(transaction=False)
+    for name in PLACES:
+        of = keys.of_queue(PREFIX, name).all
+        pipeline.hmget(of[8], "enqueued", "finished")
+        pipeline.hlen(of[1])
+        pipeline.llen(of[0])
+    replies = await pipeline.execute()
+    counts: dict[str, tuple[int, int, int, int]] = {}
+    for i, name in enumerate(PLACES):
+        (enqueued, finished), held, listed = replies[3 * i : 3 * i + 3]
+        counts[name] = (int(enqueued or 0), int(finished or 0), held, listed)
+    return counts
+
+
+async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> None:
+    while True:
+        await asyncio.sleep(_REPORT_SECONDS)
+        try:
+            counts = (await _counts(fleet)).values()
+            figures = f"{sum(c[0] for c in counts):7d} accepted  {sum(c[1] for c in counts):7d} ended"
+        except (redis_errors.RedisError, OSError):
+            figures = "   (Redis does not answer now)       "
+        starts = sum(slot.starts - 1 for slot in fleet.slots.values())
+        done = fleet.done.total()
+        say(f"{now() - began:6.0f} s  {figures}  {done:4d} faults  {starts:4d} restarts  {len(fleet.defects)} defects")
+
+
+async def _settle(fleet: Fleet) -> str:
+    """Wait until every queue is empty; returns what is left when nothing changes any more."""
+    last, since, old = None, now(), "old" in fleet.slots
+    while True:
+        counts = await _counts(fleet)
+        if not any(held or listed for _, _, held, listed in counts.values()):
+            return ""
+        if counts != last:
+            last, since = counts, now()
+        elif old and now() - since > _STILL_SECONDS / 2 and all(name == "mixed" for name, c in counts.items() if c[2]):
+            old = False
+            await fleet.restart_old()
+        elif now() - since > _STILL_SECONDS:
+            left = {
+                name: f"{held} tasks, {listed} ready" for name, (_, _, held, listed) in counts.items() if held or listed
+            }
+            return str(left)
+        await asyncio.sleep(0.1)
+
+
+async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
+    stories, around, defects, hits = audit.read_ledgers(folder, LEASE_SECONDS)
+    await audit.read_outcomes(fleet.redis, PREFIX, stories)
+    remains = await audit.read_remains(fleet.redis, PREFIX, PLACES, set(stories))
+    rules = {
+        part: Rules(kind.name, kind.judge, kind.together, kind.judge_together) for part, kind in KIND_OF_PART.items()
+    }
+    verdict = judge(stories.values(), around, rules)
+    defects += fleet.defects
+    for queue, counters in remains.counters.items():
+        enqueued, finished = counters.get("enqueued", 0), counters.get("finished", 0)
+        ended = verdict.ended[queue]
+        if not enqueued == finished == ended:
+            defects.append(
+                f"queue {queue}: {enqueued} enqueued, {finished} finished by its counters; {ended} tasks ended"
+            )
+        if verdict.takeovers[queue] > counters.get("taken_over", 0):
+            defects.append(
+                f"queue {queue}: {verdict.takeovers[queue]} duplicates that take a takeover each, "
+                f"and {counters.get('taken_over', 0)} takeovers by its counter"
+            )
+        if counters.get("removed", 0):
+            defects.append(f"queue {queue}: its counter of removed ids is {counters['removed']}, the list is empty")
+    traces = {slot.name: n for slot in fleet.slots.values() if (n := slot.traces())}
+    if traces:
+        defects.append(f"tracebacks in the logs: {traces}")
+    old = sum(run.process.startswith("worker-old.") for story in stories.values() for run in story.executions)
+    if fleet.worker_names[-1] == "old" and not old:
+        defects.append("the worker of the old version ran nothing")
+    restarts = sum(slot.starts - 1 for slot in fleet.slots.values())
+    return Result(
+        plan,
+        verdict,
+        remains,
+        fleet.done,
+        hits,
+        restarts=restarts,
+        old_executions=old,
+        old_hung=fleet.old_hung,
+        defects=defects,
+    )
+
+
+async def _spoil(fleet: Fleet, sabotage: Sabotage) -> None:
+    """Break one thing in Redis, as soon as there is one to break."""
+    names = keys.of_queue(PREFIX, "default").all
+    while True:
+        await asyncio.sleep(0.01)
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            if await _spoiled(fleet.redis, names, sabotage):
+                return
+
+
+async def _spoiled(redis: Any, names: tuple[str, ...], sabotage: Sabotage) -> bool:
+    if sabotage == "orphan":
+        await redis.set(f"{PREFIX}:{{default}}:stray", 1)
+        return True
+    if sabotage == "lose":
+        (task_id,) = await redis.zrange(names[5], -1, -1) or (None,)
+        if task_id is None or not await redis.zrem(names[5], task_id):
+            return False
+        await redis.hdel(names[1], task_id)
+        return True
+    # double: give a task that will run for a while out once more, as if nobody had it.
+    running = await redis.zrange(names[3], 0, -1)
+    blobs = await redis.hmget(names[1], running) if running else []
+    slow = [task_id for task_id, blob in zip(running, blobs, strict=True) if blob and b"slow" in blob]
+    if slow:
+        await redis.lpush(names[0], slow[-1])
+    return bool(slow)
