@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import BrokerConnectionError, BrokerOutOfMemoryError, Retry, TaskQueue
-from taskfleet.engine import connection, scripts
+from taskfleet.engine import broker, connection, scripts
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer, wait_until
@@ -337,6 +337,25 @@ async def test_an_ack_of_a_task_that_redis_has_lost_is_counted(
     await until(lambda: not worker.held, "the outcome is sent")
     assert worker.lost_acks == 1
     assert await (await hold.enqueue()).result(timeout=10) == 1
+
+
+async def test_a_queue_is_listed_again_after_redis_has_lost_it(
+    durable: RedisServer, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "_KNOWN_SECONDS", 0.2)
+    queue = make_queue(durable.url)
+
+    @queue.task
+    async def task() -> None: ...
+
+    await task.enqueue()
+    durable.call("FLUSHALL")
+
+    async def listed() -> bool:
+        await task.enqueue()
+        return "default" in await queue.get_metrics()
+
+    await until(listed, "it is listed")
 
 
 async def test_a_replica_that_was_behind_takes_over(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -33,6 +34,7 @@ Outcome = tuple[str, int, str, int, bytes, int, Any]
 Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
 _TAKEOVERS_PER_STEP = 100
 _REPLACEMENTS = 20
+_KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
 
 class StepReply(NamedTuple):
@@ -73,7 +75,7 @@ class RedisBroker:
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
         self.schedules = ScheduleStore(self)
-        self._known: set[str] = set()
+        self._known_until: dict[str, float] = {}
         self._keys: dict[str, keys.QueueKeys] = {}
         # Names under which calls are counted, so that one sent twice is known: each is used by one call at a time.
         self._senders: dict[tuple[int, str], list[tuple[str, int]]] = {}
@@ -125,9 +127,10 @@ class RedisBroker:
 
         Returns which positions were not added because another task has their unique key, and that task's id.
         """
-        if queue not in self._known:
+        now = time.monotonic()
+        if now >= self._known_until.get(queue, 0.0):
             await self._patiently(lambda: self.client.redis.sadd(self.fleet.queues, queue))
-            self._known.add(queue)
+            self._known_until[queue] = now + _KNOWN_SECONDS
         holders: dict[int, str] = {}
         for start in range(0, len(items), CHUNK):
             found = await self._enqueue_chunk(queue, items[start : start + CHUNK], max_length, len(items) - start)
@@ -501,7 +504,7 @@ class RedisBroker:
             if found:
                 await self.client.redis.unlink(*found)
             await self._patiently(lambda queue=queue: self.client.redis.srem(self.fleet.queues, queue))
-            self._known.discard(queue)
+            self._known_until.pop(queue, None)
 
     # The fleet.
 
