@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.broker import CHUNK
+from taskfleet.engine.interface import CHUNK
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.broker import Claim, Outcome, StepReply
+from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
@@ -219,7 +219,7 @@ class Worker:
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        self._one_by_one = self.queue.broker.client.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
+        self._one_by_one = self.queue.broker.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
         if self._one_by_one:
             for name in self.selection.names:
                 self._listen_to(name)
