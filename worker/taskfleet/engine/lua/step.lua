@@ -62,8 +62,10 @@ local stale = {}
 if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
+  local recorded = {}
   for i = 1, #done do
-    if tokens[i] == first_token then
+    if tokens[i] == first_token and not recorded[done[i]] then
+      recorded[done[i]] = true
       if tagged then free_slot(tag_of(done[i])) end
       ends(done[i], 'succeeded', '')
     else
