@@ -73,7 +73,11 @@ class RawWorker:
 
     async def renew(self, *held: tuple[str, int]) -> list[str]:
         """The ids that are not ours any more."""
-        renewer = self.queue.new_renewer()
-        lost, _ = await asyncio.to_thread(renewer.renew, "default", self.owner, self.lease_ms, 0, held)
-        renewer.close()
-        return lost
+
+        def renew() -> list[str]:
+            renewer = self.queue.new_renewer()
+            lost, _ = renewer.renew("default", self.owner, self.lease_ms, 0, held)
+            renewer.close()
+            return lost
+
+        return await asyncio.to_thread(renew)  # a thread of its own, as the renewer expects
