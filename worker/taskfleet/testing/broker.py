@@ -146,8 +146,9 @@ class InMemoryBroker:
 
     async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
         with self.store.queue(queue) as model:
-            changed = model.cancel(self.store.now(), task_id, record, ttl_ms, reason)
-        await self.relay(queue)
+            changed, signals = model.cancel(self.store.now(), task_id, record, ttl_ms, reason)
+        if signals:
+            await self.relay(queue)
         return changed
 
     # Workflows.
@@ -174,10 +175,12 @@ class InMemoryBroker:
             while queues:
                 name = queues.pop()
                 with self.store.queue(name) as model:
-                    signals, model.outbox = model.outbox, []
-                for signal in signals:
-                    if await self.signal(signal) and signal.queue not in queues:
+                    outbox = model.outbox
+                while outbox:
+                    signal = outbox[0]
+                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
                         queues.append(signal.queue)
+                    outbox.remove(signal)
 
     # Workers.
 

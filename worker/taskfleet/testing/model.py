@@ -113,18 +113,18 @@ class QueueModel(QueueState):
 
     # lua/cancel.lua, link.lua, resolve.lua, status.lua
 
-    def cancel(self, now: int, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
-        """At once when the task waits, through its worker when it runs. Whether that changed anything."""
+    def cancel(self, now: int, task_id: str, record: bytes, ttl_ms: int, reason: str) -> tuple[bool, int]:
+        """At once when the task waits, through its worker when it runs: (whether anything changed, signals)."""
         self.now = now
         if task_id not in self.tasks:
-            return False
+            return False, 0
         if task_id in self.owners:
             fresh = task_id not in self.cancelling
             self.cancelling.add(task_id)
             self.said.append(("control", f"cancel {task_id}"))
-            return fresh
+            return fresh, 0
         self.end_waiting(task_id, record, ttl_ms, reason)
-        return True
+        return True, len(self.outbox)
 
     def link(self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int) -> tuple[str, bytes]:
         """Let a task of any queue wait for one of this."""
