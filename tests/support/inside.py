@@ -35,6 +35,13 @@ async def cancel_marks(queue: TaskQueue) -> int:
     return int(await _redis(queue).hlen(_keys(queue).all[11]))
 
 
+async def awaited(queue: TaskQueue) -> int:
+    """How many tasks somebody waits for."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return len(queue.broker.store.models["default"].announced)
+    return int(await _redis(queue).scard(_keys(queue).all[12]))
+
+
 async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
     """Put something else in the place of a stored task."""
     if isinstance(queue.broker, InMemoryBroker):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from taskfleet import TaskQueue, TaskTimeoutError
+from taskfleet import TaskNotFoundError, TaskQueue, TaskTimeoutError
 from tests.engine.conftest import RunWorker, until
+from tests.support import inside
 from tests.support.inside import RawWorker
 
 
@@ -36,6 +38,21 @@ async def test_purge_drops_what_waits(queue: TaskQueue) -> None:
     assert await queue.purge("default") == 1501
     stats = await queue.queue_stats("default")
     assert (stats.ready, stats.delayed) == (0, 0)
+
+
+async def test_who_waits_for_a_task_that_is_purged_learns_it_at_once(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    handle = await task.enqueue()
+    waiting = asyncio.create_task(handle.result(timeout=60))
+    await until(lambda: inside.awaited(queue), "it is waited for")
+    began = time.monotonic()
+    assert await queue.purge("default") == 1
+    with pytest.raises(TaskNotFoundError):
+        await waiting
+    assert time.monotonic() - began < 2  # the next look without being told comes after 5 s
+    assert not await inside.awaited(queue)
 
 
 async def test_workers_in_this_process(queue: TaskQueue) -> None:

@@ -442,8 +442,8 @@ class RedisBroker:
             left = 1
             while left:
                 count, left, signals = await self._patiently(
-                    lambda name=name: self.client.run(
-                        scripts.PURGE, self.keys_of(name).all, (CHUNK, "its queue was purged")
+                    lambda names=self.keys_of(name): self.client.run(
+                        scripts.PURGE, names.all, (CHUNK, "its queue was purged", names.done_channel)
                     )
                 )
                 dropped += count

@@ -288,3 +288,4 @@ class QueueModel(QueueState):
         del self.tasks[task_id]
         self.progress.pop(task_id, None)
         self.release(task_id, "cancelled", b"its queue was purged")
+        self.announce_end(task_id)
