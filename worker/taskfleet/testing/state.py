@@ -214,16 +214,23 @@ class QueueState:
     def unplace(self, task_id: str) -> None:
         """Take a task that waits out of wherever it waits."""
         tag = self.tags.get(task_id)
+        limit = tag.limit if tag is not None else None
         if task_id in self.gathering:
             self.drop_gathered(task_id)
-        elif tag is not None and self.is_parked(task_id, tag):
-            assert tag.limit is not None
-            self.leave_parked(tag.limit, task_id)
-        elif self.fair.remove(task_id):
-            if not self.fair:
-                self.end_turns()
-        elif not self.delayed.remove(task_id):
+            return
+        if limit is not None and task_id in self.parked.get(limit, ()):
+            self.leave_parked(limit, task_id)
+            return
+        if self.delayed.remove(task_id):
+            return
+        if not self.fair.remove(task_id):
             self.counts["removed"] += 1  # its place in `ready` is left behind
+        elif not self.fair:
+            self.end_turns()
+        # It may have been let in for a slot that came free: now that is somebody else's.
+        if limit is not None and limit in self.parked:
+            self.retry_at.add(limit, self.now)
+            self.call_a_worker()
 
     def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: str) -> None:
         """End a task that waits, recording `record` as its result."""

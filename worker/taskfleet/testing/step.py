@@ -218,12 +218,16 @@ class Step:
         state, now = self._state, self._state.now
         for key in state.retry_at.up_to(now, 100):
             state.retry_at.remove(key)
-            free = 1
+            free = 1000
             if self._interval > 0:
                 arrival = max(now, state.arrivals.score(key) or 0)
-                free = min(1000, math.floor((now + self._tolerance - arrival) / self._interval) + 1)
-            came = state.unpark(key, free) if free > 0 else 0
-            if came >= free and key in state.parked:
+                free = min(free, math.floor((now + self._tolerance - arrival) / self._interval) + 1)
+            slots = self._options.concurrency_per_key
+            slots_left = slots - state.slots[key] if slots else 1001
+            if min(free, slots_left) > 0:
+                state.unpark(key, min(free, slots_left))
+            # Where slots are what is short, each that comes free lets the next one in.
+            if free < slots_left and key in state.parked:
                 state.retry_at.add(key, now + max(1, self._interval))
         for key in state.arrivals.up_to(now, 100):
             state.arrivals.remove(key)
@@ -318,5 +322,5 @@ class Step:
 
 
 def _record(reason: str, error: str) -> bytes:
-    packed: bytes = msgpack.packb([reason, error, ""], use_bin_type=False)
+    packed: bytes = msgpack.packb([reason, error, ""])
     return packed

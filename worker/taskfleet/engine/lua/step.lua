@@ -244,15 +244,16 @@ local tolerance = interval * (key_burst - 1)
 if tagged then
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', retry_at, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', retry_at, key)
-    local free = 1
+    local free = 1000
     if interval > 0 then
       local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, key)) or 0)
-      free = math.min(1000, math.floor((now + tolerance - arrival) / interval) + 1)
+      free = math.min(free, math.floor((now + tolerance - arrival) / interval) + 1)
     end
-    local came = free > 0 and unpark(key, free) or 0
-    if came >= free and redis.call('ZRANGEBYLEX', parked, '[' .. key .. '\0', '[' .. key .. '\0\255', 'LIMIT', 0, 1)[1] then
-      redis.call('ZADD', retry_at, now + math.max(1, interval), key)
-    end
+    local slots_left = key_slots > 0 and key_slots - (tonumber(redis.call('HGET', slots, key)) or 0) or 1001
+    local n = math.min(free, slots_left)
+    if n > 0 then unpark(key, n) end
+    -- Where slots are what is short, each that comes free lets the next one in.
+    if free < slots_left and is_parked(key) then redis.call('ZADD', retry_at, now + math.max(1, interval), key) end
   end
   -- A bucket that is full again need not be remembered.
   local full = redis.call('ZRANGEBYSCORE', arrivals, '-inf', now, 'LIMIT', 0, 100)
