@@ -43,3 +43,15 @@ async def test_an_expired_task_does_not_run(queue: TaskQueue, run_worker: RunWor
         await handle.result(timeout=10)
     assert await handle.status() == "expired"
     assert not ran
+
+
+async def test_more_than_a_script_can_hold_at_once_become_due_together(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    await queue.enqueue_many([task.options(delay=0.001).message() for _ in range(9000)])
+    await asyncio.sleep(0.01)
+    options, claimed = queue.options_of("default"), 0
+    while claims := (await queue.broker.step("default", options, "w", 10_000, [])).claims:
+        claimed += len(claims)
+    assert claimed == 9000

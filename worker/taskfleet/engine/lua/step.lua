@@ -199,7 +199,7 @@ end
 -- Delayed tasks that are due.
 if first_due and first_due <= now or delayed_changed then
   delayed_changed = true
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(wanted, 100))
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.min(math.max(wanted, 100), 1000))
   if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
   for i = 1, #due do
     local attempt, delivery, crashes = read_meta(due[i])
