@@ -439,10 +439,11 @@ class RedisBroker:
         """Drop everything that waits; returns how many tasks that were."""
         dropped = 0
         for name in await self.partitions(queue):
+            names = self.keys_of(name)
             left = 1
             while left:
                 count, left, signals = await self._patiently(
-                    lambda names=self.keys_of(name): self.client.run(
+                    lambda names=names: self.client.run(
                         scripts.PURGE, names.all, (CHUNK, "its queue was purged", names.done_channel)
                     )
                 )

@@ -17,6 +17,7 @@ from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import QueueFullError
 
 if TYPE_CHECKING:
+    from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
     from taskfleet.options import QueueOptions
 
 CHUNK = 1000  # tasks in one call: bounded, so that none holds a queue for long
@@ -78,6 +79,34 @@ def queue_full(queue: str, waiting: int, max_length: int) -> QueueFullError:
     )
 
 
+class Schedules(Protocol):
+    """The schedules of all queues: `engine.schedules`. `queue` means a partition."""
+
+    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        ...
+
+    async def remove(self, queue: str, name: str) -> Entry | None: ...
+
+    async def now_ms(self, queue: str) -> int: ...
+
+    async def queues(self) -> list[str]: ...
+
+    async def entries(self) -> list[Entry]: ...
+
+    async def entries_of(self, queue: str) -> list[Entry]: ...
+
+    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]: ...
+
+    async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]: ...
+
+    def changes(self) -> AsyncIterator[str]:
+        """The names of schedules that are added or replaced; empty when something may have been missed."""
+        ...
+
+    async def failed(self, error: BaseException) -> None: ...
+
+
 class Broker(Protocol):
     """All operations on queues. A queue of several partitions has its operations by the partition's name, unless said
     otherwise. Errors: `BrokerConnectionError`; those of `step`, `owned`, `wait_for_work`, `call_another` and
@@ -86,6 +115,9 @@ class Broker(Protocol):
 
     @property
     def url(self) -> str: ...
+
+    @property
+    def schedules(self) -> Schedules: ...
 
     @property
     def one_slot_only(self) -> bool:
@@ -141,6 +173,12 @@ class Broker(Protocol):
         self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks."""
+        ...
+
+    async def step_when_called(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+    ) -> StepReply:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim without delay."""
         ...
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
@@ -206,7 +244,7 @@ class Broker(Protocol):
         ...
 
     def activity(self) -> AsyncIterator[str]:
-        """The names of partitions that go from empty to not empty; an empty string as in `control`."""
+        """The names of queues of which a partition goes from empty to not empty; an empty string as in `control`."""
         ...
 
 

@@ -14,6 +14,7 @@ from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signa
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.testing.schedules import InMemorySchedules
 from taskfleet.testing.store import Beat, Store
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class InMemoryBroker:
         self.store = store or Store(clock)
         self.url = SCHEME
         self.one_slot_only = False
+        self.schedules = InMemorySchedules(self.store)
 
     @classmethod
     def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
@@ -190,6 +192,13 @@ class InMemoryBroker:
         """Record outcomes and claim up to `slots` tasks."""
         with self.store.queue(queue) as model:
             return model.step(self.store.now(), options, incarnation, slots, outcomes)
+
+    async def step_when_called(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+    ) -> StepReply:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim."""
+        await self.wait_for_work([queue], timeout)
+        return await self.step(queue, options, incarnation, slots, [])
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
         with self.store.queue(queue) as model:
@@ -341,7 +350,7 @@ class InMemoryBroker:
         return self._listen(f"done {queue}")
 
     def activity(self) -> AsyncIterator[str]:
-        """The names of partitions that go from empty to not empty; empty once, at the start."""
+        """The names of queues of which a partition goes from empty to not empty; empty once, at the start."""
         return self._listen("activity")
 
     async def _listen(self, channel: str) -> AsyncIterator[str]:

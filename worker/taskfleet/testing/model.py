@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet import outcome
 from taskfleet.engine.interface import CHUNK, Item, Outcome, Signal, StepReply, queue_full
+from taskfleet.engine.keys import queue_of
 from taskfleet.engine.stats import QueueStats
 from taskfleet.testing.state import NEVER, Edge, Gathering, Progress, QueueState, Tag
 from taskfleet.testing.step import Step
@@ -39,7 +40,6 @@ class QueueModel(QueueState):
         if max_length and fresh and waiting + max(fresh, total) > max_length:
             raise queue_full(self.name, waiting, max_length)
         nothing_ready = not self.ready and not self.fair
-        stamp = struct.pack(">d", now)
         holders: dict[int, str] = {}
         added = 0
         for position, item in enumerate(items):
@@ -57,15 +57,25 @@ class QueueModel(QueueState):
                     was_due = self.delayed.score(holder) if more["m"] == "r" else None
                     self.end_waiting(holder, more["r"], more["t"], f"replaced by task {task_id}")
                     due = due if was_due is None else int(was_due)
-                self.unique[more["u"]] = task_id
             present.add(task_id)
             added += 1
-            self.tasks[task_id] = stamp + item[1]
-            self._put(task_id, more, due)
+            self._put(task_id, item[1], more, due)
         self.counts["enqueued"] += added
         if nothing_ready and added:
-            self.said.append(("activity", self.name))
+            self._say_active()
         return holders
+
+    def accept(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+        """Add one task that nothing stands in the way of: what lua/tick.lua adds."""
+        nothing_ready = not self.ready and not self.fair
+        self._put(task_id, blob, more, due)
+        self.counts["enqueued"] += 1
+        self.call_a_worker()
+        if nothing_ready:
+            self._say_active()
+
+    def _say_active(self) -> None:
+        self.said.append(("activity", queue_of(self.name)))
 
     def waiting(self) -> int:
         """How many tasks wait, whatever for."""
@@ -91,7 +101,11 @@ class QueueModel(QueueState):
             return None
         return holder
 
-    def _put(self, task_id: str, more: dict[str, Any], due: int) -> None:
+    def _put(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+        # The stamp is when the task was accepted: the age of the head is read from it.
+        self.tasks[task_id] = struct.pack(">d", self.now) + blob
+        if "u" in more:
+            self.unique[more["u"]] = task_id
         tag = None
         if any(key in more for key in "ulfn"):
             edges = [Edge(queue, waiting, position, bool(carries)) for queue, waiting, position, carries in
@@ -149,7 +163,7 @@ class QueueModel(QueueState):
         self.now = now
         if signal.state == "succeeded":
             self.resolve(signal.id, signal.position, signal.value)
-            self.said.append(("activity", self.name))
+            self._say_active()
         elif signal.id in self.gathering:
             record = outcome.pack_end(outcome.CANCELLED, signal.cause)
             self.end_waiting(signal.id, record, outcome.CANCELLED_TTL_MS, signal.cause)
@@ -251,7 +265,7 @@ class QueueModel(QueueState):
             self.counts["enqueued"] += moved
             self.call_a_worker()
             if nothing_ready:
-                self.said.append(("activity", self.name))
+                self._say_active()
         return moved
 
     def purge_dead(self) -> int:

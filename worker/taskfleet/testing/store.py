@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from taskfleet.engine import keys
@@ -39,6 +39,15 @@ class Beat:
     fields: dict[str, str]
 
 
+@dataclass(slots=True)
+class Scheduled:
+    """A schedule as it is kept (scheduling/record.py); `tick_ms` is `None` when it is paused or over."""
+
+    spec: bytes
+    tick_ms: int | None
+    state: bytes
+
+
 class Store:
     """Everything under one lock: workers' lease threads and other event loops use it too."""
 
@@ -50,6 +59,7 @@ class Store:
         self.workers: dict[str, Beat] = {}
         self.cordons: dict[str, float] = {}  # worker's name → until, ms
         self.accepted: deque[tuple[str, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
+        self._schedules: dict[str, dict[str, Scheduled]] = defaultdict(dict)
         self._models: dict[str, QueueModel] = {}
         self._waiters: list[Waiter] = []
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[str]]]] = defaultdict(list)
@@ -74,6 +84,7 @@ class Store:
             for name in list(self._models):
                 with self.queue(name) as model:
                     model.call_a_worker()
+            self.publish("schedules", "")
 
     # Queues.
 
@@ -82,7 +93,7 @@ class Store:
         return dict(self._models)
 
     @contextlib.contextmanager
-    def queue(self, name: str) -> Iterator[QueueModel]:
+    def queue(self, name: str) -> Generator[QueueModel]:
         """One queue for one operation; afterwards everybody is told what it has to tell."""
         with self.lock:
             model = self._models.get(name)
@@ -100,8 +111,13 @@ class Store:
     def partitions_of(self, queue: str) -> list[str]:
         return sorted({name for name in self.known if keys.queue_of(name) == queue} | {queue})
 
+    def schedules_of(self, partition: str) -> dict[str, Scheduled]:
+        """By name."""
+        return self._schedules[partition]
+
     def forget(self, name: str) -> None:
         with self.lock:
+            self._schedules.pop(name, None)
             self._models.pop(name, None)
             self.known.discard(name)
 
@@ -148,7 +164,7 @@ class Store:
                 self._listeners[channel].remove((loop, inbox))
 
     @contextlib.contextmanager
-    def listening(self, channel: str) -> Iterator[asyncio.Queue[str]]:
+    def listening(self, channel: str) -> Generator[asyncio.Queue[str]]:
         entry = (asyncio.get_running_loop(), asyncio.Queue[str]())
         with self.lock:
             self._listeners[channel].append(entry)
@@ -160,7 +176,7 @@ class Store:
                     self._listeners[channel].remove(entry)
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
+    def watching(self) -> Generator[asyncio.Event]:
         """An event that is set after every operation on any queue."""
         entry = (asyncio.get_running_loop(), asyncio.Event())
         with self.lock:
