@@ -33,7 +33,7 @@ local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, a
 -- The first lease to end and the first delayed task, read once: mostly nothing is due, and nothing changes them.
 local function head_of(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]) end
 local first_end, first_due = head_of(lease), head_of(delayed)
-local lease_changed, delayed_changed = false, false
+local lease_changed = false
 local ended, n_ended = {}, 0
 local how = {}  -- id → state and value, for those that wait for it
 

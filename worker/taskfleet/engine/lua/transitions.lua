@@ -5,6 +5,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local here = string.match(KEYS[1], '{(.-)}:ready$')
 local counts = {}
+local delayed_changed = false
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end
 
@@ -128,6 +129,7 @@ local function resolve(id, position, value)
   drop_gathered(id, total)
   if delay > 0 then
     redis.call('ZADD', delayed, now + delay, id)
+    delayed_changed = true
   else
     place_at_tail(id, tag_of(id), 1, 0, 0)
   end
