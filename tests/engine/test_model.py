@@ -166,7 +166,8 @@ class Machine(RuleBasedStateMachine):
     )
     def enqueue(self, queue: str, specs: list[tuple[int, dict[str, Any]]], most: int) -> None:
         items = [self._item(queue, delay, more) for delay, more in specs]
-        self.pair.both("enqueue", queue, items, max_length=most)
+        if isinstance(self.pair.both("enqueue", queue, items, max_length=most), str):
+            self.pair.client.last.clear()  # refused: coming again, it may find room
 
     @rule(queue=_queue, ahead=st.sampled_from([-1000, 0, 700]), again=st.booleans())
     def enqueue_by_the_clock(self, queue: str, ahead: int, again: bool) -> None:
