@@ -257,6 +257,13 @@ class Machine(RuleBasedStateMachine):
         held = [claims[pick % len(claims)][1:] for pick in picks] if claims else []
         self.pair.renew(queue, owner, 1000, busy, held)
 
+    @rule(queue=_queue, owner=_owner, pick=_pick)
+    def report(self, queue: str, owner: str, pick: int) -> None:
+        if claims := self.claims[queue]:
+            _, task_id, delivery = claims[pick % len(claims)]
+            self.pair.both("report", queue, owner, [(task_id, delivery, b"half done")])
+            self.pair.both("progress", queue, task_id)
+
     @rule(queue=_queue, owner=_owner)
     def owned(self, queue: str, owner: str) -> None:
         lists = [self.pair.wait(broker.owned(queue, owner)) for broker in (self.pair.redis, self.pair.model)]
@@ -329,7 +336,7 @@ class Machine(RuleBasedStateMachine):
         assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
         assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
         assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
-        for part in ("progress", "tags", "inputs"):
+        for part in ("progress", "tags", "inputs", "reports"):
             assert state[part].keys() <= tasks, f"{part} of ended tasks"
         assert set(state["cancelling"]) <= state["owners"].keys(), "a mark for a task that does not run"
         assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"

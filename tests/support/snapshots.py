@@ -15,6 +15,7 @@ _READ = {
     "ready": "list", "outbox": "list", "wake": "list",
     "task": "hash", "meta": "hash", "owner": "hash", "letter": "hash", "stat": "hash", "control": "hash",
     "cancel": "hash", "tag": "hash", "unique": "hash", "slots": "hash", "gather": "hash", "input": "hash",
+    "progress": "hash",
     "await": "set",
     "lease": "zset", "delayed": "zset", "dead": "zset", "fair": "zset", "turns": "zset", "parked": "zset",
     "arrivals": "zset", "retry_at": "zset", "blocked": "zset",
@@ -51,6 +52,7 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
         "owners": {key: tuple(value.split(":")) for key, value in _texts(found["owner"]).items()},
         "gathering": _gathering(found["gather"]),
         "inputs": {key.decode(): msgpack.unpackb(packed, raw=True) for key, packed in found["input"].items()},
+        "reports": {key.decode(): report for key, report in found["progress"].items()},
         "cancelling": sorted(key.decode() for key in found["cancel"]),
         "announced": sorted(key.decode() for key in found["await"]),
         "unique": _texts(found["unique"]),
@@ -89,6 +91,7 @@ def of_model(model: QueueModel) -> dict[str, Any]:
             task_id: (g.pending, g.total, g.carried, g.delay_ms, g.came) for task_id, g in model.gathering.items()
         },
         "inputs": dict(model.inputs),
+        "reports": dict(model.reports),
         "cancelling": sorted(model.cancelling),
         "announced": sorted(model.announced),
         "unique": dict(model.unique),

@@ -109,7 +109,7 @@ class Schedules(Protocol):
 
 class Broker(Protocol):
     """All operations on queues. A queue of several partitions has its operations by the partition's name, unless said
-    otherwise. Errors: `BrokerConnectionError`; those of `step`, `owned`, `wait_for_work`, `call_another` and
+    otherwise. Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `wait_for_work`, `call_another` and
     `deregister` pass through as they are, since a worker calls again anyway.
     """
 
@@ -149,6 +149,14 @@ class Broker(Protocol):
 
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
         """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
+        ...
+
+    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
+        ...
+
+    async def progress(self, queue: str, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
         ...
 
     async def link(

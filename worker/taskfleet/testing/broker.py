@@ -204,6 +204,16 @@ class InMemoryBroker:
         with self.store.queue(queue) as model:
             return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
 
+    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
+        with self.store.queue(queue) as model:
+            return model.report(self.store.now(), incarnation, reports)
+
+    async def progress(self, queue: str, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        with self.store.queue(queue) as model:
+            return model.reports.get(task_id)
+
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
         """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
         with self.store.queue(queue) as model:

@@ -191,7 +191,7 @@ class QueueModel(QueueState):
             return "retrying" if self.progress_of(task_id).attempt > 1 else "delayed"
         return "delayed" if self.is_parked(task_id, self.tags.get(task_id)) else "ready"
 
-    # lua/renew.lua
+    # lua/renew.lua, progress.lua
 
     def renew(
         self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
@@ -209,6 +209,17 @@ class QueueModel(QueueState):
                 cancelled.append(task_id)
         self.counts["busy_ms"] += busy_ms
         return lost, cancelled
+
+    def report(self, now: int, owner: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Keep what running tasks say of how far they are; returns the ids that are not the owner's any more."""
+        self.now = now
+        lost: set[str] = set()
+        for task_id, delivery, packed in reports:
+            if self.owners.get(task_id) == (owner, delivery):
+                self.reports[task_id] = struct.pack(">d", now) + packed
+            else:
+                lost.add(task_id)
+        return lost
 
     # lua/stats.lua
 
@@ -299,7 +310,6 @@ class QueueModel(QueueState):
         return dropped, self.waiting() + self.counts["removed"]
 
     def _drop(self, task_id: str) -> None:
-        del self.tasks[task_id]
-        self.progress.pop(task_id, None)
+        self.forget(task_id)
         self.release(task_id, "cancelled", b"its queue was purged")
         self.announce_end(task_id)

@@ -88,6 +88,7 @@ class QueueState:
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
         self.progress: dict[str, Progress] = {}
         self.tags: dict[str, Tag] = {}
+        self.reports: dict[str, bytes] = {}  # id → how far it is, stamped
         # Where a task is.
         self.ready: deque[str] = deque()
         self.fair = SortedSet()  # id → its turn
@@ -232,11 +233,16 @@ class QueueState:
             self.retry_at.add(limit, self.now)
             self.call_a_worker()
 
+    def forget(self, task_id: str) -> None:
+        """Drop what is kept of an unfinished task."""
+        del self.tasks[task_id]
+        self.progress.pop(task_id, None)
+        self.reports.pop(task_id, None)
+
     def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: str) -> None:
         """End a task that waits, recording `record` as its result."""
         self.unplace(task_id)
-        del self.tasks[task_id]
-        self.progress.pop(task_id, None)
+        self.forget(task_id)
         self.keep_result(task_id, record, ttl_ms)
         self.counts["finished"] += 1
         self.counts["cancelled"] += 1

@@ -172,8 +172,7 @@ class Step:
     def _end(self) -> None:
         state = self._state
         for task_id, _, _ in self._ended:
-            del state.tasks[task_id]
-            state.progress.pop(task_id, None)
+            state.forget(task_id)
             state.cancelling.discard(task_id)
         for task_id, how, value in self._ended:
             state.release(task_id, how, value)
