@@ -389,7 +389,7 @@ def test_the_scripts_and_the_model_do_the_same(pair: Pair) -> None:
     run_state_machine_as_test(
         lambda: Machine(pair),
         settings=settings(
-            max_examples=3000 if deep else 60,
+            max_examples=3000 if deep else 120,
             stateful_step_count=60 if deep else 40,
             derandomize=not deep,
             database=None,
