@@ -198,3 +198,12 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
     await run_worker(queue, concurrency=2)
     assert [await handle.result(timeout=10) for handle in handles] == [1, 1, 1]
     release.set()
+
+
+async def test_the_shortest_of_different_leases_is_looked_after_first(queue: TaskQueue) -> None:
+    await one_task(queue)
+    long, short = RawWorker(queue, "long", lease_ms=60_000), RawWorker(queue, "short", lease_ms=2000)
+    await long.step(1)
+    await queue.broker.enqueue("default", [("second", b"\x94\x01\xa4task\x90\x80", 0, 0)])
+    reply = await queue.broker.step("default", short.options, "short", 1, [])
+    assert 1000 < reply.horizon_ms <= 2001

@@ -371,7 +371,7 @@ end
 
 if delayed_changed then first_due = head_of(delayed) end
 if lease_changed then first_end = head_of(lease) end
-if not first_end and n_claimed > 0 then first_end = now + lease_ms end
+if n_claimed > 0 then first_end = math.min(first_end or math.huge, now + lease_ms) end
 look_at(first_due, 0)
 look_at(first_end, 1)
 if tagged then
