@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue
+from taskfleet.runtime.job import Job
 from tests.engine.conftest import RunWorker, until
 from tests.support import inside
 
@@ -77,3 +80,23 @@ async def test_a_task_that_succeeds_in_spite_of_its_cancellation_leaves_no_mark(
     await until(lambda: not worker.held, "it has ended")
     assert await inside.cancel_marks(queue) == 0
     assert (await queue.queue_stats("default")).finished_total == 1
+
+
+async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees_its_slot(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def task() -> None:
+        await asyncio.sleep(60)
+
+    worker = await run_worker(queue, concurrency=1)
+    launch = worker.execution.launch
+
+    def launch_and_stop(job: Job, run: Coroutine[Any, Any, None]) -> None:
+        launch(job, run)
+        worker.interrupt([job.id], "cancel")
+
+    worker.execution.launch = launch_and_stop  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(TaskCancelledError):
+            await (await task.enqueue()).result(timeout=5)
