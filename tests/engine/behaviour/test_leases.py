@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from typing import Any
 
 import pytest
 
-from taskfleet import TaskQueue
+from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
-from taskfleet.engine.interface import Claim, Outcome
+from taskfleet.engine.interface import Claim, Outcome, Renewer
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import inside
 from tests.support.inside import RawWorker
@@ -207,3 +209,48 @@ async def test_the_shortest_of_different_leases_is_looked_after_first(queue: Tas
     await queue.broker.enqueue("default", [("second", b"\x94\x01\xa4task\x90\x80", 0, 0)])
     reply = await queue.broker.step("default", short.options, "short", 1, [])
     assert 1000 < reply.horizon_ms <= 2001
+
+
+async def test_a_renewal_that_is_overtaken_by_a_retry_does_not_stop_the_retry(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    renewing, retried, told = threading.Event(), threading.Event(), threading.Event()
+    attempts: list[tuple[int, int]] = []
+
+    class Slow:
+        """A renewer whose first call with a lease arrives late."""
+
+        def __init__(self, renewer: Renewer) -> None:
+            self._renewer = renewer
+
+        def renew(self, *args: Any) -> Any:
+            overtaken = bool(args[4]) and not retried.is_set()
+            if overtaken:
+                renewing.set()
+                assert retried.wait(10)
+            reply = self._renewer.renew(*args)
+            if overtaken:
+                assert reply[0] == [args[4][0][0]]  # that delivery is ours no more
+                told.set()
+            return reply
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._renewer, name)
+
+    new_renewer = queue.new_renewer
+    queue.new_renewer = lambda: Slow(new_renewer())  # type: ignore[method-assign, assignment, return-value]
+
+    @queue.task(max_retries=1, retry=Retry.fixed(0))
+    async def task() -> int:
+        attempts.append((current_task().attempt, current_task().delivery))
+        if len(attempts) == 1:
+            await asyncio.to_thread(renewing.wait, 10)
+            raise ValueError("again")
+        retried.set()
+        await asyncio.to_thread(told.wait, 10)
+        await asyncio.sleep(0.1)
+        return len(attempts)
+
+    await run_worker(queue)
+    assert await (await task.enqueue()).result(timeout=20) == 2
+    assert attempts == [(1, 1), (2, 2)]

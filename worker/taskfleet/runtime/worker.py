@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_errors
@@ -193,6 +193,11 @@ class Worker:
         """Whether this very run is still ours."""
         return self.running.get(job.id) is job or self.batches.runs(job)
 
+    def _lost(self, deliveries: Mapping[str, int]) -> None:
+        # One that has ended and come back to us in the meantime is another delivery, and ours.
+        lost = [task_id for task_id, delivery in deliveries.items() if self.held.get(task_id, ("", 0))[1] == delivery]
+        self.interrupt(lost, "lost")
+
     def _set_cordoned(self, cordoned: bool) -> None:
         if cordoned != self.cordoned:
             logger.info("cordoned" if cordoned else "no longer cordoned")
@@ -213,7 +218,7 @@ class Worker:
             self,
             interval=min(lease / 3, self.queue.settings.workers.heartbeat_interval),
             stall_limit=self._stall_limit,
-            on_lost=lambda ids: _call(loop, self.interrupt, ids, "lost"),
+            on_lost=lambda deliveries: _call(loop, self._lost, deliveries),
             on_cancel=lambda ids: _call(loop, self.interrupt, ids, "cancel"),
             on_cordon=lambda flag: _call(loop, self._set_cordoned, flag),
         )
