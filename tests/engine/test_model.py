@@ -107,9 +107,12 @@ class Pair:
 
     def _reply(self, broker: Broker, name: str, args: Any, options: Any) -> Any:
         try:
-            return self.wait(getattr(broker, name)(*args, **options))
+            reply = self.wait(getattr(broker, name)(*args, **options))
         except QueueFullError as error:
             return str(error)
+        if isinstance(reply, tuple) and reply[0] == "dead":  # a letter is the same when it reads the same
+            return "dead", repr(outcome.DeadLetter.of_packed("", reply[1])).encode()
+        return reply
 
     def renew(self, *args: Any) -> None:
         replies = [renewer.renew(*args) for renewer in (self._renewer, self.model.renewer())]
@@ -221,14 +224,7 @@ class Machine(RuleBasedStateMachine):
     def status(self, pick: int, announce: bool) -> None:
         if self.ids:
             queue, task_id = self.ids[pick % len(self.ids)]
-            replies = [
-                self.pair.wait(broker.status(queue, task_id, announce=announce))
-                for broker in (self.pair.redis, self.pair.model)
-            ]
-            for at, (state, data) in enumerate(replies):
-                if state == "dead":
-                    replies[at] = (state, repr(outcome.DeadLetter.of_packed(task_id, data)).encode())
-            self.pair.agree(f"status of {task_id}", *replies)
+            self.pair.both("status", queue, task_id, announce=announce)
 
     # Workers.
 

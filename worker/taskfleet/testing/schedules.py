@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -123,7 +123,7 @@ class InMemorySchedules:
             result = "fired"
             state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]
         state[4] += tick.dropped
-        one.state = msgpack.packb(state, use_bin_type=False)
+        one.state = cast("bytes", msgpack.packb(state, use_bin_type=False))
         one.tick_ms = tick.next_ms or None
         return TickReply(result, "", len(model.outbox))
 

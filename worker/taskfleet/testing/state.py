@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgpack
 
@@ -71,8 +72,7 @@ class Letter:
     def packed(self) -> bytes:
         """As `DeadLetter.of_packed` reads it."""
         parts = [self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record]
-        packed: bytes = msgpack.packb(parts, use_bin_type=False)
-        return packed
+        return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
 class QueueState:

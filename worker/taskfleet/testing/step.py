@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgpack
 
@@ -321,5 +321,4 @@ class Step:
 
 
 def _record(reason: str, error: str) -> bytes:
-    packed: bytes = msgpack.packb([reason, error, ""])
-    return packed
+    return cast("bytes", msgpack.packb([reason, error, ""]))
