@@ -111,7 +111,7 @@ class Pair:
         except QueueFullError as error:
             return str(error)
         if isinstance(reply, tuple) and reply[0] == "dead":  # a letter is the same when it reads the same
-            return "dead", repr(outcome.DeadLetter.of_packed("", reply[1])).encode()
+            return "dead", repr(outcome.DeadLetter.of_packed("", reply[1], queue="")).encode()
         return reply
 
     def renew(self, *args: Any) -> None:
@@ -209,7 +209,9 @@ class Machine(RuleBasedStateMachine):
         self.pair.both("enqueue", here, [waits])
         state, record = self.pair.both("link", queue, before, here, waits[0], 0)
         if state in ("ended", "dead"):
-            succeeded = state == "ended" and outcome.unpack_end(record)[0] == outcome.SUCCEEDED
+            succeeded = (
+                state == "ended" and outcome.unpack_end(record, queue=queue, task_id=before)[0] == outcome.SUCCEEDED
+            )
             self.pair.both("signal", Signal(here, waits[0], 0, before, "succeeded" if succeeded else "failed", b"why"))
         if confirm and state != "unknown":
             self.pair.both("confirm", here, [waits[0]])

@@ -101,7 +101,7 @@ def of_model(model: QueueModel) -> dict[str, Any]:
             for i, x in model.letters.items()
         },
         "results": {task_id: record for task_id, (record, _) in model.results.items()},
-        "outbox": [tuple(signal) for signal in model.outbox],
+        "outbox": [tuple(signal)[:6] for signal in model.outbox],
         "counts": {key: n for key, n in model.counts.items() if n},
         "paused": model.paused,
         "turn": model.turn,

@@ -58,7 +58,7 @@ class Signal(NamedTuple):
     source_queue: str = ""
 
     def cancellation(self, seal: Seal) -> tuple[bytes, bytes]:
-        """The result record of the task that waits, should it be cancelled for this, and what those after it are told."""
+        """Should the task that waits be cancelled for this: its result record, and what those after it are told."""
         source_queue = keys.queue_of(self.source_queue)
         ended = outcome.explain(self.state, self.value, queue=source_queue, task_id=self.source, seal=seal)
         reason = f"task {self.source}, which it waits for, {ended}"
@@ -115,6 +115,8 @@ class Broker(Protocol):
 
     @property
     def url(self) -> str: ...
+
+    seal: Seal  # for the records that are made here
 
     @property
     def schedules(self) -> Schedules: ...

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskfleet.engine import envelope, keys
+from taskfleet.engine import keys
 from taskfleet.engine.envelope import PydanticJson
-from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply
+from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, replacing
 from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.testing.schedules import InMemorySchedules
@@ -48,8 +49,9 @@ class InMemoryBroker:
     def __init__(self, *, clock: Callable[[], float] | None = None, store: Store | None = None) -> None:
         self.store = store or Store(clock)
         self.url = SCHEME
+        self.seal: Seal = PLAIN
         self.one_slot_only = False
-        self.schedules = InMemorySchedules(self.store)
+        self.schedules = InMemorySchedules(self)
 
     @classmethod
     def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
@@ -67,7 +69,7 @@ class InMemoryBroker:
     def another(self) -> InMemoryBroker:
         """A broker on the same queues, for another thread or loop."""
         broker = InMemoryBroker(store=self.store)
-        broker.url = self.url
+        broker.url, broker.seal = self.url, self.seal
         return broker
 
     def renewer(self) -> InMemoryRenewer:
@@ -87,10 +89,10 @@ class InMemoryBroker:
         """The tasks that were accepted (of that name), in order, whatever became of them; the last 10,000."""
         found: list[EnqueuedTask] = []
         for partition, task_id, blob in list(self.store.accepted):
-            task = envelope.decode(bytes(8) + blob)
+            queue = keys.queue_of(partition)
+            task = self.seal.open_task(queue, task_id, bytes(8) + blob)
             if name is None or task.name == name:
-                args, kwargs = _plain(task.args), _plain(task.kwargs)
-                found.append(EnqueuedTask(task_id, task.name, keys.queue_of(partition), args, kwargs))
+                found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
         return found
 
     def forget(self) -> None:
@@ -129,12 +131,14 @@ class InMemoryBroker:
         held = self._enqueue_call(queue, items, max_length, total)
         kept = {at: holder for at, holder in held.items() if _more(items[at])["m"] == "k"}
         for _ in range(REPLACEMENTS):
-            replacing = [at for at in held if at not in kept]
-            if not replacing:
+            others = [at for at in held if at not in kept]
+            if not others:
                 return kept
-            again: list[Item] = [(*items[at][:4], {**_more(items[at]), "x": held[at]}) for at in replacing]
+            again: list[Item] = [
+                (*items[at][:4], replacing(self.seal, queue, _more(items[at]), held[at])) for at in others
+            ]
             found = self._enqueue_call(queue, again, max_length, len(again))
-            held = {replacing[at]: holder for at, holder in found.items()}
+            held = {others[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
     def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
@@ -168,7 +172,7 @@ class InMemoryBroker:
 
     async def signal(self, signal: Signal) -> int:
         with self.store.queue(signal.queue) as model:
-            return model.deliver(self.store.now(), signal)
+            return model.deliver(self.store.now(), signal, *signal.cancellation(self.seal))
 
     async def relay(self, queue: str) -> None:
         """Deliver what stands in a partition's outbox, and what that causes in others'."""

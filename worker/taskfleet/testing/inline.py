@@ -171,7 +171,9 @@ class InlineWorker:
         for model in self._models():
             for task_id in model.dead:
                 if task_id not in known:
-                    letter = DeadLetter.of_packed(task_id, model.letters[task_id].packed())
+                    letter = DeadLetter.of_packed(
+                        task_id, model.letters[task_id].packed(), queue=keys.queue_of(model.name), seal=self.queue.seal
+                    )
                     message = f"task {letter.task!r} ({task_id}) {letter.state}: {letter.error}"
                     raise TaskExecutionError(message, task_id=task_id, traceback=letter.traceback)
 

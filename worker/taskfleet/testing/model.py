@@ -55,7 +55,7 @@ class QueueModel(QueueState):
                     continue
                 if holder is not None:
                     was_due = self.delayed.score(holder) if more["m"] == "r" else None
-                    self.end_waiting(holder, more["r"], more["t"], f"replaced by task {task_id}")
+                    self.end_waiting(holder, more["r"], more["t"], f"replaced by task {task_id}".encode())
                     due = due if was_due is None else int(was_due)
             present.add(task_id)
             added += 1
@@ -137,7 +137,7 @@ class QueueModel(QueueState):
             self.cancelling.add(task_id)
             self.said.append(("control", f"cancel {task_id}"))
             return fresh, 0
-        self.end_waiting(task_id, record, ttl_ms, reason)
+        self.end_waiting(task_id, record, ttl_ms, reason.encode())
         return True, len(self.outbox)
 
     def link(self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int) -> tuple[str, bytes]:
@@ -158,15 +158,17 @@ class QueueModel(QueueState):
             if task_id in self.blocked:
                 self.blocked.add(task_id, NEVER)
 
-    def deliver(self, now: int, signal: Signal) -> int:
-        """Tell a task that waits how another ended. Told twice, it counts once."""
+    def deliver(self, now: int, signal: Signal, record: bytes, told: bytes) -> int:
+        """Tell a task that waits how another ended. Told twice, it counts once.
+
+        Should it be cancelled for that, `record` is its own, and `told` what those after it learn.
+        """
         self.now = now
         if signal.state == "succeeded":
             self.resolve(signal.id, signal.position, signal.value)
             self._say_active()
         elif signal.id in self.gathering:
-            record = outcome.pack_end(outcome.CANCELLED, signal.cause)
-            self.end_waiting(signal.id, record, outcome.CANCELLED_TTL_MS, signal.cause)
+            self.end_waiting(signal.id, record, outcome.CANCELLED_TTL_MS, told)
         return len(self.outbox)
 
     def status(self, now: int, task_id: str, *, announce: bool) -> tuple[str, bytes]:
@@ -248,8 +250,10 @@ class QueueModel(QueueState):
     def _ready_since(self, task_id: str) -> float:
         since: float = self.progress_of(task_id).since_ms
         if not since:
-            blob = self.tasks.get(task_id)
-            since = struct.unpack_from(">d", blob)[0] if blob else self.now
+            blob = self.tasks.get(task_id, b"")
+            since = struct.unpack_from(">d", blob)[0] if len(blob) >= 8 else self.now
+            if not 0 <= since <= self.now:
+                since = self.now  # no stamp of ours, or not even a number
         return since
 
     # lua/requeue_dead.lua, purge.lua

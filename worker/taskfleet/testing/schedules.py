@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from taskfleet import outcome
+from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import NO_STATE, Due, Entry, Tick, TickReply
 from taskfleet.testing.model import QueueModel
-from taskfleet.testing.store import Scheduled, Store
+from taskfleet.testing.store import Scheduled
+
+if TYPE_CHECKING:
+    from taskfleet.testing.broker import InMemoryBroker
 
 
 class InMemorySchedules:
     """Add, remove, list, and let tick. `queue` means a partition."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self._store = broker.store
 
     async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
         """Add or replace; returns the next tick, which a timing that is still the same keeps."""
@@ -116,7 +121,8 @@ class InMemorySchedules:
             if waiting is not None:
                 reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
                 record = outcome.pack_end(outcome.CANCELLED, reason)
-                model.end_waiting(waiting, record, outcome.CANCELLED_TTL_MS, reason)
+                record = self._broker.seal.close("result", queue_of(model.name), waiting, record)
+                model.end_waiting(waiting, record, outcome.CANCELLED_TTL_MS, reason.encode())
             due = model.now + tick.delay_ms if was_due is None else int(was_due)
             self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
             model.accept(tick.task_id, tick.envelope, dict(tick.more), due)

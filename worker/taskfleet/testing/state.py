@@ -205,7 +205,7 @@ class QueueState:
             if state == "succeeded" and edge.queue == self.name:
                 self.resolve(edge.id, edge.position, sent)
             else:
-                self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent))
+                self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent, self.name))
 
     def announce_end(self, task_id: str) -> None:
         if task_id in self.announced:
@@ -239,14 +239,14 @@ class QueueState:
         self.progress.pop(task_id, None)
         self.reports.pop(task_id, None)
 
-    def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: str) -> None:
+    def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: bytes) -> None:
         """End a task that waits, recording `record` as its result."""
         self.unplace(task_id)
         self.forget(task_id)
         self.keep_result(task_id, record, ttl_ms)
         self.counts["finished"] += 1
         self.counts["cancelled"] += 1
-        self.release(task_id, "cancelled", reason.encode())
+        self.release(task_id, "cancelled", reason)
         self.announce_end(task_id)
 
     def keep_result(self, task_id: str, record: bytes, ttl_ms: int) -> None:

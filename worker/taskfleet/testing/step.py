@@ -236,9 +236,8 @@ class Step:
         state = self._state
         for task_id in state.blocked.up_to(state.now, 10):
             state.blocked.add(task_id, state.now + 60_000)
-            state.outbox.append(
-                Signal(state.name, task_id, 0, task_id, "cancelled", b"its workflow was never sent whole")
-            )
+            why = b"its workflow was never sent whole"
+            state.outbox.append(Signal(state.name, task_id, 0, task_id, "cancelled", why, state.name))
 
     def _admitted(self, task_id: str, key: str) -> bool:
         """Whether a task's limit key lets it start; if not, it waits in `parked`."""

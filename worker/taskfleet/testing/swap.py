@@ -30,6 +30,7 @@ def in_memory(queue: TaskQueue, *, clock: Callable[[], float] | None = None) -> 
     enqueued in the block is gone. Workers that the block starts with `start_workers` must be stopped inside it.
     """
     broker = InMemoryBroker(clock=clock)
+    broker.seal = queue.seal
     before = {name: getattr(queue, name) for name in _SWAPPED}
     queue.url = broker.url
     queue._broker = broker
@@ -37,7 +38,7 @@ def in_memory(queue: TaskQueue, *, clock: Callable[[], float] | None = None) -> 
     queue._sending = Sending(queue)
     queue._loop = None
     queue._scheduler = None
-    queue._workers = []
+    queue._workers = None
     try:
         yield InlineWorker(queue)
     finally:
