@@ -143,11 +143,9 @@ class InMemoryBroker:
 
     def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         with self.store.queue(queue) as model:
-            before = set(model.tasks)
+            fresh = {item[0]: item[1] for item in items if item[0] not in model.tasks}
             holders = model.enqueue(self.store.now(), items, max_length, total)
-            self.store.accepted.extend(
-                (queue, item[0], item[1]) for item in items if item[0] in model.tasks and item[0] not in before
-            )
+            self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
             return holders
 
     async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:

@@ -6,6 +6,7 @@ structure by structure.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -229,7 +230,7 @@ class QueueModel(QueueState):
         self.now = now
         overdue = self.delayed.count_up_to(now)
         ready = max(0, len(self.ready) - self.counts["removed"]) + len(self.fair) + overdue + len(self.outbox)
-        ages = [now - self._ready_since(task_id) for task_id in [*list(self.ready)[:1], *self.fair.first(1)]]
+        ages = [now - self._ready_since(task_id) for task_id in [*itertools.islice(self.ready, 1), *self.fair.first(1)]]
         if overdue:
             ages.append(now - (self.delayed.first_score() or 0))
         return QueueStats(
