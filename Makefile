@@ -51,7 +51,7 @@ test: venv  ## unit, engine (a real Valkey) and control plane (a real API server
 	$(MAKE) --no-print-directory test-topologies
 
 # What a queue does, once more where it could differ: on a Cluster, and on another server.
-BEHAVIOUR := tests/engine/behaviour tests/engine/test_tasks.py tests/engine/test_retries.py tests/engine/test_leases.py
+BEHAVIOUR := tests/engine/behaviour
 OTHER_REDIS ?= $(firstword $(wildcard /usr/bin/redis-server /usr/local/bin/redis-server))
 
 test-topologies: venv  ## the queue's behaviour on a Cluster, and on the system's Redis when there is one

@@ -12,6 +12,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.config import RedisSettings, SchedulerSettings, Settings, WorkerSettings
+from taskfleet.engine.broker import RedisBroker
 from taskfleet.runtime.worker import Worker
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import Cluster
@@ -41,13 +42,19 @@ RunWorker = Callable[..., Awaitable[Worker]]
 
 
 @pytest.fixture
-async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
+def queues_url(redis_url: str) -> str:
+    """Where the queues of a test are kept."""
+    return redis_url
+
+
+@pytest.fixture
+async def make_queue(queues_url: str) -> AsyncIterator[MakeQueue]:
     """Makes queues that share one fresh key prefix; every key of it is deleted afterwards."""
     prefix = f"test-{secrets.token_hex(6)}"
     queues: list[TaskQueue] = []
 
     def make(
-        url: str = redis_url,
+        url: str = queues_url,
         *,
         slots: int = 8,
         grace: float = 5.0,
@@ -70,10 +77,14 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
     yield make
     for queue in queues:
         await queue.close()
-    cleaner = TaskQueue(redis_url)
-    redis = cleaner.broker.client.redis
-    async for key in cleaner.broker.client.scan(f"{prefix}:*"):
-        await redis.delete(key)
+    if not queues_url.startswith("memory:"):
+        await _delete_keys(queues_url, prefix)
+
+
+async def _delete_keys(url: str, prefix: str) -> None:
+    cleaner = RedisBroker.from_url(url)
+    async for key in cleaner.client.scan(f"{prefix}:*"):
+        await cleaner.client.redis.delete(key)
     await cleaner.close()
 
 

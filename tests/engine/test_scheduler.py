@@ -16,7 +16,8 @@ from taskfleet import TaskQueue, TaskQueueError
 from taskfleet.config import SchedulerSettings
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, until
-from tests.engine.ticking import added, now_ms, overdue, schedule, start_process
+from tests.engine.ticking import added, overdue, schedule, start_process
+from tests.support.inside import now_ms
 from tests.support.redis_server import RedisServer
 
 DAY = 86_400_000

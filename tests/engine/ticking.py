@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from taskfleet import Schedule, TaskQueue
+from tests.support import inside
 from tests.support.redis_server import end_with_parent
 
 LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
@@ -24,11 +25,7 @@ class Added:
 
 async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
     """What waits in a queue, in order."""
-    redis = queue.broker.client.redis
-    ready, task = queue.broker.keys_of(name).all[:2]
-    ids = await redis.lrange(ready, 0, -1)
-    blobs = await redis.hmget(task, ids) if ids else []
-    waiting = [(i.decode(), blob) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
+    waiting = await inside.ready(queue, name)
     found = [(i, queue.seal.open_task(name, i, blob)) for i, blob in waiting]
     return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
 
@@ -41,14 +38,7 @@ async def schedule(queue: TaskQueue, name: str) -> Schedule:
 
 async def overdue(queue: TaskQueue, name: str, ms: int, *, of: str = "default") -> None:
     """Have the next tick of a schedule lie `ms` before it, as after a downtime. Whole periods keep it a tick."""
-    _, ticks, _ = queue.broker.keys_of(of).schedules
-    assert await queue.broker.client.redis.zincrby(ticks, -ms, name) > 0
-
-
-async def now_ms(queue: TaskQueue) -> float:
-    """The clock of Redis."""
-    seconds, micros = await queue.broker.client.redis.time()
-    return float(seconds * 1000 + micros / 1000)
+    await inside.move_tick(queue, name, -ms, of)
 
 
 async def _run_scheduler() -> None:

@@ -14,7 +14,7 @@ from taskfleet.progress import Progress
 from taskfleet.signature import Value
 
 if TYPE_CHECKING:
-    from taskfleet.engine.broker import RedisBroker
+    from taskfleet.engine.interface import Broker
     from taskfleet.queue import TaskQueue
     from taskfleet.results import Announcements
 
@@ -41,7 +41,7 @@ class TaskHandle(Generic[R]):
 
     def __init__(
         self,
-        broker: RedisBroker,
+        broker: Broker,
         announcements: Announcements,
         task_id: str,
         place: str | None,

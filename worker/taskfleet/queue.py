@@ -16,7 +16,7 @@ from taskfleet.access import access_of, url_of
 from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.engine import connection, keys
 from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.renewal import RedisRenewer
+from taskfleet.engine.interface import Broker, Renewer
 from taskfleet.engine.sealing import Policy
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError
@@ -59,7 +59,8 @@ class TaskQueue:
 
     Args:
         url: `redis://host:6379/0`, `rediss://…`, `unix://…`, `redis+sentinel://host:26379,host:26379/mastername/0` or
-            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS.
+            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS; or `memory://name`: in this process only.
+        broker: where the queues are kept, in place of `url`: a `taskfleet.testing.InMemoryBroker`.
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
         result_ttl: how long results are kept, seconds; 0 keeps none.
@@ -82,6 +83,7 @@ class TaskQueue:
         self,
         url: str | None = None,
         *,
+        broker: Broker | None = None,
         queues: Sequence[QueueOptions | Mapping[str, Any] | str] = (),
         result_ttl: float = 3600.0,
         max_payload_bytes: int = 1_048_576,
@@ -95,7 +97,7 @@ class TaskQueue:
         settings: config.Settings | None = None,
     ) -> None:
         self.settings = settings or config.Settings()
-        self.url = url or url_of(self.settings.redis)
+        self.url = broker.url if broker else url or url_of(self.settings.redis)
         self.result_ttl = result_ttl
         self.max_payload_bytes = max_payload_bytes
         self.max_result_bytes = max_result_bytes
@@ -114,7 +116,8 @@ class TaskQueue:
         self._options = {options.name: options for options in map(QueueOptions.of, queues)}
         if overrides := config.queue_options():
             self._options |= {options.name: options for options in map(QueueOptions.of, overrides)}
-        self._broker = self.new_broker()
+        self._broker = broker or _open(self.url, self.settings.redis)
+        self._broker.seal = self.seal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcements = Announcements(self._broker)
         self._sending = Sending(self)
@@ -567,17 +570,16 @@ class TaskQueue:
         return 0 if self._workers is None else len(self._workers)
 
     @property
-    def broker(self) -> RedisBroker:
+    def broker(self) -> Broker:
         return self._broker
 
-    def new_broker(self) -> RedisBroker:
+    def new_broker(self) -> Broker:
         """A broker with connections of its own, for another thread or loop."""
-        redis = self.settings.redis
-        return RedisBroker(connection.connect(access_of(redis, self.url)), redis.key_prefix, self.seal)
+        return self._broker.another()
 
-    def new_renewer(self) -> RedisRenewer:
+    def new_renewer(self) -> Renewer:
         """The calls of a worker's lease thread, with connections of their own."""
-        return RedisRenewer(self._broker.client.new_sync(), self.settings.redis.key_prefix)
+        return self._broker.renewer()
 
     def _adopt_loop(self) -> Sending:
         # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.
@@ -640,6 +642,14 @@ def _task_options(options: dict[str, Any]) -> TaskOptions:
 def _with_headers(message: Message[R]) -> Message[R]:
     """A copy that middleware may write on: the caller may send the same message again."""
     return dataclasses.replace(message, headers=dict(message.headers))
+
+
+def _open(url: str, redis: config.RedisSettings) -> Broker:
+    if url.startswith("memory:"):
+        from taskfleet.testing import InMemoryBroker
+
+        return InMemoryBroker.of_url(url, redis.key_prefix)
+    return RedisBroker(connection.connect(access_of(redis, url)), redis.key_prefix)
 
 
 class _TaskDecorator:

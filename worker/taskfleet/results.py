@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskfleet.engine.broker import RedisBroker
+    from taskfleet.engine.interface import Broker
 
 
 class Announcements:
     """Listens to the endings in the partitions that somebody waits on, and sets the events of those who wait."""
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._listeners: dict[str, asyncio.Task[None]] = {}

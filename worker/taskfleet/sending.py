@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import outcome
 from taskfleet.engine import keys
-from taskfleet.engine.broker import CHUNK, Item, Signal
 from taskfleet.engine.connection import backoff_seconds
+from taskfleet.engine.interface import CHUNK, Item, Signal
 from taskfleet.errors import (
     BulkEnqueueError,
     QueueFullError,

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from taskfleet import dependencies, ids, outcome, queue_names
 from taskfleet.engine import envelope
-from taskfleet.engine.broker import Item
+from taskfleet.engine.interface import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
 from taskfleet.options import UNIQUE_MODES, CallOptions, Executor, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry

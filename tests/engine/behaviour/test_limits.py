@@ -148,3 +148,37 @@ async def test_failed_and_retried_tasks_free_their_slot(make_queue: MakeQueue, r
     await queue.enqueue_many([fails.message(n) for n in range(5)])
     await until(lambda: _idle(queue, 5), "all have failed for good", seconds=20)
     assert tries == dict.fromkeys(range(5), 2)
+
+
+async def test_a_rate_limit_holds_over_all_workers(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(
+        queues=[{"name": "default", "rate_limit": {"tasks_per_second": 100, "burst": 10}}], result_ttl=60
+    )
+    ran: list[float] = []
+
+    @queue.task
+    async def task() -> None:
+        ran.append(asyncio.get_running_loop().time())
+
+    await queue.enqueue_many([task.message() for _ in range(110)])
+    for _ in range(2):
+        await run_worker(queue, concurrency=50)
+    await until(lambda: len(ran) == 110, "all have run")
+    assert 0.9 <= ran[-1] - ran[0] <= 2.0
+    for start in ran:
+        assert sum(start <= other < start + 0.5 for other in ran) <= 65
+
+
+async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancelled(make_queue: MakeQueue) -> None:
+    queue = make_queue(queues=[{"name": "default", "concurrency_per_key": 1}])
+    options = queue.options_of("default")
+
+    @queue.task(limit_key="k")
+    async def work() -> None: ...
+
+    first, second, third = await queue.enqueue_many([work.message() for _ in range(3)])
+    assert [claim[1] for claim in (await queue.broker.step("default", options, "w", 3, [])).claims] == [first.id]
+    # Its slot lets the second one in, which is cancelled before anybody has claimed it.
+    await queue.broker.step("default", options, "w", 0, [(first.id, 1, "s", 0, b"", 0, 0)])
+    assert await second.cancel()
+    assert [claim[1] for claim in (await queue.broker.step("default", options, "w", 3, [])).claims] == [third.id]

@@ -334,3 +334,16 @@ async def test_a_workflow_that_was_never_sent_whole_is_dropped(queue: TaskQueue,
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="never sent whole"):
         await handle.result(timeout=10)
+
+
+async def test_the_worker_whose_task_releases_a_delayed_one_learns_when_it_is_due(queue: TaskQueue) -> None:
+    @queue.task
+    async def node() -> None: ...
+
+    first = await node.enqueue()
+    second = await node.options(after=[first], delay=5).enqueue()
+    options = queue.options_of("default")
+    await queue.broker.step("default", options, "w", 1, [])
+    reply = await queue.broker.step("default", options, "w", 1, [(first.id, 1, "s", 0, b"", 0, 0)])
+    assert await second.status() == "delayed"
+    assert 4000 < reply.horizon_ms <= 5000

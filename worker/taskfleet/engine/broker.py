@@ -7,60 +7,37 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from taskfleet import outcome
 from taskfleet.engine import connection, keys, scripts
 from taskfleet.engine.access import Tls
+from taskfleet.engine.interface import (
+    CHUNK,
+    REPLACEMENTS,
+    TAKEOVERS_PER_STEP,
+    Claim,
+    Item,
+    Outcome,
+    Signal,
+    StepReply,
+    queue_full,
+    replacing,
+)
 from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.schedules import ScheduleStore
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import QueueFullError, TaskQueueError
+from taskfleet.errors import TaskQueueError
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
-CHUNK = 1000  # tasks in one script call: bounded, so that no call holds Redis for long
-
-# id, envelope, delay_ms, eta_ms (0: none), and for some tasks what enqueue.lua calls `more`
-Item = tuple[str, bytes, int, int] | tuple[str, bytes, int, int, dict[str, Any]]
-# id, delivery, code, busy_ms, result, ttl_ms, extra: see lua/step.lua
-Outcome = tuple[str, int, str, int, bytes, int, Any]
-# queue, id, stamped envelope, attempt, delivery, results of the tasks that it waited for
-Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
-_TAKEOVERS_PER_STEP = 100
-_REPLACEMENTS = 20
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
-
-
-class StepReply(NamedTuple):
-    """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
-
-    left: int
-    horizon_ms: int
-    stale: int
-    claims: list[Claim]
-    signals: int
-    memory_full: bool
-
-
-class Signal(NamedTuple):
-    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not.
-
-    `source_queue` is needed to open a sealed value.
-    """
-
-    queue: str
-    id: str
-    position: int
-    source: str
-    state: str
-    value: bytes
-    source_queue: str = ""
 
 
 class RedisBroker:
@@ -104,6 +81,22 @@ class RedisBroker:
         )
         return cls(connection.connect(access), prefix)
 
+    @property
+    def url(self) -> str:
+        return self.client.url
+
+    @property
+    def one_slot_only(self) -> bool:
+        return self.client.one_slot_only
+
+    def another(self) -> RedisBroker:
+        """A broker on the same queues with connections of its own, for another thread or loop."""
+        return RedisBroker(self.client.another(), self.prefix, self.seal)
+
+    def renewer(self) -> RedisRenewer:
+        """The calls of a worker's lease thread, with connections of their own."""
+        return RedisRenewer(self.client.new_sync(), self.prefix)
+
     def keys_of(self, queue: str) -> keys.QueueKeys:
         names = self._keys.get(queue)
         if names is None:
@@ -142,19 +135,15 @@ class RedisBroker:
     async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         held = await self._enqueue_call(queue, items, max_length, total)
         kept = {at: holder for at, holder in held.items() if items[at][4]["m"] == "k"}  # type: ignore[misc]
-        for _ in range(_REPLACEMENTS):
+        for _ in range(REPLACEMENTS):
             # Each of these is to replace the task that has its key: name it, and come again.
-            replacing = [at for at in held if at not in kept]
-            if not replacing:
+            others = [at for at in held if at not in kept]
+            if not others:
                 return kept
-            again = [(*items[at][:4], self._replacing(queue, items[at][4], held[at])) for at in replacing]  # type: ignore[misc]
+            again = [(*items[at][:4], replacing(self.seal, queue, items[at][4], held[at])) for at in others]  # type: ignore[misc]
             found = await self._enqueue_call(queue, again, max_length, len(again))
-            held = {replacing[at]: holder for at, holder in found.items()}
+            held = {others[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
-
-    def _replacing(self, queue: str, more: dict[str, Any], holder: str) -> dict[str, Any]:
-        record = self.seal.close("result", keys.queue_of(queue), holder, more["r"])
-        return {**more, "x": holder, "r": record}
 
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         names = self.keys_of(queue)
@@ -172,10 +161,7 @@ class RedisBroker:
         reply = await self._patiently(lambda: self.client.run(scripts.ENQUEUE, script_keys, args))
         streams.append((sender, number))
         if reply[0] < 0:
-            raise QueueFullError(
-                f"queue {queue!r} is full: {reply[1]} of at most {max_length} tasks wait; "
-                "try again later or raise max_length"
-            )
+            raise queue_full(queue, reply[1], max_length)
         found = reply[1]
         return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
 
@@ -222,11 +208,7 @@ class RedisBroker:
     async def signal(self, signal: Signal) -> int:
         """Deliver one signal; returns how many the receiving queue has in its own outbox now."""
         names = self.keys_of(signal.queue)
-        reason = self._cause(signal)
-        record = outcome.pack_end(outcome.CANCELLED, reason)
-        record = self.seal.close("result", keys.queue_of(signal.queue), signal.id, record)
-        # What is passed on may be as secret as the error that it tells of: then it is the sealed record.
-        told = record if self.seal.writes else reason
+        record, told = signal.cancellation(self.seal)
         args = (
             signal.id, signal.position, signal.state, signal.value, record, outcome.CANCELLED_TTL_MS,
             names.done_channel, told, self.fleet.activity, keys.queue_of(signal.queue),
@@ -235,12 +217,6 @@ class RedisBroker:
             lambda: self.client.run(scripts.RESOLVE, (*names.all, names.result(signal.id)), args)
         )
         return waiting
-
-    def _cause(self, signal: Signal) -> str:
-        """Why a task that waited for another will not run."""
-        source_queue = keys.queue_of(signal.source_queue)
-        ended = outcome.explain(signal.state, signal.value, queue=source_queue, task_id=signal.source, seal=self.seal)
-        return f"task {signal.source}, which it waits for, {ended}"
 
     async def relay(self, queue: str) -> None:
         """Deliver what stands in a queue's outbox, and what that causes in others'. Safe to do by many at once."""
@@ -310,7 +286,7 @@ class RedisBroker:
     ) -> tuple[Any, ...]:
         limit, per_key = options.rate_limit, options.rate_limit_per_key
         return (
-            incarnation, slots, int(options.lease_seconds * 1000), options.max_deliveries, _TAKEOVERS_PER_STEP,
+            incarnation, slots, int(options.lease_seconds * 1000), options.max_deliveries, TAKEOVERS_PER_STEP,
             options.dead_letter.max_length, int(options.dead_letter.ttl_seconds * 1000),
             self.keys_of(queue).done_channel, self._packed(outcomes),
             limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms, self._packed(done),
@@ -467,11 +443,12 @@ class RedisBroker:
         """Drop everything that waits; returns how many tasks that were."""
         dropped = 0
         for name in await self.partitions(queue):
+            names = self.keys_of(name)
             left = 1
             while left:
                 count, left, signals = await self._patiently(
-                    lambda name=name: self.client.run(
-                        scripts.PURGE, self.keys_of(name).all, (CHUNK, "its queue was purged")
+                    lambda names=names: self.client.run(
+                        scripts.PURGE, names.all, (CHUNK, "its queue was purged", names.done_channel)
                     )
                 )
                 dropped += count
@@ -520,7 +497,7 @@ class RedisBroker:
     async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
         """Block until one of these partitions calls for a worker; `None` after `timeout` s. Errors pass through.
 
-        Only one where `client.one_slot_only`.
+        Only one where `one_slot_only`.
         """
         wakes = {self.keys_of(queue).wake: queue for queue in queues}
         popped = await self.client.blocking_pop(list(wakes), timeout)

@@ -17,7 +17,7 @@ from taskfleet.runtime.job import Interruption, Job
 from taskfleet.tasks import CLASS_TASKS, Definition
 
 if TYPE_CHECKING:
-    from taskfleet.engine.broker import Claim
+    from taskfleet.engine.interface import Claim
     from taskfleet.runtime.execution import Execution
     from taskfleet.runtime.worker import Worker
 

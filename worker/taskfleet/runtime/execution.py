@@ -30,7 +30,7 @@ from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
-    from taskfleet.engine.broker import Outcome
+    from taskfleet.engine.interface import Outcome
     from taskfleet.runtime.worker import Worker
 
 logger = logging.getLogger("taskfleet.worker")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.broker import CHUNK
+from taskfleet.engine.interface import CHUNK
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -28,7 +28,8 @@ logger = logging.getLogger("taskfleet.leases")
 class LeaseKeeper(threading.Thread):
     """Renews every lease of the worker each third of it, and sends its heartbeat.
 
-    `on_lost`, `on_cancel` (with ids) and `on_cordon` (with the flag) are called on this thread.
+    `on_lost` (with ids and their deliveries), `on_cancel` (with ids) and `on_cordon` (with the flag) are called on this
+    thread.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class LeaseKeeper(threading.Thread):
         *,
         interval: float,
         stall_limit: float,
-        on_lost: Callable[[list[str]], None],
+        on_lost: Callable[[dict[str, int]], None],
         on_cancel: Callable[[list[str]], None],
         on_cordon: Callable[[bool], None],
     ) -> None:
@@ -117,7 +118,8 @@ class LeaseKeeper(threading.Thread):
                 )
                 if lost:
                     # An outcome may have been recorded since the copy: only what is still held is lost.
-                    self._on_lost(lost)
+                    deliveries = dict(items[start : start + CHUNK])
+                    self._on_lost({task_id: deliveries[task_id] for task_id in lost})
                 if cancelled:
                     self._on_cancel(cancelled)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
-from taskfleet.engine.broker import CHUNK
+from taskfleet.engine.interface import CHUNK
 from taskfleet.progress import pack_report
 from taskfleet.runtime.job import Job
 

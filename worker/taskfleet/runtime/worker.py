@@ -10,13 +10,13 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.broker import Claim, Outcome, StepReply
+from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
@@ -193,6 +193,11 @@ class Worker:
         """Whether this very run is still ours."""
         return self.running.get(job.id) is job or self.batches.runs(job)
 
+    def _lost(self, deliveries: Mapping[str, int]) -> None:
+        # One that has ended and come back to us in the meantime is another delivery, and ours.
+        lost = [task_id for task_id, delivery in deliveries.items() if self.held.get(task_id, ("", 0))[1] == delivery]
+        self.interrupt(lost, "lost")
+
     def _set_cordoned(self, cordoned: bool) -> None:
         if cordoned != self.cordoned:
             logger.info("cordoned" if cordoned else "no longer cordoned")
@@ -213,13 +218,13 @@ class Worker:
             self,
             interval=min(lease / 3, self.queue.settings.workers.heartbeat_interval),
             stall_limit=self._stall_limit,
-            on_lost=lambda ids: _call(loop, self.interrupt, ids, "lost"),
+            on_lost=lambda deliveries: _call(loop, self._lost, deliveries),
             on_cancel=lambda ids: _call(loop, self.interrupt, ids, "cancel"),
             on_cordon=lambda flag: _call(loop, self._set_cordoned, flag),
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        self._one_by_one = self.queue.broker.client.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
+        self._one_by_one = self.queue.broker.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
         if self._one_by_one:
             for name in self.selection.names:
                 self._listen_to(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet import queue_names
 from taskfleet.engine import keys
-from taskfleet.engine.broker import RedisBroker
+from taskfleet.engine.interface import Broker
 from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.scheduling.call import ScheduledTask, message_of
@@ -77,7 +77,7 @@ def check(
     return NewSchedule(name, place, spec)
 
 
-async def add(broker: RedisBroker, new: NewSchedule) -> Schedule:
+async def add(broker: Broker, new: NewSchedule) -> Schedule:
     """Add it, or replace the one of that name, in whichever queue that was."""
     store = broker.schedules
     packed = new.spec.pack()
@@ -95,12 +95,12 @@ async def add(broker: RedisBroker, new: NewSchedule) -> Schedule:
     return Schedule.of_entry(Entry(new.place, new.name, packed, b"", tick_ms))
 
 
-async def remove(broker: RedisBroker, name: str) -> bool:
+async def remove(broker: Broker, name: str) -> bool:
     """Remove it from wherever it is; returns whether there was one."""
     return await _remove(broker, name) is not None
 
 
-async def _remove(broker: RedisBroker, name: str, *, keep: str | None = None) -> Entry | None:
+async def _remove(broker: Broker, name: str, *, keep: str | None = None) -> Entry | None:
     found: Entry | None = None
     for place in await broker.partitions():
         if place != keep:
@@ -108,7 +108,7 @@ async def _remove(broker: RedisBroker, name: str, *, keep: str | None = None) ->
     return found
 
 
-async def listing(broker: RedisBroker) -> list[Schedule]:
+async def listing(broker: Broker) -> list[Schedule]:
     """All schedules by name. One that a newer version has written is left out, with a warning."""
     schedules: list[Schedule] = []
     for entry in await broker.schedules.entries():

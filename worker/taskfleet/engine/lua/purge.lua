@@ -1,7 +1,7 @@
 -- with: transitions
 -- Drop waiting work, a bounded number at a time; running tasks are left alone. What waits for a dropped task is told.
 -- KEYS  the queue's (engine/keys.py)
--- ARGV  1 how many at most  2 reason for those that wait for a dropped task
+-- ARGV  1 how many at most  2 reason for those that wait for a dropped task  3 done channel
 -- REPLY {dropped, left, signals in the outbox}
 local limit = tonumber(ARGV[1])
 local ids = redis.call('LPOP', ready, limit) or {}
@@ -29,6 +29,7 @@ for i, id in ipairs(ids) do
   redis.call('HDEL', meta, id)
   redis.call('HDEL', progress, id)
   release(id, t, 'cancelled', ARGV[2])
+  if redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[3], id) end
 end
 if missing > 0 then add('removed', -missing) end
 if dropped > 0 then add('finished', dropped) end

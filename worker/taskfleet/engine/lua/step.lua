@@ -33,7 +33,7 @@ local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, a
 -- The first lease to end and the first delayed task, read once: mostly nothing is due, and nothing changes them.
 local function head_of(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]) end
 local first_end, first_due = head_of(lease), head_of(delayed)
-local lease_changed, delayed_changed = false, false
+local lease_changed = false
 local ended, n_ended = {}, 0
 local how = {}  -- id → state and value, for those that wait for it
 
@@ -62,8 +62,10 @@ local stale = {}
 if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
+  local recorded = {}
   for i = 1, #done do
-    if tokens[i] == first_token then
+    if tokens[i] == first_token and not recorded[done[i]] then
+      recorded[done[i]] = true
       if tagged then free_slot(tag_of(done[i])) end
       ends(done[i], 'succeeded', '')
     else
@@ -197,7 +199,7 @@ end
 -- Delayed tasks that are due.
 if first_due and first_due <= now or delayed_changed then
   delayed_changed = true
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.max(wanted, 100))
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.min(math.max(wanted, 100), 1000))
   if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
   for i = 1, #due do
     local attempt, delivery, crashes = read_meta(due[i])
@@ -242,15 +244,16 @@ local tolerance = interval * (key_burst - 1)
 if tagged then
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', retry_at, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', retry_at, key)
-    local free = 1
+    local free = 1000
     if interval > 0 then
       local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, key)) or 0)
-      free = math.min(1000, math.floor((now + tolerance - arrival) / interval) + 1)
+      free = math.min(free, math.floor((now + tolerance - arrival) / interval) + 1)
     end
-    local came = free > 0 and unpark(key, free) or 0
-    if came >= free and redis.call('ZRANGEBYLEX', parked, '[' .. key .. '\0', '[' .. key .. '\0\255', 'LIMIT', 0, 1)[1] then
-      redis.call('ZADD', retry_at, now + math.max(1, interval), key)
-    end
+    local slots_left = key_slots > 0 and key_slots - (tonumber(redis.call('HGET', slots, key)) or 0) or 1001
+    local n = math.min(free, slots_left)
+    if n > 0 then unpark(key, n) end
+    -- Where slots are what is short, each that comes free lets the next one in.
+    if free < slots_left and is_parked(key) then redis.call('ZADD', retry_at, now + math.max(1, interval), key) end
   end
   -- A bucket that is full again need not be remembered.
   local full = redis.call('ZRANGEBYSCORE', arrivals, '-inf', now, 'LIMIT', 0, 100)
@@ -368,7 +371,7 @@ end
 
 if delayed_changed then first_due = head_of(delayed) end
 if lease_changed then first_end = head_of(lease) end
-if not first_end and n_claimed > 0 then first_end = now + lease_ms end
+if n_claimed > 0 then first_end = math.min(first_end or math.huge, now + lease_ms) end
 look_at(first_due, 0)
 look_at(first_end, 1)
 if tagged then

@@ -5,6 +5,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local here = string.match(KEYS[1], '{(.-)}:ready$')
 local counts = {}
+local delayed_changed = false
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end
 
@@ -128,6 +129,7 @@ local function resolve(id, position, value)
   drop_gathered(id, total)
   if delay > 0 then
     redis.call('ZADD', delayed, now + delay, id)
+    delayed_changed = true
   else
     place_at_tail(id, tag_of(id), 1, 0, 0)
   end
@@ -150,18 +152,31 @@ local function release(id, t, state, value)
   end
 end
 
+local function is_parked(key)
+  return redis.call('ZRANGEBYLEX', parked, '[' .. key .. '\0', '[' .. key .. '\0\255', 'LIMIT', 0, 1)[1] ~= nil
+end
+
 -- Take a task that waits out of wherever it waits.
 -- A ready task leaves its place in the list behind, counted in `removed`, instead of a search through the list.
 local function unplace(id, t)
   local record = redis.call('HGET', gather, id)
   if record then
     drop_gathered(id, tonumber(string.match(record, ':(%d+):')))
+    return
   elseif t and t.p then
     redis.call('ZREM', parked, t.l .. '\0' .. t.p .. '\0' .. id)
+    return
   elseif redis.call('ZREM', fair, id) == 1 then
     if redis.call('EXISTS', fair) == 0 then end_turns() end
-  elseif redis.call('ZREM', delayed, id) == 0 then
+  elseif redis.call('ZREM', delayed, id) == 1 then
+    return
+  else
     add('removed', 1)
+  end
+  -- It may have been let in for a slot that came free: now that is somebody else's.
+  if t and t.l and is_parked(t.l) then
+    redis.call('ZADD', retry_at, now, t.l)
+    call_a_worker()
   end
 end
 

@@ -17,7 +17,9 @@ from taskfleet.config import SchedulerSettings
 from taskfleet.engine import envelope
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.engine.ticking import LONG_AGO, added, now_ms, overdue, schedule
+from tests.engine.ticking import LONG_AGO, added, overdue, schedule
+from tests.support import inside
+from tests.support.inside import now_ms
 
 DAY = 86_400_000
 
@@ -283,8 +285,7 @@ async def test_replace_leaves_a_mark_for_a_worker_that_does_not_listen(queue: Ta
     ((_, claimed, *_),) = (await queue.broker.step("default", queue.options_of("default"), "deaf", 1, [])).claims
     await overdue(queue, "s", DAY)
     await scheduler.one_pass()
-    cancel = queue.broker.keys_of("default").all[11]
-    assert await queue.broker.client.redis.hkeys(cancel) == [claimed.encode()]
+    assert await inside.cancel_marks(queue) == {claimed}
     assert len(await added(queue)) == 1
 
 
@@ -337,7 +338,7 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     assert await anext(activity) == ""
     await scheduler.one_pass()
     assert await asyncio.wait_for(anext(activity), 5) == "default"
-    assert await queue.broker.client.redis.llen(queue.broker.keys_of("default").wake) == 1
+    assert await inside.calls(queue) == 1
     assert (await queue.queue_stats("default")).enqueued_total == 1
     await activity.aclose()  # type: ignore[attr-defined]
 
@@ -395,8 +396,7 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
     before = await now_ms(queue)
     await scheduler.one_pass()
     assert (await queue.queue_stats("default")).delayed == 3
-    redis, names = queue.broker.client.redis, queue.broker.keys_of("default").all
-    for blob in (await redis.hgetall(names[1])).values():
+    for blob in await inside.unfinished(queue):
         settings = envelope.decode(blob).settings
         assert 29_000 < settings["x"] * 1000 - before < 31_000
     limited = dataclasses.replace(queue.options_of("default"), concurrency_per_key=1)
@@ -474,7 +474,7 @@ async def test_a_removed_schedule_leaves_nothing_and_ticks_no_more(queue: TaskQu
     await scheduler.one_pass()
     assert await added(queue) == []
     assert await queue.list_schedules() == []
-    assert await queue.broker.client.redis.exists(*queue.broker.keys_of("default").schedules) == 0
+    assert not await inside.keeps_schedules(queue)
 
 
 async def test_a_paused_schedule_does_not_tick_until_it_is_added_again(queue: TaskQueue, scheduler: Scheduler) -> None:
@@ -496,10 +496,8 @@ async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
 
     await add(queue, "newer")
     await add(queue, "s")
-    schedules, _, _ = queue.broker.keys_of("default").schedules
-    redis = queue.broker.client.redis
-    fields = msgpack.unpackb(await redis.hget(schedules, "newer"), raw=True)
-    await redis.hset(schedules, "newer", msgpack.packb([2, *fields[1:]], use_bin_type=False))
+    fields = msgpack.unpackb(await inside.spec_of(queue, "newer"), raw=True)
+    await inside.set_spec(queue, "newer", msgpack.packb([2, *fields[1:]], use_bin_type=False))
     for name in ("newer", "s"):
         await overdue(queue, name, DAY)
     with caplog.at_level(logging.WARNING, "taskfleet.scheduler"):
@@ -514,11 +512,10 @@ async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
 async def test_more_of_what_cannot_be_read_than_fits_in_a_pass_is_no_reason_to_spin(make_queue: MakeQueue) -> None:
     queue = make_queue(scheduler=SchedulerSettings(max_tasks_per_tick=1))
     scheduler = Scheduler(queue)
-    schedules, _, _ = queue.broker.keys_of("default").schedules
     for name in ("a", "b"):
         await add(queue, name)
         await overdue(queue, name, DAY)
-        await queue.broker.client.redis.hset(schedules, name, b"\x92\x02\x00")
+        await inside.set_spec(queue, name, b"\x92\x02\x00")
     assert await scheduler.one_pass() > 0.5
     await scheduler._broker.close()
 

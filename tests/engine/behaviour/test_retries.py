@@ -1,3 +1,5 @@
+"""What fails, what comes again, and what is buried."""
+
 from __future__ import annotations
 
 import asyncio
@@ -9,6 +11,7 @@ import pytest
 
 from taskfleet import Retry, RetryLater, TaskExecutionError, TaskQueue, TaskTimeoutError, current_task
 from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support import inside
 
 
 async def test_a_failing_task_retries_on_its_own_queue_and_then_is_a_dead_letter(
@@ -181,7 +184,7 @@ async def test_what_cannot_be_run_is_buried_with_the_reason_and_stops_nothing(
         ("bad5", b"\x94\x01\xa4good\x91\x01\x80", 0, 0),  # one argument too many
     ]
     await queue.broker.enqueue("default", items)
-    await queue.broker.client.redis.hset(queue.broker.keys_of("default").all[1], "bad2", b"x")
+    await inside.overwrite(queue, "bad2", b"x")
     handle = await good.enqueue()
     await run_worker(queue)
     assert await handle.result(timeout=10) == 1

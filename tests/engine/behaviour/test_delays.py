@@ -1,0 +1,57 @@
+"""Not before its time, and not after it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import pytest
+
+from taskfleet import TaskExecutionError, TaskQueue
+from tests.engine.conftest import RunWorker
+
+
+async def test_a_delayed_task_is_never_early_and_hardly_late(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def when() -> float:
+        return asyncio.get_running_loop().time()
+
+    await run_worker(queue)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    handle = await when.options(delay=0.3).enqueue()
+    assert await handle.status() == "delayed"
+    assert 0.299 <= await handle.result(timeout=10) - began <= 0.45
+    eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.2)
+    later = await when.options(eta=eta).enqueue()
+    await later.result(timeout=10)
+    assert dt.datetime.now(dt.UTC) >= eta
+
+
+async def test_an_expired_task_does_not_run(queue: TaskQueue, run_worker: RunWorker) -> None:
+    ran = False
+
+    @queue.task
+    async def task() -> None:
+        nonlocal ran
+        ran = True
+
+    handle = await task.options(expires=0.01).enqueue()
+    await asyncio.sleep(0.05)
+    await run_worker(queue)
+    with pytest.raises(TaskExecutionError, match="expired"):
+        await handle.result(timeout=10)
+    assert await handle.status() == "expired"
+    assert not ran
+
+
+async def test_more_than_a_script_can_hold_at_once_become_due_together(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    await queue.enqueue_many([task.options(delay=0.001).message() for _ in range(9000)])
+    await asyncio.sleep(0.01)
+    options, claimed = queue.options_of("default"), 0
+    while claims := (await queue.broker.step("default", options, "w", 10_000, [])).claims:
+        claimed += len(claims)
+    assert claimed == 9000

@@ -1,0 +1,256 @@
+"""One owner at a time, and what becomes of the tasks of one that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from taskfleet import Retry, TaskQueue, current_task
+from taskfleet import ids as task_ids
+from taskfleet.engine.interface import Claim, Outcome, Renewer
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support import inside
+from tests.support.inside import RawWorker
+
+
+async def one_task(queue: TaskQueue) -> str:
+    @queue.task
+    async def task() -> int:
+        return 1
+
+    return (await task.enqueue()).id
+
+
+def succeeded(task_id: str, delivery: int, value: bytes = b"\x92\xa9succeeded\x01") -> Outcome:
+    return (task_id, delivery, "s", 5, value, 60_000, 0)
+
+
+async def test_a_stale_token_changes_nothing(queue: TaskQueue) -> None:
+    task_id = await one_task(queue)
+    slow, fast = RawWorker(queue, "slow", lease_ms=50), RawWorker(queue, "fast", lease_ms=60_000)
+    _, claimed = await slow.step(1)
+    assert list(claimed) == [task_id]
+    await asyncio.sleep(0.08)
+    _, claimed = await fast.step(1)
+    assert claimed[task_id][3:5] == (1, 2)  # the first attempt, delivered again
+    assert await slow.renew((task_id, 1)) == [task_id]
+    for code in "srncfd":
+        stale, _ = await slow.step(0, [(task_id, 1, code, 5, b"", 0, b"\x93\xa1x\xa1x\xa1x" if code in "fd" else 0)])
+        assert stale == 1
+    assert await queue.handle(task_id).status() == "running"
+    stale, _ = await fast.step(0, [succeeded(task_id, 2)])
+    assert stale == 0
+    assert await queue.handle(task_id).result(timeout=1) == 1
+    stale, _ = await fast.step(0, [succeeded(task_id, 2, b"\x92\xa9succeeded\x02")])
+    assert stale == 1
+    assert await queue.handle(task_id).result(timeout=1) == 1
+    assert (await queue.queue_stats("default")).finished_total == 1
+
+
+async def test_the_same_owner_cannot_ack_an_earlier_delivery(queue: TaskQueue) -> None:
+    task_id = await one_task(queue)
+    worker = RawWorker(queue, "w", lease_ms=60_000)
+    await worker.step(1)
+    await worker.step(0, [(task_id, 1, "r", 1, b"", 0, 0)])  # retried at once
+    _, claimed = await worker.step(1)
+    assert claimed[task_id][3:5] == (2, 2)
+    stale, _ = await worker.step(0, [succeeded(task_id, 1)])
+    assert stale == 1
+    stale, _ = await worker.step(0, [succeeded(task_id, 2)])
+    assert stale == 0
+
+
+@pytest.mark.parametrize("value", [b"\x92\xa9succeeded\x01", b""], ids=["with a result", "without one"])
+async def test_an_outcome_sent_twice_counts_once(queue: TaskQueue, value: bytes) -> None:
+    task_id = await one_task(queue)
+    worker = RawWorker(queue, "w")
+    await worker.step(1)
+    stale, _ = await worker.step(0, [succeeded(task_id, 1, value), succeeded(task_id, 1, value)])
+    assert stale == 1
+    stats = await queue.queue_stats("default")
+    assert stats.finished_total == 1
+    if value:
+        assert stats.busy_ms_total == 5
+
+
+async def test_enqueue_sent_twice_adds_once(queue: TaskQueue) -> None:
+    item = ("same-id", b"\x94\x01\xa4task\x90\x80", 0, 0)
+    await queue.broker.enqueue("default", [item, item])
+    await queue.broker.enqueue("default", [item])
+    assert (await queue.queue_stats("default")).enqueued_total == 1
+
+
+async def test_expired_leases_go_to_the_head_in_order_and_finally_to_the_dead_letters(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    task_ids._after_fork()  # ids of one length: leases of one deadline go by their text, in which "10" is before "f"
+    handles = await queue.enqueue_many([task.message() for _ in range(4)])
+    ids = [handle.id for handle in handles]
+    worker = RawWorker(queue, "w", lease_ms=20, max_deliveries=2)
+    _, claimed = await worker.step(2)
+    assert list(claimed) == ids[:2]
+    await asyncio.sleep(0.04)
+    _, claimed = await worker.step(3)
+    assert list(claimed) == ids[:3]
+    await asyncio.sleep(0.04)
+    _, claimed = await worker.step(4)
+    assert list(claimed) == ids[2:]
+    letters = await queue.dead_letters("default")
+    assert [letter.id for letter in letters] == ids[:2]
+    assert {letter.reason for letter in letters} == {"max_deliveries"}
+    assert await handles[0].status() == "dead"
+
+
+async def test_work_handed_back_uses_up_no_attempt(queue: TaskQueue) -> None:
+    task_id = await one_task(queue)
+    worker = RawWorker(queue, "w", max_deliveries=1)
+    for _ in range(3):
+        _, claimed = await worker.step(1)
+        ((_, _, _, attempt, delivery, _),) = claimed.values()
+        assert attempt == 1
+        await worker.step(0, [(task_id, delivery, "n", 0, b"", 0, 0)])
+    assert await queue.handle(task_id).status() == "ready"
+
+
+async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "lease_seconds": 1}], heartbeat=5.0)
+    ran = 0
+
+    @queue.task
+    async def rude() -> int:
+        nonlocal ran
+        ran += 1
+        time.sleep(3.2)  # noqa: ASYNC251 - the rudeness under test
+        return ran
+
+    other = make_queue(queues=[{"name": "default", "lease_seconds": 1}])
+    await run_worker(queue)
+    handle = await rude.enqueue()
+    thief = RawWorker(other, "thief")
+
+    def steal() -> dict[str, Claim]:
+        # A thread with a loop of its own, since ours is blocked by design.
+        async def look() -> dict[str, Claim]:
+            stolen: dict[str, Claim] = {}
+            thief.queue = fresh = TaskQueue(settings=other.settings)
+            end = time.monotonic() + 2.8
+            while time.monotonic() < end:
+                await asyncio.sleep(0.2)
+                stolen |= (await thief.step(1))[1]
+            await fresh.close()
+            return stolen
+
+        return asyncio.run(look())
+
+    stealing = asyncio.create_task(asyncio.to_thread(steal))
+    await until(lambda: ran, "it runs")
+    assert await stealing == {}
+    assert await handle.result(timeout=10) == 1
+
+
+async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "lease_seconds": 1}])
+    cancelled = asyncio.Event()
+
+    @queue.task
+    async def task() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    handle = await task.enqueue()
+    worker = await run_worker(queue)
+    await until(lambda: worker.running, "it runs")
+    await inside.give_away(queue, handle.id)
+    await asyncio.wait_for(cancelled.wait(), 10)
+    await until(lambda: not worker.held, "it holds nothing")
+    assert await handle.status() == "running"
+
+
+async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    release = asyncio.Event()
+
+    @queue.task
+    async def hold() -> None:
+        await release.wait()
+
+    @queue.task
+    async def quick() -> int:
+        return 1
+
+    full = await run_worker(queue, concurrency=2)
+    # Due tasks are claimed without a call, so the claim that waits for one must be taken back.
+    await queue.enqueue_many([hold.options(delay=0.2).message() for _ in range(2)])
+    await until(lambda: len(full.running) == 2, "it is full")
+    handles = [await quick.enqueue() for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert [await handle.status() for handle in handles] == ["ready"] * 3
+    await run_worker(queue, concurrency=2)
+    assert [await handle.result(timeout=10) for handle in handles] == [1, 1, 1]
+    release.set()
+
+
+async def test_the_shortest_of_different_leases_is_looked_after_first(queue: TaskQueue) -> None:
+    await one_task(queue)
+    long, short = RawWorker(queue, "long", lease_ms=60_000), RawWorker(queue, "short", lease_ms=2000)
+    await long.step(1)
+    await queue.broker.enqueue("default", [("second", b"\x94\x01\xa4task\x90\x80", 0, 0)])
+    reply = await queue.broker.step("default", short.options, "short", 1, [])
+    assert 1000 < reply.horizon_ms <= 2001
+
+
+async def test_a_renewal_that_is_overtaken_by_a_retry_does_not_stop_the_retry(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    renewing, retried, told = threading.Event(), threading.Event(), threading.Event()
+    attempts: list[tuple[int, int]] = []
+
+    class Slow:
+        """A renewer whose first call with a lease arrives late."""
+
+        def __init__(self, renewer: Renewer) -> None:
+            self._renewer = renewer
+
+        def renew(self, *args: Any) -> Any:
+            overtaken = bool(args[4]) and not retried.is_set()
+            if overtaken:
+                renewing.set()
+                assert retried.wait(10)
+            reply = self._renewer.renew(*args)
+            if overtaken:
+                assert reply[0] == [args[4][0][0]]  # that delivery is ours no more
+                told.set()
+            return reply
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._renewer, name)
+
+    new_renewer = queue.new_renewer
+    queue.new_renewer = lambda: Slow(new_renewer())  # type: ignore[method-assign, assignment, return-value]
+
+    @queue.task(max_retries=1, retry=Retry.fixed(0))
+    async def task() -> int:
+        attempts.append((current_task().attempt, current_task().delivery))
+        if len(attempts) == 1:
+            await asyncio.to_thread(renewing.wait, 10)
+            raise ValueError("again")
+        retried.set()
+        await asyncio.to_thread(told.wait, 10)
+        await asyncio.sleep(0.1)
+        return len(attempts)
+
+    await run_worker(queue)
+    assert await (await task.enqueue()).result(timeout=20) == 2
+    assert attempts == [(1, 1), (2, 2)]

@@ -1,0 +1,402 @@
+"""The Lua scripts on a real Redis against the plain Python model: the same calls, the same replies, the same state.
+
+`TASKFLEET_HYPOTHESIS=deep` looks for much longer, and somewhere else every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit, outcome
+from taskfleet.engine import scripts
+from taskfleet.engine.broker import RedisBroker
+from taskfleet.engine.connection import Access
+from taskfleet.engine.interface import Broker, Item, Outcome, Signal
+from taskfleet.engine.renewal import RedisRenewer
+from taskfleet.testing import InMemoryBroker
+from tests.support import snapshots
+from tests.support.redis_server import RedisServer
+from tests.support.scripted_clock import TimedClient, timed
+
+T = TypeVar("T")
+
+QUEUES = ("a", "b")
+_ENDLESS_MS = 10**12  # Redis forgets by its own clock: nothing may be forgotten here
+_OPTIONS = (
+    QueueOptions("q", lease_seconds=1),
+    QueueOptions("q", lease_seconds=1, max_deliveries=1),
+    QueueOptions("q", concurrency=2),
+    QueueOptions("q", concurrency_per_key=1),
+    QueueOptions("q", concurrency_per_key=2, rate_limit_per_key=RateLimit(3, 2)),
+    QueueOptions("q", rate_limit_per_key=RateLimit(7, 1)),
+    QueueOptions("q", rate_limit=RateLimit(3, 2)),
+    QueueOptions("q", dead_letter=DeadLetterOptions(max_length=1)),
+    QueueOptions("q", dead_letter=DeadLetterOptions(ttl_seconds=1)),
+)
+_RESULT = outcome.pack_success(b"\x01")
+_CANCELLED = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
+_FAILURE = outcome.pack_failure("exception", "ValueError: no", "")
+
+_queue = st.sampled_from(QUEUES)
+_owner = st.sampled_from(["w1", "w2"])
+_options = st.sampled_from(_OPTIONS)
+_pick = st.integers(0, 30)  # of what there is at that time
+_delay = st.sampled_from([0, 0, 0, 40, 1500])
+_more = st.fixed_dictionaries(
+    {},
+    optional={
+        "u": st.tuples(st.sampled_from(["u1", "u2"]), st.sampled_from("krd")),
+        "l": st.sampled_from(["l1", "l2"]),
+        "f": st.sampled_from(["f1", "f2"]),
+    },
+)
+_specs = st.lists(st.tuples(_delay, _more), min_size=1, max_size=5)
+_outcomes = st.lists(
+    st.tuples(_pick, st.sampled_from("sssrnfdcx"), st.booleans(), st.sampled_from([0, 0, 30, 900])), max_size=4
+)
+
+
+class Clock:
+    """Milliseconds since the epoch, as it pleases us."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class Pair:
+    """Two brokers that are to be the same."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = Clock()
+        self.sound = True  # nothing has been found yet
+        self._runner = asyncio.Runner()
+        self.client = TimedClient(Access(url), self.clock)
+        self.redis = RedisBroker(self.client, "model")
+        self.model = InMemoryBroker(clock=self.clock)
+        self._renewer = RedisRenewer(self, "model")  # type: ignore[arg-type]
+
+    def run(self, script: Any, keys: Any, args: Any) -> Any:
+        """As the client of a lease thread."""
+        return self.wait(self.client.run(script, keys, args))
+
+    def wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(call)
+
+    def both(self, name: str, *args: Any, **options: Any) -> Any:
+        """The reply of one, which is that of the other."""
+        replies = [self._reply(broker, name, args, options) for broker in (self.redis, self.model)]
+        self.agree(f"{name}{args} {options}", *replies)
+        return replies[1]
+
+    def agree(self, what: str, redis: Any, model: Any) -> None:
+        if redis != model:
+            self.sound = False
+            pytest.fail(f"{what}\n  Redis: {redis}\n  model: {model}")
+
+    def _reply(self, broker: Broker, name: str, args: Any, options: Any) -> Any:
+        try:
+            reply = self.wait(getattr(broker, name)(*args, **options))
+        except QueueFullError as error:
+            return str(error)
+        if isinstance(reply, tuple) and reply[0] == "dead":  # a letter is the same when it reads the same
+            return "dead", repr(outcome.DeadLetter.of_packed("", reply[1], queue="")).encode()
+        return reply
+
+    def renew(self, *args: Any) -> None:
+        replies = [renewer.renew(*args) for renewer in (self._renewer, self.model.renewer())]
+        self.agree(f"renew{args}", *replies)
+
+    def states(self, queue: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.model.store.queue(queue) as model:
+            expected = snapshots.of_model(model)
+        return self.wait(snapshots.of_redis(self.client.redis, self.redis.keys_of(queue))), expected
+
+    def reset(self) -> None:
+        self.clock.ms = 1_700_000_000_000
+        self.sound = True
+        self.client.last.clear()
+        self.wait(self.client.redis.flushdb())
+        self.redis._known.clear()
+        self.model.forget()
+
+    def all_keys(self) -> set[str]:
+        return {key.decode() for key in self.wait(self.client.redis.keys("*"))}
+
+    def close(self) -> None:
+        self.wait(self.redis.close())
+        self._runner.close()
+
+
+class Machine(RuleBasedStateMachine):
+    """Does what producers, workers and operators do, in any order."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__()
+        self.pair = pair
+        pair.reset()
+        self.count = 0
+        self.ids: list[tuple[str, str]] = []  # (queue, id) of every task ever sent
+        self.claims: dict[str, list[tuple[str, str, int]]] = {queue: [] for queue in QUEUES}
+
+    # Producers.
+
+    def _item(self, queue: str, delay: int, more: dict[str, Any]) -> Item:
+        self.count += 1
+        task_id = f"t{self.count:03d}"
+        self.ids.append((queue, task_id))
+        if "u" in more:
+            key, mode = more["u"]
+            more = more | {"u": key, "m": mode}
+            if mode != "k":
+                more |= {"r": _CANCELLED, "t": _ENDLESS_MS}
+        item: Item = (task_id, b"envelope of " + task_id.encode(), delay, 0)
+        return (*item, more) if more else item
+
+    @rule(
+        queue=_queue, specs=st.lists(st.tuples(_delay, _more), min_size=1, max_size=5), most=st.sampled_from([0, 0, 6])
+    )
+    def enqueue(self, queue: str, specs: list[tuple[int, dict[str, Any]]], most: int) -> None:
+        items = [self._item(queue, delay, more) for delay, more in specs]
+        self.pair.both("enqueue", queue, items, max_length=most)
+
+    @rule(queue=_queue, ahead=st.sampled_from([-1000, 0, 700]), again=st.booleans())
+    def enqueue_by_the_clock(self, queue: str, ahead: int, again: bool) -> None:
+        task_id, blob, _, _ = self._item(queue, 0, {})[:4]
+        item = (task_id, blob, 0, self.pair.clock.ms + ahead)
+        self.pair.both("enqueue", queue, [item, item] if again else [item])
+
+    @rule()
+    def the_last_enqueue_arrives_again(self) -> None:
+        if "enqueue" in self.pair.client.last:
+            self.pair.run(*self.pair.client.last["enqueue"])
+
+    @rule(
+        here=_queue, there=st.lists(_queue, min_size=1, max_size=3), carried=st.integers(0, 3), delay=_delay,
+        more=_more, unless=st.sampled_from([0, 0, 500]),
+    )  # fmt: skip
+    def enqueue_workflow(
+        self, here: str, there: list[str], carried: int, delay: int, more: dict[str, Any], unless: int
+    ) -> None:
+        carried = min(carried, len(there))
+        more = {key: value for key, value in more.items() if key != "u"}
+        waits = self._item(here, delay, more | {"w": [len(there), carried, unless]})
+        self.pair.both("enqueue", here, [waits])
+        for position, queue in enumerate(there):
+            self.pair.both(
+                "enqueue", queue, [self._item(queue, 0, {"n": [(here, waits[0], position, int(position < carried))]})]
+            )
+
+    @rule(here=_queue, pick=_pick, confirm=st.booleans())
+    def enqueue_after(self, here: str, pick: int, confirm: bool) -> None:
+        if not self.ids:
+            return
+        queue, before = self.ids[pick % len(self.ids)]
+        waits = self._item(here, 0, {"w": [1, 0, 800]})
+        self.pair.both("enqueue", here, [waits])
+        state, record = self.pair.both("link", queue, before, here, waits[0], 0)
+        if state in ("ended", "dead"):
+            succeeded = (
+                state == "ended" and outcome.unpack_end(record, queue=queue, task_id=before)[0] == outcome.SUCCEEDED
+            )
+            self.pair.both("signal", Signal(here, waits[0], 0, before, "succeeded" if succeeded else "failed", b"why"))
+        if confirm and state != "unknown":
+            self.pair.both("confirm", here, [waits[0]])
+
+    @rule(pick=_pick)
+    def cancel(self, pick: int) -> None:
+        if self.ids:
+            queue, task_id = self.ids[pick % len(self.ids)]
+            self.pair.both("cancel", queue, task_id, _CANCELLED, _ENDLESS_MS, "cancelled before it ran")
+
+    @rule(pick=_pick, announce=st.booleans())
+    def status(self, pick: int, announce: bool) -> None:
+        if self.ids:
+            queue, task_id = self.ids[pick % len(self.ids)]
+            self.pair.both("status", queue, task_id, announce=announce)
+
+    # Workers.
+
+    def _outcome(self, queue: str, owner: str, choice: tuple[int, str, bool, int]) -> Outcome | None:
+        pick, code, keeps, delay = choice
+        # Mostly the owner's latest claims; now and then another's, or one of long ago.
+        claims = [claim for claim in self.claims[queue] if claim[0] == owner or pick > 25]
+        if not claims:
+            return None
+        _, task_id, delivery = claims[-1 - pick % len(claims)]
+        result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
+        extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
+        if code == "s" and not keeps and delay == 0:
+            result = b""
+        return task_id, delivery, code, delay // 10, result, _ENDLESS_MS if keeps else 0, extra
+
+    @rule(queue=_queue, owner=_owner, options=_options, slots=st.integers(0, 6), outcomes=_outcomes)
+    def step(self, queue: str, owner: str, options: QueueOptions, slots: int, outcomes: list[Any]) -> None:
+        made = [made for choice in outcomes if (made := self._outcome(queue, owner, choice)) is not None]
+        reply = self.pair.both("step", queue, options, owner, slots, made)
+        self.claims[queue] += [(owner, claim[1], claim[4]) for claim in reply.claims]
+
+    @rule(queue=_queue, owner=_owner, picks=st.lists(_pick, max_size=3), busy=st.sampled_from([0, 7]))
+    def renew(self, queue: str, owner: str, picks: list[int], busy: int) -> None:
+        claims = self.claims[queue]
+        held = [claims[pick % len(claims)][1:] for pick in picks] if claims else []
+        self.pair.renew(queue, owner, 1000, busy, held)
+
+    @rule(queue=_queue, owner=_owner, pick=_pick)
+    def report(self, queue: str, owner: str, pick: int) -> None:
+        if claims := self.claims[queue]:
+            _, task_id, delivery = claims[pick % len(claims)]
+            self.pair.both("report", queue, owner, [(task_id, delivery, b"half done")])
+            self.pair.both("progress", queue, task_id)
+
+    @rule(queue=_queue, owner=_owner)
+    def owned(self, queue: str, owner: str) -> None:
+        lists = [self.pair.wait(broker.owned(queue, owner)) for broker in (self.pair.redis, self.pair.model)]
+        self.pair.agree("owned", *map(sorted, lists))
+
+    @rule(queue=_queue)
+    def relay(self, queue: str) -> None:
+        self.pair.both("relay", queue)
+
+    @rule(ms=st.sampled_from([1, 39, 300, 1000, 1001, 20_000]))
+    def time_passes(self, ms: int) -> None:
+        self.pair.clock.ms += ms
+
+    # Operators.
+
+    @rule(queue=_queue, horizon=st.sampled_from([0, 100, 5000]))
+    def stats(self, queue: str, horizon: int) -> None:
+        self.pair.both("stats_many", [queue], horizon_ms=horizon)
+
+    @rule(queue=_queue)
+    def purge(self, queue: str) -> None:
+        self.pair.both("purge", queue)
+
+    @rule(queue=_queue, picks=st.none() | st.lists(_pick, min_size=1, max_size=2))
+    def requeue_dead(self, queue: str, picks: list[int] | None) -> None:
+        ids = None if picks is None or not self.ids else [self.ids[pick % len(self.ids)][1] for pick in picks]
+        self.pair.both("requeue_dead", queue, ids)
+
+    @rule(queue=_queue)
+    def purge_dead(self, queue: str) -> None:
+        self.pair.both("purge_dead", queue)
+
+    @rule(queue=_queue)
+    def pause(self, queue: str) -> None:
+        self.pair.both("pause", queue)
+
+    @rule(queue=_queue)
+    def resume(self, queue: str) -> None:
+        self.pair.both("resume", queue)
+
+    @rule(queue=_queue)
+    def a_worker_is_called(self, queue: str) -> None:
+        """What waits on the wake list; the scripts may call once too often, but never once too little."""
+        with self.pair.model.store.queue(queue) as model:
+            model.calls = 0
+        self.pair.wait(self.pair.client.redis.delete(self.pair.redis.keys_of(queue).wake))
+
+    # What holds at all times.
+
+    @invariant()
+    def both_hold_the_same(self) -> None:
+        for queue in QUEUES:
+            state, expected = self.pair.states(queue)
+            # The scripts may call a worker once too often, but never once too little.
+            expected["called"] = expected["called"] or state["called"]
+            for part in expected:
+                self.pair.agree(f"queue {queue}, {part}", state[part], expected[part])
+            self.pair.sound = False
+            self._is_sound(state)
+            self.pair.sound = True
+
+    def _is_sound(self, state: dict[str, Any]) -> None:
+        tasks = state["tasks"].keys()
+        places = Counter(task_id for task_id in state["ready"] if task_id in tasks)
+        assert len(state["ready"]) - places.total() == state["counts"].get("removed", 0)
+        for part in ("fair", "delayed", "blocked", "leases"):
+            places.update(task_id for task_id, _ in state[part])
+        for ids in state["parked"].values():
+            places.update(ids)
+        assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
+        assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
+        assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
+        for part in ("progress", "tags", "inputs", "reports"):
+            assert state[part].keys() <= tasks, f"{part} of ended tasks"
+        assert set(state["cancelling"]) <= state["owners"].keys(), "a mark for a task that does not run"
+        assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"
+        running = Counter(state["tags"][i][1] for i in state["owners"] if i in state["tags"])
+        assert state["slots"] == {key: n for key, n in running.items() if key is not None}
+        for key, task_id in state["unique"].items():
+            assert state["tags"].get(task_id, (None,))[0] == key, "a unique key belongs to a task that lives"
+        assert state["letters"].keys() == {task_id for task_id, _ in state["dead"]}
+        assert state["fair"] or (not state["turns"] and state["turn"] is None)
+
+    # In the end.
+
+    def teardown(self) -> None:
+        """Everything that was accepted can be brought to an end, and then nothing is left."""
+        pair = self.pair
+        if not pair.sound:
+            return  # what has been found is enough
+        for queue in QUEUES:
+            pair.both("resume", queue)
+            pair.both("purge_dead", queue)
+        plain = QueueOptions("q")
+        for _ in range(60):
+            for queue in QUEUES:
+                mine = [(i, n, "s", 0, _RESULT, 0, 0) for i, n in pair.wait(pair.model.owned(queue, "last"))]
+                pair.both("step", queue, plain, "last", 50, mine)
+                pair.both("relay", queue)
+            if not any(pair.model.store.models[queue].tasks for queue in QUEUES):
+                break
+            pair.clock.ms += 1000
+        self.both_hold_the_same()
+        left = {queue: pair.states(queue)[1] for queue in QUEUES}
+        assert not any(state["tasks"] for state in left.values()), f"these are never done: {left}"
+        for queue in QUEUES:
+            pair.both("purge_dead", queue)
+            pair.wait(pair.client.redis.delete(pair.redis.keys_of(queue).wake))
+        parts = {key.rpartition("}:")[2] for key in self.pair.all_keys() if ":r:" not in key and ":s:" not in key}
+        assert parts <= {"model:queues", "stat", "control", "arrivals", "retry_at"}
+
+
+@pytest.fixture
+def pair(server: RedisServer) -> Iterator[Pair]:
+    pair = Pair(server.url.removesuffix("/0") + "/5")
+    yield pair
+    pair.reset()
+    pair.close()
+
+
+def test_the_scripts_and_the_model_do_the_same(pair: Pair) -> None:
+    deep = os.environ.get("TASKFLEET_HYPOTHESIS") == "deep"
+    run_state_machine_as_test(
+        lambda: Machine(pair),
+        settings=settings(
+            max_examples=3000 if deep else 120,
+            stateful_step_count=60 if deep else 40,
+            derandomize=not deep,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_every_script_takes_the_clock_of_the_test() -> None:
+    found = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
+    assert len(found) > 10
+    asking = {script.name for script in found if "TIME" in script.source}
+    assert {script.name for script in found if timed(script).source != script.source} == asking

@@ -1,0 +1,153 @@
+"""What only Redis has: calls and replies that get lost, keys that stay behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from redis import exceptions as redis_errors
+
+from taskfleet import TaskQueue, current_task
+from taskfleet.engine import scripts
+from taskfleet.engine.scripts import Script
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support.inside import RawWorker
+
+
+async def test_concurrent_enqueues_share_calls(queue: TaskQueue) -> None:
+    @queue.task
+    async def task(n: int) -> None: ...
+
+    await task.enqueue(0)
+    redis = await queue.broker.client.redis_of(queue.broker.keys_of("default").wake)
+    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    handles = await asyncio.gather(*(task.enqueue(n) for n in range(500)))
+    after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert len({handle.id for handle in handles}) == 500
+    assert (await queue.queue_stats("default")).ready == 501
+    assert after - before <= 5
+
+
+async def test_after_a_drain_only_what_was_asked_for_is_kept(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(result_ttl=0)
+
+    @queue.task(max_retries=1)
+    async def task(n: int) -> None:
+        if n % 7 == 0 and current_task().attempt == 1:
+            raise ValueError
+
+    await queue.enqueue_many([task.message(n) for n in range(300)])
+    worker = await run_worker(queue)
+    await until(lambda: _finished(queue, 300), "all have ended")
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
+    redis, prefix = queue.broker.client.redis, queue.broker.prefix
+    left = sorted([key.decode().removeprefix(prefix) async for key in redis.scan_iter(match=f"{prefix}:*")])
+    with_ttl = [key for key in left if await redis.pttl(prefix + key) > 0]
+    assert set(left) - set(with_ttl) <= {":queues", ":{default}:stat"}
+
+
+async def _finished(queue: TaskQueue, count: int) -> bool:
+    stats = await queue.queue_stats("default")
+    return stats.finished_total == count and stats.in_flight == 0
+
+
+async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_ended(queue: TaskQueue) -> None:
+    broker, sent = queue.broker, 0
+    run = broker.client.run
+
+    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        nonlocal sent
+        reply = await run(script, keys, args)
+        if script is scripts.ENQUEUE:
+            sent += 1
+            if sent == 1:
+                # It runs, and ends without a result to keep, before its sender learns that it arrived.
+                claimed = await broker.step("default", queue.options_of("default"), "w", 1, [])
+                await broker.step(
+                    "default", queue.options_of("default"), "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)]
+                )
+                raise redis_errors.ConnectionError("the reply is lost")
+        return reply
+
+    broker.client.run = losing  # type: ignore[method-assign]
+
+    @queue.task
+    async def task() -> None: ...
+
+    task_id = (await task.enqueue()).id
+    stats = await queue.queue_stats("default")
+    assert sent == 2
+    assert (stats.ready, stats.enqueued_total, stats.finished_total) == (0, 1, 1)
+    assert await queue.handle(task_id).status() == "unknown"
+
+
+async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    broker, lost = queue.broker, 0
+
+    def losing(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def lose_first_claim(*args: Any) -> Any:
+            nonlocal lost
+            reply = await call(*args)
+            if scripts.STEP in args and reply[4] and not lost:
+                lost += 1
+                raise redis_errors.ConnectionError("the reply is lost")
+            return reply
+
+        return lose_first_claim
+
+    @queue.task
+    async def task() -> tuple[int, int]:
+        return current_task().attempt, current_task().delivery
+
+    worker = await run_worker(queue)
+    broker.client.run = losing(broker.client.run)  # type: ignore[method-assign]
+    broker.client.pop_and_run = losing(broker.client.pop_and_run)  # type: ignore[method-assign]
+    await (await task.enqueue()).result(timeout=10)  # the call that was under way already
+    handle = await task.enqueue()
+    assert await handle.result(timeout=10) == (1, 2)  # long before its lease of 30 s ends
+    assert lost == 1
+    assert worker.lost_acks == 0
+
+
+async def _one_task(queue: TaskQueue) -> str:
+    @queue.task
+    async def task() -> None: ...
+
+    return (await task.enqueue()).id
+
+
+async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(queue: TaskQueue) -> None:
+    broker, delayed_call = queue.broker, list[Any]()
+    run = broker.client.run
+
+    async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if script is scripts.ENQUEUE and not delayed_call:
+            delayed_call.extend((script, keys, args))
+            raise redis_errors.ConnectionError("it is still on its way")
+        return await run(script, keys, args)
+
+    broker.client.run = losing  # type: ignore[method-assign]
+    task_id = await _one_task(queue)
+    worker = RawWorker(queue, "w")
+    await worker.step(1)
+    await worker.step(0, [(task_id, 1, "s", 5, b"\x92\xa9succeeded\x01", 60_000, 0)])
+    await run(*delayed_call)  # after its second sending
+    await _one_task(queue)
+    await run(*delayed_call)  # after the next call of the same sender
+    assert (await queue.queue_stats("default")).enqueued_total == 2
+
+
+async def test_a_forked_process_does_not_count_on_under_the_names_of_its_parent(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _one_task(queue)
+    senders = queue.broker._senders
+    before = {name for streams in senders.values() for name, _ in streams}
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    await _one_task(queue)
+    assert len({name for streams in senders.values() for name, _ in streams} - before) == 1

@@ -1,0 +1,298 @@
+"""Queues in memory as tests of applications use them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from taskfleet import (
+    ConfigurationError,
+    RateLimit,
+    Retry,
+    RetryLater,
+    TaskExecutionError,
+    TaskQueue,
+    TaskTimeoutError,
+    chord,
+    current_task,
+)
+from taskfleet.testing import EnqueuedTask, InlineWorker, InMemoryBroker, in_memory
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[TaskQueue]:
+    async with TaskQueue(broker=InMemoryBroker()) as queue:
+        yield queue
+
+
+async def test_what_was_enqueued_can_be_looked_at_and_then_run(queue: TaskQueue) -> None:
+    sent: list[str] = []
+
+    @queue.task
+    async def send(to: str, *, when: dt.date, copies: list[int]) -> None:
+        sent.append(to)
+
+    @queue.task(queue="other")
+    async def note() -> None: ...
+
+    worker = InlineWorker(queue)
+    handle = await send.enqueue("a@b.c", when=dt.date(2026, 1, 2), copies=[1])
+    await note.enqueue()
+    expected = EnqueuedTask(handle.id, "send", "default", ["a@b.c"], {"when": "2026-01-02", "copies": [1]})
+    assert worker.enqueued("send") == worker.enqueued(send) == [expected]
+    assert [task.name for task in worker.enqueued()] == ["send", "note"]
+    assert not sent
+    assert await worker.run_until_idle() == 2
+    assert sent == ["a@b.c"]
+    assert await worker.run_until_idle() == 0
+    assert worker.enqueued(send) == [expected]  # whatever became of it
+
+
+async def test_tasks_that_tasks_enqueue_run_too_in_whatever_queue(queue: TaskQueue) -> None:
+    order: list[str] = []
+
+    @queue.task
+    async def first() -> None:
+        order.append("first")
+        await second.options(queue="never-seen-before").enqueue()
+
+    @queue.task
+    def second() -> None:
+        order.append(f"second in {current_task().queue}")
+        assert threading.current_thread() is not threading.main_thread()
+
+    await first.enqueue()
+    assert await InlineWorker(queue).run_until_idle() == 2
+    assert order == ["first", "second in never-seen-before"]
+
+
+async def test_delays_and_retries_wait_until_time_is_let_pass(queue: TaskQueue) -> None:
+    attempts: list[int] = []
+
+    @queue.task(max_retries=2, retry=Retry.fixed(3600))
+    async def flaky() -> str:
+        attempts.append(current_task().attempt)
+        if len(attempts) < 3:
+            raise ConnectionError("again")
+        return "done"
+
+    worker = InlineWorker(queue)
+    handle = await flaky.options(delay=86_400).enqueue()
+    assert await worker.run_until_idle() == 0
+    assert attempts == []
+    worker.advance(86_399)
+    await worker.run_until_idle()
+    assert await handle.status() == "delayed"
+    worker.advance(1)
+    await worker.run_until_idle()
+    assert (attempts, await handle.status()) == ([1], "retrying")
+    began = time.monotonic()
+    assert await worker.run_until_idle(through_delays=True) == 1
+    assert attempts == [1, 2, 3]
+    assert await handle.result(timeout=1) == "done"
+    assert time.monotonic() - began < 5
+
+
+async def test_a_worker_that_runs_notices_that_time_has_passed(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> int:
+        return 1
+
+    await queue.start_workers(1)
+    handle = await task.options(delay=1000).enqueue()
+    with pytest.raises(TaskTimeoutError):
+        await handle.result(timeout=0.1)
+    assert isinstance(queue.broker, InMemoryBroker)
+    queue.broker.advance(1000)
+    began = time.monotonic()
+    assert await handle.result(timeout=5) == 1
+    assert time.monotonic() - began < 1
+
+
+async def test_time_that_passes_takes_no_lease_from_a_running_task(queue: TaskQueue) -> None:
+    release, started = asyncio.Event(), asyncio.Event()
+    runs = 0
+
+    @queue.task
+    async def hold() -> None:
+        nonlocal runs
+        runs += 1
+        started.set()
+        await release.wait()
+
+    await hold.enqueue()
+    worker = InlineWorker(queue)
+    running = asyncio.create_task(worker.run_until_idle())
+    await started.wait()
+    worker.advance(3600)
+    await asyncio.sleep(0.1)
+    release.set()
+    assert await running == 1
+    assert runs == 1
+
+
+async def test_execute_gives_the_result_or_raises(queue: TaskQueue) -> None:
+    @queue.task(max_retries=1, retry=Retry.fixed(600))
+    async def divide(a: int, b: int) -> float:
+        return a / b
+
+    @queue.task
+    async def total(numbers: list[float]) -> float:
+        return sum(numbers)
+
+    worker = InlineWorker(queue)
+    assert await worker.execute(divide.message(6, 3)) == 2.0
+    with pytest.raises(TaskExecutionError, match="ZeroDivisionError"):
+        await worker.execute(divide.message(1, 0))
+    assert await worker.execute(chord([divide.message(n, 1) for n in (1, 2)], total.message())) == 3.0
+
+
+async def test_errors_are_raised_when_asked_for(queue: TaskQueue) -> None:
+    @queue.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError("the disk is full")
+
+    worker = InlineWorker(queue)
+    await broken.enqueue()
+    assert await worker.run_until_idle() == 1
+    await broken.enqueue()
+    with pytest.raises(TaskExecutionError, match="ValueError: the disk is full") as caught:
+        await worker.run_until_idle(raise_errors=True)
+    assert 'raise ValueError("the disk is full")' in caught.value.traceback
+
+
+async def test_limits_hold_and_their_time_can_be_skipped() -> None:
+    queue = TaskQueue(
+        broker=InMemoryBroker(), queues=[{"name": "default", "rate_limit_per_key": RateLimit(1 / 3600, 1)}]
+    )
+
+    @queue.task(limit_key="k")
+    async def task() -> None: ...
+
+    await queue.enqueue_many([task.message() for _ in range(4)])
+    worker = InlineWorker(queue)
+    assert await worker.run_until_idle() == 1
+    worker.advance(3600)
+    assert await worker.run_until_idle() == 1
+    assert await worker.run_until_idle(through_delays=True) == 2
+
+
+async def test_what_never_ends_is_named(queue: TaskQueue) -> None:
+    @queue.task(timeout=None)
+    async def endless() -> None:
+        await asyncio.sleep(60)
+
+    @queue.task(always_retry=(RetryLater,))
+    async def again() -> None:
+        raise RetryLater(60)
+
+    worker = InlineWorker(queue)
+    handle = await again.enqueue()
+    with pytest.raises(TimeoutError, match=r"after 0\.3 s there is still work for 1 again in default"):
+        await worker.run_until_idle(through_delays=True, timeout=0.3)
+    assert await handle.cancel()
+    await endless.enqueue()
+    with pytest.raises(TimeoutError, match="for 1 endless in default"):
+        await worker.run_until_idle(timeout=0.3)
+
+
+async def test_a_paused_queue_is_idle(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    await task.enqueue()
+    await queue.pause("default")
+    worker = InlineWorker(queue)
+    assert await worker.run_until_idle(through_delays=True) == 0
+    await queue.resume("default")
+    assert await worker.run_until_idle() == 1
+
+
+async def test_queues_of_one_name_are_one_in_this_process_and_without_a_name_none_is() -> None:
+    one, other, nameless, another = (TaskQueue(url) for url in ["memory://shop"] * 2 + ["memory://"] * 2)
+
+    @one.task
+    async def task() -> None: ...
+
+    @nameless.task(name="task")
+    async def own() -> None: ...
+
+    await task.enqueue()
+    await own.enqueue()
+    await own.enqueue()
+    sizes = [(await queue.queue_stats("default")).ready for queue in (one, other, nameless, another)]
+    assert sizes == [1, 1, 2, 0]
+    assert isinstance(one.broker, InMemoryBroker)
+    one.broker.forget()
+    for bad in ("memory:", "memory:shop", "memory://shop/1"):
+        with pytest.raises(ConfigurationError, match="no address of a memory broker"):
+            TaskQueue(bad)
+
+
+def test_two_loops_and_a_thread_share_a_memory() -> None:
+    queue = TaskQueue("memory://two-loops")
+    seen: list[int] = []
+
+    @queue.task
+    async def task(n: int) -> None:
+        seen.append(n)
+
+    async def send(n: int) -> None:
+        await task.enqueue(n)
+
+    async def work() -> None:
+        await InlineWorker(queue).run_until_idle()
+
+    asyncio.run(send(1))
+    thread = threading.Thread(target=lambda: asyncio.run(send_elsewhere()))
+
+    async def send_elsewhere() -> None:
+        other = TaskQueue("memory://two-loops")
+        message = task.message(2)
+        await other.enqueue_many([message])
+
+    thread.start()
+    thread.join()
+    asyncio.run(work())
+    assert seen == [1, 2]
+    assert isinstance(queue.broker, InMemoryBroker)
+    queue.broker.forget()
+
+
+async def test_a_queue_in_redis_is_in_memory_for_the_time_of_a_block() -> None:
+    app = TaskQueue("redis://127.0.0.1:1/0", result_ttl=60)  # nobody listens there
+
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    with pytest.raises(ConfigurationError, match=r"needs a queue in memory, not at redis://127\.0\.0\.1:1/0"):
+        InlineWorker(app)
+    before = app.broker
+    with in_memory(app) as worker:
+        handle = await double.enqueue(4)
+        assert await worker.run_until_idle() == 1
+        assert await handle.result(timeout=1) == 8
+        assert await app.health_check()
+        with in_memory(app) as inner:
+            assert inner.enqueued() == []
+        assert len(worker.enqueued()) == 1
+    assert app.broker is before
+    assert app.url == "redis://127.0.0.1:1/0"
+
+
+async def test_the_clock_can_be_the_tests_own() -> None:
+    now = 1_000_000.0
+    queue = TaskQueue(broker=InMemoryBroker(clock=lambda: now))
+
+    @queue.task
+    async def task() -> None: ...
+
+    await task.enqueue()
+    now += 2500
+    assert (await queue.queue_stats("default")).oldest_age_seconds == 2.5

@@ -1,0 +1,416 @@
+"""The broker that needs no Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.engine import keys
+from taskfleet.engine.envelope import PydanticJson
+from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, replacing
+from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.sealing import PLAIN, Seal
+from taskfleet.engine.stats import QueueStats
+from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.testing.schedules import InMemorySchedules
+from taskfleet.testing.store import Beat, Store
+
+if TYPE_CHECKING:
+    from taskfleet.options import QueueOptions
+
+SCHEME = "memory://"
+_named: dict[tuple[str, str], Store] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueuedTask:
+    """A task that was accepted. Arguments as they travel: what pydantic has dumped is what its JSON says."""
+
+    id: str
+    name: str
+    queue: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class InMemoryBroker:
+    """Queues in the memory of this process, with the semantics of those in Redis: for tests, and for trying things.
+
+        queue = TaskQueue(broker=InMemoryBroker())   # its own
+        queue = TaskQueue("memory://shop")           # the same for every TaskQueue of that address in this process
+
+    Nothing is kept when the process ends, no other process sees it, and no socket is opened. `clock` gives the time in
+    milliseconds; `advance` lets time pass without waiting.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] | None = None, store: Store | None = None) -> None:
+        self.store = store or Store(clock)
+        self.url = SCHEME
+        self.seal: Seal = PLAIN
+        self.one_slot_only = False
+        self.schedules = InMemorySchedules(self)
+
+    @classmethod
+    def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
+        """`memory://` is a memory of its own; `memory://name` is shared by all of that name and prefix.
+
+        Errors: `ConfigurationError` for anything else.
+        """
+        name = url.removeprefix(SCHEME)
+        if not url.startswith(SCHEME) or "/" in name or "?" in name:
+            raise ConfigurationError(f"{url!r} is no address of a memory broker; write memory:// or memory://name")
+        broker = cls(store=_named.setdefault((name, prefix), Store()) if name else None)
+        broker.url = url
+        return broker
+
+    def another(self) -> InMemoryBroker:
+        """A broker on the same queues, for another thread or loop."""
+        broker = InMemoryBroker(store=self.store)
+        broker.url, broker.seal = self.url, self.seal
+        return broker
+
+    def renewer(self) -> InMemoryRenewer:
+        return InMemoryRenewer(self.store)
+
+    # For tests.
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: delayed and retried tasks become due, limits fill, results are forgotten.
+
+        Leases of tasks that run are prolonged, as their workers would have done. Timeouts and `expires` of tasks go by
+        the clock on the wall, as in production.
+        """
+        self.store.advance(seconds)
+
+    def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
+        """The tasks that were accepted (of that name), in order, whatever became of them; the last 10,000."""
+        found: list[EnqueuedTask] = []
+        for partition, task_id, blob in list(self.store.accepted):
+            queue = keys.queue_of(partition)
+            task = self.seal.open_task(queue, task_id, bytes(8) + blob)
+            if name is None or task.name == name:
+                found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
+        return found
+
+    def forget(self) -> None:
+        """Drop all queues and what `enqueued` remembers."""
+        for name in self.store.models:
+            self.store.forget(name)
+        self.store.known.clear()
+        self.store.accepted.clear()
+
+    # As with Redis.
+
+    async def ping(self) -> None:
+        """It is always there."""
+
+    async def close(self) -> None:
+        """There is nothing to close: the queues stay for those who share them."""
+
+    async def dropped(self, error: BaseException) -> None:
+        """Nothing can fail."""
+
+    # Producers.
+
+    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> dict[int, str]:
+        """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`)."""
+        with self.store.lock:
+            self.store.known.add(queue)
+            holders: dict[int, str] = {}
+            for start in range(0, len(items), CHUNK):
+                chunk = items[start : start + CHUNK]
+                for position, holder in self._enqueue_chunk(queue, chunk, max_length, len(items) - start).items():
+                    holders[start + position] = holder
+                max_length = 0  # the first call has made sure of room for all
+            return holders
+
+    def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        held = self._enqueue_call(queue, items, max_length, total)
+        kept = {at: holder for at, holder in held.items() if _more(items[at])["m"] == "k"}
+        for _ in range(REPLACEMENTS):
+            others = [at for at in held if at not in kept]
+            if not others:
+                return kept
+            again: list[Item] = [
+                (*items[at][:4], replacing(self.seal, queue, _more(items[at]), held[at])) for at in others
+            ]
+            found = self._enqueue_call(queue, again, max_length, len(again))
+            held = {others[at]: holder for at, holder in found.items()}
+        raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
+
+    def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        with self.store.queue(queue) as model:
+            fresh = {item[0]: item[1] for item in items if item[0] not in model.tasks}
+            holders = model.enqueue(self.store.now(), items, max_length, total)
+            self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
+            return holders
+
+    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
+        with self.store.queue(queue) as model:
+            changed, signals = model.cancel(self.store.now(), task_id, record, ttl_ms, reason)
+        if signals:
+            await self.relay(queue)
+        return changed
+
+    # Workflows.
+
+    async def link(
+        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int
+    ) -> tuple[str, bytes]:
+        """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+        with self.store.queue(queue) as model:
+            return model.link(self.store.now(), task_id, waiting_queue, waiting_id, position)
+
+    async def confirm(self, queue: str, ids: Sequence[str]) -> None:
+        with self.store.queue(queue) as model:
+            model.confirm(ids)
+
+    async def signal(self, signal: Signal) -> int:
+        with self.store.queue(signal.queue) as model:
+            return model.deliver(self.store.now(), signal, *signal.cancellation(self.seal))
+
+    async def relay(self, queue: str) -> None:
+        """Deliver what stands in a partition's outbox, and what that causes in others'."""
+        queues = [queue]
+        with self.store.lock:
+            while queues:
+                name = queues.pop()
+                with self.store.queue(name) as model:
+                    outbox = model.outbox
+                while outbox:
+                    signal = outbox[0]
+                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
+                        queues.append(signal.queue)
+                    outbox.remove(signal)
+
+    # Workers.
+
+    async def step(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
+    ) -> StepReply:
+        """Record outcomes and claim up to `slots` tasks."""
+        with self.store.queue(queue) as model:
+            return model.step(self.store.now(), options, incarnation, slots, outcomes)
+
+    async def step_when_called(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+    ) -> StepReply:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim."""
+        await self.wait_for_work([queue], timeout)
+        return await self.step(queue, options, incarnation, slots, [])
+
+    async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
+        with self.store.queue(queue) as model:
+            return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
+
+    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
+        with self.store.queue(queue) as model:
+            return model.report(self.store.now(), incarnation, reports)
+
+    async def progress(self, queue: str, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        with self.store.queue(queue) as model:
+            return model.reports.get(task_id)
+
+    async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
+        """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
+        with self.store.queue(queue) as model:
+            return model.status(self.store.now(), task_id, announce=announce)
+
+    # Views.
+
+    async def queues(self) -> list[str]:
+        """The names of all queues that ever had a task."""
+        return sorted({keys.queue_of(name) for name in await self.partitions()})
+
+    async def partitions(self, queue: str | None = None) -> list[str]:
+        """The names of all partitions; with `queue`, of that queue: at least its first."""
+        with self.store.lock:
+            return sorted(self.store.known) if queue is None else self.store.partitions_of(queue)
+
+    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+        """The figures of several queues, each the sum of its partitions."""
+        found: dict[str, QueueStats] = {}
+        for queue in queues:
+            parts: list[QueueStats] = []
+            for name in await self.partitions(queue):
+                with self.store.queue(name) as model:
+                    parts.append(model.stats(self.store.now(), horizon_ms))
+            found[queue] = QueueStats.total(parts)
+        return found
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers whose heartbeat has not expired."""
+        with self.store.lock:
+            now = self.store.now()
+            beats = sorted(self.store.workers.items(), key=lambda entry: (entry[1].at_ms, entry[0]))
+            return [
+                WorkerInfo.of_hash(
+                    worker_id, {key.encode(): value.encode() for key, value in beat.fields.items()}, beat.at_ms, now
+                )
+                for worker_id, beat in beats
+                if beat.until_ms > now
+            ]
+
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
+        """(id, packed dead letter), oldest first in each partition."""
+        found: list[tuple[str, bytes]] = []
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
+        return found[offset : offset + limit]
+
+    # Operations.
+
+    async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
+        """Put dead letters back; `None` means all of them."""
+        moved = 0
+        chunks = [ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)] if ids is not None else [()]
+        for name in await self.partitions(queue):
+            for chunk in chunks:
+                while True:
+                    with self.store.queue(name) as model:
+                        count = model.requeue_dead(self.store.now(), chunk)
+                        moved += count
+                        if chunk or not count or not model.dead:
+                            break
+        return moved
+
+    async def purge_dead(self, queue: str) -> int:
+        dropped = 0
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                dropped += model.purge_dead()
+        return dropped
+
+    async def purge(self, queue: str) -> int:
+        """Drop everything that waits; returns how many tasks that were."""
+        dropped = 0
+        for name in await self.partitions(queue):
+            left = 1
+            while left:
+                with self.store.queue(name) as model:
+                    count, left = model.purge(self.store.now())
+                dropped += count
+                await self.relay(name)
+        return dropped
+
+    async def pause(self, queue: str) -> None:
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                model.paused = True
+
+    async def resume(self, queue: str) -> None:
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                model.paused = False
+                model.calls += 1
+
+    async def purge_keys(self, queues: Sequence[str]) -> None:
+        """Delete everything that belongs to these queues, results included."""
+        for name in await self.partitions():
+            if keys.queue_of(name) in queues:
+                self.store.forget(name)
+
+    # The fleet.
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""
+        with self.store.lock:
+            self.store.cordons[name] = self.store.now() + ttl_seconds * 1000
+            self.store.publish("control", f"cordon {name}")
+
+    async def uncordon(self, name: str) -> None:
+        with self.store.lock:
+            self.store.cordons.pop(name, None)
+            self.store.publish("control", f"cordon {name}")
+
+    async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
+        """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
+        waiter = self.store.wait(queues)
+        heard = False
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter.woken.wait()
+            heard = True
+            return waiter.called_by
+        except TimeoutError:
+            heard = True
+            return waiter.called_by
+        finally:
+            self.store.leave(waiter, heard=heard)
+
+    async def call_another(self, queue: str) -> None:
+        """Pass a call for a worker on to the next that waits."""
+        with self.store.queue(queue) as model:
+            model.calls += 1
+
+    async def deregister(self, worker_id: str) -> None:
+        with self.store.lock:
+            self.store.workers.pop(worker_id, None)
+
+    def control(self) -> AsyncIterator[str]:
+        """What workers are told: `cancel ID`, `cordon NAME`; empty once, at the start."""
+        return self._listen("control")
+
+    def endings(self, queue: str) -> AsyncIterator[str]:
+        """The ids of tasks of a partition that end and that somebody waits for; empty once, at the start."""
+        return self._listen(f"done {queue}")
+
+    def activity(self) -> AsyncIterator[str]:
+        """The names of queues of which a partition goes from empty to not empty; empty once, at the start."""
+        return self._listen("activity")
+
+    async def _listen(self, channel: str) -> AsyncIterator[str]:
+        with self.store.listening(channel) as inbox:
+            yield ""
+            while True:
+                yield await inbox.get()
+
+
+class InMemoryRenewer:
+    """Renews leases and keeps heartbeats, for the lease thread of a worker."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def renew(
+        self, queue: str, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
+    ) -> tuple[list[str], list[str]]:
+        """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
+        with self._store.queue(queue) as model:
+            return model.renew(self._store.now(), incarnation, lease_ms, busy_ms, held)
+
+    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
+        """Say that the worker lives; returns whether it is cordoned."""
+        store = self._store
+        with store.lock:
+            now = store.now()
+            store.workers[worker_id] = Beat(now, now + ttl_ms, {key: str(value) for key, value in fields.items()})
+            for other in [other for other, beat in store.workers.items() if beat.at_ms <= now - 10 * ttl_ms]:
+                del store.workers[other]
+            return store.cordons.get(name, 0) > now
+
+    def dropped(self, error: BaseException) -> None:
+        """Nothing can fail."""
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+def _more(item: Item) -> dict[str, Any]:
+    return item[4] if len(item) > 4 else {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PydanticJson):
+        return json.loads(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,320 @@
+"""One queue as it should behave: the Lua scripts in plain Python, without Redis, sockets, tasks or a clock.
+
+`InMemoryBroker` is made of these, and a property-based test compares them with the scripts, reply by reply and
+structure by structure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from taskfleet import outcome
+from taskfleet.engine.interface import CHUNK, Item, Outcome, Signal, StepReply, queue_full
+from taskfleet.engine.keys import queue_of
+from taskfleet.engine.stats import QueueStats
+from taskfleet.testing.state import NEVER, Edge, Gathering, Progress, QueueState, Tag
+from taskfleet.testing.step import Step
+
+if TYPE_CHECKING:
+    from taskfleet.options import QueueOptions
+
+
+class QueueModel(QueueState):
+    """The operations on one queue or partition. `now` is in milliseconds; bounds are those of the scripts."""
+
+    def step(self, now: int, options: QueueOptions, owner: str, wanted: int, outcomes: Sequence[Outcome]) -> StepReply:
+        """lua/step.lua: record outcomes and claim up to `wanted` tasks."""
+        self.now = now
+        return Step(self, options, owner, wanted).run(outcomes)
+
+    # lua/enqueue.lua
+
+    def enqueue(self, now: int, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        """Add tasks; returns the positions whose unique key another task has, and that one's id."""
+        self.now = now
+        present = {item[0] for item in items} & self.tasks.keys()
+        fresh = sum(item[0] not in present for item in items)
+        waiting = self.waiting()
+        if max_length and fresh and waiting + max(fresh, total) > max_length:
+            raise queue_full(self.name, waiting, max_length)
+        nothing_ready = not self.ready and not self.fair
+        holders: dict[int, str] = {}
+        added = 0
+        for position, item in enumerate(items):
+            task_id = item[0]
+            more = item[4] if len(item) > 4 else {}
+            if task_id in present:
+                continue
+            due = self._due(item)
+            if "u" in more:
+                holder = self._holder(task_id, more)
+                if holder is not None and more.get("x") != holder:
+                    holders[position] = holder
+                    continue
+                if holder is not None:
+                    was_due = self.delayed.score(holder) if more["m"] == "r" else None
+                    self.end_waiting(holder, more["r"], more["t"], f"replaced by task {task_id}".encode())
+                    due = due if was_due is None else int(was_due)
+            present.add(task_id)
+            added += 1
+            self._put(task_id, item[1], more, due)
+        self.counts["enqueued"] += added
+        if nothing_ready and added:
+            self._say_active()
+        return holders
+
+    def accept(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+        """Add one task that nothing stands in the way of: what lua/tick.lua adds."""
+        nothing_ready = not self.ready and not self.fair
+        self._put(task_id, blob, more, due)
+        self.counts["enqueued"] += 1
+        self.call_a_worker()
+        if nothing_ready:
+            self._say_active()
+
+    def _say_active(self) -> None:
+        self.said.append(("activity", queue_of(self.name)))
+
+    def waiting(self) -> int:
+        """How many tasks wait, whatever for."""
+        parked = sum(len(ids) for ids in self.parked.values())
+        listed = len(self.ready) - self.counts["removed"]
+        return listed + len(self.fair) + len(self.delayed) + parked + len(self.blocked)
+
+    def _due(self, item: Item) -> int:
+        """When the task is due, ms; 0 for at once."""
+        delay_ms, eta_ms = item[2], item[3]
+        if eta_ms:
+            return eta_ms
+        return self.now + delay_ms if delay_ms > 0 else 0
+
+    def _holder(self, task_id: str, more: dict[str, Any]) -> str | None:
+        """The task that stands in the way of a new one of its unique key."""
+        holder = self.unique.get(more["u"])
+        # One that is gone without an ending holds nothing; one that runs can no longer be replaced, so the new task
+        # comes after it.
+        if holder is None or holder == task_id or holder not in self.tasks:
+            return None
+        if more["m"] != "k" and holder in self.owners:
+            return None
+        return holder
+
+    def _put(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+        # The stamp is when the task was accepted: the age of the head is read from it.
+        self.tasks[task_id] = struct.pack(">d", self.now) + blob
+        if "u" in more:
+            self.unique[more["u"]] = task_id
+        tag = None
+        if any(key in more for key in "ulfn"):
+            edges = [Edge(queue, waiting, position, bool(carries)) for queue, waiting, position, carries in
+                     more.get("n", ())]  # fmt: skip
+            tag = self.tags[task_id] = Tag(more.get("u"), more.get("l"), more.get("f"), edges)
+        if "w" in more:
+            pending, carried, unless_ms = more["w"]
+            self.gathering[task_id] = Gathering(pending, pending, carried, max(0, due - self.now))
+            self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
+        elif due > self.now:
+            first = self.delayed.first_score()
+            self.delayed.add(task_id, due)
+            # Idle workers sleep until the first due time that they know of: tell one about an earlier one.
+            if first is None or due < first:
+                self.call_a_worker()
+        else:
+            self.place(task_id, tag)
+            self.call_a_worker()
+
+    # lua/cancel.lua, link.lua, resolve.lua, status.lua
+
+    def cancel(self, now: int, task_id: str, record: bytes, ttl_ms: int, reason: str) -> tuple[bool, int]:
+        """At once when the task waits, through its worker when it runs: (whether anything changed, signals)."""
+        self.now = now
+        if task_id not in self.tasks:
+            return False, 0
+        if task_id in self.owners:
+            fresh = task_id not in self.cancelling
+            self.cancelling.add(task_id)
+            self.said.append(("control", f"cancel {task_id}"))
+            return fresh, 0
+        self.end_waiting(task_id, record, ttl_ms, reason.encode())
+        return True, len(self.outbox)
+
+    def link(self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int) -> tuple[str, bytes]:
+        """Let a task of any queue wait for one of this."""
+        self.now = now
+        if task_id in self.tasks:
+            edges = self.tags.setdefault(task_id, Tag()).edges
+            if not any((edge.id, edge.position) == (waiting_id, position) for edge in edges):
+                edges.append(Edge(waiting_queue, waiting_id, position, False))
+            return "linked", b""
+        if task_id in self.letters:
+            return "dead", self.letters[task_id].packed()
+        record = self.result_of(task_id)
+        return ("unknown", b"") if record is None else ("ended", record)
+
+    def confirm(self, ids: Sequence[str]) -> None:
+        for task_id in ids:
+            if task_id in self.blocked:
+                self.blocked.add(task_id, NEVER)
+
+    def deliver(self, now: int, signal: Signal, record: bytes, told: bytes) -> int:
+        """Tell a task that waits how another ended. Told twice, it counts once.
+
+        Should it be cancelled for that, `record` is its own, and `told` what those after it learn.
+        """
+        self.now = now
+        if signal.state == "succeeded":
+            self.resolve(signal.id, signal.position, signal.value)
+            self._say_active()
+        elif signal.id in self.gathering:
+            self.end_waiting(signal.id, record, outcome.CANCELLED_TTL_MS, told)
+        return len(self.outbox)
+
+    def status(self, now: int, task_id: str, *, announce: bool) -> tuple[str, bytes]:
+        self.now = now
+        if task_id in self.letters:
+            return "dead", self.letters[task_id].packed()
+        record = self.result_of(task_id)
+        if record is not None:
+            return "ended", record
+        if task_id not in self.tasks:
+            return "unknown", b""
+        if announce:
+            self.announced.add(task_id)
+        return self._where(task_id), b""
+
+    def _where(self, task_id: str) -> str:
+        if task_id in self.owners:
+            return "running"
+        if task_id in self.gathering:
+            return "blocked"
+        if task_id in self.delayed:
+            return "retrying" if self.progress_of(task_id).attempt > 1 else "delayed"
+        return "delayed" if self.is_parked(task_id, self.tags.get(task_id)) else "ready"
+
+    # lua/renew.lua, progress.lua
+
+    def renew(
+        self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
+    ) -> tuple[list[str], list[str]]:
+        """Prolong leases under their own tokens: (ids that are not the owner's any more, ids to cancel)."""
+        self.now = now
+        lost: list[str] = []
+        cancelled: list[str] = []
+        for task_id, delivery in held:
+            if self.owners.get(task_id) != (owner, delivery):
+                lost.append(task_id)
+                continue
+            self.leases.add(task_id, now + lease_ms)
+            if task_id in self.cancelling:
+                cancelled.append(task_id)
+        self.counts["busy_ms"] += busy_ms
+        return lost, cancelled
+
+    def report(self, now: int, owner: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Keep what running tasks say of how far they are; returns the ids that are not the owner's any more."""
+        self.now = now
+        lost: set[str] = set()
+        for task_id, delivery, packed in reports:
+            if self.owners.get(task_id) == (owner, delivery):
+                self.reports[task_id] = struct.pack(">d", now) + packed
+            else:
+                lost.add(task_id)
+        return lost
+
+    # lua/stats.lua
+
+    def stats(self, now: int, horizon_ms: int) -> QueueStats:
+        self.now = now
+        overdue = self.delayed.count_up_to(now)
+        ready = max(0, len(self.ready) - self.counts["removed"]) + len(self.fair) + overdue + len(self.outbox)
+        ages = [now - self._ready_since(task_id) for task_id in [*itertools.islice(self.ready, 1), *self.fair.first(1)]]
+        if overdue:
+            ages.append(now - (self.delayed.first_score() or 0))
+        return QueueStats(
+            ready=ready,
+            in_flight=len(self.leases),
+            delayed=len(self.delayed) - overdue + sum(len(ids) for ids in self.parked.values()),
+            due=self.delayed.count_up_to(now + horizon_ms) - overdue if horizon_ms > 0 else 0,
+            dead=len(self.dead),
+            oldest_age_seconds=int(max([0, *ages])) / 1000,
+            enqueued_total=self.counts["enqueued"],
+            finished_total=self.counts["finished"],
+            failed_total=self.counts["failed"],
+            busy_ms_total=self.counts["busy_ms"],
+            paused=self.paused,
+            blocked=len(self.blocked),
+        )
+
+    def _ready_since(self, task_id: str) -> float:
+        since: float = self.progress_of(task_id).since_ms
+        if not since:
+            blob = self.tasks.get(task_id, b"")
+            since = struct.unpack_from(">d", blob)[0] if len(blob) >= 8 else self.now
+            if not 0 <= since <= self.now:
+                since = self.now  # no stamp of ours, or not even a number
+        return since
+
+    # lua/requeue_dead.lua, purge.lua
+
+    def requeue_dead(self, now: int, ids: Sequence[str]) -> int:
+        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest 1000."""
+        self.now = now
+        nothing_ready = not self.ready and not self.fair
+        moved = 0
+        for task_id in ids or self.dead.first(CHUNK):
+            letter = self.letters.pop(task_id, None)
+            if letter is None:
+                continue
+            self.dead.remove(task_id)
+            self.tasks[task_id] = letter.blob
+            if letter.limit is not None or letter.fair is not None:
+                self.tags[task_id] = Tag(None, letter.limit, letter.fair)
+            if letter.inputs is not None:
+                self.inputs[task_id] = letter.inputs
+            # The delivery number goes on from where it was: an outcome from before the funeral stays stale.
+            self.place_at_tail(task_id, Progress(1, letter.delivery, 0))
+            moved += 1
+        if moved:
+            self.counts["enqueued"] += moved
+            self.call_a_worker()
+            if nothing_ready:
+                self._say_active()
+        return moved
+
+    def purge_dead(self) -> int:
+        dropped = len(self.dead)
+        self.dead.clear()
+        self.letters.clear()
+        return dropped
+
+    def purge(self, now: int) -> tuple[int, int]:
+        """Drop at most 1000 that wait: (dropped, left). Running tasks are left alone."""
+        self.now = now
+        listed = [self.ready.popleft() for _ in range(min(CHUNK, len(self.ready)))]
+        others = [
+            *self.fair,
+            *self.delayed,
+            *self.blocked,
+            *(i for key in sorted(self.parked) for i in self.parked[key]),
+        ]
+        dropped = 0
+        for task_id in listed:
+            if task_id in self.tasks:
+                dropped += 1
+                self._drop(task_id)
+            else:
+                self.counts["removed"] -= 1
+        for task_id in others[: CHUNK - len(listed)]:
+            dropped += 1
+            self.unplace(task_id)
+            self._drop(task_id)
+        self.counts["finished"] += dropped
+        return dropped, self.waiting() + self.counts["removed"]
+
+    def _drop(self, task_id: str) -> None:
+        self.forget(task_id)
+        self.release(task_id, "cancelled", b"its queue was purged")
+        self.announce_end(task_id)

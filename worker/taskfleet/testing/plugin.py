@@ -1,0 +1,36 @@
+"""The pytest plugin: fixtures for tests of applications. It comes with Taskfleet; `-p no:taskfleet` leaves it out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from taskfleet.queue import TaskQueue
+from taskfleet.testing import InlineWorker, InMemoryBroker, in_memory
+
+
+@pytest.fixture
+def taskfleet_broker() -> InMemoryBroker:
+    """An empty `InMemoryBroker`."""
+    return InMemoryBroker()
+
+
+@pytest.fixture
+def taskfleet_queue(taskfleet_broker: InMemoryBroker) -> TaskQueue:
+    """A `TaskQueue` on `taskfleet_broker`, without tasks."""
+    return TaskQueue(broker=taskfleet_broker)
+
+
+@pytest.fixture
+def taskfleet_worker(taskfleet_queue: TaskQueue) -> InlineWorker:
+    """An `InlineWorker` for `taskfleet_queue`."""
+    return InlineWorker(taskfleet_queue)
+
+
+@pytest.fixture
+def taskfleet_in_memory() -> Iterator[Callable[[TaskQueue], InlineWorker]]:
+    """`worker = taskfleet_in_memory(app.queue)`: the application's queue is kept in memory until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda queue: stack.enter_context(in_memory(queue))
