@@ -128,7 +128,7 @@ class Pair:
         self.sound = True
         self.client.last.clear()
         self.wait(self.client.redis.flushdb())
-        self.redis._known.clear()
+        self.redis._known_until.clear()
         self.model.forget()
 
     def all_keys(self) -> set[str]:
