@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,3 +64,8 @@ class Retry:
 
 
 DEFAULT_RETRY = Retry.exponential()
+
+
+def delay_ms(seconds: float) -> int:
+    """A delay in whole milliseconds that is never too short."""
+    return math.ceil(seconds * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -19,7 +20,7 @@ from taskfleet.engine import envelope
 from taskfleet.engine.interface import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
 from taskfleet.options import UNIQUE_MODES, CallOptions, Executor, KeyFunction, TaskOptions, UniqueMode
-from taskfleet.retry import Retry
+from taskfleet.retry import Retry, delay_ms
 from taskfleet.signature import Signature, hints_of
 
 if TYPE_CHECKING:
@@ -110,12 +111,12 @@ class Message(Generic[R]):
             )
         if plain:
             return task_id, blob, 0, 0
-        eta = int(options.eta * 1000) if options.eta else 0
+        eta = math.ceil(options.eta * 1000) if options.eta else 0
         delay = options.delay or (defaults.delay if not eta else 0.0)
         more = self._more()
         if more:
-            return task_id, blob, int(delay * 1000), eta, more
-        return task_id, blob, int(delay * 1000), eta
+            return task_id, blob, delay_ms(delay), eta, more
+        return task_id, blob, delay_ms(delay), eta
 
     def _more(self) -> dict[str, Any]:
         """What lua/enqueue.lua calls `more`."""

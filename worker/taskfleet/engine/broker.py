@@ -134,6 +134,8 @@ class RedisBroker:
 
     async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         held = await self._enqueue_call(queue, items, max_length, total)
+        if not held:
+            return held
         kept = {at: holder for at, holder in held.items() if items[at][4]["m"] == "k"}  # type: ignore[misc]
         for _ in range(REPLACEMENTS):
             # Each of these is to replace the task that has its key: name it, and come again.

@@ -28,6 +28,8 @@ class Lines:
         self._timeout = timeout
         self._free: list[Any] = []
         self._all: set[Any] = set()
+        self._struck: set[Any] = set()
+        self._closing: set[asyncio.Future[None]] = set()
 
     @property
     def full(self) -> bool:
@@ -36,11 +38,13 @@ class Lines:
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """One call of `script`, which is loaded when the server has lost it."""
-        try:
-            return await self.call("EVALSHA", script.digest, len(keys), *keys, *args)
-        except redis_errors.NoScriptError:
+        (reply,) = await self.calls(("EVALSHA", script.digest, len(keys), *keys, *args))
+        if isinstance(reply, redis_errors.NoScriptError):
             # NOSCRIPT says that nothing was executed, so sending it again is safe.
-            return await self.call("EVAL", script.source, len(keys), *keys, *args)
+            (reply,) = await self.calls(("EVAL", script.source, len(keys), *keys, *args))
+        if isinstance(reply, redis_errors.ResponseError):
+            raise reply
+        return reply
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
         """The raw reply to one command. `timeout` in seconds; by default that of commands."""
@@ -54,27 +58,26 @@ class Lines:
 
         A command that blocks holds back those behind it, which Redis then runs at once.
         """
-        line = self._free.pop() if self._free else None
+        line = self._free.pop() if self._free else await self._open()
+        # Not asyncio.timeout: it costs as much as the call.
+        timer = asyncio.get_running_loop().call_later(timeout or self._timeout, self._strike, line)
         try:
-            async with asyncio.timeout(timeout or self._timeout):
-                if line is None:
-                    line = self._pool.make_connection()
-                    self._all.add(line)
-                    await line.connect()
-                packed = [line.pack_command(*command) for command in commands]
-                await line.send_packed_command(packed[0] if len(packed) == 1 else b"".join(map(_joined, packed)), False)
-                replies: list[Any] = []
-                for _ in commands:
-                    try:
-                        replies.append(await line.read_response(disconnect_on_error=False))
-                    except redis_errors.ResponseError as error:
-                        replies.append(error)
-        except TimeoutError:
+            packed = [line.pack_command(*command) for command in commands]
+            await line.send_packed_command(packed[0] if len(packed) == 1 else b"".join(map(_joined, packed)), False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await line.read_response(disconnect_on_error=False))
+                except redis_errors.ResponseError as error:
+                    replies.append(error)
+        except BaseException as error:
             await self._close(line)
-            raise redis_errors.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
-        except BaseException:
-            await self._close(line)
+            if isinstance(error, Exception) and line in self._struck:
+                raise redis_errors.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
             raise
+        finally:
+            timer.cancel()
+            self._struck.discard(line)
         # One that was forgotten while it was in use is not used again.
         if line in self._all and line.is_connected:
             self._free.append(line)
@@ -82,10 +85,30 @@ class Lines:
             await self._close(line)
         return replies
 
+    async def _open(self) -> Any:
+        line = self._pool.make_connection()
+        self._all.add(line)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await line.connect()
+        except TimeoutError:
+            await self._close(line)
+            raise redis_errors.TimeoutError(f"no answer within {self._timeout:g} s") from None
+        except BaseException:
+            await self._close(line)
+            raise
+        return line
+
+    def _strike(self, line: Any) -> None:
+        """Its time is up: without its connection, the call ends with an error."""
+        self._struck.add(line)
+        closing = asyncio.ensure_future(line.disconnect(nowait=True))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
     async def _close(self, line: Any) -> None:
-        if line is not None:
-            self._all.discard(line)
-            await line.disconnect(nowait=True)
+        self._all.discard(line)
+        await line.disconnect(nowait=True)
 
     async def forget(self, *, wait: bool = False) -> None:
         """Use no line again that stands now. Those in use are left to whoever waits on them.

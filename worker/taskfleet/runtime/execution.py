@@ -19,7 +19,7 @@ from taskfleet.context import TaskContext
 from taskfleet.engine import envelope, keys
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
-from taskfleet.retry import Retry, RetryLater
+from taskfleet.retry import Retry, RetryLater, delay_ms
 from taskfleet.runtime import injection
 from taskfleet.runtime.batches import Batches, BatchJob
 from taskfleet.runtime.intake import Intake, Refusal
@@ -296,7 +296,7 @@ class Execution:
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )
-        self._report(job, "r", *self._if_cancelled(), int(delay * 1000))
+        self._report(job, "r", *self._if_cancelled(), delay_ms(delay))
         if self._hooks.on_retry:
             self._tell(self._hooks.tell_retry(job.context(), reason, message, delay))
 

@@ -50,7 +50,7 @@ local seen, holders, added, ready_now, sooner = {}, {}, 0, false, false
 
 local function due_of(item)
   if item[4] ~= 0 then return item[4] end
-  return item[3] > 0 and now + item[3] or 0
+  return item[3] > 0 and at_least_now + item[3] or 0
 end
 
 -- Whether the unique key is another's; what is to be replaced, is. Also the due time that the new one takes over.

@@ -114,7 +114,7 @@ if #outcomes > 0 then
         end
         if delay > 0 then
           write_meta(id, attempt, delivery, crashes, 0)
-          redis.call('ZADD', delayed, now + delay, id)
+          redis.call('ZADD', delayed, at_least_now + delay, id)
           delayed_changed = true
         elseif code == 'r' then
           place_at_tail(id, t, attempt, delivery, crashes)

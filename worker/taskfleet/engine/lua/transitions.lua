@@ -3,6 +3,7 @@
 -- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local at_least_now = time[1] * 1000 + math.ceil(time[2] / 1000)  -- what delays count from: they are never too short
 local here = string.match(KEYS[1], '{(.-)}:ready$')
 local counts = {}
 local delayed_changed = false
@@ -128,7 +129,7 @@ local function resolve(id, position, value)
   end
   drop_gathered(id, total)
   if delay > 0 then
-    redis.call('ZADD', delayed, now + delay, id)
+    redis.call('ZADD', delayed, at_least_now + delay, id)
     delayed_changed = true
   else
     place_at_tail(id, tag_of(id), 1, 0, 0)
