@@ -38,6 +38,7 @@ _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 1000
 _PREFETCH_SECONDS = 0.003
+_MEASURE_SECONDS = 0.02
 _LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
 
 
@@ -96,7 +97,8 @@ class Worker:
         self._failures = 0
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
-        self._rate_mark = (0.0, 0)
+        self._rate_mark = (0.0, 0, 0.0)
+        self._task_seconds = 0.0  # how long a task takes, of late
         self._loop: asyncio.AbstractEventLoop | None = None
         self.threads = Threads(self.slots)
         self.processes = Processes(queue.registry)
@@ -298,7 +300,7 @@ class Worker:
 
     def _prefetch(self) -> int:
         """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
-        if self._rate <= 0.0 or self.slots / self._rate > _SHORT_TASK_SECONDS:
+        if self._task_seconds > _SHORT_TASK_SECONDS:
             return 0
         return min(_MOST_PREFETCHED, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
 
@@ -400,12 +402,15 @@ class Worker:
         self.memory_full = full
 
     def _measure(self) -> None:
-        began, done = self._rate_mark
-        total, now = self.execution.finished, self.now()
-        if now - began > 0.1:
+        began, done, busy = self._rate_mark
+        now, total = self.now(), self.execution.finished
+        if now - began > _MEASURE_SECONDS and total > done:
             rate = (total - done) / (now - began)
-            self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
-            self._rate_mark = (now, total)
+            seconds = sum(self.execution.busy_seconds.values())
+            self._task_seconds = (seconds - busy) / (total - done)
+            # Up at once, down slowly: a start on a far Redis is over before an average would have noticed.
+            self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
+            self._rate_mark = (now, total, seconds)
 
     def _start_claimed(self) -> None:
         if self._starting:
