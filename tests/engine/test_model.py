@@ -59,6 +59,9 @@ _more = st.fixed_dictionaries(
         "f": st.sampled_from(["f1", "f2"]),
     },
 )
+_rounds = st.lists(
+    st.tuples(_pick, st.sampled_from("srrnfx"), st.sampled_from([0, 0, 30]), st.integers(0, 4)), min_size=2, max_size=8
+)
 _specs = st.lists(st.tuples(_delay, _more), min_size=1, max_size=5)
 _outcomes = st.lists(
     st.tuples(_pick, st.sampled_from("sssrnfdcx"), st.booleans(), st.sampled_from([0, 0, 30, 900])), max_size=4
@@ -200,9 +203,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(here=_queue, pick=_pick, confirm=st.booleans())
     def enqueue_after(self, here: str, pick: int, confirm: bool) -> None:
-        if not self.ids:
+        if (some := self._some(pick)) is None:
             return
-        queue, before = self.ids[pick % len(self.ids)]
+        queue, before = some
         waits = self._item(here, 0, {"w": [1, 0, 800]})
         self.pair.both("enqueue", here, [waits])
         state, record = self.pair.both("link", queue, before, here, waits[0], 0)
@@ -216,30 +219,61 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=_pick)
     def cancel(self, pick: int) -> None:
-        if self.ids:
-            queue, task_id = self.ids[pick % len(self.ids)]
+        if some := self._some(pick):
+            queue, task_id = some
             self.pair.both("cancel", queue, task_id, _CANCELLED, _ENDLESS_MS, "cancelled before it ran")
 
     @rule(pick=_pick, announce=st.booleans())
     def status(self, pick: int, announce: bool) -> None:
-        if self.ids:
-            queue, task_id = self.ids[pick % len(self.ids)]
+        if some := self._some(pick):
+            queue, task_id = some
             self.pair.both("status", queue, task_id, announce=announce)
+
+    def _there(self, queue: str) -> bool:
+        return queue in self.pair.model.store.models
+
+    def _some(self, pick: int) -> tuple[str, str] | None:
+        """(queue, id): mostly of a task that has not ended."""
+        unfinished = [(queue, i) for queue in QUEUES if self._there(queue) for i in
+                      sorted(self.pair.model.store.models[queue].tasks)]  # fmt: skip
+        among = unfinished if unfinished and pick < 24 else self.ids
+        return among[pick % len(among)] if among else None
 
     # Workers.
 
     def _outcome(self, queue: str, owner: str, choice: tuple[int, str, bool, int]) -> Outcome | None:
         pick, code, keeps, delay = choice
-        # Mostly the owner's latest claims; now and then another's, or one of long ago.
-        claims = [claim for claim in self.claims[queue] if claim[0] == owner or pick > 25]
+        # Mostly what the owner holds; now and then another's, or one of long ago.
+        held = sorted(self.pair.model.store.models[queue].owners.items()) if self._there(queue) else []
+        claims = [(o, i, n) for i, (o, n) in held if o == owner] if pick < 24 else self.claims[queue]
         if not claims:
             return None
-        _, task_id, delivery = claims[-1 - pick % len(claims)]
+        _, task_id, delivery = claims[pick % len(claims)]
         result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
         extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
         if code == "s" and not keeps and delay == 0:
             result = b""
         return task_id, delivery, code, delay // 10, result, _ENDLESS_MS if keeps else 0, extra
+
+    @rule(rounds=_rounds, options=_options)
+    def work(self, rounds: list[tuple[int, str, int, int]], options: QueueOptions) -> None:
+        """What happens most of the time: something that runs ends, and more is claimed."""
+        for pick, code, delay, slots in rounds:
+            self._work(pick, code, delay, slots, options)
+            self.both_hold_the_same()
+
+    def _work(self, pick: int, code: str, delay: int, slots: int, options: QueueOptions) -> None:
+        models = self.pair.model.store.models
+        held = [(queue, owner, i, n) for queue, model in models.items() for i, (owner, n) in model.owners.items()]
+        if held:
+            queue, owner, task_id, delivery = held[pick % len(held)]
+            extra: Any = delay if code in "rn" else _FAILURE if code == "f" else 0
+            result = _RESULT if code == "s" else _CANCELLED
+            outcomes = [(task_id, delivery, code, 1, result, _ENDLESS_MS, extra)]
+        else:
+            queue, owner, outcomes, slots = QUEUES[pick % 2], "w1", [], 4
+        reply = self.pair.both("step", queue, options, owner, slots, outcomes)
+        self.claims[queue] += [(owner, claim[1], claim[4]) for claim in reply.claims]
 
     @rule(queue=_queue, owner=_owner, options=_options, slots=st.integers(0, 6), outcomes=_outcomes)
     def step(self, queue: str, owner: str, options: QueueOptions, slots: int, outcomes: list[Any]) -> None:
@@ -279,26 +313,14 @@ class Machine(RuleBasedStateMachine):
     def stats(self, queue: str, horizon: int) -> None:
         self.pair.both("stats_many", [queue], horizon_ms=horizon)
 
-    @rule(queue=_queue)
-    def purge(self, queue: str) -> None:
-        self.pair.both("purge", queue)
+    @rule(queue=_queue, name=st.sampled_from(["purge", "purge_dead", "pause", "resume", "resume"]))
+    def operate(self, queue: str, name: str) -> None:
+        self.pair.both(name, queue)
 
     @rule(queue=_queue, picks=st.none() | st.lists(_pick, min_size=1, max_size=2))
     def requeue_dead(self, queue: str, picks: list[int] | None) -> None:
         ids = None if picks is None or not self.ids else [self.ids[pick % len(self.ids)][1] for pick in picks]
         self.pair.both("requeue_dead", queue, ids)
-
-    @rule(queue=_queue)
-    def purge_dead(self, queue: str) -> None:
-        self.pair.both("purge_dead", queue)
-
-    @rule(queue=_queue)
-    def pause(self, queue: str) -> None:
-        self.pair.both("pause", queue)
-
-    @rule(queue=_queue)
-    def resume(self, queue: str) -> None:
-        self.pair.both("resume", queue)
 
     @rule(queue=_queue)
     def a_worker_is_called(self, queue: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 from taskfleet import TaskQueue
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -182,3 +183,19 @@ async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancel
     await queue.broker.step("default", options, "w", 0, [(first.id, 1, "s", 0, b"", 0, 0)])
     assert await second.cancel()
     assert [claim[1] for claim in (await queue.broker.step("default", options, "w", 3, [])).claims] == [third.id]
+
+
+async def test_a_limit_that_is_raised_holds_for_those_that_wait_already(make_queue: MakeQueue) -> None:
+    queue = make_queue(queues=[{"name": "default", "concurrency_per_key": 1}])
+    one, four = queue.options_of("default"), replace(queue.options_of("default"), concurrency_per_key=4)
+
+    @queue.task(limit_key="k")
+    async def work() -> None: ...
+
+    handles = await queue.enqueue_many([work.message() for _ in range(7)])
+    assert len((await queue.broker.step("default", one, "w", 7, [])).claims) == 1
+    ended = [(handles[0].id, 1, "s", 0, b"", 0, 0)]
+    reply = await queue.broker.step("default", four, "w", 7, ended)
+    assert reply.horizon_ms == 0
+    claims = reply.claims + (await queue.broker.step("default", four, "w", 7, [])).claims
+    assert [claim[1] for claim in claims] == [handle.id for handle in handles[1:5]]

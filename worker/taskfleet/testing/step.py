@@ -289,6 +289,12 @@ class Step:
         for _, task_id, _, _, delivery, _ in claims:
             state.leases.add(task_id, state.now + int(self._options.lease_seconds * 1000))
             state.owners[task_id] = (self._owner, delivery)
+        # All that was let in is claimed, and there are slots left: the limit was raised, so more may come in.
+        slots = self._options.concurrency_per_key
+        if slots and len(claims) < may_start and not state.paused:
+            for key in self._freed:
+                if state.slots[key] < slots and key in state.parked:
+                    state.retry_at.add(key, state.now)
         if self._turn_served is not None:
             if not state.fair:
                 state.end_turns()

@@ -340,6 +340,14 @@ if may_start > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
     redis.call('HSET', owner, unpack(tokens))
   end
   if removed > 0 then add('removed', -removed) end
+  -- All that was let in is claimed, and there are slots left: the limit was raised, so more may come in.
+  if key_slots > 0 and n_claimed < may_start then
+    for _, key in ipairs(freed_keys) do
+      if (tonumber(redis.call('HGET', slots, key)) or 0) < key_slots and is_parked(key) then
+        redis.call('ZADD', retry_at, now, key)
+      end
+    end
+  end
   if turn_served then
     if redis.call('EXISTS', fair) == 0 then
       end_turns()
