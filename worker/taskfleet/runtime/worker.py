@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions as redis_errors
 
 from taskfleet.engine import connection
-from taskfleet.engine.interface import Claim, Outcome, StepReply
+from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
@@ -36,7 +36,7 @@ _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looki
 _MOST_LISTENERS = 8  # partitions with a connection each to wait on; more of them share one
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
-_MOST_PREFETCHED = 1000
+_MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
 _MEASURE_SECONDS = 0.02
 _LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
@@ -323,9 +323,9 @@ class Worker:
 
     async def _call(self, name: str, slots: int) -> None:
         outcomes = self._outbox.pop(name, [])
-        if len(outcomes) > _MOST_PREFETCHED:
-            self._outbox[name] = outcomes[_MOST_PREFETCHED:]
-            outcomes = outcomes[:_MOST_PREFETCHED]
+        if len(outcomes) > CHUNK:
+            self._outbox[name] = outcomes[CHUNK:]
+            outcomes = outcomes[:CHUNK]
         began = self.now()
         try:
             if name in self._unsure and slots:
