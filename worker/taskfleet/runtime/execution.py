@@ -341,7 +341,7 @@ class Execution:
         self.batches.release(job)
         if worker.held.get(job.id) == (job.queue, job.delivery):
             del worker.held[job.id]
-        worker._wanted.set()
+        worker.look()
 
     def _bury(
         self,

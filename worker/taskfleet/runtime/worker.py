@@ -20,9 +20,11 @@ from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
+from taskfleet.runtime.ending import end
 from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
+from taskfleet.runtime.listening import Listeners
 from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.threads import Threads
 from taskfleet.version import __version__
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("taskfleet.worker")
 
-_LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
-_MOST_LISTENERS = 8  # partitions with a connection each to wait on; more of them share one
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 4000
@@ -88,13 +88,11 @@ class Worker:
         self._prefetched: deque[Claim] = deque()
         self._starting = False
         self._outbox: dict[str, list[Outcome]] = {}
-        self._unsure: set[str] = set()  # queues of which a call that claims got no reply
+        self.unsure: set[str] = set()  # queues of which a call that claims got no reply
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
-        self._hungry = asyncio.Event()
-        self._listeners: dict[str, asyncio.Task[None]] = {}
-        self._claiming: dict[str, asyncio.Lock] = {}  # held by a listener while a claim of its may be under way
-        self._failures = 0
+        self._listeners = Listeners(self)
+        self.failures = 0
         self._step_seconds = 0.0
         self._rate = 0.0  # tasks finished per second, smoothed
         self._rate_mark = (0.0, 0, 0.0)
@@ -163,7 +161,7 @@ class Worker:
         if not self.draining:
             self.draining = True
             logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
-        self._wanted.set()
+        self.look()
 
     def _end_grace(self) -> None:
         for job in list(self.running.values()):
@@ -175,7 +173,7 @@ class Worker:
         for job in list(self.running.values()):
             logger.warning("task %s (%s) ignores its cancellation and is abandoned", job.id, job.definition.name)
         self.running.clear()
-        self._wanted.set()
+        self.look()
 
     def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
         """Stop these tasks if they are still ours."""
@@ -205,7 +203,7 @@ class Worker:
             logger.info("cordoned" if cordoned else "no longer cordoned")
             self.cordoned = cordoned
             self.selection.all_hot()
-            self._wanted.set()
+            self.look()
 
     # The loop.
 
@@ -226,12 +224,7 @@ class Worker:
         )
         self.keeper = keeper
         beat = asyncio.create_task(self._beat())
-        self._one_by_one = self.queue.broker.one_slot_only or len(self.selection.names) <= _MOST_LISTENERS
-        if self._one_by_one:
-            for name in self.selection.names:
-                self._listen_to(name)
-        else:
-            self._listeners[""] = asyncio.create_task(self._listen_to_all())
+        self._listeners.start()
         control = asyncio.create_task(self._listen_for_control())
         partitions = asyncio.create_task(self._find_partitions())
         keeper.start()
@@ -249,7 +242,7 @@ class Worker:
             self.draining = True
             if self._relays:
                 await asyncio.wait(set(self._relays.values()), timeout=_LEAVE_SECONDS)
-            await _end({*self._listeners.values(), control, beat, partitions, *self._relays.values()})
+            await end({*self._listeners.tasks, control, beat, partitions, *self._relays.values()})
             await self._settle()
             self.deadlines.close()
             await self.execution.shutdown()
@@ -266,31 +259,31 @@ class Worker:
         if self.draining or self.cordoned:
             self._hand_back()
         await self._step()
-        self._start_claimed()
-        if self._outbox or (self._room() > 0 and self.selection.hot(self.now())):
+        self.start_claimed()
+        if self._outbox or (self.room() > 0 and self.selection.hot(self.now())):
             # One round of the loop: what was started may end at once, and its outcome goes with the next call.
             await asyncio.sleep(0)
             return
         if self.draining and not self.running:
             return  # what was left has just been recorded: nothing would wake us
-        if self._room() > 0:
-            self._hungry.set()
-        elif any(lock.locked() for lock in self._claiming.values()):
-            await self._stop_listening()
+        if self.room() > 0:
+            self._listeners.wait_for_calls()
+        elif self._listeners.claiming:
+            await self._listeners.take_back()
         if self.cordoned and not self.held:
             self.keeper.poke()
         if not self.held and not self.running:
             self._idle_since_ms = self._idle_since_ms or int(time.time() * 1000)
-        timeout = self.selection.next_event(self.now()) if self._room() > 0 else None
+        timeout = self.selection.next_event(self.now()) if self.room() > 0 else None
         if not self._wanted.is_set():
             # Not asyncio.wait_for: before Python 3.12 it costs a task, and a round of the loop for each call.
             timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, self._wanted.set)
             await self._wanted.wait()
             if timer is not None:
                 timer.cancel()
-        self._hungry.clear()
+        self._listeners.rest()
 
-    def _room(self) -> int:
+    def room(self) -> int:
         """How many tasks to claim now."""
         if self.draining or self.cordoned:
             return 0
@@ -308,7 +301,7 @@ class Worker:
         """One pass over the tiers: record and claim."""
         now = self.now()
         for tier in self.selection.tiers:
-            room = self._room()
+            room = self.room()
             shares = self.selection.shares(tier, room, now)
             self.batches.widen(shares)
             calls = [(name, shares.get(name, 0)) for name in tier.names if shares.get(name) or self._outbox.get(name)]
@@ -328,7 +321,7 @@ class Worker:
             outcomes = outcomes[:CHUNK]
         began = self.now()
         try:
-            if name in self._unsure and slots:
+            if name in self.unsure and slots:
                 await self._hand_back_unheard(name)
             reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
         except (redis_errors.RedisError, OSError) as error:
@@ -336,12 +329,12 @@ class Worker:
                 # An empty box would keep a drain from its end, and the loop from its rest.
                 self._outbox[name] = outcomes + self._outbox.get(name, [])
             if slots:
-                self._unsure.add(name)
+                self.unsure.add(name)
             await self._failed(error)
             return
         took = self.now() - began
         self._step_seconds = took if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * took
-        resent = self._failures > 0
+        resent = self.failures > 0
         self._succeeded()
         for outcome in outcomes:
             self.held.pop(outcome[0], None)
@@ -349,11 +342,11 @@ class Worker:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
             self.lost_acks += reply.stale
             logger.warning("queue %s: %d outcomes came too late; their tasks have another owner", name, reply.stale)
-        self._take(name, reply)
+        self.take(name, reply)
         if outcomes:
             self._measure()
 
-    def _take(self, name: str, reply: StepReply) -> None:
+    def take(self, name: str, reply: StepReply) -> None:
         """What a call has claimed is ours now."""
         self._set_memory_full(reply.memory_full)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
@@ -366,17 +359,17 @@ class Worker:
 
     async def _hand_back_unheard(self, name: str) -> None:
         """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""
-        async with self._claiming.setdefault(name, asyncio.Lock()):
+        async with self._listeners.claim(name):
             known = self.held.copy()
             for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
                 if known.get(task_id) != (name, delivery):
                     self._outbox.setdefault(name, []).append(self.execution.handed_back(name, task_id, delivery))
-            self._unsure.discard(name)
+            self.unsure.discard(name)
 
     async def _settle(self) -> None:
         """At the end, when nothing claims any more: a listener's last claim may have crossed with its end."""
         with contextlib.suppress(redis_errors.RedisError, OSError):
-            for name in sorted(self._unsure):
+            for name in sorted(self.unsure):
                 await self._hand_back_unheard(name)
                 if back := self._outbox.pop(name, None):
                     await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, back)
@@ -412,7 +405,7 @@ class Worker:
             self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
             self._rate_mark = (now, total, seconds)
 
-    def _start_claimed(self) -> None:
+    def start_claimed(self) -> None:
         if self._starting:
             return  # a task that ended while it was being started frees its slot for the loop below
         self._starting = True
@@ -444,11 +437,11 @@ class Worker:
         box = self._outbox.get(queue)
         if box is None:
             self._outbox[queue] = [outcome]
-            self._wanted.set()
+            self.look()
         else:
             box.append(outcome)
         if self._prefetched or self.batches.waiting:
-            self._start_claimed()
+            self.start_claimed()
 
     # Draining.
 
@@ -459,6 +452,10 @@ class Worker:
             self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
         for job in self.batches.hand_back():
             self._outbox.setdefault(job.queue, []).append(self.execution.handed_back(job.queue, job.id, job.delivery))
+
+    def look(self) -> None:
+        """There is something to do."""
+        self._wanted.set()
 
     def _drained(self) -> bool:
         return not self.running and not self._outbox and not self._prefetched and not len(self.batches)
@@ -476,87 +473,13 @@ class Worker:
                 for name in await self.queue.broker.partitions():
                     if name not in self.selection.names:
                         self.selection.add(name)
-                        if self._one_by_one:
-                            self._listen_to(name)
+                        self._listeners.add(name)
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
         while True:
             self.loop_beat = time.monotonic()
             await asyncio.sleep(0.5)
-
-    def _listen_to(self, name: str) -> None:
-        self._listeners[name] = asyncio.create_task(self._listen(name))
-
-    async def _listen(self, name: str) -> None:
-        """Wait to be called by one partition, while there is room and nothing is known to wait.
-
-        With slots to spare the claim is sent along and follows the call inside Redis. The last slots are not given
-        away like that: what has filled them in the meantime would keep the claimed task from another worker.
-        """
-        broker, options = self.queue.broker, self.queue.options_of(name)
-        while True:
-            await self._hungry.wait()
-            spare = self._room() // (2 * len(self._listeners))
-            try:
-                if spare:
-                    async with self._claiming.setdefault(name, asyncio.Lock()):
-                        try:
-                            reply = await broker.step_when_called(
-                                name, options, self.incarnation, spare, _LOOK_AGAIN_SECONDS
-                            )
-                        except BaseException:
-                            self._unsure.add(name)
-                            raise
-                        self._take(name, reply)
-                    self._start_claimed()
-                elif await broker.wait_for_work([name], _LOOK_AGAIN_SECONDS) is None:
-                    self.selection.make_hot(name)
-                elif not await self._called(name):
-                    continue
-                # First the claim, then waiting again: until the loop below says so.
-                self._hungry.clear()
-                self._wanted.set()
-            except (redis_errors.RedisError, OSError) as error:
-                await self._listened_in_vain(error)
-
-    async def _listen_to_all(self) -> None:
-        """The same for many partitions on one connection, which only tells which of them calls."""
-        broker = self.queue.broker
-        while True:
-            await self._hungry.wait()
-            try:
-                name = await broker.wait_for_work(self.selection.names, _LOOK_AGAIN_SECONDS)
-                if name is None:
-                    self.selection.all_hot()
-                elif not await self._called(name):
-                    continue
-                self._hungry.clear()
-                self._wanted.set()
-            except (redis_errors.RedisError, OSError) as error:
-                await self._listened_in_vain(error)
-
-    async def _called(self, name: str) -> bool:
-        """Whether we take the call; filled up in the meantime, we pass it on."""
-        if not self._hungry.is_set() and self._room() == 0:
-            await self.queue.broker.call_another(name)
-            return False
-        self.selection.make_hot(name)
-        return True
-
-    async def _listened_in_vain(self, error: Exception) -> None:
-        with contextlib.suppress(redis_errors.RedisError, OSError):
-            await self.queue.broker.dropped(error)
-        await asyncio.sleep(connection.backoff_seconds(max(self._failures, 1)))
-        self.selection.all_hot()
-        self._wanted.set()
-
-    async def _stop_listening(self) -> None:
-        """Take back the claims that have been sent along: there is no room for them, or no work is wanted."""
-        claiming = [name for name, lock in self._claiming.items() if lock.locked() and name in self._listeners]
-        await _end({self._listeners.pop(name) for name in claiming})
-        for name in claiming:
-            self._listen_to(name)
 
     async def _listen_for_control(self) -> None:
         async for message in self.queue.broker.control():
@@ -569,12 +492,12 @@ class Worker:
     # Redis comes and goes.
 
     async def _failed(self, error: Exception) -> None:
-        self._failures += 1
+        self.failures += 1
         if self.failing_since is None:
             self.failing_since = time.monotonic()
-        if self._failures == 1 or self._failures % 20 == 0:
+        if self.failures == 1 or self.failures % 20 == 0:
             logger.warning(
-                "%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self._failures
+                "%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self.failures
             )
         with contextlib.suppress(redis_errors.RedisError, OSError):
             await self.queue.broker.dropped(error)
@@ -586,26 +509,17 @@ class Worker:
             self._outbox.clear()
             self.held.clear()
             return
-        await asyncio.sleep(connection.backoff_seconds(self._failures))
+        await asyncio.sleep(connection.backoff_seconds(self.failures))
 
     def _succeeded(self) -> None:
-        if self._failures:
+        if self.failures:
             logger.info("Redis answers again")
-        self._failures = 0
+        self.failures = 0
         self.failing_since = None
         if not self.connected:
             self.connected = True
             self.state = "running"
             self.keeper.poke()
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel until it works: a cancellation that comes just as a reply does can get lost inside the client."""
-    pending = tasks
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
