@@ -72,7 +72,8 @@ async def test_concurrency_per_key_limits_each_key_and_blocks_no_other(
     assert len(gauge.starts["a"]) < 20
     await until(lambda: _idle(queue, 28), "all are done")
     assert gauge.most["a"] == gauge.most["b"] == 2
-    assert order == sorted(order)  # first in, first out
+    # First in, first out; of the two that may run at once, either may reach its first line first.
+    assert all(abs(at - n) <= 1 for at, n in enumerate(order)), order
 
 
 async def test_a_dead_holders_slot_comes_back(make_queue: MakeQueue, run_worker: RunWorker) -> None:
