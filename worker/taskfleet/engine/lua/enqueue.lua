@@ -119,7 +119,7 @@ else
         redis.call('HSET', tag, id, cmsgpack.pack(t))
       end
       if more.w then
-        block(id, more.w[1], more.w[2], math.max(0, due - now), more.w[3])
+        block(id, more.w[1], more.w[2], math.max(0, due - at_least_now), more.w[3])
       elseif due > now then
         redis.call('ZADD', delayed, due, id)
         sooner = true
