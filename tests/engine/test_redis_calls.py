@@ -11,6 +11,7 @@ from redis import exceptions as redis_errors
 
 from taskfleet import TaskQueue, current_task
 from taskfleet.engine import scripts
+from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.inside import RawWorker
@@ -151,3 +152,26 @@ async def test_a_forked_process_does_not_count_on_under_the_names_of_its_parent(
     monkeypatch.setattr("os.getpid", lambda: -1)
     await _one_task(queue)
     assert len({name for streams in senders.values() for name, _ in streams} - before) == 1
+
+
+async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_order(queue: TaskQueue) -> None:
+    broker, sent = queue.broker, 0
+    assert isinstance(broker, RedisBroker)
+    run_many = broker.client.run_many
+
+    async def losing(script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        nonlocal sent
+        sent += 1
+        if script is scripts.ENQUEUE and sent == 1:
+            await run_many(script, calls[:3])  # the line is cut half-way through
+            raise redis_errors.ConnectionError("the replies are lost")
+        return await run_many(script, calls)
+
+    @queue.task
+    async def task(n: int) -> None: ...
+
+    broker.client.run_many = losing  # type: ignore[method-assign]
+    handles = await queue.enqueue_many([task.message(n) for n in range(6500)])
+    assert sent >= 2
+    listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
+    assert [task_id.decode() for task_id in listed] == [handle.id for handle in handles]
