@@ -78,15 +78,16 @@ class AllInOne(TaskQueue):
         """
         from taskfleet.runtime.process import settle_memory
 
-        await self.start()
-        assert self._stopping is not None
         loop = asyncio.get_running_loop()
         hears = threading.current_thread() is threading.main_thread()
         before = {number: signal.getsignal(number) for number in _SIGNALS} if hears else {}
+        # Heard before the first worker runs: a signal that comes while the parts start must drain them too.
         for number in before:
             loop.add_signal_handler(number, self._asked_to_end)
-        settle_memory()
         try:
+            await self.start()
+            assert self._stopping is not None
+            settle_memory()
             await self._stopping.wait()
         finally:
             try:

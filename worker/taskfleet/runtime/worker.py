@@ -161,6 +161,8 @@ class Worker:
         if not self.draining:
             self.draining = True
             logger.info("draining: %d running, %d prefetched", len(self.running), len(self._prefetched))
+            if self._loop is not None:
+                self.keeper.poke()  # the fleet learns of it now, not with the next heartbeat
         self.look()
 
     def _end_grace(self) -> None:
