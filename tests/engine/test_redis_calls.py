@@ -175,3 +175,28 @@ async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_orde
     assert sent >= 2
     listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
     assert [task_id.decode() for task_id in listed] == [handle.id for handle in handles]
+
+
+async def test_a_bulk_call_that_was_refused_alone_is_not_taken_for_a_late_copy_of_those_behind_it(
+    queue: TaskQueue,
+) -> None:
+    broker, sent = queue.broker, 0
+    assert isinstance(broker, RedisBroker)
+    run_many = broker.client.run_many
+
+    async def refusing(script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        nonlocal sent
+        sent += 1
+        if sent == 1:
+            await run_many(script, calls[1:])
+            raise redis_errors.ConnectionError("the first was refused, the others arrived")
+        return await run_many(script, calls)
+
+    @queue.task
+    async def task(n: int) -> None: ...
+
+    broker.client.run_many = refusing  # type: ignore[method-assign]
+    handles = await queue.enqueue_many([task.message(n) for n in range(4500)])
+    assert sent == 2
+    listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
+    assert sorted(task_id.decode() for task_id in listed) == sorted(handle.id for handle in handles)

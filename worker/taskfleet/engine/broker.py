@@ -140,21 +140,18 @@ class RedisBroker:
         return holders
 
     async def _enqueue_plain(self, queue: str, chunks: Sequence[Sequence[Item]]) -> None:
-        """Several calls in one message: Redis goes from one to the next without waiting for us."""
-        names = self.keys_of(queue)
-        streams = self._senders.setdefault((os.getpid(), queue), [])
-        sender, number = streams.pop() if streams else (secrets.token_urlsafe(6), 0)
-        script_keys = (*names.all, names.sender(sender))
-        logical = keys.queue_of(queue)
-        calls: list[tuple[Sequence[str], Sequence[Any]]] = []
-        for chunk in chunks:
-            number += 1
-            packed = msgpack.packb(chunk, use_bin_type=False)
-            args = (self.fleet.activity, logical, 0, len(chunk), packed, number, names.done_channel)
-            calls.append((script_keys, args))
-        # Sent again, those that had arrived are known by their numbers.
+        """Several calls in one message: Redis goes from one to the next without waiting for us.
+
+        Each is counted under a name of its own: one that was refused on the way (a script that was lost, a replica that
+        was missing) is sent again when those behind it have long arrived, and must not pass for a late copy of them.
+        """
+        streams = [self._stream(queue) for _ in chunks]
+        calls = [
+            self._enqueue_script_call(queue, chunk, 0, len(chunk), stream)
+            for chunk, stream in zip(chunks, streams, strict=True)
+        ]
         await self._patiently(lambda: self.client.run_many(scripts.ENQUEUE, calls))
-        streams.append((sender, number))
+        self._free_streams(queue).extend(streams)
 
     async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         held = await self._enqueue_call(queue, items, max_length, total)
@@ -172,24 +169,36 @@ class RedisBroker:
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        names = self.keys_of(queue)
-        replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
-        # A process forked from this one must not go on counting under its parent's names.
-        streams = self._senders.setdefault((os.getpid(), queue), [])
-        sender, number = streams.pop() if streams else (secrets.token_urlsafe(6), 0)
-        number += 1
-        packed = msgpack.packb(items, use_bin_type=False)
-        script_keys = (*names.all, names.sender(sender), *replaced)
-
-        args = (
-            self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, names.done_channel
-        )  # fmt: skip
+        stream = self._stream(queue)
+        script_keys, args = self._enqueue_script_call(queue, items, max_length, total, stream)
         reply = await self._patiently(lambda: self.client.run(scripts.ENQUEUE, script_keys, args))
-        streams.append((sender, number))
+        self._free_streams(queue).append(stream)
         if reply[0] < 0:
             raise queue_full(queue, reply[1], max_length)
         found = reply[1]
         return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
+
+    def _enqueue_script_call(
+        self, queue: str, items: Sequence[Item], max_length: int, total: int, stream: tuple[str, int]
+    ) -> tuple[Sequence[str], Sequence[Any]]:
+        names = self.keys_of(queue)
+        sender, number = stream
+        replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
+        packed = msgpack.packb(items, use_bin_type=False)
+        args = (
+            self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, names.done_channel
+        )  # fmt: skip
+        return (*names.all, names.sender(sender), *replaced), args
+
+    def _stream(self, queue: str) -> tuple[str, int]:
+        """(name, number) for the next call: a name that no other call uses now, and its next number."""
+        free = self._free_streams(queue)
+        sender, number = free.pop() if free else (secrets.token_urlsafe(6), 0)
+        return sender, number + 1
+
+    def _free_streams(self, queue: str) -> list[tuple[str, int]]:
+        # A process forked from this one must not go on counting under its parent's names.
+        return self._senders.setdefault((os.getpid(), queue), [])
 
     async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more.
