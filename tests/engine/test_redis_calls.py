@@ -200,3 +200,35 @@ async def test_a_bulk_call_that_was_refused_alone_is_not_taken_for_a_late_copy_o
     assert sent == 2
     listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
     assert sorted(task_id.decode() for task_id in listed) == sorted(handle.id for handle in handles)
+
+
+@pytest.mark.parametrize("pause", [True, False], ids=["after a rest", "at once"])
+async def test_long_tasks_behind_short_ones_do_not_wait_in_a_full_worker(
+    queue: TaskQueue, run_worker: RunWorker, pause: bool
+) -> None:
+    release = asyncio.Event()
+
+    @queue.task
+    async def short() -> None: ...
+
+    @queue.task
+    async def hold() -> None:
+        await release.wait()
+
+    worker = await run_worker(queue, concurrency=4)
+    await queue.enqueue_many([short.message() for _ in range(20_000)])
+    if pause:
+
+        async def done() -> bool:
+            return (await queue.queue_stats("default")).finished_total == 20_000
+
+        await until(done, "the short ones are done")
+    await queue.enqueue_many([hold.message() for _ in range(300)])
+    await until(
+        lambda: len(worker.running) == 4 and all(j.definition.name == "hold" for j in worker.running.values()),
+        "it is full of long ones",
+    )
+    other = await run_worker(queue, concurrency=4)
+    await until(lambda: len(other.running) == 4, "the other one has work", seconds=5)
+    await until(lambda: len(worker.held) == 4, "nothing waits in the first", seconds=5)
+    release.set()

@@ -39,6 +39,7 @@ _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a 
 _MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
 _MEASURE_SECONDS = 0.02
+_BEAT_SECONDS = 0.5
 _LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
 
 
@@ -275,6 +276,7 @@ class Worker:
         if self.cordoned and not self.held:
             self.keeper.poke()
         if not self.held and not self.running:
+            self._rate = 0.0  # what comes after a rest may be of another kind
             self._idle_since_ms = self._idle_since_ms or int(time.time() * 1000)
         timeout = self.selection.next_event(self.now()) if self.room() > 0 else None
         if not self._wanted.is_set():
@@ -406,6 +408,20 @@ class Worker:
             # Up at once, down slowly: a start on a far Redis is over before an average would have noticed.
             self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
             self._rate_mark = (now, total, seconds)
+            if self._prefetched and self._task_seconds > _SHORT_TASK_SECONDS:
+                self._give_up_prefetched()
+
+    def _give_up_prefetched(self) -> None:
+        """What was claimed ahead has turned out to be long: others may have slots for it."""
+        self._rate = 0.0
+        self._return_prefetched()
+        self.look()
+
+    def _return_prefetched(self) -> None:
+        # Last first, so that the head of the queue is what it was.
+        while self._prefetched:
+            queue, task_id, _, _, delivery, _ = self._prefetched.pop()
+            self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
 
     def start_claimed(self) -> None:
         if self._starting:
@@ -448,10 +464,7 @@ class Worker:
     # Draining.
 
     def _hand_back(self) -> None:
-        # Last first, so that the head of the queue is what it was.
-        while self._prefetched:
-            queue, task_id, _, _, delivery, _ = self._prefetched.pop()
-            self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
+        self._return_prefetched()
         for job in self.batches.hand_back():
             self._outbox.setdefault(job.queue, []).append(self.execution.handed_back(job.queue, job.id, job.delivery))
 
@@ -479,9 +492,15 @@ class Worker:
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
+        finished = -1
         while True:
             self.loop_beat = time.monotonic()
-            await asyncio.sleep(0.5)
+            if self._prefetched and finished == self.execution.finished:
+                # Not one has ended since the last beat: that is no work to claim ahead.
+                self._task_seconds = max(self._task_seconds, _BEAT_SECONDS)
+                self._give_up_prefetched()
+            finished = self.execution.finished
+            await asyncio.sleep(_BEAT_SECONDS)
 
     async def _listen_for_control(self) -> None:
         async for message in self.queue.broker.control():

@@ -106,10 +106,19 @@ local function block(id, pending, carried, delay_ms, unless)
   redis.call('ZADD', blocked, unless > 0 and now + unless or '+inf', id)
 end
 
+-- The fields of `gather` for the first `n` positions of a task, a thousand at a time.
+local function each_thousand(id, n, visit)
+  for first = 0, n - 1, 1000 do
+    local fields = {}
+    for position = first, math.min(first + 1000, n) - 1 do fields[#fields + 1] = id .. ':' .. position end
+    visit(fields)
+  end
+end
+
 local function drop_gathered(id, total)
   redis.call('ZREM', blocked, id)
   redis.call('HDEL', gather, id)
-  for position = 0, total - 1 do redis.call('HDEL', gather, id .. ':' .. position) end
+  each_thousand(id, total, function(fields) redis.call('HDEL', gather, unpack(fields)) end)
 end
 
 -- One of the tasks that `id` waits for has succeeded. Told twice, it counts once.
@@ -124,7 +133,9 @@ local function resolve(id, position, value)
   end
   if carried > 0 then
     local values = {}
-    for at = 0, carried - 1 do values[at + 1] = redis.call('HGET', gather, id .. ':' .. at) end
+    each_thousand(id, carried, function(fields)
+      for _, value in ipairs(redis.call('HMGET', gather, unpack(fields))) do values[#values + 1] = value end
+    end)
     redis.call('HSET', input, id, cmsgpack.pack(values))
   end
   drop_gathered(id, total)
