@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.runtime.job import Job
 from tests.engine import app
-from tests.engine.conftest import until
+from tests.engine.conftest import RunWorker, until
 from tests.support.redis_server import end_with_parent
 
 _ROUNDS, _TASKS = 10, 100_000
@@ -58,3 +61,25 @@ async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them
     left = {key.decode() async for key in redis.scan_iter(match=f"{queue.broker.prefix}:{{default}}:*", count=1000)}
     lasting = {key for key in left if await redis.ttl(key) == -1}
     assert lasting == {f"{queue.broker.prefix}:{{default}}:stat"}
+
+
+async def test_finished_tasks_are_freed_without_the_collector(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    @queue.task
+    async def waits() -> None:
+        await asyncio.sleep(0)
+
+    await run_worker(queue)
+    gc.collect()
+    gc.disable()
+    try:
+        handles = await queue.enqueue_many(
+            [message for _ in range(500) for message in (task.message(), waits.message())]
+        )
+        await asyncio.gather(*(handle.result(timeout=30) for handle in handles))
+        # The deadlines remember some that have ended; none of them keeps its asyncio task, and with it a cycle.
+        assert not [job for job in gc.get_objects() if isinstance(job, Job) and job.task is not None]
+    finally:
+        gc.enable()

@@ -155,7 +155,9 @@ class Execution:
             worker.deadlines.watch(job)
         if _EAGER:
             # On the spot as far as it comes; a task that awaits nothing costs no trip through the loop.
-            job.task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            if not task.done():  # one that has ended already is forgotten, as in `_report`
+                job.task = task
         else:
             job.task = loop.create_task(run)
 
