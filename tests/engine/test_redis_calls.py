@@ -232,3 +232,14 @@ async def test_long_tasks_behind_short_ones_do_not_wait_in_a_full_worker(
     await until(lambda: len(other.running) == 4, "the other one has work", seconds=5)
     await until(lambda: len(worker.held) == 4, "nothing waits in the first", seconds=5)
     release.set()
+
+
+async def test_tasks_that_are_not_short_are_claimed_once_each(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def nap() -> int:
+        await asyncio.sleep(0.06)
+        return current_task().delivery
+
+    await run_worker(queue, concurrency=4)
+    handles = await queue.enqueue_many([nap.message() for _ in range(60)])
+    assert [await handle.result(timeout=20) for handle in handles] == [1] * 60

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from taskfleet.ending import end
+
 if TYPE_CHECKING:
     from taskfleet.engine.interface import Broker
 
@@ -50,7 +52,5 @@ class Announcements:
                         event.set()
 
     async def close(self) -> None:
-        for task in self._listeners.values():
-            task.cancel()
-        await asyncio.gather(*self._listeners.values(), return_exceptions=True)
+        await end(self._listeners.values())
         self._listeners.clear()

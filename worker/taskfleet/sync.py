@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskfleet.ending import end
 from taskfleet.errors import BrokerConnectionError, EventLoopRunningError
 
 if TYPE_CHECKING:
@@ -148,11 +149,7 @@ class _Background:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for twin in self._twins.values():
             await twin.disconnect()
-        while others:
-            # Again until it works: a cancellation that comes just as a connection is made can get lost on its way.
-            for task in others:
-                task.cancel()
-            _, others = await asyncio.wait(others, timeout=0.5)
+        await end(others)
 
     def abandon(self) -> None:
         """In a forked child: close the parent's sockets here, and never touch what used them."""

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from taskfleet.ending import end
 from taskfleet.engine import keys
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
@@ -119,10 +120,8 @@ class Autoscaler:
 
     async def stop(self) -> None:
         """Decide nothing more; the workers are left as they are."""
-        while not self._task.done():
-            # Again until it works: a cancellation that comes just as a connection is made can get lost on its way.
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=0.5)
+        if not self._task.done():
+            await end([self._task])
 
     async def _run(self) -> None:
         memory, failing = Memory(), False

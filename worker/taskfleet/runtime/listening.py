@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
+from taskfleet.ending import end
 from taskfleet.engine import connection
-from taskfleet.runtime.ending import end
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_errors
 
+from taskfleet.ending import end
 from taskfleet.engine import connection
 from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
-from taskfleet.runtime.ending import end
 from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
@@ -263,6 +263,8 @@ class Worker:
             self._hand_back()
         await self._step()
         self.start_claimed()
+        if self._prefetched and self._task_seconds > _SHORT_TASK_SECONDS:
+            self._give_up_prefetched()
         if self._outbox or (self.room() > 0 and self.selection.hot(self.now())):
             # One round of the loop: what was started may end at once, and its outcome goes with the next call.
             await asyncio.sleep(0)
@@ -408,8 +410,6 @@ class Worker:
             # Up at once, down slowly: a start on a far Redis is over before an average would have noticed.
             self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
             self._rate_mark = (now, total, seconds)
-            if self._prefetched and self._task_seconds > _SHORT_TASK_SECONDS:
-                self._give_up_prefetched()
 
     def _give_up_prefetched(self) -> None:
         """What was claimed ahead has turned out to be long: others may have slots for it."""

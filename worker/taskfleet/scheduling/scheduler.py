@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from redis import exceptions as redis_errors
 
 from taskfleet import ids
+from taskfleet.ending import end
 from taskfleet.engine import connection, envelope, keys
 from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
 from taskfleet.errors import TaskQueueError
@@ -60,7 +61,7 @@ class Scheduler:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), seconds)
         finally:
-            await _end(listener)
+            await end([listener])
             await self._broker.close()
             logger.info("scheduler: ended")
 
@@ -190,15 +191,6 @@ def _log(tick: Tick, reply: str) -> None:
         logger.debug("schedule %r of queue %r: task %s", name, queue, tick.task_id)
 
 
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel until it works: a cancellation that comes just as a reply does can get lost inside the client."""
-    pending: Sequence[asyncio.Task[None]] = tasks
-    while pending:
-        for task in pending:
-            task.cancel()
-        pending = tuple((await asyncio.wait(pending, timeout=0.5))[1])
-
-
 class RunningScheduler:
     """A scheduler in a task of this loop."""
 
@@ -212,4 +204,4 @@ class RunningScheduler:
             return
         self._scheduler.stop()
         await asyncio.wait([self._task], timeout=1.0)
-        await _end(self._task)
+        await end([self._task])
