@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +16,7 @@ from tests.engine.conftest import MakeQueue, until
 from tests.engine.shop.orders import tasks
 from tests.engine.shop.orders.tasks import Ship, gates
 from tests.engine.shop.prices import double
-from tests.support.redis_server import end_with_parent
+from tests.support.processes import Start, python_processes
 
 SHOP = "tests.engine.shop"
 
@@ -148,29 +145,11 @@ async def test_many_workers_share_one_process(shared: TaskQueue, monkeypatch: py
 
 # As a process of its own.
 
-Start = Callable[..., subprocess.Popen[str]]
-
 
 @pytest.fixture
-async def start(shared: TaskQueue) -> AsyncIterator[Start]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(**environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", SHOP],
-            env=os.environ | environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=end_with_parent,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+def start(shared: TaskQueue) -> Iterator[Start]:
+    with python_processes(SHOP) as start:
+        yield start
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -181,7 +160,7 @@ async def test_a_signal_drains_it(shared: TaskQueue, start: Start, number: signa
     process.send_signal(number)
     _, errors = await asyncio.to_thread(process.communicate, timeout=15)
     assert process.returncode == 0
-    assert "Traceback" not in errors
+    assert b"Traceback" not in errors
     assert await short.result(timeout=1) == 1
     assert await long.status() == "ready"
     assert await shared.broker.workers() == []

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from taskfleet.runtime import processes
 from taskfleet.runtime.worker import Worker
 from tests.engine import cpu_app
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support.redis_server import end_with_parent
+from tests.support.processes import Start, python_processes
 
 
 @pytest.fixture
@@ -297,30 +297,11 @@ async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker
 
 # The worker as a process of its own.
 
-Start = Callable[..., subprocess.Popen[bytes]]
-
 
 @pytest.fixture
-async def start(queue: TaskQueue) -> AsyncIterator[Start]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "taskfleet", "worker", "tests.engine.cpu_app:queue", *arguments],
-            env=os.environ | environment,
-            stderr=subprocess.PIPE,
-            preexec_fn=end_with_parent,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        assert process.stderr is not None
-        process.stderr.close()
+def start(queue: TaskQueue) -> Iterator[Start]:
+    with python_processes("taskfleet", "worker", "tests.engine.cpu_app:queue") as start:
+        yield start
 
 
 async def test_sigterm_hands_back_what_the_grace_period_cannot_finish(queue: TaskQueue, start: Start) -> None:

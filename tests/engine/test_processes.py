@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from taskfleet import TaskQueue
 from tests.engine.conftest import MakeQueue, until
-from tests.support.redis_server import RedisServer, end_with_parent, free_port
-
-Start = Callable[..., subprocess.Popen[bytes]]
+from tests.support.processes import Start, python_processes
+from tests.support.redis_server import RedisServer, free_port
 
 
 @pytest.fixture
@@ -32,26 +29,9 @@ def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
 
 
 @pytest.fixture
-async def start(shared: TaskQueue) -> AsyncIterator[Start]:
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue", *arguments],
-            env=os.environ | environment,
-            stderr=subprocess.PIPE,
-            preexec_fn=end_with_parent,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        if process.stderr is not None:
-            process.stderr.close()
+def start(shared: TaskQueue) -> Iterator[Start]:
+    with python_processes("taskfleet", "worker", "tests.engine.app:queue") as start:
+        yield start
 
 
 def message(name: str, *args: Any) -> Any:

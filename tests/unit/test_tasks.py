@@ -57,3 +57,11 @@ def test_an_unknown_task_is_named_with_those_that_are_known() -> None:
 
     with pytest.raises(TaskNotFoundError, match="no task is named 'nope'; known: known"):
         queue.registry.get("nope")
+
+
+def test_a_mistyped_option_is_named_with_those_there_are() -> None:
+    queue = TaskQueue("redis://localhost:1")
+    with pytest.raises(ConfigurationError, match=r"task option 'max_retry' is not known; .*max_retries"):
+        queue.task(max_retry=3)  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="task option 'prio' is not known"):
+        queue.batch_task(prio=3)  # type: ignore[call-overload]

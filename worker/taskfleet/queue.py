@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from taskfleet import config, dependencies, queue_names, security, sync
 from taskfleet.access import access_of, url_of
-from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
+from taskfleet.defining import Defining
 from taskfleet.engine import connection, keys
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.interface import Broker, Renewer
 from taskfleet.engine.sealing import Policy
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
-from taskfleet.options import Executor, KeyFunction, QueueOptions, TaskOptions, UniqueMode
+from taskfleet.options import QueueOptions
 from taskfleet.outcome import DeadLetter
 from taskfleet.results import Announcements
-from taskfleet.retry import DEFAULT_RETRY, Retry
 from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.sending import Sending
-from taskfleet.signature import hints_of
 from taskfleet.tasks import (
-    CLASS_TASKS,
     Definition,
     Message,
     Registry,
     Task,
-    TaskFunction,
     call_options,
-    check_key,
-    check_mode,
-    define,
 )
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
@@ -54,7 +45,7 @@ R = TypeVar("R")
 B = TypeVar("B")
 
 
-class TaskQueue:
+class TaskQueue(Defining):
     """Define tasks, send them, look after them, run them.
 
     Args:
@@ -132,154 +123,11 @@ class TaskQueue:
     def __repr__(self) -> str:
         return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(self._options)})"
 
-    # Defining tasks.
-
-    @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
-
-    @overload
-    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
-
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = queue_names.DEFAULT,
-        max_retries: int = 3,
-        timeout: float | None = 300.0,
-        retry: Retry = DEFAULT_RETRY,
-        max_age: float | None = None,
-        never_retry: tuple[type[BaseException], ...] = (),
-        always_retry: tuple[type[BaseException], ...] = (),
-        executor: Executor = "async",
-        result_ttl: float | None = None,
-        expires: float | None = None,
-        delay: float = 0.0,
-        unique_key: str | KeyFunction | None = None,
-        unique_mode: UniqueMode = "keep_existing",
-        limit_key: str | KeyFunction | None = None,
-        fair_key: str | KeyFunction | None = None,
-    ) -> _TaskDecorator: ...
-
-    def task(self, function: Any = None, /, **options: Any) -> Any:
-        """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
-
-        Durations in seconds. A plain function runs in a thread pool. `unique_key`, `limit_key` and `fair_key` are a
-        text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names the option.
-        """
-        if function is not None:
-            return self._define(function, None, TaskOptions())
-        name: str | None = options.pop("name", None)
-        task_options = _task_options(options)
-        return lambda function: self._define(function, name, task_options)
-
-    def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
-        definition = define(name or function.__name__, function, options)
-        self.registry.add(definition)
-        return TaskFunction(self, definition, function)
-
-    @overload
-    def batch_task(
-        self,
-        /,
-        *,
-        item: Callable[P, R],
-        size: int = 100,
-        window_ms: float = 50.0,
-        name: str | None = None,
-        queue: str = queue_names.DEFAULT,
-        max_retries: int = 3,
-        timeout: float | None = 300.0,
-        retry: Retry = DEFAULT_RETRY,
-        max_age: float | None = None,
-        never_retry: tuple[type[BaseException], ...] = (),
-        always_retry: tuple[type[BaseException], ...] = (),
-        result_ttl: float | None = None,
-        expires: float | None = None,
-        delay: float = 0.0,
-        unique_key: str | KeyFunction | None = None,
-        unique_mode: UniqueMode = "keep_existing",
-        limit_key: str | KeyFunction | None = None,
-        fair_key: str | KeyFunction | None = None,
-    ) -> Callable[[Callable[..., B]], BatchTask[P, R, B]]: ...
-
-    @overload
-    def batch_task(
-        self,
-        /,
-        *,
-        item: None = None,
-        size: int = 100,
-        window_ms: float = 50.0,
-        name: str | None = None,
-        queue: str = queue_names.DEFAULT,
-        max_retries: int = 3,
-        timeout: float | None = 300.0,
-        retry: Retry = DEFAULT_RETRY,
-        max_age: float | None = None,
-        never_retry: tuple[type[BaseException], ...] = (),
-        always_retry: tuple[type[BaseException], ...] = (),
-        result_ttl: float | None = None,
-        expires: float | None = None,
-        delay: float = 0.0,
-        unique_key: str | KeyFunction | None = None,
-        unique_mode: UniqueMode = "keep_existing",
-        limit_key: str | KeyFunction | None = None,
-        fair_key: str | KeyFunction | None = None,
-    ) -> Callable[[Callable[..., B]], BatchTask[..., Any, B]]: ...
-
-    def batch_task(
-        self,
-        /,
-        *,
-        item: Callable[..., Any] | None = None,
-        size: int = 100,
-        window_ms: float = 50.0,
-        name: str | None = None,
-        **options: Any,
-    ) -> Any:
-        """Make a function of `list[BatchItem]` a task that handles many calls in one run.
-
-        A run starts with `size` items, or with what has gathered `window_ms` milliseconds after the first. It takes one
-        slot and returns one outcome for each item, in order; an exception instance fails its item alone, which is
-        retried by the task's options. A raised exception fails all of them so.
-
-        Args:
-            item: a function whose parameters and return annotation are those of one item; it is never called. Without
-                it `enqueue` takes whatever messagepack knows.
-            timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
-        """
-        task_options = _task_options(options)
-        batch = BatchOptions(size, window_ms / 1000)
-
-        def decorate(function: BatchFunction) -> Any:
-            definition = define_batch(name or function.__name__, function, task_options, batch, item)
-            self.registry.add(definition)
-            return BatchTask(self, definition, function)
-
-        return decorate
+    # Options.
 
     def add_middleware(self, middleware: Middleware) -> None:
         """Add one inside all others. `ConfigurationError` once a worker of this queue has started."""
         self.middleware.add(middleware)
-
-    def override(
-        self, provider: Callable[..., Any], replacement: Callable[..., Any]
-    ) -> contextlib.AbstractContextManager[None]:
-        """Inside the `with` block, tasks get what `replacement` gives wherever they depend on `provider`.
-
-        It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
-        Errors: `ConfigurationError` when a task could not be given what it needs.
-        """
-        definitions = [*self.registry, *CLASS_TASKS]
-        plans = [definition.plan for definition in definitions if definition.plan is not None]
-        return self.overrides.replaced(provider, replacement, plans, hints_of)
-
-    def find_task(self, name: str) -> Definition | None:
-        """The definition of that name: of this queue, or of a class task."""
-        return self.registry.find(name) or CLASS_TASKS.find(name)
 
     def options_of(self, name: str) -> QueueOptions:
         """The options of a queue, also by the name of one of its partitions."""
@@ -623,22 +471,6 @@ class TaskQueue:
         await self.close()
 
 
-def _task_options(options: dict[str, Any]) -> TaskOptions:
-    """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
-    task_options = TaskOptions(**options)
-    queue_names.validate(task_options.queue)
-    if task_options.max_retries < 0:
-        raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
-    if task_options.timeout is not None and task_options.timeout <= 0:
-        raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
-    for option in ("unique_key", "limit_key", "fair_key"):
-        key = getattr(task_options, option)
-        if key is not None and not callable(key):
-            check_key(key, option)
-    check_mode(task_options.unique_mode)
-    return task_options
-
-
 def _with_headers(message: Message[R]) -> Message[R]:
     """A copy that middleware may write on: the caller may send the same message again."""
     return dataclasses.replace(message, headers=dict(message.headers))
@@ -650,18 +482,3 @@ def _open(url: str, redis: config.RedisSettings) -> Broker:
 
         return InMemoryBroker.of_url(url, redis.key_prefix)
     return RedisBroker(connection.connect(access_of(redis, url)), redis.key_prefix)
-
-
-class _TaskDecorator:
-    """Typing only: what `@queue.task(…)` returns."""
-
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
-
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
-
-    def __call__(self, function: Any, /) -> Any:
-        raise NotImplementedError

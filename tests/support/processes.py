@@ -1,0 +1,39 @@
+"""Processes that a test starts, and that end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+from tests.support.redis_server import end_with_parent
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@contextlib.contextmanager
+def python_processes(*first: str) -> Iterator[Start]:
+    """`start(*arguments, **environment)` runs `python -m` with `first` and the arguments; all are killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *first, *arguments],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=end_with_parent,
+        )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+            if process.stderr is not None:
+                process.stderr.close()

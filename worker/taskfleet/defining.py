@@ -1,0 +1,179 @@
+"""How functions become tasks of a queue: the decorators, and what they take."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+
+from taskfleet import dependencies, queue_names
+from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
+from taskfleet.errors import ConfigurationError
+from taskfleet.options import Executor, KeyFunction, TaskOptions, UniqueMode
+from taskfleet.retry import Retry
+from taskfleet.signature import hints_of
+from taskfleet.tasks import CLASS_TASKS, Definition, Registry, TaskFunction, check_key, check_mode, define
+
+if TYPE_CHECKING:
+    from taskfleet.tasks import Sender
+
+P = ParamSpec("P")
+R = TypeVar("R")
+B = TypeVar("B")
+
+
+class BatchTaskOptions(TypedDict, total=False):
+    """What `@queue.batch_task(…)` takes; the defaults are those of `TaskOptions`. Durations in seconds."""
+
+    name: str | None
+    queue: str
+    max_retries: int
+    timeout: float | None
+    retry: Retry
+    max_age: float | None
+    never_retry: tuple[type[BaseException], ...]
+    always_retry: tuple[type[BaseException], ...]
+    result_ttl: float | None
+    expires: float | None
+    delay: float
+    unique_key: str | KeyFunction | None
+    unique_mode: UniqueMode
+    limit_key: str | KeyFunction | None
+    fair_key: str | KeyFunction | None
+
+
+class FunctionTaskOptions(BatchTaskOptions, total=False):
+    """What `@queue.task(…)` takes."""
+
+    executor: Executor
+
+
+class Defining:
+    """The part of a `TaskQueue` that tasks are defined on."""
+
+    registry: Registry
+    overrides: dependencies.Overrides
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+    @overload
+    def task(self, /, **options: Unpack[FunctionTaskOptions]) -> _TaskDecorator: ...
+
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
+
+        Durations in seconds. A plain function runs in a thread pool. `unique_key`, `limit_key` and `fair_key` are a
+        text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names the option.
+        """
+        if function is not None:
+            return self._define(function, None, TaskOptions())
+        name: str | None = options.pop("name", None)
+        task_options = _task_options(options)
+        return lambda function: self._define(function, name, task_options)
+
+    def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
+        definition = define(name or function.__name__, function, options)
+        self.registry.add(definition)
+        return TaskFunction(cast("Sender", self), definition, function)
+
+    @overload
+    def batch_task(
+        self,
+        /,
+        *,
+        item: Callable[P, R],
+        size: int = 100,
+        window_ms: float = 50.0,
+        **options: Unpack[BatchTaskOptions],
+    ) -> Callable[[Callable[..., B]], BatchTask[P, R, B]]: ...
+
+    @overload
+    def batch_task(
+        self, /, *, item: None = None, size: int = 100, window_ms: float = 50.0, **options: Unpack[BatchTaskOptions]
+    ) -> Callable[[Callable[..., B]], BatchTask[..., Any, B]]: ...
+
+    def batch_task(
+        self,
+        /,
+        *,
+        item: Callable[..., Any] | None = None,
+        size: int = 100,
+        window_ms: float = 50.0,
+        **options: Any,
+    ) -> Any:
+        """Make a function of `list[BatchItem]` a task that handles many calls in one run.
+
+        A run starts with `size` items, or with what has gathered `window_ms` milliseconds after the first. It takes one
+        slot and returns one outcome for each item, in order; an exception instance fails its item alone, which is
+        retried by the task's options. A raised exception fails all of them so.
+
+        Args:
+            item: a function whose parameters and return annotation are those of one item; it is never called. Without
+                it `enqueue` takes whatever messagepack knows.
+            timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
+        """
+        name: str | None = options.pop("name", None)
+        task_options = _task_options(options)
+        batch = BatchOptions(size, window_ms / 1000)
+
+        def decorate(function: BatchFunction) -> Any:
+            definition = define_batch(name or function.__name__, function, task_options, batch, item)
+            self.registry.add(definition)
+            return BatchTask(cast("Sender", self), definition, function)
+
+        return decorate
+
+    def override(
+        self, provider: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with` block, tasks get what `replacement` gives wherever they depend on `provider`.
+
+        It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
+        Errors: `ConfigurationError` when a task could not be given what it needs.
+        """
+        definitions = [*self.registry, *CLASS_TASKS]
+        plans = [definition.plan for definition in definitions if definition.plan is not None]
+        return self.overrides.replaced(provider, replacement, plans, hints_of)
+
+    def find_task(self, name: str) -> Definition | None:
+        """The definition of that name: of this queue, or of a class task."""
+        return self.registry.find(name) or CLASS_TASKS.find(name)
+
+
+def _task_options(options: dict[str, Any]) -> TaskOptions:
+    """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
+    known = {"name", *(field.name for field in dataclasses.fields(TaskOptions))}
+    if unknown := sorted(set(options) - known):
+        raise ConfigurationError(f"task option {unknown[0]!r} is not known; expected one of {', '.join(sorted(known))}")
+    task_options = TaskOptions(**options)
+    queue_names.validate(task_options.queue)
+    if task_options.max_retries < 0:
+        raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
+    if task_options.timeout is not None and task_options.timeout <= 0:
+        raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
+    for option in ("unique_key", "limit_key", "fair_key"):
+        key = getattr(task_options, option)
+        if key is not None and not callable(key):
+            check_key(key, option)
+    check_mode(task_options.unique_mode)
+    return task_options
+
+
+class _TaskDecorator:
+    """Typing only: what `@queue.task(…)` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+    def __call__(self, function: Any, /) -> Any:
+        raise NotImplementedError
