@@ -12,8 +12,24 @@ def test_tiers_follow_priorities_and_named_weights_make_one_tier() -> None:
     assert [tier.weights for tier in tiers_of(queue, ["c", "a"])] == [{"a": 1}, {"c": 1}]
     assert [tier.weights for tier in tiers_of(queue, ["a:6", "c:3"])] == [{"a": 6, "c": 3}]
     assert [tier.weights for tier in tiers_of(queue, ["sync:info"])] == [{"sync:info": 1}]
-    with pytest.raises(ConfigurationError, match="weight 0"):
-        tiers_of(queue, ["a:0"])
+    for item in ("a:0", "a:1000000000", f"a:{'9' * 5000}"):
+        with pytest.raises(ConfigurationError, match="queue 'a': weight"):
+            tiers_of(queue, [item])
+    with pytest.raises(ConfigurationError, match="named twice"):
+        tiers_of(queue, ["a:1", "a:2"])
+
+
+def test_a_known_name_is_a_queue_and_not_another_with_a_weight() -> None:
+    queue = TaskQueue(queues=[{"name": "tenant:42", "priority": 3}, "tenant"])
+    assert [tier.weights for tier in tiers_of(queue, ["tenant:42"])] == [{"tenant:42": 1}]
+    assert [tier.weights for tier in tiers_of(queue, ["tenant:42", "tenant"])] == [{"tenant:42": 1}, {"tenant": 1}]
+    assert [tier.weights for tier in tiers_of(queue, ["tenant:42:5", "tenant:7"])] == [{"tenant:42": 5, "tenant": 7}]
+
+
+def test_only_partitions_of_its_own_queues_are_added() -> None:
+    selection = Selection([Tier({"a": 3}), Tier({"b": 1})])
+    assert [name for name in ("c", "c/1", "a", "a/1", "a/1", "b/2", "a:1/1") if selection.add(name)] == ["a/1", "b/2"]
+    assert [tier.weights for tier in selection.tiers] == [{"a": 3, "a/1": 3}, {"b": 1, "b/2": 1}]
 
 
 def test_shares_follow_weights_over_time_and_starve_nobody() -> None:

@@ -13,6 +13,8 @@ from taskfleet.errors import ConfigurationError
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
+_WEIGHT_DIGITS = 9
+
 
 @dataclass(slots=True)
 class Tier:
@@ -30,22 +32,16 @@ def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
     """Tiers, higher first.
 
     Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into
-    one weighted tier; bare names keep the priorities and weights of their options.
+    one weighted tier; bare names keep the priorities and weights of their options. A text that is as a whole the name
+    of such a queue is that queue: `tenant:42` is not the queue `tenant`.
     """
-    if not queues:
-        names = {options.name for options in queue.queue_options}
-        names |= {definition.options.queue for definition in queue.registry}
-        names = names or {queue_names.DEFAULT}
-        chosen: dict[str, int | None] = dict.fromkeys(sorted(names))
-    else:
-        chosen = {}
-        for item in queues:
-            name, colon, weight = item.rpartition(":")
-            if not colon or not weight.isdigit():
-                name, weight = item, ""
-            if weight and int(weight) < 1:
-                raise ConfigurationError(f"queue {name!r}: weight {weight} must be at least 1")
-            chosen[queue_names.validate(name)] = int(weight) if weight else None
+    known = {options.name for options in queue.queue_options}
+    known |= {definition.options.queue for definition in queue.registry}
+    chosen: dict[str, int | None] = {}
+    for item in queues or sorted(known) or [queue_names.DEFAULT]:
+        name, weight = (item, None) if item in known else _name_and_weight(item)
+        if chosen.setdefault(queue_names.validate(name), weight) != weight:
+            raise ConfigurationError(f"queue {name!r} is named twice, with different weights")
     one_tier = any(weight is not None for weight in chosen.values())
     by_priority: dict[int, dict[str, float]] = {}
     for name, asked in chosen.items():
@@ -57,12 +53,22 @@ def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
     return [Tier(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
 
 
+def _name_and_weight(item: str) -> tuple[str, int | None]:
+    name, colon, weight = item.rpartition(":")
+    if not colon or not (weight.isascii() and weight.isdigit()):
+        return item, None
+    if len(weight) > _WEIGHT_DIGITS or int(weight) < 1:
+        raise ConfigurationError(f"queue {name!r}: weight {weight[:20]} must be at least 1, and of at most 9 digits")
+    return name, int(weight)
+
+
 class Selection:
     """Remembers which queues may have work, so that an idle or busy queue costs no call."""
 
     def __init__(self, tiers: list[Tier]) -> None:
         self.tiers = tiers
         self.names = [name for tier in tiers for name in tier.names]
+        self._served = set(self.names)
         self._hot = set(self.names)
         self._event: dict[str, float] = {}  # loop time of the next due task or lease end
 
@@ -74,14 +80,22 @@ class Selection:
         """The queues, each once, whatever its partitions."""
         return list(dict.fromkeys(keys.queue_of(name) for name in self.names))
 
-    def add(self, partition: str) -> None:
-        """Serve a partition that a queue had before it was given fewer; what is left there is drained."""
+    def add(self, partition: str) -> bool:
+        """Serve a partition that a queue of ours had before it was given fewer; what is left there is drained.
+
+        Returns whether it is new. Of other queues nothing is ever added, whatever is found in Redis.
+        """
+        if partition in self._served:
+            return False
         queue = keys.queue_of(partition)
         for tier in self.tiers:
-            if queue in tier.weights and partition not in tier.weights:
+            if queue in tier.weights:
                 tier.weights[partition] = tier.weights[queue]
                 self.names.append(partition)
+                self._served.add(partition)
                 self._hot.add(partition)
+                return True
+        return False
 
     def all_hot(self) -> None:
         self._hot.update(self.names)

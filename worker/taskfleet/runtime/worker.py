@@ -482,12 +482,11 @@ class Worker:
     # Listening.
 
     async def _find_partitions(self) -> None:
-        """Queues may have had more partitions than they are given now; nothing may be forgotten there."""
+        """Our queues may have had more partitions than they are given now; nothing may be forgotten there."""
         while True:
             with contextlib.suppress(TaskQueueError):
                 for name in await self.queue.broker.partitions():
-                    if name not in self.selection.names:
-                        self.selection.add(name)
+                    if self.selection.add(name):
                         self._listeners.add(name)
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 

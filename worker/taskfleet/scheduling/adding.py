@@ -73,7 +73,10 @@ def check(
     )
     _ = spec.timing  # an expression or a zone that is wrong is an error now
     # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
-    place = keys.spread(name_of_queue, queue.options_of(name_of_queue).partitions, call.spread_key or name)
+    # Not `options_of`: the queue may be another program's, which workers of this one must not take for their own.
+    known = (options for options in queue.queue_options if options.name == name_of_queue)
+    partitions = next((options.partitions for options in known), 1)
+    place = keys.spread(name_of_queue, partitions, call.spread_key or name)
     return NewSchedule(name, place, spec)
 
 
