@@ -108,12 +108,9 @@ class AllInOne(TaskQueue):
 
     def run_forever(self) -> None:
         """`run()`, for a program without an event loop."""
-        try:
-            import uvloop
-        except ImportError:  # no wheel for this platform: the standard loop is correct, only slower
-            asyncio.run(self.run())
-        else:
-            uvloop.run(self.run())
+        from taskfleet.runtime import event_loop
+
+        event_loop.run(self.run())
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -46,13 +46,14 @@ class TaskContext:
 
 
 # The worker sets what makes the context, not the context: most tasks never ask.
-CURRENT: contextvars.ContextVar[Callable[[], TaskContext]] = contextvars.ContextVar("taskfleet_current_task")
+CURRENT: contextvars.ContextVar[Callable[[], TaskContext] | None] = contextvars.ContextVar(
+    "taskfleet_current_task", default=None
+)
 
 
 def current_task() -> TaskContext:
     """The context of the task that runs; `RuntimeError` outside of one."""
-    try:
-        make = CURRENT.get()
-    except LookupError:
-        raise RuntimeError("current_task() is only there inside a task that a worker runs") from None
+    make = CURRENT.get()
+    if make is None:
+        raise RuntimeError("current_task() is only there inside a task that a worker runs")
     return make()

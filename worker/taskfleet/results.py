@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from taskfleet import background
 from taskfleet.ending import end
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Announcements:
         try:
             if place not in self._listeners:
                 self._ready[place] = asyncio.Event()
-                self._listeners[place] = asyncio.create_task(self._listen(place))
+                self._listeners[place] = background.start(self._listen(place))
             await self._ready[place].wait()
             yield event
         finally:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskfleet import outcome
+from taskfleet import background, outcome
 from taskfleet.engine import keys
 from taskfleet.engine.connection import backoff_seconds
 from taskfleet.engine.interface import CHUNK, Item, Signal
@@ -73,7 +73,7 @@ class Sending:
             return holders.get(0, item[0]) if holders else item[0]
         finally:
             if place in self._outgoing:
-                self._senders[place] = asyncio.create_task(self._send_outgoing(place))
+                self._senders[place] = background.start(self._send_outgoing(place))
             else:
                 self._busy.discard(place)
 

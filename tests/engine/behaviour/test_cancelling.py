@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -92,8 +93,8 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
     worker = await run_worker(queue, concurrency=1)
     launch = worker.execution.launch
 
-    def launch_and_stop(job: Job, run: Coroutine[Any, Any, None]) -> None:
-        launch(job, run)
+    def launch_and_stop(job: Job, run: Coroutine[Any, Any, None], own: Context) -> None:
+        launch(job, run, own)
         worker.interrupt([job.id], "cancel")
 
     worker.execution.launch = launch_and_stop  # type: ignore[method-assign]

@@ -6,10 +6,12 @@ The operator has an autoscaler of its own, for pods; this one is for an applicat
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from taskfleet import background
 from taskfleet.ending import end
 from taskfleet.engine import keys
 from taskfleet.errors import TaskQueueError
@@ -116,7 +118,7 @@ class Autoscaler:
         self._workers = workers
         self._limits = limits
         self._pace = pace or Pace()
-        self._task = asyncio.create_task(self._run())
+        self._task = background.start(self._run(), context=contextvars.copy_context())
 
     async def stop(self) -> None:
         """Decide nothing more; the workers are left as they are."""

@@ -59,6 +59,9 @@ class BatchJob(Job):
         for job in items:
             job.started, job.timeout = started, self.timeout
 
+    def context(self) -> TaskContext:
+        raise RuntimeError("a batch has no task of its own: use item.context in place of current_task()")
+
 
 class Batches:
     """The batches of one worker: those that gather, those that wait for a slot, and those that run."""
@@ -243,13 +246,13 @@ class Batches:
             batch = BatchJob(jobs, worker.now())
             for job in jobs:
                 self._running[job.id] = (batch, job)
-            execution.launch(batch, self._call(batch, items))
+            execution.launch(batch, self._call(batch, items), worker.context.copy())
         # Not before the batch has its slot: recording an outcome may start something else.
         for job in expired:
             execution.expire(job)
 
     async def _call(self, batch: BatchJob, items: list[BatchItem]) -> None:
-        context.CURRENT.set(_many_tasks)
+        context.CURRENT.set(batch.context)
         execution = self._execution
         try:
             if batch.interruption is not None:
@@ -259,6 +262,7 @@ class Batches:
                 raise asyncio.CancelledError  # swallowed; what it returned came too late to count
         except BaseException as error:
             text = traceback.format_exc()
+            execution.note_cancellation(batch, error)
             for job in self._ended(batch):
                 job.interruption = job.interruption or batch.interruption
                 execution.ended_badly(job, error, text)
@@ -305,7 +309,3 @@ def _problem(outcomes: Any, count: int) -> str:
     if len(outcomes) != count:
         return f"returned {len(outcomes)} outcomes for {count} items; return one for each, in order"
     return ""
-
-
-def _many_tasks() -> TaskContext:
-    raise RuntimeError("a batch has no task of its own: use item.context in place of current_task()")

@@ -17,6 +17,7 @@ Values travel as they do in Redis, never pickled, and an exception as its text: 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import datetime as dt
 import functools
@@ -65,7 +66,9 @@ def main(descriptor: int, parent: int) -> None:
     threading.Thread(target=_receive, args=(connection, calls), name="taskfleet-receive", daemon=True).start()
     sender = _Sender(connection)
     while (call := calls.get()) is not None:
-        answer = _answer(sender, *call) if len(call) > 1 else _prepare(call[0])
+        # Each call in a context of its own, made from what the application has set up while it was imported: the next
+        # one may be another customer's.
+        answer = contextvars.copy_context().run(_answer, sender, *call) if len(call) > 1 else _prepare(call[0])
         # Buffered when it is no terminal, and this process may be killed in its next task.
         sys.stdout.flush()
         sender.send(answer)

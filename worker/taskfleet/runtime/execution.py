@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import logging
 import sys
@@ -13,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import context, outcome, workflows
+from taskfleet import background, context, outcome, workflows
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.engine import envelope, keys
@@ -23,7 +24,7 @@ from taskfleet.retry import Retry, RetryLater, delay_ms
 from taskfleet.runtime import injection
 from taskfleet.runtime.batches import Batches, BatchJob
 from taskfleet.runtime.intake import Intake, Refusal
-from taskfleet.runtime.job import Job
+from taskfleet.runtime.job import Job, JobTask
 from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned, is_any
 from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.signature import pack_result
@@ -45,6 +46,7 @@ _NAMES = {
     "n": "returned",
 }
 _EAGER = sys.version_info >= (3, 12)
+_CANCELLED_OUTSIDE = 3  # runs of one task that something unknown may cancel before that counts as its failure
 _TELL_SECONDS = 5.0  # how long hooks that were told of a retry or a death may take when the worker ends
 
 
@@ -56,6 +58,7 @@ class Execution:
         self._queue = worker.queue
         self._hooks = worker.queue.middleware
         self._started: list[Middleware] = []
+        self._cancelled_outside: Counter[str] = Counter()  # id → how often
         self._telling: set[asyncio.Task[None]] = set()
         self._progress = ProgressReporter(worker)
         self.batches = Batches(worker, self)
@@ -69,7 +72,7 @@ class Execution:
 
     async def startup(self) -> None:
         """Before the first claim. What a middleware raises here ends the worker."""
-        self._scope = injection.WorkerScope()
+        self._scope = injection.WorkerScope(self._worker)
         self.batches.prepare()
         self._started = await self._hooks.startup(self._context())
 
@@ -128,7 +131,9 @@ class Execution:
             elif settings and "i" in settings:
                 # Its first parameter may have a default, which is not what was meant.
                 raise SerializationError("the results that it waits for are not there")
-            args, kwargs = definition.signature.load(task.args, task.kwargs)
+            # In the context of the run: a validator of the application's own may set something, too.
+            own = worker.context.copy()
+            args, kwargs = own.run(definition.signature.load, task.args, task.kwargs)
         except Exception as error:
             # Also what a validator of the application's own raises: the worker has other tasks.
             refusal = self.intake.refuse(queue, blob, error, "bad_arguments")
@@ -140,11 +145,11 @@ class Execution:
         if definition.batch is not None:
             self.batches.add(job, args, kwargs)
         else:
-            self.launch(job, self._run(job, args, kwargs))
+            self.launch(job, self._run(job, args, kwargs), own)
         return True
 
-    def launch(self, job: Job, run: Coroutine[Any, Any, None]) -> None:
-        """Give the job a slot and let it run."""
+    def launch(self, job: Job, run: Coroutine[Any, Any, None], own: contextvars.Context) -> None:
+        """Give the job a slot and let it run in a context of its own: this may be called by the end of another."""
         worker = self._worker
         loop = worker._loop
         assert loop is not None
@@ -155,11 +160,13 @@ class Execution:
             worker.deadlines.watch(job)
         if _EAGER:
             # On the spot as far as it comes; a task that awaits nothing costs no trip through the loop.
-            task = asyncio.Task(run, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            task = JobTask(run, loop=loop, context=own, eager_start=True)  # type: ignore[call-arg,unused-ignore]
             if not task.done():  # one that has ended already is forgotten, as in `_report`
                 job.task = task
+                task.job = job
         else:
-            job.task = loop.create_task(run)
+            job.task = task = JobTask(run, loop=loop, context=own)
+            task.job = job
 
     def _input(self, settings: dict[str, Any], records: list[bytes]) -> Any:
         return workflows.first_argument(settings.get("i", 1), records, settings.get("s"), self._seal)
@@ -183,9 +190,21 @@ class Execution:
                 raise asyncio.CancelledError
         except BaseException as error:
             # BaseException: a task that calls sys.exit() must not take the worker with it.
+            self.note_cancellation(job, error)
             self.ended_badly(job, error, "")
             return
         self.succeed(job, value)
+
+    def note_cancellation(self, job: Job, error: BaseException) -> None:
+        """A run that the end of its loop has cancelled, or whatever else is not the task's own, goes back: it has not
+        failed. Not for ever: what cancels it may come from it in a way that cannot be seen."""
+        if not job.cancelled_outside or job.interruption is not None:
+            return
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+            self._cancelled_outside[job.id] += 1
+            if self._worker.draining or self._cancelled_outside[job.id] <= _CANCELLED_OUTSIDE:
+                job.interruption = "shutdown"
 
     async def _call_through_hooks(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> Any:
         definition = job.definition
@@ -300,7 +319,7 @@ class Execution:
         )
         self._report(job, "r", *self._if_cancelled(), delay_ms(delay))
         if self._hooks.on_retry:
-            self._tell(self._hooks.tell_retry(job.context(), reason, message, delay))
+            self._tell(job.context, self._hooks.tell_retry(job.context(), reason, message, delay))
 
     def _too_large(self, job: Job, size: int) -> PayloadTooLargeError:
         return PayloadTooLargeError(
@@ -312,11 +331,13 @@ class Execution:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
         self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
         if self._hooks.on_dead:
-            self._tell(self._hooks.tell_dead(job.context(), reason, message))
+            self._tell(job.context, self._hooks.tell_dead(job.context(), reason, message))
 
-    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+    def _tell(self, about: injection.MakeContext, telling: Coroutine[Any, Any, None]) -> None:
         # Beside the task: a hook that hangs must not keep the slot, nor the outcome from being recorded.
-        task = asyncio.get_running_loop().create_task(telling)
+        own = self._worker.context.copy()
+        own.run(context.CURRENT.set, about)
+        task = background.start(telling, context=own)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -365,7 +386,7 @@ class Execution:
             name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
             enqueued = dt.datetime.fromtimestamp(came / 1000, dt.UTC)
             lost = TaskContext(task_id, name, queue, attempt, delivery, enqueued, None, headers or {})
-            self._tell(self._hooks.tell_dead(lost, reason, message))
+            self._tell(lambda: lost, self._hooks.tell_dead(lost, reason, message))
 
     def cancel_unstarted(self, job: Job) -> None:
         """A task that was cancelled after its claim and before its run."""

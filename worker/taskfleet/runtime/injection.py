@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet.context import TaskContext
 from taskfleet.dependencies import Node, Plan
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
 
 logger = logging.getLogger("taskfleet.worker")
 
@@ -24,9 +26,8 @@ _CLOSE_SECONDS = 5.0  # how long one worker-scoped resource may take to close
 class WorkerScope:
     """What lives as long as its worker. Made when first needed, closed in the reverse order."""
 
-    def __init__(self) -> None:
-        # Not the context of the task that happens to come first.
-        self._context = contextvars.copy_context()
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
         self._held: dict[Any, _Held] = {}
         self._ready: list[_Held] = []
 
@@ -38,7 +39,8 @@ class WorkerScope:
         held = self._held.get(node.key)
         if held is None:
             held = self._held[node.key] = _Held(node)
-            held.task = asyncio.get_running_loop().create_task(self._hold(held), context=self._context.copy())
+            # Not in the context of the task that happens to come first.
+            held.task = self._worker.spawn(self._hold(held))
         if held.value.done():
             return held.value.result()
         # Shielded: a task that is cancelled while it waits must not take the value from the others.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from taskfleet.context import TaskContext
+from taskfleet.context import CURRENT, TaskContext
 from taskfleet.engine.envelope import Envelope
 from taskfleet.tasks import Definition
 
@@ -20,12 +20,38 @@ if TYPE_CHECKING:
 Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
 
 
+class JobTask(asyncio.Task[None]):
+    """The asyncio task of a job. The worker stops it by `Job.interrupt`; what else cancels it is told apart here.
+
+    The task itself, or a timer or child of its own, may: that is its own affair. Another task's code may not. What is
+    no task's, such as the end of the loop, may too, and is noted: then the task goes back and has not failed.
+    """
+
+    __slots__ = ("job",)
+
+    job: Job
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        caller = CURRENT.get()
+        job: Job | None = getattr(self, "job", None)  # `None` in its first step, where only it can be the caller
+        if job is not None:
+            if caller is None:
+                if not job.begun:
+                    job.interruption = job.interruption or "shutdown"
+                    return True
+                job.cancelled_outside = True
+            elif getattr(caller, "__self__", None) is not job:
+                return False
+        return super().cancel(msg)
+
+
 class Job:
     """What the worker knows of a task that it runs."""
 
     __slots__ = (
         "attempt",
         "billed_ms",
+        "cancelled_outside",
         "definition",
         "delivery",
         "envelope",
@@ -60,6 +86,7 @@ class Job:
         self.reporter = reporter
         self.billed_ms = 0  # busy time that Redis has been told of already
         self.interruption: Interruption | None = None
+        self.cancelled_outside = False  # by what is neither the worker nor code of its tasks: the end of the loop
         self.interrupt_thread: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
         timeout = definition.options.timeout
@@ -73,8 +100,14 @@ class Job:
             self.interruption = why
             # Cancelled before its first step a coroutine runs nothing of its own, and nobody would record its end:
             # it asks for its interruption when it begins.
-            if inspect.getcoroutinestate(cast("Any", self.task.get_coro())) != inspect.CORO_CREATED:
-                self.task.cancel()
+            if self.begun:
+                asyncio.Task.cancel(self.task)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its coroutine has come to its first step."""
+        assert self.task is not None
+        return inspect.getcoroutinestate(cast("Any", self.task.get_coro())) != inspect.CORO_CREATED
 
     def unbilled_ms(self, now: float) -> int:
         """Busy milliseconds since the last call."""

@@ -41,7 +41,7 @@ class Listeners:
             for name in names:
                 self._listen_to(name)
         else:
-            self._tasks[""] = asyncio.create_task(self._listen_to_all())
+            self._tasks[""] = worker.spawn(self._listen_to_all())
 
     def add(self, name: str) -> None:
         """Listen to one more partition."""
@@ -77,7 +77,7 @@ class Listeners:
             self._listen_to(name)
 
     def _listen_to(self, name: str) -> None:
-        self._tasks[name] = asyncio.create_task(self._listen(name))
+        self._tasks[name] = self._worker.spawn(self._listen(name))
 
     async def _listen(self, name: str) -> None:
         worker = self._worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import itertools
 import logging
@@ -11,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from taskfleet import background
 from taskfleet.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class LocalWorkers:
         for _ in range(count):
             name = f"{socket.gethostname()}-{os.getpid()}-{id(self._queue):x}-local-{next(self._numbers)}"
             worker = Worker(self._queue, queues=queues, name=name)
-            task = asyncio.create_task(worker.run())
+            task = background.start(worker.run(), context=contextvars.copy_context())
             self._running[worker] = task
             task.add_done_callback(functools.partial(self._ended, worker))
 

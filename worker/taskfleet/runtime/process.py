@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.queue import TaskQueue
+from taskfleet.runtime import event_loop
 from taskfleet.runtime.probes import ProbeServer
 from taskfleet.runtime.worker import Worker
 
@@ -49,11 +50,7 @@ def settle_memory() -> None:
 
 def run(queue: TaskQueue, options: ProcessOptions) -> int:
     """Run one worker in this process until SIGTERM or SIGINT has drained it; returns the exit code."""
-    try:
-        import uvloop
-    except ImportError:  # no wheel for this platform: the standard loop is correct, only slower
-        return asyncio.run(_run(queue, options))
-    return uvloop.run(_run(queue, options))
+    return event_loop.run(_run(queue, options))
 
 
 async def _run(queue: TaskQueue, options: ProcessOptions) -> int:

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from taskfleet import background
+from taskfleet.ending import end
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
 from taskfleet.runtime import import_path
@@ -138,7 +140,7 @@ class Processes:
             raise
 
     def _start(self, module: str) -> asyncio.Task[_Child]:
-        start = asyncio.create_task(_Child.start(module))
+        start = background.start(_Child.start(module))  # not the task's own: it may be for another in the end
         self._starting.add(start)
         start.add_done_callback(self._started)
         return start
@@ -225,16 +227,14 @@ class _Child:
 
         What the function reports of its progress is reported through `about`.
         """
-        answer = asyncio.ensure_future(self._exchange(envelope.pack(call), about))
-        ended = asyncio.ensure_future(self._ended.wait())
+        answer = background.start(self._exchange(envelope.pack(call), about))
+        ended = background.start(self._ended.wait())
         try:
             await asyncio.wait({answer, ended}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and answer.exception() is None:
                 return answer.result()
         finally:
-            answer.cancel()
-            ended.cancel()
-            await asyncio.gather(answer, ended, return_exceptions=True)
+            await end([answer, ended])
         await self.kill()  # it has closed its socket, or has ended
         raise ProcessDiedError(_death(self._process.returncode))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
+from taskfleet.ending import end
 from taskfleet.engine.interface import CHUNK
 from taskfleet.progress import pack_report
 from taskfleet.runtime.job import Job
@@ -43,10 +44,11 @@ class ProgressReporter:
             loop = self._worker._loop
             assert loop is not None
             with contextlib.suppress(RuntimeError):  # a thread that outlives its loop: nobody will ask
-                loop.call_soon_threadsafe(self._start)
+                # Not in the context of the task that reports first: what is sent is everybody's.
+                loop.call_soon_threadsafe(self._start, context=self._worker.context.copy())
 
     def _start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._send())
+        self._task = self._worker.spawn(self._send())
 
     async def _send(self) -> None:
         while True:
@@ -83,5 +85,4 @@ class ProgressReporter:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end([self._task])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
 
+from taskfleet import background
+from taskfleet.context import CURRENT
 from taskfleet.ending import end
 from taskfleet.engine import connection
 from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
 logger = logging.getLogger("taskfleet.worker")
+
+R = TypeVar("R")
 
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
@@ -99,6 +104,8 @@ class Worker:
         self._rate_mark = (0.0, 0, 0.0)
         self._task_seconds = 0.0  # how long a task takes, of late
         self._loop: asyncio.AbstractEventLoop | None = None
+        # What the application has set up before it starts the worker: every run begins in a copy of it.
+        self.context = contextvars.Context()
         self.threads = Threads(self.slots)
         self.processes = Processes(queue.registry)
         self.execution = Execution(self)
@@ -210,11 +217,18 @@ class Worker:
 
     # The loop.
 
+    def spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """Run something of the worker's own beside its loop, in no task's context and out of every task's reach."""
+        return background.start(work, context=self.context.copy())
+
     async def run(self) -> None:
         """Work until `drain()`; returns when nothing is left that is ours."""
         loop = self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(loop, self.running)
+        CURRENT.set(None)  # should a task have started us: we are not part of it
+        self.context = contextvars.copy_context()
         await self.execution.startup()
+        self.context = contextvars.copy_context()  # with what the middleware has set up
         leases = [self.queue.options_of(name).lease_seconds for name in self.selection.names]
         lease, self._longest_lease = min(leases), max(leases)
         keeper = LeaseKeeper(
@@ -226,10 +240,10 @@ class Worker:
             on_cordon=lambda flag: _call(loop, self._set_cordoned, flag),
         )
         self.keeper = keeper
-        beat = asyncio.create_task(self._beat())
+        beat = self.spawn(self._beat())
         self._listeners.start()
-        control = asyncio.create_task(self._listen_for_control())
-        partitions = asyncio.create_task(self._find_partitions())
+        control = self.spawn(self._listen_for_control())
+        partitions = self.spawn(self._find_partitions())
         keeper.start()
         logger.info(
             "worker %s: %d slots, queues %s, %d tasks",
@@ -241,6 +255,9 @@ class Worker:
         try:
             while not (self.draining and self._drained()):
                 await self._turn()
+        except BaseException:
+            await self._let_go()
+            raise
         finally:
             self.draining = True
             if self._relays:
@@ -256,6 +273,20 @@ class Worker:
             await self._deregister()
             self.stopped = True
             logger.info("worker %s: ended, nothing held", self.worker_id)
+
+    async def _let_go(self) -> None:
+        """Cancelled, most likely with its loop: what runs goes back as if its grace period were over."""
+        self.draining = True
+        self._hand_back()
+        for job in list(self.running.values()):
+            job.interrupt("shutdown")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                while self.running:
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                while name := next(iter(self._outbox), None):
+                    await self._call(name, 0)
 
     async def _turn(self) -> None:
         self._wanted.clear()
@@ -314,7 +345,7 @@ class Worker:
             if len(calls) == 1:
                 await self._call(*calls[0])
             elif calls:
-                await asyncio.gather(*(self._call(name, slots) for name, slots in calls))
+                await asyncio.gather(*(self.spawn(self._call(name, slots)) for name, slots in calls))
         for name in list(self._outbox):
             # Outcomes of queues that are not ours any more cannot be, but nothing may stay behind.
             if name not in self.selection.names:
@@ -361,7 +392,7 @@ class Worker:
             self.held[claim[1]] = (name, claim[4])
         self._prefetched.extend(reply.claims)
         if reply.signals and name not in self._relays:
-            self._relays[name] = asyncio.create_task(self._relay(name))
+            self._relays[name] = self.spawn(self._relay(name))
 
     async def _hand_back_unheard(self, name: str) -> None:
         """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""
@@ -458,8 +489,9 @@ class Worker:
             self.look()
         else:
             box.append(outcome)
-        if self._prefetched or self.batches.waiting:
-            self.start_claimed()
+        if (self._prefetched or self.batches.waiting) and not self._starting:
+            # We are called in the context of the task that has ended.
+            self.context.copy().run(self.start_claimed)
 
     # Draining.
 

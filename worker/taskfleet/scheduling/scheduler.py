@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
-from taskfleet import ids
+from taskfleet import background, ids
 from taskfleet.ending import end
 from taskfleet.engine import connection, envelope, keys
 from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
@@ -51,7 +52,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Work until `stop()`."""
-        listener = asyncio.create_task(self._listen())
+        listener = background.start(self._listen(), context=contextvars.copy_context())
         logger.info("scheduler: started")
         try:
             while not self._stopping:
@@ -196,7 +197,7 @@ class RunningScheduler:
 
     def __init__(self, queue: TaskQueue) -> None:
         self._scheduler = Scheduler(queue)
-        self._task = asyncio.create_task(self._scheduler.run())
+        self._task = background.start(self._scheduler.run(), context=contextvars.copy_context())
 
     async def stop(self) -> None:
         """End after the pass that is under way; a Redis that does not answer is not waited for."""

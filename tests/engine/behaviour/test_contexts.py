@@ -1,0 +1,303 @@
+"""A run's context is its own: nothing that one task sets is seen by another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BeforeValidator
+
+from taskfleet import (
+    BatchItem,
+    CallNext,
+    Depends,
+    Middleware,
+    Retry,
+    RetryLater,
+    Task,
+    TaskContext,
+    chord,
+    current_task,
+    group,
+)
+from taskfleet.middleware import WorkerContext
+from tests.engine.conftest import MakeQueue, RunWorker, until
+
+tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+
+
+@pytest.fixture(autouse=True)
+def application() -> Any:
+    token = tenant.set("application")
+    yield
+    tenant.reset(token)
+
+
+async def seen_by(handles: Sequence[Any]) -> list[Any]:
+    return [await handle.result(timeout=20) for handle in handles]
+
+
+def sees_and_sets(name: str) -> str:
+    seen = tenant.get()
+    tenant.set(name)
+    return seen
+
+
+async def test_a_task_sees_what_the_application_set_before_the_worker_started(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=3)
+
+    @queue.task
+    async def at_once(n: int) -> str:
+        return sees_and_sets(f"at once {n}")
+
+    @queue.task
+    async def later(n: int) -> str:
+        seen = sees_and_sets(f"later {n}")
+        await asyncio.sleep(0.001)
+        assert tenant.get() == f"later {n}"
+        return seen
+
+    @queue.task
+    def in_thread(n: int) -> str:
+        return sees_and_sets(f"thread {n}")
+
+    calls = [task.message(n) for n in range(20) for task in (at_once, later, in_thread)]
+    handles = await queue.enqueue_many(calls)
+    await run_worker(queue)
+    tenant.set("somebody else, after the start")
+    assert set(await seen_by(handles)) == {"application"}
+
+
+async def test_a_retry_starts_anew(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.task
+    async def again() -> str:
+        seen = sees_and_sets("the attempt before")
+        if current_task().attempt < 3:
+            raise RetryLater(0)
+        return seen
+
+    handles = await queue.enqueue_many([again.message() for _ in range(5)])
+    await run_worker(queue)
+    assert set(await seen_by(handles)) == {"application"}
+
+
+class SeesTenant(Task):
+    n: int
+
+    async def execute(self) -> str:
+        return sees_and_sets(f"class {self.n}")
+
+
+async def test_class_tasks_and_callbacks_of_workflows_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.task
+    async def member(n: int) -> str:
+        return sees_and_sets(f"member {n}")
+
+    @queue.task
+    async def callback(seen: list[str]) -> list[str]:
+        return [*seen, sees_and_sets("callback")]
+
+    classes = [await queue.enqueue(SeesTenant(n=n), "default") for n in range(5)]
+    ends = [await queue.enqueue(chord(group(member.message(1), member.message(2)), callback.message())) for _ in "ab"]
+    await run_worker(queue)
+    assert set(await seen_by(classes)) == {"application"}
+    assert await seen_by(ends) == [["application"] * 3] * 2
+
+
+async def test_batches_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.batch_task(size=3, window_ms=1)
+    async def batch(items: list[BatchItem]) -> list[str]:
+        seen = sees_and_sets("a batch")
+        with pytest.raises(RuntimeError, match=r"use item\.context"):
+            current_task()
+        return [seen for _ in items]
+
+    @queue.task
+    async def single() -> str:
+        return sees_and_sets("a task")
+
+    handles = await queue.enqueue_many([each.message(*a) for a, each in [((1,), batch), ((), single)] * 6])  # type: ignore[attr-defined]
+    await run_worker(queue)
+    assert set(await seen_by(handles)) == {"application"}
+
+
+def _sets_tenant(value: Any) -> Any:
+    tenant.set(f"validator of {value}")
+    return value
+
+
+async def test_the_validators_of_a_tasks_arguments_belong_to_its_run(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.task
+    async def validated(n: Annotated[int, BeforeValidator(_sets_tenant)]) -> str:
+        return tenant.get()
+
+    @queue.task
+    async def plain() -> str:
+        return tenant.get()
+
+    both = [message for n in range(5) for message in (validated.message(n), plain.message())]
+    # Sent by somebody whose context is of no interest here.
+    handles = await asyncio.create_task(queue.enqueue_many(both), context=contextvars.copy_context())
+    await run_worker(queue)
+    seen = await seen_by(handles)
+    assert seen[1::2] == ["application"] * 5
+    assert seen[::2] == [f"validator of {n}" for n in range(5)]
+
+
+async def test_what_a_task_depends_on_is_made_in_its_context_and_what_a_worker_holds_in_none(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=1)
+
+    async def of_task(context: TaskContext) -> str:
+        assert current_task().id == context.id
+        return sees_and_sets("made for a task")
+
+    async def of_worker() -> str:
+        with pytest.raises(RuntimeError, match="only there inside a task"):
+            current_task()
+        return sees_and_sets("made for the worker")
+
+    held = Depends(of_worker, scope="worker")
+
+    @queue.task
+    async def needs(n: int, own: str = Depends(of_task), shared: str = held) -> list[str]:
+        seen = [own, shared, tenant.get()]
+        tenant.set(f"task {n}")
+        return seen
+
+    @queue.task
+    def needs_in_thread(n: int, own: str = Depends(of_task), shared: str = held) -> list[str]:
+        return [own, shared, tenant.get()]
+
+    handles = await queue.enqueue_many([task.message(n) for n in range(4) for task in (needs, needs_in_thread)])  # type: ignore[attr-defined]
+    await run_worker(queue)
+    assert await seen_by(handles) == [["application", "application", "made for a task"]] * 8
+
+
+class Watching(Middleware):
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, bool]] = []
+
+    async def startup(self, worker: WorkerContext) -> None:
+        tenant.set("startup")
+
+    async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+        assert current_task().id == task.id
+        tenant.set(f"execute of {tenant.get()}")
+        return await call_next()
+
+    async def on_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
+        self.told.append(("retry", sees_and_sets("on_retry"), current_task().id == task.id))
+
+    async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
+        self.told.append(("dead", sees_and_sets("on_dead"), current_task().id == task.id))
+
+
+async def test_middleware_sets_up_for_all_and_its_hooks_are_told_in_a_context_of_their_own(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    watching = Watching()
+    queue = make_queue(slots=1, middleware=[watching])
+
+    @queue.task
+    async def sees() -> str:
+        return sees_and_sets("a task")
+
+    @queue.task(max_retries=1, retry=Retry.fixed(0))
+    async def fails() -> None:
+        tenant.set("a task that fails")
+        raise ValueError
+
+    handles = await queue.enqueue_many([each.message() for _ in range(3) for each in (sees, fails)])  # type: ignore[attr-defined]
+    await run_worker(queue)
+    assert set(await seen_by(handles[::2])) == {"execute of startup"}
+    await until(lambda: len(watching.told) == 6, "all hooks are told")
+    assert set(watching.told) == {("retry", "startup", True), ("dead", "startup", True)}
+
+
+async def test_what_a_task_starts_has_its_context(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.task
+    async def starts(n: int) -> list[Any]:
+        tenant.set(f"task {n}")
+
+        async def child() -> list[Any]:
+            return [tenant.get(), current_task().id]
+
+        return [*await asyncio.create_task(child()), *await asyncio.to_thread(lambda: [tenant.get()])]
+
+    handles = await queue.enqueue_many([starts.message(n) for n in range(5)])
+    await run_worker(queue)
+    assert await seen_by(handles) == [[f"task {n}", each.id, f"task {n}"] for n, each in enumerate(handles)]
+
+
+async def test_what_the_worker_logs_has_no_tasks_context(
+    make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = make_queue(slots=1)
+    said: list[tuple[str, str]] = []
+
+    class Noting(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            said.append((record.getMessage(), tenant.get()))
+            return True
+
+    @queue.task
+    async def sets() -> None:
+        tenant.set("a task")
+        await current_task().progress(1, 2)
+        await asyncio.sleep(0.001)
+
+    @queue.task(name="gone")
+    async def gone() -> None: ...
+
+    messages = [each.message() for _ in range(5) for each in (sets, gone)]
+    await queue.enqueue_many(messages)
+    queue.registry._definitions.pop("gone")
+    noting = Noting()
+    logger = logging.getLogger("taskfleet.worker")
+    logger.addFilter(noting)
+    try:
+        await run_worker(queue)
+        await until(lambda: len([1 for text, _ in said if "no task is named" in text]) == 5, "all are buried")
+    finally:
+        logger.removeFilter(noting)
+    assert {seen for _, seen in said} <= {"application"}
+
+
+async def test_a_worker_that_a_task_starts_is_not_part_of_it(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue, other = make_queue(slots=1), make_queue(slots=1)
+
+    @other.task(queue="other")
+    async def inner() -> str:
+        return current_task().name
+
+    @queue.task
+    async def outer() -> str:
+        handle = await inner.enqueue()
+        await other.start_workers(1, queues=["other"])
+        try:
+            return await handle.result(timeout=10)
+        finally:
+            await other.stop_workers()
+
+    await run_worker(queue, queues=["default"])
+    assert await (await outer.enqueue()).result(timeout=20) == "inner"

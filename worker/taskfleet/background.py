@@ -1,0 +1,31 @@
+"""Tasks of our own on the application's loop, which no task of a worker can stop or lend its context."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from taskfleet.context import CURRENT
+
+R = TypeVar("R")
+
+
+class BackgroundTask(asyncio.Task[R]):
+    """Takes no cancellation from code that a worker runs; `taskfleet.ending.end` and the end of the loop still can.
+
+    A task that cancels all others of its loop, to clean up after itself, would otherwise end the worker and the calls
+    of its neighbours with it.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return CURRENT.get() is None and super().cancel(msg)
+
+
+def start(work: Coroutine[Any, Any, R], *, context: contextvars.Context | None = None) -> asyncio.Task[R]:
+    """Run `work` on the running loop, in `context`: by default an empty one, since it is no caller's in particular."""
+    context = contextvars.Context() if context is None else context
+    return BackgroundTask(work, loop=asyncio.get_running_loop(), context=context)

@@ -1,0 +1,54 @@
+"""The event loop of a process that is there for its workers: nothing that a task does ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from taskfleet.background import BackgroundTask
+
+logger = logging.getLogger("taskfleet.worker")
+
+R = TypeVar("R")
+
+
+def run(main: Coroutine[Any, Any, R]) -> R:
+    """Run `main` to its end, on uvloop where there is one, and return its result.
+
+    `asyncio.run` ends with the first `sys.exit()` or KeyboardInterrupt in any callback or task of the loop, such as one
+    that a task of the worker has left behind, and cancels everything else. This goes on with everything else and says
+    so; the task that waits for what has ended is told of it in either case.
+    """
+    with asyncio.Runner(loop_factory=_factory()) as runner:
+        loop = runner.get_loop()
+        work = BackgroundTask(main, loop=loop)
+        while True:
+            try:
+                return loop.run_until_complete(work)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if work.done() or _is_ctrl_c(error):
+                    raise
+                logger.exception(
+                    "%r in a callback or task that a task has started would have ended the event loop, which goes on",
+                    error,
+                )
+            except RuntimeError:
+                if work.done() or loop.is_closed():
+                    raise
+                logger.error("a task has called stop() on the event loop, which goes on")
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    # Ours comes as a signal to the loop; Python's own handler is there only before that, or when somebody puts it back.
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform: the standard loop is correct, only slower
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
