@@ -166,6 +166,63 @@ async def test_damaged_dead_letters_are_listed_and_purged(queue: TaskQueue) -> N
     assert await queue.dead_letters("default") == []
 
 
+TEN_MILLION_MAPS = b"\xdd\x00\x98\x96\x80" + b"\x80" * 10_000_000
+
+
+@pytest.mark.parametrize("options", [{}, {"signing_keys": [b"s" * 32]}], ids=["plain", "signed"])
+@pytest.mark.parametrize("head", [b"\x95\x02", b"\x94\x01\xa4work", b"\x92\x03"], ids=["sealed", "task", "newer"])
+async def test_a_payload_beyond_the_limit_is_a_dead_letter_and_never_unpacked(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any], head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(**options)
+    done: list[int] = []
+    work = define(queue, done)
+
+    def unpack(*_: object) -> None:
+        pytest.fail("it is too long to be unpacked")
+
+    await push(queue, "bad", stamp() + head + TEN_MILLION_MAPS)
+    with monkeypatch.context() as patched:
+        patched.setattr(envelope, "decode", unpack)
+        worker = await run_worker(queue)
+        await settled(queue)
+    (letter,) = await queue.dead_letters("default")
+    assert (letter.id, letter.state, letter.reason) == ("bad", "dead", "too_large")
+    assert "more than max_payload_bytes=1048576 of this worker; raise that where workers are started" in letter.error
+    assert await queue.handle("bad").status() == "dead"
+    assert await (await work.enqueue(5)).result(timeout=10) == 5
+    assert worker.alive
+
+
+async def test_a_worker_with_a_larger_limit_takes_a_larger_payload(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    small, large = make_queue(), make_queue(max_payload_bytes=4_000_000)
+
+    async def size(data: bytes) -> int:
+        return len(data)
+
+    small.task(max_retries=0)(size)
+    handle = await large.task(max_retries=0)(size).enqueue(bytes(3_000_000))
+    worker = await run_worker(small)
+    await settled(small)
+    assert await handle.status() == "dead"
+    worker.drain()
+    await run_worker(large)
+    await large.requeue_dead("default", [handle.id])
+    assert await handle.result(timeout=10) == 3_000_000
+
+
+async def test_ten_megabytes_in_place_of_a_result_are_an_error_of_whoever_reads_it(queue: TaskQueue) -> None:
+    key = queue.broker.keys_of("default").result("odd")
+    await queue.queue_stats("default")
+    await queue.broker.client.redis.sadd(queue.broker.fleet.queues, "default")
+    for record in (TEN_MILLION_MAPS, b"\x92\xa9succeeded" + TEN_MILLION_MAPS, b"\x91" * 100_000):
+        await queue.broker.client.redis.set(key, record)
+        with pytest.raises(SerializationError, match="task odd"):
+            await queue.handle("odd").result(timeout=10)
+
+
 # Versions N and N+1.
 
 

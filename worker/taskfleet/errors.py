@@ -4,7 +4,8 @@
     ├── ConfigurationError          an option, key or file is wrong; names it and what was expected
     │   └── InvalidQueueNameError
     ├── BrokerConnectionError       Redis cannot be reached, or refuses us
-    │   └── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
+    │   ├── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
+    │   └── ReplyTooLargeError      Redis sent more in one reply than this program takes
     ├── SerializationError          a value cannot be encoded, or does not fit its annotation
     │   ├── PayloadTooLargeError
     │   ├── BadSignatureError       no key of ours vouches for a stored task or result
@@ -43,6 +44,10 @@ class BrokerConnectionError(TaskQueueError):
 
 class BrokerOutOfMemoryError(BrokerConnectionError):
     """Redis has reached its `maxmemory`: it accepts nothing new until memory is freed."""
+
+
+class ReplyTooLargeError(BrokerConnectionError):
+    """Redis sent more in one reply than this program takes: what is stored there is larger than the limits here."""
 
 
 class SerializationError(TaskQueueError):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from taskfleet import outcome, sync
 from taskfleet.engine import keys
-from taskfleet.errors import TaskCancelledError, TaskExecutionError, TaskNotFoundError, TaskTimeoutError
+from taskfleet.errors import (
+    SerializationError,
+    TaskCancelledError,
+    TaskExecutionError,
+    TaskNotFoundError,
+    TaskTimeoutError,
+)
 from taskfleet.outcome import DeadLetter
 from taskfleet.progress import Progress
 from taskfleet.signature import Value
@@ -166,7 +172,10 @@ class TaskHandle(Generic[R]):
             raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)
         end, value = self._end(data)
         if end == outcome.SUCCEEDED:
-            return cast("R", self._value.load(value))
+            try:
+                return cast("R", self._value.load(value))
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise SerializationError(f"task {self.id}: its stored result cannot be read: {error!s:.200}") from None
         if end == outcome.CANCELLED:
             raise TaskCancelledError(f"task {self.id} was cancelled: {value}", task_id=self.id)
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)

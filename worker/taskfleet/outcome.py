@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
 import msgpack
 
-from taskfleet.engine import envelope
+from taskfleet.engine import envelope, unpacking
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.errors import SerializationError
 
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
 CANCELLED_TTL_MS = 3_600_000
+_REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
+_RECORD_BYTES = 1_048_576  # of an error record, which has at most four bytes a character
 
 
 def pack_success(packed_result: bytes) -> bytes:
@@ -29,7 +32,7 @@ def pack_end(state: str, reason: str) -> bytes:
 def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> tuple[str, Any]:
     """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours."""
     try:
-        parts = envelope.unpack(seal.open("result", queue, task_id, record))
+        parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit)
         state, value = parts[:2]  # what a newer version adds comes behind
         problem = "it is no result record"
     except SerializationError as error:
@@ -45,7 +48,7 @@ def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     """The part of a dead letter that a worker knows; long tracebacks keep their end, where the cause is."""
-    parts = [reason, error[:4000], traceback[-16_000:]]
+    parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
     # What a task raises may hold half a surrogate pair, which UTF-8 has no place for.
     return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
 
@@ -57,11 +60,11 @@ def explain(state: str, value: bytes, *, queue: str, task_id: str, seal: Seal = 
             value = seal.open("error" if state in ("failed", "dead") else "result", queue, task_id, value)
         except SerializationError:
             return state
-    with contextlib.suppress(Exception):
-        record = msgpack.unpackb(value, raw=True)
-        if isinstance(record, list) and len(record) >= 2 and isinstance(record[1], bytes):
-            return f"{state}: {record[1].decode()}"
-    return f"{state}: {value.decode('utf-8', 'replace')}" if value else state
+    with contextlib.suppress(SerializationError):
+        record = unpacking.record(value, most_bytes=_RECORD_BYTES)
+        if len(record) >= 2 and isinstance(record[1], bytes):
+            return f"{state}: {_text(record[1], _ERROR_CHARACTERS)}"
+    return f"{state}: {_text(value, _ERROR_CHARACTERS)}" if value else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,22 @@ class DeadLetter:
     def of_packed(cls, task_id: str, packed: bytes, *, queue: str, seal: Seal = PLAIN) -> DeadLetter:
         try:
             # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
-            state, attempts, deliveries, died_ms, blob, record = msgpack.unpackb(packed, raw=True)[:6]
+            fields = unpacking.record(packed, most_bytes=len(packed))
+            state, attempts, deliveries, died_ms, blob, record = fields[:6]
             name, enqueued = _task_of(blob, queue, task_id, seal)
             reason, error, traceback = _error_of(record, queue, task_id, seal)
             died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
             return cls(
-                task_id, name, _text(state), reason, error, traceback, int(attempts), int(deliveries), enqueued, died
+                task_id,
+                name,
+                _text(state, _REASON_CHARACTERS),
+                reason,
+                error,
+                traceback,
+                int(attempts),
+                int(deliveries),
+                enqueued,
+                died,
             )
         except Exception as error:
             epoch = dt.datetime.fromtimestamp(0, dt.UTC)
@@ -101,11 +114,11 @@ class DeadLetter:
 
 
 def _task_of(blob: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, dt.datetime | None]:
-    try:
-        task = seal.open_task(queue, task_id, blob)
-    except SerializationError:
-        return "?", None
-    return task.name, dt.datetime.fromtimestamp(task.enqueued_ms / 1000, dt.UTC)
+    with contextlib.suppress(SerializationError, ValueError, OverflowError, struct.error):
+        # Its name, and no more: the arguments of a hundred tasks at once are as large as they like.
+        name, enqueued_ms = envelope.name_of(seal.open_blob(queue, task_id, blob))
+        return name, dt.datetime.fromtimestamp(enqueued_ms / 1000, dt.UTC)
+    return "?", None
 
 
 def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str]:
@@ -113,11 +126,15 @@ def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str,
     try:
         if envelope.version_of(record) is not None:
             record = seal.open("error", queue, task_id, record)
-        reason, error, traceback = (_text(part) for part in msgpack.unpackb(record, raw=True)[:3])
+        reason, error, traceback = unpacking.record(record, most_bytes=_RECORD_BYTES)[:3]
+        return (
+            _text(reason, _REASON_CHARACTERS),
+            _text(error, _ERROR_CHARACTERS),
+            _text(traceback, _TRACEBACK_CHARACTERS),
+        )
     except Exception as problem:
         return "unreadable", f"its error cannot be read: {problem}", ""
-    return reason, error, traceback
 
 
-def _text(part: bytes) -> str:
-    return part.decode("utf-8", "replace")
+def _text(part: bytes, most: int) -> str:
+    return part[: 4 * most].decode("utf-8", "replace")[:most]

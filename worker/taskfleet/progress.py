@@ -9,7 +9,11 @@ from typing import cast
 
 import msgpack
 
+from taskfleet.engine import unpacking
+from taskfleet.errors import SerializationError
+
 _NOTE_LIMIT = 1000
+_RECORD_BYTES = 65_536
 _stamp = struct.Struct(">d")
 
 
@@ -29,10 +33,20 @@ class Progress:
 
     @classmethod
     def of_record(cls, record: bytes) -> Progress:
-        """What progress.lua has stored: the time in milliseconds as a big-endian double, and the packed report."""
-        (at_ms,) = _stamp.unpack_from(record)
-        done, total, note = msgpack.unpackb(record[_stamp.size :])
-        return cls(done, total, note, dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC))
+        """What progress.lua has stored: the time in milliseconds as a big-endian double, and the packed report.
+
+        Errors: `SerializationError` for anything else.
+        """
+        try:
+            (at_ms,) = _stamp.unpack_from(record)
+            done, total, note = unpacking.record(record[_stamp.size :], most_bytes=_RECORD_BYTES)[:3]
+            if isinstance(done, (int, float)) and (total is None or isinstance(total, (int, float))):
+                said = note.decode("utf-8", "replace")[:_NOTE_LIMIT]
+                return cls(done, total, said, dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC))
+            problem = "it says no numbers"
+        except (SerializationError, ValueError, OverflowError, OSError, AttributeError, struct.error) as error:
+            problem = str(error)
+        raise SerializationError(f"the progress report cannot be read: {problem}")
 
 
 def pack_report(done: float, total: float | None, note: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from taskfleet import config, dependencies, queue_names, security, sync
 from taskfleet.access import access_of, url_of
 from taskfleet.defining import Defining
-from taskfleet.engine import connection, keys
+from taskfleet.engine import connection, keys, replies
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.interface import Broker, Renewer
 from taskfleet.engine.sealing import Policy
@@ -107,7 +107,7 @@ class TaskQueue(Defining):
         self._options = {options.name: options for options in map(QueueOptions.of, queues)}
         if overrides := config.queue_options():
             self._options |= {options.name: options for options in map(QueueOptions.of, overrides)}
-        self._broker = broker or _open(self.url, self.settings.redis)
+        self._broker = broker or _open(self.url, self.settings.redis, max(max_payload_bytes, max_result_bytes))
         self._broker.seal = self.seal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcements = Announcements(self._broker)
@@ -476,9 +476,10 @@ def _with_headers(message: Message[R]) -> Message[R]:
     return dataclasses.replace(message, headers=dict(message.headers))
 
 
-def _open(url: str, redis: config.RedisSettings) -> Broker:
+def _open(url: str, redis: config.RedisSettings, stored_limit_bytes: int) -> Broker:
     if url.startswith("memory:"):
         from taskfleet.testing import InMemoryBroker
 
         return InMemoryBroker.of_url(url, redis.key_prefix)
-    return RedisBroker(connection.connect(access_of(redis, url)), redis.key_prefix)
+    access = dataclasses.replace(access_of(redis, url), reply_bytes=replies.bound(stored_limit_bytes))
+    return RedisBroker(connection.connect(access), redis.key_prefix)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from taskfleet.config import SecuritySettings
 from taskfleet.engine import encryption
-from taskfleet.engine.sealing import Policy, Seal
+from taskfleet.engine.sealing import EXPANSION, Policy, Seal
 from taskfleet.errors import ConfigurationError
 
 logger = logging.getLogger("taskfleet")
@@ -19,7 +19,6 @@ logger = logging.getLogger("taskfleet")
 Compression = Literal["zstd"]
 Keys = Sequence[str | bytes]
 
-EXPANSION = 16  # what a compressed payload may unpack to: this many times the limit of what is stored
 _MAKE_ONE = "make one with: openssl rand -base64 32"
 _SHORT_KEY_BYTES = 16
 _POLICIES = ("require", "write", "read")

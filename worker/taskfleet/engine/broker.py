@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import os
 import secrets
 import time
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 
 from taskfleet import outcome
-from taskfleet.engine import connection, keys, scripts
+from taskfleet.engine import connection, keys, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.interface import (
     CHUNK,
@@ -32,10 +34,12 @@ from taskfleet.engine.schedules import ScheduleStore
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import TaskQueueError
+from taskfleet.errors import SerializationError, TaskQueueError
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
+
+logger = logging.getLogger("taskfleet")
 
 _CALLS_TOGETHER = 8
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
@@ -262,11 +266,10 @@ class RedisBroker:
             while True:
                 packed = await self._patiently(lambda outbox=outbox: self.client.redis.lrange(outbox, 0, 99))
                 for entry in packed:
-                    to, task_id, position, source, state, value = msgpack.unpackb(entry, raw=True)
-                    signal = Signal(
-                        to.decode(), task_id.decode(), position, source.decode(), state.decode(), value, name
-                    )
-                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
+                    signal = _signal_of(entry, name)
+                    if signal is None:
+                        logger.error("queue %s: a signal of a workflow is damaged and dropped", name)
+                    elif await self.signal(signal) and signal.queue != name and signal.queue not in queues:
                         queues.append(signal.queue)
                     # Only what was delivered goes; a relay that dies here delivers it again, which changes nothing.
                     await self._patiently(lambda o=outbox, e=entry: self.client.redis.lrem(o, 1, e))
@@ -348,7 +351,7 @@ class RedisBroker:
             found.append((queue, task_id, claimed[i + 1], attempt, delivery, None))
         for i in range(0, len(inputs), 2):
             if claim := found[inputs[i]]:
-                found[inputs[i]] = (*claim[:5], msgpack.unpackb(inputs[i + 1], raw=True))
+                found[inputs[i]] = (*claim[:5], _results_of(inputs[i + 1]))
         claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
         return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full))
 
@@ -566,6 +569,22 @@ class RedisBroker:
 
     async def _patiently(self, operation: Any) -> Any:
         return await self.client.patiently(lambda _attempt: operation())
+
+
+def _results_of(packed: bytes) -> list[bytes]:
+    """The results that a task waited for; what is damaged stays so, and whoever reads the task will say it."""
+    try:
+        return unpacking.texts(packed)
+    except SerializationError:
+        return [packed[:1]]
+
+
+def _signal_of(entry: bytes, source_queue: str) -> Signal | None:
+    with contextlib.suppress(SerializationError, ValueError, AttributeError):
+        to, task_id, position, source, state, value = unpacking.record(entry, most_bytes=len(entry))
+        if type(position) is int and type(value) is bytes:
+            return Signal(to.decode(), task_id.decode(), position, source.decode(), state.decode(), value, source_queue)
+    return None
 
 
 def _literal(text: str) -> str:

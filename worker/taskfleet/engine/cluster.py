@@ -146,7 +146,9 @@ class ClusterClient(RedisClient):
         server = self._servers.get(host)
         if server is None:
             options = {**self.access.options(), "host": host[0], "port": host[1]}
-            server = self._servers[host] = Server(options, self.access.pool_size, self.access.timeouts)
+            server = self._servers[host] = Server(
+                options, self.access.pool_size, self.access.timeouts, self.access.reply_bytes
+            )
         return server
 
     def _host(self, error: redis_errors.AskError, asked: Server) -> Host:

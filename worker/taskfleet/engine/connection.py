@@ -15,7 +15,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import parse_url
 
-from taskfleet.engine import urls
+from taskfleet.engine import replies, urls
 from taskfleet.engine.access import Tls
 from taskfleet.engine.failures import (
     backoff_seconds,
@@ -66,6 +66,7 @@ class Access:
     login: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tls: Tls | None = None
+    reply_bytes: int = replies.REPLY_BYTES
 
     def __post_init__(self) -> None:
         place = urls.parse(self.url)
@@ -120,7 +121,7 @@ class RedisClient:
             options["sentinels"] = Sentinels(place, access)
         elif place.hosts:
             options["host"], options["port"] = place.hosts[0]
-        return Server(options, access.pool_size, access.timeouts)
+        return Server(options, access.pool_size, access.timeouts, access.reply_bytes)
 
     # Calls. Errors of Redis pass through; see `patiently`.
 

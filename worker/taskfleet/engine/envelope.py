@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import msgpack
 
+from taskfleet.engine import unpacking
 from taskfleet.errors import NewerVersionError, SerializationError
 
 _stamp = struct.Struct(">d").unpack_from
@@ -74,8 +75,12 @@ def pack(value: object) -> bytes:
     return cast("bytes", _packers.pack(value))
 
 
-def unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, ext_hook=_extension, strict_map_key=False)
+def unpack(data: bytes, limit: int | None = None) -> Any:
+    """The value in `data`, of any length unless `limit` says from how many bytes on to be careful.
+
+    Errors: `SerializationError`.
+    """
+    return unpacking.within(data, len(data) if limit is None else limit, _extension)
 
 
 def encode(name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> bytes:
@@ -85,27 +90,51 @@ def encode(name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[st
     return pack(parts)
 
 
-def expiring(data: bytes, now_ms: int, expires_ms: int | None) -> bytes:
-    """The envelope with its expiry counted from `now_ms`; unchanged when it has none."""
+def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None = None) -> bytes:
+    """The envelope with its expiry counted from `now_ms`; unchanged when it has none.
+
+    `limit` as for `unpack`. Errors: `SerializationError`.
+    """
     if expires_ms is None:
         return data
-    parts = unpack(data)
-    settings = parts[4] if len(parts) > 4 else {}
-    return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000})
+    parts = unpack(data, limit)
+    try:
+        settings = parts[4] if len(parts) > 4 else {}
+        return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000})
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise SerializationError(f"it is no task envelope: {error}") from None
+
+
+def name_of(blob: bytes) -> tuple[str, float]:
+    """(task name, when it was enqueued) of a stamped blob, without unpacking its arguments.
+
+    Errors: `SerializationError` when it is no plain envelope of a version known here.
+    """
+    data = blob[STAMP_BYTES:]
+    if version_of(data) != VERSION:
+        raise SerializationError("it is no task envelope")
+    (enqueued_ms,) = _stamp(blob)
+    _, at = unpacking.list_head(data)
+    name, _ = unpacking.text(data, at + 1)
+    return name.decode("utf-8", "replace"), enqueued_ms
 
 
 class SealedError(SerializationError):
     """The envelope is a sealed one: it has to be opened first."""
 
 
-def decode(blob: bytes) -> Envelope:
+def decode(blob: bytes, limit: int | None = None) -> Envelope:
     """The task in `blob`; raises `SerializationError` for anything that is not one.
 
-    `NewerVersionError` when it is of a version that came after this one, `SealedError` when it is sealed.
+    `NewerVersionError` when it is of a version that came after this one, `SealedError` when it is sealed. What is
+    longer than `limit` bytes is unpacked within bounds; without one, the caller has looked at the length.
     """
     try:
         (enqueued_ms,) = _stamp(blob)
-        parts = msgpack.unpackb(blob[8:], ext_hook=_extension, strict_map_key=False)
+        if limit is None:
+            parts = msgpack.unpackb(blob[8:], ext_hook=_extension, strict_map_key=False)
+        else:
+            parts = unpacking.within(blob[8:], limit, _extension)
         if len(parts) == 4:
             version, name, args, kwargs = parts
             settings: Any = {}
@@ -149,10 +178,7 @@ def newer_version(data: bytes, what: str) -> NewerVersionError | None:
     version = version_of(data)
     if version is None or version <= SEALED:
         return None
-    try:
-        # As pairs: what a newer version has for keys need not be hashable here.
-        msgpack.unpackb(data, raw=True, object_pairs_hook=list, strict_map_key=False)
-    except Exception:
+    if not unpacking.is_whole(data):
         return None
     return NewerVersionError(
         f"{what} has envelope version {version}, and this program reads up to {SEALED}: upgrade taskfleet here",

@@ -9,9 +9,9 @@ import ssl
 
 from redis import exceptions as redis_errors
 
-from taskfleet.engine import urls
+from taskfleet.engine import replies, urls
 from taskfleet.engine.access import AccessFileError
-from taskfleet.errors import BrokerConnectionError, BrokerOutOfMemoryError, TaskQueueError
+from taskfleet.errors import BrokerConnectionError, BrokerOutOfMemoryError, ReplyTooLargeError, TaskQueueError
 
 # "This server is not, or no longer, the one to talk to": every connection is dropped, so that DNS, the Sentinels or
 # the Cluster are asked again.
@@ -95,6 +95,11 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
     where = urls.address(url)
     code = code_of(error)
     error = _unwrapped(error)
+    if isinstance(error, replies.TooLongError):
+        return ReplyTooLargeError(
+            f"Redis at {where}: {error}; ask for fewer at a time, or raise max_payload_bytes and max_result_bytes here "
+            "if what is stored there is meant to be so large"
+        )
     if isinstance(error, AccessFileError):
         return BrokerConnectionError(f"cannot log in to Redis at {where}: {error}")
     if code == "OOM":

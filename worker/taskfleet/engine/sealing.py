@@ -15,15 +15,15 @@ import hmac
 from collections.abc import Sequence
 from typing import Literal
 
-import msgpack
-
-from taskfleet.engine import compression, envelope
+from taskfleet.engine import compression, envelope, unpacking
 from taskfleet.engine.encryption import Cipher
 from taskfleet.engine.envelope import SEALED, Envelope
-from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
+from taskfleet.errors import BadSignatureError, ConfigurationError, PayloadTooLargeError, SerializationError
 
 Kind = Literal["task", "result", "error", "schedule"]
 Policy = Literal["require", "write", "read"]
+
+EXPANSION = 16  # what is stored may be this many times larger when it is read
 
 COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
 _KNOWN = (COMPRESSED, SIGNED, ENCRYPTED, COMPRESSED | SIGNED, COMPRESSED | ENCRYPTED)
@@ -36,7 +36,7 @@ class Seal:
     Args:
         signing_keys, encryption_keys: the first of each closes, all open. With both, what is written is encrypted.
         compress: whether to compress what has `threshold_bytes` or more.
-        max_expanded_bytes: the most that a compressed body may be.
+        max_expanded_bytes: the most that a compressed body, or anything that is read, may be.
         policy: `require` refuses what no key vouches for; `write` takes it too; `read` does, and closes nothing itself.
 
     It has no state that changes: threads and forks share it.
@@ -49,7 +49,7 @@ class Seal:
         encryption_keys: Sequence[bytes] = (),
         compress: bool = False,
         threshold_bytes: int = 1024,
-        max_expanded_bytes: int = 16 * 1_048_576,
+        max_expanded_bytes: int = EXPANSION * 1_048_576,
         policy: Policy = "require",
     ) -> None:
         self._signing = _by_id(signing_keys, "signing_keys")
@@ -58,7 +58,8 @@ class Seal:
             compression.check()
         self._compress = compress
         self._threshold = threshold_bytes
-        self._limit = max_expanded_bytes
+        self.expanded_limit = max_expanded_bytes
+        self.limit = max_expanded_bytes // EXPANSION  # what is longer is unpacked within bounds
         self._signs_with = next(iter(self._signing.items()), None)
         self._encrypts_with = next(iter(self._encryption.items()), None)
         has_keys = bool(self._signing or self._encryption)
@@ -71,15 +72,19 @@ class Seal:
         return f"Seal(keys={keys}, compress={self._compress}, requires={self.requires}, writes={self.writes})"
 
     def close(self, kind: Kind, queue: str, task_id: str, data: bytes) -> bytes:
-        """`data` as it is to be stored."""
+        """`data` as it is to be stored.
+
+        Errors: `PayloadTooLargeError` for what compresses so well that nobody would unpack it again.
+        """
         if not self.writes:
             return data
         how, body = 0, data
         # Beyond the limit nobody would unpack it: then its size is to speak for itself.
-        if self._compress and self._threshold <= len(data) <= self._limit:
+        if self._compress and self._threshold <= len(data) <= self.expanded_limit:
             smaller = compression.compress(data)
             if len(smaller) < len(data):
                 how, body = COMPRESSED, smaller
+                self._check_expanded(kind, data)
         if self._encrypts_with is not None:
             key_id, cipher = self._encrypts_with
             how |= ENCRYPTED
@@ -97,9 +102,14 @@ class Seal:
     def open(self, kind: Kind, queue: str, task_id: str, data: bytes) -> bytes:
         """What `close` was given.
 
-        Errors: `BadSignatureError`, `NewerVersionError`, or `SerializationError` for what is damaged or needs a package
-        that is not there. Nothing inside is looked at before a key has vouched for it.
+        Errors: `BadSignatureError`, `NewerVersionError`, or `SerializationError` for what is damaged, too long, or
+        needs a package that is not there. Nothing inside is looked at before a key has vouched for it.
         """
+        if len(data) > self.expanded_limit:
+            raise SerializationError(
+                f"{_NAMES[kind]} has {len(data)} bytes; at most {self.expanded_limit} are read here: raise "
+                "max_payload_bytes and max_result_bytes"
+            )
         version = envelope.version_of(data)
         if newer := envelope.newer_version(data, _NAMES[kind]):
             raise newer
@@ -116,7 +126,7 @@ class Seal:
             raise _unsigned(kind)
         if how & COMPRESSED:
             try:
-                body = compression.expand(body, self._limit)
+                body = compression.expand(body, self.expanded_limit)
             except SerializationError as error:
                 raise SerializationError(f"{_NAMES[kind]} cannot be unpacked: {error}") from None
         return body
@@ -124,20 +134,40 @@ class Seal:
     def open_task(self, queue: str, task_id: str, blob: bytes) -> Envelope:
         """The task in a stamped blob; errors as `open`'s and `envelope.decode`'s."""
         try:
-            return envelope.decode(
-                blob[: envelope.STAMP_BYTES] + self.open("task", queue, task_id, blob[envelope.STAMP_BYTES :])
-            )
+            return envelope.decode(self.open_blob(queue, task_id, blob), self.limit)
         except envelope.SealedError:
             raise SerializationError("the payload is not a task envelope: it is sealed twice") from None
 
+    def _check_expanded(self, kind: Kind, data: bytes) -> None:
+        """What could not be read as it is, must not be written."""
+        if len(data) > self.limit and kind != "error":
+            try:
+                envelope.unpack(data, self.limit)
+            except SerializationError as error:
+                raise PayloadTooLargeError(
+                    f"{_NAMES[kind]} has {len(data)} bytes before it is compressed, and {error}; store it elsewhere "
+                    "and pass its address, or raise max_payload_bytes and max_result_bytes"
+                ) from None
+
+    def open_blob(self, queue: str, task_id: str, blob: bytes) -> bytes:
+        """A stamped blob as it was before it was sealed; errors as `open`'s."""
+        stamp, data = blob[: envelope.STAMP_BYTES], blob[envelope.STAMP_BYTES :]
+        return stamp + self.open("task", queue, task_id, data)
+
     def _parts(self, kind: Kind, data: bytes) -> tuple[int, bytes, bytes, bytes]:
+        # By position, nothing is unpacked: nobody has vouched for it yet.
         try:
-            _, how, key_id, proof, body = msgpack.unpackb(data)[:5]
-            if how in _KNOWN and type(how) is int and type(key_id) is type(proof) is type(body) is bytes:
+            count, at = unpacking.list_head(data)
+            how = data[at + 1] if len(data) > at + 1 else -1
+            key_id, at = unpacking.binary(data, at + 2)
+            proof, at = unpacking.binary(data, at)
+            body, at = unpacking.binary(data, at)
+            # What a newer version adds comes behind.
+            if how in _KNOWN and (at == len(data) if count == 5 else count > 5 and unpacking.is_whole(data)):
                 return how, key_id, proof, body
             problem = "it is not a seal"
-        except Exception as error:
-            problem = str(error) or type(error).__name__
+        except SerializationError as error:
+            problem = str(error)
         refusal = BadSignatureError if self.requires else SerializationError
         raise refusal(f"{_NAMES[kind]} has envelope version {SEALED}, sealed, and cannot be opened: {problem}")
 

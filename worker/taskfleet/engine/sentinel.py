@@ -12,12 +12,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from taskfleet.engine import replies
 from taskfleet.engine.access import Tls, TlsConnection
 from taskfleet.engine.urls import Host, Place
 
 if TYPE_CHECKING:
     from taskfleet.engine.connection import Access
 
+_ANSWER_BYTES = 65_536
 _ASK_SECONDS = 1.0  # a Sentinel that does not answer at once is no reason to wait while another one would
 
 
@@ -60,6 +62,7 @@ class Sentinels:
             "connection_class": TlsConnection if "tls" in self._options else Connection,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             "driver_info": None,
+            "parser_class": replies.parser(_ANSWER_BYTES),
             **self._options,
         }
         client: Any = redis_async.Redis(connection_pool=redis_async.ConnectionPool(**options))

@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from taskfleet.engine import replies
 from taskfleet.engine.access import TlsConnection
 from taskfleet.engine.lines import Lines
 from taskfleet.engine.scripts import Script
@@ -34,7 +35,13 @@ class Server:
     A blocked command or a subscription holds its connection for long; it must not take a place in the pool.
     """
 
-    def __init__(self, options: Mapping[str, Any], pool_size: int, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        pool_size: int,
+        timeouts: Timeouts,
+        reply_bytes: int = replies.REPLY_BYTES,
+    ) -> None:
         self.host: Host = (options.get("host", ""), options.get("port", 0))
         common: dict[str, Any] = {
             "connection_class": _connection_class(options),
@@ -45,6 +52,7 @@ class Server:
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             # Nor does anybody need to learn our library's name, which costs two commands more.
             "driver_info": None,
+            "parser_class": replies.parser(reply_bytes),
             **options,
         }
         if "path" not in options:

@@ -66,6 +66,8 @@ class Execution:
         # Whether payloads come as they are: then nothing stands between them and the decoder.
         self._plain = not (self._seal.writes or self._seal.requires)
         self.intake = Intake(self._seal)
+        # What is longer is not even looked at: it would be the memory of several tasks.
+        self._most_bytes = worker.queue.max_payload_bytes + envelope.STAMP_BYTES
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
@@ -106,6 +108,9 @@ class Execution:
         With `only_gather` a task that needs a slot of its own is left alone, and the answer is false.
         """
         worker = self._worker
+        if len(blob) > self._most_bytes:
+            self._refuse(queue, task_id, delivery, self.intake.too_large(queue, len(blob), self._most_bytes), attempt)
+            return True
         try:
             task = envelope.decode(blob) if self._plain else self._seal.open_task(keys.queue_of(queue), task_id, blob)
         except SerializationError as error:
@@ -263,12 +268,15 @@ class Execution:
         if ttl_ms > 0 or job.setting("n", False):
             try:
                 packed = value.packed() if type(value) is Returned else pack_result(definition.signature.result, value)
+                record = outcome.pack_success(packed)
+                if self._seal.writes:
+                    record = self._seal.close("result", keys.queue_of(job.queue), job.id, record)
+            except PayloadTooLargeError as error:
+                self.fail(job, "result_too_large", f"task {definition.name!r}: {error}", "")
+                return
             except SerializationError as error:
                 self.fail(job, "bad_result", str(error), "")
                 return
-            record = outcome.pack_success(packed)
-            if self._seal.writes:
-                record = self._seal.close("result", keys.queue_of(job.queue), job.id, record)
             if len(record) > self._queue.max_result_bytes:
                 self.fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
                 return

@@ -66,6 +66,16 @@ class Intake:
             reason, str(error) if isinstance(error, SerializationError) else f"{type(error).__name__}: {error}"
         )
 
+    def too_large(self, queue: str, size: int, most: int) -> Refusal:
+        """What becomes of a task whose payload is larger than this worker takes."""
+        self.counts[queue, "too_large"] += 1
+        limit = most - envelope.STAMP_BYTES
+        return Refusal(
+            "too_large",
+            f"its payload has {size - envelope.STAMP_BYTES} bytes, more than max_payload_bytes={limit} of this worker; "
+            "raise that where workers are started, or store the data elsewhere and pass its address",
+        )
+
     def waiting_seconds(self) -> dict[str, float]:
         """How long the oldest task of a newer version has waited, for each queue that has had one lately."""
         now = self._clock()

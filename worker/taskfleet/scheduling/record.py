@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 import msgpack
 
+from taskfleet.engine import unpacking
 from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
@@ -20,6 +23,7 @@ from taskfleet.scheduling.timing import Timing, timing_of
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 
 _VERSION = 1
+_STATE_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 
@@ -113,33 +117,36 @@ class Spec:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Spec:
-        """Decode; raises `SerializationError` for what another version has written."""
+        """Decode; raises `SerializationError` for what another version has written, or nobody of ours."""
         fields = _fields(packed)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
         schedule, every, zone, task, delay, expires, more = rest
-        return cls(
-            task=task.decode(),
-            envelope=envelope,
-            schedule=schedule.decode() or None,
-            every=float(every) if every else None,
-            time_zone=zone.decode(),
-            policy=policy.decode(),
-            deadline_ms=None if deadline < 0 else deadline,
-            paused=bool(paused),
-            delay_ms=delay,
-            expires_ms=None if expires < 0 else expires,
-            more={key.decode(): value.decode() for key, value in more.items()},
-        )
+        with _of_ours():
+            return cls(
+                task=task.decode(),
+                envelope=bytes(memoryview(envelope)),
+                schedule=schedule.decode() or None,
+                every=float(every) if every else None,
+                time_zone=zone.decode(),
+                policy=check_policy(policy.decode()),
+                deadline_ms=_ms_or_none(deadline),
+                paused=bool(paused),
+                delay_ms=_ms_or_none(delay) or 0,
+                expires_ms=_ms_or_none(expires),
+                more={key.decode(): value.decode() for key, value in more.items()},
+            )
 
 
 def revision_of(packed: bytes) -> str:
     """The revision of a packed `Spec`."""
-    return str(_fields(packed)[1].decode())
+    with _of_ours():
+        return str(_fields(packed)[1].decode())
 
 
 def identity_of(packed: bytes) -> str:
     """The timing identity of a packed `Spec`."""
-    return str(_fields(packed)[2].decode())
+    with _of_ours():
+        return str(_fields(packed)[2].decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +163,10 @@ class State:
     def unpack(cls, packed: bytes) -> State:
         if not packed:
             return cls()
-        last_ms, task_id, fired, skipped, dropped = msgpack.unpackb(packed, raw=True)
-        return cls(last_ms, task_id.decode(), fired, skipped, dropped)
+        with _of_ours():
+            last_ms, task_id, *counts = unpacking.record(packed, most_bytes=_STATE_BYTES)[:5]
+            fired, skipped, dropped = map(int, counts)
+            return cls(int(last_ms), task_id.decode(), fired, skipped, dropped)
 
 
 def check_name(name: str) -> str:
@@ -205,14 +214,29 @@ def _pack(parts: list[Any]) -> bytes:
 
 def _fields(packed: bytes) -> list[Any]:
     try:
-        fields: list[Any] = msgpack.unpackb(packed, raw=True)
+        # Its list, and the map of its keys.
+        fields = unpacking.record(packed, most_bytes=len(packed), containers=2)
         version, count = fields[0], len(fields)
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+    except (SerializationError, IndexError) as error:
         raise SerializationError(f"the schedule cannot be decoded: {error}") from None
     if version != _VERSION or count < 14:
-        raise SerializationError(f"the schedule has version {version}; this program reads version {_VERSION}")
+        raise SerializationError(f"the schedule has version {version!r:.50}; this program reads version {_VERSION}")
     return fields
 
 
+@contextlib.contextmanager
+def _of_ours() -> Generator[None]:
+    """What is not as we write it is a `SerializationError`, whatever is wrong with it."""
+    try:
+        yield
+    except (ConfigurationError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        raise SerializationError(f"the schedule is damaged: {error!s:.200}") from None
+
+
+def _ms_or_none(ms: Any) -> int | None:
+    return None if int(ms) < 0 else int(ms)
+
+
 def _time(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    with _of_ours():
+        return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -48,7 +48,7 @@ class Scheduler:
         self._stopping = False
         self._failures = 0
         self._turn = 0
-        self._unreadable: set[tuple[str, str, bytes]] = set()
+        self._unreadable: set[tuple[str, str, int]] = set()
 
     async def run(self) -> None:
         """Work until `stop()`."""
@@ -151,15 +151,15 @@ class Scheduler:
             spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
             timing = spec.timing
             call = self._queue.seal.open("schedule", keys.queue_of(entry.queue), entry.name, spec.envelope)
+            call = envelope.expiring(call, now_ms, spec.expires_ms, self._queue.seal.limit)
         except TaskQueueError as error:
             # Another scheduler may know its version or its time zone: it stays due for that one.
-            if (key := (entry.queue, entry.name, entry.spec)) not in self._unreadable:
+            if (key := (entry.queue, entry.name, hash(entry.spec))) not in self._unreadable:
                 self._unreadable.add(key)
                 logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
             return None
         verdict = judge(timing, entry.tick_ms, now_ms, spec.deadline_ms)
         task_id = ids.new_id()
-        call = envelope.expiring(call, now_ms, spec.expires_ms)
         return Tick(
             entry=entry,
             revision=revision_of(entry.spec),

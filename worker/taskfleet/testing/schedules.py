@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 
 from taskfleet import outcome
+from taskfleet.engine import unpacking
 from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import NO_STATE, Due, Entry, Tick, TickReply
 from taskfleet.testing.model import QueueModel
@@ -145,5 +146,4 @@ class InMemorySchedules:
 
 
 def _unpack(packed: bytes) -> list[Any]:
-    parts: list[Any] = msgpack.unpackb(packed, raw=True)
-    return parts
+    return unpacking.record(packed, most_bytes=len(packed), containers=2)

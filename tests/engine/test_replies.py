@@ -1,0 +1,86 @@
+"""A server that answers too much, or what no Redis would: the client lets go, and says so in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from taskfleet import BrokerConnectionError, TaskQueue
+from taskfleet.engine import replies
+from taskfleet.engine.broker import RedisBroker
+from taskfleet.errors import ReplyTooLargeError
+from tests.support.hostile_redis import HostileRedis, endless
+
+MIB = 1_048_576
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+
+TOO_LARGE: dict[str, Callable[[], Iterator[bytes]]] = {
+    "a bulk of 1.5 GB": lambda: endless(b"$1500000000\r\n", bytes(MIB)),
+    "a bulk of 1.5 GB in a list": lambda: endless(b"*2\r\n$1500000000\r\n", bytes(MIB)),
+    "a long list": lambda: endless(b"*900000000\r\n", b"$1\r\nx\r\n" * 100_000),
+    "an endless list": lambda: endless(b"*20000000\r\n", b"$1\r\nx\r\n" * 100_000),
+    "an endless error": lambda: endless(b"-ERR ", b"x" * MIB),
+    "an endless status": lambda: endless(b"+", b"x" * MIB),
+    "an endless number": lambda: endless(b"(", b"9" * MIB),
+}
+
+
+@pytest.mark.parametrize("answer", TOO_LARGE.values(), ids=TOO_LARGE)
+@pytest.mark.parametrize("command", [b"EVALSHA", b"SMEMBERS"], ids=["a script", "a command"])
+async def test_a_reply_without_end_is_one_error(answer: Callable[[], Iterator[bytes]], command: bytes) -> None:
+    async with HostileRedis({command: answer(), b"HELLO": HELLO}) as server:
+        broker = RedisBroker.from_url(server.url)
+        with pytest.raises(ReplyTooLargeError) as caught:
+            await (broker.status("default", "id") if command == b"EVALSHA" else broker.partitions())
+        await broker.close()
+        text = str(caught.value)
+        assert "one reply has more than " in text
+        assert "\n" not in text
+        # It was asked once: the same call would be answered the same way.
+        assert server.asked.count(command) == 1
+        assert server.sent < replies.REPLY_BYTES + 16 * MIB
+
+
+async def test_larger_limits_take_larger_replies() -> None:
+    size = 100 * MIB
+    answer = b"*2\r\n$5\r\nended\r\n$%d\r\n" % size
+    async with HostileRedis({b"EVALSHA": iter([answer, bytes(size), b"\r\n"]), b"HELLO": HELLO}) as server:
+        queue = TaskQueue(server.url, max_result_bytes=50 * MIB)
+        state, data = await queue.broker.status("default", "id")
+        assert (state, len(data)) == ("ended", size)
+        await queue.close()
+
+
+@pytest.mark.parametrize("text", [b"x" * 200_000, b"\x1b[2J" + b"y" * 300_000, "é\u202e".encode() * 50_000])
+async def test_an_error_text_of_any_length_is_one_short_line(text: bytes) -> None:
+    async with HostileRedis({b"EVALSHA": b"-ERR " + text + b"\r\n", b"HELLO": HELLO}) as server:
+        broker = RedisBroker.from_url(server.url)
+        with pytest.raises(BrokerConnectionError, match=r"answers with an error") as caught:
+            await broker.status("default", "id")
+        await broker.close()
+    assert len(str(caught.value)) < 1300
+    assert str(caught.value).isprintable()
+
+
+NO_REPLY = {
+    "an array that is announced and does not come": b"*20000000\r\n",
+    "one for which there is no memory": b"*4000000000\r\n",
+    "one longer than any": b"*99999999999999999999\r\n",
+    "nesting without end": b"*1\r\n" * 100_000,
+    "a key that has no hash": b"%1\r\n*0\r\n:1\r\n",
+    "another protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "an error that is no text": b"-ERR \xff\xfe\r\n",
+    "nothing that belongs": b"$-5\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", NO_REPLY.values(), ids=NO_REPLY)
+async def test_what_is_no_reply_is_an_error_of_one_line(answer: bytes) -> None:
+    async with HostileRedis({b"EVALSHA": answer, b"HELLO": HELLO}) as server:
+        broker = RedisBroker.from_url(server.url, command_timeout=0.5)
+        with pytest.raises(BrokerConnectionError) as caught:
+            await broker.status("default", "id")
+        await broker.close()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1300
