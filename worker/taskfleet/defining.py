@@ -77,7 +77,7 @@ class Defining:
         return lambda function: self._define(function, name, task_options)
 
     def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
-        definition = define(name or function.__name__, function, options)
+        definition = define(name or _name_of(function), function, options)
         self.registry.add(definition)
         return TaskFunction(cast("Sender", self), definition, function)
 
@@ -122,7 +122,7 @@ class Defining:
         batch = BatchOptions(size, window_ms / 1000)
 
         def decorate(function: BatchFunction) -> Any:
-            definition = define_batch(name or function.__name__, function, task_options, batch, item)
+            definition = define_batch(name or _name_of(function), function, task_options, batch, item)
             self.registry.add(definition)
             return BatchTask(cast("Sender", self), definition, function)
 
@@ -143,6 +143,11 @@ class Defining:
     def find_task(self, name: str) -> Definition | None:
         """The definition of that name: of this queue, or of a class task."""
         return self.registry.find(name) or CLASS_TASKS.find(name)
+
+
+def _name_of(function: object) -> str:
+    # What has none is refused by its definition.
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _task_options(options: dict[str, Any]) -> TaskOptions:

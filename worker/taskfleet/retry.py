@@ -5,15 +5,40 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
+
+MAX_SECONDS = 100 * 365 * 86_400.0  # the longest delay: what comes later than that never comes
 
 
 class RetryLater(Exception):
-    """Raised inside a task: run me again after `delay` seconds. It uses up an attempt like any other failure."""
+    """Raised inside a task: run me again after `delay` (seconds, or a timedelta). It uses up an attempt like any other
+    failure. A negative delay is none; a subclass that sets no delay is retried by the task's policy.
 
-    def __init__(self, delay: float) -> None:
-        super().__init__(f"retry in {delay:g} s")
-        self.delay = delay
+    Errors: `ValueError` for a delay that is not a finite number, or is longer than 100 years.
+    """
+
+    delay: float | None = None
+
+    def __init__(self, delay: float | timedelta) -> None:
+        seconds = seconds_of_delay(delay)
+        super().__init__(f"retry in {seconds:g} s")
+        self.delay = seconds
+
+
+def seconds_of_delay(delay: Any) -> float | None:
+    """The seconds of a delay, `None` for none; `ValueError` says what is wrong with it."""
+    if delay is None:
+        return None
+    try:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if isinstance(delay, (str, bytes)) or not seconds <= MAX_SECONDS:
+        raise ValueError(
+            f"RetryLater({delay!r}): a delay is a number of seconds up to {MAX_SECONDS:.0f}, or a timedelta"
+        )
+    return max(0.0, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +92,5 @@ DEFAULT_RETRY = Retry.exponential()
 
 
 def delay_ms(seconds: float) -> int:
-    """A delay in whole milliseconds that is never too short."""
-    return math.ceil(seconds * 1000)
+    """A delay in whole milliseconds that is never too short; what is longer than `MAX_SECONDS` is that."""
+    return math.ceil(min(seconds, MAX_SECONDS) * 1000)

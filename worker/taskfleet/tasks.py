@@ -474,18 +474,29 @@ CLASS_TASKS = Registry()
 def _definition_of(cls: type[Task]) -> Definition:
     # `execute` is overridden with every possible return type, so its hint is read from the class itself.
     execute = cls.execute
+    _check_runs(cls.name, f"{cls.__qualname__}.execute", execute)
+    run: Any
+    if inspect.iscoroutinefunction(execute):
 
-    async def run(task: Task, **injected: Any) -> Any:
-        return await task.execute(**injected)
+        async def run_on_loop(task: Task, **injected: Any) -> Any:
+            return await task.execute(**injected)
+
+        run = run_on_loop
+    else:
+
+        def run_in_thread(task: Task, **injected: Any) -> Any:
+            return task.execute(**injected)
+
+        run = run_in_thread
 
     run.__annotations__ = {"task": cls, "return": inspect.get_annotations(execute).get("return", Any)}
     run.__qualname__ = f"{cls.__qualname__}.execute"
     if isinstance(run.__annotations__["return"], str):
         run.__annotations__["return"] = Any
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    )
-    options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds)
+    run.__signature__ = inspect.Signature([inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
+    threaded = not inspect.iscoroutinefunction(run)
+    executor: Executor = "thread" if threaded else "async"
+    options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds, executor=executor)
     markers = dependencies.markers_of_method(execute, cls.name, hints_of)
     return Definition(
         cls.name,
@@ -494,7 +505,7 @@ def _definition_of(cls: type[Task]) -> Definition:
         signature=Signature(run, cls.name),
         where=place_of(cls),
         takes_result=False,
-        plan=dependencies.plan(cls.name, markers, hints_of) if markers else None,
+        plan=dependencies.plan(cls.name, markers, hints_of, threaded=threaded) if markers else None,
     )
 
 
@@ -517,6 +528,16 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
     """`options` with the executor that the function can run in; errors name the task."""
     if isinstance(function, (staticmethod, classmethod)) or not callable(function):
         raise ConfigurationError(f"task {name!r}: decorate a plain function")
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"task {name!r}: {function.__qualname__} is a class; derive it from taskfleet.Task, or decorate a function"
+        )
+    if not isinstance(getattr(function, "__qualname__", None), str):
+        raise ConfigurationError(
+            f"task {name!r}: {type(function).__name__} is no function, though it can be called; decorate one that is "
+            "defined with def or async def and calls it"
+        )
+    _check_runs(name, function.__qualname__, function)
     is_async = inspect.iscoroutinefunction(function)
     executor = options.executor
     if executor not in get_args(Executor):
@@ -531,6 +552,15 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
             f"module and name, which {function.__qualname__!r} has not; define it with def at the top of a module"
         )
     return options
+
+
+def _check_runs(name: str, label: str, function: Callable[..., Any]) -> None:
+    """Errors for a function whose call only makes a generator, of which nothing would run."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"task {name!r}: {label} is a generator, for it has a yield: a call runs nothing of it; collect what it "
+            "gives and return that"
+        )
 
 
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]] | Callable[P, Awaitable[R]]

@@ -72,6 +72,11 @@ def is_wrong_server(error: BaseException) -> bool:
     return code_of(error) in _WRONG_SERVER
 
 
+def is_about_redis(error: BaseException) -> bool:
+    """Whether a call failed for what Redis is or how it is reached, and not for what was sent."""
+    return code_of(error) not in ("", "ERR") or is_connection_lost(error)
+
+
 def is_stale(error: BaseException) -> bool:
     """Whether connections are better made anew: another server answers, or other credentials are needed."""
     code = code_of(error)

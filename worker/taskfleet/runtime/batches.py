@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import context
+from taskfleet import context, describing
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.engine import keys
@@ -102,7 +101,7 @@ class Batches:
         if not self._known:
             return
         worker = self._worker
-        if len(worker.running) + len(self.waiting) >= worker.slots:
+        if len(worker.running) + len(self.waiting) >= worker.usable:
             return  # what would gather now could not run: it is left to others
         capacities: dict[str, int] = {}
         for place, share in shares.items():
@@ -136,7 +135,7 @@ class Batches:
             queue, task_id = keys.queue_of(claim[0]), claim[1]
             if worker.held.get(task_id) != (claim[0], claim[4]):
                 continue
-            full = len(worker.running) + len(self.waiting) >= worker.slots
+            full = len(worker.running) + len(self.waiting) >= worker.usable
             before = self._added
             if not self._execution.start(*claim, only_gather=full):
                 left.append(claim)
@@ -180,7 +179,7 @@ class Batches:
 
     def start_waiting(self) -> None:
         worker = self._worker
-        while self.waiting and len(worker.running) < worker.slots and not worker.draining and not worker.cordoned:
+        while self.waiting and len(worker.running) < worker.usable and not worker.draining and not worker.cordoned:
             self._run(self.waiting.popleft())
 
     def interrupt(self, task_id: str, why: Interruption) -> bool:
@@ -205,7 +204,7 @@ class Batches:
         if why == "lost":
             job.interruption = why
             if all(one.interruption == "lost" for one in batch.items):
-                batch.interrupt(why)
+                self._worker.stopping.stop(batch, why)
         return True
 
     def _drop(self, gathering: Gathering) -> None:
@@ -261,39 +260,52 @@ class Batches:
             if batch.interruption is not None:
                 raise asyncio.CancelledError  # swallowed; what it returned came too late to count
         except BaseException as error:
-            text = traceback.format_exc()
             execution.note_cancellation(batch, error)
-            for job in self._ended(batch):
-                job.interruption = job.interruption or batch.interruption
-                execution.ended_badly(job, error, text)
+            self._fail_all(batch, error)
         else:
-            problem = _problem(outcomes, len(items))
-            values: list[Any] = [None] * len(items) if problem else list(outcomes)
+            problem, values = _values_of(outcomes, len(items))
             for job, value in zip(self._ended(batch), values, strict=False):
                 if job.interruption == "lost":
                     execution.forget(job)
                 elif problem:
                     execution.fail(job, "bad_outcomes", f"batch task {batch.definition.name!r} {problem}", "")
-                elif isinstance(value, BaseException):
-                    execution.ended_badly(job, value, "".join(traceback.format_exception(value)))
+                elif issubclass(type(value), BaseException):
+                    execution.ended_badly(job, value, "")
                 else:
                     execution.succeed(job, value)
+
+    def _fail_all(self, batch: BatchJob, error: BaseException) -> None:
+        text = describing.trace(error)
+        for job in self._ended(batch):
+            job.interruption = job.interruption or batch.interruption
+            self._execution.ended_badly(job, error, text)
+
+    def give_up(self, batch: BatchJob) -> None:
+        """Record the end of a batch whose handler goes on though it was stopped."""
+        self._fail_all(batch, asyncio.CancelledError())
 
     def _ended(self, batch: BatchJob) -> list[Job]:
         """The items whose outcomes are to be recorded; the slot is free."""
         worker = self._worker
-        abandoned = worker.running.pop(batch.id, None) is not batch
+        if worker.running.get(batch.id) is not batch:
+            for job in batch.items:
+                if self.runs(job):
+                    del self._running[job.id]
+            return []  # given up: its items are another run's by now
+        del worker.running[batch.id]
         batch.task = None  # as for other jobs: the circle through its context would be left to the collector
         now = worker.now()
         for position, job in enumerate(batch.items):
             # One slot was busy, not one for each of them.
             job.started = batch.started if position == 0 else now
             job.billed_ms = batch.billed_ms if position == 0 else 0
-            if abandoned:
-                self._running.pop(job.id, None)
         # The rate is that of the slots: it says how far ahead to claim.
         self._execution.finished -= len(batch.items) - 1
-        return [] if abandoned else batch.items
+        return batch.items
+
+    def has(self, task_id: str) -> bool:
+        """Whether this task gathers or runs here."""
+        return task_id in self._gathered or task_id in self._running
 
     def release(self, job: Job) -> bool:
         """Whether this item's outcome is still to be recorded; only once."""
@@ -303,9 +315,17 @@ class Batches:
         return True
 
 
-def _problem(outcomes: Any, count: int) -> str:
-    if not isinstance(outcomes, (list, tuple)):
-        return f"returned {type(outcomes).__name__}, not a list with one outcome for each of its {count} items"
-    if len(outcomes) != count:
-        return f"returned {len(outcomes)} outcomes for {count} items; return one for each, in order"
-    return ""
+def _values_of(outcomes: Any, count: int) -> tuple[str, list[Any]]:
+    """What is wrong with what a batch function has returned, and an outcome for each item."""
+    nothing: list[Any] = [None] * count
+    kind = type(outcomes)
+    if not issubclass(kind, (list, tuple)):
+        name = describing.name_of(kind)
+        return f"returned {name}, not a list with one outcome for each of its {count} items", nothing
+    try:
+        values = list(outcomes)
+    except BaseException as error:
+        return f"returned a list that cannot be read: {describing.describe(error)}", nothing
+    if len(values) != count:
+        return f"returned {len(values)} outcomes for {count} items; return one for each, in order", nothing
+    return "", values

@@ -31,15 +31,14 @@ import struct
 import sys
 import threading
 import time
-import traceback
 from typing import Any
 
-from taskfleet import context
+from taskfleet import context, describing
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
 from taskfleet.progress import pack_report
-from taskfleet.retry import RetryLater
-from taskfleet.runtime import import_path
+from taskfleet.retry import RetryLater, seconds_of_delay
+from taskfleet.runtime import import_path, returned
 from taskfleet.signature import pack_result
 
 _PR_SET_PDEATHSIG = 1
@@ -163,17 +162,26 @@ def _answer(
         value = function(*args, **kwargs)
     except BaseException as error:
         # BaseException: a function that calls sys.exit() has failed, and this process goes on.
-        return [
-            "raised",
-            f"{type(error).__name__}: {error}",
-            traceback.format_exc(),
-            [class_name(each) for each in type(error).__mro__],
-            error.delay if isinstance(error, RetryLater) else None,
-        ]
+        return _raised(error)
     try:
+        if what := returned.unfinished(value):
+            return ["unfit", f"it returned {what}"]
         return ["returned", pack_result(signature.result, value) if keep else b""]
     except SerializationError as error:
-        return ["unfit", str(error)]
+        return ["unfit", describing.text_of(error)]
+    except BaseException as error:
+        # A validator of the application's own may raise anything.
+        return ["unfit", f"task {name!r}: its result cannot be encoded: {describing.describe(error)}"]
+
+
+def _raised(error: BaseException) -> list[Any]:
+    delay: float | None = None
+    classes: list[str] = []
+    with contextlib.suppress(BaseException):
+        classes = [class_name(each) for each in type.mro(type(error))]
+    with contextlib.suppress(BaseException):
+        delay = seconds_of_delay(error.delay) if isinstance(error, RetryLater) else None
+    return ["raised", describing.describe(error), describing.trace(error), classes, delay]
 
 
 def _context(
@@ -202,4 +210,4 @@ def _context(
 
 def class_name(kind: type) -> str:
     """How an exception class is told across processes."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return describing.encodable(f"{kind.__module__}:{kind.__qualname__}")

@@ -1,42 +1,59 @@
 """Timeouts of running tasks without a timer for each.
 
-Tasks of one timeout start in the order in which they end, so a queue per timeout value is enough: starting costs an
-append, and one timer stands at the earliest deadline of all.
+One timer stands at the earliest deadline of all. Tasks of one timeout start in the order in which they end, so that
+putting a deadline on the heap is an append, as long as most tasks have the same timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import math
+from collections.abc import Callable
 
 from taskfleet.runtime.job import Job
 
+_FEW = 1024  # entries that are never worth looking through
+
 
 class Deadlines:
-    """Interrupts jobs that outlive their timeout."""
+    """Calls `strike` with each job that outlives its timeout. What it holds is bounded by what runs."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, running: dict[str, Job]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, running: dict[str, Job], strike: Callable[[Job], None]) -> None:
         self._loop = loop
         self._running = running
-        self._queues: dict[float, deque[tuple[float, Job]]] = {}
+        self._strike_job = strike
+        # Not the jobs themselves: their arguments would stay as long as their deadlines.
+        self._heap: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer_at = math.inf
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def watch(self, job: Job) -> None:
+        """Strike when the job runs for longer than its timeout, if it has one."""
         if job.timeout is None:
             return
+        heap = self._heap
         deadline = job.started + job.timeout
-        queue = self._queues.get(job.timeout)
-        if queue is None:
-            queue = self._queues[job.timeout] = deque()
-        queue.append((deadline, job))
+        heapq.heappush(heap, (deadline, job.id))
         if deadline < self._timer_at:
             self._arm(deadline)
-        if len(queue) > 1024 and len(queue) > 8 * len(self._running):
-            # Ended jobs behind a long-lived one would pile up until its deadline.
-            alive = [(at, job) for at, job in queue if self._running.get(job.id) is job]
-            queue.clear()
-            queue.extend(alive)
+        if len(heap) > _FEW and len(heap) > 8 * len(self._running):
+            self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        self._heap = [entry for entry in self._heap if self._job_of(entry) is not None]
+        heapq.heapify(self._heap)
+
+    def _job_of(self, entry: tuple[float, str]) -> Job | None:
+        """The job of an entry, while that very run goes on."""
+        deadline, task_id = entry
+        job = self._running.get(task_id)
+        if job is None or job.timeout is None or job.started + job.timeout != deadline:
+            return None
+        return job
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -46,23 +63,19 @@ class Deadlines:
 
     def _strike(self) -> None:
         now = self._loop.time()
-        self._timer, self._timer_at = None, float("inf")
-        earliest = float("inf")
-        for timeout, queue in list(self._queues.items()):
-            while queue:
-                deadline, job = queue[0]
-                if self._running.get(job.id) is not job:
-                    queue.popleft()
-                elif deadline <= now:
-                    queue.popleft()
-                    job.interrupt("timeout")
-                else:
-                    earliest = min(earliest, deadline)
+        self._timer, self._timer_at = None, math.inf
+        try:
+            while self._heap:
+                entry = self._heap[0]
+                job = self._job_of(entry)
+                if job is not None and entry[0] > now:
                     break
-            else:
-                del self._queues[timeout]
-        if earliest < float("inf"):
-            self._arm(earliest)
+                heapq.heappop(self._heap)
+                if job is not None:
+                    self._strike_job(job)
+        finally:
+            if self._heap:
+                self._arm(self._heap[0][0])
 
     def close(self) -> None:
         if self._timer is not None:

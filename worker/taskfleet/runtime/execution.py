@@ -9,23 +9,22 @@ import datetime as dt
 import logging
 import sys
 import time
-import traceback
 from collections import Counter, defaultdict
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
 
-from taskfleet import background, context, outcome, workflows
+from taskfleet import background, context, describing, outcome, workflows
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.engine import envelope, keys
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
-from taskfleet.retry import Retry, RetryLater, delay_ms
-from taskfleet.runtime import injection
+from taskfleet.retry import MAX_SECONDS, delay_ms
+from taskfleet.runtime import injection, retrying, returned
 from taskfleet.runtime.batches import Batches, BatchJob
 from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job, JobTask
-from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned, is_any
+from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned
 from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
@@ -46,6 +45,7 @@ _NAMES = {
     "n": "returned",
 }
 _EAGER = sys.version_info >= (3, 12)
+_PLAIN = frozenset({bool, int, float, str, bytes, list, dict, tuple})
 _CANCELLED_OUTSIDE = 3  # runs of one task that something unknown may cancel before that counts as its failure
 _TELL_SECONDS = 5.0  # how long hooks that were told of a retry or a death may take when the worker ends
 
@@ -107,6 +107,28 @@ class Execution:
 
         With `only_gather` a task that needs a slot of its own is left alone, and the answer is false.
         """
+        try:
+            return self._start(queue, task_id, blob, attempt, delivery, inputs, only_gather)
+        except BaseException as error:
+            # Nothing should get so far, and nothing of one task may reach the others.
+            logger.exception("task %s of queue %s cannot be started", describing.one_line(task_id), queue)
+            job = self._worker.running.get(task_id)
+            if job is not None and job.delivery == delivery:
+                self.ended_badly(job, error, "")
+            elif self._worker.held.get(task_id) == (queue, delivery) and not self.batches.has(task_id):
+                self._bury(queue, task_id, delivery, "internal", describing.describe(error), attempt)
+            return True
+
+    def _start(
+        self,
+        queue: str,
+        task_id: str,
+        blob: bytes,
+        attempt: int,
+        delivery: int,
+        inputs: list[bytes] | None,
+        only_gather: bool,
+    ) -> bool:
         worker = self._worker
         if len(blob) > self._most_bytes:
             self._refuse(queue, task_id, delivery, self.intake.too_large(queue, len(blob), self._most_bytes), attempt)
@@ -139,7 +161,7 @@ class Execution:
             # In the context of the run: a validator of the application's own may set something, too.
             own = worker.context.copy()
             args, kwargs = own.run(definition.signature.load, task.args, task.kwargs)
-        except Exception as error:
+        except BaseException as error:
             # Also what a validator of the application's own raises: the worker has other tasks.
             refusal = self.intake.refuse(queue, blob, error, "bad_arguments")
             self._refuse(queue, task_id, delivery, refusal, attempt, task)
@@ -159,7 +181,7 @@ class Execution:
         loop = worker._loop
         assert loop is not None
         if (older := worker.running.get(job.id)) is not None:
-            older.interrupt("lost")  # its lease ran out, and we are the worker that took the task over
+            worker.stopping.stop(older, "lost")  # its lease ran out, and we are the worker that took the task over
         worker.running[job.id] = job
         if job.timeout is not None:
             worker.deadlines.watch(job)
@@ -189,7 +211,7 @@ class Execution:
             elif definition.options.executor == "process":
                 value = await self._worker.processes.call(job, keep=self._keeps_result(job))
             else:
-                value = await self._worker.threads.call(definition.function, args, kwargs)
+                value = await self._call_in_thread(definition.function, args, kwargs)
             if job.interruption is not None:
                 # The handler swallowed its cancellation; what it returned came too late to count.
                 raise asyncio.CancelledError
@@ -224,10 +246,16 @@ class Execution:
             return await call()
         return await self._hooks.around_execute(job.context(), call)()
 
+    async def _call_in_thread(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        value = await self._worker.threads.call(function, args, kwargs)
+        if value is not None and type(value) not in _PLAIN and returned.is_awaitable(value):
+            return await value  # it is a plain function around an async one
+        return value
+
     async def _call_in_process(self, job: Job) -> Any:
         """The value itself, for middleware to see."""
-        returned = await self._worker.processes.call(job, keep=True)
-        return returned.value(job.definition.signature.result)
+        answer = await self._worker.processes.call(job, keep=True)
+        return answer.value(job.definition.signature.result)
 
     async def call_batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
         """Run a batch function inside its hooks, with what it depends on."""
@@ -246,51 +274,78 @@ class Execution:
         kwargs: dict[str, Any],
         make_context: injection.MakeContext | None,
     ) -> Any:
-        function, threads = definition.function, self._worker.threads
+        function = definition.function
         in_thread = definition.options.executor != "async"
         if definition.plan is None:
-            return await (threads.call(function, args, kwargs) if in_thread else function(*args, **kwargs))
+            return await (self._call_in_thread(function, args, kwargs) if in_thread else function(*args, **kwargs))
         plan = self._queue.overrides.plan_of(definition.plan)
 
         async def call(values: injection.Values) -> Any:
             if not in_thread:
                 return await function(*args, **kwargs, **injection.injected(plan, values))
             given = [plan, values, make_context, function, args, kwargs]
-            return await threads.call(injection.call_in_thread, given, {})
+            return await self._worker.threads.call(injection.call_in_thread, given, {})
 
         return await injection.call_with(plan, self._scope, make_context, call)
 
     def succeed(self, job: Job, value: Any) -> None:
         """Record a result, if it can be kept."""
-        definition = job.definition
-        ttl_ms = self._ttl_ms(job)
-        record = b""
-        if ttl_ms > 0 or job.setting("n", False):
-            try:
-                packed = value.packed() if type(value) is Returned else pack_result(definition.signature.result, value)
-                record = outcome.pack_success(packed)
-                if self._seal.writes:
-                    record = self._seal.close("result", keys.queue_of(job.queue), job.id, record)
-            except PayloadTooLargeError as error:
-                self.fail(job, "result_too_large", f"task {definition.name!r}: {error}", "")
+        try:
+            if value is not None and type(value) not in _PLAIN and (what := returned.unfinished(value)):
+                self.fail(job, "bad_result", f"it returned {what}", "")
                 return
-            except SerializationError as error:
-                self.fail(job, "bad_result", str(error), "")
-                return
-            if len(record) > self._queue.max_result_bytes:
-                self.fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
-                return
-        self._report(job, "s", record, ttl_ms, 0)
+            ttl_ms = self._ttl_ms(job)
+            record = b""
+            if ttl_ms > 0 or job.setting("n", False):
+                try:
+                    record = self._result_record(job, value)
+                except PayloadTooLargeError as error:
+                    self.fail(job, "result_too_large", f"task {job.definition.name!r}: {error}", "")
+                    return
+                except SerializationError as error:
+                    self.fail(job, "bad_result", describing.text_of(error), "")
+                    return
+                except BaseException as error:
+                    # A validator of the application's own may raise anything.
+                    message = (
+                        f"task {job.definition.name!r}: its result cannot be encoded: {describing.describe(error)}"
+                    )
+                    self.fail(job, "bad_result", message, describing.trace(error))
+                    return
+                if len(record) > self._queue.max_result_bytes:
+                    self.fail(job, "result_too_large", str(self._too_large(job, len(record))), "")
+                    return
+            self._report(job, "s", record, ttl_ms, 0)
+        except BaseException as problem:
+            self._unrecordable(job, problem)
+
+    def _result_record(self, job: Job, value: Any) -> bytes:
+        result = job.definition.signature.result
+        record = outcome.pack_success(value.packed() if type(value) is Returned else pack_result(result, value))
+        return self._seal.close("result", keys.queue_of(job.queue), job.id, record) if self._seal.writes else record
 
     def _ttl_ms(self, job: Job) -> int:
         ttl = job.setting("k", job.definition.options.result_ttl)
-        return int((self._queue.result_ttl if ttl is None else ttl) * 1000)
+        ttl = self._queue.result_ttl if ttl is None else ttl
+        # Bounded: a time to live that Redis refuses would end the call that records it, and all others with it.
+        return int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl)
 
     def _keeps_result(self, job: Job) -> bool:
         return self._ttl_ms(job) > 0 or bool(job.setting("n", False))  # others of its workflow wait for it
 
     def ended_badly(self, job: Job, error: BaseException, text: str) -> None:
-        """Decide what becomes of a run that raised `error`; `text` is its traceback, by default the current one."""
+        """Record what becomes of a run that raised `error`; `text` is its traceback, if it is at hand.
+
+        Nothing that an error is made of can keep its end from being recorded.
+        """
+        try:
+            if self._worker.runs(job):
+                self._end_badly(job, error, text)
+        except BaseException as problem:
+            self._unrecordable(job, problem)
+
+    def _end_badly(self, job: Job, error: BaseException, text: str) -> None:
+        kind = type(error)  # not isinstance: what an error says of its class is code of the application
         if job.interruption is not None:
             # Whatever it raised on its way out, it was stopped, and why decides.
             if job.interruption == "lost":
@@ -301,33 +356,37 @@ class Execution:
                 self._report(job, "c", *self._if_cancelled(), 0)
             else:
                 self._retry_or_fail(job, error, "timeout", f"it ran longer than its timeout of {job.timeout:g} s", "")
-            return
-        if isinstance(error, ChildError):
-            self._retry_or_fail(job, error, "exception", str(error), error.traceback)
-        elif isinstance(error, ProcessDiedError):
+        elif kind is ChildError:
+            self._retry_or_fail(job, error, "exception", str(error), cast("ChildError", error).traceback)
+        elif kind is ProcessDiedError:
             self._retry_or_fail(job, error, "crashed", str(error), "")
         else:
-            message = f"{type(error).__name__}: {error}"
-            self._retry_or_fail(job, error, "exception", message, text or traceback.format_exc())
+            self._retry_or_fail(job, error, "exception", describing.describe(error), text or describing.trace(error))
+
+    def give_up(self, job: Job) -> None:
+        """Record the end of a job whose handler goes on though it was stopped."""
+        if isinstance(job, BatchJob):
+            self.batches.give_up(job)
+        else:
+            self.ended_badly(job, asyncio.CancelledError(), "")
+
+    def _unrecordable(self, job: Job, problem: BaseException) -> None:
+        """The last resort: a failure that says why the end as it was could not be recorded."""
+        with contextlib.suppress(BaseException):
+            logger.error("task %s: its end could not be recorded as it was:\n%s", job.id, describing.trace(problem))
+        message = f"its end could not be recorded: {describing.describe(problem)}"
+        self._report(job, "f", b"", 0, outcome.pack_failure("internal", message, describing.trace(problem)))
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
-        options = job.definition.options
-        max_retries = job.setting("r", options.max_retries)
-        max_age = job.setting("a", options.max_age)
-        too_old = max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > max_age
-        always = is_any(error, options.always_retry) if options.always_retry else False
-        never = is_any(error, options.never_retry) if options.never_retry else False
-        if too_old or never or (job.attempt > max_retries and not always):
+        if not retrying.is_wanted(job, error):
             self.fail(job, reason, message, text)
             return
-        asked = error.delay if isinstance(error, (RetryLater, ChildError)) else None
-        delay = _retry_of(job).seconds(job.attempt) if asked is None else asked
+        delay = retrying.delay_seconds(job, error)
         logger.debug(
             "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
         )
-        self._report(job, "r", *self._if_cancelled(), delay_ms(delay))
-        if self._hooks.on_retry:
-            self._tell(job.context, self._hooks.tell_retry(job.context(), reason, message, delay))
+        if self._report(job, "r", *self._if_cancelled(), delay_ms(delay)) and self._hooks.on_retry:
+            self._tell(job.context, lambda about: self._hooks.tell_retry(about, reason, message, delay))
 
     def _too_large(self, job: Job, size: int) -> PayloadTooLargeError:
         return PayloadTooLargeError(
@@ -337,32 +396,38 @@ class Execution:
 
     def fail(self, job: Job, reason: str, message: str, text: str) -> None:
         logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
-        self._report(job, "f", *self._if_cancelled(), outcome.pack_failure(reason, message, text))
-        if self._hooks.on_dead:
-            self._tell(job.context, self._hooks.tell_dead(job.context(), reason, message))
+        record = outcome.pack_failure(reason, message, text)
+        if self._report(job, "f", *self._if_cancelled(), record) and self._hooks.on_dead:
+            self._tell(job.context, lambda about: self._hooks.tell_dead(about, reason, message))
 
-    def _tell(self, about: injection.MakeContext, telling: Coroutine[Any, Any, None]) -> None:
+    def _tell(self, about: injection.MakeContext, telling: Callable[[TaskContext], Coroutine[Any, Any, None]]) -> None:
         # Beside the task: a hook that hangs must not keep the slot, nor the outcome from being recorded.
         own = self._worker.context.copy()
         own.run(context.CURRENT.set, about)
-        task = background.start(telling, context=own)
+        task = background.start(telling(about()), context=own)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> None:
+    def _report(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> bool:
+        """Free the slot and hand the outcome to the worker; returns whether it is ours to tell, which it is once."""
         worker = self._worker
         now = worker.now()
-        if worker.running.get(job.id) is job:
-            del worker.running[job.id]
-        elif not self.batches.release(job):
-            return  # abandoned: it is another worker's by now, or a newer delivery's
-        job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
+        alone = worker.running.get(job.id) is job
+        if not alone and not self.batches.runs(job):
+            return False  # abandoned: it is another worker's by now, or a newer delivery's
         if self._seal.writes and code != "s":  # a success is sealed already: its size had to be known
             result, extra = self._sealed(job.queue, job.id, result, extra)
+        ended = (job.id, job.delivery, code, job.unbilled_ms(now), result, ttl_ms, extra)
+        if alone:
+            del worker.running[job.id]
+        else:
+            self.batches.release(job)
+        job.task = None  # it holds the context, which holds the job: nobody but the collector would undo that
         self.finished += 1
         self.counts[job.queue, code] += 1
         self.busy_seconds[job.queue] += now - job.started
-        worker.finished((job.id, job.delivery, code, job.unbilled_ms(now), result, ttl_ms, extra), job.queue)
+        worker.finished(ended, job.queue)
+        return True
 
     def forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
@@ -394,7 +459,7 @@ class Execution:
             name, headers, came = (task.name, task.settings.get("h"), task.enqueued_ms) if task else ("?", None, 0.0)
             enqueued = dt.datetime.fromtimestamp(came / 1000, dt.UTC)
             lost = TaskContext(task_id, name, queue, attempt, delivery, enqueued, None, headers or {})
-            self._tell(lambda: lost, self._hooks.tell_dead(lost, reason, message))
+            self._tell(lambda: lost, lambda about: self._hooks.tell_dead(about, reason, message))
 
     def cancel_unstarted(self, job: Job) -> None:
         """A task that was cancelled after its claim and before its run."""
@@ -418,6 +483,11 @@ class Execution:
             self._worker.finished(self.handed_back(queue, task_id, delivery, refusal.delay_ms), queue)
         else:
             self._bury(queue, task_id, delivery, refusal.reason, refusal.message, attempt, task)
+
+    def failed_outcome(self, queue: str, task_id: str, delivery: int, reason: str, message: str) -> Outcome:
+        """The outcome of a failure in its plainest form."""
+        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
+        return (task_id, delivery, "f", 0, b"", 0, record)
 
     def handed_back(self, queue: str, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
         """The outcome of a task that goes back unstarted; cancelled in the meantime, it ends as that."""
@@ -444,17 +514,14 @@ class Execution:
 
     def _cancelled_ttl_ms(self) -> int:
         # Even with results off, somebody who asks soon learns why there is none.
-        return max(60_000, int(self._queue.result_ttl * 1000))
+        ttl = self._queue.result_ttl
+        return max(60_000, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl))
 
     def outcomes(self) -> dict[tuple[str, str], int]:
         """(queue, outcome name) → how many; safe to call on another thread."""
         return {(queue, _NAMES[code]): n for (queue, code), n in self.counts.copy().items()}
 
 
-def _retry_of(job: Job) -> Retry:
-    """The policy of the call, or the task's own."""
-    own = job.setting("b", None)
-    with contextlib.suppress(TypeError, ValueError):
-        if own is not None:
-            return Retry(*own)
-    return job.definition.options.retry
+def _odd_ttl_ms(ttl: float) -> int:
+    """0 for what keeps nothing, and the longest for what is longer than that."""
+    return int(MAX_SECONDS * 1000) if ttl > MAX_SECONDS else 0

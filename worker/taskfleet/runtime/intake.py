@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from taskfleet import describing
 from taskfleet.engine import envelope, keys
 from taskfleet.engine.envelope import Envelope
 from taskfleet.engine.sealing import Seal
@@ -55,16 +56,17 @@ class Intake:
                 error = closer
         return self.refuse(queue, blob, error, "undecodable")
 
-    def refuse(self, queue: str, blob: bytes, error: Exception, otherwise: str) -> Refusal:
+    def refuse(self, queue: str, blob: bytes, error: BaseException, otherwise: str) -> Refusal:
         """What becomes of a task whose payload, or whose arguments, were refused with `error`."""
-        if isinstance(error, NewerVersionError):
+        kind = type(error)  # not isinstance: what an error says of its class is code of the application
+        if issubclass(kind, NewerVersionError):
+            assert isinstance(error, NewerVersionError)
             self.counts[queue, "newer_version"] += 1
             return Refusal("newer_version", str(error), self._delay_ms(queue, blob, error.version))
-        reason = "bad_signature" if isinstance(error, BadSignatureError) else otherwise
+        reason = "bad_signature" if issubclass(kind, BadSignatureError) else otherwise
         self.counts[queue, reason] += 1
-        return Refusal(
-            reason, str(error) if isinstance(error, SerializationError) else f"{type(error).__name__}: {error}"
-        )
+        ours = issubclass(kind, SerializationError)
+        return Refusal(reason, describing.text_of(error) if ours else describing.describe(error))
 
     def too_large(self, queue: str, size: int, most: int) -> Refusal:
         """What becomes of a task whose payload is larger than this worker takes."""

@@ -7,7 +7,6 @@ import datetime as dt
 import functools
 import inspect
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taskfleet.context import CURRENT, TaskContext
@@ -56,7 +55,6 @@ class Job:
         "delivery",
         "envelope",
         "id",
-        "interrupt_thread",
         "interruption",
         "queue",
         "reporter",
@@ -87,21 +85,22 @@ class Job:
         self.billed_ms = 0  # busy time that Redis has been told of already
         self.interruption: Interruption | None = None
         self.cancelled_outside = False  # by what is neither the worker nor code of its tasks: the end of the loop
-        self.interrupt_thread: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
         timeout = definition.options.timeout
         if envelope.settings:
             timeout = envelope.settings.get("t", timeout)
         self.timeout: float | None = timeout
 
-    def interrupt(self, why: Interruption) -> None:
-        """Stop the handler; the first reason stands."""
-        if self.interruption is None and self.task is not None:
-            self.interruption = why
-            # Cancelled before its first step a coroutine runs nothing of its own, and nobody would record its end:
-            # it asks for its interruption when it begins.
-            if self.begun:
-                asyncio.Task.cancel(self.task)
+    def interrupt(self, why: Interruption) -> bool:
+        """Cancel the handler; the first reason stands. Returns whether this one is it: see `Stopping`."""
+        if self.interruption is not None or self.task is None:
+            return False
+        self.interruption = why
+        # Cancelled before its first step a coroutine runs nothing of its own, and nobody would record its end:
+        # it asks for its interruption when it begins.
+        if self.begun:
+            asyncio.Task.cancel(self.task)
+        return True
 
     @property
     def begun(self) -> bool:
@@ -116,11 +115,11 @@ class Job:
         return max(0, total - billed)
 
     def context(self) -> TaskContext:
-        enqueued = dt.datetime.fromtimestamp(self.envelope.enqueued_ms / 1000, dt.UTC)
+        enqueued = _time_of(self.envelope.enqueued_ms / 1000)
         deadline = None
         if self.timeout is not None:
             left = self.started + self.timeout - asyncio.get_running_loop().time() if _in_loop() else self.timeout
-            deadline = dt.datetime.fromtimestamp(time.time() + left, dt.UTC)
+            deadline = _time_of(time.time() + left)
         return TaskContext(
             self.id,
             self.definition.name,
@@ -136,6 +135,14 @@ class Job:
     def setting(self, key: str, default: Any) -> Any:
         """What the call set for itself, or the task's own option."""
         return self.envelope.settings.get(key, default) if self.envelope.settings else default
+
+
+def _time_of(seconds: float) -> dt.datetime:
+    """A Unix time; what the calendar has no day for is its last."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, ValueError, OSError):
+        return dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def _in_loop() -> bool:

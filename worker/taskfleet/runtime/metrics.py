@@ -35,6 +35,12 @@ class WorkerCollector(Collector):
             "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(worker.held)
         )
         yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=float(worker.ready))
+        yield GaugeMetricFamily(
+            "taskfleet_stuck_slots", "Slots of handlers that cannot be stopped.", value=len(worker.stopping)
+        )
+        yield CounterMetricFamily(
+            "taskfleet_stuck_handlers", "Handlers that ignored their cancellation.", value=worker.stopping.total
+        )
         intake = worker.execution.intake
         unread = CounterMetricFamily(
             "taskfleet_unreadable_payloads", "Payloads that were refused, by why.", labels=["queue", "reason"]

@@ -26,7 +26,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         worker = self.server.worker
         if self.path == "/livez":
-            self._answer(worker.alive, "alive" if worker.alive else "the event loop stands still")
+            self._answer(worker.alive, worker.why_not_alive() or "alive")
         elif self.path == "/readyz":
             self._answer(worker.ready, "ready" if worker.ready else f"not ready: {worker.why_not_ready()}")
         elif self.path == "/metrics":

@@ -24,7 +24,7 @@ from taskfleet.ending import end
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
 from taskfleet.runtime import import_path
-from taskfleet.runtime.child import LENGTH, class_name
+from taskfleet.runtime.child import LENGTH
 
 if TYPE_CHECKING:
     from taskfleet.context import TaskContext
@@ -51,13 +51,6 @@ class ChildError(Exception):
         self.traceback = traceback
         self.classes = classes
         self.delay = delay
-
-
-def is_any(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """`isinstance`, also for an exception of another process."""
-    if isinstance(error, ChildError):
-        return any(class_name(kind) in error.classes for kind in kinds)
-    return isinstance(error, kinds)
 
 
 class ProcessDiedError(Exception):

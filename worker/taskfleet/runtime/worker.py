@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
 
-from taskfleet import background
+from taskfleet import background, describing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
-from taskfleet.engine import connection
+from taskfleet.engine import connection, failures
 from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
@@ -29,6 +29,7 @@ from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.listening import Listeners
 from taskfleet.runtime.processes import Processes
+from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping
 from taskfleet.runtime.threads import Threads
 from taskfleet.version import __version__
 
@@ -45,7 +46,8 @@ _MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
 _MEASURE_SECONDS = 0.02
 _BEAT_SECONDS = 0.5
-_LEAVE_SECONDS = 5.0  # how long a cancelled handler may take to clean up at the end of the grace period
+_MOST_FAULTS = 20  # about a minute
+_LEAVE_SECONDS = 5.0  # how long signals to tasks of other queues may take at the end
 
 
 class Worker:
@@ -57,6 +59,7 @@ class Worker:
         concurrency: slots; default `workers.max_concurrent_tasks`.
         name: unique in the fleet; default `TASKFLEET_WORKER_NAME` or the host's name and the process id.
         stall_limit: seconds that the event loop may be still before its leases are given up.
+        notice: seconds that a cancelled handler may take to end, before its task's end is recorded without it.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Worker:
         name: str | None = None,
         number: int = 0,
         stall_limit: float = 300.0,
+        notice: float = NOTICE_SECONDS,
     ) -> None:
         self.queue = queue
         self.slots = concurrency or queue.settings.workers.max_concurrent_tasks
@@ -76,6 +80,7 @@ class Worker:
         # The fencing token's first half: another start of the same worker is another owner.
         self.incarnation = secrets.token_urlsafe(6)
         self.selection = selection.Selection(selection.tiers_of(queue, queues))
+        self.usable = self.slots  # all but those of handlers that cannot be stopped
         self.running: dict[str, Job] = {}
         self.held: dict[str, tuple[str, int]] = {}  # every lease we have: id → (queue, delivery)
         self.loop_beat = time.monotonic()
@@ -85,6 +90,8 @@ class Worker:
         self.cordoned = False
         self.draining = False
         self.stopped = False
+        self._faults = 0  # turns in a row that ended with an error of ours
+        self.unhealthy = ""  # why it leaves of its own accord
         self._in_grace = False
         self.lost_acks = 0
         self.memory_full = False
@@ -92,6 +99,7 @@ class Worker:
         self._started_ms = int(time.time() * 1000)
         self._idle_since_ms = self._started_ms
         self._prefetched: deque[Claim] = deque()
+        self._replacements: set[str] = set()  # ids of outcomes that could not be recorded as they were
         self._starting = False
         self._outbox: dict[str, list[Outcome]] = {}
         self.unsure: set[str] = set()  # queues of which a call that claims got no reply
@@ -106,7 +114,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         # What the application has set up before it starts the worker: every run begins in a copy of it.
         self.context = contextvars.Context()
-        self.threads = Threads(self.slots)
+        self.threads = Threads()
+        self.stopping = Stopping(self, notice)
         self.processes = Processes(queue.registry)
         self.execution = Execution(self)
         self.batches = self.execution.batches
@@ -125,6 +134,7 @@ class Worker:
             "pid": os.getpid(),
             "slots": self.slots,
             "busy": busy,
+            "stuck": len(self.stopping),
             "queues": ",".join(self.selection.queues),
             "state": self._state(),
             "started_ms": self._started_ms,
@@ -152,7 +162,13 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self.stopped or time.monotonic() - self.loop_beat <= self._stall_limit
+        """Whether it does what it is there for; when not, it is better started anew."""
+        return self.stopped or not self.why_not_alive()
+
+    def why_not_alive(self) -> str:
+        if self.unhealthy:
+            return self.unhealthy
+        return "the event loop stands still" if time.monotonic() - self.loop_beat > self._stall_limit else ""
 
     # Control.
 
@@ -173,17 +189,15 @@ class Worker:
                 self.keeper.poke()  # the fleet learns of it now, not with the next heartbeat
         self.look()
 
+    def leave(self, why: str) -> None:
+        """Report itself unhealthy, and drain: whoever has started this worker is to start another."""
+        self.unhealthy = self.unhealthy or why
+        logger.error("worker %s is unhealthy and leaves: %s", self.worker_id, why)
+        self.drain()
+
     def _end_grace(self) -> None:
         for job in list(self.running.values()):
-            job.interrupt("shutdown")
-        asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._abandon)
-
-    def _abandon(self) -> None:
-        # Their leases run out, and another worker takes them over.
-        for job in list(self.running.values()):
-            logger.warning("task %s (%s) ignores its cancellation and is abandoned", job.id, job.definition.name)
-        self.running.clear()
-        self.look()
+            self.stopping.stop(job, "shutdown")
 
     def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
         """Stop these tasks if they are still ours."""
@@ -197,7 +211,7 @@ class Worker:
             elif job is not None:
                 if why == "lost":
                     logger.warning("task %s was taken over by another worker; its handler is cancelled", task_id)
-                job.interrupt(why)
+                self.stopping.stop(job, why)
 
     def runs(self, job: Job) -> bool:
         """Whether this very run is still ours."""
@@ -224,7 +238,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `drain()`; returns when nothing is left that is ours."""
         loop = self._loop = asyncio.get_running_loop()
-        self.deadlines = Deadlines(loop, self.running)
+        self.deadlines = Deadlines(loop, self.running, lambda job: self.stopping.stop(job, "timeout"))
         CURRENT.set(None)  # should a task have started us: we are not part of it
         self.context = contextvars.copy_context()
         await self.execution.startup()
@@ -254,7 +268,7 @@ class Worker:
         )
         try:
             while not (self.draining and self._drained()):
-                await self._turn()
+                await self._turn_or_rest()
         except BaseException:
             await self._let_go()
             raise
@@ -272,6 +286,18 @@ class Worker:
             await asyncio.to_thread(keeper.join, 10.0)
             await self._deregister()
             self.stopped = True
+            self._say_end()
+
+    def _say_end(self) -> None:
+        stuck = self.stopping.stuck
+        if stuck:
+            some = ", ".join(str(one) for one in stuck[:10])
+            logger.error(
+                "worker %s: ended; %d handlers could not be stopped: %s", self.worker_id, len(stuck), some
+            )  # fmt: skip
+        elif self.held:
+            logger.warning("worker %s: ended; %d leases run out by themselves", self.worker_id, len(self.held))
+        else:
             logger.info("worker %s: ended, nothing held", self.worker_id)
 
     async def _let_go(self) -> None:
@@ -279,7 +305,7 @@ class Worker:
         self.draining = True
         self._hand_back()
         for job in list(self.running.values()):
-            job.interrupt("shutdown")
+            self.stopping.stop(job, "shutdown")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
                 while self.running:
@@ -287,6 +313,19 @@ class Worker:
                     await self._wanted.wait()
                 while name := next(iter(self._outbox), None):
                     await self._call(name, 0)
+
+    async def _turn_or_rest(self) -> None:
+        """A turn. An error that nobody expects is a fault of ours: said, and no reason to drop all that runs."""
+        try:
+            await self._turn()
+        except Exception:
+            self._faults += 1
+            logger.exception("the worker met an error and goes on (%d of %d in a row)", self._faults, _MOST_FAULTS)
+            if self._faults >= _MOST_FAULTS:
+                raise
+            await asyncio.sleep(connection.backoff_seconds(self._faults))
+        else:
+            self._faults = 0
 
     async def _turn(self) -> None:
         self._wanted.clear()
@@ -325,7 +364,7 @@ class Worker:
         if self.draining or self.cordoned:
             return 0
         return max(
-            0, self.slots - len(self.running) - len(self.batches.waiting) + self._prefetch() - len(self._prefetched)
+            0, self.usable - len(self.running) - len(self.batches.waiting) + self._prefetch() - len(self._prefetched)
         )
 
     def _prefetch(self) -> int:
@@ -361,12 +400,18 @@ class Worker:
             if name in self.unsure and slots:
                 await self._hand_back_unheard(name)
             reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
-        except (redis_errors.RedisError, OSError) as error:
+        except Exception as error:
+            if slots:
+                self.unsure.add(name)
+            if outcomes and not failures.is_about_redis(error) and await self._answers(name):
+                # It is for one of them: that one must not keep the others from being recorded.
+                await self._record_apart(name, outcomes, error)
+                return
             if outcomes:
                 # An empty box would keep a drain from its end, and the loop from its rest.
                 self._outbox[name] = outcomes + self._outbox.get(name, [])
-            if slots:
-                self.unsure.add(name)
+            if not isinstance(error, (redis_errors.RedisError, OSError)):
+                raise
             await self._failed(error)
             return
         took = self.now() - began
@@ -382,6 +427,47 @@ class Worker:
         self.take(name, reply)
         if outcomes:
             self._measure()
+
+    async def _answers(self, name: str) -> bool:
+        """Whether a call that records and claims nothing succeeds."""
+        try:
+            await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, [])
+        except Exception:
+            return False
+        return True
+
+    async def _record_apart(self, name: str, outcomes: list[Outcome], error: Exception) -> None:
+        """Half by half, until the outcome that a call fails with stands alone: it becomes a failure that says so."""
+        if len(outcomes) == 1 and (outcomes := self._replaced(name, outcomes[0], error)) == []:
+            return
+        middle = (len(outcomes) + 1) // 2
+        for position, some in enumerate((outcomes[:middle], outcomes[middle:])):
+            if not some:
+                continue
+            try:
+                reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, some)
+            except Exception as problem:
+                if failures.is_about_redis(problem):
+                    self._outbox[name] = outcomes[middle * position :] + self._outbox.get(name, [])
+                    await self._failed(problem)
+                    return
+                await self._record_apart(name, some, problem)
+            else:
+                for outcome in some:
+                    self.held.pop(outcome[0], None)
+                self.take(name, reply)
+
+    def _replaced(self, name: str, ended: Outcome, error: Exception) -> list[Outcome]:
+        task_id, delivery, code = ended[:3]
+        reason = f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
+        logger.error("task %s of queue %s: %s", describing.one_line(task_id), name, describing.one_line(reason))
+        if task_id in self._replacements:
+            # Not even that can be recorded: its lease runs out, and its deliveries are counted.
+            self._replacements.discard(task_id)
+            self.held.pop(task_id, None)
+            return []
+        self._replacements.add(task_id)
+        return [self.execution.failed_outcome(name, task_id, delivery, "internal", reason)]
 
     def take(self, name: str, reply: StepReply) -> None:
         """What a call has claimed is ours now."""
@@ -463,7 +549,7 @@ class Worker:
                 self._gather_claimed()
             if self.batches.waiting:
                 self.batches.start_waiting()
-            while self._prefetched and len(self.running) < self.slots and not self.draining and not self.cordoned:
+            while self._prefetched and len(self.running) < self.usable and not self.draining and not self.cordoned:
                 claim = self._prefetched.popleft()
                 if self.held.get(claim[1]) == (claim[0], claim[4]):
                     self._idle_since_ms = 0

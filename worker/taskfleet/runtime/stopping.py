@@ -1,0 +1,106 @@
+"""Stopping handlers, and keeping account of those that do not stop.
+
+A handler that is to end is cancelled. One that swallows that, or cannot be reached inside a C call, is cancelled again;
+when it has not ended after `NOTICE_SECONDS` its end is recorded all the same. What it occupies is not free, though: its
+slot stays taken until it has really ended. A worker that has too many of these reports itself unhealthy and leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taskfleet import describing
+from taskfleet.runtime.job import Interruption, Job
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+logger = logging.getLogger("taskfleet.worker")
+
+NOTICE_SECONDS = 5.0  # how long a cancelled handler may take to clean up
+_AGAIN_SECONDS = (3.0, 4.0)  # when it is cancelled again: until then it may be cleaning up
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A handler that goes on though its task has ended: of which task, and since when (loop time, s)."""
+
+    id: str
+    name: str
+    queue: str
+    why: Interruption
+    since: float
+
+    def __str__(self) -> str:
+        return f"{describing.one_line(self.id, 64)} ({describing.one_line(self.name, 64)})"
+
+
+class Stopping:
+    """The handlers of one worker that are to end. Only its loop calls it; the figures may be read elsewhere."""
+
+    def __init__(self, worker: Worker, notice: float = NOTICE_SECONDS) -> None:
+        self._worker = worker
+        self._notice = notice
+        self._stuck: dict[asyncio.Task[None], Stuck] = {}
+        self.total = 0  # handlers that have ever been stuck
+
+    def __len__(self) -> int:
+        return len(self._stuck)
+
+    @property
+    def stuck(self) -> list[Stuck]:
+        """The handlers that cannot be stopped, for as long as they run."""
+        return list(self._stuck.copy().values())
+
+    @property
+    def limit(self) -> int:
+        """How many of these a worker may have: half of its slots, and at least one."""
+        return (self._worker.slots + 1) // 2
+
+    def stop(self, job: Job, why: Interruption) -> None:
+        """Cancel a handler, until it works or the notice is over; the first reason stands."""
+        task = job.task
+        if not job.interrupt(why) or task is None:
+            return
+        loop = asyncio.get_running_loop()
+        scale = self._notice / NOTICE_SECONDS
+        for seconds in _AGAIN_SECONDS:
+            loop.call_later(seconds * scale, _cancel, task)
+        loop.call_later(self._notice, self._give_up, job, task)
+
+    def _give_up(self, job: Job, task: asyncio.Task[None]) -> None:
+        if task.done():
+            return
+        assert job.interruption is not None
+        worker = self._worker
+        stuck = Stuck(job.id, job.definition.name, job.queue, job.interruption, worker.now())
+        self._stuck[task] = stuck
+        self.total += 1
+        worker.usable = worker.slots - len(self._stuck)
+        # Before the end is recorded: what that starts must see what is left.
+        task.add_done_callback(self._came_back)
+        logger.error(
+            "task %s of queue %s cannot be stopped (%s): its handler ignores its cancellation since %.0f s and keeps "
+            "its slot; %d of %d slots are lost so",
+            stuck, job.queue, job.interruption, self._notice, len(self._stuck), worker.slots,
+        )  # fmt: skip
+        _cancel(task)
+        worker.execution.give_up(job)
+        if len(self._stuck) >= self.limit and not worker.draining:
+            worker.leave(f"{len(self._stuck)} of {worker.slots} slots are held by handlers that cannot be stopped")
+
+    def _came_back(self, task: asyncio.Task[None]) -> None:
+        worker = self._worker
+        stuck = self._stuck.pop(task, None)
+        worker.usable = worker.slots - len(self._stuck)
+        if stuck is not None and not worker.stopped:
+            logger.info("the handler of task %s has ended after all, %.0f s late", stuck, worker.now() - stuck.since)
+        worker.look()
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    if not task.done():
+        asyncio.Task.cancel(task)  # not the job's own method, which asks who it is that cancels
