@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import CLASS_TASKS, Definition, Task, TaskFunction
+from taskfleet.namespace import CLASS_TASKS
+from taskfleet.tasks import Definition, Task, TaskFunction
 
 
 def import_all(name: str) -> list[ModuleType]:

@@ -11,8 +11,8 @@ import pydantic
 from taskfleet import auto_register, config
 from taskfleet.all_in_one import AllInOne
 from taskfleet.errors import ConfigurationError
+from taskfleet.namespace import Registry
 from taskfleet.signature import first_problem
-from taskfleet.tasks import Registry
 
 logger = logging.getLogger("taskfleet.process")
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, ca
 from taskfleet import dependencies, queue_names
 from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.errors import ConfigurationError
+from taskfleet.namespace import CLASS_TASKS, Registry
 from taskfleet.options import Executor, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry
 from taskfleet.signature import hints_of
-from taskfleet.tasks import CLASS_TASKS, Definition, Registry, TaskFunction, check_key, check_mode, define
+from taskfleet.tasks import Definition, TaskFunction, check_key, check_mode, define
 
 if TYPE_CHECKING:
     from taskfleet.tasks import Sender

@@ -20,6 +20,7 @@ from taskfleet.engine.sealing import Policy
 from taskfleet.engine.stats import QueueStats
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
+from taskfleet.namespace import Registry
 from taskfleet.options import QueueOptions
 from taskfleet.outcome import DeadLetter
 from taskfleet.results import Announcements
@@ -31,7 +32,6 @@ from taskfleet.sending import Sending
 from taskfleet.tasks import (
     Definition,
     Message,
-    Registry,
     Task,
     call_options,
 )

@@ -8,7 +8,7 @@ import inspect
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from taskfleet import dependencies, ids, outcome, queue_names
 from taskfleet.engine import envelope
 from taskfleet.engine.interface import Item
-from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError, TaskNotFoundError
+from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
+from taskfleet.namespace import CLASS_TASKS
 from taskfleet.options import UNIQUE_MODES, CallOptions, Executor, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry, delay_ms
 from taskfleet.signature import Signature, hints_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from taskfleet.dependencies import Plan
     from taskfleet.engine.sealing import Seal
     from taskfleet.handles import TaskHandle
+    from taskfleet.origin import Origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -198,6 +200,7 @@ class Definition:
         "has_call_defaults",
         "name",
         "options",
+        "origin",
         "plan",
         "signature",
         "takes_result",
@@ -223,42 +226,12 @@ class Definition:
         self.options = options
         self.signature = signature
         self.where = where
+        self.origin: Origin | None = None  # set by the first registry that it is added to
         # What a call takes over unless it sets it itself; most tasks have nothing of the kind.
         self.has_call_defaults = any(
             (options.delay, options.expires is not None, options.unique_key, options.limit_key, options.fair_key)
         )
         self.takes_result = signature.takes_first if takes_result is None else takes_result
-
-
-class Registry:
-    """Task definitions by name; two of one name are an error that names both places."""
-
-    def __init__(self) -> None:
-        self._definitions: dict[str, Definition] = {}
-
-    def add(self, definition: Definition) -> None:
-        other = self._definitions.get(definition.name)
-        if other is not None and other.where != definition.where:
-            raise ConfigurationError(
-                f"two tasks are named {definition.name!r}: {other.where} and {definition.where}; give one another name"
-            )
-        self._definitions[definition.name] = definition
-
-    def find(self, name: str) -> Definition | None:
-        return self._definitions.get(name)
-
-    def get(self, name: str) -> Definition:
-        definition = self._definitions.get(name)
-        if definition is None:
-            known = ", ".join(sorted(self._definitions)) or "none"
-            raise TaskNotFoundError(f"no task is named {name!r}; known: {known}")
-        return definition
-
-    def __iter__(self) -> Iterator[Definition]:
-        return iter(self._definitions.values())
-
-    def __len__(self) -> int:
-        return len(self._definitions)
 
 
 def place_of(thing: Any) -> str:
@@ -460,15 +433,11 @@ class Task(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = _WORD_START.sub("_", cls.__name__).lower()
-        CLASS_TASKS.add(_definition_of(cls))
+        CLASS_TASKS.add(_definition_of(cls), thing=cls)
 
     def message(self, options: CallOptions = NO_OPTIONS) -> Message[Any]:
         """This task as a message, for `enqueue_many`."""
         return Message(CLASS_TASKS.get(type(self).name), (self,), {}, options)
-
-
-# Class tasks belong to no queue object, so they share one registry that every worker looks into.
-CLASS_TASKS = Registry()
 
 
 def _definition_of(cls: type[Task]) -> Definition:

@@ -12,8 +12,9 @@ from taskfleet import context, describing
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.engine import keys
+from taskfleet.namespace import CLASS_TASKS
 from taskfleet.runtime.job import Interruption, Job
-from taskfleet.tasks import CLASS_TASKS, Definition
+from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
     from taskfleet.engine.interface import Claim

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from taskfleet import queue_names
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.namespace import CLASS_TASKS, Registry
 from taskfleet.options import TaskOptions
 from taskfleet.signature import first_problem
-from taskfleet.tasks import CLASS_TASKS, NO_OPTIONS, Definition, Message, Registry, Task, TaskFunction, define
+from taskfleet.tasks import NO_OPTIONS, Definition, Message, Task, TaskFunction, define
 
 ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
 

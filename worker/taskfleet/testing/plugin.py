@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from taskfleet import origin
 from taskfleet.queue import TaskQueue
 from taskfleet.testing import InlineWorker, InMemoryBroker, in_memory
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test defines, later ones may define anew."""
+    origin.enter_test(object())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    origin.enter_test(None)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """What a fixture defines for several tests, none of them may define anew."""
+    if fixturedef.scope == "function":
+        yield
+        return
+    test = origin.enter_test(None)
+    yield
+    origin.enter_test(test)
 
 
 @pytest.fixture

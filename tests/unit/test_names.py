@@ -1,0 +1,423 @@
+"""One name is one task. What is the same definition once more, and what is a second one."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import importlib.util
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from taskfleet import ConfigurationError, Task, TaskQueue
+from taskfleet.batches import BatchItem
+from taskfleet.namespace import CLASS_TASKS
+
+
+@pytest.fixture
+def queue() -> TaskQueue:
+    return TaskQueue("redis://localhost:1")
+
+
+def clash(define: Callable[[], object], name: str, places: int = 2) -> str:
+    """The error of the second definition, which names this file twice."""
+    with pytest.raises(ConfigurationError, match=f"two tasks are named '{name}'") as caught:
+        define()
+    assert str(caught.value).count(f"{Path(__file__).name}:") == places
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Second definitions, which are errors.
+
+
+def test_a_factory_called_twice(queue: TaskQueue) -> None:
+    def make(factor: int) -> Any:
+        @queue.task
+        async def scale(n: int) -> int:
+            return n * factor
+
+        return scale
+
+    make(2)
+    assert "make.<locals>.scale" in clash(lambda: make(3), "scale")
+
+
+def test_a_factory_of_class_tasks_called_twice() -> None:
+    def make(factor: int) -> type[Task]:
+        class ScaleInClass(Task):
+            n: int
+
+            async def execute(self) -> int:
+                return self.n * factor
+
+        return ScaleInClass
+
+    make(2)
+    assert "make.<locals>.ScaleInClass" in clash(lambda: make(3), "scale_in_class")
+
+
+def test_a_factory_of_batch_tasks_called_twice(queue: TaskQueue) -> None:
+    def make() -> Any:
+        @queue.batch_task(size=2)
+        async def gather(items: list[BatchItem]) -> list[None]:
+            return [None for _ in items]
+
+        return gather
+
+    make()
+    clash(make, "gather")
+
+
+def test_a_loop_and_a_function_that_is_decorated_twice(queue: TaskQueue) -> None:
+    async def once() -> None: ...
+
+    queue.task(once)
+    clash(lambda: queue.task(timeout=600)(once), "once")
+
+
+def test_two_functions_under_a_decorator_that_does_not_say_what_it_wraps(queue: TaskQueue) -> None:
+    def logged(function: Any) -> Any:
+        async def wrapper(*args: Any) -> Any:
+            return await function(*args)
+
+        return wrapper
+
+    @queue.task
+    @logged
+    async def charge(n: int) -> str:
+        return f"charged {n}"
+
+    def second() -> None:
+        @queue.task
+        @logged
+        async def refund(n: int) -> str:
+            return f"refunded {n}"
+
+    assert "functools.wraps" in clash(second, "wrapper")
+
+
+def test_a_decorator_that_says_what_it_wraps_is_no_reason_for_an_error(queue: TaskQueue) -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        async def wrapper(*args: Any) -> Any:
+            return await function(*args)
+
+        return wrapper
+
+    @queue.task
+    @logged
+    async def charge(n: int) -> None: ...
+
+    @queue.task
+    @logged
+    async def refund(n: int) -> None: ...
+
+    assert [definition.name for definition in queue.registry] == ["charge", "refund"]
+
+
+def test_a_class_and_a_function_in_either_order(queue: TaskQueue) -> None:
+    def function(name: str) -> None:
+        @queue.task(name=name)
+        async def work(to: str) -> None: ...
+
+    class SendByClassFirst(Task):
+        async def execute(self) -> None: ...
+
+    clash(lambda: function("send_by_class_first"), "send_by_class_first")
+    function("send_by_function_first")
+
+    def cls() -> None:
+        class SendByFunctionFirst(Task):
+            async def execute(self) -> None: ...
+
+    clash(cls, "send_by_function_first")
+
+
+def test_a_class_and_a_batch_function(queue: TaskQueue) -> None:
+    class GatherAll(Task):
+        async def execute(self) -> None: ...
+
+    def batch() -> None:
+        @queue.batch_task(name="gather_all")
+        async def gather(items: list[BatchItem]) -> list[None]:
+            return [None for _ in items]
+
+    clash(batch, "gather_all")
+
+
+def test_a_refused_definition_changes_nothing(queue: TaskQueue) -> None:
+    @queue.task(name="kept")
+    async def first() -> None: ...
+
+    async def second() -> None: ...
+
+    with pytest.raises(ConfigurationError):
+        queue.task(name="kept")(second)
+    assert queue.registry.get("kept") is first.definition
+
+
+def test_two_applications_in_one_process_have_names_of_their_own() -> None:
+    def app(factor: int) -> tuple[TaskQueue, Any]:
+        queue = TaskQueue("redis://localhost:1")
+
+        @queue.task
+        async def scale(n: int) -> int:
+            return n * factor
+
+        return queue, scale
+
+    (first, double), (second, triple) = app(2), app(3)
+    assert first.registry.get("scale") is double.definition
+    assert second.registry.get("scale") is triple.definition
+
+
+def test_a_queue_that_is_gone_keeps_no_name_from_a_class() -> None:
+    def app() -> None:
+        queue = TaskQueue("redis://localhost:1")
+
+        @queue.task(name="of_a_queue_that_is_gone")
+        async def work() -> None:
+            await work.enqueue()  # a circle, which only the collector finds
+
+    gc.disable()
+    try:
+        app()
+
+        class OfAQueueThatIsGone(Task):
+            async def execute(self) -> None: ...
+    finally:
+        gc.enable()
+    assert CLASS_TASKS.find("of_a_queue_that_is_gone") is not None
+
+
+# The same definition once more.
+
+APP = """
+from taskfleet import Task
+from tests.unit.test_names import shared
+
+@shared.queue.task
+async def plain(n: int) -> int:
+    return n * {factor}
+
+def logged(function):
+    async def wrapper(n: int):
+        return await function(n)
+    return wrapper
+
+@shared.queue.task(name="wrapped")
+@logged
+async def charge(n: int) -> int:
+    return n
+
+def make(factor):
+    @shared.queue.task(name=f"times_{{factor}}")
+    async def scale(n: int) -> int:
+        return n * factor
+    return scale
+
+double, triple = make(2), make(3)
+
+class {cls}(Task):
+    async def execute(self) -> int:
+        return {factor}
+"""
+
+
+class Shared:
+    """The queue that the modules of a test define their tasks on, as an application's modules do."""
+
+    queue = TaskQueue("redis://localhost:1")
+
+
+shared = Shared()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Writes a module that defines tasks; each test has class names of its own."""
+    monkeypatch.setattr(shared, "queue", TaskQueue("redis://localhost:1"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+
+    def write(name: str, cls: str, factor: int = 10, text: str = APP) -> Path:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text.format(cls=cls, factor=factor))
+        importlib.invalidate_caches()
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+NAMES = {"plain", "wrapped", "times_2", "times_3"}
+
+
+def defined() -> set[str]:
+    return {definition.name for definition in shared.queue.registry}
+
+
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def test_a_module_is_reloaded_with_and_without_a_change(write: Callable[..., Path]) -> None:
+    write("reloaded_app", "Reloaded")
+    module = importlib.import_module("reloaded_app")
+    importlib.reload(module)
+    write("reloaded_app", "Reloaded", 77, text="# a line more\n" + APP)
+    importlib.reload(module)
+    assert await module.plain(1) == 77
+    assert shared.queue.registry.get("plain") is module.plain.definition
+    assert defined() == NAMES
+    assert await module.Reloaded().execute() == 77
+
+
+def test_a_module_is_imported_under_two_names(write: Callable[..., Path]) -> None:
+    path = write("twice_app", "ImportedTwice")
+    load("twice_app", path)
+    load("pkg.twice_app", path)
+    runpy.run_path(str(path), run_name="__main__")
+    assert defined() == NAMES
+
+
+def test_a_function_becomes_a_class_when_its_module_is_reloaded(write: Callable[..., Path]) -> None:
+    function = "from tests.unit.test_names import shared\n@shared.queue.task\nasync def turned_round() -> None: ...\n"
+    cls = "from taskfleet import Task\nclass TurnedRound(Task):\n    async def execute(self) -> None: ...\n"
+    write("turning_app", "", text=function)
+    module = importlib.import_module("turning_app")
+    write("turning_app", "", text=cls)
+    importlib.reload(module)
+    assert defined() == set()
+    assert CLASS_TASKS.find("turned_round") is not None
+    write("turning_app", "", text=function)
+    importlib.reload(module)
+    assert defined() == {"turned_round"}
+    assert CLASS_TASKS.find("turned_round") is None
+
+
+def test_two_modules_that_define_one_name_are_an_error_also_when_one_is_reloaded(write: Callable[..., Path]) -> None:
+    one = "from tests.unit.test_names import shared\n@shared.queue.task\nasync def report() -> None: ...\n"
+    write("first_app", "", text=one)
+    importlib.import_module("first_app")
+    write("second_app", "", text=one)
+    with pytest.raises(ConfigurationError, match=r"first_app\.py:2\) and report \(.*second_app\.py:2\)"):
+        importlib.import_module("second_app")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "@shared.queue.task\nasync def plain(n: int) -> int: return 1",
+        "for _ in range(2):\n    @shared.queue.task\n    async def looped() -> None: ...",
+        "make(2)",
+        '@shared.queue.task(name="wrapped")\n@logged\nasync def refund(n: int) -> int: return n',
+        "class Copied(Task):\n    async def execute(self) -> int: return 1",
+        "class Plain(Task):\n    async def execute(self) -> int: return 1",
+    ],
+)
+def test_a_name_that_is_defined_twice_in_one_run_of_a_module(write: Callable[..., Path], second: str) -> None:
+    write("copied_app", "Copied", text=f"{APP}\n{second}\n")
+    for _ in range(2):  # a second try is no reload
+        with pytest.raises(ConfigurationError, match="two tasks are named"):
+            importlib.import_module("copied_app")
+
+
+def cell(number: int, text: str, namespace: dict[str, Any]) -> None:
+    """Run a notebook's cell: a piece of `__main__` that comes from no file."""
+    exec(compile(text, f"<ipython-input-{number}-abc>", "exec"), namespace)
+
+
+PLAIN_CELL = "@queue.task\nasync def scale(n: int) -> int:\n    return n * {}\n"
+WRAPPED_CELL = "@queue.task\n@logged\nasync def {}(n: int) -> int:\n    return n\n"
+CLASS_CELL = "class {}(Task):\n    async def execute(self) -> int:\n        return {}\n"
+LOGGED_CELL = "def logged(function):\n    async def wrapper(n): return await function(n)\n    return wrapper\n"
+MAKE_CELL = PLAIN_CELL.replace("@", "    @").replace("\nasync", "\n    async").replace("    return", "        return")
+
+
+async def test_a_cell_is_run_again_and_changed(queue: TaskQueue) -> None:
+    notebook = {"__name__": "__main__", "queue": queue, "Task": Task}
+    for number, factor in enumerate((2, 2, 3)):
+        cell(number, PLAIN_CELL.format(factor), notebook)
+        cell(number, CLASS_CELL.format("InACell", factor), notebook)
+    assert await notebook["scale"](10) == 30  # type: ignore[operator]
+    assert await queue.registry.get("scale").function(10) == 30
+    same = compile(PLAIN_CELL.format(5), "<cell>", "exec")
+    exec(same, notebook)
+    exec(same, notebook)
+
+
+def test_cells_that_define_two_tasks_of_one_name(queue: TaskQueue) -> None:
+    notebook = {"__name__": "__main__", "queue": queue, "Task": Task}
+    cell(1, LOGGED_CELL, notebook)
+    cell(2, WRAPPED_CELL.format("charge"), notebook)
+    cell(2, WRAPPED_CELL.format("charge"), notebook)
+    with pytest.raises(ConfigurationError, match=r"functools\.wraps"):
+        cell(3, WRAPPED_CELL.format("refund"), notebook)
+    cell(4, f"def make(factor):\n{MAKE_CELL.format('factor')}", notebook)
+    cell(5, "double = make(2)", notebook)
+    cell(5, "double = make(2)", notebook)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'scale'"):
+        cell(6, "triple = make(3)", notebook)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'two_kinds'"):
+        cell(7, f"{CLASS_CELL.format('TwoKinds', 1)}\n@queue.task\nasync def two_kinds(): ...", notebook)
+    twice = PLAIN_CELL.replace("scale", "copied").format(1)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'copied'"):
+        cell(8, twice + twice, notebook)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_each_test_may_define_its_own(n: int) -> None:
+    class OfEachTest(Task):
+        async def execute(self) -> int:
+            return n
+
+    @shared.queue.task
+    async def also_of_each_test() -> int:
+        return n
+
+    assert shared.queue.registry.get("also_of_each_test") is also_of_each_test.definition
+
+
+SCRIPT = """
+from taskfleet import ConfigurationError, Task, TaskQueue
+queue = TaskQueue("redis://localhost:1")
+{text}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN_CELL.format(2) * 2,
+        f"def make(factor):\n{MAKE_CELL.format('factor')}\ndouble, triple = make(2), make(3)",
+        f"{CLASS_CELL.format('Scale', 2)}\n{PLAIN_CELL.format(2)}",
+    ],
+)
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_script_that_defines_one_name_twice(tmp_path: Path, text: str, from_file: bool) -> None:
+    script = SCRIPT.format(text=text)
+    (tmp_path / "script.py").write_text(script)
+    command = [str(tmp_path / "script.py")] if from_file else ["-c", script]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("taskfleet.errors.ConfigurationError: two tasks are named 'scale'")
+    )

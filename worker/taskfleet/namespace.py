@@ -1,0 +1,80 @@
+"""Task definitions by name. One name is one task, of whatever kind: a function, a batch function or a class."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.errors import ConfigurationError, TaskNotFoundError
+from taskfleet.origin import origin_of
+
+if TYPE_CHECKING:
+    from taskfleet.tasks import Definition
+
+
+class Registry:
+    """The tasks of one `TaskQueue`, or all class tasks. Each `TaskQueue` shares the names of the class tasks."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Definition] = {}
+        _REGISTRIES.add(self)
+
+    def add(self, definition: Definition, *, thing: Any = None) -> None:
+        """Define a task. Errors: `ConfigurationError` names both, when the name is another task's.
+
+        What runs again in its own place replaces what it has defined before: see `taskfleet.origin`. `thing` is what
+        the author has defined, if that is not the definition's function.
+        """
+        name = definition.name
+        if self._definitions.get(name) is definition:
+            return
+        if definition.origin is None:
+            definition.origin = origin_of(thing or definition.function)
+        if self is CLASS_TASKS and any(name in registry._definitions for registry in _REGISTRIES):
+            gc.collect()  # a queue that nobody has any more, with its tasks, is no reason for an error
+        rivals = list(_REGISTRIES) if self is CLASS_TASKS else [self, CLASS_TASKS]
+        taken = [registry for registry in rivals if name in registry._definitions]
+        for registry in taken:
+            _check(definition, registry._definitions[name])
+        for registry in taken:
+            del registry._definitions[name]
+        self._definitions[name] = definition
+
+    def find(self, name: str) -> Definition | None:
+        return self._definitions.get(name)
+
+    def get(self, name: str) -> Definition:
+        definition = self._definitions.get(name)
+        if definition is None:
+            known = ", ".join(sorted(self._definitions)) or "none"
+            raise TaskNotFoundError(f"no task is named {name!r}; known: {known}")
+        return definition
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(self._definitions.values())
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+
+_REGISTRIES: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+# Class tasks belong to no queue object, so they share one registry that every worker looks into.
+CLASS_TASKS = Registry()
+
+
+def _check(new: Definition, old: Definition) -> None:
+    """`ConfigurationError`, unless `new` is `old` once more."""
+    first, second = old.origin, new.origin
+    if old is new or first is None or second is None or second.replaces(first):
+        return
+    places, advice = (old.where, new.where), "give one another name"
+    if old.where == new.where:
+        # Made by the same lines, they are told apart by where those were asked to.
+        places = (first.site, second.site) if first.site != second.site else (first.caller, second.caller)
+        if first.site != second.site and old.function is not new.function:
+            advice += f", or use functools.wraps in the decorator that makes {second.qualname}"
+    both = f"{first.qualname} ({places[0]}) and {second.qualname} ({places[1]})"
+    raise ConfigurationError(f"two tasks are named {new.name!r}: {both}; {advice}")
