@@ -44,6 +44,7 @@ _OPTIONS = (
 )
 _RESULT = outcome.pack_success(b"\x01")
 _CANCELLED = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
+_EXPIRED = outcome.pack_end(outcome.EXPIRED, "it expired before it ran")
 _FAILURE = outcome.pack_failure("exception", "ValueError: no", "")
 
 _queue = st.sampled_from(QUEUES)
@@ -201,14 +202,14 @@ class Machine(RuleBasedStateMachine):
                 "enqueue", queue, [self._item(queue, 0, {"n": [(here, waits[0], position, int(position < carried))]})]
             )
 
-    @rule(here=_queue, pick=_pick, confirm=st.booleans())
-    def enqueue_after(self, here: str, pick: int, confirm: bool) -> None:
+    @rule(here=_queue, pick=_pick, confirm=st.booleans(), carries=st.booleans(), more=_more)
+    def enqueue_after(self, here: str, pick: int, confirm: bool, carries: bool, more: dict[str, Any]) -> None:
         if (some := self._some(pick)) is None:
             return
         queue, before = some
-        waits = self._item(here, 0, {"w": [1, 0, 800]})
+        waits = self._item(here, 0, more | {"w": [1, int(carries), 800]})
         self.pair.both("enqueue", here, [waits])
-        state, record = self.pair.both("link", queue, before, here, waits[0], 0)
+        state, record = self.pair.both("link", queue, before, here, waits[0], 0, carries=carries)
         if state in ("ended", "dead"):
             succeeded = (
                 state == "ended" and outcome.unpack_end(record, queue=queue, task_id=before)[0] == outcome.SUCCEEDED
@@ -251,6 +252,8 @@ class Machine(RuleBasedStateMachine):
         _, task_id, delivery = claims[pick % len(claims)]
         result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
         extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
+        if code in "dx" and keeps:  # as the workers of today
+            result, extra = (_CANCELLED, _FAILURE) if code == "d" else (_EXPIRED, _CANCELLED)
         if code == "s" and not keeps and delay == 0:
             result = b""
         return task_id, delivery, code, delay // 10, result, _ENDLESS_MS if keeps else 0, extra
@@ -360,8 +363,13 @@ class Machine(RuleBasedStateMachine):
         assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"
         running = Counter(state["tags"][i][1] for i in state["owners"] if i in state["tags"])
         assert state["slots"] == {key: n for key, n in running.items() if key is not None}
-        for key, task_id in state["unique"].items():
+        for key, task_id in (*state["unique"].items(), *state["followers"].items()):
             assert state["tags"].get(task_id, (None,))[0] == key, "a unique key belongs to a task that lives"
+        keyed = Counter(tag[0] for tag in state["tags"].values() if tag[0] is not None)
+        held = Counter([*state["unique"], *state["followers"]])
+        assert keyed == held, "a task with a unique key holds it or comes after the one that does"
+        for task_id in state["followers"].values():
+            assert task_id in dict(state["delayed"]) or task_id in state["gathering"], "what comes after waits"
         assert state["letters"].keys() == {task_id for task_id, _ in state["dead"]}
         assert state["fair"] or (not state["turns"] and state["turn"] is None)
 

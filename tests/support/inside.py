@@ -70,6 +70,49 @@ async def unfinished(queue: TaskQueue) -> list[bytes]:
     return list((await _redis(queue).hgetall(_keys(queue).all[1])).values())
 
 
+async def vanish(queue: TaskQueue, task_id: str) -> None:
+    """What a loss of data, or the end of a task at a worker that knows nothing of followers, leaves behind."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            del model.tasks[task_id], model.tags[task_id]
+            model.leases.remove(task_id)
+            model.owners.pop(task_id, None)
+    else:
+        names = _keys(queue)
+        for part in (1, 4, 13):
+            await _redis(queue).hdel(names.all[part], task_id)
+        await _redis(queue).zrem(names.all[3], task_id)
+
+
+async def make_due(queue: TaskQueue, task_id: str) -> None:
+    """Let the time of a delayed task have come."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.delayed.add(task_id, 1)
+    else:
+        assert await _redis(queue).zadd(_keys(queue).all[5], {task_id: 1}, xx=True, ch=True)
+
+
+async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
+    """What is kept of workflows and keys, by partition: tasks that wait, what came for them, tags, holders, signals."""
+    left: dict[str, set[str]] = {}
+    for name in names or ("default",):
+        if isinstance(queue.broker, InMemoryBroker):
+            with queue.broker.store.queue(name) as model:
+                parts = {
+                    "tag": model.tags, "unique": {**model.unique, **model.followers}, "blocked": model.blocked,
+                    "gather": model.gathering, "input": model.inputs, "outbox": model.outbox,
+                }  # fmt: skip
+                found = {part for part, kept in parts.items() if len(kept)}
+        else:
+            numbered = {13: "tag", 14: "unique", 21: "blocked", 22: "gather", 23: "input", 24: "outbox"}
+            keys = _keys(queue, name).all
+            found = {part for at, part in numbered.items() if await _redis(queue).exists(keys[at])}
+        if found:
+            left[name] = found
+    return left
+
+
 async def calls(queue: TaskQueue) -> int:
     """How many calls wait for a worker to hear them."""
     if isinstance(queue.broker, InMemoryBroker):

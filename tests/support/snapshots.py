@@ -55,7 +55,8 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
         "reports": {key.decode(): report for key, report in found["progress"].items()},
         "cancelling": sorted(key.decode() for key in found["cancel"]),
         "announced": sorted(key.decode() for key in found["await"]),
-        "unique": _texts(found["unique"]),
+        "unique": {key: i for key, i in _texts(found["unique"]).items() if not key.endswith("\0")},
+        "followers": {key[:-1]: i for key, i in _texts(found["unique"]).items() if key.endswith("\0")},
         "slots": {key: int(n) for key, n in _texts(found["slots"]).items()},
         "letters": {key.decode(): _letter(packed) for key, packed in found["letter"].items()},
         "results": kept,
@@ -82,7 +83,13 @@ def of_model(model: QueueModel) -> dict[str, Any]:
         "tasks": dict(model.tasks),
         "progress": {i: (p.attempt, p.delivery, p.crashes, p.since_ms) for i, p in model.progress.items()},
         "tags": {
-            task_id: (tag.unique, tag.limit, tag.fair, [(e.queue, e.id, e.position, e.carries) for e in tag.edges])
+            task_id: (
+                tag.unique,
+                tag.limit,
+                tag.fair,
+                [(e.queue, e.id, e.position, e.carries) for e in tag.edges],
+                tag.due,
+            )
             for task_id, tag in model.tags.items()
         },
         "parked": {key: list(ids) for key, ids in model.parked.items()},
@@ -95,9 +102,10 @@ def of_model(model: QueueModel) -> dict[str, Any]:
         "cancelling": sorted(model.cancelling),
         "announced": sorted(model.announced),
         "unique": dict(model.unique),
+        "followers": dict(model.followers),
         "slots": {key: n for key, n in model.slots.items() if n},
         "letters": {
-            i: (x.state, x.attempt, x.delivery, x.died_ms, x.blob, x.record, x.limit, x.fair, x.inputs)
+            i: (x.state, x.attempt, x.delivery, x.died_ms, x.blob, x.record, x.limit, x.fair, x.inputs, x.unique)
             for i, x in model.letters.items()
         },
         "results": {task_id: record for task_id, (record, _) in model.results.items()},
@@ -123,7 +131,7 @@ def _tag(packed: bytes) -> tuple[Any, ...]:
     tag = msgpack.unpackb(packed, raw=True)
     edges = [(queue.decode(), task_id.decode(), int(position), carries == 1) for queue, task_id, position, carries in
              tag.get(b"n") or ()]  # fmt: skip
-    return _text(tag.get(b"u")), _text(tag.get(b"l")), _text(tag.get(b"f")), edges
+    return _text(tag.get(b"u")), _text(tag.get(b"l")), _text(tag.get(b"f")), edges, tag.get(b"d")
 
 
 def _parked(members: list[tuple[bytes, float]]) -> dict[str, list[str]]:
@@ -149,7 +157,8 @@ def _letter(packed: bytes) -> tuple[Any, ...]:
     state, attempt, delivery, died, blob, record, kept, passed_on = msgpack.unpackb(packed, raw=True)
     keys = msgpack.unpackb(kept, raw=True) if kept else {}
     inputs = msgpack.unpackb(passed_on, raw=True) if passed_on else None
-    return (state.decode(), attempt, delivery, died, blob, record, _text(keys.get(b"l")), _text(keys.get(b"f")), inputs)
+    limit, fair, unique = (_text(keys.get(key)) for key in (b"l", b"f", b"u"))
+    return (state.decode(), attempt, delivery, died, blob, record, limit, fair, inputs, unique)
 
 
 def _signal(packed: bytes) -> tuple[Any, ...]:

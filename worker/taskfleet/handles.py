@@ -96,7 +96,7 @@ class TaskHandle(Generic[R]):
     async def cancel(self) -> bool:
         """Cancel the task; returns whether that changed anything. One that runs is interrupted by its worker."""
         if self.place is None:
-            await self._look()
+            await self._find(ended=False)
         if self.place is None:
             return False
         record = outcome.pack_end(outcome.CANCELLED, "cancelled before it ran")
@@ -189,12 +189,21 @@ class TaskHandle(Generic[R]):
     async def _look(self) -> tuple[str, bytes]:
         if self.place is not None:
             return await self._broker.status(self.place, self.id)
+        return await self._find(ended=True)
+
+    async def _find(self, *, ended: bool) -> tuple[str, bytes]:
+        """Look for a bare id everywhere. Of tasks of one id, that is one that has `ended`, or else one that has not."""
+        found = ("unknown", b"")
         for place in await self._broker.partitions():
             state, data = await self._broker.status(place, self.id)
-            if state != "unknown":
+            if state == "unknown":
+                continue
+            if self.place is None:
+                self.place, found = place, (state, data)
+            if (state in ("ended", "dead")) == ended:
                 self.place = place
                 return state, data
-        return "unknown", b""
+        return found
 
     async def locate(self) -> str | None:
         """The partition that the task is in, or was when it ended; `None` when nothing is known of it."""

@@ -8,9 +8,10 @@ import functools
 import gc
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskfleet import background, outcome
+from taskfleet import background, ids, outcome
 from taskfleet.engine import keys
 from taskfleet.engine.connection import backoff_seconds
 from taskfleet.engine.interface import CHUNK, Item, Signal
@@ -31,6 +32,21 @@ T = TypeVar("T")
 
 # A workflow in several calls: what stands in Redis of it is dropped when its sender has not finished by then.
 _WHOLE_WITHIN_MS = 600_000
+_MOST_TRIES = 20
+
+
+@dataclass(slots=True)
+class Route:
+    """Where the nodes of a workflow go, and what stands for those that are not sent."""
+
+    places: dict[Node, str]
+    holders: dict[Node, str] = field(default_factory=dict)  # another task has its unique key
+    twins: dict[Node, Node] = field(default_factory=dict)  # another node of this workflow has
+    sent: list[Node] = field(default_factory=list)
+
+    def id_of(self, node: Node) -> str:
+        node = self.twins.get(node, node)
+        return self.holders.get(node, node.id)
 
 
 class Sending:
@@ -172,52 +188,99 @@ class Sending:
     # Workflows.
 
     async def plan(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
-        """Send all nodes of a workflow: those that wait first, so that nothing ends before it can be told."""
+        """Send all nodes of a workflow: those that wait first, so that nothing ends before it can be told.
+
+        In place of a node whose unique key another task has, and keeps, stands that task.
+        """
+        for _ in range(_MOST_TRIES):
+            route = await self._route(plan)
+            try:
+                if await self._send_plan(plan, route):
+                    ends = [self._queue.handle_of(route.id_of(node), route.places[node], node.message.task)
+                            for node in plan.ends]  # fmt: skip
+                    return ends[0] if plan.shape == 1 else GroupHandle(ends, plan.shape)
+            except BaseException:
+                await self._take_back(route)
+                raise
+            # Somebody else was faster to get a key, or has just ended: what stands for what is settled anew.
+            await self._take_back(route)
+            for node in plan.nodes:
+                node.id = ids.new_id()
+        raise TaskQueueError("a workflow: its unique keys change hands faster than it can be sent; try again")
+
+    async def _route(self, plan: Plan) -> Route:
         places = {node: self._place(node.message, node.id) for node in plan.nodes}
+        route = Route(places)
+        first: dict[tuple[str, str], Node] = {}  # of each key, by partition
+        for node in plan.nodes:
+            key = node.message.unique_key
+            if key is None:
+                continue
+            before = first.get((places[node], key))
+            if before is not None and node.keeps_existing:
+                route.twins[node] = before
+                continue
+            first[places[node], key] = node
+            if node.keeps_existing and (holder := await self._broker.holder(places[node], key)) is not None:
+                route.holders[node] = holder
+        return route
+
+    async def _send_plan(self, plan: Plan, route: Route) -> bool:
+        """Whether it is there as a whole; if not, a task that was to stand for a node did not."""
+        places = route.places
         waiting_for: dict[Node, list[tuple[str, str, int, int]]] = defaultdict(list)
         for node in plan.nodes:
             for position, before in enumerate(node.after):
-                waiting_for[before].append((places[node], node.id, position, int(position < node.carried)))
+                edge = (places[node], node.id, position, int(position < node.carried))
+                waiting_for[route.twins.get(before, before)].append(edge)
         # All are encoded before the first is sent: a bad argument leaves nothing behind.
-        encoded = {node: self._encode(node, waiting_for[node]) for node in plan.nodes}
-        starts = [node for node in plan.nodes if not node.waits]
-        blocked = [node for node in plan.nodes if node.waits]
+        own = [node for node in plan.nodes if node not in route.twins and node not in route.holders]
+        encoded = {node: self._encode(node, waiting_for[node], route) for node in plan.nodes}
+        starts = [node for node in own if not node.waits]
+        keeping = [node for node in starts if node.keeps_existing and node.message.unique_key]
+        others = [node for node in starts if not (node.keeps_existing and node.message.unique_key)]
+        blocked = [node for node in own if node.waits]
         at_once = (
-            len(set(places.values())) == 1 and len(plan.nodes) <= CHUNK and not any(node.handles for node in plan.nodes)
+            len(set(places.values())) == 1
+            and len(own) <= CHUNK
+            and not any(node.handles or node.message.unique_key for node in plan.nodes)
         )
-        if not at_once:
-            for node in blocked:
-                encoded[node][4]["w"][2] = _WHOLE_WITHIN_MS  # type: ignore[misc]
-        sent: list[Node] = []
-        try:
-            kept = await self._send_nodes([*blocked, *starts] if at_once else blocked, places, encoded, sent)
-            if not at_once:
-                for node in blocked:
-                    for position, handle in enumerate(node.handles, start=len(node.after)):
-                        if node not in kept:
-                            await self._link(node, places[node], handle, position)
-                kept |= await self._send_nodes(starts, places, encoded, sent)
-        except BaseException:
-            for node in sent:
-                with contextlib.suppress(TaskQueueError):
-                    await self._queue.handle_of(node.id, places[node], node.message.task).cancel()
-            raise
-        if not at_once:
-            by_place: dict[str, list[str]] = defaultdict(list)
-            for node in blocked:
-                by_place[places[node]].append(node.id)
-            for place, ids in by_place.items():
-                await self._broker.confirm(place, ids)
-        ends = [self._queue.handle_of(kept.get(node, node.id), places[node], node.message.task) for node in plan.ends]
-        return ends[0] if plan.shape == 1 else GroupHandle(ends, plan.shape)
+        if at_once:
+            await self._send_nodes([*blocked, *starts], places, encoded, route.sent)
+            return True
+        for node in blocked:
+            encoded[node][4]["w"][2] = _WHOLE_WITHIN_MS  # type: ignore[misc]
+        if await self._send_nodes(blocked, places, encoded, route.sent):
+            return False
+        for node in blocked:
+            for position, handle in enumerate(node.handles, start=len(node.after)):
+                await self._link(node, places[node], handle, position)
+        for node, holder in route.holders.items():
+            for edge in waiting_for[node]:
+                if not await self._link_to_holder(places[node], holder, edge):
+                    return False
+        if await self._send_nodes(keeping, places, encoded, route.sent):
+            return False
+        await self._send_nodes(others, places, encoded, route.sent)
+        by_place: dict[str, list[str]] = defaultdict(list)
+        for node in blocked:
+            by_place[places[node]].append(node.id)
+        for place, waiting in by_place.items():
+            await self._broker.confirm(place, waiting)
+        return True
 
-    def _encode(self, node: Node, waiting: list[tuple[str, str, int, int]]) -> Item:
+    async def _take_back(self, route: Route) -> None:
+        for node in route.sent:
+            with contextlib.suppress(TaskQueueError):
+                await self._queue.handle_of(node.id, route.places[node], node.message.task).cancel()
+
+    def _encode(self, node: Node, waiting: list[tuple[str, str, int, int]], route: Route) -> Item:
         settings: dict[str, Any] = {}
         if node.carried:
             settings["i"] = node.shape
             if self._queue.seal.configured:
                 # Whose results these are to be: no other task's can be put in their place.
-                settings["s"] = [[before.message.queue, before.id] for before in node.after[: node.carried]]
+                settings["s"] = [[before.message.queue, route.id_of(before)] for before in node.after[: node.carried]]
         if node.waited_for:
             settings["n"] = 1
         item = node.message.encode(
@@ -276,6 +339,12 @@ class Sending:
                 state, record = letter.state, letter.error.encode()
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))
             await self._broker.relay(place)
+
+    async def _link_to_holder(self, place: str, holder: str, edge: tuple[str, str, int, int]) -> bool:
+        """Let a node wait for the task that has the key of the one before it; false when that has ended just now."""
+        queue, waiting_id, position, carries = edge
+        state, _ = await self._broker.link(place, holder, queue, waiting_id, position, carries=bool(carries))
+        return state == "linked"
 
 
 @contextlib.contextmanager

@@ -84,6 +84,12 @@ class Node:
     waited_for: bool = False  # somebody takes its result
 
     @property
+    def keeps_existing(self) -> bool:
+        """Whether another task that has its unique key stands for it."""
+        mode = self.message.options.unique_mode or self.message.task.options.unique_mode
+        return mode == "keep_existing"
+
+    @property
     def waits(self) -> bool:
         return bool(self.after or self.handles)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue
+from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue, outcome
+from taskfleet.engine.interface import StepReply
 from taskfleet.runtime.job import Job
 from tests.engine.conftest import RunWorker, until
 from tests.support import inside
@@ -101,3 +102,106 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
     for _ in range(2):
         with pytest.raises(TaskCancelledError):
             await (await task.enqueue()).result(timeout=5)
+
+
+async def _taken_over(queue: TaskQueue, task_id: str, *, max_deliveries: int = 5) -> None:
+    """Cancelled while it ran at a worker that was killed; another worker finds its lease ended."""
+    lost = inside.RawWorker(queue, "lost", lease_ms=1)
+    assert task_id in (await lost.step(1))[1]
+    assert await queue.handle(task_id).cancel() is True
+    await asyncio.sleep(0.01)
+    assert (await inside.RawWorker(queue, "heir", max_deliveries=max_deliveries).step(1))[1] == {}
+
+
+@pytest.mark.parametrize("max_deliveries", [1, 5])
+async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
+    queue: TaskQueue, run_worker: RunWorker, max_deliveries: int
+) -> None:
+    ran: list[str] = []
+
+    @queue.task(unique_key="k")
+    async def task() -> None:
+        ran.append("task")
+
+    @queue.task
+    async def behind() -> None:
+        ran.append("behind")
+
+    handle = await task.enqueue()
+    after = await behind.options(after=[handle]).enqueue()
+    waiting = asyncio.ensure_future(handle.result(timeout=10))
+    await until(lambda: inside.awaited(queue), "somebody waits for its end")
+    await _taken_over(queue, handle.id, max_deliveries=max_deliveries)
+    await run_worker(queue)
+    with pytest.raises(TaskCancelledError, match="cancelled while it ran"):
+        await waiting
+    with pytest.raises(TaskCancelledError, match="cancelled while it ran"):
+        await after.result(timeout=10)
+    assert await handle.status() == "cancelled"
+    assert await queue.dead_letters("default") == []
+    assert await queue.requeue_dead("default") == 0
+    stats = await queue.queue_stats("default")
+    assert (stats.failed_total, stats.finished_total, stats.in_flight, stats.blocked) == (0, 2, 0, 0)
+    assert ran == []
+    assert await inside.cancel_marks(queue) == set()
+    assert await inside.left_behind(queue) == {}
+    await (await task.enqueue()).result(timeout=10)
+
+
+@pytest.mark.parametrize("code", "rnfdx")
+async def test_whatever_a_marked_task_comes_to_it_ends_as_cancelled(queue: TaskQueue, code: str) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    handle = await task.enqueue()
+    worker = inside.RawWorker(queue, "w", lease_ms=60_000)
+    await worker.step(1)
+    await inside.mark_cancelled(queue, handle.id)
+    record = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
+    own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else record
+    extra: Any = {"f": b"\x93\xa1x\xa1x\xa1x", "d": b"\x93\xa1x\xa1x\xa1x", "x": record}.get(code, 50)
+    await worker.step(0, [(handle.id, 1, code, 0, own, 60_000, extra)])
+    assert await handle.status() == "cancelled"
+    assert (await worker.step(1))[1] == {}
+    stats = await queue.queue_stats("default")
+    assert (stats.failed_total, stats.finished_total, stats.dead, stats.delayed) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(("code", "state"), [("x", "expired"), ("d", "dead")])
+async def test_an_older_workers_outcome_of_a_marked_task_is_recorded_too(
+    queue: TaskQueue, code: str, state: str
+) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    handle = await task.enqueue()
+    worker = inside.RawWorker(queue, "w", lease_ms=60_000)
+    await worker.step(1)
+    await inside.mark_cancelled(queue, handle.id)
+    own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else b""
+    await worker.step(0, [(handle.id, 1, code, 0, own, 60_000, b"\x93\xa1x\xa1x\xa1x" if code == "d" else 0)])
+    assert await handle.status() == state
+    assert await inside.cancel_marks(queue) == set()
+
+
+async def test_an_expired_task_that_was_cancelled_in_the_meantime_is_cancelled(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    handle = await task.options(expires=0.001).enqueue()
+    await asyncio.sleep(0.01)
+    step = queue.broker.step
+
+    async def step_and_cancel(*args: Any) -> StepReply:
+        reply = await step(*args)
+        for claim in reply.claims:
+            await inside.mark_cancelled(queue, claim[1])
+        return reply
+
+    monkeypatch.setattr(queue.broker, "step", step_and_cancel)
+    await run_worker(queue)
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    assert await handle.status() == "cancelled"

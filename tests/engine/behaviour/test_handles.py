@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from taskfleet import TaskQueue, TaskTimeoutError
@@ -33,3 +35,44 @@ async def test_waiting_for_a_result_ends_with_a_timeout(queue: TaskQueue) -> Non
         await handle.result(timeout=0.05)
     assert caught.value.task_id == handle.id
     assert caught.value.timeout_seconds == 0.05
+
+
+async def test_one_id_in_two_queues_is_two_tasks(queue: TaskQueue, run_worker: RunWorker) -> None:
+    release = asyncio.Event()
+    ran: list[int] = []
+
+    @queue.task
+    async def hold(n: int) -> int:
+        ran.append(n)
+        await release.wait()
+        return n
+
+    for name, n in (("default", 1), ("other", 2), ("another", 3)):
+        item = hold.message(n).encode(10_000, task_id="same")
+        await queue.broker.enqueue(name, [item])
+    handles = [queue.handle_of("same", name, hold.definition) for name in ("default", "other", "another")]
+    worker = await run_worker(queue, queues=["default", "other", "another"])
+    await until(lambda: worker.running, "one runs")
+    release.set()
+    assert [await handle.result(timeout=10) for handle in handles] == [1, 2, 3]
+    assert sorted(ran) == [1, 2, 3]
+    for name in ("default", "other", "another"):
+        stats = await queue.queue_stats(name)
+        assert (stats.in_flight, stats.finished_total) == (0, 1)
+    assert not worker.held
+
+
+@pytest.mark.parametrize("ended", ["a", "z"])
+async def test_a_bare_id_is_looked_for_in_all_queues(queue: TaskQueue, run_worker: RunWorker, ended: str) -> None:
+    @queue.task
+    async def task(n: int) -> int:
+        return n
+
+    for name in ("a", "z"):
+        await queue.broker.enqueue(name, [task.message(5).encode(10_000, task_id="same")])
+    await run_worker(queue, queues=[ended])
+    await queue.handle_of("same", ended, task.definition).result(timeout=10)
+    found = queue.handle("same")
+    assert await found.result(timeout=10) == 5
+    assert found.queue == ended
+    assert await queue.handle("same").cancel() is True

@@ -25,8 +25,9 @@ from taskfleet.engine.interface import (
     Outcome,
     Signal,
     StepReply,
+    coming_again,
+    kept_letters,
     queue_full,
-    replacing,
 )
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.renewal import RedisRenewer
@@ -161,15 +162,15 @@ class RedisBroker:
         held = await self._enqueue_call(queue, items, max_length, total)
         if not held:
             return held
-        kept = {at: holder for at, holder in held.items() if items[at][4]["m"] == "k"}  # type: ignore[misc]
+        kept: dict[int, str] = {}
         for _ in range(REPLACEMENTS):
-            # Each of these is to replace the task that has its key: name it, and come again.
-            others = [at for at in held if at not in kept]
-            if not others:
+            again = coming_again(self.seal, queue, items, held)
+            kept |= {at: holder for at, holder in held.items() if at not in again}
+            if not again:
                 return kept
-            again = [(*items[at][:4], replacing(self.seal, queue, items[at][4], held[at])) for at in others]  # type: ignore[misc]
-            found = await self._enqueue_call(queue, again, max_length, len(again))
-            held = {others[at]: holder for at, holder in found.items()}
+            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again))
+            positions = list(again)
+            held = {positions[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
@@ -179,6 +180,8 @@ class RedisBroker:
         self._free_streams(queue).append(stream)
         if reply[0] < 0:
             raise queue_full(queue, reply[1], max_length)
+        if len(reply) > 2 and reply[2]:
+            await self.relay(queue)  # what was replaced had others waiting for it
         found = reply[1]
         return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
 
@@ -224,14 +227,26 @@ class RedisBroker:
 
     # Workflows.
 
+    async def holder(self, queue: str, unique_key: str) -> str | None:
+        """The task that has a unique key, for the moment."""
+        names = self.keys_of(queue)
+        found = await self._patiently(lambda: self.client.redis.hget(names.unique, unique_key))
+        lives = found and await self._patiently(lambda: self.client.redis.hexists(names.task, found))
+        return found.decode() if lives else None
+
     async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int
+        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
     ) -> tuple[str, bytes]:
-        """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+        """Let a task wait for another, and be given its result if it `carries`.
+
+        (state, record): linked, unknown, dead and its letter, ended and its record.
+        """
         names = self.keys_of(queue)
         state, record = await self._patiently(
             lambda: self.client.run(
-                scripts.LINK, (*names.all, names.result(task_id)), (task_id, waiting_queue, waiting_id, position)
+                scripts.LINK,
+                (*names.all, names.result(task_id)),
+                (task_id, waiting_queue, waiting_id, position, int(carries)),
             )
         )
         return state.decode(), record
@@ -455,18 +470,25 @@ class RedisBroker:
         """Put dead letters back; `None` means all of them."""
         moved = 0
         chunks = [list(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] if ids is not None else [[]]
+        stay: list[tuple[str, str]] = []
         for name in await self.partitions(queue):
             names = self.keys_of(name).all
+            passed = 0
             for chunk in chunks:
-                left = 1
-                while left:
-                    args = (self.fleet.activity, queue, CHUNK, msgpack.packb(chunk))
-                    count, left = await self._patiently(
+                while True:
+                    args = (self.fleet.activity, queue, CHUNK, msgpack.packb(chunk), passed)
+                    count, left, kept = await self._patiently(
                         functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
                     )
                     moved += count
-                    if chunk or not count:
+                    passed += len(kept) // 2
+                    stay += [
+                        (kept[i].decode("utf-8", "replace"), kept[i + 1].decode("utf-8", "replace"))
+                        for i in range(0, len(kept), 2)
+                    ]
+                    if chunk or left <= passed or not (count or kept):
                         break
+        kept_letters(queue, stay)
         return moved
 
     async def purge_dead(self, queue: str) -> int:

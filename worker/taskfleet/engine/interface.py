@@ -6,6 +6,7 @@ Producers, handles, workers and the lease thread know this interface only. Its t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,6 +20,8 @@ from taskfleet.errors import QueueFullError
 if TYPE_CHECKING:
     from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
     from taskfleet.options import QueueOptions
+
+logger = logging.getLogger("taskfleet")
 
 CHUNK = 1000  # tasks in one call: bounded, so that none holds a queue for long
 TAKEOVERS_PER_STEP = 100
@@ -60,17 +63,51 @@ class Signal(NamedTuple):
     def cancellation(self, seal: Seal) -> tuple[bytes, bytes]:
         """Should the task that waits be cancelled for this: its result record, and what those after it are told."""
         source_queue = keys.queue_of(self.source_queue)
-        ended = outcome.explain(self.state, self.value, queue=source_queue, task_id=self.source, seal=seal)
-        reason = f"task {self.source}, which it waits for, {ended}"
+        if self.source == self.id:  # nobody else's end: what it was to end with itself
+            reason = self.value.decode()
+        else:
+            ended = outcome.explain(self.state, self.value, queue=source_queue, task_id=self.source, seal=seal)
+            reason = f"task {self.source}, which it waits for, {ended}"
         record = outcome.pack_end(outcome.CANCELLED, reason)
         record = seal.close("result", keys.queue_of(self.queue), self.id, record)
         # What is passed on may be as secret as the error that it tells of: then it is the sealed record.
         return record, record if seal.writes else reason.encode()
 
 
-def replacing(seal: Seal, queue: str, more: dict[str, Any], holder: str) -> dict[str, Any]:
+def replacing(seal: Seal, queue: str, more: dict[str, Any], older: str) -> dict[str, Any]:
     """What enqueue.lua calls `more`, naming the task to replace, with the record of that one's end."""
-    return {**more, "x": holder, "r": seal.close("result", keys.queue_of(queue), holder, more["r"])}
+    return {**more, "x": older, "r": seal.close("result", keys.queue_of(queue), older, more["r"])}
+
+
+def coming_again(seal: Seal, queue: str, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
+    """By position, those of the `held` that are to be sent again: each names the task that it is to replace.
+
+    That is the one told, or the one before it among these: a call may hold many of one key.
+    """
+    before: dict[str, str] = {}  # unique key → the newest so far
+    again: dict[int, Item] = {}
+    for at in sorted(held):
+        item = items[at]
+        more = more_of(item)
+        if more["m"] != "k":
+            older = before.get(more["u"], held[at])
+            again[at] = (*item[:4], replacing(seal, queue, more, older))
+            before[more["u"]] = item[0]
+        elif more["u"] in before:
+            again[at] = item  # whom it finds is not settled yet
+    return again
+
+
+def more_of(item: Item) -> dict[str, Any]:
+    """What enqueue.lua calls `more`."""
+    return item[4] if len(item) > 4 else {}
+
+
+def kept_letters(queue: str, stay: Sequence[tuple[str, str]]) -> None:
+    """Say which dead letters could not be put back: (id, the task that has its unique key, or '')."""
+    for task_id, holder in stay[:10]:
+        why = f"task {holder} has its unique key" if holder else "it was cancelled"
+        logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
 
 
 def queue_full(queue: str, waiting: int, max_length: int) -> QueueFullError:
@@ -161,10 +198,17 @@ class Broker(Protocol):
         """The stamped report of a task that has not ended."""
         ...
 
+    async def holder(self, queue: str, unique_key: str) -> str | None:
+        """The task that has a unique key, for the moment."""
+        ...
+
     async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int
+        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
     ) -> tuple[str, bytes]:
-        """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+        """Let a task wait for another, and be given its result if it `carries`.
+
+        (state, record): linked, unknown, dead and its letter, ended and its record.
+        """
         ...
 
     async def confirm(self, queue: str, ids: Sequence[str]) -> None:
@@ -214,7 +258,10 @@ class Broker(Protocol):
         ...
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters of a whole queue back; `None` means all of them."""
+        """Put dead letters of a whole queue back; `None` means all of them. Returns how many.
+
+        One whose unique key another task has stays, as does one that was cancelled; the log says so.
+        """
         ...
 
     async def purge_dead(self, queue: str) -> int: ...

@@ -42,7 +42,8 @@ class QueueKeys:
     6 delayed (id → due, ms) · 7 dead (id → died, ms) · 8 letter (id → dead letter) · 9 stat (counters) ·
     10 control (paused) · 11 wake (list that idle workers block on) · 12 cancel (ids to cancel) ·
     13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/transitions.lua) ·
-    15 unique (unique key → id) · 16 fair (id → its turn) · 17 turns (fair key → its last turn) ·
+    15 unique (unique key → id; with a NUL behind it → the one that comes after) · 16 fair (id → its turn) ·
+    17 turns (fair key → its last turn) ·
     18 parked (limit key, number, id: waits for its key) · 19 slots (limit key → running) ·
     20 arrivals (limit key → theoretical arrival time, ms) · 21 retry_at (limit key → next token, ms) ·
     22 blocked (id → when it is dropped, ms, unless its workflow is whole) · 23 gather (id → what it waits for;
@@ -69,6 +70,14 @@ class QueueKeys:
     @property
     def blocked(self) -> str:
         return self.all[21]
+
+    @property
+    def task(self) -> str:
+        return self.all[1]
+
+    @property
+    def unique(self) -> str:
+        return self.all[14]
 
     @property
     def outbox(self) -> str:

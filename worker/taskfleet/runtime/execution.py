@@ -506,7 +506,12 @@ class Execution:
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
         self.counts[queue, code] += 1
         record, _ = self._sealed(queue, task_id, record, 0)
-        self._worker.finished((task_id, delivery, code, 0, record, self._cancelled_ttl_ms(), 0), queue)
+        if code == "x":
+            cancelled, ttl_ms = self._if_cancelled()
+            extra: Any = self._sealed(queue, task_id, cancelled, 0)[0]
+        else:
+            extra, ttl_ms = 0, self._cancelled_ttl_ms()
+        self._worker.finished((task_id, delivery, code, 0, record, ttl_ms, extra), queue)
 
     def _if_cancelled(self) -> tuple[bytes, int]:
         """The record of a cancellation: Redis may know of one that has not reached us."""

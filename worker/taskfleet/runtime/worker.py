@@ -48,6 +48,7 @@ _MEASURE_SECONDS = 0.02
 _BEAT_SECONDS = 0.5
 _MOST_FAULTS = 20  # about a minute
 _LEAVE_SECONDS = 5.0  # how long signals to tasks of other queues may take at the end
+_SAME_ID_DELAY_MS = 200
 
 
 class Worker:
@@ -102,6 +103,7 @@ class Worker:
         self._replacements: set[str] = set()  # ids of outcomes that could not be recorded as they were
         self._starting = False
         self._outbox: dict[str, list[Outcome]] = {}
+        self._namesakes = False  # tasks of one id in two queues have been seen
         self.unsure: set[str] = set()  # queues of which a call that claims got no reply
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
@@ -419,6 +421,8 @@ class Worker:
         resent = self.failures > 0
         self._succeeded()
         for outcome in outcomes:
+            if self._namesakes and self.held.get(outcome[0], (name, 0))[0] != name:
+                continue  # what was handed back, while a task of that id in another queue goes on
             self.held.pop(outcome[0], None)
         if reply.stale and not resent:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
@@ -474,11 +478,25 @@ class Worker:
         self._set_memory_full(reply.memory_full)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
-        for claim in reply.claims:
-            self.held[claim[1]] = (name, claim[4])
-        self._prefetched.extend(reply.claims)
+        claims = reply.claims
+        held = {claim[1]: (name, claim[4]) for claim in claims}
+        if not self.held.keys().isdisjoint(held):
+            claims = [claim for claim in claims if not self._is_namesake(claim)]
+            held = {claim[1]: (name, claim[4]) for claim in claims}
+        self.held.update(held)
+        self._prefetched.extend(claims)
         if reply.signals and name not in self._relays:
             self._relays[name] = self.spawn(self._relay(name))
+
+    def _is_namesake(self, claim: Claim) -> bool:
+        """Whether a task of this id in another queue is here: all that we keep goes by the id, so this one waits."""
+        queue, task_id, delivery = claim[0], claim[1], claim[4]
+        if self.held.get(task_id, (queue, 0))[0] == queue:
+            return False
+        self._namesakes = True
+        back = self.execution.handed_back(queue, task_id, delivery, _SAME_ID_DELAY_MS)
+        self._outbox.setdefault(queue, []).append(back)
+        return True
 
     async def _hand_back_unheard(self, name: str) -> None:
         """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet.engine import keys
 from taskfleet.engine.envelope import PydanticJson
-from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, replacing
+from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, coming_again, kept_letters
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.stats import QueueStats
@@ -122,31 +122,33 @@ class InMemoryBroker:
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]
-                for position, holder in self._enqueue_chunk(queue, chunk, max_length, len(items) - start).items():
-                    holders[start + position] = holder
+                held = await self._enqueue_chunk(queue, chunk, max_length, len(items) - start)
+                holders |= {start + position: holder for position, holder in held.items()}
                 max_length = 0  # the first call has made sure of room for all
             return holders
 
-    def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        held = self._enqueue_call(queue, items, max_length, total)
-        kept = {at: holder for at, holder in held.items() if _more(items[at])["m"] == "k"}
+    async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        held = await self._enqueue_call(queue, items, max_length, total)
+        kept: dict[int, str] = {}
         for _ in range(REPLACEMENTS):
-            others = [at for at in held if at not in kept]
-            if not others:
+            again = coming_again(self.seal, queue, items, held)
+            kept |= {at: holder for at, holder in held.items() if at not in again}
+            if not again:
                 return kept
-            again: list[Item] = [
-                (*items[at][:4], replacing(self.seal, queue, _more(items[at]), held[at])) for at in others
-            ]
-            found = self._enqueue_call(queue, again, max_length, len(again))
-            held = {others[at]: holder for at, holder in found.items()}
+            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again))
+            positions = list(again)
+            held = {positions[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
-    def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+    async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         with self.store.queue(queue) as model:
             fresh = {item[0]: item[1] for item in items if item[0] not in model.tasks}
             holders = model.enqueue(self.store.now(), items, max_length, total)
             self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
-            return holders
+            signals = len(model.outbox)
+        if signals and any(len(item) > 4 for item in items):
+            await self.relay(queue)  # what was replaced had others waiting for it
+        return holders
 
     async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
         with self.store.queue(queue) as model:
@@ -157,12 +159,18 @@ class InMemoryBroker:
 
     # Workflows.
 
+    async def holder(self, queue: str, unique_key: str) -> str | None:
+        """The task that has a unique key, for the moment."""
+        with self.store.queue(queue) as model:
+            found = model.unique.get(unique_key)
+            return found if found in model.tasks else None
+
     async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int
+        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
     ) -> tuple[str, bytes]:
         """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
         with self.store.queue(queue) as model:
-            return model.link(self.store.now(), task_id, waiting_queue, waiting_id, position)
+            return model.link(self.store.now(), task_id, waiting_queue, waiting_id, position, carries=carries)
 
     async def confirm(self, queue: str, ids: Sequence[str]) -> None:
         with self.store.queue(queue) as model:
@@ -270,14 +278,19 @@ class InMemoryBroker:
         """Put dead letters back; `None` means all of them."""
         moved = 0
         chunks = [ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)] if ids is not None else [()]
+        stay: list[tuple[str, str]] = []
         for name in await self.partitions(queue):
+            passed = 0
             for chunk in chunks:
                 while True:
                     with self.store.queue(name) as model:
-                        count = model.requeue_dead(self.store.now(), chunk)
+                        count, kept = model.requeue_dead(self.store.now(), chunk, passed)
                         moved += count
-                        if chunk or not count or not model.dead:
+                        passed += len(kept)
+                        stay += kept
+                        if chunk or len(model.dead) <= passed or not (count or kept):
                             break
+        kept_letters(queue, stay)
         return moved
 
     async def purge_dead(self, queue: str) -> int:
@@ -400,10 +413,6 @@ class InMemoryRenewer:
 
     def close(self) -> None:
         """There is no connection."""
-
-
-def _more(item: Item) -> dict[str, Any]:
-    return item[4] if len(item) > 4 else {}
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from taskfleet import outcome
 from taskfleet.engine.interface import CHUNK, Item, Outcome, Signal, StepReply, queue_full
 from taskfleet.engine.keys import queue_of
 from taskfleet.engine.stats import QueueStats
-from taskfleet.testing.state import NEVER, Edge, Gathering, Progress, QueueState, Tag
+from taskfleet.testing.state import AGAIN_MS, NEVER, Edge, Gathering, Progress, QueueState, Tag
 from taskfleet.testing.step import Step
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ class QueueModel(QueueState):
         self.now = now
         present = {item[0] for item in items} & self.tasks.keys()
         fresh = sum(item[0] not in present for item in items)
-        waiting = self.waiting()
-        if max_length and fresh and waiting + max(fresh, total) > max_length:
-            raise queue_full(self.name, waiting, max_length)
+        if max_length and fresh:
+            spared = self._spared(items, present)
+            fresh, total, waiting = fresh - spared, total - spared, self.waiting()
+            if fresh and waiting + max(fresh, total) > max_length:
+                raise queue_full(self.name, waiting, max_length)
         nothing_ready = not self.ready and not self.fair
         holders: dict[int, str] = {}
         added = 0
@@ -48,28 +50,43 @@ class QueueModel(QueueState):
             more = item[4] if len(item) > 4 else {}
             if task_id in present:
                 continue
-            due = self._due(item)
+            due, follows = self._due(item), False
             if "u" in more:
-                holder = self._holder(task_id, more)
-                if holder is not None and more.get("x") != holder:
-                    holders[position] = holder
-                    continue
-                if holder is not None:
-                    was_due = self.delayed.score(holder) if more["m"] == "r" else None
-                    self.end_waiting(holder, more["r"], more["t"], f"replaced by task {task_id}".encode())
-                    due = due if was_due is None else int(was_due)
+                holder = self.holder_of(more["u"])
+                older = self.in_the_way(holder, more)
+                follows = holder is not None and holder != older
+                if older is not None:
+                    if more["m"] == "k" or more.get("x") != older:
+                        holders[position] = older
+                        continue
+                    was_due = self.due_again(older) if more["m"] == "r" else None
+                    self.end_waiting(older, more["r"], more["t"], f"replaced by task {task_id}".encode())
+                    due = due if was_due is None else was_due
             present.add(task_id)
             added += 1
-            self._put(task_id, item[1], more, due)
+            self._put(task_id, item[1], more, due, follows=follows)
         self.counts["enqueued"] += added
         if nothing_ready and added:
             self._say_active()
         return holders
 
-    def accept(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+    def _spared(self, items: Sequence[Item], present: set[str]) -> int:
+        """How many need no room of their own: they are kept out by another of their key, or take its place."""
+        spared = 0
+        seen: set[str] = set()
+        for item in items:
+            more = item[4] if len(item) > 4 else {}
+            if "u" in more and item[0] not in present:
+                key = more["u"]
+                in_the_way = self.in_the_way(self.holder_of(key), more) is not None
+                spared += key in seen or in_the_way
+                seen.add(key)
+        return spared
+
+    def accept(self, task_id: str, blob: bytes, more: dict[str, Any], due: int, *, follows: bool = False) -> None:
         """Add one task that nothing stands in the way of: what lua/tick.lua adds."""
         nothing_ready = not self.ready and not self.fair
-        self._put(task_id, blob, more, due)
+        self._put(task_id, blob, more, due, follows=follows)
         self.counts["enqueued"] += 1
         self.call_a_worker()
         if nothing_ready:
@@ -91,33 +108,34 @@ class QueueModel(QueueState):
             return eta_ms
         return self.now + delay_ms if delay_ms > 0 else 0
 
-    def _holder(self, task_id: str, more: dict[str, Any]) -> str | None:
-        """The task that stands in the way of a new one of its unique key."""
-        holder = self.unique.get(more["u"])
-        # One that is gone without an ending holds nothing; one that runs can no longer be replaced, so the new task
-        # comes after it.
-        if holder is None or holder == task_id or holder not in self.tasks:
-            return None
-        if more["m"] != "k" and holder in self.owners:
-            return None
-        return holder
+    def in_the_way(self, holder: str | None, more: dict[str, Any]) -> str | None:
+        """Of the tasks of a unique key, the one that is kept, or that a new one replaces: the newest that waits.
 
-    def _put(self, task_id: str, blob: bytes, more: dict[str, Any], due: int) -> None:
+        One that runs is not replaced, so the new one comes after it.
+        """
+        if holder is None or more["m"] == "k":
+            return holder
+        return self.follower_of(more["u"]) or (None if holder in self.owners else holder)
+
+    def _put(self, task_id: str, blob: bytes, more: dict[str, Any], due: int, *, follows: bool) -> None:
         # The stamp is when the task was accepted: the age of the head is read from it.
         self.tasks[task_id] = struct.pack(">d", self.now) + blob
         if "u" in more:
-            self.unique[more["u"]] = task_id
+            (self.followers if follows else self.unique)[more["u"]] = task_id
         tag = None
         if any(key in more for key in "ulfn"):
             edges = [Edge(queue, waiting, position, bool(carries)) for queue, waiting, position, carries in
                      more.get("n", ())]  # fmt: skip
             tag = self.tags[task_id] = Tag(more.get("u"), more.get("l"), more.get("f"), edges)
+            if follows:
+                tag.due = 0 if "w" in more else due
         if "w" in more:
             pending, carried, unless_ms = more["w"]
             self.gathering[task_id] = Gathering(pending, pending, carried, max(0, due - self.now))
             self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
-        elif due > self.now:
+        elif due > self.now or follows:
             first = self.delayed.first_score()
+            due = due if due > self.now else self.now + AGAIN_MS
             self.delayed.add(task_id, due)
             # Idle workers sleep until the first due time that they know of: tell one about an earlier one.
             if first is None or due < first:
@@ -141,13 +159,15 @@ class QueueModel(QueueState):
         self.end_waiting(task_id, record, ttl_ms, reason.encode())
         return True, len(self.outbox)
 
-    def link(self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int) -> tuple[str, bytes]:
+    def link(
+        self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool
+    ) -> tuple[str, bytes]:
         """Let a task of any queue wait for one of this."""
         self.now = now
         if task_id in self.tasks:
             edges = self.tags.setdefault(task_id, Tag()).edges
             if not any((edge.id, edge.position) == (waiting_id, position) for edge in edges):
-                edges.append(Edge(waiting_queue, waiting_id, position, False))
+                edges.append(Edge(waiting_queue, waiting_id, position, carries))
             return "linked", b""
         if task_id in self.letters:
             return "dead", self.letters[task_id].packed()
@@ -259,19 +279,29 @@ class QueueModel(QueueState):
 
     # lua/requeue_dead.lua, purge.lua
 
-    def requeue_dead(self, now: int, ids: Sequence[str]) -> int:
-        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest 1000."""
+    def requeue_dead(self, now: int, ids: Sequence[str], passed: int) -> tuple[int, list[tuple[str, str]]]:
+        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest 1000 behind
+        the first `passed`. Returns how many moved, and those that stay: (id, the task that has its unique key or '').
+        """
         self.now = now
         nothing_ready = not self.ready and not self.fair
         moved = 0
-        for task_id in ids or self.dead.first(CHUNK):
-            letter = self.letters.pop(task_id, None)
+        stay: list[tuple[str, str]] = []
+        for task_id in ids or self.dead.first(CHUNK, start=passed):
+            letter = self.letters.get(task_id)
             if letter is None:
                 continue
+            holder = self.holder_of(letter.unique) if letter.unique is not None else None
+            if holder is not None or letter.state == outcome.CANCELLED:
+                stay.append((task_id, holder or ""))
+                continue
+            del self.letters[task_id]
             self.dead.remove(task_id)
             self.tasks[task_id] = letter.blob
-            if letter.limit is not None or letter.fair is not None:
-                self.tags[task_id] = Tag(None, letter.limit, letter.fair)
+            if any(key is not None for key in (letter.unique, letter.limit, letter.fair)):
+                self.tags[task_id] = Tag(letter.unique, letter.limit, letter.fair)
+            if letter.unique is not None:
+                self.unique[letter.unique] = task_id
             if letter.inputs is not None:
                 self.inputs[task_id] = letter.inputs
             # The delivery number goes on from where it was: an outcome from before the funeral stays stale.
@@ -282,7 +312,7 @@ class QueueModel(QueueState):
             self.call_a_worker()
             if nothing_ready:
                 self._say_active()
-        return moved
+        return moved, stay
 
     def purge_dead(self) -> int:
         dropped = len(self.dead)

@@ -93,20 +93,21 @@ class InMemorySchedules:
         policy = _unpack(one.spec)[3].decode()
         previous = state[1].decode()
         fires = tick.fire_ms is not None
-        refused, waiting, interrupted, was_due = False, None, None, None
+        refused, waiting, interrupted, was_due, follows = False, None, None, None, False
         # What stands in the way: refused for good, or to be cancelled.
         if fires and policy != "Allow" and previous in model.tasks:
             refused = policy == "Forbid"
             if policy == "Replace":
                 waiting, interrupted = (None, previous) if previous in model.owners else (previous, None)
         if fires and "u" in tick.more and not refused:
-            holder = model.unique.get(tick.more["u"])
-            if holder is not None and holder not in (waiting, interrupted) and holder in model.tasks:
-                if tick.more["m"] == "k":
-                    refused = True
-                elif holder not in model.owners:
-                    waiting = holder
-                    was_due = model.delayed.score(holder) if tick.more["m"] == "r" else None
+            holder, follower = model.holder_of(tick.more["u"]), model.follower_of(tick.more["u"])
+            taken = holder is not None and holder not in (waiting, interrupted)
+            if tick.more["m"] == "k" and (taken or follower is not None):
+                refused = True
+            elif holder is not None and (follower is not None or holder != waiting):
+                follows = follower is not None or holder in model.owners
+                waiting = follower or (waiting if follows else holder)
+                was_due = model.due_again(waiting) if waiting is not None and tick.more["m"] == "r" else None
         if waiting is not None and not refused and waiting != tick.replaces:
             return TickReply("name", waiting, 0)
         result = "dropped"
@@ -124,9 +125,9 @@ class InMemorySchedules:
                 record = outcome.pack_end(outcome.CANCELLED, reason)
                 record = self._broker.seal.close("result", queue_of(model.name), waiting, record)
                 model.end_waiting(waiting, record, outcome.CANCELLED_TTL_MS, reason.encode())
-            due = model.now + tick.delay_ms if was_due is None else int(was_due)
+            due = model.now + tick.delay_ms if was_due is None else was_due
             self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
-            model.accept(tick.task_id, tick.envelope, dict(tick.more), due)
+            model.accept(tick.task_id, tick.envelope, dict(tick.more), due, follows=follows)
             result = "fired"
             state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]
         state[4] += tick.dropped

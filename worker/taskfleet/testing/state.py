@@ -12,6 +12,8 @@ from taskfleet.engine.interface import Signal
 from taskfleet.testing.sorted_set import SortedSet
 
 NEVER = float("inf")
+AGAIN_MS = 30_000  # how often one that comes after another looks whether that has ended unheard
+SIGNALLED_AGAIN_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Tag:
     limit: str | None = None
     fair: str | None = None
     edges: list[Edge] = field(default_factory=list)
+    due: int | None = None  # when it is due by itself, ms, while another task has its unique key
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class Letter:
     limit: str | None
     fair: str | None
     inputs: list[bytes] | None
+    unique: str | None = None
 
     def packed(self) -> bytes:
         """As `DeadLetter.of_packed` reads it."""
@@ -102,7 +106,8 @@ class QueueState:
         self.inputs: dict[str, list[bytes]] = {}  # id → results of those that it waited for
         self.cancelling: set[str] = set()
         self.announced: set[str] = set()  # ids whose end somebody waits for
-        self.unique: dict[str, str] = {}
+        self.unique: dict[str, str] = {}  # unique key → its holder
+        self.followers: dict[str, str] = {}  # unique key → the one that comes after the holder
         self.turns = SortedSet()  # fair key → its last turn
         self.turn: float | None = None  # the one that is being served
         self.slots: Counter[str] = Counter()  # limit key → how many run
@@ -187,10 +192,63 @@ class QueueState:
             self.inputs[task_id] = [waiting.came[at] for at in range(waiting.carried)]
         self.drop_gathered(task_id)
         if waiting.delay_ms > 0:
+            tag = self.tags.get(task_id)
+            if tag is not None and tag.due is not None:
+                tag.due = self.now + waiting.delay_ms
             self.delayed.add(task_id, self.now + waiting.delay_ms)
         else:
-            self.place_at_tail(task_id, Progress())
+            self.place_due(task_id, Progress())
         self.call_a_worker()
+
+    # Unique keys.
+
+    def promote(self, key: str) -> str | None:
+        """The task that comes after the holder of a unique key becomes its holder."""
+        task_id = self.followers.pop(key, None)
+        if task_id is None or task_id not in self.tasks:
+            return None
+        self.unique[key] = task_id
+        tag = self.tags[task_id]
+        due, tag.due = tag.due or 0, None
+        if due > self.now:
+            if task_id in self.delayed:
+                self.delayed.add(task_id, due)
+        elif self.delayed.remove(task_id):
+            self.place_at_tail(task_id, Progress())
+            self.call_a_worker()
+        return task_id
+
+    def holder_of(self, key: str) -> str | None:
+        """The task that has a unique key. One that is gone without an ending has nothing any more."""
+        task_id = self.unique.get(key)
+        return task_id if task_id is not None and task_id in self.tasks else self.promote(key)
+
+    def follower_of(self, key: str) -> str | None:
+        task_id = self.followers.get(key)
+        return task_id if task_id is not None and task_id in self.tasks else None
+
+    def place_due(self, task_id: str, before: Progress) -> None:
+        """A task whose time has come is placed, unless its unique key is another's."""
+        tag = self.tags.get(task_id)
+        if tag is not None and tag.unique is not None:
+            holder = self.holder_of(tag.unique)
+            if holder is None:
+                self.unique[tag.unique] = task_id
+            elif holder != task_id:
+                tag.due = tag.due or 0
+                self.followers.setdefault(tag.unique, task_id)
+                self.delayed.add(task_id, self.now + AGAIN_MS)
+                return
+        self.place_at_tail(task_id, before)
+
+    def due_again(self, task_id: str) -> int | None:
+        """When a task that waits is due, for the one that takes its place; `None` when that is for others to say."""
+        if task_id in self.gathering:
+            return None
+        tag = self.tags.get(task_id)
+        if tag is not None and tag.due is not None:
+            return tag.due
+        return int(self.delayed.score(task_id) or 0)
 
     def release(self, task_id: str, state: str, value: bytes) -> None:
         """A task has ended: its unique key is free, and those after it are told, here or through the outbox."""
@@ -198,14 +256,25 @@ class QueueState:
         tag = self.tags.pop(task_id, None)
         if tag is None:
             return
-        if tag.unique is not None and self.unique.get(tag.unique) == task_id:
-            del self.unique[tag.unique]
+        if tag.unique is not None:
+            if self.unique.get(tag.unique) == task_id:
+                del self.unique[tag.unique]
+                self.promote(tag.unique)
+            elif self.followers.get(tag.unique) == task_id:
+                del self.followers[tag.unique]
         for edge in tag.edges:
             sent = value if state != "succeeded" or edge.carries else b""
-            if state == "succeeded" and edge.queue == self.name:
+            if state == "succeeded" and edge.carries and not value:
+                why = b"its result is not kept (result_ttl=0)"
+                self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, "ended", why, self.name))
+            elif state == "succeeded" and edge.queue == self.name:
                 self.resolve(edge.id, edge.position, sent)
             else:
                 self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent, self.name))
+
+    def signal_cancelled(self, task_id: str, why: str) -> None:
+        """Have a blocked task end as cancelled, by a signal that comes from itself."""
+        self.outbox.append(Signal(self.name, task_id, 0, task_id, "cancelled", why.encode(), self.name))
 
     def announce_end(self, task_id: str) -> None:
         if task_id in self.announced:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgpack
 
-from taskfleet.engine.interface import TAKEOVERS_PER_STEP, Claim, Outcome, Signal, StepReply
-from taskfleet.testing.state import Letter, Progress, QueueState, Tag
+from taskfleet.engine.interface import TAKEOVERS_PER_STEP, Claim, Outcome, StepReply
+from taskfleet.testing.state import SIGNALLED_AGAIN_MS, Gathering, Letter, Progress, QueueState, Tag
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -88,7 +88,10 @@ class Step:
         state.counts["busy_ms"] += busy_ms
         if code != "s" and task_id in state.cancelling:
             state.cancelling.discard(task_id)
-            code = "c"
+            # Older workers give no such record for these two: then they are recorded as what they are.
+            if not ((code == "x" and not extra) or (code == "d" and not result)):
+                result = extra if code == "x" else result
+                code = "c"
         self._free(task_id)
         if code in "rn":
             self._put_back(task_id, delivery, code, extra)
@@ -140,7 +143,7 @@ class Step:
         tag = state.tags.get(task_id) or Tag()
         state.letters[task_id] = Letter(
             why, attempt, delivery, state.now, state.tasks.get(task_id, b""), record,
-            tag.limit, tag.fair, state.inputs.get(task_id),
+            tag.limit, tag.fair, state.inputs.get(task_id), tag.unique,
         )  # fmt: skip
         state.dead.add(task_id, state.now)
         state.counts["failed"] += 1
@@ -157,9 +160,10 @@ class Step:
             crashes = before.crashes + 1
             if task_id in state.cancelling:
                 state.cancelling.discard(task_id)
-                record = _record("cancelled", "cancelled while it ran")
-                self._bury(task_id, "cancelled", before.attempt, delivery, record)
-                state.counts["finished"] += 1
+                # Its result key is not the script's to name: whoever relays its own signal ends it.
+                state.gathering[task_id] = Gathering(1, 1, 0, 0)
+                state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
+                state.signal_cancelled(task_id, "cancelled while it ran")
             elif crashes >= self._options.max_deliveries:
                 record = _record("max_deliveries", f"its worker died {crashes} times while it ran")
                 self._bury(task_id, "dead", before.attempt, delivery, record)
@@ -182,7 +186,7 @@ class Step:
         state = self._state
         for task_id in state.delayed.up_to(state.now, min(max(self._wanted, 100), _MOST_CLAIMED)):
             state.delayed.remove(task_id)
-            state.place_at_tail(task_id, state.progress_of(task_id))
+            state.place_due(task_id, state.progress_of(task_id))
 
     def _trim_dead(self) -> None:
         """Dead letters beyond their number or age: a bounded few at a time."""
@@ -235,9 +239,8 @@ class Step:
         """A workflow whose sender died before it was whole."""
         state = self._state
         for task_id in state.blocked.up_to(state.now, 10):
-            state.blocked.add(task_id, state.now + 60_000)
-            why = b"its workflow was never sent whole"
-            state.outbox.append(Signal(state.name, task_id, 0, task_id, "cancelled", why, state.name))
+            state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
+            state.signal_cancelled(task_id, "its workflow was never sent whole")
 
     def _admitted(self, task_id: str, key: str) -> bool:
         """Whether a task's limit key lets it start; if not, it waits in `parked`."""

@@ -1,26 +1,35 @@
 -- with: transitions
--- Put dead letters back to the tail of their queue, with all their attempts before them.
+-- Put dead letters back to the tail of their queue, with all their attempts before them. A letter stays when another
+-- task has its unique key by now, or when it tells of a cancellation: what was cancelled never runs.
 -- KEYS  the queue's (engine/keys.py)
 -- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
--- REPLY {moved, left}
+--       5 how many of the oldest have been looked at, and stay
+-- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}}
 local ids = cmsgpack.unpack(ARGV[4])
-if #ids == 0 then ids = redis.call('ZRANGE', dead, 0, tonumber(ARGV[3]) - 1) end
+if #ids == 0 then ids = redis.call('ZRANGE', dead, ARGV[5], ARGV[5] + ARGV[3] - 1) end
 local nothing_ready = redis.call('EXISTS', ready, fair) == 0
-local moved = 0
+local moved, stay = 0, {}
 for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   local id = ids[i]
   local packed = redis.call('HGET', letter, id)
   if packed then
     local record = cmsgpack.unpack(packed)
-    redis.call('HDEL', letter, id)
-    redis.call('ZREM', dead, id)
-    redis.call('HSET', task, id, record[5])
     local t = record[7] and record[7] ~= '' and cmsgpack.unpack(record[7]) or nil
-    if t then redis.call('HSET', tag, id, record[7]) end
-    if record[8] and record[8] ~= '' then redis.call('HSET', input, id, record[8]) end
-    -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
-    place_at_tail(id, t, 1, record[3], 0)
-    moved = moved + 1
+    local holder = t and t.u and holder_of(t.u)
+    if holder or record[1] == 'cancelled' then
+      stay[#stay + 1] = id
+      stay[#stay + 1] = holder or ''
+    else
+      redis.call('HDEL', letter, id)
+      redis.call('ZREM', dead, id)
+      redis.call('HSET', task, id, record[5])
+      if t then redis.call('HSET', tag, id, record[7]) end
+      if t and t.u then redis.call('HSET', unique, t.u, id) end
+      if record[8] and record[8] ~= '' then redis.call('HSET', input, id, record[8]) end
+      -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
+      place_at_tail(id, t, 1, record[3], 0)
+      moved = moved + 1
+    end
   end
 end
 if moved > 0 then
@@ -29,4 +38,4 @@ if moved > 0 then
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 end
-return {moved, redis.call('ZCARD', dead)}
+return {moved, redis.call('ZCARD', dead), stay}

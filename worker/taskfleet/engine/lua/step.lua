@@ -8,8 +8,8 @@
 --       14 tasks that may run at once, 15 and per limit key (0 = any)  16 rate limit per limit key  17 its burst
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra). Codes: s succeeded, x expired, c cancelled,
 --       r retry (extra: delay_ms), n handed back unstarted or unfinished (extra: delay_ms), f failed, d dead (extra:
---       record). The result of r, n and f is what to record should the task have been cancelled meanwhile. A result
---       with ttl_ms 0 is not kept, only passed on to those that wait for it.
+--       record). The result of r, n, f and d, and the extra of x, is what to record should the task have been cancelled
+--       meanwhile. A result with ttl_ms 0 is not kept, only passed on to those that wait for it.
 -- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids},
 --       {id, envelope, meta, ...}, {position among the claimed, packed results of those it waited for, ...},
 --       signals in the outbox, 1 when Redis is out of memory and nothing is claimed}
@@ -35,6 +35,8 @@ local function head_of(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WIT
 local first_end, first_due = head_of(lease), head_of(delayed)
 local lease_changed = false
 local ended, n_ended = {}, 0
+local SIGNALLED_AGAIN_MS = 60000
+local signalled = tagged
 local how = {}  -- id → state and value, for those that wait for it
 
 local function tag_if_any(id) return tagged and tag_of(id) or nil end
@@ -45,11 +47,17 @@ local function ends(id, state, value)
   if tagged then how[id] = {state, value} end
 end
 
+-- Have a blocked task end as cancelled, by a signal that comes from itself.
+local function signal_cancelled(id, why)
+  redis.call('RPUSH', outbox, cmsgpack.pack({here, id, 0, id, 'cancelled', why}))
+  signalled = true
+end
+
 local function bury(id, reason, attempt, delivery, record)
   local blob = redis.call('HGET', task, id) or ''
   local t, passed_on = tag_if_any(id), ''
   local kept = ''
-  if t and (t.l or t.f) then kept = cmsgpack.pack({l = t.l, f = t.f}) end
+  if t and (t.l or t.f or t.u) then kept = cmsgpack.pack({l = t.l, f = t.f, u = t.u}) end
   if tagged then passed_on = redis.call('HGET', input, id) or '' end
   redis.call('HSET', letter, id, cmsgpack.pack({reason, attempt, delivery, now, blob, record, kept, passed_on}))
   redis.call('ZADD', dead, now, id)
@@ -102,7 +110,14 @@ if #outcomes > 0 then
       n_held = n_held + 1
       held[n_held] = id
       busy_ms = busy_ms + o[4]
-      if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then code = 'c' end
+      if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then
+        -- Older workers give no such record for these two: then they are recorded as what they are.
+        local unrecorded = code == 'x' and o[7] == 0 or code == 'd' and o[5] == ''
+        if not unrecorded then
+          if code == 'x' then o[5] = o[7] end
+          code = 'c'
+        end
+      end
       local t = tag_if_any(id)
       free_slot(t)
       if code == 'r' or code == 'n' then
@@ -162,8 +177,9 @@ for i = #gone, 1, -1 do
     delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
     crashes = crashes + 1
     if redis.call('HDEL', cancel, id) == 1 then
-      bury(id, 'cancelled', attempt, delivery, cmsgpack.pack({'cancelled', 'cancelled while it ran', ''}))
-      add('finished', 1)
+      -- Its result key is not ours to name: it waits for its own signal, which whoever relays ends it with.
+      block(id, 1, 0, 0, SIGNALLED_AGAIN_MS)
+      signal_cancelled(id, 'cancelled while it ran')
     elseif crashes >= tonumber(ARGV[4]) then
       bury(id, 'dead', attempt, delivery,
         cmsgpack.pack({'max_deliveries', 'its worker died ' .. crashes .. ' times while it ran', ''}))
@@ -203,7 +219,7 @@ if first_due and first_due <= now or delayed_changed then
   if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
   for i = 1, #due do
     local attempt, delivery, crashes = read_meta(due[i])
-    place_at_tail(due[i], tag_if_any(due[i]), attempt, delivery, crashes)
+    place_due(due[i], tag_if_any(due[i]), attempt, delivery, crashes)
   end
 end
 
@@ -260,8 +276,8 @@ if tagged then
   if #full > 0 then redis.call('ZREM', arrivals, unpack(full)) end
   -- A workflow whose sender died before it was whole.
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', blocked, '-inf', now, 'LIMIT', 0, 10)) do
-    redis.call('ZADD', blocked, now + 60000, id)
-    redis.call('RPUSH', outbox, cmsgpack.pack({here, id, 0, id, 'cancelled', 'its workflow was never sent whole'}))
+    redis.call('ZADD', blocked, now + SIGNALLED_AGAIN_MS, id)
+    signal_cancelled(id, 'its workflow was never sent whole')
   end
 end
 
@@ -384,8 +400,10 @@ look_at(first_due, 0)
 look_at(first_end, 1)
 if tagged then
   look_at(head_of(retry_at), 0)
-  look_at(head_of(blocked), 0)
   waiting = waiting + redis.call('ZCARD', fair)
+end
+if signalled then
+  look_at(head_of(blocked), 0)
   signals = redis.call('LLEN', outbox)
 end
 -- Nothing is worth asking for before the next token, or before a running task ends: say so in place of "there is more".

@@ -30,7 +30,7 @@ local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 
 local function running(other) return redis.call('HEXISTS', owner, other) == 1 end
 
 -- What stands in the way: `refused` for good, `waiting` and `interrupted` to be cancelled.
-local refused, waiting, interrupted, was_due = false, nil, nil, nil
+local refused, waiting, interrupted, was_due, follows = false, nil, nil, nil, false
 local previous = state[2]
 -- A task is in `task` until its outcome is recorded: one that failed, died or was cancelled is not there any more.
 if fire > 0 and previous ~= '' and spec[4] ~= 'Allow' and unfinished(previous) then
@@ -43,15 +43,14 @@ if fire > 0 and previous ~= '' and spec[4] ~= 'Allow' and unfinished(previous) t
   end
 end
 if fire > 0 and more.u and not refused then
-  local holder = redis.call('HGET', unique, more.u)
-  -- One that runs can no longer be replaced, so the new task comes after it.
-  if holder and holder ~= waiting and holder ~= interrupted and unfinished(holder) then
-    if more.m == 'k' then
-      refused = true
-    elseif not running(holder) then
-      waiting = holder
-      was_due = more.m == 'r' and redis.call('ZSCORE', delayed, holder)
-    end
+  local holder, follower = holder_of(more.u), follower_of(more.u)
+  -- Of the tasks of a key, the newest that waits is replaced; one that runs is not, so the new task comes after it.
+  if more.m == 'k' and (follower or holder and holder ~= interrupted and holder ~= waiting) then
+    refused = true
+  elseif holder and (follower or holder ~= waiting) then
+    follows = follower ~= nil or running(holder)
+    waiting = follower or not follows and holder or waiting
+    if waiting and more.m == 'r' then was_due = due_again(waiting, tag_of(waiting)) end
   end
 end
 if waiting and not refused and waiting ~= ARGV[12] then return {'name', waiting} end
@@ -76,14 +75,19 @@ elseif fire > 0 then
     end_waiting(waiting, tag_of(waiting), KEYS[last_key + 4], ARGV[13], ARGV[14], ARGV[5], ARGV[15])
   end
   redis.call('HSET', task, id, struct.pack('>d', now) .. item[2])
-  if more.u then redis.call('HSET', unique, more.u, id) end
+  local due = was_due or now + delay
   local t
   if more.u or more.l or more.f then
     t = {u = more.u, l = more.l, f = more.f}
+    if follows then t.d = due end
     redis.call('HSET', tag, id, cmsgpack.pack(t))
   end
-  local due = tonumber(was_due) or now + delay
-  if due > now then redis.call('ZADD', delayed, due, id) else place(id, t, false) end
+  if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
+  if due > now or follows then
+    redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
+  else
+    place(id, t, false)
+  end
   add('enqueued', 1)
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

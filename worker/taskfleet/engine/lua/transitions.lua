@@ -1,6 +1,9 @@
 -- The moves that several scripts make between the structures of one queue. Prepended to the scripts that ask for it.
 -- A task's tag (a messagepack map, only for tasks that have one): u unique key, l limit key, f fair key, p its place
--- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result).
+-- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result), d when it is due
+-- by itself while another task has its unique key.
+-- `unique` has for each key its holder and, under the key and a NUL, the one that comes after it.
+local AGAIN_MS = 30000  -- how often one that comes after another looks whether that has ended unheard
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local at_least_now = time[1] * 1000 + math.ceil(time[2] / 1000)  -- what delays count from: they are never too short
@@ -100,6 +103,72 @@ local function let_in()
   for _, key in ipairs(freed_keys) do unpark(key, freed[key]) end
 end
 
+local function lives(id) return id and redis.call('HEXISTS', task, id) == 1 end
+
+-- The task that comes after the holder of a unique key becomes its holder.
+local function promote(key)
+  local id = redis.call('HGET', unique, key .. '\0')
+  if not id then return nil end
+  redis.call('HDEL', unique, key .. '\0')
+  if not lives(id) then return nil end
+  redis.call('HSET', unique, key, id)
+  local t = tag_of(id)
+  local due = t.d or 0
+  t.d = nil
+  redis.call('HSET', tag, id, cmsgpack.pack(t))
+  if due > now then
+    redis.call('ZADD', delayed, 'XX', due, id)
+    delayed_changed = true
+  elseif redis.call('ZREM', delayed, id) == 1 then
+    delayed_changed = true
+    place_at_tail(id, t, 1, 0, 0)
+    call_a_worker()
+  end
+  return id
+end
+
+-- The task that has a unique key. One that is gone without an ending (FLUSHALL, a replica that was behind, a worker of
+-- an older version) has nothing any more.
+local function holder_of(key)
+  local id = redis.call('HGET', unique, key)
+  return lives(id) and id or promote(key)
+end
+
+-- The task that comes after the holder.
+local function follower_of(key)
+  local id = redis.call('HGET', unique, key .. '\0')
+  return lives(id) and id or nil
+end
+
+-- Whether the task has to wait because another has its unique key.
+local function must_follow(id, t)
+  if not (t and t.u) then return false end
+  local holder = holder_of(t.u)
+  if not holder then redis.call('HSET', unique, t.u, id) end
+  return holder and holder ~= id
+end
+
+local function wait_for_key(id, t)
+  if not t.d then
+    t.d = 0
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
+  redis.call('HSETNX', unique, t.u .. '\0', id)
+  redis.call('ZADD', delayed, now + AGAIN_MS, id)
+  delayed_changed = true
+end
+
+-- A task whose time has come is placed, unless its unique key is another's.
+local function place_due(id, t, attempt, delivery, crashes)
+  if must_follow(id, t) then wait_for_key(id, t) else place_at_tail(id, t, attempt, delivery, crashes) end
+end
+
+-- When a task that waits is due, for the one that takes its place: 0 at once, nil when that is for others to say.
+local function due_again(id, t)
+  if redis.call('HEXISTS', gather, id) == 1 then return nil end
+  return t and t.d or tonumber(redis.call('ZSCORE', delayed, id)) or 0
+end
+
 -- A task waits for `pending` others; `carried` of them pass their results on.
 local function block(id, pending, carried, delay_ms, unless)
   redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, pending, carried, delay_ms))
@@ -139,24 +208,39 @@ local function resolve(id, position, value)
     redis.call('HSET', input, id, cmsgpack.pack(values))
   end
   drop_gathered(id, total)
+  local t = tag_of(id)
   if delay > 0 then
+    if t and t.d then
+      t.d = at_least_now + delay
+      redis.call('HSET', tag, id, cmsgpack.pack(t))
+    end
     redis.call('ZADD', delayed, at_least_now + delay, id)
     delayed_changed = true
   else
-    place_at_tail(id, tag_of(id), 1, 0, 0)
+    place_due(id, t, 1, 0, 0)
   end
   call_a_worker()
 end
 
--- A task has ended: its unique key is free, and those after it are told, here or through the outbox.
+-- A task has ended: its unique key goes to the one that comes after it, and those that wait for it are told, here or
+-- through the outbox. One that was to be given a result that nobody has kept cannot run.
 local function release(id, t, state, value)
   redis.call('HDEL', input, id)
   if not t then return end
-  if t.u and redis.call('HGET', unique, t.u) == id then redis.call('HDEL', unique, t.u) end
   redis.call('HDEL', tag, id)
+  if t.u then
+    if redis.call('HGET', unique, t.u) == id then
+      redis.call('HDEL', unique, t.u)
+      promote(t.u)
+    elseif redis.call('HGET', unique, t.u .. '\0') == id then
+      redis.call('HDEL', unique, t.u .. '\0')
+    end
+  end
   for _, edge in ipairs(t.n or {}) do
     local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
-    if state == 'succeeded' and edge[1] == here then
+    if state == 'succeeded' and edge[4] == 1 and value == '' then
+      redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, 'ended', 'its result is not kept (result_ttl=0)'}))
+    elseif state == 'succeeded' and edge[1] == here then
       resolve(edge[2], edge[3], sent)
     else
       redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
