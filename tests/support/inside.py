@@ -93,6 +93,15 @@ async def make_due(queue: TaskQueue, task_id: str) -> None:
         assert await _redis(queue).zadd(_keys(queue).all[5], {task_id: 1}, xx=True, ch=True)
 
 
+async def end_lease(queue: TaskQueue, task_id: str) -> None:
+    """Let the lease of a running task have ended."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.leases.add(task_id, 1)
+    else:
+        assert await _redis(queue).zadd(_keys(queue).all[3], {task_id: 1}, xx=True, ch=True)
+
+
 async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
     """What is kept of workflows and keys, by partition: tasks that wait, what came for them, tags, holders, signals."""
     left: dict[str, set[str]] = {}
