@@ -60,7 +60,6 @@ def test_keys_come_from_a_variable_and_from_the_settings_file(elsewhere: Path, m
 def test_the_code_stands_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS", "first-first-first-first")
     assert signed_by(TaskQueue.from_config(signing_keys=[KEY])) == sealing.key_id_of(KEY).hex()
-    assert not TaskQueue.from_config(signing_keys=[]).seal.writes
 
 
 def test_keys_are_not_in_what_is_printed() -> None:
@@ -84,12 +83,22 @@ def test_encryption_keys_are_base64_of_either_alphabet_or_bytes(text: str) -> No
         ({"signing_keys": "secret"}, "signing_keys is one key; write a list"),
         ({"encryption_keys": KEY}, "encryption_keys is one key; write a list"),
         ({"signing_keys": [""]}, "signing_keys: key 0 is empty; make one with: openssl rand -base64 32"),
+        ({"signing_keys": [b""]}, "signing_keys: key 0 is empty"),
+        ({"signing_keys": ["s" * 32, " \n"]}, "signing_keys: key 1 is empty"),
+        ({"signing_keys": [5]}, "signing_keys: key 0 is a int; expected bytes or text"),
+        ({"signing_keys": {"a": KEY}}, "signing_keys is a dict; write a list of keys"),
+        ({"signing_keys": []}, "signing_keys is set and holds no key; make one with: openssl rand -base64 32"),
+        ({"encryption_keys": ()}, "encryption_keys is set and holds no key; make one with"),
         ({"encryption_keys": ["too short"]}, "encryption_keys: key 0 is not 32 bytes in base64; make one with"),
         ({"encryption_keys": [KEY, b"short"]}, "encryption_keys: key 1 is not 32 bytes"),
         ({"encryption_keys": ["Schlüssel"]}, "encryption_keys: key 0 is not 32 bytes"),
         ({"compression": "gzip"}, "compression='gzip' is not known; use 'zstd' or None"),
         ({"compression_threshold_bytes": -1}, "compression_threshold_bytes=-1 is negative"),
+        ({"compression": ""}, "compression='' is not known; use 'zstd' or None"),
+        ({"compression_threshold_bytes": 1.5}, "compression_threshold_bytes=1.5 must be a whole number"),
         ({"sealing": "maybe"}, "sealing='maybe' is not known; use one of require, write, read"),
+        ({"sealing": "requires"}, "(did you mean 'require'?)"),
+        ({"sealing": ""}, "sealing='' is not known"),
     ],
 )
 def test_mistakes_name_the_option_and_no_key(options: dict[str, Any], problem: str) -> None:
@@ -131,3 +140,22 @@ def test_an_unknown_setting_is_named(elsewhere: Path) -> None:
     (elsewhere / "task-queue.toml").write_text("[security]\nsigning_key = 'x'\n")
     with pytest.raises(ConfigurationError, match=r"unknown key 'security\.signing_key'; expected one of"):
         config.load()
+
+
+@pytest.mark.parametrize("option", ["SIGNING_KEYS", "ENCRYPTION_KEYS", "SIGNING_KEYS_FILE", "ENCRYPTION_KEYS_FILE"])
+@pytest.mark.parametrize("text", ["", " , ", "\n"])
+@pytest.mark.parametrize("make", [TaskQueue, TaskQueue.from_config, lambda: TaskQueue("redis://localhost:1/0")])
+def test_a_variable_that_is_set_and_holds_no_key_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, option: str, text: str, make: Any
+) -> None:
+    monkeypatch.setenv(f"TASKFLEET_SECURITY__{option}", text)
+    with pytest.raises(ConfigurationError, match=option.lower()) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[]", '[""]', '["good-good-good-good", " "]', '""', '" , "'])
+def test_a_file_that_sets_no_key_is_an_error(elsewhere: Path, value: str) -> None:
+    (elsewhere / "task-queue.toml").write_text(f"[security]\nsigning_keys = {value}\n")
+    with pytest.raises(ConfigurationError, match=r"security\.signing_keys.*is set and holds an empty key"):
+        TaskQueue.from_config()

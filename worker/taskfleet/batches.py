@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from taskfleet import dependencies
+from taskfleet import checks, dependencies
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import TaskOptions
@@ -17,6 +18,8 @@ from taskfleet.tasks import Definition, Sender, TaskFunction, place_of, with_exe
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
+
+_LONGEST_WINDOW_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,21 @@ class BatchOptions:
     size: int
     window: float
 
+    @classmethod
+    def of(cls, name: str, size: int, window_ms: float | timedelta) -> BatchOptions:
+        """Checked, of the batch task `name`: 1 to 100,000 items, and milliseconds (or a timedelta) up to an hour."""
+        where = f"batch task {name!r}: "
+        checks.whole(f"{where}size", size, least=1, most=100_000)
+        window = window_ms.total_seconds() if isinstance(window_ms, timedelta) else checks.seconds_in(window_ms)
+        if window is not None and not isinstance(window_ms, timedelta):
+            window /= 1000
+        if window is None or not 0 <= window <= _LONGEST_WINDOW_SECONDS:
+            problem = "is negative" if window is not None and window < 0 else "is not valid"
+            raise ConfigurationError(
+                f"{where}window_ms={checks.shown(window_ms)} {problem}; expected milliseconds, 0 to 3600000"
+            )
+        return cls(size, window)
+
 
 class BatchTask(TaskFunction[P, R, C], Generic[P, R, C]):
     """A batch function. A plain call takes a list of `BatchItem`; `enqueue`, `message`, `options` are for one item."""
@@ -63,10 +81,6 @@ def define_batch(
     name: str, function: Callable[..., Any], options: TaskOptions, batch: BatchOptions, item: Callable[..., Any] | None
 ) -> Definition:
     """The definition of a batch task; `ConfigurationError` names it."""
-    if not isinstance(batch.size, int) or batch.size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"batch task {name!r}: size={batch.size!r} must be a whole number of at least 1")
-    if batch.window < 0:
-        raise ConfigurationError(f"batch task {name!r}: window_ms={batch.window * 1000:g} is negative")
     if item is not None and (isinstance(item, type) or not callable(item)):
         raise ConfigurationError(
             f"batch task {name!r}: item={item!r} is no function; give one whose parameters and result are an item's"

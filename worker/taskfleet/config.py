@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from taskfleet import checks
 from taskfleet.errors import ConfigurationError
+from taskfleet.options import QueueOptions
 from taskfleet.signature import first_problem
 
 _NAMED = {
@@ -27,7 +29,17 @@ _FILES = ("task-queue.toml", "task-queue.yaml")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _means_something(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        annotation: Any = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and annotation in (int, float):
+            raise ValueError(f"expected a number, not {value}")
+        if annotation in (Path, Path | None) and isinstance(value, str) and not value.strip():
+            raise ValueError("it is set and empty; name a file, or leave it out")
+        return value
 
 
 Addresses = Annotated[tuple[str, ...], pydantic.BeforeValidator(lambda value: _list_of(value))]
@@ -47,9 +59,9 @@ class RedisSettings(_Section):
     sentinel_password: str | None = Field(default=None, repr=False)
     sentinel_password_file: Path | None = None
     cluster_addresses: Addresses = ()
-    pool_size: int = Field(default=10, ge=1)
-    connection_timeout: float = Field(default=5.0, gt=0)
-    command_timeout: float = Field(default=5.0, gt=0)
+    pool_size: int = Field(default=10, ge=1, le=10_000)
+    connection_timeout: float = Field(default=5.0, gt=0, le=3600)
+    command_timeout: float = Field(default=5.0, gt=0, le=3600)
     username: str | None = None
     password: str | None = Field(default=None, repr=False)
     password_file: Path | None = None
@@ -82,8 +94,8 @@ class WorkerSettings(_Section):
 
     initial_count: int = Field(default=1, ge=1, le=1000)
     max_concurrent_tasks: int = Field(default=16, ge=1, le=10_000)
-    heartbeat_interval: float = Field(default=5.0, gt=0)
-    shutdown_grace_period: float = Field(default=30.0, ge=0)
+    heartbeat_interval: float = Field(default=5.0, gt=0, le=3600)
+    shutdown_grace_period: float = Field(default=30.0, ge=0, le=checks.MOST_SECONDS)
 
 
 class SchedulerSettings(_Section):
@@ -103,16 +115,27 @@ def _split(value: Any) -> Any:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
+    # An empty secret must not switch off what it is there for.
+    if not all(key.strip() for key in keys) or not keys:
+        raise ValueError("it is set and holds an empty key, or none; set a key, or leave it out")
+    return keys
+
+
+_KeysBetweenCommas = Annotated[tuple[str, ...], BeforeValidator(_split), pydantic.AfterValidator(_some)]
+
+
 class SecuritySettings(_Section):
     """How payloads are sealed; docs/how-to/security.md says how keys are rotated.
 
     Keys in a variable are separated by commas or white space, in a file they stand one a line; files are read at start.
+    What is set and holds no key is an error.
     """
 
     # repr=False: what is printed of the settings must not give the keys away.
-    signing_keys: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
+    signing_keys: _KeysBetweenCommas = Field(default=(), repr=False)
     signing_keys_file: Path | None = None
-    encryption_keys: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
+    encryption_keys: _KeysBetweenCommas = Field(default=(), repr=False)
     encryption_keys_file: Path | None = None
     compression: Literal["zstd"] | None = None
     compression_threshold_bytes: int = Field(default=1024, ge=0)
@@ -128,10 +151,10 @@ class AutoscalerSettings(_Section):
 
     min_workers: int = Field(default=1, ge=1, le=1000)
     max_workers: int = Field(default=10, ge=1, le=1000)
-    scale_up_threshold: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    scale_down_threshold: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    scale_up_count: int = Field(default=2, ge=1)
-    scale_down_count: int = Field(default=1, ge=1)
+    scale_up_threshold: float = Field(default=5.0, gt=0)
+    scale_down_threshold: float = Field(default=1.0, ge=0)
+    scale_up_count: int = Field(default=2, ge=1, le=1000)
+    scale_down_count: int = Field(default=1, ge=1, le=1000)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -168,7 +191,15 @@ def load(path: str | Path | None = None) -> Settings:
     `path` is a TOML or YAML file; without it `task-queue.toml` or `task-queue.yaml` of the current folder is read
     when there is one.
     """
-    source, data = _read_file(path)
+    return _settle(*_read_file(path))
+
+
+def from_environment() -> Settings:
+    """The settings of the environment over the defaults: what a `TaskQueue(url)` has. Errors as `load`'s."""
+    return _settle("", {})
+
+
+def _settle(source: str, data: dict[str, Any]) -> Settings:
     origin: dict[tuple[str, ...], str] = {place: variable for variable, place in _from_environment(data)}
     try:
         return Settings.model_validate(data)
@@ -178,7 +209,10 @@ def load(path: str | Path | None = None) -> Settings:
         where = origin.get(location[:2]) or source or "settings"
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
-            raise ConfigurationError(f"{where}: unknown key {key!r}; expected one of {_known(location)}") from None
+            known = _known(location)
+            raise ConfigurationError(
+                f"{where}: unknown key {key!r}; expected one of {known}{checks.did_you_mean(location[-1], known)}"
+            ) from None
         raise ConfigurationError(f"{where}: {key}: {_expected(error)}") from None
 
 
@@ -186,18 +220,21 @@ def _expected(error: pydantic.ValidationError) -> str:
     return first_problem(error).split(": ", 1)[-1].removeprefix("Value error, ")
 
 
-def queue_options() -> list[dict[str, Any]] | None:
-    """`TASKFLEET_QUEUES`: a JSON list of queue options that stands above those in the code."""
+def queue_options() -> dict[str, QueueOptions]:
+    """`TASKFLEET_QUEUES`: a JSON list of queue options that stands above those in the code. Options by name."""
     text = os.environ.get("TASKFLEET_QUEUES")
     if not text:
-        return None
+        return {}
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"TASKFLEET_QUEUES is not JSON: {error}") from None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ConfigurationError('TASKFLEET_QUEUES must be a JSON list of objects, such as [{"name": "default"}]')
-    return value
+    try:
+        return QueueOptions.of_all(value, where="the list")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"TASKFLEET_QUEUES: {error}") from None
 
 
 def _list_of(value: Any) -> Any:
@@ -250,10 +287,18 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
         if location is None and variable.startswith("TASKFLEET_") and "__" in variable:
             section, _, key = variable.removeprefix("TASKFLEET_").lower().partition("__")
             location = (section, key)
-        if location is None or location[0] not in Settings.model_fields:
+        if location is None:
+            continue
+        if location[0] not in Settings.model_fields:
+            # Others may have variables like ours; what is all but ours is a slip.
+            if hint := checks.did_you_mean(location[0], Settings.model_fields):
+                raise ConfigurationError(f"{variable}: there is no section {location[0]!r}{hint}")
             continue
         section = data.setdefault(location[0], {})
         if isinstance(section, dict):
+            other = next((name for name, place in found if place == location), None)
+            if other is not None and section[location[1]] != value:
+                raise ConfigurationError(f"{other} and {variable} are the same setting with two values; keep one")
             section[location[1]] = value
             found.append((variable, location))
     return found

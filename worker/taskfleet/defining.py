@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
-from taskfleet import dependencies, queue_names
+from taskfleet import checks, dependencies
 from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
 from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import CLASS_TASKS, Registry
-from taskfleet.options import Executor, KeyFunction, TaskOptions, UniqueMode
+from taskfleet.options import Duration, Executor, KeyFunction, TaskOptions, UniqueMode
 from taskfleet.retry import Retry
 from taskfleet.signature import hints_of
-from taskfleet.tasks import Definition, TaskFunction, check_key, check_mode, define
+from taskfleet.tasks import Definition, TaskFunction, define
 
 if TYPE_CHECKING:
     from taskfleet.tasks import Sender
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 B = TypeVar("B")
+ExceptionTypes = type[BaseException] | Collection[type[BaseException]]
 
 
 class BatchTaskOptions(TypedDict, total=False):
-    """What `@queue.batch_task(…)` takes; the defaults are those of `TaskOptions`. Durations in seconds."""
+    """What `@queue.batch_task(…)` takes; the defaults are those of `TaskOptions`. Durations: seconds or timedeltas."""
 
     name: str | None
     queue: str
     max_retries: int
-    timeout: float | None
+    timeout: Duration | None
     retry: Retry
-    max_age: float | None
-    never_retry: tuple[type[BaseException], ...]
-    always_retry: tuple[type[BaseException], ...]
-    result_ttl: float | None
-    expires: float | None
-    delay: float
+    max_age: Duration | None
+    never_retry: ExceptionTypes
+    always_retry: ExceptionTypes
+    result_ttl: Duration | None
+    expires: Duration | None
+    delay: Duration
     unique_key: str | KeyFunction | None
     unique_mode: UniqueMode
     limit_key: str | KeyFunction | None
@@ -68,13 +69,18 @@ class Defining:
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function a task: `@queue.task` or `@queue.task(queue=…, max_retries=…, timeout=…, …)`.
 
-        Durations in seconds. A plain function runs in a thread pool. `unique_key`, `limit_key` and `fair_key` are a
-        text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names the option.
+        Durations in seconds or timedeltas. A plain function runs in a thread pool. `unique_key`, `limit_key` and
+        `fair_key` are a text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names
+        the option, its value and what is expected.
         """
         if function is not None:
+            if not callable(function):
+                raise ConfigurationError(
+                    f"@queue.task({checks.shown(function)}): options are named, such as @queue.task(queue='default')"
+                )
             return self._define(function, None, TaskOptions())
-        name: str | None = options.pop("name", None)
-        task_options = _task_options(options)
+        name = _name_in(options)
+        task_options = TaskOptions.of(options)
         return lambda function: self._define(function, name, task_options)
 
     def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
@@ -89,13 +95,19 @@ class Defining:
         *,
         item: Callable[P, R],
         size: int = 100,
-        window_ms: float = 50.0,
+        window_ms: float | timedelta = 50.0,
         **options: Unpack[BatchTaskOptions],
     ) -> Callable[[Callable[..., B]], BatchTask[P, R, B]]: ...
 
     @overload
     def batch_task(
-        self, /, *, item: None = None, size: int = 100, window_ms: float = 50.0, **options: Unpack[BatchTaskOptions]
+        self,
+        /,
+        *,
+        item: None = None,
+        size: int = 100,
+        window_ms: float | timedelta = 50.0,
+        **options: Unpack[BatchTaskOptions],
     ) -> Callable[[Callable[..., B]], BatchTask[..., Any, B]]: ...
 
     def batch_task(
@@ -104,7 +116,7 @@ class Defining:
         *,
         item: Callable[..., Any] | None = None,
         size: int = 100,
-        window_ms: float = 50.0,
+        window_ms: float | timedelta = 50.0,
         **options: Any,
     ) -> Any:
         """Make a function of `list[BatchItem]` a task that handles many calls in one run.
@@ -118,12 +130,13 @@ class Defining:
                 it `enqueue` takes whatever messagepack knows.
             timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
         """
-        name: str | None = options.pop("name", None)
-        task_options = _task_options(options)
-        batch = BatchOptions(size, window_ms / 1000)
+        name = _name_in(options)
+        task_options = TaskOptions.of(options)
 
         def decorate(function: BatchFunction) -> Any:
-            definition = define_batch(name or _name_of(function), function, task_options, batch, item)
+            task_name = name or _name_of(function)
+            batch = BatchOptions.of(task_name, size, window_ms)
+            definition = define_batch(task_name, function, task_options, batch, item)
             self.registry.add(definition)
             return BatchTask(cast("Sender", self), definition, function)
 
@@ -146,28 +159,14 @@ class Defining:
         return self.registry.find(name) or CLASS_TASKS.find(name)
 
 
+def _name_in(options: dict[str, Any]) -> str | None:
+    name = options.pop("name", None)
+    return None if name is None else checks.text("name", name)
+
+
 def _name_of(function: object) -> str:
     # What has none is refused by its definition.
-    return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _task_options(options: dict[str, Any]) -> TaskOptions:
-    """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
-    known = {"name", *(field.name for field in dataclasses.fields(TaskOptions))}
-    if unknown := sorted(set(options) - known):
-        raise ConfigurationError(f"task option {unknown[0]!r} is not known; expected one of {', '.join(sorted(known))}")
-    task_options = TaskOptions(**options)
-    queue_names.validate(task_options.queue)
-    if task_options.max_retries < 0:
-        raise ConfigurationError(f"max_retries={task_options.max_retries} is negative")
-    if task_options.timeout is not None and task_options.timeout <= 0:
-        raise ConfigurationError(f"timeout={task_options.timeout!r} must be positive; use None for no timeout")
-    for option in ("unique_key", "limit_key", "fair_key"):
-        key = getattr(task_options, option)
-        if key is not None and not callable(key):
-            check_key(key, option)
-    check_mode(task_options.unique_mode)
-    return task_options
+    return checks.text("name", getattr(function, "__name__", type(function).__name__))
 
 
 class _TaskDecorator:

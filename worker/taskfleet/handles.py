@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from taskfleet import outcome, sync
+from taskfleet import checks, outcome, sync
 from taskfleet.engine import keys
 from taskfleet.errors import (
     SerializationError,
@@ -78,13 +79,15 @@ class TaskHandle(Generic[R]):
             return cast("Status", self._end(data)[0])
         return cast("Status", state)
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the task's end and return its result.
 
-        `timeout` in seconds; `None` waits for ever. Errors: `TaskTimeoutError` when it did not end in time,
-        `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
+        `timeout` in seconds, or a timedelta; `None` waits for ever. Errors: `TaskTimeoutError` when it did not end in
+        time, `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
         `SerializationError` (`BadSignatureError`, `NewerVersionError`) when what is stored is no result of ours.
         """
+        if timeout is not None:
+            timeout = checks.seconds("timeout", timeout)
         try:
             async with asyncio.timeout(timeout):
                 return await self._wait()
@@ -118,7 +121,7 @@ class TaskHandle(Generic[R]):
         """`status` for code without an event loop."""
         return self._sync(lambda handle: handle.status(), "await handle.status()")
 
-    def result_sync(self, timeout: float | None = None) -> R:
+    def result_sync(self, timeout: float | timedelta | None = None) -> R:
         """`result` for code without an event loop: `timeout` in seconds, the same errors."""
         return self._sync(lambda handle: handle.result(timeout), "await handle.result()")
 
@@ -222,7 +225,7 @@ class GroupHandle:
     def __repr__(self) -> str:
         return f"GroupHandle({[handle.id for handle in self.handles]})"
 
-    async def result(self, timeout: float | None = None) -> list[Any]:
+    async def result(self, timeout: float | timedelta | None = None) -> list[Any]:
         """The results of the members, in order, nested as the groups were. The first failure is raised.
 
         `timeout` in seconds for all together. Errors: as `TaskHandle.result`.
@@ -240,7 +243,7 @@ class GroupHandle:
 
     # The same from code without an event loop, in any thread.
 
-    def result_sync(self, timeout: float | None = None) -> list[Any]:
+    def result_sync(self, timeout: float | timedelta | None = None) -> list[Any]:
         """`result` for code without an event loop: `timeout` in seconds, the same errors."""
         return self._sync(lambda group: group.result(timeout), "await handle.result()")
 

@@ -1,12 +1,19 @@
-"""What can be set on a queue and on a task. All durations are seconds."""
+"""What can be set on a queue and on a task. All durations are seconds.
+
+Each option has one check here, whichever way it is written: a decorator, `.options(…)`, a class attribute, a dict, the
+environment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
-from taskfleet import queue_names
+from taskfleet import checks, queue_names
+from taskfleet.checks import OptionError, checked, or_none
 from taskfleet.errors import ConfigurationError
 from taskfleet.retry import DEFAULT_RETRY, Retry
 
@@ -15,37 +22,108 @@ if TYPE_CHECKING:
 
 Executor = Literal["async", "thread", "process"]
 UniqueMode = Literal["keep_existing", "replace", "debounce"]
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 KeyFunction: TypeAlias = Callable[..., str]  # a key from the call's arguments
+Duration: TypeAlias = float | timedelta
+
+
+class _Checked:
+    """A frozen dataclass whose fields are checked, and normalised, when it is made."""
+
+    __slots__ = ()
+
+    def _settle(self, table: Mapping[str, checks.Check], where: str = "") -> None:
+        for name, value in checked(table, {name: getattr(self, name) for name in table}, where=where).items():
+            object.__setattr__(self, name, value)
+
+
+_DEAD_LETTER_CHECKS: dict[str, checks.Check] = {
+    "max_length": partial(checks.whole, most=10_000_000),
+    "ttl_seconds": checks.positive_seconds,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterOptions:
-    """How much of what failed for good is kept: by count and by age."""
+class DeadLetterOptions(_Checked):
+    """How much of what failed for good is kept: by count (0 to 10,000,000) and by age."""
 
     max_length: int = 10_000
     ttl_seconds: float = 1_209_600.0
 
+    def __post_init__(self) -> None:
+        self._settle(_DEAD_LETTER_CHECKS, "dead_letter.")
+
+
+_RATE_LIMIT_CHECKS: dict[str, checks.Check] = {
+    "tasks_per_second": checks.rate,
+    "burst": partial(checks.whole, least=1, most=1_000_000),
+}
+
 
 @dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(_Checked):
     """A token bucket: at most `burst` tasks start at once, and `tasks_per_second` in the long run."""
 
     tasks_per_second: float
     burst: int
 
     def __post_init__(self) -> None:
-        if self.tasks_per_second <= 0 or self.burst < 1:
-            raise ConfigurationError("rate_limit: tasks_per_second must be positive and burst at least 1")
+        self._settle(_RATE_LIMIT_CHECKS, "rate_limit.")
+
+
+def _section(cls: type[Any], example: str) -> checks.Check:
+    """A check for a dataclass, or a dict of its fields."""
+    known = [field.name for field in fields(cls)]
+
+    def check(name: str, value: object) -> Any:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise OptionError(
+                f"{name}={checks.shown(value)} is no {cls.__name__}; expected {example}, or a dict of that"
+            )
+        checks.known_names(name + ": unknown key {}", value, known)
+        try:
+            return cls(**value)
+        except TypeError:
+            missing = next(each for each in known if each not in value)
+            raise OptionError(f"{name}={checks.shown(value)} lacks {missing!r}; expected {example}") from None
+
+    return check
+
+
+_rate_limit = or_none(_section(RateLimit, "RateLimit(tasks_per_second=10, burst=20)"))
+_at_once = or_none(partial(checks.whole, least=1))
+_QUEUE_CHECKS: dict[str, checks.Check] = {
+    "priority": partial(checks.whole, least=-1_000_000, most=1_000_000),
+    "weight": partial(checks.whole, least=1, most=1_000_000),
+    "lease_seconds": lambda name, value: _lease(name, value),
+    "max_deliveries": partial(checks.whole, least=1, most=1_000_000),
+    "max_length": partial(checks.whole, most=2**53),
+    "partitions": partial(checks.whole, least=1, most=4096),
+    "rate_limit": _rate_limit,
+    "rate_limit_per_key": _rate_limit,
+    "dead_letter": _section(DeadLetterOptions, "DeadLetterOptions(max_length=10000, ttl_seconds=86400)"),
+    "concurrency": _at_once,
+    "concurrency_per_key": _at_once,
+}
+
+
+def _lease(name: str, value: object) -> float:
+    found = checks.seconds(name, value, most=86_400)
+    if found < 1:
+        raise OptionError(f"{name}={checks.shown(value)} must be at least 1 second")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class QueueOptions:
+class QueueOptions(_Checked):
     """One queue: the fields of the manifest's `spec.queues[]`, in snake case.
 
     `concurrency` is how many of its tasks run at once in the whole fleet, `concurrency_per_key` how many of one
     `limit_key`; `rate_limit` and `rate_limit_per_key` limit how often they start. `partitions` spreads the queue over
-    as many hash slots of a Redis Cluster.
+    as many hash slots of a Redis Cluster. Errors: `ConfigurationError` names queue and option.
     """
 
     name: str
@@ -62,20 +140,8 @@ class QueueOptions:
     concurrency_per_key: int | None = None
 
     def __post_init__(self) -> None:
-        queue_names.validate(self.name)
-        for name, least in (
-            ("weight", 1),
-            ("lease_seconds", 1),
-            ("max_deliveries", 1),
-            ("max_length", 0),
-            ("partitions", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigurationError(f"queue {self.name!r}: {name} must be at least {least}")
-
-        for name in ("concurrency", "concurrency_per_key"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigurationError(f"queue {self.name!r}: {name} must be at least 1, or None for no limit")
+        object.__setattr__(self, "name", queue_names.validate(self.name))
+        self._settle(_QUEUE_CHECKS, f"queue {self.name!r}: ")
 
     @classmethod
     def of(cls, value: QueueOptions | Mapping[str, Any] | str) -> QueueOptions:
@@ -84,19 +150,25 @@ class QueueOptions:
             return value
         if isinstance(value, str):
             return cls(value)
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            raise ConfigurationError(f"queue options: unknown key {unknown[0]!r}; expected one of {sorted(known)}")
-        data = dict(value)
-        try:
-            if isinstance(letters := data.get("dead_letter"), Mapping):
-                data["dead_letter"] = DeadLetterOptions(**letters)
-            for name in ("rate_limit", "rate_limit_per_key"):
-                if isinstance(limit := data.get(name), Mapping):
-                    data[name] = RateLimit(**limit)
-            return cls(**data)
-        except TypeError as error:
-            raise ConfigurationError(f"queue options {dict(value)!r}: {error}") from None
+        # Callers without a type checker pass anything.
+        if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"queue options {checks.shown(value)}: expected QueueOptions, a dict of the same names, or a name"
+            )
+        checks.known_names("queue options: unknown key {}", value, [field.name for field in fields(cls)])
+        if "name" not in value:
+            raise ConfigurationError(f"queue options {checks.shown(dict(value))} have no 'name'")
+        return cls(**value)
+
+    @classmethod
+    def of_all(cls, values: Iterable[QueueOptions | Mapping[str, Any] | str], *, where: str) -> dict[str, QueueOptions]:
+        """Several, by name. `ConfigurationError` when two are of one queue; `where` names the list in it."""
+        found: dict[str, QueueOptions] = {}
+        for options in map(cls.of, checks.several(where, values, "queue options or names")):
+            if options.name in found:
+                raise ConfigurationError(f"{where}: queue {options.name!r} is there twice; put its options into one")
+            found[options.name] = options
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +191,32 @@ class TaskOptions:
     limit_key: str | KeyFunction | None = None
     fair_key: str | KeyFunction | None = None
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> TaskOptions:
+        """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
+        checks.known_names("task option {} is not known", given, ["name", *TASK_CHECKS])
+        return cls(**checked(TASK_CHECKS, given))
+
+
+class SetByCall(TypedDict, total=False):
+    """What `task.options(…)` takes. Durations are seconds or timedeltas; `eta` has a time zone."""
+
+    queue: str | None
+    delay: Duration
+    eta: datetime | None
+    expires: Duration | None
+    max_retries: int | None
+    timeout: Duration | None
+    result_ttl: Duration | None
+    retry: Retry | None
+    max_age: Duration | None
+    unique_key: str | None
+    unique_mode: UniqueMode | None
+    limit_key: str | None
+    fair_key: str | None
+    after: Sequence[TaskHandle[Any]]
+    wait_for_room: Duration
+
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
@@ -139,3 +237,61 @@ class CallOptions:
     fair_key: str | None = None
     after: tuple[TaskHandle[Any], ...] = ()
     wait_for_room: float = 0.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> CallOptions:
+        """Checked options of one call; `ConfigurationError` names the one that is wrong."""
+        checks.known_names("option {} is not known", given, _CALL_CHECKS)
+        if given.get("delay") and given.get("eta") is not None:
+            raise OptionError("delay and eta both say when it becomes ready; keep one")
+        return cls(**checked(_CALL_CHECKS, given))
+
+
+def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:
+    from taskfleet.handles import TaskHandle
+
+    found = checks.several(name, value, "handles")
+    for each in found:
+        if not isinstance(each, TaskHandle):
+            raise OptionError(
+                f"{name}={checks.shown(value)} is no list of handles: it holds a {type(each).__name__}; "
+                "give what enqueue returned, such as after=[handle]"
+            )
+    return tuple(found)
+
+
+_retry = checks.instance(Retry, "Retry.fixed(…), Retry.linear(…) or Retry.exponential(…)")
+_retries = partial(checks.whole, most=1_000_000_000)
+_key = or_none(checks.key_or_function)
+
+TASK_CHECKS: dict[str, checks.Check] = {
+    "queue": queue_names.check,
+    "max_retries": _retries,
+    "timeout": or_none(checks.positive_seconds),
+    "retry": _retry,
+    "max_age": or_none(checks.seconds),
+    "never_retry": checks.exception_types,
+    "always_retry": checks.exception_types,
+    "executor": checks.choice(EXECUTORS),
+    "result_ttl": or_none(checks.seconds),
+    "expires": or_none(checks.positive_seconds),
+    "delay": checks.seconds,
+    "unique_key": _key,
+    "unique_mode": checks.choice(UNIQUE_MODES),
+    "limit_key": _key,
+    "fair_key": _key,
+}
+_call_key = or_none(checks.key)
+_CALL_CHECKS: dict[str, checks.Check] = {
+    **{
+        name: or_none(TASK_CHECKS[name])
+        for name in ("queue", "expires", "max_retries", "timeout", "result_ttl", "retry", "max_age", "unique_mode")
+    },
+    "delay": checks.seconds,
+    "eta": or_none(checks.moment),
+    "unique_key": _call_key,
+    "limit_key": _call_key,
+    "fair_key": _call_key,
+    "after": _handles,
+    "wait_for_room": checks.seconds,
+}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import config, dependencies, queue_names, security, sync
+from taskfleet import checks, config, dependencies, queue_names, security, sendable, sync
 from taskfleet.access import access_of, url_of
 from taskfleet.defining import Defining
 from taskfleet.engine import connection, keys, replies
@@ -18,6 +18,7 @@ from taskfleet.engine.broker import RedisBroker
 from taskfleet.engine.interface import Broker, Renewer
 from taskfleet.engine.sealing import Policy
 from taskfleet.engine.stats import QueueStats
+from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
 from taskfleet.namespace import Registry
@@ -33,7 +34,6 @@ from taskfleet.tasks import (
     Definition,
     Message,
     Task,
-    call_options,
 )
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 B = TypeVar("B")
+
+_MOST_STORED_BYTES = 512 * 1_048_576  # the longest string that Redis holds
 
 
 class TaskQueue(Defining):
@@ -65,9 +67,10 @@ class TaskQueue(Defining):
         sealing: `require` refuses what no key vouches for; `write` and `read` are the steps to get there without losing
             a task (docs/how-to/security.md).
         middleware: code around every enqueue and run, outermost first (`Middleware`).
-        settings: what `from_config` has read.
+        settings: everything that is configured from outside, taken as it is. Without it the environment is read, and
+            with `from_config` a file too; what is given here as an argument stands over both.
 
-    Nothing connects before the first operation.
+    Errors: `ConfigurationError` names the option. Nothing connects before the first operation.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class TaskQueue(Defining):
         *,
         broker: Broker | None = None,
         queues: Sequence[QueueOptions | Mapping[str, Any] | str] = (),
-        result_ttl: float = 3600.0,
+        result_ttl: float | timedelta = 3600.0,
         max_payload_bytes: int = 1_048_576,
         max_result_bytes: int = 1_048_576,
         signing_keys: security.Keys | None = None,
@@ -87,11 +90,15 @@ class TaskQueue(Defining):
         middleware: Sequence[Middleware] = (),
         settings: config.Settings | None = None,
     ) -> None:
-        self.settings = settings or config.Settings()
-        self.url = broker.url if broker else url or url_of(self.settings.redis)
-        self.result_ttl = result_ttl
-        self.max_payload_bytes = max_payload_bytes
-        self.max_result_bytes = max_result_bytes
+        if url is not None and broker is not None:
+            raise ConfigurationError("url and broker both say where the queues are kept; keep one")
+        if settings is None:
+            settings = config.from_environment()
+        self.settings = checks.instance(config.Settings, "what taskfleet.config.load() returns")("settings", settings)
+        self.url = broker.url if broker else url_of(self.settings.redis) if url is None else url
+        self.result_ttl = checks.seconds("result_ttl", result_ttl)
+        self.max_payload_bytes = checks.whole("max_payload_bytes", max_payload_bytes, least=1, most=_MOST_STORED_BYTES)
+        self.max_result_bytes = checks.whole("max_result_bytes", max_result_bytes, least=1, most=_MOST_STORED_BYTES)
         self.seal = security.seal_of(
             self.settings.security,
             signing_keys=signing_keys,
@@ -104,9 +111,7 @@ class TaskQueue(Defining):
         self.registry = Registry()
         self.middleware = Stack(middleware)
         self.overrides = dependencies.Overrides()
-        self._options = {options.name: options for options in map(QueueOptions.of, queues)}
-        if overrides := config.queue_options():
-            self._options |= {options.name: options for options in map(QueueOptions.of, overrides)}
+        self._options = QueueOptions.of_all(queues, where="queues") | config.queue_options()
         self._broker = broker or _open(self.url, self.settings.redis, max(max_payload_bytes, max_result_bytes))
         self._broker.seal = self.seal
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,19 +165,22 @@ class TaskQueue(Defining):
         Of a workflow the handle is that of its end: the last task of a chain, or all of a group.
         """
         if isinstance(task, Workflow):
+            sendable.check_workflow(queue)
             return await self._send_workflow(compile_workflow(task))
-        return await self.send(self._message(task, queue))
+        return await self.send(self._message(task, queue, "queue.enqueue"))
 
     async def schedule(
         self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
     ) -> TaskHandle[R]:
         """Send a class task or a message that becomes ready after `delay` (seconds or timedelta)."""
-        message = self._message(task, queue)
-        options = dataclasses.replace(message.options, delay=call_options(delay=delay).delay)
+        message = self._message(task, queue, "queue.schedule")
+        if message.options.eta is not None:
+            raise ConfigurationError("delay and the message's eta both say when it becomes ready; keep one")
+        options = dataclasses.replace(message.options, delay=checks.seconds("delay", delay))
         return await self.send(dataclasses.replace(message, options=options))
 
-    def _message(self, task: Task | Message[Any], queue: str | None) -> Message[Any]:
-        message = task.message() if isinstance(task, Task) else task
+    def _message(self, task: Task | Message[Any], queue: str | None, call: str) -> Message[Any]:
+        message = sendable.message_of(task, call)
         if queue is not None:
             options = dataclasses.replace(message.options, queue=queue_names.validate(queue))
             message = dataclasses.replace(message, options=options)
@@ -210,13 +218,17 @@ class TaskQueue(Defining):
             return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
         return await sending.one(message)
 
-    async def enqueue_many(self, messages: Sequence[Message[R]], *, wait_for_room: float = 0.0) -> list[TaskHandle[R]]:
+    async def enqueue_many(
+        self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
+    ) -> list[TaskHandle[R]]:
         """Send many messages, in order; the handles come in the same order.
 
         `wait_for_room`: seconds to wait while a queue is full, before `QueueFullError`.
         Errors: `BulkEnqueueError` lists every message that cannot be encoded; then nothing was enqueued for the queues
-        of those messages.
+        of those messages. `TypeError` names what is no message; then nothing was enqueued at all.
         """
+        wait_for_room = checks.seconds("wait_for_room", wait_for_room)
+        messages = sendable.messages_of(messages, "queue.enqueue_many")
         if self.middleware.enqueue:
             messages = [_with_headers(message) for message in messages]
             return list(
@@ -227,7 +239,8 @@ class TaskQueue(Defining):
         return await self._adopt_loop().many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """A handle on any task by its id."""
+        """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
+        task_id = checks.key("task_id", task_id)
         return TaskHandle(self._broker, self._announcements, task_id, None, home=self)
 
     def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
@@ -271,7 +284,9 @@ class TaskQueue(Defining):
             )
         )
 
-    def enqueue_many_sync(self, messages: Sequence[Message[R]], *, wait_for_room: float = 0.0) -> list[TaskHandle[R]]:
+    def enqueue_many_sync(
+        self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
+    ) -> list[TaskHandle[R]]:
         """`enqueue_many` for code without an event loop; the same errors."""
         handles = sync.run(
             self,
@@ -295,8 +310,9 @@ class TaskQueue(Defining):
 
     async def queue_stats(self, name: str, *, horizon: float = 0.0) -> QueueStats:
         """The figures of one queue; delayed work within `horizon` seconds counts as due."""
-        queue_names.validate(name)
-        return (await self._broker.stats_many([name], horizon_ms=int(horizon * 1000)))[name]
+        name = queue_names.validate(name)
+        horizon_ms = int(checks.seconds("horizon", horizon) * 1000)
+        return (await self._broker.stats_many([name], horizon_ms=horizon_ms))[name]
 
     async def get_metrics(self) -> dict[str, QueueStats]:
         """The figures of all queues."""
@@ -304,11 +320,15 @@ class TaskQueue(Defining):
 
     async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
         """Dead letters, oldest first, from the `cursor`-th on."""
+        checks.whole("limit", limit)
+        checks.whole("cursor", cursor)
         packed = await self._broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
         return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) for task_id, letter in packed]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""
+        if ids is not None:
+            ids = [checks.key("ids: an id", each) for each in checks.several("ids", ids, "task ids, or None for all")]
         return await self._broker.requeue_dead(queue_names.validate(name), ids)
 
     async def purge_dead(self, name: str) -> int:
@@ -396,9 +416,13 @@ class TaskQueue(Defining):
     # Running.
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
-        """Run `count` workers here (default `workers.initial_count`) of `workers.max_concurrent_tasks` slots each."""
+        """Run `count` more workers here (default `workers.initial_count`, at most 1000), of
+        `workers.max_concurrent_tasks` slots each."""
+        if count is None:
+            count = self.settings.workers.initial_count
+        count = checks.whole("count", count, most=1000)
         self._adopt_loop()
-        self._local_workers().start(self.settings.workers.initial_count if count is None else count, queues)
+        self._local_workers().start(count, queues)
 
     def _local_workers(self) -> LocalWorkers:
         from taskfleet.runtime.local import LocalWorkers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from taskfleet.checks import shown
 from taskfleet.errors import InvalidQueueNameError
 
 DEFAULT = "default"
@@ -15,8 +16,17 @@ _VALID = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 def validate(name: str) -> str:
     """Return `name`, or raise `InvalidQueueNameError`."""
-    if not _VALID.fullmatch(name):
+    # Callers without a type checker pass anything.
+    if not isinstance(name, str) or not _VALID.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidQueueNameError(
-            f"queue name {name!r} is not valid: use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
+            f"queue name {shown(name)} is not valid: use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
         )
-    return name
+    return str.__str__(name)
+
+
+def check(name: str, value: str) -> str:
+    """`validate` for the option `name`."""
+    try:
+        return validate(value)
+    except InvalidQueueNameError as error:
+        raise InvalidQueueNameError(f"{name}: {error}") from None

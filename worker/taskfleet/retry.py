@@ -6,9 +6,14 @@ import math
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-MAX_SECONDS = 100 * 365 * 86_400.0  # the longest delay: what comes later than that never comes
+from taskfleet import checks
+
+Kind = Literal["fixed", "linear", "exponential"]
+_kind = checks.choice(get_args(Kind))
+
+MAX_SECONDS = float(checks.MOST_SECONDS)  # the longest delay: what comes later than that never comes
 
 
 class RetryLater(Exception):
@@ -43,35 +48,40 @@ def seconds_of_delay(delay: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A backoff policy; delays in seconds.
+    """A backoff policy; delays in seconds, or timedeltas, of at most 100 years. Errors: `ConfigurationError`.
 
     The jitter of `exponential` is full: uniform between 0 and the computed delay, so that tasks that
     failed together do not come back together.
     """
 
-    kind: Literal["fixed", "linear", "exponential"]
+    kind: Kind
     delay: float
     max_delay: float
     jitter: bool
 
     @classmethod
-    def fixed(cls, delay: float) -> Retry:
+    def fixed(cls, delay: float | timedelta) -> Retry:
         """The same delay every time."""
-        return cls("fixed", delay, delay, False)
+        seconds = checks.seconds("delay", delay)
+        return cls("fixed", seconds, seconds, False)
 
     @classmethod
-    def linear(cls, delay: float, *, max_delay: float = 3600.0) -> Retry:
+    def linear(cls, delay: float | timedelta, *, max_delay: float | timedelta = 3600.0) -> Retry:
         """`delay`, 2·`delay`, 3·`delay`, … up to `max_delay`."""
-        return cls("linear", delay, max_delay, False)
+        return cls("linear", checks.seconds("delay", delay), checks.seconds("max_delay", max_delay), False)
 
     @classmethod
-    def exponential(cls, base: float = 1.0, *, max_delay: float = 3600.0, jitter: bool = True) -> Retry:
+    def exponential(
+        cls, base: float | timedelta = 1.0, *, max_delay: float | timedelta = 3600.0, jitter: bool = True
+    ) -> Retry:
         """`base`, 2·`base`, 4·`base`, … up to `max_delay`, each drawn between 0 and that when `jitter`."""
-        return cls("exponential", base, max_delay, jitter)
+        return cls("exponential", checks.seconds("base", base), checks.seconds("max_delay", max_delay), jitter)
 
     def __post_init__(self) -> None:
-        if self.delay < 0 or self.max_delay < 0:
-            raise ValueError("a retry delay cannot be negative")
+        _kind("kind", self.kind)
+        object.__setattr__(self, "delay", checks.seconds("delay", self.delay))
+        object.__setattr__(self, "max_delay", checks.seconds("max_delay", self.max_delay))
+        checks.flag("jitter", self.jitter)
 
     def packed(self) -> list[Any]:
         """As it travels in an envelope."""

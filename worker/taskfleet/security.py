@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from taskfleet import checks
 from taskfleet.config import SecuritySettings
 from taskfleet.engine import encryption
 from taskfleet.engine.sealing import EXPANSION, Policy, Seal
@@ -37,22 +38,28 @@ def seal_of(
     """The seal of one `TaskQueue`: its own options over the settings. Errors: `ConfigurationError` names the option."""
     if signing_keys is None:
         signing_keys = _configured(settings.signing_keys, settings.signing_keys_file, "signing_keys")
+    else:
+        signing_keys = _given(signing_keys, "signing_keys")
     if encryption_keys is None:
         encryption_keys = _configured(settings.encryption_keys, settings.encryption_keys_file, "encryption_keys")
-    compression = compression or settings.compression
-    if compression not in (None, "zstd"):
-        raise ConfigurationError(f"compression={compression!r} is not known; use 'zstd' or None")
-    policy = sealing or settings.sealing
-    if policy not in _POLICIES:
-        raise ConfigurationError(f"sealing={policy!r} is not known; use one of {', '.join(_POLICIES)}")
+    else:
+        encryption_keys = _given(encryption_keys, "encryption_keys")
+    compression = settings.compression if compression is None else compression
+    if compression is not None and compression != "zstd":
+        raise ConfigurationError(f"compression={checks.shown(compression)} is not known; use 'zstd' or None")
+    policy = settings.sealing if sealing is None else sealing
+    if not isinstance(policy, str) or policy not in _POLICIES:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"sealing={checks.shown(policy)} is not known; use one of {', '.join(_POLICIES)}"
+            f"{checks.did_you_mean(policy, _POLICIES)}"
+        )
     threshold = (
         settings.compression_threshold_bytes if compression_threshold_bytes is None else compression_threshold_bytes
     )
-    if threshold < 0:
-        raise ConfigurationError(f"compression_threshold_bytes={threshold} is negative")
+    checks.whole("compression_threshold_bytes", threshold)
     return Seal(
-        signing_keys=[_signing_key(key, n) for n, key in enumerate(_listed(signing_keys, "signing_keys"))],
-        encryption_keys=[_encryption_key(key, n) for n, key in enumerate(_listed(encryption_keys, "encryption_keys"))],
+        signing_keys=[_signing_key(key, n) for n, key in enumerate(signing_keys)],
+        encryption_keys=[_encryption_key(key, n) for n, key in enumerate(encryption_keys)],
         compress=compression == "zstd",
         threshold_bytes=threshold,
         max_expanded_bytes=EXPANSION * stored_limit_bytes,
@@ -76,15 +83,27 @@ def _configured(keys: tuple[str, ...], path: Path | None, option: str) -> list[s
     return [*keys, *found]
 
 
-def _listed(keys: Keys, option: str) -> Keys:
-    if isinstance(keys, (str, bytes)):
+def _given(keys: Keys, option: str) -> Keys:
+    """Keys of the code: a list with one at least. Without the option what is configured holds."""
+    if isinstance(keys, (str, bytes, bytearray)):
         raise ConfigurationError(f"{option} is one key; write a list of keys, such as [key]")
+    if not isinstance(keys, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{option} is a {type(keys).__name__}; write a list of keys, the first of which seals")
+    if not keys:
+        # An empty secret must not switch off what it is there for.
+        raise ConfigurationError(f"{option} is set and holds no key; {_MAKE_ONE}, or leave it out")
+    for position, key in enumerate(keys):
+        if not isinstance(key, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"{option}: key {position} is a {type(key).__name__}; expected bytes or text")
     return keys
 
 
 def _signing_key(key: str | bytes, position: int) -> bytes:
-    raw = key.encode() if isinstance(key, str) else bytes(key)
-    if not raw:
+    try:
+        raw = key.encode() if isinstance(key, str) else bytes(key)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"signing_keys: key {position} is not valid Unicode; {_MAKE_ONE}") from None
+    if not raw.strip():
         raise ConfigurationError(f"signing_keys: key {position} is empty; {_MAKE_ONE}")
     if len(raw) < _SHORT_KEY_BYTES:
         logger.warning("signing_keys: key %d has only %d bytes and can be guessed; %s", position, len(raw), _MAKE_ONE)

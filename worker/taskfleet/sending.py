@@ -17,7 +17,9 @@ from taskfleet.engine.connection import backoff_seconds
 from taskfleet.engine.interface import CHUNK, Item, Signal
 from taskfleet.errors import (
     BulkEnqueueError,
+    ConfigurationError,
     QueueFullError,
+    SerializationError,
     TaskNotFoundError,
     TaskQueueError,
 )
@@ -85,13 +87,24 @@ class Sending:
         self._busy.add(place)
         try:
             max_length = self._queue.options_of(place).max_length
-            holders = await self._broker.enqueue(place, (item,), max_length=max_length)
+            holders = await self._enqueue(place, (item,), max_length)
             return holders.get(0, item[0]) if holders else item[0]
         finally:
             if place in self._outgoing:
                 self._senders[place] = background.start(self._send_outgoing(place))
             else:
                 self._busy.discard(place)
+
+    async def _enqueue(self, place: str, items: Sequence[Item], max_length: int) -> dict[int, str]:
+        try:
+            return await self._broker.enqueue(place, items, max_length=max_length)
+        except TaskQueueError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            # Everything was checked before; what slipped through is still an error of ours, in one line.
+            raise SerializationError(
+                f"queue {keys.queue_of(place)!r}: a task cannot be put into a message: {error}"
+            ) from error
 
     async def _send_outgoing(self, place: str) -> None:
         try:
@@ -109,8 +122,13 @@ class Sending:
 
     async def _send_batch(self, place: str, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int) -> None:
         try:
-            holders = await self._broker.enqueue(place, [item for item, _ in batch], max_length=max_length)
+            holders = await self._enqueue(place, [item for item, _ in batch], max_length)
         except BaseException as error:
+            if len(batch) > 1 and isinstance(error, SerializationError):
+                # One of them cannot be put into a message, so nothing was sent: the others do not pay for that.
+                for pair in batch:
+                    await self._send_batch(place, [pair], max_length)
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
@@ -164,6 +182,11 @@ class Sending:
         with _collector_paused():
             for index, message in enumerate(messages):
                 try:
+                    if message.options.after:
+                        raise ConfigurationError(
+                            f"task {message.task.name!r}: after cannot be used in enqueue_many; "
+                            "send it with await task.options(after=…).enqueue(…)"
+                        )
                     item = message.encode(largest, self._sealer)
                     places.append(self._place(message, item[0]))
                     items.append(item)

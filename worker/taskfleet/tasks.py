@@ -8,20 +8,19 @@ import inspect
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from pydantic import BaseModel
 
-from taskfleet import dependencies, ids, outcome, queue_names
+from taskfleet import checks, dependencies, ids, outcome
 from taskfleet.engine import envelope
 from taskfleet.engine.interface import Item
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.namespace import CLASS_TASKS
-from taskfleet.options import UNIQUE_MODES, CallOptions, Executor, KeyFunction, TaskOptions, UniqueMode
-from taskfleet.retry import Retry, delay_ms
+from taskfleet.options import TASK_CHECKS, CallOptions, KeyFunction, SetByCall, TaskOptions
+from taskfleet.retry import delay_ms
 from taskfleet.signature import Signature, hints_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Message(Generic[R]):
 
     @property
     def unique_key(self) -> str | None:
-        return self._key(self.options.unique_key or self.task.options.unique_key)
+        return self._key("unique_key", self.options.unique_key or self.task.options.unique_key)
 
     @property
     def spread_key(self) -> str | None:
@@ -67,8 +66,8 @@ class Message(Generic[R]):
         task, options = self.task.options, self.options
         return (
             self.unique_key
-            or self._key(options.limit_key or task.limit_key)
-            or self._key(options.fair_key or task.fair_key)
+            or self._key("limit_key", options.limit_key or task.limit_key)
+            or self._key("fair_key", options.fair_key or task.fair_key)
         )
 
     @property
@@ -130,32 +129,28 @@ class Message(Generic[R]):
             if mode != "keep_existing":
                 record = outcome.pack_end(outcome.CANCELLED, "replaced by a newer task of the same unique key")
                 more |= {"r": record, "t": outcome.CANCELLED_TTL_MS}
-        if limit := self._key(options.limit_key or defaults.limit_key):
+        if limit := self._key("limit_key", options.limit_key or defaults.limit_key):
             more["l"] = limit
-        if fair := self._key(options.fair_key or defaults.fair_key):
+        if fair := self._key("fair_key", options.fair_key or defaults.fair_key):
             more["f"] = fair
         return more
 
-    def _key(self, key: str | KeyFunction | None) -> str | None:
+    def _key(self, option: str, key: str | KeyFunction | None) -> str | None:
         if key is None or isinstance(key, str):
             return key
+        where = f"task {self.task.name!r}, {option}: "
         try:
-            made = key(*self.args, **self.kwargs)
+            made: object = key(*self.args, **self.kwargs)
         except Exception as error:
             raise SerializationError(
-                f"task {self.task.name!r}: its key function failed: {type(error).__name__}: {error}"
+                f"{where}its key function failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
-        return check_key(made, f"task {self.task.name!r}: what its key function returned")
+        if inspect.iscoroutine(made):
+            made.close()
+        return checks.key(f"{where}what its key function returned", made)
 
 
 NO_OPTIONS = CallOptions()
-
-
-def check_key(key: object, label: str) -> str:
-    """A unique, limit or fair key: a text of 1 to 512 characters without NUL."""
-    if not isinstance(key, str) or not 1 <= len(key) <= 512 or "\0" in key:
-        raise ConfigurationError(f"{label} is {key!r}; a key is a text of 1 to 512 characters without NUL")
-    return key
 
 
 def _settings(options: CallOptions, defaults: TaskOptions) -> dict[str, Any]:
@@ -179,7 +174,11 @@ def _settings(options: CallOptions, defaults: TaskOptions) -> dict[str, Any]:
 def _checked_headers(task: str, headers: dict[str, str]) -> dict[str, str]:
     for key, value in headers.items():
         if type(key) is not str or type(value) is not str:
-            raise SerializationError(f"task {task!r}, header {key!r}: {value!r} is no text; headers are text to text")
+            raise SerializationError(
+                f"task {task!r}, header {key!r}: {checks.shown(value)} is no text; headers are text to text"
+            )
+        if not (checks.is_utf8(key) and checks.is_utf8(value)):
+            raise SerializationError(f"task {task!r}, header {key!r}: {checks.shown(value)} is not valid Unicode")
     return headers
 
 
@@ -300,26 +299,11 @@ class TaskFunction(Generic[P, R, C]):
         """`enqueue` for code without an event loop, from any thread; the same errors."""
         return self._sender.send_sync(Message(self.definition, args, kwargs, NO_OPTIONS))
 
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        delay: float | timedelta = 0.0,
-        eta: datetime | None = None,
-        expires: float | timedelta | None = None,
-        max_retries: int | None = None,
-        timeout: float | None = None,
-        result_ttl: float | None = None,
-        retry: Retry | None = None,
-        max_age: float | timedelta | None = None,
-        unique_key: str | None = None,
-        unique_mode: UniqueMode | None = None,
-        limit_key: str | None = None,
-        fair_key: str | None = None,
-        after: Sequence[TaskHandle[Any]] = (),
-        wait_for_room: float | timedelta = 0.0,
-    ) -> BoundTask[P, R]:
-        """The same task with options of this call. Durations in seconds; `eta` is a time with a zone.
+    def options(self, **options: Unpack[SetByCall]) -> BoundTask[P, R]:
+        """The same task with options of this call: `queue, delay, eta, expires, max_retries, timeout, result_ttl,
+        retry, max_age, unique_key, unique_mode, limit_key, fair_key, after, wait_for_room`.
+
+        Durations are seconds or timedeltas, up to 100 years; `eta` is a time with a zone.
 
         Args:
             unique_key: at most one task of this key waits or runs in its queue; `unique_mode` says what a second does.
@@ -327,89 +311,10 @@ class TaskFunction(Generic[P, R, C]):
             fair_key: keys take turns, however many tasks each has.
             after: it waits until all of these have succeeded; when one fails, it is cancelled.
             wait_for_room: how long to wait while the queue is full, before `QueueFullError`.
+
+        Errors: `ConfigurationError` names the option, its value and what is expected.
         """
-        options = call_options(
-            queue=queue,
-            delay=delay,
-            eta=eta,
-            expires=expires,
-            max_retries=max_retries,
-            timeout=timeout,
-            result_ttl=result_ttl,
-            retry=retry,
-            max_age=max_age,
-            unique_key=unique_key,
-            unique_mode=unique_mode,
-            limit_key=limit_key,
-            fair_key=fair_key,
-            after=after,
-            wait_for_room=wait_for_room,
-        )
-        return BoundTask(self._sender, self.definition, options)
-
-
-def call_options(
-    *,
-    queue: str | None = None,
-    delay: float | timedelta = 0.0,
-    eta: datetime | None = None,
-    expires: float | timedelta | None = None,
-    max_retries: int | None = None,
-    timeout: float | None = None,
-    result_ttl: float | None = None,
-    retry: Retry | None = None,
-    max_age: float | timedelta | None = None,
-    unique_key: str | None = None,
-    unique_mode: UniqueMode | None = None,
-    limit_key: str | None = None,
-    fair_key: str | None = None,
-    after: Sequence[TaskHandle[Any]] = (),
-    wait_for_room: float | timedelta = 0.0,
-) -> CallOptions:
-    """Check and normalise what a call sets; `ConfigurationError` names the option."""
-    for name, key in (("unique_key", unique_key), ("limit_key", limit_key), ("fair_key", fair_key)):
-        if key is not None:
-            check_key(key, name)
-    if unique_mode is not None:
-        check_mode(unique_mode)
-    waiting = seconds_of(wait_for_room)
-    if waiting < 0:
-        raise ConfigurationError(f"wait_for_room={wait_for_room!r} is negative")
-    seconds = seconds_of(delay)
-    if seconds < 0:
-        raise ConfigurationError(f"delay={delay!r} is negative")
-    if eta is not None and eta.tzinfo is None:
-        raise ConfigurationError(f"eta={eta!r} has no time zone; use an aware datetime")
-    if max_retries is not None and max_retries < 0:
-        raise ConfigurationError(f"max_retries={max_retries} is negative")
-    if timeout is not None and timeout <= 0:
-        raise ConfigurationError(f"timeout={timeout!r} must be positive")
-    return CallOptions(
-        queue=queue_names.validate(queue) if queue is not None else None,
-        delay=seconds,
-        eta=eta.timestamp() if eta is not None else None,
-        expires=None if expires is None else seconds_of(expires),
-        max_retries=max_retries,
-        timeout=timeout,
-        result_ttl=result_ttl,
-        retry=retry,
-        max_age=None if max_age is None else seconds_of(max_age),
-        unique_key=unique_key,
-        unique_mode=unique_mode,
-        limit_key=limit_key,
-        fair_key=fair_key,
-        after=tuple(after),
-        wait_for_room=waiting,
-    )
-
-
-def seconds_of(duration: float | timedelta) -> float:
-    return duration.total_seconds() if isinstance(duration, timedelta) else duration
-
-
-def check_mode(mode: str) -> None:
-    if mode not in UNIQUE_MODES:
-        raise ConfigurationError(f"unique_mode={mode!r} is not one of {', '.join(UNIQUE_MODES)}")
+        return BoundTask(self._sender, self.definition, CallOptions.of(options))
 
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -464,8 +369,13 @@ def _definition_of(cls: type[Task]) -> Definition:
         run.__annotations__["return"] = Any
     run.__signature__ = inspect.Signature([inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
     threaded = not inspect.iscoroutinefunction(run)
-    executor: Executor = "thread" if threaded else "async"
-    options = TaskOptions(max_retries=cls.max_retries, timeout=cls.timeout_seconds, executor=executor)
+    where = f"class task {cls.__qualname__} ({place_of(cls)}): "
+    checks.text(where + "name", cls.name)
+    options = TaskOptions(
+        max_retries=TASK_CHECKS["max_retries"](where + "max_retries", cls.max_retries),
+        timeout=TASK_CHECKS["timeout"](where + "timeout_seconds", cls.timeout_seconds),
+        executor="thread" if threaded else "async",
+    )
     markers = dependencies.markers_of_method(execute, cls.name, hints_of)
     return Definition(
         cls.name,
@@ -509,8 +419,6 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
     _check_runs(name, function.__qualname__, function)
     is_async = inspect.iscoroutinefunction(function)
     executor = options.executor
-    if executor not in get_args(Executor):
-        raise ConfigurationError(f"task {name!r}: executor={executor!r}; expected one of {sorted(get_args(Executor))}")
     if executor == "async" and not is_async:
         return dataclasses.replace(options, executor="thread")
     if executor != "async" and is_async:

@@ -9,13 +9,14 @@ their error names the cause.
 from __future__ import annotations
 
 import base64
+import inspect
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from taskfleet import ids, outcome
+from taskfleet import checks, ids, outcome
 from taskfleet.engine.envelope import PydanticJson
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.errors import BadSignatureError, ConfigurationError
@@ -34,15 +35,18 @@ class Workflow:
 
     members: tuple[Member, ...]
 
-    def __init__(self, members: Sequence[Member], kind: str) -> None:
-        if not members:
+    def __init__(self, members: Iterable[Member], kind: str) -> None:
+        found = checks.several(f"{kind}() members", members, "task.message(…)")
+        if not found:
             raise ConfigurationError(f"{kind}() needs at least one member")
-        for member in cast("Sequence[object]", members):  # what a caller without a type checker gives
+        for member in found:  # what a caller without a type checker gives
             if not isinstance(member, (Message, Task, Workflow)):
+                if inspect.iscoroutine(member):
+                    member.close()
                 raise ConfigurationError(
                     f"{kind}(): a {type(member).__name__} is no member; give task.message(…), a class task, a workflow"
                 )
-        self.members = tuple(members)
+        self.members = tuple(found)
 
 
 class Chain(Workflow):
@@ -66,7 +70,7 @@ def group(*members: Member) -> Group:
     return Group(members, "group")
 
 
-def chord(members: Workflow | Sequence[Member], callback: Message[Any] | Task) -> Chain:
+def chord(members: Workflow | Iterable[Member], callback: Message[Any] | Task) -> Chain:
     """Run members side by side, then `callback` with the list of their results as its first argument."""
     return Chain((members if isinstance(members, Workflow) else Group(members, "chord"), callback), "chord")
 

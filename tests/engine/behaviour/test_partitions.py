@@ -147,5 +147,5 @@ async def test_workflows_cross_partitions(make_queue: MakeQueue, run_worker: Run
 
 
 def test_partitions_must_be_positive() -> None:
-    with pytest.raises(ConfigurationError, match="partitions must be at least 1"):
+    with pytest.raises(ConfigurationError, match="partitions=0 must be a whole number of at least 1"):
         TaskQueue(queues=[{"name": "default", "partitions": 0}])

@@ -11,8 +11,9 @@ import typer
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
+from taskfleet.options import CallOptions
 from taskfleet.queue import TaskQueue
-from taskfleet.tasks import Message, call_options
+from taskfleet.tasks import Message
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
         if definition is None:
             target.registry.get(task)
             raise AssertionError("unreachable")
-        options = call_options(queue=queue or None, delay=delay)
+        options = CallOptions.of({"queue": queue or None, "delay": delay})
         message: Message[Any] = Message(definition, positional, named, options)
         return asyncio.run(_enqueue(target, message, wait))
 

@@ -1,0 +1,81 @@
+"""What a caller hands over to be sent: messages, or a `TypeError` that says what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard, cast
+
+from taskfleet import checks
+from taskfleet.errors import ConfigurationError
+from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.tasks import BoundTask, Message, Task, TaskFunction
+from taskfleet.workflows import Workflow
+
+_ONLY_MESSAGES = {Message}
+
+
+def message_of(thing: object, call: str) -> Message[Any]:
+    """The message that `thing` is, or makes; `call` is what the caller has written, such as `queue.enqueue`."""
+    if isinstance(thing, Message):
+        return thing
+    if isinstance(thing, Task):
+        return thing.message()
+    raise TypeError(f"{call}: {_instead(thing)}")
+
+
+def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
+    """The messages of a list or any other iterable; one that is none is named by its position."""
+    if isinstance(things, (list, tuple)) and _are_messages(cast("Sequence[object]", things)):
+        return cast("Sequence[Message[Any]]", things)
+    if isinstance(things, (str, bytes, Mapping, Message, Task, Workflow)) or not isinstance(things, Iterable):
+        what = "an async iterable" if isinstance(things, AsyncIterable) else f"a {type(things).__name__}"
+        raise TypeError(f"{call}: {what} is no list of messages; write [task.message(…) for … in …]")
+    found = list(cast("Iterable[object]", things))
+    problem: TypeError | None = None
+    messages: list[Message[Any]] = []
+    for position, thing in enumerate(found):
+        try:
+            messages.append(message_of(thing, f"{call}: message {position}"))
+        except TypeError as error:
+            problem = problem or error  # the rest is looked at too: coroutines among it are closed
+    if problem is not None:
+        raise problem
+    return messages
+
+
+def _are_messages(things: Sequence[object]) -> TypeGuard[Sequence[Message[Any]]]:
+    return set(map(type, things)) <= _ONLY_MESSAGES
+
+
+def check_workflow(queue: str | None) -> None:
+    """`ConfigurationError` when a workflow is sent to one queue: its members have their own."""
+    if queue is not None:
+        raise ConfigurationError(
+            f"queue={checks.shown(queue)}: the members of a workflow go to queues of their own; "
+            "set it with task.options(queue=…).message(…)"
+        )
+
+
+def _instead(thing: object) -> str:
+    name = getattr(thing, "__name__", type(thing).__name__)
+    if isinstance(thing, TaskFunction):
+        return f"{thing.name} is the task itself; write await {thing.name}.enqueue(…), or send {thing.name}.message(…)"
+    if isinstance(thing, BoundTask):
+        return "these are options without a call; write await task.options(…).enqueue(…), or send ….message(…)"
+    if inspect.iscoroutine(thing):
+        thing.close()  # nobody will await it
+        return f"{name}(…) is a plain call that runs here; write await {name}.enqueue(…), or send {name}.message(…)"
+    if isinstance(thing, (TaskHandle, GroupHandle)):
+        return "a handle is of what has been sent already; send task.message(…)"
+    if isinstance(thing, type) and issubclass(thing, Task):
+        return f"{name} is a class; send an instance, {name}(…)"
+    if isinstance(thing, str):
+        return f"{checks.shown(thing)} is only a name; import the task and write await task.enqueue(…)"
+    if isinstance(thing, Workflow):
+        return "a workflow is sent alone, with await queue.enqueue(…)"
+    if isinstance(thing, (list, tuple)):
+        return f"a {name} is no message; send several with await queue.enqueue_many([task.message(…), …])"
+    if callable(thing):
+        return f"{name} is no task; define it with @queue.task and write await {name}.enqueue(…)"
+    return f"a {name} is no message; send task.message(…) or an instance of a Task class"
