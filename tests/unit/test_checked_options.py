@@ -127,7 +127,7 @@ def test_what_is_no_count_is_refused(queue: TaskQueue, value: Any) -> None:
         one_line(caught, "max_retries=", "whole number")
     with pytest.raises(ConfigurationError) as caught:
         batch(queue, size=value)
-    one_line(caught, "batch task 'work': size=")
+    one_line(caught, "batch task 'work", ": size=")
 
 
 @pytest.mark.parametrize("value", [NAN, -1, "3", True, INF, 1e9, timedelta(hours=2), None])
