@@ -7,11 +7,15 @@ overrides costs nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from taskfleet import background, describing
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError, TaskQueueError
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from taskfleet.tasks import Message
 
 logger = logging.getLogger("taskfleet.middleware")
+
+HOOK_SECONDS = 30.0  # how long a hook may take that is told of a retry or a death
+SHUTDOWN_SECONDS = 10.0
 
 SendNext = Callable[[], Awaitable[Sequence["TaskHandle[Any]"]]]
 CallNext = Callable[[], Awaitable[Any]]
@@ -44,7 +51,7 @@ class Middleware:
     | `enqueue`, before the tasks are sent | nothing is sent; it reaches the caller of `enqueue` |
     | `enqueue`, after they were sent | it is logged; the caller gets its handles |
     | `execute`, `execute_batch` | the task fails with it, and is retried by its options |
-    | `on_retry`, `on_dead`, `shutdown` | it is logged |
+    | `on_retry`, `on_dead`, `shutdown` | it is logged; one that hangs is left after 30 s, `shutdown` after 10 s |
     | `startup` | the worker ends with it and has claimed nothing |
     """
 
@@ -131,10 +138,7 @@ class Stack:
 
     async def shutdown(self, started: Sequence[Middleware], worker: WorkerContext) -> None:
         for one in reversed(started):
-            try:
-                await one.shutdown(worker)
-            except Exception:
-                logger.exception("%s.shutdown failed", type(one).__name__)
+            await _told(type(one).__name__ + ".shutdown", partial(one.shutdown, worker), SHUTDOWN_SECONDS)
 
     async def around_enqueue(self, messages: Sequence[Message[Any]], send: SendNext) -> Sequence[TaskHandle[Any]]:
         """Send through all `enqueue` hooks; returns the handles."""
@@ -186,17 +190,35 @@ class Stack:
 
     async def tell_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
         for one in self.on_retry:
-            try:
-                await one.on_retry(task, reason, error, delay)
-            except Exception:
-                logger.exception("%s.on_retry failed", type(one).__name__)
+            await _told(type(one).__name__ + ".on_retry", partial(one.on_retry, task, reason, error, delay))
 
     async def tell_dead(self, task: TaskContext, reason: str, error: str) -> None:
         for one in self.on_dead:
-            try:
-                await one.on_dead(task, reason, error)
-            except Exception:
-                logger.exception("%s.on_dead failed", type(one).__name__)
+            await _told(type(one).__name__ + ".on_dead", partial(one.on_dead, task, reason, error))
+
+
+async def _told(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:
+    """Call a hook that is told of something: what it raises is logged, and one that hangs is left."""
+    telling = background.start(_telling(hook, call), context=contextvars.copy_context())
+    try:
+        _, late = await asyncio.wait([telling], timeout=seconds)
+    except asyncio.CancelledError:
+        asyncio.Task.cancel(telling)
+        raise
+    if late:
+        logger.error("%s hangs: it has not returned in %g s and is left", hook, seconds)
+        asyncio.Task.cancel(telling)
+
+
+async def _telling(hook: str, call: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await call()
+    except BaseException as error:
+        # BaseException: a hook that calls sys.exit() must not end the worker.
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        logger.error("%s failed:\n%s", hook, describing.trace(error).rstrip())
 
 
 def _layer(hook: Callable[[Any, CallNext], Awaitable[Any]], subject: Any, inner: CallNext) -> CallNext:

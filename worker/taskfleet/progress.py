@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import struct
 from dataclasses import dataclass
 from typing import cast
 
 import msgpack
 
+from taskfleet import describing
 from taskfleet.engine import unpacking
 from taskfleet.errors import SerializationError
 
@@ -57,4 +59,16 @@ def pack_report(done: float, total: float | None, note: str) -> bytes:
     for name, value in (("done", done), ("total", total)):
         if not isinstance(value, (int, float)) and not (name == "total" and value is None):
             raise TypeError(f"progress: {name}={value!r} is no number")
-    return cast("bytes", msgpack.packb((done, total, str(note)[:_NOTE_LIMIT])))
+    said = describing.encodable(str(note)[:_NOTE_LIMIT])
+    try:
+        return cast("bytes", msgpack.packb((done, total, said)))
+    except OverflowError:
+        return cast("bytes", msgpack.packb((_as_float(done), None if total is None else _as_float(total), said)))
+
+
+def _as_float(number: float) -> float:
+    """For whole numbers that messagepack has no place for."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

@@ -72,7 +72,8 @@ class WorkerScope:
         unfinished = [held.task for held in self._held.values() if held.task and not held.value.done()]
         for task in unfinished:
             task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=_CLOSE_SECONDS)
         while self._ready:
             held = self._ready.pop()
             held.closing.set()

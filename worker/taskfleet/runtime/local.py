@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from taskfleet import background
+from taskfleet.errors import TaskQueueError
 from taskfleet.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class LocalWorkers:
     def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
         self._running.pop(worker, None)
         error = None if task.cancelled() else task.exception()
+        if error is None and worker.unhealthy:
+            error = TaskQueueError(f"worker {worker.worker_id} has left: {worker.unhealthy}")
         if error is not None:
             logger.error("worker %s ended with an error", worker.worker_id, exc_info=error)
             if self.on_failure is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.queue import TaskQueue
-from taskfleet.runtime import event_loop
+from taskfleet.runtime import event_loop, exiting
 from taskfleet.runtime.probes import ProbeServer
 from taskfleet.runtime.worker import Worker
 
@@ -49,7 +49,11 @@ def settle_memory() -> None:
 
 
 def run(queue: TaskQueue, options: ProcessOptions) -> int:
-    """Run one worker in this process until SIGTERM or SIGINT has drained it; returns the exit code."""
+    """Run one worker in this process until SIGTERM or SIGINT has drained it; returns the exit code.
+
+    It is 1 when the worker has left of its own accord, for handlers that cannot be stopped: start another. The process
+    ends within seconds of it, whatever is left in it.
+    """
     return event_loop.run(_run(queue, options))
 
 
@@ -58,11 +62,15 @@ async def _run(queue: TaskQueue, options: ProcessOptions) -> int:
     probes = ProbeServer(worker, options.probe_host, options.probe_port) if options.probe_port else None
     loop = asyncio.get_running_loop()
 
+    asked = False
+
     def asked_to_end() -> None:
-        if worker.draining:
+        nonlocal asked
+        if asked:
             # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
             logger.warning("second signal: ending at once")
             os._exit(1)
+        asked = True
         worker.drain()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,15 +78,20 @@ async def _run(queue: TaskQueue, options: ProcessOptions) -> int:
     if probes is not None:
         probes.start()
     settle_memory()
+    code = 1
     try:
         if queue.settings.scheduler.enabled:
             await queue.start_scheduler()
         await worker.run()
+        code = 1 if worker.unhealthy else 0
     finally:
+        exiting.soon(code)
         await queue.close()
         if probes is not None:
             probes.close()
-    return 0
+    if len(worker.stopping):
+        exiting.now(code)  # the loop would wait for them
+    return code
 
 
 def supervise(command: Callable[[int], Sequence[str]], processes: int) -> int:

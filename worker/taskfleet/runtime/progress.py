@@ -57,15 +57,21 @@ class ProgressReporter:
                 if not latest:
                     self._sending = False
                     return
-            by_queue: dict[str, list[tuple[Job, bytes]]] = defaultdict(list)
-            for job, report in latest.values():
-                if self._worker.runs(job):
-                    by_queue[job.queue].append((job, report))
-            for queue, reports in by_queue.items():
-                for start in range(0, len(reports), CHUNK):
-                    await self._send_some(queue, reports[start : start + CHUNK])
+            try:
+                await self._send_all(latest)
+            except Exception:
+                logger.exception("%d reports of progress cannot be sent", len(latest))
             # The first report went at once; what comes within the interval goes together after it.
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _send_all(self, latest: dict[str, tuple[Job, bytes]]) -> None:
+        by_queue: dict[str, list[tuple[Job, bytes]]] = defaultdict(list)
+        for job, report in latest.values():
+            if self._worker.runs(job):
+                by_queue[job.queue].append((job, report))
+        for queue, reports in by_queue.items():
+            for start in range(0, len(reports), CHUNK):
+                await self._send_some(queue, reports[start : start + CHUNK])
 
     async def _send_some(self, queue: str, reports: list[tuple[Job, bytes]]) -> None:
         worker = self._worker

@@ -45,6 +45,7 @@ class Stopping:
         self._worker = worker
         self._notice = notice
         self._stuck: dict[asyncio.Task[None], Stuck] = {}
+        self._closed = False
         self.total = 0  # handlers that have ever been stuck
 
     def __len__(self) -> int:
@@ -54,6 +55,11 @@ class Stopping:
     def stuck(self) -> list[Stuck]:
         """The handlers that cannot be stopped, for as long as they run."""
         return list(self._stuck.copy().values())
+
+    def close(self) -> list[Stuck]:
+        """The worker ends; returns the handlers that it leaves behind."""
+        self._closed = True
+        return self.stuck
 
     @property
     def limit(self) -> int:
@@ -66,10 +72,11 @@ class Stopping:
         if not job.interrupt(why) or task is None:
             return
         loop = asyncio.get_running_loop()
+        context = self._worker.context.copy()  # not that of the task that happens to be current
         scale = self._notice / NOTICE_SECONDS
         for seconds in _AGAIN_SECONDS:
-            loop.call_later(seconds * scale, _cancel, task)
-        loop.call_later(self._notice, self._give_up, job, task)
+            loop.call_later(seconds * scale, _cancel, task, context=context)
+        loop.call_later(self._notice, self._give_up, job, task, context=context)
 
     def _give_up(self, job: Job, task: asyncio.Task[None]) -> None:
         if task.done():
@@ -96,7 +103,7 @@ class Stopping:
         worker = self._worker
         stuck = self._stuck.pop(task, None)
         worker.usable = worker.slots - len(self._stuck)
-        if stuck is not None and not worker.stopped:
+        if stuck is not None and not self._closed:
             logger.info("the handler of task %s has ended after all, %.0f s late", stuck, worker.now() - stuck.since)
         worker.look()
 

@@ -29,7 +29,7 @@ from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.listening import Listeners
 from taskfleet.runtime.processes import Processes
-from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping
+from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.threads import Threads
 from taskfleet.version import __version__
 
@@ -282,16 +282,16 @@ class Worker:
             await self._settle()
             self.deadlines.close()
             await self.execution.shutdown()
+            stuck = self.stopping.close()
             self.threads.close()
             await self.processes.close()
             keeper.stop()
             await asyncio.to_thread(keeper.join, 10.0)
             await self._deregister()
             self.stopped = True
-            self._say_end()
+            self._say_end(stuck)
 
-    def _say_end(self) -> None:
-        stuck = self.stopping.stuck
+    def _say_end(self, stuck: list[Stuck]) -> None:
         if stuck:
             some = ", ".join(str(one) for one in stuck[:10])
             logger.error(
