@@ -7,10 +7,11 @@ a copy of its spec into an annotation; see docs/decisions/0003-kopf-as-informer.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import kopf
+
+from taskfleet import showing
 
 from .children.names import MANAGED_BY, SELECTOR
 from .control.cluster import Cluster
@@ -21,7 +22,7 @@ from .control.store import Store
 from .control.workqueue import WorkQueue
 from .resource.taskqueue import GROUP, PLURAL, VERSION
 
-logger = logging.getLogger("taskfleet.operator")
+logger = showing.logger("taskfleet.operator")
 
 
 class Operator:

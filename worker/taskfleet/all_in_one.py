@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from taskfleet import showing
 from taskfleet.queue import TaskQueue
 
 if TYPE_CHECKING:
     from taskfleet.runtime.autoscaling import Autoscaler
 
-logger = logging.getLogger("taskfleet.process")
+logger = showing.logger("taskfleet.process")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

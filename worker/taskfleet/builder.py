@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Self
 
 import pydantic
 
-from taskfleet import auto_register, config
+from taskfleet import auto_register, config, showing
 from taskfleet.all_in_one import AllInOne
 from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import Registry
 from taskfleet.signature import first_problem
 
-logger = logging.getLogger("taskfleet.process")
+logger = showing.logger("taskfleet.process")
 
 
 class TaskQueueBuilder:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import background, describing
+from taskfleet import background, describing, showing
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError, TaskQueueError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
     from taskfleet.tasks import Message
 
-logger = logging.getLogger("taskfleet.middleware")
+logger = showing.logger("taskfleet.middleware")
 
 HOOK_SECONDS = 30.0  # how long a hook may take that is told of a retry or a death
 SHUTDOWN_SECONDS = 10.0

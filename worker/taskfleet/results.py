@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet import background
 from taskfleet.ending import end
+from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.engine.interface import Broker
@@ -32,7 +33,9 @@ class Announcements:
         try:
             if place not in self._listeners:
                 self._ready[place] = asyncio.Event()
-                self._listeners[place] = background.start(self._listen(place))
+                self._listeners[place] = background.start(
+                    supervise(f"waiting for the ends of tasks of {place}", lambda: self._listen(place))
+                )
             await self._ready[place].wait()
             yield event
         finally:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from taskfleet import checks
+from taskfleet import checks, showing
 from taskfleet.config import SecuritySettings
 from taskfleet.engine import encryption
 from taskfleet.engine.sealing import EXPANSION, Policy, Seal
 from taskfleet.errors import ConfigurationError
 
-logger = logging.getLogger("taskfleet")
+logger = showing.logger("taskfleet")
 
 Compression = Literal["zstd"]
 Keys = Sequence[str | bytes]

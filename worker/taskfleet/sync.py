@@ -15,7 +15,6 @@ import atexit
 import concurrent.futures
 import contextlib
 import ctypes
-import logging
 import os
 import selectors
 import threading
@@ -23,6 +22,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskfleet import showing
 from taskfleet.ending import end
 from taskfleet.errors import BrokerConnectionError, EventLoopRunningError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-logger = logging.getLogger("taskfleet.sync")
+logger = showing.logger("taskfleet.sync")
 
 # How long the end of Python waits for calls that daemon threads still have on their way.
 _LAST_SENDS_SECONDS = 5.0

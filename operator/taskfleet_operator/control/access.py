@@ -58,7 +58,10 @@ async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
             raise MissingSecretError(f"secret {reference.name!r} has no key {reference.key!r}; add it")
         value = base64.b64decode(encoded)
         digests[f"{reference.name}/{reference.key}"] = hashlib.sha256(value).hexdigest()
-        return value.decode("utf-8").strip()
+        try:
+            return value.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r} is no UTF-8 text") from None
 
     url = redis.url or ""
     if redis.url_secret_ref is not None:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from taskfleet import showing
+
+_MESSAGE_LIMIT = 1024  # characters: it may repeat what a server has answered
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -36,7 +40,7 @@ def merge(
             "type": condition.type,
             "status": status,
             "reason": condition.reason,
-            "message": condition.message,
+            "message": showing.shown(condition.message, _MESSAGE_LIMIT),
             "observedGeneration": generation,
             "lastTransitionTime": old["lastTransitionTime"] if old is not None and same else rfc3339(now),
         }

@@ -6,10 +6,10 @@ first. So two seconds lie between them.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 
+from taskfleet import showing
 from taskfleet.engine.broker import RedisBroker
 
 from ..autoscaler import choose_victims
@@ -17,7 +17,7 @@ from ..sampling import Reading, candidates, workers_of
 from .cluster import ApiError, Cluster
 from .store import Key, Object, Store, seconds_of
 
-logger = logging.getLogger("taskfleet.operator")
+logger = showing.logger("taskfleet.operator")
 
 _CACHE_SECONDS = 2.0
 _COST = -1000

@@ -6,6 +6,8 @@ import secrets
 import time
 from typing import Any
 
+from taskfleet import showing
+
 from ..resource.taskqueue import API_VERSION, KIND
 from .cluster import OPERATOR
 from .conditions import rfc3339
@@ -31,7 +33,7 @@ def event(queue: Object | None, reason: str, message: str, *, kind: str = "Norma
             "resourceVersion": metadata.get("resourceVersion"),
         },
         "reason": reason,
-        "message": message[:1024],
+        "message": showing.shown(message, 1000),
         "type": kind,
         "count": 1,
         "firstTimestamp": now,

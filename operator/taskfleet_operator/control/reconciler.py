@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pydantic
 
+from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
 from ..children import children_of
@@ -22,7 +22,7 @@ from .scaler import Fleets
 from .status import StatusWriter
 from .store import Key, Store
 
-logger = logging.getLogger("taskfleet.operator")
+logger = showing.logger("taskfleet.operator")
 
 RESYNC_SECONDS = 60.0
 _SECRET_RETRY_SECONDS = 10.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from dataclasses import replace
 from typing import Any
 
+from taskfleet import showing
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.supervising import supervise
 
 from ..autoscaler import Decision, Sample, State, decide
 from ..children.names import selector, worker_name
@@ -26,7 +27,7 @@ from .status import StatusWriter
 from .store import Key, Object, Store, is_ready, seconds_of
 from .telling import FIGURES, fields_of, verdicts
 
-logger = logging.getLogger("taskfleet.operator")
+logger = showing.logger("taskfleet.operator")
 
 _CLOSEST_DECISIONS_SECONDS = 0.1
 _DEPARTURE_LOOK_SECONDS = 0.5
@@ -193,7 +194,7 @@ class Fleet:
             "from": current,
             "to": replicas,
             "reason": decision.reason,
-            "message": decision.message[:1024],
+            "message": showing.shown(decision.message, 1000),
             "limitedBy": decision.limited_by or None,
         }
 
@@ -256,7 +257,11 @@ class Fleets:
                 return
             await self.drop(key)
         fleet = Fleet(key, queue, self._broker(access), self._cluster, self._store, self._status)
-        self._fleets[key] = (access, fleet, asyncio.create_task(fleet.run()))
+        self._fleets[key] = (
+            access,
+            fleet,
+            asyncio.create_task(supervise(f"{key[0]}/{key[1]}: the scaling loop", fleet.run)),
+        )
 
     async def drop(self, key: Key) -> None:
         """End the loop of a TaskQueue, and its broker if nobody else needs it."""
@@ -283,7 +288,8 @@ class Fleets:
         known = self._brokers.get(access)
         if known is None:
             broker = access.connect()
-            known = self._brokers[access] = (broker, asyncio.create_task(self._listen(access, broker)))
+            listening = supervise("the listener for work", lambda: self._listen(access, broker))
+            known = self._brokers[access] = (broker, asyncio.create_task(listening))
         return known[0]
 
     async def _listen(self, access: Access, broker: RedisBroker) -> None:

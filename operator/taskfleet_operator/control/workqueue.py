@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from taskfleet import showing
+from taskfleet.supervising import supervise
+
 from .store import Key
 
-logger = logging.getLogger("taskfleet.operator")
+logger = showing.logger("taskfleet.operator")
 
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.2, 30.0
 
@@ -46,7 +48,7 @@ class WorkQueue:
             self._waiting.put_nowait(key)
 
     async def run(self) -> None:
-        await asyncio.gather(*(self._work() for _ in range(self._workers)))
+        await asyncio.gather(*(supervise("the reconciler", self._work) for _ in range(self._workers)))
 
     async def _work(self) -> None:
         while True:

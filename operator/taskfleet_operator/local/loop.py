@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import BrokerConnectionError
+from taskfleet.supervising import supervise
 
 from ..autoscaler import Decision, Sample, State, decide
 from ..sampling import Reading, sample
@@ -36,7 +37,7 @@ class ControlLoop:
         self._state = State.initial(0, time.monotonic())
 
     async def run(self, stop: asyncio.Event) -> None:
-        listener = asyncio.create_task(self._listen())
+        listener = asyncio.create_task(supervise("the listener for work", self._listen))
         try:
             await self._run(stop)
         finally:

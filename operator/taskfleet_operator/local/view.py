@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from taskfleet.showing import shown
+
 from ..autoscaler import Decision
+
+_LINE_LIMIT = 4000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,11 @@ class LineView:
         self._said = (decision.current, decision.reason)
 
     def say(self, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=self._out, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {shown(text, _LINE_LIMIT)}", file=self._out, flush=True)
 
     def worker_line(self, name: str, line: str) -> None:
         if self._worker_output:
-            print(f"{name} | {line}", file=self._out, flush=True)
+            print(f"{name} | {shown(line, _LINE_LIMIT)}", file=self._out, flush=True)
 
     def close(self) -> None: ...
 
@@ -115,7 +119,7 @@ class JsonView:
     def close(self) -> None: ...
 
     def _print(self, **fields: Any) -> None:
-        print(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False), flush=True)
+        print(json.dumps({"time": round(time.time(), 3), **fields}), flush=True)
 
 
 class TableView:
@@ -147,15 +151,20 @@ class TableView:
         for heading in ("worker", "state", "busy", "age"):
             workers.add_column(heading, justify="left" if heading in {"worker", "state"} else "right")
         for worker in picture.workers:
-            workers.add_row(worker.name, worker.state, f"{worker.busy}/{worker.slots}", f"{worker.age_seconds:.0f} s")
+            state = Text(shown(worker.state, 20))  # as the worker says; no markup
+            workers.add_row(worker.name, state, f"{worker.busy}/{worker.slots}", f"{worker.age_seconds:.0f} s")
         bar = "■" * picture.replicas + "·" * max(0, min(picture.maximum, 60) - picture.replicas)
         decision = picture.decision
-        why = f"{decision.reason}: {decision.message}" if decision else "looking…"
+        why = f"{decision.reason}: {shown(decision.message, _LINE_LIMIT)}" if decision else "looking…"
         if decision and decision.limited_by:
             why += f"  (limited by {decision.limited_by})"
         self._live.update(
             Group(
-                Text(picture.title, style="bold"), queues, Text(f"{picture.replicas} workers {bar}"), Text(why), workers
+                Text(shown(picture.title), style="bold"),
+                queues,
+                Text(f"{picture.replicas} workers {bar}"),
+                Text(why),
+                workers,
             )
         )
 
@@ -164,11 +173,11 @@ class TableView:
             self.say(f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}")
 
     def say(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False)
+        self._console.print(f"{time.strftime('%H:%M:%S')} {shown(text, _LINE_LIMIT)}", markup=False)
 
     def worker_line(self, name: str, line: str) -> None:
         if self._worker_output:
-            self._console.print(f"{name} | {line}", markup=False)
+            self._console.print(f"{name} | {shown(line, _LINE_LIMIT)}", markup=False)
 
     def close(self) -> None:
         self._live.stop()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from importlib import metadata
 from typing import Any, cast
 
 import typer
 
+from taskfleet import logs, showing
 from taskfleet.cli import queues, schedules, tasks, workers
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.version import __version__
 
+logger = showing.logger("taskfleet")
+
 _GROUP = "taskfleet.commands"
+_LINE = 2000  # characters of an error
 # Typer brings its own click, whose classes have no public name: they are the ancestors of one that has.
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
@@ -56,36 +58,32 @@ def build() -> typer.Typer:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("TASKFLEET_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
     try:
+        logs.configure()
         result = build()(arguments, prog_name="taskfleet", standalone_mode=False)
     except ConfigurationError as error:
         return _fail(error, 2)
     except TaskQueueError as error:
         return _fail(error, 1)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort as aborted:
+        # Ctrl-C arrives as this too; without it a question was answered with no.
+        if isinstance(aborted.__cause__ or aborted.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         print("taskfleet: aborted", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()  # what reads us has gone: nothing is left to say
         return 1
     except Exception as error:
         if not isinstance(error, _ClickException):
             raise
         message = cast("Any", error).format_message()
         # A command without arguments answers with its help, which is not one line.
-        print(message if "\n" in message else f"taskfleet: {message} Try --help.", file=sys.stderr)
+        line = f"taskfleet: {showing.shown(message, _LINE)} Try --help."
+        print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
         return 2 if isinstance(error, _UsageError) else 1
     return result if isinstance(result, int) else 0
 
 
 def _fail(error: TaskQueueError, code: int) -> int:
-    print(f"taskfleet: {' '.join(str(error).split())}", file=sys.stderr)
-    cause = error.__cause__
-    if cause is not None and os.environ.get("TASKFLEET_LOG_LEVEL", "").upper() == "DEBUG":
-        logging.getLogger("taskfleet").debug("caused by", exc_info=cause)
+    print(f"taskfleet: {showing.shown(' '.join(str(error).split()), _LINE)}", file=sys.stderr)
+    if error.__cause__ is not None:
+        logger.debug("caused by", exc_info=error.__cause__)
     return code

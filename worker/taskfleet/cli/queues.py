@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable
 import typer
 
 from taskfleet.queue import TaskQueue
+from taskfleet.showing import shown
+
+_ERROR = 4000  # characters: as many as a worker records
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +27,12 @@ def register(app: typer.Typer) -> None:
             if as_json:
                 print(json.dumps({name: dataclasses.asdict(stats) for name, stats in metrics.items()}))
                 return
-            width = max([5, *map(len, metrics)])
+            width = max([5, *(len(shown(name)) for name in metrics)])
             print("queue".ljust(width), *(column.removesuffix("_total").rjust(12) for column in _HEADS))
             for name, stats in metrics.items():
                 figures = [stats.ready, stats.in_flight, stats.delayed, stats.dead, f"{stats.oldest_age_seconds:.1f}",
                            stats.finished_total, stats.failed_total, "yes" if stats.paused else "no"]  # fmt: skip
-                print(name.ljust(width), *(str(figure).rjust(12) for figure in figures))
+                print(shown(name).ljust(width), *(str(figure).rjust(12) for figure in figures))
 
         return _with_queue(show)
 
@@ -58,8 +61,8 @@ def register(app: typer.Typer) -> None:
                 if as_json:
                     print(json.dumps(dataclasses.asdict(letter), default=str))
                 else:
-                    what = f"{_printable(letter.task)}  {letter.reason}: {_printable(letter.error)}"
-                    print(f"{letter.id}  {letter.died_at:%F %T}  {what}")
+                    what = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR)}"
+                    print(f"{shown(letter.id)}  {letter.died_at:%F %T}  {what}")
 
         return _with_queue(show)
 
@@ -101,8 +104,3 @@ def _with_queue(operation: Callable[[TaskQueue], Awaitable[None]]) -> int:
 
     asyncio.run(run())
     return 0
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: what stands in Redis may have been written to move the reader's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

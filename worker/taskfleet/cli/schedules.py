@@ -11,6 +11,7 @@ import typer
 from taskfleet.queue import TaskQueue
 from taskfleet.scheduling import record
 from taskfleet.scheduling.record import Schedule
+from taskfleet.showing import shown
 
 _HEADS = ("name", "when", "zone", "task", "queue", "next", "last", "fired", "skipped", "dropped")
 
@@ -42,7 +43,7 @@ async def _list(json_lines: bool) -> int:
     if json_lines:
         print(json.dumps([record.as_json(schedule) for schedule in schedules]))
         return 0
-    rows = [_HEADS, *map(_row, schedules)]
+    rows = [_HEADS, *(tuple(map(shown, _row(schedule))) for schedule in schedules)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
+import math
 from typing import Any
 
 import typer
@@ -13,6 +13,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
 from taskfleet.options import CallOptions
 from taskfleet.queue import TaskQueue
+from taskfleet.showing import shown
 from taskfleet.tasks import Message
 
 
@@ -75,7 +76,7 @@ async def _enqueue(queue: TaskQueue, message: Message[Any], wait: float) -> int:
         handle: TaskHandle[Any] = await queue.send(message)
         print(handle.id, flush=True)
         if wait:
-            print(json.dumps(await handle.result(timeout=wait), default=_plain))
+            print(_json(await handle.result(timeout=wait)))
     return 0
 
 
@@ -83,7 +84,7 @@ async def _show(task_id: str, as_json: bool) -> int:
     async with TaskQueue.from_config() as queue:
         handle = queue.handle(task_id)
         status = await handle.status()
-        print(json.dumps({"id": task_id, "queue": handle.queue, "status": status}) if as_json else status)
+        print(json.dumps({"id": task_id, "queue": handle.queue, "status": status}) if as_json else shown(status))
     return 0 if status != "unknown" else 1
 
 
@@ -94,11 +95,16 @@ async def _cancel(task_id: str) -> int:
     return 0 if changed else 1
 
 
-def _plain(value: object) -> object:
+def _json(value: object) -> str:
+    """A result as one line of JSON, which knows no NaN and no infinity: their names stand for them."""
     from pydantic_core import to_jsonable_python
 
-    return (
-        dataclasses.asdict(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type)
-        else to_jsonable_python(value)
-    )
+    return json.dumps(_finite(to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import os
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
-from taskfleet import outcome
+from taskfleet import foreign, outcome
 from taskfleet.engine import connection, keys, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.interface import (
@@ -29,7 +28,7 @@ from taskfleet.engine.interface import (
     kept_letters,
     queue_full,
 )
-from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.registry import FIELDS, WorkerInfo
 from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.schedules import ScheduleStore
 from taskfleet.engine.sealing import PLAIN, Seal
@@ -40,9 +39,8 @@ from taskfleet.errors import SerializationError, TaskQueueError
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
-logger = logging.getLogger("taskfleet")
-
 _CALLS_TOGETHER = 8
+_META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
 
@@ -57,6 +55,7 @@ class RedisBroker:
         self.seal = seal  # for the records that are made here
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
+        self.skipped = foreign.Skipped()  # records in Redis that are none of ours
         self.schedules = ScheduleStore(self)
         self._known_until: dict[str, float] = {}
         self._keys: dict[str, keys.QueueKeys] = {}
@@ -183,7 +182,7 @@ class RedisBroker:
         if len(reply) > 2 and reply[2]:
             await self.relay(queue)  # what was replaced had others waiting for it
         found = reply[1]
-        return {found[i]: found[i + 1].decode() for i in range(0, len(found), 2)} if found else {}
+        return {found[i]: foreign.text(found[i + 1]) for i in range(0, len(found), 2)} if found else {}
 
     def _enqueue_script_call(
         self, queue: str, items: Sequence[Item], max_length: int, total: int, stream: tuple[str, int]
@@ -213,7 +212,7 @@ class RedisBroker:
         Errors of Redis pass through: a later report tells more.
         """
         args = (incarnation, msgpack.packb(reports, use_bin_type=False))
-        return {lost.decode() for lost in await self.client.run(scripts.PROGRESS, self.keys_of(queue).all, args)}
+        return {foreign.text(lost) for lost in await self.client.run(scripts.PROGRESS, self.keys_of(queue).all, args)}
 
     async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
         names = self.keys_of(queue)
@@ -249,7 +248,7 @@ class RedisBroker:
                 (task_id, waiting_queue, waiting_id, position, int(carries)),
             )
         )
-        return state.decode(), record
+        return foreign.text(state), record
 
     async def confirm(self, queue: str, ids: Sequence[str]) -> None:
         """All parts of the workflow are in Redis: nothing of it will be dropped any more."""
@@ -281,15 +280,37 @@ class RedisBroker:
             while True:
                 packed = await self._patiently(lambda outbox=outbox: self.client.redis.lrange(outbox, 0, 99))
                 for entry in packed:
-                    signal = _signal_of(entry, name)
-                    if signal is None:
-                        logger.error("queue %s: a signal of a workflow is damaged and dropped", name)
-                    elif await self.signal(signal) and signal.queue != name and signal.queue not in queues:
+                    signal = self._signal_of(name, entry)
+                    if (
+                        signal is not None
+                        and await self.signal(signal)
+                        and signal.queue != name
+                        and signal.queue not in queues
+                    ):
                         queues.append(signal.queue)
                     # Only what was delivered goes; a relay that dies here delivers it again, which changes nothing.
                     await self._patiently(lambda o=outbox, e=entry: self.client.redis.lrem(o, 1, e))
                 if not packed:
                     break
+
+    def _signal_of(self, queue: str, entry: bytes) -> Signal | None:
+        """A signal in the outbox of `queue`; `None` for what is none, and must not keep back those behind it."""
+        try:
+            to, task_id, position, source, state, value = unpacking.record(entry, most_bytes=len(entry))
+            if type(position) is not int or type(value) is not bytes:
+                raise foreign.ForeignError("its fields are of other types")
+            return Signal(
+                foreign.place(to),
+                foreign.text(task_id),
+                position,
+                foreign.text(source),
+                foreign.text(state),
+                value,
+                queue,
+            )
+        except Exception as error:  # whatever can be wrong with bytes
+            self.skipped.add("signal", entry[:100], error)
+            return None
 
     # Workers.
 
@@ -354,9 +375,8 @@ class RedisBroker:
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]
             attempt = delivery = 1
-            if meta:
-                first, second, _ = meta.split(b":", 2)
-                attempt, delivery = int(first), int(second) + 1
+            if meta and (counts := _META.match(meta)):
+                attempt, delivery = int(counts[1]), int(counts[2]) + 1
             try:
                 task_id = claimed[i].decode()
             except UnicodeDecodeError:
@@ -375,8 +395,8 @@ class RedisBroker:
         found: list[tuple[str, int]] = []
         prefix = incarnation.encode() + b":"
         async for task_id, token in self.client.redis.hscan_iter(self.keys_of(queue).owner, count=CHUNK):
-            if token.startswith(prefix):
-                found.append((task_id.decode("utf-8", "replace"), int(token[len(prefix) :])))
+            if token.startswith(prefix) and (delivery := token[len(prefix) :]).isdigit():
+                found.append((foreign.text(task_id), int(delivery)))
         return found
 
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
@@ -387,7 +407,7 @@ class RedisBroker:
                 scripts.STATUS, (*names.all, names.result(task_id)), (task_id, "1" if announce else "0")
             )
         )
-        return state.decode(), data
+        return foreign.text(state), data
 
     async def progress(self, queue: str, task_id: str) -> bytes | None:
         """The stamped report of a task that has not ended."""
@@ -404,10 +424,20 @@ class RedisBroker:
     async def partitions(self, queue: str | None = None) -> list[str]:
         """The names of all partitions in Redis; with `queue`, of that queue: at least its first."""
         members = await self._patiently(lambda: self.client.redis.smembers(self.fleet.queues))
-        names = {member.decode() for member in members}
+        names = self.places(members)
         if queue is not None:
             names = {name for name in names if keys.queue_of(name) == queue} | {queue}
         return sorted(names)
+
+    def places(self, members: Iterable[bytes]) -> set[str]:
+        """The partitions among what is listed as such. One that is none would be other keys than its writer meant."""
+        found: set[str] = set()
+        for member in members:
+            try:
+                found.add(foreign.place(member))
+            except foreign.ForeignError as error:
+                self.skipped.add("queue name", member, error)
+        return found
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
@@ -432,17 +462,26 @@ class RedisBroker:
             pipeline = redis.pipeline(transaction=False)
             pipeline.time()
             for worker_id, _ in entries:
-                pipeline.hgetall(self.fleet.worker(worker_id.decode()))
-            (seconds, micros), *hashes = await pipeline.execute()
+                pipeline.hmget(self.fleet.worker(foreign.text(worker_id)), FIELDS)
+            # A key that is no hash costs its own record, and none of the others.
+            (seconds, micros), *hashes = await pipeline.execute(raise_on_error=False)
             now_ms = seconds * 1000 + micros / 1000
-            return [
-                WorkerInfo.of_hash(worker_id.decode(), fields, beat, now_ms)
-                for (worker_id, beat), fields in zip(entries, hashes, strict=True)
-                if fields
-            ]
+            told = zip(entries, hashes, strict=True)
+            return [info for (who, beat), values in told if (info := self._worker_of(who, values, beat, now_ms))]
 
         found: list[WorkerInfo] = await self._patiently(read)
         return found
+
+    def _worker_of(self, worker_id: bytes, values: Any, beat_ms: float, now_ms: float) -> WorkerInfo | None:
+        if isinstance(values, list) and not any(values):
+            return None  # its heartbeat has expired
+        try:
+            if not isinstance(values, list):
+                raise foreign.ForeignError(str(values))
+            return WorkerInfo.of_values(worker_id, values, beat_ms, now_ms)
+        except foreign.ForeignError as error:
+            self.skipped.add("heartbeat", worker_id, error)
+            return None
 
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
         """(id, packed dead letter), oldest first in each partition."""
@@ -457,9 +496,7 @@ class RedisBroker:
                 )
                 letters = await self._patiently(lambda names=names, ids=ids: self.client.redis.hmget(names[7], ids))
                 found += [
-                    (i.decode("utf-8", "replace"), letter)
-                    for i, letter in zip(ids, letters, strict=True)
-                    if letter is not None
+                    (foreign.text(i), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None
                 ]
             offset = max(0, offset - count)
         return found
@@ -599,14 +636,6 @@ def _results_of(packed: bytes) -> list[bytes]:
         return unpacking.texts(packed)
     except SerializationError:
         return [packed[:1]]
-
-
-def _signal_of(entry: bytes, source_queue: str) -> Signal | None:
-    with contextlib.suppress(SerializationError, ValueError, AttributeError):
-        to, task_id, position, source, state, value = unpacking.record(entry, most_bytes=len(entry))
-        if type(position) is int and type(value) is bytes:
-            return Signal(to.decode(), task_id.decode(), position, source.decode(), state.decode(), value, source_queue)
-    return None
 
 
 def _literal(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import parse_url
 
+from taskfleet import foreign
 from taskfleet.engine import replies, urls
 from taskfleet.engine.access import Tls
 from taskfleet.engine.failures import (
@@ -261,7 +262,7 @@ async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
     while missing:
         message = await pubsub.get_message(timeout=None)
         if message["type"] == "subscribe":
-            missing.discard(message["channel"].decode())
+            missing.discard(foreign.text(message["channel"]))
 
 
 async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
@@ -274,7 +275,9 @@ async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
             if message is None:
                 raise redis_errors.TimeoutError("a subscription does not answer")
         if message["type"] == "message":
-            yield message["data"].decode()
+            data = message["data"]
+            # What nobody of us has published is a reason to look, and nothing more.
+            yield foreign.text(data) if len(data) <= foreign.MESSAGE_LIMIT else ""
 
 
 def connect(access: Access) -> RedisClient:

@@ -6,11 +6,10 @@ Producers, handles, workers and the lease thread know this interface only. Its t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from taskfleet import outcome
+from taskfleet import outcome, showing
 from taskfleet.engine import keys
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.sealing import Seal
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
     from taskfleet.options import QueueOptions
 
-logger = logging.getLogger("taskfleet")
+logger = showing.logger("taskfleet")
 
 CHUNK = 1000  # tasks in one call: bounded, so that none holds a queue for long
 TAKEOVERS_PER_STEP = 100
@@ -106,7 +105,7 @@ def more_of(item: Item) -> dict[str, Any]:
 def kept_letters(queue: str, stay: Sequence[tuple[str, str]]) -> None:
     """Say which dead letters could not be put back: (id, the task that has its unique key, or '')."""
     for task_id, holder in stay[:10]:
-        why = f"task {holder} has its unique key" if holder else "it was cancelled"
+        why = f"task {holder} has its unique key" if holder else "it was cancelled, or is damaged"
         logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from taskfleet import foreign
+
+FIELDS = ("name", "pid", "slots", "busy", "queues", "state", "started_ms", "idle_since_ms", "version")
+"""Of a heartbeat; more of a hash is not read."""
+
+_MOST_SLOTS = 1_000_000
+_MOST_PID = 2**32
+_MOST_QUEUES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +36,32 @@ class WorkerInfo:
     version: str
 
     @classmethod
-    def of_hash(cls, worker_id: str, fields: Mapping[bytes, bytes], heartbeat_ms: float, now_ms: float) -> WorkerInfo:
-        def text(name: str, default: str = "") -> str:
-            value = fields.get(name.encode())
-            return default if value is None else value.decode("utf-8", "replace")
+    def of_values(
+        cls, worker_id: bytes, values: Sequence[bytes | None], heartbeat_ms: float, now_ms: float
+    ) -> WorkerInfo:
+        """From the values of `FIELDS`; what is missing has a default. Errors: `ForeignError`, for nonsense."""
+        fields = {field: value for field, value in zip(FIELDS, values, strict=True) if value is not None}
+        who = foreign.name(worker_id, "worker id")
 
-        idle_since = int(text("idle_since_ms", "0"))
+        def figure(field: str, most: float) -> int:
+            return foreign.whole(fields[field], field, most=most) if field in fields else 0
+
+        def short(field: str, default: str) -> str:
+            return foreign.name(fields[field], field) if fields.get(field) else default
+
+        beat = foreign.figure(heartbeat_ms, "its time", most=foreign.LAST_MS)
+        idle_since = figure("idle_since_ms", foreign.LAST_MS)
+        queues = foreign.text(fields.get("queues", b"")).split(",", _MOST_QUEUES)[:_MOST_QUEUES]
         return cls(
-            worker_id=worker_id,
-            name=text("name", worker_id.rsplit("/", 1)[0]),
-            pid=int(text("pid", "0")),
-            slots=int(text("slots", "0")),
-            busy=int(text("busy", "0")),
-            queues=tuple(q for q in text("queues").split(",") if q),
-            state=text("state", "starting"),
-            heartbeat_age_seconds=max(0.0, (now_ms - heartbeat_ms) / 1000),
+            worker_id=who,
+            name=short("name", who.rsplit("/", 1)[0]),
+            pid=figure("pid", _MOST_PID),
+            slots=figure("slots", _MOST_SLOTS),
+            busy=figure("busy", _MOST_SLOTS),
+            queues=tuple(queue for queue in queues if 0 < len(queue) <= foreign.NAME_LIMIT),
+            state=short("state", "starting"),
+            heartbeat_age_seconds=max(0.0, (now_ms - beat) / 1000),
             idle_seconds=max(0.0, (now_ms - idle_since) / 1000) if idle_since else 0.0,
-            started_ms=int(text("started_ms", "0")),
-            version=text("version"),
+            started_ms=figure("started_ms", foreign.LAST_MS),
+            version=short("version", ""),
         )

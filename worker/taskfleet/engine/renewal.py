@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgpack
 
+from taskfleet import foreign
 from taskfleet.engine import keys, scripts
 from taskfleet.engine.connection import SyncClient
 
@@ -24,7 +25,7 @@ class RedisRenewer:
         """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
         names = keys.of_queue(self._prefix, queue).all
         lost, cancelled = self._client.run(scripts.RENEW, names, (incarnation, lease_ms, busy_ms, msgpack.packb(held)))
-        return [task_id.decode() for task_id in lost], [task_id.decode() for task_id in cancelled]
+        return [foreign.text(task_id) for task_id in lost], [foreign.text(task_id) for task_id in cancelled]
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
         """Say that the worker lives; returns whether it is cordoned."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
-from taskfleet import outcome
+from taskfleet import foreign, outcome
 from taskfleet.engine import keys, scripts
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ScheduleStore:
 
     async def queues(self) -> list[str]:
         """Every partition of every queue that may have schedules. Not patient."""
-        return sorted(name.decode() for name in await self._client.redis.smembers(self._broker.fleet.queues))
+        return sorted(self._broker.places(await self._client.redis.smembers(self._broker.fleet.queues)))
 
     async def entries(self) -> list[Entry]:
         """All schedules, by queue and name."""
@@ -127,10 +127,11 @@ class ScheduleStore:
             lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
         )
         next_of, state_of = _pairs(ticks), _pairs(states)
-        return [
-            Entry(queue, name.decode(), spec, state_of.get(name, NO_STATE), _ms(next_of.get(name)))
+        found = (
+            self._entry(queue, name, spec, state_of.get(name, NO_STATE), next_of.get(name))
             for name, spec in sorted(_pairs(specs).items())
-        ]
+        )
+        return [entry for entry in found if entry is not None]
 
     async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
         """Look at several queues in one round trip; at most `limit` due schedules of each."""
@@ -138,7 +139,7 @@ class ScheduleStore:
             return []
         calls = [(self._broker.keys_of(queue).schedules, (limit,)) for queue in queues]
         replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
-        return [_due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
+        return [self._due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
         """Let ticks happen, in one round trip."""
@@ -146,6 +147,20 @@ class ScheduleStore:
             return []
         replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks])
         return [_reply(*reply) for reply in replies]
+
+    def _due(self, queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
+        found = (self._entry(queue, flat[i], flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4))
+        entries = tuple(entry for entry in found if entry is not None)
+        return Due(queue, now_ms, later_ms if 0 <= later_ms <= foreign.LAST_MS else None, entries, bool(more))
+
+    def _entry(self, queue: str, name: bytes, spec: bytes, state: bytes, tick: bytes | int | None) -> Entry | None:
+        """`None` for a schedule that nobody of us has written; the others go on."""
+        try:
+            tick_ms = None if tick is None else foreign.whole(tick, "its next tick", most=foreign.LAST_MS)
+            return Entry(queue, foreign.identifier(name), spec, state, tick_ms)
+        except foreign.ForeignError as error:
+            self._broker.skipped.add("schedule", name, error)
+            return None
 
     def _call(self, tick: Tick) -> tuple[Sequence[str], Sequence[Any]]:
         queue = tick.entry.queue
@@ -180,18 +195,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _ms(score: bytes | None) -> int | None:
-    return None if score is None else int(score)
-
-
 def _reply(result: bytes, detail: bytes | int) -> TickReply:
     if isinstance(detail, int):
-        return TickReply(result.decode(), "", detail)
-    return TickReply(result.decode(), detail.decode(), 0)
-
-
-def _due(queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
-    entries = tuple(
-        Entry(queue, flat[i].decode(), flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4)
-    )
-    return Due(queue, now_ms, later_ms if later_ms >= 0 else None, entries, bool(more))
+        return TickReply(foreign.text(result), "", detail)
+    return TickReply(foreign.text(result), foreign.text(detail), 0)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from taskfleet import foreign
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
@@ -32,14 +34,16 @@ class QueueStats:
 
     @classmethod
     def of_reply(cls, reply: Sequence[int]) -> QueueStats:
-        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, blocked = reply
+        # Each queue has figures, whatever stands in its counters: one that is no number of ours is 0.
+        figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in reply[:12]]
+        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, blocked = figures
         return cls(
             ready,
             in_flight,
             delayed,
             due,
             dead,
-            age_ms / 1000,
+            min(age_ms, foreign.LAST_MS) / 1000,
             enqueued,
             finished,
             failed,

@@ -11,18 +11,19 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from taskfleet import background
+from taskfleet import background, showing
 from taskfleet.ending import end
 from taskfleet.engine import keys
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
+from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.config import AutoscalerSettings
     from taskfleet.queue import TaskQueue
     from taskfleet.runtime.local import LocalWorkers
 
-logger = logging.getLogger("taskfleet.autoscaler")
+logger = showing.logger("taskfleet.autoscaler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Autoscaler:
         self._workers = workers
         self._limits = limits
         self._pace = pace or Pace()
-        self._task = background.start(self._run(), context=contextvars.copy_context())
+        self._task = background.start(supervise("the autoscaler", self._run), context=contextvars.copy_context())
 
     async def stop(self) -> None:
         """Decide nothing more; the workers are left as they are."""

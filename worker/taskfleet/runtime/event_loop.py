@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from taskfleet import showing
 from taskfleet.background import BackgroundTask
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 R = TypeVar("R")
 

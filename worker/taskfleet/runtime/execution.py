@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import contextvars
 import datetime as dt
-import logging
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from taskfleet import background, context, describing, outcome, workflows
+from taskfleet import background, context, describing, outcome, showing, workflows
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.engine import envelope, keys
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from taskfleet.engine.interface import Outcome
     from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 _NAMES = {
     "s": "succeeded",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskfleet import showing
 from taskfleet.context import TaskContext
 from taskfleet.dependencies import Node, Plan
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 R = TypeVar("R")
 Values = dict[Any, Any]  # node key → what it gave

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import struct
 import time
@@ -10,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskfleet import describing
+from taskfleet import describing, showing
 from taskfleet.engine import envelope, keys
 from taskfleet.engine.envelope import Envelope
 from taskfleet.engine.sealing import Seal
 from taskfleet.errors import BadSignatureError, NewerVersionError, SerializationError
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 # A task that a newer worker has to run comes back later and later: after a tenth of the time that it has waited.
 _FIRST_DELAY_SECONDS = 0.5

@@ -7,7 +7,6 @@ and liveness fails.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
+from taskfleet import showing
 from taskfleet.engine import connection
 from taskfleet.engine.interface import CHUNK
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.leases")
+logger = showing.logger("taskfleet.leases")
 
 
 class LeaseKeeper(threading.Thread):
@@ -70,26 +70,31 @@ class LeaseKeeper(threading.Thread):
     def run(self) -> None:
         failures = 0
         while not self._stop_asked:
-            self._poke.clear()
             try:
-                if not self.stalled():
-                    self._renew()
-                self._heartbeat()
-            except (redis_errors.RedisError, OSError) as error:
-                failures += 1
-                if failures in (1, 10) or failures % 100 == 0:
-                    logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
-                self._renewer.dropped(error)
-                self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
+                failures = self._turn(failures)
             except Exception:
                 # This thread must outlive every surprise: without it the worker's tasks would be taken over.
                 logger.exception("the lease thread met an error and goes on")
                 self._poke.wait(self._interval)
-            else:
-                failures = 0
-                self.last_success = time.monotonic()
-                self._poke.wait(self._interval)
         self._renewer.close()
+
+    def _turn(self, failures: int) -> int:
+        """One round, after so many that have failed; returns how many that are now."""
+        self._poke.clear()
+        try:
+            if not self.stalled():
+                self._renew()
+            self._heartbeat()
+        except (redis_errors.RedisError, OSError) as error:
+            failures += 1
+            if failures in (1, 10) or failures % 100 == 0:
+                logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
+            self._renewer.dropped(error)
+            self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
+            return failures
+        self.last_success = time.monotonic()
+        self._poke.wait(self._interval)
+        return 0
 
     @property
     def _url(self) -> str:
@@ -119,7 +124,7 @@ class LeaseKeeper(threading.Thread):
                 if lost:
                     # An outcome may have been recorded since the copy: only what is still held is lost.
                     deliveries = dict(items[start : start + CHUNK])
-                    self._on_lost({task_id: deliveries[task_id] for task_id in lost})
+                    self._on_lost({task_id: deliveries[task_id] for task_id in lost if task_id in deliveries})
                 if cancelled:
                     self._on_cancel(cancelled)
 

@@ -10,6 +10,7 @@ from redis import exceptions as redis_errors
 
 from taskfleet.ending import end
 from taskfleet.engine import connection
+from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -41,7 +42,7 @@ class Listeners:
             for name in names:
                 self._listen_to(name)
         else:
-            self._tasks[""] = worker.spawn(self._listen_to_all())
+            self._tasks[""] = worker.spawn(supervise("waiting for work", self._listen_to_all))
 
     def add(self, name: str) -> None:
         """Listen to one more partition."""
@@ -77,7 +78,7 @@ class Listeners:
             self._listen_to(name)
 
     def _listen_to(self, name: str) -> None:
-        self._tasks[name] = self._worker.spawn(self._listen(name))
+        self._tasks[name] = self._worker.spawn(supervise(f"waiting for work in {name}", lambda: self._listen(name)))
 
     async def _listen(self, name: str) -> None:
         worker = self._worker

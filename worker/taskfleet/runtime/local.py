@@ -6,20 +6,19 @@ import asyncio
 import contextvars
 import functools
 import itertools
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from taskfleet import background
+from taskfleet import background, showing
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 
 class LocalWorkers:

@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from taskfleet import foreign
+from taskfleet.showing import shown
+
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
@@ -23,11 +26,11 @@ class WorkerCollector(Collector):
         worker = self._worker
         tasks = CounterMetricFamily("taskfleet_tasks", "Tasks by how their run ended.", labels=["queue", "outcome"])
         for (queue, name), count in worker.execution.outcomes().items():
-            tasks.add_metric([queue, name], count)
+            tasks.add_metric([_label(queue), name], count)
         yield tasks
         busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Time that tasks ran.", labels=["queue"])
         for queue, seconds in worker.execution.busy_seconds.copy().items():
-            busy.add_metric([queue], seconds)
+            busy.add_metric([_label(queue)], seconds)
         yield busy
         yield GaugeMetricFamily("taskfleet_worker_slots", "Tasks that can run at a time.", value=worker.slots)
         yield GaugeMetricFamily("taskfleet_worker_running", "Tasks that run now.", value=len(worker.running))
@@ -46,7 +49,7 @@ class WorkerCollector(Collector):
             "taskfleet_unreadable_payloads", "Payloads that were refused, by why.", labels=["queue", "reason"]
         )
         for (queue, reason), count in intake.counts.copy().items():
-            unread.add_metric([queue, reason], count)
+            unread.add_metric([_label(queue), reason], count)
         yield unread
         waiting = GaugeMetricFamily(
             "taskfleet_newer_version_wait_seconds",
@@ -54,11 +57,15 @@ class WorkerCollector(Collector):
             labels=["queue"],
         )
         for queue, seconds in intake.waiting_seconds().items():
-            waiting.add_metric([queue], seconds)
+            waiting.add_metric([_label(queue)], seconds)
         yield waiting
         yield CounterMetricFamily(
             "taskfleet_lost_acks", "Outcomes that came after another worker had taken over.", value=worker.lost_acks
         )
+
+
+def _label(text: str) -> str:
+    return shown(text, foreign.NAME_LIMIT)
 
 
 def exposition(worker: Worker) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import logging
 import os
 import signal
 import subprocess
@@ -14,13 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime import event_loop, exiting
 from taskfleet.runtime.probes import ProbeServer
 from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 _PR_SET_PDEATHSIG = 1
 _STABLE_SECONDS = 10.0

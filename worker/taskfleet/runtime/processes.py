@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import background
+from taskfleet import background, showing
 from taskfleet.ending import end
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from taskfleet.signature import Value
     from taskfleet.tasks import Definition
 
-logger = logging.getLogger("taskfleet.processes")
+logger = showing.logger("taskfleet.processes")
 
 _IDLE_SECONDS = 60.0
 _LEAVE_SECONDS = 2.0

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
+from taskfleet import showing
 from taskfleet.ending import end
 from taskfleet.engine.interface import CHUNK
 from taskfleet.progress import pack_report
 from taskfleet.runtime.job import Job
+from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 INTERVAL_SECONDS = 0.25
 
@@ -48,7 +49,7 @@ class ProgressReporter:
                 loop.call_soon_threadsafe(self._start, context=self._worker.context.copy())
 
     def _start(self) -> None:
-        self._task = self._worker.spawn(self._send())
+        self._task = self._worker.spawn(supervise("sending progress", self._send))
 
     async def _send(self) -> None:
         while True:

@@ -8,17 +8,16 @@ slot stays taken until it has really ended. A worker that has too many of these 
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskfleet import describing
+from taskfleet import describing, showing
 from taskfleet.runtime.job import Interruption, Job
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 NOTICE_SECONDS = 5.0  # how long a cancelled handler may take to clean up
 _AGAIN_SECONDS = (3.0, 4.0)  # when it is cancelled again: until then it may be cleaning up

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import os
 import secrets
 import socket
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
 
-from taskfleet import background, describing
+from taskfleet import background, describing, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
 from taskfleet.engine import connection, failures
@@ -31,12 +30,13 @@ from taskfleet.runtime.listening import Listeners
 from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.threads import Threads
+from taskfleet.supervising import supervise
 from taskfleet.version import __version__
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
-logger = logging.getLogger("taskfleet.worker")
+logger = showing.logger("taskfleet.worker")
 
 R = TypeVar("R")
 
@@ -256,10 +256,10 @@ class Worker:
             on_cordon=lambda flag: _call(loop, self._set_cordoned, flag),
         )
         self.keeper = keeper
-        beat = self.spawn(self._beat())
+        beat = self.spawn(supervise("the beat of the loop", self._beat))
         self._listeners.start()
-        control = self.spawn(self._listen_for_control())
-        partitions = self.spawn(self._find_partitions())
+        control = self.spawn(supervise("the control listener", self._listen_for_control))
+        partitions = self.spawn(supervise("looking for partitions", self._find_partitions))
         keeper.start()
         logger.info(
             "worker %s: %d slots, queues %s, %d tasks",
@@ -521,6 +521,9 @@ class Worker:
             await self.queue.broker.relay(name)
         except TaskQueueError as error:
             logger.warning("queue %s: signals of workflows wait: %s", name, error)
+            await asyncio.sleep(connection.backoff_seconds(3))
+        except Exception:
+            logger.exception("queue %s: signals of workflows wait", name)
             await asyncio.sleep(connection.backoff_seconds(3))
         finally:
             del self._relays[name]

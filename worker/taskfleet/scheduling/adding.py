@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import queue_names
+from taskfleet import queue_names, showing
 from taskfleet.engine import keys
 from taskfleet.engine.interface import Broker
 from taskfleet.engine.schedules import Entry
@@ -19,7 +18,7 @@ from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
-logger = logging.getLogger("taskfleet.scheduler")
+logger = showing.logger("taskfleet.scheduler")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgpack
 
+from taskfleet import foreign
 from taskfleet.engine import unpacking
 from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import Entry
@@ -165,8 +166,8 @@ class State:
             return cls()
         with _of_ours():
             last_ms, task_id, *counts = unpacking.record(packed, most_bytes=_STATE_BYTES)[:5]
-            fired, skipped, dropped = map(int, counts)
-            return cls(int(last_ms), task_id.decode(), fired, skipped, dropped)
+            fired, skipped, dropped = map(foreign.whole, counts)
+            return cls(foreign.whole(last_ms, most=foreign.LAST_MS), foreign.text(task_id), fired, skipped, dropped)
 
 
 def check_name(name: str) -> str:

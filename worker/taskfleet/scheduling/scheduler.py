@@ -5,29 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_errors
 
-from taskfleet import background, ids
+from taskfleet import background, ids, showing
 from taskfleet.ending import end
 from taskfleet.engine import connection, envelope, keys
 from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
+from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
-logger = logging.getLogger("taskfleet.scheduler")
+logger = showing.logger("taskfleet.scheduler")
 
 _SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
 _REPLACEMENTS = 5  # how often one pass tries to replace what waits, when others replace it too
+_MOST_REMEMBERED = 1000  # of the schedules that were said to be unreadable
 _FULL_QUEUE_SECONDS = 1.0  # how long after a full queue has refused a tick it is asked again
 
 
@@ -52,7 +53,8 @@ class Scheduler:
 
     async def run(self) -> None:
         """Work until `stop()`."""
-        listener = background.start(self._listen(), context=contextvars.copy_context())
+        listening = supervise("listening for new schedules", self._listen)
+        listener = background.start(listening, context=contextvars.copy_context())
         logger.info("scheduler: started")
         try:
             while not self._stopping:
@@ -109,13 +111,51 @@ class Scheduler:
         queues = queues[self._turn :] + queues[: self._turn]
         wait = self._settings.tick_interval
         budget = self._settings.max_tasks_per_tick
-        looks = await self._store.due(queues, limit=budget)
+        looks = await self._look(queues, budget)
         looked = time.monotonic()
         for due in looks:
-            seconds, fired = await self._tick(due, budget)
-            budget -= fired
-            wait = min(wait, seconds)
+            with self._alone(due.queue):
+                seconds, fired = await self._tick(due, budget)
+                budget -= fired
+                wait = min(wait, seconds)
         return max(_SHORTEST_SLEEP, wait - (time.monotonic() - looked))
+
+    async def _look(self, queues: Sequence[str], limit: int) -> list[Due]:
+        try:
+            return await self._store.due(queues, limit=limit)
+        except redis_errors.ResponseError as error:
+            if connection.is_transient(error):
+                raise
+        # Something else than schedules stands where those of one queue should be: the others' go on.
+        found: list[Due] = []
+        for queue in queues:
+            with self._alone(queue):
+                found += await self._store.due([queue], limit=limit)
+        return found
+
+    @contextlib.contextmanager
+    def _alone(self, queue: str) -> Generator[None]:
+        """What goes wrong with one queue's schedules, and is not that of Redis as a whole, ends here."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, (redis_errors.RedisError, OSError)) and (
+                not isinstance(error, redis_errors.ResponseError) or connection.is_transient(error)
+            ):
+                raise
+            if self._warn_once(queue, "", b""):
+                told = error if isinstance(error, (redis_errors.RedisError, TaskQueueError)) else None
+                logger.warning(
+                    "the schedules of queue %r do not tick: %s", queue, error, exc_info=None if told else error
+                )
+
+    def _warn_once(self, queue: str, name: str, spec: bytes) -> bool:
+        if len(self._unreadable) >= _MOST_REMEMBERED:
+            self._unreadable.clear()
+        key = (queue, name, hash(spec))
+        known = key in self._unreadable
+        self._unreadable.add(key)
+        return not known
 
     async def _tick(self, due: Due, budget: int) -> tuple[float, int]:
         """(seconds from `due.now_ms` until the queue's next tick, tasks added)"""
@@ -149,20 +189,19 @@ class Scheduler:
         assert entry.tick_ms is not None
         try:
             spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
-            timing = spec.timing
             call = self._queue.seal.open("schedule", keys.queue_of(entry.queue), entry.name, spec.envelope)
+            revision = revision_of(entry.spec)
+            verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
             call = envelope.expiring(call, now_ms, spec.expires_ms, self._queue.seal.limit)
-        except TaskQueueError as error:
+        except Exception as error:
             # Another scheduler may know its version or its time zone: it stays due for that one.
-            if (key := (entry.queue, entry.name, hash(entry.spec))) not in self._unreadable:
-                self._unreadable.add(key)
+            if self._warn_once(entry.queue, entry.name, entry.spec):
                 logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
             return None
-        verdict = judge(timing, entry.tick_ms, now_ms, spec.deadline_ms)
         task_id = ids.new_id()
         return Tick(
             entry=entry,
-            revision=revision_of(entry.spec),
+            revision=revision,
             fire_ms=verdict.fire_ms,
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
@@ -196,13 +235,20 @@ class RunningScheduler:
     """A scheduler in a task of this loop."""
 
     def __init__(self, queue: TaskQueue) -> None:
-        self._scheduler = Scheduler(queue)
-        self._task = background.start(self._scheduler.run(), context=contextvars.copy_context())
+        self._queue = queue
+        self._scheduler: Scheduler | None = None
+        work = supervise("the scheduler", self._run)
+        self._task = background.start(work, context=contextvars.copy_context())
+
+    async def _run(self) -> None:
+        self._scheduler = Scheduler(self._queue)
+        await self._scheduler.run()
 
     async def stop(self) -> None:
         """End after the pass that is under way; a Redis that does not answer is not waited for."""
         if self._task.done():  # with its loop
             return
-        self._scheduler.stop()
+        if self._scheduler is not None:
+            self._scheduler.stop()
         await asyncio.wait([self._task], timeout=1.0)
         await end([self._task])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskfleet.engine import keys
 from taskfleet.engine.envelope import PydanticJson
 from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, coming_again, kept_letters
-from taskfleet.engine.registry import WorkerInfo
+from taskfleet.engine.registry import FIELDS, WorkerInfo
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError, TaskQueueError
@@ -257,8 +257,11 @@ class InMemoryBroker:
             now = self.store.now()
             beats = sorted(self.store.workers.items(), key=lambda entry: (entry[1].at_ms, entry[0]))
             return [
-                WorkerInfo.of_hash(
-                    worker_id, {key.encode(): value.encode() for key, value in beat.fields.items()}, beat.at_ms, now
+                WorkerInfo.of_values(
+                    worker_id.encode(),
+                    [beat.fields.get(field, "").encode() or None for field in FIELDS],
+                    beat.at_ms,
+                    now,
                 )
                 for worker_id, beat in beats
                 if beat.until_ms > now

@@ -1,6 +1,7 @@
 -- with: transitions
 -- Put dead letters back to the tail of their queue, with all their attempts before them. A letter stays when another
--- task has its unique key by now, or when it tells of a cancellation: what was cancelled never runs.
+-- task has its unique key by now, or when it tells of a cancellation (what was cancelled never runs),
+-- or is none of ours.
 -- KEYS  the queue's (engine/keys.py)
 -- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
 --       5 how many of the oldest have been looked at, and stay
@@ -13,10 +14,11 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   local id = ids[i]
   local packed = redis.call('HGET', letter, id)
   if packed then
-    local record = cmsgpack.unpack(packed)
-    local t = record[7] and record[7] ~= '' and cmsgpack.unpack(record[7]) or nil
+    local record = unpacked(packed) or {}
+    local whole = type(record[5]) == 'string' and type(record[3]) == 'number'
+    local t = record[7] and record[7] ~= '' and unpacked(record[7]) or nil
     local holder = t and t.u and holder_of(t.u)
-    if holder or record[1] == 'cancelled' then
+    if holder or record[1] == 'cancelled' or not whole then
       stay[#stay + 1] = id
       stay[#stay + 1] = holder or ''
     else

@@ -18,9 +18,10 @@ if redis.call('HEXISTS', owner, id) == 1 then return {'running', ''} end
 if redis.call('HEXISTS', gather, id) == 1 then return {'blocked', ''} end
 local note = redis.call('HGET', meta, id)
 if redis.call('ZSCORE', delayed, id) then
-  if note and tonumber(string.match(note, '^(%d+):')) > 1 then return {'retrying', ''} end
+  if note and (tonumber(string.match(note, '^(%d+):')) or 1) > 1 then return {'retrying', ''} end
   return {'delayed', ''}
 end
 local packed = redis.call('HGET', tag, id)
-if packed and cmsgpack.unpack(packed).p then return {'delayed', ''} end
+local sound, t = pcall(cmsgpack.unpack, packed or '')
+if sound and type(t) == 'table' and t.p then return {'delayed', ''} end
 return {'ready', ''}

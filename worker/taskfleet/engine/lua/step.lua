@@ -328,12 +328,12 @@ if may_start > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
     local tags = tagged and redis.call('HMGET', tag, unpack(ids)) or {}
     for i = 1, #ids do
       local id, blob, note, t = ids[i], blobs[i], metas[i] or '', tags[i]
-      if t then t = cmsgpack.unpack(t) end
+      if t then t = unpacked(t) end
       if not blob then
         removed = removed + 1  -- cancelled while it waited: only its place in the list was left
       elseif not (t and t.l) or admitted(id, t) then
         local token = first_token
-        if note ~= '' then token = me .. ':' .. tonumber(string.match(note, ':(%d+):')) + 1 end
+        if note ~= '' then token = me .. ':' .. (tonumber(string.match(note, '^%d+:(%d+):')) or 0) + 1 end
         n_claimed = n_claimed + 1
         leases[2 * n_claimed - 1] = ends_at
         leases[2 * n_claimed] = id

@@ -17,14 +17,14 @@ local name, fire = ARGV[6], tonumber(ARGV[10])
 local tick = redis.call('ZSCORE', ticks, name)
 if not tick or tonumber(tick) ~= tonumber(ARGV[8]) then return {'stale', 0} end
 local packed = redis.call('HGET', schedules, name)
-local spec = packed and cmsgpack.unpack(packed)
+local spec = packed and unpacked(packed)
 if not spec or spec[2] ~= ARGV[7] then return {'stale', 0} end
 if now < tonumber(tick) then return {'early', 0} end
 
 local item = cmsgpack.unpack(ARGV[11])
 local id, delay, more = item[1], item[3], item[4]
 local state = redis.call('HGET', ticked, name)
-state = state and cmsgpack.unpack(state) or {0, '', 0, 0, 0}
+state = state and unpacked(state) or {0, '', 0, 0, 0}
 
 local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 end
 local function running(other) return redis.call('HEXISTS', owner, other) == 1 end

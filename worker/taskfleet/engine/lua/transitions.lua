@@ -21,6 +21,7 @@ local function read_meta(id)
   local value = redis.call('HGET', meta, id)
   if not value then return 1, 0, 0, 0 end
   local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
+  if not attempt then return 1, 0, 0, 0 end  -- none of ours has written it: no reason to stop the queue
   return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
 end
 
@@ -28,9 +29,15 @@ local function write_meta(id, attempt, delivery, crashes, since)
   redis.call('HSET', meta, id, string.format('%d:%d:%d:%d', attempt, delivery, crashes, since))
 end
 
+-- The map or list in `packed`; nil for what none of ours has packed.
+local function unpacked(packed)
+  local sound, value = pcall(cmsgpack.unpack, packed)
+  return sound and type(value) == 'table' and value or nil
+end
+
 local function tag_of(id)
   local packed = redis.call('HGET', tag, id)
-  return packed and cmsgpack.unpack(packed) or nil
+  return packed and unpacked(packed) or nil
 end
 
 local function call_a_worker()
@@ -195,6 +202,7 @@ local function resolve(id, position, value)
   local record = redis.call('HGET', gather, id)
   if not record or redis.call('HSETNX', gather, id .. ':' .. position, value) == 0 then return end
   local pending, total, carried, delay = string.match(record, '^(%d+):(%d+):(%d+):(%d+)$')
+  if not pending then return end
   pending, total, carried, delay = tonumber(pending) - 1, tonumber(total), tonumber(carried), tonumber(delay)
   if pending > 0 then
     redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, total, carried, delay))

@@ -1,0 +1,335 @@
+"""What others have written into Redis, by mistake or on purpose: it is left out, said, and stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+import time
+from typing import Any
+
+import msgpack
+import pytest
+
+from taskfleet import SerializationError, TaskExecutionError, TaskQueue
+from taskfleet.engine import keys
+from taskfleet.engine.broker import RedisBroker
+from taskfleet_operator import sampling
+from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.sampling import QueueTarget, Replicas
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.test_command import run
+
+BAD_NAMES = [
+    b"\xff", b"", b"a" * 256, b"b\x1b[2J", b"two\nlines", b"{", b"}", "rtl\u202eabc".encode(), b"c/0", b"c/-1", b"c/x",
+    b"\xed\xb3\xbf", b"default/99999999999", b"n" * 300_000,
+]  # fmt: skip
+BAD_MESSAGES = [b"\xff", b"", b"cancel", b"cancel \xff", b"cordon \xff", b"\x00" * 300_000, b"x" * 20, b"cancel a\nb"]
+
+
+@pytest.fixture
+def broker(queue: TaskQueue) -> RedisBroker:
+    assert isinstance(queue.broker, RedisBroker)
+    return queue.broker
+
+
+@pytest.fixture
+def shared(queue: TaskQueue, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    """The queue as the command finds it."""
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", broker.prefix)
+    return queue
+
+
+@pytest.mark.parametrize("channel", ["control", "endings", "activity", "schedules"])
+async def test_a_listener_outlives_whatever_is_published(broker: RedisBroker, channel: str) -> None:
+    listening, name = {
+        "control": (broker.control, broker.fleet.control_channel),
+        "endings": (lambda: broker.endings("default"), broker.keys_of("default").done_channel),
+        "activity": (broker.activity, broker.fleet.activity),
+        "schedules": (broker.schedules.changes, broker.fleet.schedules_channel),
+    }[channel]
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async for message in listening():
+            heard.append(message)
+
+    task = asyncio.create_task(listen())
+    await until(lambda: heard, "it has subscribed")
+    for message in [*BAD_MESSAGES, b"good"]:
+        await broker.client.redis.publish(name, message)
+    await until(lambda: heard[-1] == "good", "it still listens")
+    assert heard[1] == "\\xff"
+    assert max(map(len, heard)) <= 65_536
+    assert not task.done()
+    task.cancel()
+
+
+async def test_a_worker_goes_on_among_foreign_messages_and_names(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def forever() -> None:
+        await asyncio.sleep(3600)
+
+    redis = broker.client.redis
+    await redis.sadd(broker.fleet.queues, *BAD_NAMES)
+    worker = await run_worker(queue)
+    for message in BAD_MESSAGES:
+        await redis.publish(broker.fleet.control_channel, message)
+        await redis.publish(broker.fleet.activity, message)
+        await redis.publish(broker.keys_of("default").done_channel, message)
+    handle = await forever.enqueue()
+    await until(lambda: worker.running, "it runs")
+    assert await handle.cancel()  # by the control channel
+    await until(lambda: not worker.running, "the control listener has heard of it")
+    assert worker.selection.queues == ["default"]
+    assert await handle.status() == "cancelled"
+
+
+async def test_names_that_are_no_queues_are_left_out_and_counted(
+    queue: TaskQueue, broker: RedisBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.client.redis.sadd(broker.fleet.queues, *BAD_NAMES, b"good", b"default/3")
+    with caplog.at_level(logging.WARNING):
+        assert sorted(await queue.get_metrics()) == ["default", "good"]
+    assert broker.skipped.counts["queue name"] >= len(BAD_NAMES)
+    assert await queue.list_schedules() == []
+    assert await broker.schedules.queues() == ["default/3", "good"]
+    assert "no queue name of ours" in caplog.text
+    assert len(caplog.messages) <= 3
+    assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
+
+
+async def test_the_command_shows_no_foreign_bytes(shared: TaskQueue, broker: RedisBroker) -> None:
+    redis = broker.client.redis
+    await redis.sadd(broker.fleet.queues, *BAD_NAMES, b"good")
+    evil = "\x1b]0;owned\x07\u202e\x9b31m\r\n"
+    letter = msgpack.packb(
+        [evil, 1, 1, time.time() * 1000, b"\xff", msgpack.packb([evil, evil * 5000, evil])], use_bin_type=False
+    )
+    names = broker.keys_of("good").all
+    await redis.hset(names[7], mapping={f"id{evil}": letter, b"\xff": letter, b"x" * 300_000: letter})
+    await redis.zadd(names[6], {f"id{evil}": 1, b"\xff": 2, b"x" * 300_000: 3})
+    record = msgpack.packb([evil, evil])
+    await redis.set(broker.keys_of("good").result("ended"), record, px=60_000)
+    for arguments in (["queues"], ["dead", "list", "good"], ["task", "show", "ended"], ["schedules", "list"]):
+        code, out, errors = await run(*arguments)
+        assert "Traceback" not in errors, errors
+        assert code == 0, (arguments, errors)
+        assert (out + errors).replace("\n", "").isprintable(), arguments
+        assert max(map(len, (out + errors).splitlines())) < 10_000
+    code, out, _ = await run("queues", "--json")
+    assert (code, list(json.loads(out))) == (0, ["good"])
+    code, out, _ = await run("dead", "list", "good", "--json")
+    letters = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(letters)) == (0, 3)
+    assert out.replace("\n", "").isprintable()
+
+
+NONSENSE: list[dict[str, Any]] = [
+    {"busy": "NaN"},
+    {"busy": "inf"},
+    {"busy": "1e999"},
+    {"busy": ""},
+    {"busy": "-1"},
+    {"slots": b"\xff"},
+    {"pid": "0x10"},
+    {"started_ms": "9" * 5000},
+    {"idle_since_ms": "1e300"},
+    {"name": "n" * 1000},
+    {"state": "s" * 300_000},
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda fields: next(iter(fields)))
+async def test_a_heartbeat_of_nonsense_does_not_freeze_scaling(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, nonsense: dict[str, Any]
+) -> None:
+    worker = await run_worker(queue)
+    await until(broker.workers, "its first heartbeat")
+    broker.skipped.counts.clear()
+    redis = broker.client.redis
+    now = time.time() * 1000
+    await redis.zadd(broker.fleet.workers, {"evil/0": now, b"\xff": now, "gone/0": now})
+    await redis.hset(broker.fleet.worker("evil/0"), mapping={"name": "evil", "slots": 4, "busy": 1} | nonsense)
+    await redis.hset(broker.fleet.worker("\\xff"), mapping={"name": b"\xff", "busy": "\x1b"})
+    (info,) = await broker.workers()
+    assert info.worker_id == worker.worker_id
+    assert broker.skipped.counts["heartbeat"] == 2
+    seen, reading = await sampling.sample(
+        broker,
+        [QueueTarget("default")],
+        Replicas(1, 1, 0, frozenset({worker.name, "evil"})),
+        AutoscalerSpec(),
+        slots_per_replica=4,
+    )
+    assert seen.failure == ""
+    assert reading is not None
+    assert seen.workers_registered == 1
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf", "-5", "1e300"])
+async def test_a_heartbeat_of_no_time_is_left_out(broker: RedisBroker, score: str) -> None:
+    redis = broker.client.redis
+    await redis.zadd(broker.fleet.workers, {"evil/0": score, "good/0": time.time() * 1000, "list/0": 5})
+    await redis.hset(broker.fleet.worker("evil/0"), "name", "evil")
+    await redis.hset(broker.fleet.worker("good/0"), mapping={str(n): n for n in range(1000)} | {"name": "good"})
+    await redis.rpush(broker.fleet.worker("list/0"), 1)  # no hash at all
+    assert [(info.name, info.state, info.slots) for info in await broker.workers()] == [("good", "starting", 0)]
+
+
+@pytest.mark.parametrize("counter", ["enqueued", "finished", "failed", "busy_ms", "removed"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-7", "\x1b", ""])
+async def test_figures_are_numbers_whatever_stands_in_the_counters(
+    queue: TaskQueue, broker: RedisBroker, counter: str, value: str
+) -> None:
+    names = broker.keys_of("default")
+    await broker.client.redis.hset(names.all[8], counter, value)
+    await broker.client.redis.zadd(names.all[5], {"early": "-inf", "late": "inf"})
+    stats = await queue.queue_stats("default", horizon=1e9)
+    for name in ("ready", "finished_total", "failed_total", "busy_ms_total", "enqueued_total", "oldest_age_seconds"):
+        assert 0 <= getattr(stats, name) < 2**53, name
+
+
+_ODD_TICKS: list[tuple[bytes, Any]] = [
+    (b"\xff", 1), (b"empty-state", 1), (b"n" * 999, 1), (b"low", "-inf"), (b"high", "inf"), (b"e", 1e300),
+]  # fmt: skip
+
+
+async def test_other_schedules_tick_among_those_that_nobody_of_us_has_written(
+    make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = make_queue()
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    ran = asyncio.Event()
+
+    @queue.task
+    async def beat() -> None:
+        ran.set()
+
+    redis = broker.client.redis
+    await queue.add_schedule(name="beat", every=1, task=beat)
+    specs, ticks, ticked = broker.keys_of("default").schedules
+    sound = await redis.hget(specs, "beat")
+    fields = msgpack.unpackb(sound, raw=True)
+    spoilt = [b"\xc1", b"", b"\x00", *(msgpack.packb([*fields[:n], 7, *fields[n + 1 :]]) for n in (1, 3, 4, 7, 9, 13))]
+    for n, spec in enumerate([*spoilt, b"\x93\x01\x02\x03"]):
+        await redis.hset(specs, f"bad-{n}", spec)
+        await redis.zadd(ticks, {f"bad-{n}": 1})
+    for n, (name, score) in enumerate(
+        [(b"\xff", 1), (b"n" * 999, 1), (b"low", "-inf"), (b"high", "inf"), (b"e", 1e300)]
+    ):
+        await redis.hset(specs, name, sound)
+        await redis.zadd(ticks, {name: score})
+        await redis.hset(ticked, name, b"\xc1" * (n // 2))
+    await redis.hset(specs, "state", sound)
+    await redis.zadd(ticks, {"state": 1})
+    await redis.hset(ticked, "state", b"\xc1")
+    # A whole queue whose schedules are something else.
+    await redis.sadd(broker.fleet.queues, "other")
+    await redis.set(broker.keys_of("other").schedules[1], b"\xff")
+    worker = await run_worker(queue)
+    await queue.start_scheduler()
+    await asyncio.wait_for(ran.wait(), 15)
+    await queue.stop_scheduler()
+    assert not worker.draining
+    assert all(message.isprintable() for message in caplog.messages)
+    assert "schedules of queue 'default' do not tick" not in caplog.text
+    await redis.delete(broker.keys_of("other").schedules[1])
+    assert {schedule.name for schedule in await queue.list_schedules()} >= {"beat"}
+
+
+async def test_signals_are_delivered_behind_one_that_is_none(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def first() -> int:
+        return 1
+
+    @queue.task(queue="other")
+    async def second(n: int) -> int:
+        return n + 1
+
+    from taskfleet import chain
+
+    outbox = broker.keys_of("default").outbox
+    evil = [b"\xc1", b"", msgpack.packb([b"\xff", b"id", 0, b"a", b"succeeded", b""]), msgpack.packb([1, 2, 3])]
+    await broker.client.redis.rpush(outbox, *evil, msgpack.packb(["other", "id", "x", "a", "succeeded", 5]))
+    handle = await queue.enqueue(chain(first.message(), second.message()))
+    await run_worker(queue)
+    assert await handle.result(timeout=15) == 2
+    await until(lambda: _empty(broker, outbox), "nothing of it is left")
+
+
+async def _empty(broker: RedisBroker, key: str) -> bool:
+    return not await broker.client.redis.exists(key)
+
+
+async def test_a_claim_with_foreign_notes_ends_no_worker(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    @queue.task(max_retries=0)
+    async def work(n: int) -> int:
+        return n
+
+    handles = await queue.enqueue_many([work.message(n) for n in range(8)])
+    names = broker.keys_of("default").all
+    redis = broker.client.redis
+    notes = [b"\xff", b"", b":::", b"1:2", b"x:y:z:w", b"1:0:0:\xff"]
+    for handle, note in zip(handles, notes, strict=False):
+        await redis.hset(names[2], handle.id, note)
+    await redis.hset(names[13], mapping={handles[0].id: b"\xc1", handles[1].id: b"\x01", handles[2].id: b"\x80"})  # tag
+    await redis.hset(names[23], handles[7].id, b"\xc1")  # input
+    worker = await run_worker(queue)
+    assert [await handle.result(timeout=15) for handle in handles[:7]] == list(range(7))
+    with pytest.raises(TaskExecutionError, match="dead"):
+        await handles[7].result(timeout=15)
+    assert not worker.draining
+    assert await handles[7].status() == "dead"
+
+
+async def test_damaged_dead_letters_do_not_keep_others_from_going_back(queue: TaskQueue, broker: RedisBroker) -> None:
+    @queue.task
+    async def work() -> None: ...
+
+    good = msgpack.packb(["failed", 1, 1, 0, struct.pack(">d", 0) + b"x", b"", "", ""], use_bin_type=False)
+    names = broker.keys_of("default").all
+    letters = {"bad": b"\xc1", "short": b"\x90", "odd": msgpack.packb([1] * 8), "good": good}
+    await broker.client.redis.hset(names[7], mapping=letters)
+    await broker.client.redis.zadd(names[6], {name: n for n, name in enumerate(letters)})
+    assert len(await queue.dead_letters("default")) == 4
+    assert await queue.requeue_dead("default") == 1
+    assert [letter.id for letter in await queue.dead_letters("default")] == ["bad", "short", "odd"]
+    assert await queue.purge_dead("default") == 3
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"\xff", b"\x00" * 8, struct.pack(">d", float("nan")) + msgpack.packb([1, 2, "n"]),
+     struct.pack(">d", 1e300) + msgpack.packb([1, 2, "n"]), struct.pack(">d", 1.0) + msgpack.packb(["a", [], 5])],
+)  # fmt: skip
+async def test_a_damaged_progress_report_is_an_error_of_ours(
+    queue: TaskQueue, broker: RedisBroker, record: bytes
+) -> None:
+    @queue.task
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    await broker.client.redis.hset(broker.keys_of("default").progress, handle.id, record)
+    with pytest.raises(SerializationError, match="progress report cannot be read"):
+        await handle.progress()
+
+
+async def test_an_id_in_the_log_is_one_bounded_line(queue: TaskQueue, run_worker: RunWorker, caplog: Any) -> None:
+    worker = await run_worker(queue)
+    worker.held["a\nb" + "x" * 300_000] = ("default", 1)
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    await broker.client.redis.hset(keys.of_queue(broker.prefix, "default").all[11], "a\nb\x1b", 1)
+    logging.getLogger("taskfleet.worker").warning("task %s was taken over", "a\nb\x1b[2J" + "x" * 300_000)
+    assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
+    worker.held.clear()
