@@ -65,15 +65,15 @@ def test_a_factory_of_class_tasks_called_twice() -> None:
 
 
 def test_a_factory_of_batch_tasks_called_twice(queue: TaskQueue) -> None:
-    def make() -> Any:
-        @queue.batch_task(size=2)
+    def make(size: int) -> Any:
+        @queue.batch_task(size=size)
         async def gather(items: list[BatchItem]) -> list[None]:
             return [None for _ in items]
 
         return gather
 
-    make()
-    clash(make, "gather")
+    make(2)
+    clash(lambda: make(3), "gather")
 
 
 def test_a_loop_and_a_function_that_is_decorated_twice(queue: TaskQueue) -> None:
@@ -200,6 +200,25 @@ def test_a_queue_that_is_gone_keeps_no_name_from_a_class() -> None:
 
 # The same definition once more.
 
+
+def test_a_factory_that_makes_the_same_again(queue: TaskQueue) -> None:
+    def make(factor: int, *, timeout: float = 60.0) -> Any:
+        @queue.task(timeout=timeout)
+        async def scale(n: int, more: bool = False) -> int:
+            if more:
+                await scale.enqueue(n)
+            return n * factor
+
+        return scale
+
+    make(1000)
+    again = make(1000)
+    assert queue.registry.get("scale") is again.definition
+    clash(lambda: make(1000, timeout=30.0), "scale")
+    clash(lambda: make(1001), "scale")
+    clash(lambda: make(True), "scale")
+
+
 APP = """
 from taskfleet import Task
 from tests.unit.test_names import shared
@@ -324,8 +343,8 @@ def test_two_modules_that_define_one_name_are_an_error_also_when_one_is_reloaded
     "second",
     [
         "@shared.queue.task\nasync def plain(n: int) -> int: return 1",
-        "for _ in range(2):\n    @shared.queue.task\n    async def looped() -> None: ...",
-        "make(2)",
+        "for _ in range(2):\n    @shared.queue.task\n    async def looped(n: int = _) -> None: ...",
+        "def make_again(n):\n    shared.queue.task(name='times_2')(lambda: n)\nmake_again(1)",
         '@shared.queue.task(name="wrapped")\n@logged\nasync def refund(n: int) -> int: return n',
         "class Copied(Task):\n    async def execute(self) -> int: return 1",
         "class Plain(Task):\n    async def execute(self) -> int: return 1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.errors import ConfigurationError, TaskNotFoundError
@@ -37,7 +38,9 @@ class Registry:
         rivals = list(_REGISTRIES) if self is CLASS_TASKS else [self, CLASS_TASKS]
         taken = [registry for registry in rivals if name in registry._definitions]
         for registry in taken:
-            _check(definition, registry._definitions[name])
+            old = registry._definitions[name]
+            if registry is CLASS_TASKS or not _are_twins(old, definition):
+                _check(old, definition)
         for registry in taken:
             del registry._definitions[name]
         self._definitions[name] = definition
@@ -65,10 +68,10 @@ _REGISTRIES: weakref.WeakSet[Registry] = weakref.WeakSet()
 CLASS_TASKS = Registry()
 
 
-def _check(new: Definition, old: Definition) -> None:
+def _check(old: Definition, new: Definition) -> None:
     """`ConfigurationError`, unless `new` is `old` once more."""
     first, second = old.origin, new.origin
-    if old is new or first is None or second is None or second.replaces(first):
+    if first is None or second is None or second.replaces(first):
         return
     places, advice = (old.where, new.where), "give one another name"
     if old.where == new.where:
@@ -78,3 +81,33 @@ def _check(new: Definition, old: Definition) -> None:
             advice += f", or use functools.wraps in the decorator that makes {second.qualname}"
     both = f"{first.qualname} ({places[0]}) and {second.qualname} ({places[1]})"
     raise ConfigurationError(f"two tasks are named {new.name!r}: {both}; {advice}")
+
+
+def _are_twins(old: Definition, new: Definition) -> bool:
+    """Whether a function was made twice by the same lines, from the same values: it is the same, whichever runs."""
+    one, other = old.function, new.function
+    if not (isinstance(one, FunctionType) and isinstance(other, FunctionType)) or one.__code__ is not other.__code__:
+        return False
+    if old.options != new.options or old.batch != new.batch or one.__kwdefaults__ != other.__kwdefaults__:
+        return False
+    first, second = ([*_values(function), *(function.__defaults__ or ())] for function in (one, other))
+    return len(first) == len(second) and all(
+        _is_same(a, b) or (b is _NOTHING and getattr(a, "definition", None) is old)  # itself, not there yet
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+_NOTHING = object()
+
+
+def _values(function: FunctionType) -> Iterator[Any]:
+    """What the function has from around it."""
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            yield _NOTHING
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and isinstance(one, (int, float, str, bytes)) and one == other)
