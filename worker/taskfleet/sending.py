@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import background, ids, outcome
 from taskfleet.engine import keys
+from taskfleet.engine.clock import FRESH_SECONDS, ClockUnknownError
 from taskfleet.engine.connection import backoff_seconds
 from taskfleet.engine.interface import CHUNK, Item, Signal
 from taskfleet.errors import (
@@ -61,6 +62,15 @@ class Sending:
         self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._busy: set[str] = set()
+        self._clock = functools.partial(self._broker.clock.now_ms, within=FRESH_SECONDS)
+
+    async def _by_the_clock(self, encode: Callable[[], T]) -> T:
+        """Encode; what counts from now does so by the clock of Redis, which is asked when it is not known."""
+        while True:
+            try:
+                return encode()
+            except ClockUnknownError as error:
+                await self._broker.clock.ask(error.queue)
 
     def _place(self, message: Message[Any], task_id: str) -> str:
         """The partition that a task goes to."""
@@ -70,7 +80,11 @@ class Sending:
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message. Calls of one loop tick travel together."""
-        item = message.encode(self._queue.max_payload_bytes, self._sealer)
+        try:
+            item = message.encode(self._queue.max_payload_bytes, self._sealer, clock=self._clock)
+        except ClockUnknownError as error:
+            await self._broker.clock.ask(error.queue)
+            return await self.one(message)
         place = self._place(message, item[0])
         if message.options.wait_for_room:
             task_id = await _with_room(message.options.wait_for_room, lambda: self._send(place, item))
@@ -141,7 +155,7 @@ class Sending:
 
     async def many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
         """Send many messages in order, all or nothing per queue."""
-        places, items, errors = self._encode_all(messages)
+        places, items, errors = await self._by_the_clock(lambda: self._encode_all(messages))
         batches: dict[str, list[Item]] = defaultdict(list)
         if places and places.count(places[0]) == len(places):
             batches[places[0]] = items
@@ -187,7 +201,7 @@ class Sending:
                             f"task {message.task.name!r}: after cannot be used in enqueue_many; "
                             "send it with await task.options(after=…).enqueue(…)"
                         )
-                    item = message.encode(largest, self._sealer)
+                    item = message.encode(largest, self._sealer, clock=self._clock)
                     places.append(self._place(message, item[0]))
                     items.append(item)
                 except TaskQueueError as error:
@@ -258,7 +272,9 @@ class Sending:
                 waiting_for[route.twins.get(before, before)].append(edge)
         # All are encoded before the first is sent: a bad argument leaves nothing behind.
         own = [node for node in plan.nodes if node not in route.twins and node not in route.holders]
-        encoded = {node: self._encode(node, waiting_for[node], route) for node in plan.nodes}
+        encoded = await self._by_the_clock(
+            lambda: {node: self._encode(node, waiting_for[node], route) for node in plan.nodes}
+        )
         starts = [node for node in own if not node.waits]
         keeping = [node for node in starts if node.keeps_existing and node.message.unique_key]
         others = [node for node in starts if not (node.keeps_existing and node.message.unique_key)]
@@ -312,6 +328,7 @@ class Sending:
             task_id=node.id,
             behind_result=node.carried > 0,
             more_settings=settings,
+            clock=self._clock,
         )
         more: dict[str, Any] = dict(item[4]) if len(item) > 4 else {}
         if waiting:

@@ -83,16 +83,18 @@ class Message(Generic[R]):
         task_id: str | None = None,
         behind_result: bool = False,
         more_settings: dict[str, Any] | None = None,
+        clock: Callable[[str], float] | None = None,
     ) -> Item:
         """The item for `Broker.enqueue`; `SerializationError` names the parameter.
 
-        `behind_result`: the first argument is the result of another task and comes when that ends.
+        `behind_result`: the first argument is the result of another task and comes when that ends. `clock`: the time
+        in ms where a queue lives; what it raises passes through.
         """
         signature = self.task.signature
         args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)
         options, defaults = self.options, self.task.options
         plain = options is NO_OPTIONS and not self.task.has_call_defaults
-        settings = {} if plain else _settings(options, defaults)
+        settings = {} if plain else self._settings(clock)
         if more_settings:
             settings |= more_settings
         if self.headers:
@@ -118,6 +120,26 @@ class Message(Generic[R]):
         if more:
             return task_id, blob, delay_ms(delay), eta, more
         return task_id, blob, delay_ms(delay), eta
+
+    def _settings(self, clock: Callable[[str], float] | None) -> dict[str, Any]:
+        """What the call sets for itself: engine/envelope.py."""
+        options = self.options
+        settings: dict[str, Any] = {}
+        if options.max_retries is not None:
+            settings["r"] = options.max_retries
+        if options.timeout is not None:
+            settings["t"] = options.timeout
+        if options.result_ttl is not None:
+            settings["k"] = options.result_ttl
+        expires = self.task.options.expires if options.expires is None else options.expires
+        if expires is not None:
+            now = clock(self.queue) / 1000 if clock is not None else time.time()
+            settings["x"] = now + expires
+        if options.retry is not None:
+            settings["b"] = options.retry.packed()
+        if options.max_age is not None:
+            settings["a"] = options.max_age
+        return settings
 
     def _more(self) -> dict[str, Any]:
         """What lua/enqueue.lua calls `more`."""
@@ -151,24 +173,6 @@ class Message(Generic[R]):
 
 
 NO_OPTIONS = CallOptions()
-
-
-def _settings(options: CallOptions, defaults: TaskOptions) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if options.max_retries is not None:
-        settings["r"] = options.max_retries
-    if options.timeout is not None:
-        settings["t"] = options.timeout
-    if options.result_ttl is not None:
-        settings["k"] = options.result_ttl
-    expires = defaults.expires if options.expires is None else options.expires
-    if expires is not None:
-        settings["x"] = time.time() + expires
-    if options.retry is not None:
-        settings["b"] = options.retry.packed()
-    if options.max_age is not None:
-        settings["a"] = options.max_age
-    return settings
 
 
 def _checked_headers(task: str, headers: dict[str, str]) -> dict[str, str]:

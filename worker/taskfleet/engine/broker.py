@@ -15,6 +15,7 @@ import msgpack
 from taskfleet import foreign, outcome
 from taskfleet.engine import connection, keys, scripts, unpacking
 from taskfleet.engine.access import Tls
+from taskfleet.engine.clock import RedisClock
 from taskfleet.engine.interface import (
     CHUNK,
     REPLACEMENTS,
@@ -57,6 +58,7 @@ class RedisBroker:
         self.fleet = keys.FleetKeys(prefix)
         self.skipped = foreign.Skipped()  # records in Redis that are none of ours
         self.schedules = ScheduleStore(self)
+        self.clock = RedisClock(self.schedules.now_ms)
         self._known_until: dict[str, float] = {}
         self._keys: dict[str, keys.QueueKeys] = {}
         # Names under which calls are counted, so that one sent twice is known: each is used by one call at a time.
@@ -368,9 +370,9 @@ class RedisBroker:
             per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
         )  # fmt: skip
 
-    @staticmethod
-    def _step_reply(queue: str, reply: list[Any]) -> StepReply:
-        _, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
+    def _step_reply(self, queue: str, reply: list[Any]) -> StepReply:
+        now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
+        self.clock.hear(queue, now_ms)
         found: list[Claim | None] = []
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]

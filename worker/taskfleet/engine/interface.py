@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from taskfleet import outcome, showing
 from taskfleet.engine import keys
+from taskfleet.engine.clock import Clock
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.sealing import Seal
 from taskfleet.engine.stats import QueueStats
@@ -153,6 +154,9 @@ class Broker(Protocol):
     def url(self) -> str: ...
 
     seal: Seal  # for the records that are made here
+
+    @property
+    def clock(self) -> Clock: ...
 
     @property
     def schedules(self) -> Schedules: ...

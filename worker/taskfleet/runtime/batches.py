@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -231,13 +230,13 @@ class Batches:
 
     def _run(self, gathering: Gathering) -> None:
         worker, execution = self._worker, self._execution
-        now = time.time()
         jobs: list[Job] = []
         items: list[BatchItem] = []
         expired: list[Job] = []
         for job, args, kwargs in gathering.items.values():
             del self._gathered[job.id]
-            if job.setting("x", now + 1) <= now:
+            expires = job.setting("x", None)
+            if expires is not None and expires <= worker.redis_seconds(job.queue):
                 expired.append(job)
                 continue
             jobs.append(job)

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import datetime as dt
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
@@ -148,7 +147,7 @@ class Execution:
         if only_gather and definition.batch is None:
             return False
         settings = task.settings
-        if settings and "x" in settings and settings["x"] <= time.time():
+        if settings and "x" in settings and settings["x"] <= worker.redis_seconds(queue):
             self._end(queue, task_id, delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
             return True
         try:
@@ -377,7 +376,7 @@ class Execution:
         self._report(job, "f", b"", 0, outcome.pack_failure("internal", message, describing.trace(problem)))
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
-        if not retrying.is_wanted(job, error):
+        if not retrying.is_wanted(job, error, self._worker.redis_seconds):
             self.fail(job, reason, message, text)
             return
         delay = retrying.delay_seconds(job, error)

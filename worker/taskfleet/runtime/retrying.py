@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.retry import DEFAULT_RETRY, MAX_SECONDS, Retry, RetryLater, seconds_of_delay
@@ -15,11 +14,11 @@ if TYPE_CHECKING:
     from taskfleet.runtime.job import Job
 
 
-def is_wanted(job: Job, error: BaseException) -> bool:
-    """Whether the options of the task and of the call let it run again."""
+def is_wanted(job: Job, error: BaseException, now: Callable[[str], float]) -> bool:
+    """Whether the options of the task and of the call let it run again. `now`: the time in s where a queue lives."""
     options = job.definition.options
     max_age = job.setting("a", options.max_age)
-    if max_age is not None and time.time() - job.envelope.enqueued_ms / 1000 > max_age:
+    if max_age is not None and now(job.queue) - job.envelope.enqueued_ms / 1000 > max_age:
         return False
     if options.never_retry and is_any(error, options.never_retry):
         return False

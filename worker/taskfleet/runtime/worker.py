@@ -19,6 +19,7 @@ from taskfleet import background, describing, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
 from taskfleet.engine import connection, failures
+from taskfleet.engine.clock import ClockUnknownError
 from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
@@ -127,6 +128,13 @@ class Worker:
     def now(self) -> float:
         """Loop time in seconds; safe from other threads."""
         return self._loop.time() if self._loop is not None else 0.0
+
+    def redis_seconds(self, queue: str) -> float:
+        """Seconds since 1970 by the clock of a queue's Redis: what limits a task's age goes by no other."""
+        try:
+            return self.queue.broker.clock.now_ms(queue) / 1000
+        except ClockUnknownError:
+            return time.time()
 
     def describe(self) -> dict[str, str | int]:
         """The heartbeat's fields. Called on the lease thread."""

@@ -52,6 +52,7 @@ class InMemoryBroker:
         self.seal: Seal = PLAIN
         self.one_slot_only = False
         self.schedules = InMemorySchedules(self)
+        self.clock = self.store.clock
 
     @classmethod
     def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
@@ -80,8 +81,8 @@ class InMemoryBroker:
     def advance(self, seconds: float) -> None:
         """Let time pass: delayed and retried tasks become due, limits fill, results are forgotten.
 
-        Leases of tasks that run are prolonged, as their workers would have done. Timeouts and `expires` of tasks go by
-        the clock on the wall, as in production.
+        `expires` and `max_age` go with it. Leases of tasks that run are prolonged, as their workers would have done;
+        timeouts are measured by the worker, as in production.
         """
         self.store.advance(seconds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -48,6 +49,20 @@ class Scheduled:
     state: bytes
 
 
+class StoreClock:
+    """The clock that all queues of a store go by."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+
+    def now_ms(self, queue: str, *, within: float = math.inf) -> float:
+        """Milliseconds by the store's clock."""
+        return self._now()
+
+    async def ask(self, queue: str) -> None:
+        """It is always known."""
+
+
 class Store:
     """Everything under one lock: workers' lease threads and other event loops use it too."""
 
@@ -55,6 +70,7 @@ class Store:
         self.lock = threading.RLock()
         self._clock = clock or _wall_clock
         self._travelled_ms = 0.0
+        self.clock = StoreClock(self.now)
         self.known: set[str] = set()  # partitions that ever had a task
         self.workers: dict[str, Beat] = {}
         self.cordons: dict[str, float] = {}  # worker's name → until, ms
