@@ -3,8 +3,8 @@
     [1, task name, args, kwargs] or, when the call sets something for itself, [1, name, args, kwargs, {key: value}]
 
 Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s, by the clock of Redis), `k` result_ttl (s),
-`a` max_age (s), `b` retry policy, `n` 1 when another task takes its result, `i` how the results that it takes are nested,
-`s` whose they are: (queue, id) each, where results are sealed. `c` is reserved.
+`a` max_age (s), `b` retry policy, `n` 1 when another task takes its result, `i` how the results that it takes are
+nested, `s` whose they are: (queue, id) each, where results are sealed. `c` is reserved.
 Redis puts eight bytes before it: when the task was accepted, milliseconds as a big-endian double.
 
 Version 2 is a sealed envelope (engine/sealing.py). docs/reference/envelope.md has the rules for further versions.
