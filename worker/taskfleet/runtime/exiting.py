@@ -14,7 +14,9 @@ import threading
 import time
 from typing import NoReturn
 
-logger = logging.getLogger("taskfleet.worker")
+from taskfleet import showing
+
+logger = showing.logger("taskfleet.worker")
 
 _SECONDS = 10.0  # for the ordinary end, with all that is registered for it
 
