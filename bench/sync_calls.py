@@ -23,12 +23,12 @@ def main() -> None:
         async def note(n: int) -> None: ...
 
         async def awaited() -> float:
-            async with queue.twin() as twin:
+            async with queue:
                 message = note.message(0)
-                await twin.send(message)
+                await queue.send(message)
                 began = time.perf_counter()
                 for _ in range(_CALLS):
-                    await twin.send(message)
+                    await queue.send(message)
                 return (time.perf_counter() - began) / _CALLS * 1e6
 
         def plain(calls: int = _CALLS) -> float:

@@ -42,12 +42,12 @@ async def test_schedules_tick_in_it_when_asked_for(shared: TaskQueue, monkeypatc
     await shared.add_schedule(name="often", every=1, task="double", args=[1], queue="prices")
     builder = TaskQueueBuilder().auto_register_tasks(SHOP)
     async with builder.build() as app:
-        assert app._scheduler is None
+        assert app.session().scheduler is None
     async with builder.with_scheduler().build():
         await until(lambda: _finished(shared, "prices"), "a tick has run")
     monkeypatch.setenv("TASK_QUEUE_SCHEDULER", "false")
     async with builder.build() as app:
-        assert app._scheduler is None
+        assert app.session().scheduler is None
 
 
 async def _finished(queue: TaskQueue, name: str) -> bool:

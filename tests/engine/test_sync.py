@@ -61,8 +61,8 @@ def test_a_plain_program_enqueues_and_waits_for_results(make_queue: MakeQueue) -
 
     def work() -> None:
         async def run() -> None:
-            async with queue.twin() as worker:
-                await worker.start_workers(1)
+            async with queue:
+                await queue.start_workers(1)
                 started.set()
                 await asyncio.to_thread(stop.wait)
 

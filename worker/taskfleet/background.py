@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from taskfleet.context import CURRENT
+from taskfleet.context import caller
 
 R = TypeVar("R")
 
@@ -22,7 +22,7 @@ class BackgroundTask(asyncio.Task[R]):
     __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        return CURRENT.get() is None and super().cancel(msg)
+        return caller() is None and super().cancel(msg)
 
 
 def start(work: Coroutine[Any, Any, R], *, context: contextvars.Context | None = None) -> asyncio.Task[R]:

@@ -51,6 +51,14 @@ CURRENT: contextvars.ContextVar[Callable[[], TaskContext] | None] = contextvars.
 )
 
 
+def caller() -> Callable[[], TaskContext] | None:
+    """Whose code of a worker's tasks runs on this thread's event loop now, if any's.
+
+    Not what `asyncio.run` does after the end in a thread of a task, which has that task's context too.
+    """
+    return CURRENT.get() if asyncio._get_running_loop() is not None else None
+
+
 def current_task() -> TaskContext:
     """The context of the task that runs; `RuntimeError` outside of one."""
     make = CURRENT.get()

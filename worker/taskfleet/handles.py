@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
@@ -21,9 +22,7 @@ from taskfleet.progress import Progress
 from taskfleet.signature import Value
 
 if TYPE_CHECKING:
-    from taskfleet.engine.interface import Broker
     from taskfleet.queue import TaskQueue
-    from taskfleet.results import Announcements
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -44,21 +43,10 @@ class TaskHandle(Generic[R]):
     `queue` is `None` for a handle made from a bare id, until it has been found.
     """
 
-    __slots__ = ("_announcements", "_broker", "_home", "_value", "id", "place")
+    __slots__ = ("_home", "_value", "id", "place")
 
-    def __init__(
-        self,
-        broker: Broker,
-        announcements: Announcements,
-        task_id: str,
-        place: str | None,
-        value: Value = _ANY,
-        *,
-        home: TaskQueue,
-    ) -> None:
-        self._home = home
-        self._broker = broker
-        self._announcements = announcements
+    def __init__(self, home: TaskQueue, task_id: str, place: str | None, value: Value = _ANY) -> None:
+        self._home = home  # each call finds the connections of its own loop there
         self._value = value
         self.id = task_id
         self.place = place  # the partition of its queue
@@ -103,8 +91,8 @@ class TaskHandle(Generic[R]):
         if self.place is None:
             return False
         record = outcome.pack_end(outcome.CANCELLED, "cancelled before it ran")
-        record = self._broker.seal.close("result", keys.queue_of(self.place), self.id, record)
-        return await self._broker.cancel(
+        record = self._home.seal.close("result", keys.queue_of(self.place), self.id, record)
+        return await self._home.broker.cancel(
             self.place, self.id, record, outcome.CANCELLED_TTL_MS, "cancelled before it ran"
         )
 
@@ -112,7 +100,7 @@ class TaskHandle(Generic[R]):
         """What the task has last said of how far it is (`current_task().progress`); `None` before that, and once it
         has ended. A task that is run again keeps the report of its last run until it makes another."""
         place = await self.locate()
-        record = await self._broker.progress(place, self.id) if place is not None else None
+        record = await self._home.broker.progress(place, self.id) if place is not None else None
         return Progress.of_record(record) if record is not None else None
 
     # The same from code without an event loop, in any thread.
@@ -134,14 +122,7 @@ class TaskHandle(Generic[R]):
         return self._sync(lambda handle: handle.progress(), "await handle.progress()")
 
     def _sync(self, call: Callable[[TaskHandle[R]], Coroutine[Any, Any, T]], instead: str) -> T:
-        async def on_twin(twin: TaskQueue) -> T:
-            handle = twin.adopt(self)
-            try:
-                return await call(handle)
-            finally:
-                self.place = handle.place  # it may have been found just now
-
-        return sync.run(self._home, on_twin, instead=instead)
+        return sync.run(functools.partial(call, self), instead=instead)
 
     async def _wait(self) -> R:
         state, data = await self._look()
@@ -149,11 +130,11 @@ class TaskHandle(Generic[R]):
             if state == "unknown":
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
             assert self.place is not None
-            async with self._announcements.expect(self.place, self.id) as ended:
+            async with self._home.session().announcements.expect(self.place, self.id) as ended:
                 while True:
                     # Before asking: the end may be announced while the answer is on its way.
                     ended.clear()
-                    state, data = await self._broker.status(self.place, self.id, announce=True)
+                    state, data = await self._home.broker.status(self.place, self.id, announce=True)
                     if state in ("ended", "dead"):
                         break
                     if state == "unknown":
@@ -184,21 +165,21 @@ class TaskHandle(Generic[R]):
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
 
     def _letter(self, data: bytes) -> DeadLetter:
-        return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._broker.seal)
+        return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._home.seal)
 
     def _end(self, data: bytes) -> tuple[str, Any]:
-        return outcome.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._broker.seal)
+        return outcome.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._home.seal)
 
     async def _look(self) -> tuple[str, bytes]:
         if self.place is not None:
-            return await self._broker.status(self.place, self.id)
+            return await self._home.broker.status(self.place, self.id)
         return await self._find(ended=True)
 
     async def _find(self, *, ended: bool) -> tuple[str, bytes]:
         """Look for a bare id everywhere. Of tasks of one id, that is one that has `ended`, or else one that has not."""
         found = ("unknown", b"")
-        for place in await self._broker.partitions():
-            state, data = await self._broker.status(place, self.id)
+        for place in await self._home.broker.partitions():
+            state, data = await self._home.broker.status(place, self.id)
             if state == "unknown":
                 continue
             if self.place is None:
@@ -256,11 +237,7 @@ class GroupHandle:
         return self._sync(lambda group: group.cancel(), "await handle.cancel()")
 
     def _sync(self, call: Callable[[GroupHandle], Coroutine[Any, Any, T]], instead: str) -> T:
-        return sync.run(self.handles[0]._home, lambda twin: call(self.adopted_by(twin)), instead=instead)
-
-    def adopted_by(self, queue: TaskQueue) -> GroupHandle:
-        """The handle with the connections of that queue."""
-        return GroupHandle([queue.adopt(handle) for handle in self.handles], self._shape)
+        return sync.run(functools.partial(call, self), instead=instead)
 
 
 async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import dataclasses
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from taskfleet import checks, config, dependencies, queue_names, security, sendable, sync
 from taskfleet.access import access_of, url_of
+from taskfleet.context import CURRENT
 from taskfleet.defining import Defining
 from taskfleet.engine import connection, keys, replies
 from taskfleet.engine.broker import RedisBroker
@@ -24,12 +24,11 @@ from taskfleet.middleware import Middleware, Stack
 from taskfleet.namespace import Registry
 from taskfleet.options import QueueOptions
 from taskfleet.outcome import DeadLetter
-from taskfleet.results import Announcements
 from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
-from taskfleet.sending import Sending
+from taskfleet.session import Session, Sessions
 from taskfleet.tasks import (
     Definition,
     Message,
@@ -112,13 +111,9 @@ class TaskQueue(Defining):
         self.middleware = Stack(middleware)
         self.overrides = dependencies.Overrides()
         self._options = QueueOptions.of_all(queues, where="queues") | config.queue_options()
-        self._broker = broker or _open(self.url, self.settings.redis, max(max_payload_bytes, max_result_bytes))
-        self._broker.seal = self.seal
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._announcements = Announcements(self._broker)
-        self._sending = Sending(self)
-        self._workers: LocalWorkers | None = None
-        self._scheduler: RunningScheduler | None = None
+        broker = broker or _open(self.url, self.settings.redis, max(max_payload_bytes, max_result_bytes))
+        broker.seal = self.seal
+        self._sessions = Sessions(self, broker)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
@@ -195,14 +190,14 @@ class TaskQueue(Defining):
 
     async def _send_workflow(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
         if not self.middleware.enqueue:
-            return await self._adopt_loop().plan(plan)
+            return await self.session().sending.plan(plan)
         for node in plan.nodes:
             node.message = _with_headers(node.message)
         end: TaskHandle[Any] | GroupHandle | None = None
 
         async def send() -> Sequence[TaskHandle[Any]]:
             nonlocal end
-            end = await self._adopt_loop().plan(plan)
+            end = await self.session().sending.plan(plan)
             return end.handles if isinstance(end, GroupHandle) else [end]
 
         await self.middleware.around_enqueue([node.message for node in plan.nodes], send)
@@ -213,7 +208,7 @@ class TaskQueue(Defining):
         return [await self._send(message)]
 
     async def _send(self, message: Message[R]) -> TaskHandle[R]:
-        sending = self._adopt_loop()
+        sending = self.session().sending
         if message.options.after:
             return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
         return await sending.one(message)
@@ -233,23 +228,19 @@ class TaskQueue(Defining):
             messages = [_with_headers(message) for message in messages]
             return list(
                 await self.middleware.around_enqueue(
-                    messages, lambda: self._adopt_loop().many(messages, wait_for_room=wait_for_room)
+                    messages, lambda: self.session().sending.many(messages, wait_for_room=wait_for_room)
                 )
             )
-        return await self._adopt_loop().many(messages, wait_for_room=wait_for_room)
+        return await self.session().sending.many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
         task_id = checks.key("task_id", task_id)
-        return TaskHandle(self._broker, self._announcements, task_id, None, home=self)
+        return TaskHandle(self, task_id, None)
 
     def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
         """A handle on a task of that definition in a partition of its queue."""
-        return TaskHandle(self._broker, self._announcements, task_id, place, definition.signature.result, home=self)
-
-    def adopt(self, handle: TaskHandle[R]) -> TaskHandle[R]:
-        """The handle with the connections of this queue."""
-        return TaskHandle(self._broker, self._announcements, handle.id, handle.place, handle._value, home=self)
+        return TaskHandle(self, task_id, place, definition.signature.result)
 
     # Sending from code without an event loop, in any thread.
 
@@ -264,87 +255,72 @@ class TaskQueue(Defining):
 
     def enqueue_sync(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
         """`enqueue` for code without an event loop; the same errors."""
-
-        def send(twin: TaskQueue) -> Coroutine[Any, Any, Any]:
-            return twin.enqueue(cast("Any", task), queue)
-
-        handle = sync.run(self, send, instead="await queue.enqueue(…)", sends=True)
-        return handle.adopted_by(self) if isinstance(handle, GroupHandle) else self.adopt(handle)
+        call = functools.partial(self.enqueue, cast("Any", task), queue)
+        return sync.run(call, instead="await queue.enqueue(…)", sends=True)
 
     def schedule_sync(
         self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
     ) -> TaskHandle[R]:
         """`schedule` for code without an event loop; the same errors."""
-        return self.adopt(
-            sync.run(
-                self,
-                lambda twin: twin.schedule(task, queue, delay=delay),
-                instead="await queue.schedule(…)",
-                sends=True,
-            )
-        )
+        call = functools.partial(self.schedule, task, queue, delay=delay)
+        return sync.run(call, instead="await queue.schedule(…)", sends=True)
 
     def enqueue_many_sync(
         self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
     ) -> list[TaskHandle[R]]:
         """`enqueue_many` for code without an event loop; the same errors."""
-        handles = sync.run(
-            self,
-            lambda twin: twin.enqueue_many(messages, wait_for_room=wait_for_room),
-            instead="await queue.enqueue_many(…)",
-            sends=True,
-        )
-        return [self.adopt(handle) for handle in handles]
+        call = functools.partial(self.enqueue_many, messages, wait_for_room=wait_for_room)
+        return sync.run(call, instead="await queue.enqueue_many(…)", sends=True)
 
     def send_sync(self, message: Message[R]) -> TaskHandle[R]:
         """`send` for code without an event loop."""
         instead = f"await {message.task.name}.enqueue(…)"
-        return self.adopt(sync.run(self, lambda twin: twin.send(message), instead=instead, sends=True))
+        return sync.run(functools.partial(self.send, message), instead=instead, sends=True)
 
     # Looking after queues.
 
     async def health_check(self) -> bool:
         """True when Redis answers; `BrokerConnectionError` says why when it does not."""
-        await self._broker.ping()
+        await self.broker.ping()
         return True
 
     async def queue_stats(self, name: str, *, horizon: float = 0.0) -> QueueStats:
         """The figures of one queue; delayed work within `horizon` seconds counts as due."""
         name = queue_names.validate(name)
         horizon_ms = int(checks.seconds("horizon", horizon) * 1000)
-        return (await self._broker.stats_many([name], horizon_ms=horizon_ms))[name]
+        return (await self.broker.stats_many([name], horizon_ms=horizon_ms))[name]
 
     async def get_metrics(self) -> dict[str, QueueStats]:
         """The figures of all queues."""
-        return await self._broker.stats_many(await self._broker.queues())
+        return await self.broker.stats_many(await self.broker.queues())
 
     async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
         """Dead letters, oldest first, from the `cursor`-th on."""
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
-        packed = await self._broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
+        packed = await self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
         return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) for task_id, letter in packed]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""
         if ids is not None:
             ids = [checks.key("ids: an id", each) for each in checks.several("ids", ids, "task ids, or None for all")]
-        return await self._broker.requeue_dead(queue_names.validate(name), ids)
+        return await self.broker.requeue_dead(queue_names.validate(name), ids)
 
     async def purge_dead(self, name: str) -> int:
         """Delete all dead letters; returns how many."""
-        return await self._broker.purge_dead(queue_names.validate(name))
+        return await self.broker.purge_dead(queue_names.validate(name))
 
     async def purge(self, name: str) -> int:
         """Delete everything that waits in the queue; returns how many tasks. What runs is left alone."""
-        return await self._broker.purge(queue_names.validate(name))
+        return await self.broker.purge(queue_names.validate(name))
 
     async def pause(self, name: str) -> None:
         """Workers claim nothing more from the queue; what runs goes on."""
-        await self._broker.pause(queue_names.validate(name))
+        await self.broker.pause(queue_names.validate(name))
 
     async def resume(self, name: str) -> None:
-        await self._broker.resume(queue_names.validate(name))
+        await self.broker.resume(queue_names.validate(name))
 
     # Schedules.
 
@@ -388,28 +364,26 @@ class TaskQueue(Defining):
             time_zone=time_zone, starting_deadline_seconds=starting_deadline_seconds,
             concurrency_policy=concurrency_policy, paused=paused,
         )  # fmt: skip
-        self._adopt_loop()
-        return await adding.add(self._broker, new)
+        return await adding.add(self.broker, new)
 
     async def remove_schedule(self, name: str) -> bool:
         """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
-        self._adopt_loop()
-        return await adding.remove(self._broker, name)
+        return await adding.remove(self.broker, name)
 
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""
-        self._adopt_loop()
-        return await adding.listing(self._broker)
+        return await adding.listing(self.broker)
 
     async def start_scheduler(self) -> None:
         """Let the schedules of all queues tick from this process too; any number of processes may."""
-        self._adopt_loop()
-        if self._scheduler is None:
-            self._scheduler = RunningScheduler(self)
+        session = self.session()
+        if session.scheduler is None:
+            session.scheduler = RunningScheduler(self)
 
     async def stop_scheduler(self) -> None:
-        """Leave the schedules to others."""
-        scheduler, self._scheduler = self._scheduler, None
+        """Leave the schedules to others: stops what this loop has started."""
+        session = self.session()
+        scheduler, session.scheduler = session.scheduler, None
         if scheduler is not None:
             await scheduler.stop()
 
@@ -421,72 +395,57 @@ class TaskQueue(Defining):
         if count is None:
             count = self.settings.workers.initial_count
         count = checks.whole("count", count, most=1000)
-        self._adopt_loop()
         self._local_workers().start(count, queues)
 
     def _local_workers(self) -> LocalWorkers:
         from taskfleet.runtime.local import LocalWorkers
 
-        if self._workers is None:
-            self._workers = LocalWorkers(self)
-        return self._workers
+        session = self.session()
+        if session.workers is None:
+            session.workers = LocalWorkers(self)
+        return session.workers
 
     async def stop_workers(self) -> None:
-        """Drain the workers of this process: running tasks get the grace period, the rest goes back."""
-        if self._workers is not None:
-            await self._workers.stop()
+        """Drain the workers that this loop has started: running tasks get the grace period, the rest goes back."""
+        workers = self.session().workers
+        if workers is not None:
+            await workers.stop()
 
     @property
     def worker_count(self) -> int:
         """How many workers run in this process."""
-        return 0 if self._workers is None else len(self._workers)
+        return sum(len(session.workers) for session in self._sessions if session.workers is not None)
+
+    # Connections.
+
+    def session(self) -> Session:
+        """What the running loop has of this queue: any number of loops and threads may use it."""
+        return self._sessions.current()
 
     @property
     def broker(self) -> Broker:
-        return self._broker
+        """That of the running loop. Outside of one it can tell names of keys, and must not be called."""
+        return self._sessions.broker
 
     def new_broker(self) -> Broker:
-        """A broker with connections of its own, for another thread or loop."""
-        return self._broker.another()
+        """A broker with connections of its own."""
+        return self._sessions.pattern.another()
 
     def new_renewer(self) -> Renewer:
         """The calls of a worker's lease thread, with connections of their own."""
-        return self._broker.renewer()
-
-    def _adopt_loop(self) -> Sending:
-        # Connections belong to the loop that opened them; a script that calls asyncio.run() twice gets new ones.
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                self._connect_anew()
-            self._loop = loop
-        return self._sending
-
-    def _connect_anew(self) -> None:
-        self._broker = self.new_broker()
-        self._announcements = Announcements(self._broker)
-        self._sending = Sending(self)
-        self._scheduler = None
-
-    def twin(self) -> TaskQueue:
-        """The same queue with connections of its own, for another loop. It runs nothing."""
-        twin = copy.copy(self)
-        twin._loop = None
-        twin._connect_anew()
-        twin._workers = None
-        return twin
-
-    async def disconnect(self) -> None:
-        """Close the connections of this loop; the next call opens new ones."""
-        await self._announcements.close()
-        await self._broker.close()
+        return self._sessions.pattern.renewer()
 
     async def close(self) -> None:
-        """Stop the scheduler and the workers of this process and close the connections."""
-        await self.stop_scheduler()
-        await self.stop_workers()
-        await self.disconnect()
-        await sync.disconnect(self)
+        """Stop the scheduler and the workers that this loop has started and close all connections; the next call opens
+        new ones. Workers of other loops go on.
+
+        In a task it closes what the task has opened in a loop of its own, and nothing that the worker uses.
+        """
+        of_task = CURRENT.get() is not None
+        if not of_task:
+            await self.stop_scheduler()
+            await self.stop_workers()
+        await self._sessions.disconnect(elsewhere=not of_task)
 
     async def __aenter__(self) -> TaskQueue:
         return self

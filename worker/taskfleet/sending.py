@@ -28,6 +28,7 @@ from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.workflows import Node, Plan
 
 if TYPE_CHECKING:
+    from taskfleet.engine.interface import Broker
     from taskfleet.queue import TaskQueue
     from taskfleet.tasks import Message
 
@@ -55,9 +56,9 @@ class Route:
 class Sending:
     """Sends for one `TaskQueue`, on one event loop."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: TaskQueue, broker: Broker) -> None:
         self._queue = queue
-        self._broker = queue.broker
+        self._broker = broker
         self._sealer = queue.seal if queue.seal.writes else None
         self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
@@ -357,7 +358,8 @@ class Sending:
 
     async def _link(self, node: Node, place: str, handle: TaskHandle[Any], position: int) -> None:
         """Let a node wait for a task that was sent before."""
-        where = await self._queue.adopt(handle).locate()  # it may be of another loop
+        # Looked for with our connections: it may be of another queue object.
+        where = handle.place or await self._queue.handle(handle.id).locate()
         state, record = "unknown", b""
         if where is not None:
             state, record = await self._broker.link(where, handle.id, place, node.id, position)

@@ -1,8 +1,7 @@
 """Calls from code without an event loop.
 
 One daemon thread a process runs a loop for all of them, so calls of several threads at once travel together, as calls
-of one loop do. Each queue that is called so has a twin there, with connections of its own: those of the application's
-own loop, if it has one, are left alone.
+of one loop do. Each queue that is called so has a session there (`taskfleet.session`), as in any other loop.
 
 A fork leaves the child without that thread and with its parent's sockets. The child closes them unread and starts a
 thread of its own at its next call.
@@ -18,16 +17,12 @@ import ctypes
 import os
 import selectors
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.ending import end
 from taskfleet.errors import BrokerConnectionError, EventLoopRunningError
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
 
 R = TypeVar("R")
 
@@ -38,10 +33,8 @@ _LAST_SENDS_SECONDS = 5.0
 _ENDING = "Python is ending: the call was not made; make it before, or from a thread that Python waits for"
 
 
-def run(
-    queue: TaskQueue, call: Callable[[TaskQueue], Coroutine[Any, Any, R]], *, instead: str, sends: bool = False
-) -> R:
-    """Run `call(twin of queue)` in the background and return its result or raise its error.
+def run(call: Callable[[], Coroutine[Any, Any, R]], *, instead: str, sends: bool = False) -> R:
+    """Run `call()` in the background and return its result or raise its error.
 
     `instead` is what to write where a loop runs already; calls that `sends` something are given a moment to finish when
     Python ends. Errors: `EventLoopRunningError` inside a running loop, else those of the call.
@@ -52,24 +45,16 @@ def run(
         pass
     else:
         raise EventLoopRunningError(f"an event loop runs in this thread, which waiting would block: write {instead}")
-    return _running().call(queue, call, sends)
-
-
-async def disconnect(queue: TaskQueue) -> None:
-    """Close the connections that the queue's calls without a loop have opened, if any."""
-    background = _background
-    if background is not None and (closing := background.discard(id(queue))) is not None:
-        await asyncio.wrap_future(closing)
+    return _running().call(call, sends)
 
 
 class _Background:
-    """The thread, its loop, and the twins of the queues that are called through it."""
+    """The thread and its loop."""
 
     def __init__(self) -> None:
         # Our own selector, so that a forked child can ask which sockets there are.
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
-        self._twins: dict[int, TaskQueue] = {}  # by id(): the background must not keep a queue alive
         self._sends: set[asyncio.Task[Any]] = set()
         self._gone = False
         self._thread = threading.Thread(target=self._run, name="taskfleet-sync", daemon=True)
@@ -83,10 +68,10 @@ class _Background:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def call(self, queue: TaskQueue, call: Callable[[TaskQueue], Coroutine[Any, Any, R]], sends: bool) -> R:
+    def call(self, call: Callable[[], Coroutine[Any, Any, R]], sends: bool) -> R:
         if self._gone:
             raise BrokerConnectionError(_ENDING)
-        coroutine = self._call(queue, call, sends)
+        coroutine = self._call(call, sends)
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:  # the loop is closed
@@ -101,32 +86,16 @@ class _Background:
             future.cancel()
             raise
 
-    async def _call(self, queue: TaskQueue, call: Callable[[TaskQueue], Coroutine[Any, Any, R]], sends: bool) -> R:
-        twin = self._twins.get(id(queue))
-        if twin is None:
-            twin = self._twins[id(queue)] = queue.twin()
-            weakref.finalize(queue, self.discard, id(queue)).atexit = False
+    async def _call(self, call: Callable[[], Coroutine[Any, Any, R]], sends: bool) -> R:
         if not sends:
-            return await call(twin)
+            return await call()
         task = asyncio.current_task()
         assert task is not None
         self._sends.add(task)
         try:
-            return await call(twin)
+            return await call()
         finally:
             self._sends.discard(task)
-
-    def discard(self, key: int) -> concurrent.futures.Future[None] | None:
-        """Forget a queue's twin and close its connections; safe from any thread."""
-        twin = None if self._gone else self._twins.pop(key, None)
-        if twin is None:
-            return None
-        closing = twin.disconnect()
-        try:
-            return asyncio.run_coroutine_threadsafe(closing, self._loop)
-        except RuntimeError:  # the loop is closed, and with it all connections
-            closing.close()
-            return None
 
     def end(self) -> None:
         """Let what is being sent arrive, close all connections, end the thread."""
@@ -146,10 +115,8 @@ class _Background:
             _, late = await asyncio.wait(set(self._sends), timeout=_LAST_SENDS_SECONDS)
             if late:
                 logger.warning("Python ends while %d calls of daemon threads still wait for Redis", len(late))
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for twin in self._twins.values():
-            await twin.disconnect()
-        await end(others)
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
+        await self._loop.shutdown_asyncgens()  # closes all connections: each session has one
 
     def abandon(self) -> None:
         """In a forked child: close the parent's sockets here, and never touch what used them."""

@@ -34,6 +34,7 @@ from taskfleet.engine.renewal import RedisRenewer
 from taskfleet.engine.schedules import ScheduleStore
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
+from taskfleet.engine.sockets import abandon, descriptor_of
 from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import SerializationError, TaskQueueError
 
@@ -115,6 +116,15 @@ class RedisBroker:
 
     async def close(self) -> None:
         await self.client.close()
+
+    def abandon(self) -> None:
+        """Close all sockets without their loop, which is closed."""
+        for each in self.client.connections():
+            abandon(each)
+
+    def descriptors(self) -> list[int]:
+        """The file descriptors of all sockets that are open."""
+        return [number for each in self.client.connections() if (number := descriptor_of(each)) >= 0]
 
     async def dropped(self, error: BaseException) -> None:
         """Take note of a failed call: connections to a server that is not the right one are closed."""

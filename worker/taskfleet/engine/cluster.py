@@ -206,6 +206,10 @@ class ClusterClient(RedisClient):
         if is_stale(error) or is_connection_lost(error):
             self._outdated = True
 
+    def connections(self) -> list[Any]:
+        """All of redis-py's connections that there are."""
+        return [each for server in self._servers.values() for each in server.connections()]
+
     async def close(self) -> None:
         servers, self._servers = list(self._servers.values()), {}
         self._outdated = True

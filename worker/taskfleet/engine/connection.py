@@ -219,6 +219,10 @@ class RedisClient:
         """A client for a thread without an event loop."""
         return SyncClient(self)
 
+    def connections(self) -> list[Any]:
+        """All of redis-py's connections that there are."""
+        return self._server.connections()
+
     async def close(self) -> None:
         await self._server.close()
 

@@ -176,6 +176,14 @@ class Broker(Protocol):
 
     async def close(self) -> None: ...
 
+    def abandon(self) -> None:
+        """Close all sockets without their loop, which is closed."""
+        ...
+
+    def descriptors(self) -> list[int]:
+        """The file descriptors of all sockets that are open."""
+        ...
+
     async def dropped(self, error: BaseException) -> None:
         """Take note of a failed call."""
         ...

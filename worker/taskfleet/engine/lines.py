@@ -32,6 +32,11 @@ class Lines:
         self._closing: set[asyncio.Future[None]] = set()
 
     @property
+    def all(self) -> list[Any]:
+        """Free and in use."""
+        return list(self._all)
+
+    @property
     def full(self) -> bool:
         """Whether all lines are in use."""
         return not self._free and len(self._all) >= _MOST

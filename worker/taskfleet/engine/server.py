@@ -130,6 +130,12 @@ class Server:
             await client.connection_pool.update_active_connections_for_reconnect()
             await client.connection_pool.disconnect(inuse_connections=False)
 
+    def connections(self) -> list[Any]:
+        """Those that are held, and those of the pools, in use or not."""
+        pools = [client.connection_pool for client in (self.commands, self.waiting)]
+        of_pools = [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]
+        return [*self.lines.all, *self._blocked.all, *of_pools]
+
     async def close(self) -> None:
         await self.lines.forget(wait=True)
         await self._blocked.forget(wait=True)

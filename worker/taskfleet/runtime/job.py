@@ -9,7 +9,7 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from taskfleet.context import CURRENT, TaskContext
+from taskfleet.context import TaskContext, caller
 from taskfleet.engine.envelope import Envelope
 from taskfleet.tasks import Definition
 
@@ -31,15 +31,15 @@ class JobTask(asyncio.Task[None]):
     job: Job
 
     def cancel(self, msg: Any | None = None) -> bool:
-        caller = CURRENT.get()
+        who = caller()
         job: Job | None = getattr(self, "job", None)  # `None` in its first step, where only it can be the caller
         if job is not None:
-            if caller is None:
+            if who is None:
                 if not job.begun:
                     job.interruption = job.interruption or "shutdown"
                     return True
                 job.cancelled_outside = True
-            elif getattr(caller, "__self__", None) is not job:
+            elif getattr(who, "__self__", None) is not job:
                 return False
         return super().cancel(msg)
 

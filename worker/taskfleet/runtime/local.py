@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet.worker")
 
+_numbers = itertools.count()  # of all loops: names are unique in the fleet
+
 
 class LocalWorkers:
     """Started, retired and stopped one by one. `on_failure` is told of a worker that has ended with an error."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
-        self._numbers = itertools.count()
         self._running: dict[Worker, asyncio.Task[None]] = {}
         self.on_failure: Callable[[BaseException], None] | None = None
 
     def start(self, count: int, queues: Sequence[str] | None) -> None:
         """Run `count` more."""
         for _ in range(count):
-            name = f"{socket.gethostname()}-{os.getpid()}-{id(self._queue):x}-local-{next(self._numbers)}"
+            name = f"{socket.gethostname()}-{os.getpid()}-{id(self._queue):x}-local-{next(_numbers)}"
             worker = Worker(self._queue, queues=queues, name=name)
             task = background.start(worker.run(), context=contextvars.copy_context())
             self._running[worker] = task

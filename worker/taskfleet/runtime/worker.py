@@ -247,6 +247,10 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `drain()`; returns when nothing is left that is ours."""
+        with self.queue.session().held():
+            await self._run()
+
+    async def _run(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(loop, self.running, lambda job: self.stopping.stop(job, "timeout"))
         CURRENT.set(None)  # should a task have started us: we are not part of it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class InMemoryBroker:
 
     def another(self) -> InMemoryBroker:
         """A broker on the same queues, for another thread or loop."""
-        broker = InMemoryBroker(store=self.store)
-        broker.url, broker.seal = self.url, self.seal
+        broker = copy.copy(self)
+        broker.schedules = InMemorySchedules(broker)
         return broker
 
     def renewer(self) -> InMemoryRenewer:
@@ -110,6 +111,13 @@ class InMemoryBroker:
 
     async def close(self) -> None:
         """There is nothing to close: the queues stay for those who share them."""
+
+    def abandon(self) -> None:
+        """There is nothing to close."""
+
+    def descriptors(self) -> list[int]:
+        """There are none."""
+        return []
 
     async def dropped(self, error: BaseException) -> None:
         """Nothing can fail."""

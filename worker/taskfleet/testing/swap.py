@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from taskfleet.results import Announcements
-from taskfleet.sending import Sending
+from taskfleet.session import Sessions
 from taskfleet.testing.broker import InMemoryBroker
 from taskfleet.testing.inline import InlineWorker
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
-
-_SWAPPED = ("url", "_broker", "_announcements", "_sending", "_loop", "_scheduler", "_workers")
 
 
 @contextlib.contextmanager
@@ -31,24 +27,10 @@ def in_memory(queue: TaskQueue, *, clock: Callable[[], float] | None = None) -> 
     """
     broker = InMemoryBroker(clock=clock)
     broker.seal = queue.seal
-    before = {name: getattr(queue, name) for name in _SWAPPED}
-    queue.url = broker.url
-    queue._broker = broker
-    queue._announcements = announcements = Announcements(broker)
-    queue._sending = Sending(queue)
-    queue._loop = None
-    queue._scheduler = None
-    queue._workers = None
+    before = queue.url, queue._sessions
+    queue.url, queue._sessions = broker.url, Sessions(queue, broker)
     try:
         yield InlineWorker(queue)
     finally:
-        for name, value in before.items():
-            setattr(queue, name, value)
-        _stop(announcements)
-
-
-def _stop(announcements: Announcements) -> None:
-    with contextlib.suppress(RuntimeError):  # outside of a loop: it has ended, and its tasks with it
-        asyncio.get_running_loop()
-        for listener in announcements._listeners.values():
-            listener.cancel()
+        queue._sessions.drop()
+        queue.url, queue._sessions = before

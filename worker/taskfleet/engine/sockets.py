@@ -1,0 +1,36 @@
+"""The sockets under redis-py's connections, for when the loop that they belong to can do nothing for them any more.
+
+asyncio and redis-py leave the sockets of a closed loop to the garbage collector, which warns of each, and offer nothing
+to close them by: what they keep them in is reached for here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+
+def descriptor_of(connection: Any) -> int:
+    """The file descriptor of a connection; -1 when it has none."""
+    writer = connection._writer
+    sock = writer.get_extra_info("socket") if writer is not None else None
+    return -1 if sock is None else int(sock.fileno())
+
+
+def abandon(connection: Any) -> None:
+    """Close the socket of a connection whose loop is closed."""
+    writer, connection._writer, connection._reader = connection._writer, None, None
+    if writer is None:
+        return
+    transport = writer.transport
+    with contextlib.suppress(RuntimeError, AttributeError):
+        transport.abort()  # marks it as closing, and then misses its loop
+    if (tls := getattr(transport, "_ssl_protocol", None)) is not None:
+        transport._closed = True
+        transport = tls._transport
+        with contextlib.suppress(RuntimeError, AttributeError):
+            transport.abort()
+    sock = getattr(transport, "_sock", None)  # uvloop has closed its own
+    if sock is not None:
+        sock.close()
+        transport._sock = None
