@@ -20,9 +20,10 @@ _REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
 _RECORD_BYTES = 1_048_576  # of an error record, which has at most four bytes a character
 
 
-def pack_success(packed_result: bytes) -> bytes:
-    # ["succeeded", result], the result packed already.
-    return b"\x92\xa9succeeded" + packed_result
+def pack_success(packed_result: bytes, packed_form: bytes = b"") -> bytes:
+    """The record of a result that is packed already, with its typed form behind it where there is one."""
+    # ["succeeded", result] or ["succeeded", result, form].
+    return (b"\x93" if packed_form else b"\x92") + b"\xa9succeeded" + packed_result + packed_form
 
 
 def pack_end(state: str, reason: str) -> bytes:
@@ -34,6 +35,8 @@ def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -
     try:
         parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit)
         state, value = parts[:2]  # what a newer version adds comes behind
+        if len(parts) > 2 and type(parts[2]) is envelope.TypedForm:
+            value = parts[2]
         problem = "it is no result record"
     except SerializationError as error:
         error.args = (f"task {task_id}: {error}",)

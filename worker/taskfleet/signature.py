@@ -1,108 +1,31 @@
-"""Arguments and results of a task, checked and encoded by its annotations.
-
-A value whose exact type is a plain one, annotated as such, goes into messagepack as it is. Everything else goes through
-pydantic: validated when it is enqueued, dumped to JSON text, and validated back to the annotated type where it runs.
-Without an annotation only what messagepack itself knows is accepted.
-"""
+"""Arguments and results of a task, checked and encoded by its annotations: how each travels is told in `travel`."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pydantic
-from pydantic import TypeAdapter
-
-from taskfleet import dependencies
+from taskfleet import dependencies, outcome
 from taskfleet.engine import envelope
-from taskfleet.engine.envelope import PydanticJson
+from taskfleet.engine.envelope import TypedForm
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.travel.value import Value, first_problem
 
-_PLAIN: tuple[Any, ...] = (str, int, float, bool, bytes, type(None))
-_LATER: Any = object()  # the place of an argument that is not known yet
-_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+__all__ = ["Signature", "Value", "first_problem", "hints_of", "pack_result"]
 
-
-def _list_of(annotation: Any) -> Any:
-    return list[annotation]
-
-
-class Value:
-    """How one parameter or result travels."""
-
-    __slots__ = ("_adapter", "_any", "_in_list", "_label", "_plain")
-
-    def __init__(self, annotation: Any, label: str) -> None:
-        self._label = label
-        if annotation is None:
-            annotation = type(None)
-        self._any = annotation is inspect.Parameter.empty or annotation is Any or annotation is object
-        self._plain = annotation if annotation in _PLAIN else None
-        self._adapter: TypeAdapter[Any] | None = None
-        self._in_list = False
-        if not self._any:
-            try:
-                self._adapter = TypeAdapter(annotation, config=_CONFIG)
-            except pydantic.PydanticUserError:
-                # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
-                # are base64 wherever it stands. (A model follows its own config.)
-                self._adapter = TypeAdapter(_list_of(annotation), config=_CONFIG)
-                self._in_list = True
-
-    def dump(self, value: Any) -> Any:
-        """`value` as messagepack takes it; raises `SerializationError` that names the parameter."""
-        if self._any or type(value) is self._plain:
-            return value
-        adapter = self._adapter
-        assert adapter is not None
-        try:
-            if self._in_list:
-                return PydanticJson(adapter.dump_json(adapter.validate_python([value]))[1:-1])
-            value = adapter.validate_python(value)
-            if type(value) is self._plain:
-                return value
-            return PydanticJson(adapter.dump_json(value))
-        except pydantic.ValidationError as error:
-            raise SerializationError(f"{self._label}: {first_problem(error, skip=self._in_list)}") from None
-        except (pydantic.PydanticUserError, ValueError, TypeError) as error:
-            raise SerializationError(f"{self._label}: {error}") from None
-
-    def load(self, data: Any) -> Any:
-        """The annotated type again; raises `SerializationError` when `data` does not fit it any more."""
-        if type(data) is self._plain:
-            return data
-        if self._any:
-            # The result of a typed task, passed on to one that takes anything.
-            return json.loads(data) if type(data) is PydanticJson else data
-        adapter = self._adapter
-        assert adapter is not None
-        try:
-            if self._in_list:
-                if isinstance(data, PydanticJson):
-                    return adapter.validate_json(b"[" + data + b"]")[0]
-                return adapter.validate_python([data])[0]
-            return adapter.validate_json(data) if isinstance(data, PydanticJson) else adapter.validate_python(data)
-        except pydantic.ValidationError as error:
-            raise SerializationError(f"{self._label}: {first_problem(error, skip=self._in_list)}") from None
-
-
-def first_problem(error: pydantic.ValidationError, *, skip: int = 0) -> str:
-    """One line of a validation error; the first `skip` parts of its place are ours."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"][skip:])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
+_LATER: Any = object()  # the place of what is not given
 
 
 class Signature:
     """The parameters and the result of one task function.
 
-    `injected` are the parameters that the worker fills (`Depends`): they are no part of a call.
+    `injected` are the parameters that the worker fills (`Depends`): they are no part of a call. `result` stands for the
+    function's own return annotation.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, result: Any = _LATER) -> None:
         self._name = name
         self._signature = inspect.signature(function)
         hints = hints_of(function)
@@ -117,11 +40,13 @@ class Signature:
         required = 0
         for parameter in self._signature.parameters.values():
             annotation = hints.get(parameter.name, parameter.annotation)
-            value = Value(annotation, f"task {name!r}, parameter {parameter.name!r}")
+            packed = typing.get_origin(annotation) is typing.Unpack
+            value = Value(Any if packed else annotation, f"task {name!r}, parameter {parameter.name!r}")
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self._rest = value
             elif parameter.kind is parameter.VAR_KEYWORD:
                 self._rest_named = value
+                self._values.update(self._of_typed_dict(annotation))
             else:
                 self._values[parameter.name] = value
                 if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -130,10 +55,12 @@ class Signature:
                     required += 1
         # A call with just the positional parameters needs no binding.
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
-        self._plain = tuple(value._plain for value in self._positional) if self._exact >= 0 else None
+        self._plain = tuple(value.plain for value in self._positional) if self._exact >= 0 else None
+        values = [*self._values.values(), self._rest, self._rest_named]
+        self._may_be_typed = any(value is not None and value.may_be_typed for value in values)
         first = next(iter(self._signature.parameters.values()), None)
         self.takes_first = first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
-        self.result = Value(hints.get("return", Any), f"task {name!r}, result")
+        self.result = Value(hints.get("return", Any) if result is _LATER else result, f"task {name!r}, result")
 
     def _set_injected_apart(self, hints: Mapping[str, Any]) -> None:
         parameters = list(self._signature.parameters.values())
@@ -172,6 +99,7 @@ class Signature:
     ) -> tuple[list[Any], dict[str, Any]]:
         if not checked:
             self._check_call(args, kwargs)
+        self.result.resolve()  # not after the task has run
         dumped = [arg if arg is _LATER else value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(dumped):
             assert self._rest is not None
@@ -207,6 +135,12 @@ class Signature:
         except TypeError as error:
             raise SerializationError(f"task {self._name!r}: {error}") from None
 
+    def version_for(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+        """The envelope version that dumped arguments need."""
+        if self._may_be_typed and (TypedForm in map(type, args) or TypedForm in map(type, kwargs.values())):
+            return envelope.TYPED
+        return envelope.VERSION
+
     def blame(self, args: list[Any], kwargs: dict[str, Any], error: Exception) -> SerializationError:
         """Which dumped argument messagepack refuses."""
         names = list(self._signature.parameters)
@@ -221,6 +155,14 @@ class Signature:
                     "annotate it with a type that pydantic can dump"
                 )
         return SerializationError(f"task {self._name!r}: {error}")
+
+    def _of_typed_dict(self, annotation: Any) -> dict[str, Value]:
+        """The values of `**options: Unpack[Options]`, by name."""
+        if typing.get_origin(annotation) is not typing.Unpack:
+            return {}
+        (options,) = typing.get_args(annotation)
+        hints = typing.get_type_hints(options)
+        return {name: Value(hint, f"task {self._name!r}, parameter {name!r}") for name, hint in hints.items()}
 
     def _named(self, name: str) -> Value:
         value = self._values.get(name) or self._rest_named
@@ -244,10 +186,10 @@ def _packing_problem(error: Exception) -> str:
     return text.replace("can not serialize", "messagepack cannot encode") if text else type(error).__name__
 
 
-def pack_result(value: Value, result: Any) -> bytes:
-    """The packed result; raises `SerializationError`."""
-    dumped = value.dump(result)
+def pack_result(value: Value, result: Any, *, passed_on: bool = False) -> bytes:
+    """The result record; raises `SerializationError`. `passed_on`: another task of its workflow takes the result."""
+    forms = value.forms_of_result(result, passed_on=passed_on)
     try:
-        return envelope.pack(dumped)
+        return outcome.pack_success(*map(envelope.pack, forms))
     except (TypeError, ValueError, OverflowError) as error:
-        raise SerializationError(f"{value._label}: {_packing_problem(error)}") from None
+        raise SerializationError(f"{value.label}: {_packing_problem(error)}") from None

@@ -22,6 +22,7 @@ from taskfleet.namespace import CLASS_TASKS
 from taskfleet.options import TASK_CHECKS, CallOptions, KeyFunction, SetByCall, TaskOptions
 from taskfleet.retry import delay_ms
 from taskfleet.signature import Signature, hints_of
+from taskfleet.travel.hints import return_hint
 
 if TYPE_CHECKING:
     from taskfleet.batches import BatchOptions
@@ -100,7 +101,7 @@ class Message(Generic[R]):
         if self.headers:
             settings["h"] = _checked_headers(self.task.name, self.headers)
         try:
-            blob = envelope.encode(self.task.name, args, kwargs, settings)
+            blob = envelope.encode(self.task.name, args, kwargs, settings, signature.version_for(args, kwargs))
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error) from None
         if task_id is None:
@@ -367,10 +368,8 @@ def _definition_of(cls: type[Task]) -> Definition:
 
         run = run_in_thread
 
-    run.__annotations__ = {"task": cls, "return": inspect.get_annotations(execute).get("return", Any)}
+    run.__annotations__ = {"task": cls}
     run.__qualname__ = f"{cls.__qualname__}.execute"
-    if isinstance(run.__annotations__["return"], str):
-        run.__annotations__["return"] = Any
     run.__signature__ = inspect.Signature([inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
     threaded = not inspect.iscoroutinefunction(run)
     where = f"class task {cls.__qualname__} ({place_of(cls)}): "
@@ -385,7 +384,7 @@ def _definition_of(cls: type[Task]) -> Definition:
         cls.name,
         run,
         options,
-        signature=Signature(run, cls.name),
+        signature=Signature(run, cls.name, result=return_hint(cls, execute, cls.name)),
         where=place_of(cls),
         takes_result=False,
         plan=dependencies.plan(cls.name, markers, hints_of, threaded=threaded) if markers else None,

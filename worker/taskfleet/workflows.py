@@ -8,19 +8,17 @@ their error names the cause.
 
 from __future__ import annotations
 
-import base64
 import inspect
 import itertools
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskfleet import checks, ids, outcome
-from taskfleet.engine.envelope import PydanticJson
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.errors import BadSignatureError, ConfigurationError
 from taskfleet.tasks import Message, Task
+from taskfleet.travel import carried
 
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
@@ -143,10 +141,9 @@ def _let_wait(node: Node, before: Plan) -> None:
 
 
 def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
-    """The results that a task waited for, from their records, as its first argument.
+    """The results that a task waited for, from their records, as its first argument; each keeps its own form.
 
-    `sources` says in which queue and of which task each is, where results are sealed. One that pydantic has dumped
-    stays JSON, and so does a list that holds one.
+    `sources` says in which queue and of which task each is, where results are sealed.
     """
     if sources is None:
         sources = [("", "")] * len(records)
@@ -156,25 +153,10 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
         outcome.unpack_end(record, queue=queue, task_id=task_id, seal=seal)[1]
         for record, (queue, task_id) in zip(records, sources, strict=True)
     ]
-    return _nest(shape, iter(values))
+    return carried.argument(_nest(shape, iter(values)))
 
 
-def _nest(shape: Shape, values: Any) -> Any:
+def _nest(shape: Shape, values: Iterator[Any]) -> list[Any]:
     if not isinstance(shape, list):
-        return next(values)
-    items = [_nest(each, values) for each in shape]
-    if any(isinstance(item, PydanticJson) for item in items):
-        return PydanticJson(b"[" + b",".join(_as_json(item) for item in items) + b"]")
-    return items
-
-
-def _as_json(item: Any) -> bytes:
-    if isinstance(item, PydanticJson):
-        return bytes(item)
-    return json.dumps(item, default=_bytes_as_text).encode()
-
-
-def _bytes_as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.urlsafe_b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+        return carried.one(next(values))
+    return carried.several([_nest(each, values) for each in shape])

@@ -7,7 +7,8 @@ Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s, by th
 nested, `s` whose they are: (queue, id) each, where results are sealed. `c` is reserved.
 Redis puts eight bytes before it: when the task was accepted, milliseconds as a big-endian double.
 
-Version 2 is a sealed envelope (engine/sealing.py). docs/reference/envelope.md has the rules for further versions.
+Version 2 is a sealed envelope (engine/sealing.py). Version 17 is version 1 with a value in it that programs which know
+only 1 and 2 cannot read (`TypedForm`). docs/reference/envelope.md has the rules for further versions.
 """
 
 from __future__ import annotations
@@ -25,17 +26,34 @@ from taskfleet.errors import NewerVersionError, SerializationError
 _stamp = struct.Struct(">d").unpack_from
 
 VERSION = 1
-SEALED = 2  # also the newest version that is known here
+SEALED = 2  # also the newest layout that is known here
+TYPED = 16 + VERSION  # version 1 with a typed form in it, which those who know only 1 and 2 could not read
 STAMP_BYTES = 8
 _LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999: what datetime can hold
 _MOST_SECONDS = 1e10  # longer than 300 years: what timers and Redis' times to live can hold
-JSON_EXTENSION = 1  # a value that pydantic dumped: its JSON text
 
 
 class PydanticJson(bytes):
     """The JSON text of a value that messagepack has no type for."""
 
     __slots__ = ()
+
+
+class TypedForm(bytes):
+    """A value that says of each of its parts of which type it is: travel/typed.py."""
+
+    __slots__ = ()
+
+
+class CarriedForm(bytes):
+    """Results of several tasks for one that takes them, each in a form of its own: travel/carried.py."""
+
+    __slots__ = ()
+
+
+# Messagepack extensions by their codes. Carried results are only ever on their way inside a worker.
+FORMS: dict[int, type[bytes]] = {1: PydanticJson, 2: TypedForm, 3: CarriedForm}
+_CODES: dict[type, int] = {form: code for code, form in FORMS.items()}
 
 
 @dataclass(slots=True)  # not frozen: that would cost a call per field, for every task
@@ -50,13 +68,14 @@ class Envelope:
 
 
 def _default(value: object) -> object:
-    if isinstance(value, PydanticJson):
-        return msgpack.ExtType(JSON_EXTENSION, bytes(value))
+    if isinstance(value, bytes) and (code := _CODES.get(type(value))) is not None:
+        return msgpack.ExtType(code, bytes(value))
     raise TypeError(f"type {type(value).__name__} cannot be encoded")
 
 
 def _extension(code: int, data: bytes) -> object:
-    return PydanticJson(data) if code == JSON_EXTENSION else msgpack.ExtType(code, data)
+    form = FORMS.get(code)
+    return form(data) if form is not None else msgpack.ExtType(code, data)
 
 
 class _Packers(threading.local):
@@ -83,8 +102,10 @@ def unpack(data: bytes, limit: int | None = None) -> Any:
     return unpacking.within(data, len(data) if limit is None else limit, _extension)
 
 
-def encode(name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any]) -> bytes:
-    parts: list[Any] = [VERSION, name, args, kwargs]
+def encode(
+    name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any], version: int = VERSION
+) -> bytes:
+    parts: list[Any] = [version, name, args, kwargs]
     if settings:
         parts.append(settings)
     return pack(parts)
@@ -100,7 +121,7 @@ def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None
     parts = unpack(data, limit)
     try:
         settings = parts[4] if len(parts) > 4 else {}
-        return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000})
+        return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000}, parts[0])
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise SerializationError(f"it is no task envelope: {error}") from None
 
@@ -111,7 +132,7 @@ def name_of(blob: bytes) -> tuple[str, float]:
     Errors: `SerializationError` when it is no plain envelope of a version known here.
     """
     data = blob[STAMP_BYTES:]
-    if version_of(data) != VERSION:
+    if version_of(data) not in (VERSION, TYPED):
         raise SerializationError("it is no task envelope")
     (enqueued_ms,) = _stamp(blob)
     _, at = unpacking.list_head(data)
@@ -145,7 +166,7 @@ def decode(blob: bytes, limit: int | None = None) -> Envelope:
     # Exact types: what messagepack unpacks has no others.
     if not (
         type(version) is int
-        and version == VERSION
+        and version in (VERSION, TYPED)
         and type(name) is str
         and type(args) is list
         and type(kwargs) is dict
@@ -176,7 +197,7 @@ def version_of(data: bytes) -> int | None:
 def newer_version(data: bytes, what: str) -> NewerVersionError | None:
     """The error for an envelope or record that came after this program, if it is one and not mere rubbish."""
     version = version_of(data)
-    if version is None or version <= SEALED:
+    if version is None or version <= SEALED or version == TYPED:
         return None
     if not unpacking.is_whole(data):
         return None

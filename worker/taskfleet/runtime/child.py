@@ -4,10 +4,10 @@ Frames in both directions: the length as four bytes, then messagepack.
 
     to the child    [module], once: what to import before saying that it is ready
     from the child  ["ready"]
-    to the child    [module, qualname, task name, args, kwargs, whether to keep the result,
+    to the child    [module, qualname, task name, args, kwargs, 0 (no result), 1 or 2 (for its workflow),
                     [id, queue, attempt, delivery, enqueued at (Unix s), deadline (Unix s) or nil, headers]]
     from the child  ["progress", task id, done, total, note], any number of times before
-    from the child  ["returned", packed result]
+    from the child  ["returned", result record]
                     ["unfit", why the result cannot be encoded]
                     ["raised", message, traceback, ["module:qualname" of the exception's classes], RetryLater's delay]
 
@@ -152,7 +152,7 @@ def _answer(
     name: str,
     args: list[Any],
     kwargs: dict[str, Any],
-    keep: bool,
+    keep: int,
     about: list[Any],
 ) -> list[Any]:
     try:
@@ -166,7 +166,7 @@ def _answer(
     try:
         if what := returned.unfinished(value):
             return ["unfit", f"it returned {what}"]
-        return ["returned", pack_result(signature.result, value) if keep else b""]
+        return ["returned", pack_result(signature.result, value, passed_on=keep == 2) if keep else b""]
     except SerializationError as error:
         return ["unfit", describing.text_of(error)]
     except BaseException as error:

@@ -234,15 +234,18 @@ class Execution:
     async def _call_through_hooks(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> Any:
         definition = job.definition
         args, kwargs = definition.signature.place(args, kwargs)
+        answers: list[Returned] = []
 
         def call() -> Coroutine[Any, Any, Any]:
             if definition.options.executor == "process":
-                return self._call_in_process(job)
+                return self._call_in_process(job, answers)
             return self._call_with_dependencies(definition, args, kwargs, job.context)
 
         if not self._hooks.execute:
             return await call()
-        return await self._hooks.around_execute(job.context(), call)()
+        value = await self._hooks.around_execute(job.context(), call)()
+        # What middleware has left as it is has been packed, and must not be validated a second time.
+        return answers[-1] if answers and value is answers[-1].seen else value
 
     async def _call_in_thread(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         value = await self._worker.threads.call(function, args, kwargs)
@@ -250,10 +253,10 @@ class Execution:
             return await value  # it is a plain function around an async one
         return value
 
-    async def _call_in_process(self, job: Job) -> Any:
+    async def _call_in_process(self, job: Job, answers: list[Returned]) -> Any:
         """The value itself, for middleware to see."""
-        answer = await self._worker.processes.call(job, keep=True)
-        return answer.value(job.definition.signature.result)
+        answers.append(await self._worker.processes.call(job, keep=True))
+        return answers[-1].value(job.definition.signature.result)
 
     async def call_batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
         """Run a batch function inside its hooks, with what it depends on."""
@@ -318,8 +321,10 @@ class Execution:
             self._unrecordable(job, problem)
 
     def _result_record(self, job: Job, value: Any) -> bytes:
-        result = job.definition.signature.result
-        record = outcome.pack_success(value.packed() if type(value) is Returned else pack_result(result, value))
+        if type(value) is Returned:
+            record = value.record()
+        else:
+            record = pack_result(job.definition.signature.result, value, passed_on=bool(job.setting("n", False)))
         return self._seal.close("result", keys.queue_of(job.queue), job.id, record) if self._seal.writes else record
 
     def _ttl_ms(self, job: Job) -> int:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import background, showing
+from taskfleet import background, outcome, showing
 from taskfleet.ending import end
 from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
@@ -57,23 +57,28 @@ class ProcessDiedError(Exception):
 
 
 class Returned:
-    """What a function returned in its process, packed there; `bad` says why it could not be."""
+    """What a function returned in its process, as a result record; `bad` says why there is none."""
 
-    __slots__ = ("_bad", "_packed")
+    __slots__ = ("_bad", "_record", "seen")
 
-    def __init__(self, packed: bytes, bad: str = "") -> None:
-        self._packed = packed
+    def __init__(self, record: bytes, bad: str = "") -> None:
+        self._record = record
         self._bad = bad
+        self.seen: Any = None  # by middleware
 
-    def packed(self) -> bytes:
-        """The packed result; raises `SerializationError`."""
+    def record(self) -> bytes:
+        """The result record; raises `SerializationError`."""
         if self._bad:
             raise SerializationError(self._bad)
-        return self._packed
+        return self._record
 
     def value(self, result: Value) -> Any:
         """The value as the function returned it; what cannot travel stays as it is, for the worker to refuse."""
-        return self if self._bad else result.load(envelope.unpack(self._packed))
+        if self._bad:
+            self.seen = self
+        else:
+            self.seen = result.load(outcome.unpack_end(self._record, queue="", task_id="")[1])
+        return self.seen
 
 
 class Processes:
@@ -99,7 +104,7 @@ class Processes:
         child = await self._take(job.definition.function.__module__)
         try:
             about = job.context()
-            answer = await child.ask(_call_of(job, about, keep), about)
+            answer = await child.ask(_call_of(job, about, 2 if keep and job.setting("n", False) else int(keep)), about)
         except BaseException:
             await child.kill()
             raise
@@ -284,7 +289,7 @@ def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return process, ours
 
 
-def _call_of(job: Job, about: TaskContext, keep: bool) -> list[Any]:
+def _call_of(job: Job, about: TaskContext, keep: int) -> list[Any]:
     function = job.definition.function
     deadline = about.deadline.timestamp() if about.deadline is not None else None
     return [

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.engine import keys
-from taskfleet.engine.envelope import PydanticJson
+from taskfleet.engine.envelope import PydanticJson, TypedForm
 from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, coming_again, kept_letters
 from taskfleet.engine.registry import FIELDS, WorkerInfo
 from taskfleet.engine.sealing import PLAIN, Seal
@@ -18,6 +17,7 @@ from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.testing.schedules import InMemorySchedules
 from taskfleet.testing.store import Beat, Store
+from taskfleet.travel.value import revived
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -428,8 +428,8 @@ class InMemoryRenewer:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, PydanticJson):
-        return json.loads(value)
+    if isinstance(value, (PydanticJson, TypedForm)):
+        return revived(value)
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):

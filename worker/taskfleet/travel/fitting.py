@@ -1,0 +1,304 @@
+"""Whether a value is of an annotation, part by part, without running a validator of the application's.
+
+What comes back from typed form has its types already; this is the check that they are those that are annotated. It is
+made from pydantic's core schema, and lets pass what stands behind a validator of the application: only that knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast
+
+import pydantic
+from pydantic_core import CoreSchema, SchemaValidator
+
+from taskfleet.travel.promise import Node, class_of
+from taskfleet.travel.typed import UnfitError
+
+Check: TypeAlias = Callable[[Any], None]
+_MISSING: Any = object()
+
+
+def check_of(schema: Node) -> Check:
+    """A function that raises `UnfitError`, with the place in words, for a value that does not fit."""
+    return _Compiler().check(schema)
+
+
+def _anything(_: Any) -> None:
+    return None
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self._by_ref: dict[str, Check] = {}
+
+    def check(self, node: Node) -> Check:
+        kind: str = node["type"]
+        making = getattr(self, "on_" + kind.replace("-", "_"), None)
+        if making is not None:
+            check: Check = making(node)
+        elif kind in _LEAVES:
+            check = _leaf(node, _LEAVES[kind])
+        else:
+            check = _anything
+        if (ref := node.get("ref")) is not None:
+            self._by_ref[ref] = check
+        return check
+
+    def on_definitions(self, node: Node) -> Check:
+        for each in node["definitions"]:
+            self.check(each)
+        return self.check(node["schema"])
+
+    def on_definition_ref(self, node: Node) -> Check:
+        ref: str = node["schema_ref"]
+        return lambda value: self._by_ref[ref](value)
+
+    def on_function_before(self, node: Node) -> Check:
+        return self.check(node["schema"])
+
+    def on_default(self, node: Node) -> Check:
+        check, default = self.check(node["schema"]), node.get("default", _MISSING)
+        if default is _MISSING:
+            return check
+
+        def look(value: Any) -> None:
+            # A default need not fit its annotation: `x: int = None`.
+            if value is not default:
+                try:
+                    check(value)
+                except UnfitError:
+                    if type(value) is not type(default) or value != default:
+                        raise
+
+        return look
+
+    def on_nullable(self, node: Node) -> Check:
+        check = self.check(node["schema"])
+        return lambda value: None if value is None else check(value)
+
+    def on_union(self, node: Node) -> Check:
+        return _any_of([self.check(each[0] if isinstance(each, tuple) else each) for each in node["choices"]])
+
+    def on_tagged_union(self, node: Node) -> Check:
+        return _any_of([self.check(each) for each in node["choices"].values() if isinstance(each, Mapping)])
+
+    def on_lax_or_strict(self, node: Node) -> Check:
+        return _any_of([self.check(node["strict_schema"]), self.check(node["lax_schema"])])
+
+    def on_json_or_python(self, node: Node) -> Check:
+        return self.check(node["python_schema"])
+
+    def on_chain(self, node: Node) -> Check:
+        return self.check(node["steps"][0]) if node["steps"][0]["type"] == "is-instance" else _anything
+
+    def on_list(self, node: Node) -> Check:
+        return self._each(node, list)
+
+    def on_set(self, node: Node) -> Check:
+        return self._each(node, set)
+
+    def on_frozenset(self, node: Node) -> Check:
+        return self._each(node, frozenset)
+
+    def _each(self, node: Node, cls: type) -> Check:
+        items = node.get("items_schema")
+        check = self.check(items) if items else _anything
+        shortest, longest = node.get("min_length") or 0, node.get("max_length")
+
+        def look(value: Any) -> None:
+            _same_type(value, cls)
+            _sized(value, shortest, longest)
+            if check is not _anything:
+                for at, each in enumerate(value):
+                    _inside(at, check, each)
+
+        return look
+
+    def on_tuple(self, node: Node) -> Check:
+        checks = [self.check(each) for each in node["items_schema"]]
+        variadic = node.get("variadic_item_index")
+        shortest, longest = node.get("min_length") or 0, node.get("max_length")
+
+        def look(value: Any) -> None:
+            _same_type(value, tuple)
+            wanted = checks
+            if variadic is not None:
+                more = max(0, len(value) - len(checks) + 1)
+                wanted = [*checks[:variadic], *[checks[variadic]] * more, *checks[variadic + 1 :]]
+            if len(value) != len(wanted):
+                raise UnfitError(f"a tuple of {len(value)} parts where {len(wanted)} are annotated")
+            _sized(value, shortest, longest)
+            for at, (check, each) in enumerate(zip(wanted, value, strict=True)):
+                _inside(at, check, each)
+
+        return look
+
+    def on_dict(self, node: Node) -> Check:
+        keys, values = (
+            self.check(node[part]) if node.get(part) else _anything for part in ("keys_schema", "values_schema")
+        )
+        shortest, longest = node.get("min_length") or 0, node.get("max_length")
+
+        def look(value: Any) -> None:
+            # An annotated Mapping keeps what it is given.
+            if not isinstance(value, Mapping):
+                raise UnfitError(f"a {type(value).__qualname__} where a dict is annotated")
+            _sized(value, shortest, longest)
+            for key, each in value.items():
+                keys(key)
+                _inside(key, values, each)
+
+        return look
+
+    def on_typed_dict(self, node: Node) -> Check:
+        fields = {
+            name: (self.check(each["schema"]), each.get("required", True)) for name, each in node["fields"].items()
+        }
+        open_ended = node.get("extra_behavior") == "allow" or node.get("extras_schema") is not None
+
+        def look(value: Any) -> None:
+            _same_type(value, dict)
+            for name, (check, required) in fields.items():
+                if name in value:
+                    _inside(name, check, value[name])
+                elif required:
+                    raise UnfitError(f"{name}: it is missing")
+            if not open_ended and (unknown := value.keys() - fields.keys()):
+                raise UnfitError(f"{min(unknown, key=str)}: it is not annotated")
+
+        return look
+
+    def on_model(self, node: Node) -> Check:
+        cls, inner = node["cls"], node["schema"]
+        if node.get("root_model"):
+            return self._object(cls, {"root": self.check(inner)})
+        while inner["type"] != "model-fields" and isinstance(inner.get("schema"), Mapping):
+            inner = inner["schema"]  # inside its validators
+        fields = inner["fields"] if inner["type"] == "model-fields" else {}
+        return self._object(cls, {name: self.check(each["schema"]) for name, each in fields.items()})
+
+    def on_dataclass(self, node: Node) -> Check:
+        inner = node["schema"]
+        while inner["type"] != "dataclass-args" and isinstance(inner.get("schema"), Mapping):
+            inner = inner["schema"]
+        fields = inner["fields"] if inner["type"] == "dataclass-args" else []
+        return self._object(
+            node["cls"], {each["name"]: self.check(each["schema"]) for each in fields if not each.get("init_only")}
+        )
+
+    def _object(self, cls: type, checks: dict[str, Check]) -> Check:
+        def look(value: Any) -> None:
+            _same_type(value, cls)
+            for name, check in checks.items():
+                each = getattr(value, name, _MISSING)
+                if each is _MISSING:
+                    raise UnfitError(f"{name}: it is missing")
+                if check is not _anything:
+                    _inside(name, check, each)
+
+        return look
+
+    def on_named_tuple(self, node: Node) -> Check:
+        cls: type = node["cls"]
+        checks = [self.check(each["schema"]) for each in node["fields"]]
+
+        def look(value: Any) -> None:
+            _same_type(value, cls)
+            for at, (check, each) in enumerate(zip(checks, value, strict=True)):
+                _inside(at, check, each)
+
+        return look
+
+    def on_enum(self, node: Node) -> Check:
+        return lambda value: _same_type(value, node["cls"])
+
+    def on_is_instance(self, node: Node) -> Check:
+        cls = class_of(node)
+
+        def look(value: Any) -> None:
+            if not isinstance(value, cls):
+                raise UnfitError(f"a {type(value).__qualname__} where {cls.__qualname__} is annotated")
+
+        return look
+
+
+# Pydantic checks these itself, with all that is asked of them; and what it would make of another type.
+_LEAVES: dict[str, type | None] = {
+    "none": type(None),
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "date": None,
+    "time": None,
+    "datetime": None,
+    "timedelta": None,
+    "uuid": None,
+    "literal": None,
+    "complex": complex,
+}
+
+
+def _leaf(node: Node, cls: type | None) -> Check:
+    if cls is not None and node.keys() <= {"type", "metadata", "serialization", "strict"}:
+        return functools.partial(_check_type, cls)
+    validator = SchemaValidator(cast("CoreSchema", {key: each for key, each in node.items() if key != "ref"}))
+
+    def look(value: Any) -> None:
+        if cls is not None:
+            _same_type(value, cls)
+        try:
+            validator.validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            raise UnfitError(error.errors(include_url=False)[0]["msg"]) from None
+
+    return look
+
+
+def _check_type(cls: type, value: Any) -> None:
+    if type(value) is not cls:
+        _same_type(value, cls)
+
+
+def _same_type(value: Any, cls: type) -> None:
+    if type(value) is not cls:
+        what = "which would lose what it adds" if isinstance(value, cls) and _is_object(cls) else "which it is not"
+        raise UnfitError(f"a {type(value).__qualname__} where {cls.__qualname__} is annotated, {what}")
+
+
+def _is_object(cls: type) -> bool:
+    return issubclass(cls, pydantic.BaseModel) or dataclasses.is_dataclass(cls)
+
+
+def _sized(value: Any, shortest: int, longest: int | None) -> None:
+    if len(value) < shortest or (longest is not None and len(value) > longest):
+        raise UnfitError(f"it has {len(value)} items, not {shortest} to {'any number' if longest is None else longest}")
+
+
+def _inside(place: Any, check: Check, value: Any) -> None:
+    try:
+        check(value)
+    except UnfitError as error:
+        raise UnfitError(f"{str(place)[:80]}: {error}") from None
+
+
+def _any_of(checks: list[Check]) -> Check:
+    if any(check is _anything for check in checks):
+        return _anything
+
+    def look(value: Any) -> None:
+        problems: list[str] = []
+        for check in checks:
+            try:
+                check(value)
+            except UnfitError as error:
+                problems.append(str(error))
+            else:
+                return
+        raise UnfitError(problems[0] if len(set(problems)) == 1 else f"it fits no part of the union: {problems[0]}")
+
+    return look

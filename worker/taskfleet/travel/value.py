@@ -1,0 +1,391 @@
+"""How one parameter or result travels."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import json
+import re
+import types
+import typing
+from typing import Any, cast
+
+import msgpack
+import pydantic
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError
+
+from taskfleet.engine import envelope
+from taskfleet.engine.envelope import FORMS, CarriedForm, PydanticJson, TypedForm
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.travel import carried, fitting, promise, typed
+from taskfleet.travel.hints import Later
+from taskfleet.travel.same import same
+from taskfleet.travel.typed import UnfitError
+
+_PLAIN = (str, int, float, bool, bytes, type(None))
+_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+_ARBITRARY: pydantic.ConfigDict = {**_CONFIG, "arbitrary_types_allowed": True}
+# Python refuses to read a whole number of more digits from text, and so does pydantic from JSON.
+_MOST_DIGITS = 4300
+_DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
+_NATIVE = frozenset((*_PLAIN, list, dict))
+_MESSAGEPACK_INTEGERS = range(-(2**63), 2**64)
+
+
+class Value:
+    """How one parameter or result travels. What its type promises is settled here, once.
+
+    Errors: `ConfigurationError` for an annotation whose values can never travel. One that names a class which is yet to
+    be defined is settled when it is first used.
+    """
+
+    __slots__ = (
+        "_adapter",
+        "_aliased",
+        "_any",
+        "_check",
+        "_classes",
+        "_in_list",
+        "_later",
+        "_promise",
+        "_scalars",
+        "label",
+        "plain",
+    )
+
+    def __init__(self, annotation: Any, label: str) -> None:
+        self.label = label
+        self._later = annotation if type(annotation) is Later else None
+        if annotation is None:
+            annotation = type(None)
+        self._any = annotation is inspect.Parameter.empty or annotation is Any or annotation is object
+        self.plain = annotation if annotation in _PLAIN else None
+        self._scalars = _scalars_of(annotation)
+        self._adapter: TypeAdapter[Any] | None = None
+        self._in_list = False
+        self._promise: promise.Promise | None = None
+        self._check: fitting.Check | None = None
+        self._classes = typed.NO_CLASSES
+        self._aliased: bool | None = None
+        if not self._any and self._later is None:
+            self._adapter = self._adapter_of(_read_only_once(annotation))
+            if self._adapter.pydantic_complete:
+                self._settle(self._adapter)
+
+    def resolve(self) -> None:
+        """See to an annotation that could not be resolved when the task was defined; `ConfigurationError`."""
+        if self._later is not None:
+            Value.__init__(self, self._later.resolve(), self.label)
+
+    @property
+    def may_be_typed(self) -> bool:
+        """Whether `dump` can give a typed form."""
+        return self._adapter is not None and self.plain is None
+
+    def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
+        try:
+            try:
+                return TypeAdapter(annotation, config=_CONFIG)
+            except pydantic.errors.PydanticSchemaGenerationError:
+                # What typed form knows and pydantic does not, such as a range: the promise tells them apart.
+                return TypeAdapter(annotation, config=_ARBITRARY)
+        except pydantic.PydanticUserError as error:
+            if error.code != "type-adapter-config-unused":
+                raise self._never(str(error).splitlines()[0]) from None
+            # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
+            # are base64 wherever it stands. (A model follows its own config.)
+            self._in_list = True
+            return TypeAdapter(_list_of(annotation), config=_CONFIG)
+        except Exception as error:
+            raise self._never(f"{type(error).__name__}: {error}") from None
+
+    def _never(self, why: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.label}: values of this annotation can never travel: {why}")
+
+    def _settle(self, adapter: TypeAdapter[Any]) -> promise.Promise:
+        found = promise.of(self._schema(adapter))
+        if found.impossible:
+            raise self._never(found.impossible)
+        self._classes = typed.Classes(found.classes)
+        if found.aliased:
+            self._aliased = True
+        self._promise = found
+        return found
+
+    def _schema(self, adapter: TypeAdapter[Any]) -> promise.Node:
+        schema: Any = adapter.core_schema
+        if not self._in_list:
+            return cast("promise.Node", schema)
+        if schema["type"] == "definitions":
+            return {**schema, "schema": schema["schema"]["items_schema"]}
+        return cast("promise.Node", schema["items_schema"])
+
+    def _settled(self) -> tuple[TypeAdapter[Any], promise.Promise]:
+        adapter = self._adapter
+        assert adapter is not None
+        if self._promise is None:
+            try:
+                adapter.rebuild(raise_errors=True)
+                self._settle(adapter)
+            except pydantic.PydanticUserError as error:
+                raise ConfigurationError(f"{self.label}: {str(error).splitlines()[0]}") from None
+        assert self._promise is not None
+        return adapter, self._promise
+
+    # Out.
+
+    def dump(self, value: Any) -> Any:
+        """`value` as messagepack takes it; raises `SerializationError` that names the parameter."""
+        kind = type(value)
+        if kind is self.plain or kind in self._scalars:
+            return value
+        if self._later is not None:
+            self.resolve()
+            return self.dump(value)
+        try:
+            return self._without_annotation(value) if self._any else self._dump(value)
+        except (SerializationError, ConfigurationError):
+            raise
+        except Exception as error:
+            # Validators and serializers of the application's raise what they like.
+            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+
+    def _without_annotation(self, value: Any) -> Any:
+        if type(value) not in _PLAIN and (stranger := _stranger(value)):
+            raise UnfitError(f"messagepack would make something else of a {stranger}; annotate it with its type")
+        return value
+
+    def _dump(self, value: Any) -> Any:
+        adapter, found = self._settled()
+        value = adapter.validate_python([value])[0] if self._in_list else adapter.validate_python(value)
+        kind = type(value)
+        if kind is self.plain or kind in self._scalars:
+            return value
+        if found.json:
+            if (text := self._json(adapter, found, value)) is not None:
+                return text
+        elif found.pure and _is_native(value):
+            return value
+        return self._typed(adapter, value)
+
+    def _json(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> PydanticJson | None:
+        """The JSON of a value of which it is known that JSON gives it back, unless this one is an exception."""
+        for cls in found.classes:
+            if cls.__subclasses__():
+                self._fits(adapter, value)  # one of them may have got in
+                break
+        if found.hazard is not None and found.hazard(value):
+            return None
+        try:
+            text = self._json_of(adapter, value)
+        except PydanticSerializationError:
+            return None
+        if (
+            found.recursive
+            or (found.suspicious_null and text.find(b"null") >= 0)
+            or (found.whole_numbers and len(text) > _MOST_DIGITS and _DIGITS.search(text))
+        ) and not self._is_given_back(adapter, text, value):
+            return None
+        return text
+
+    def _json_of(self, adapter: TypeAdapter[Any], value: Any) -> PydanticJson:
+        if self._in_list:
+            return PydanticJson(adapter.dump_json([value], by_alias=True, round_trip=True, warnings="error")[1:-1])
+        return PydanticJson(adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error"))
+
+    def _is_given_back(self, adapter: TypeAdapter[Any], text: PydanticJson, value: Any) -> bool:
+        try:
+            return same(self._from_json(adapter, text), value)
+        except Exception:
+            return False
+
+    def _fits(self, adapter: TypeAdapter[Any], value: Any) -> None:
+        if self._check is None:
+            self._check = fitting.check_of(self._schema(adapter))
+        self._check(value)
+
+    def _typed(self, adapter: TypeAdapter[Any], value: Any) -> Any:
+        try:
+            form = TypedForm(envelope.pack(typed.encode(value, self._classes)))
+            self._fits(adapter, value)
+        except UnfitError:
+            # A class of the application's own that only pydantic knows: it goes as JSON if that brings it back.
+            try:
+                text = self._json_of(adapter, value)
+            except Exception:
+                text = None
+            if text is None or not self._is_given_back(adapter, text, value):
+                raise
+            return text
+        return form
+
+    def forms_of_result(self, result: Any, *, passed_on: bool) -> list[Any]:
+        """What stands behind the state in a result record: the result, and its typed form where that says more.
+
+        The first is what the version before reads. A result that others of a workflow take (`passed_on`) has its typed
+        form too, since they have annotations of their own.
+        """
+        form = self.dump(result)
+        kind: Any = type(form)
+        if kind is TypedForm:
+            return [self._legacy(form), form]
+        if passed_on and kind is PydanticJson:
+            adapter, _ = self._settled()
+            try:
+                value = adapter.validate_python([result])[0] if self._in_list else adapter.validate_python(result)
+                return [form, TypedForm(envelope.pack(typed.encode(value, self._classes)))]
+            except Exception:
+                return [form]
+        return [form]
+
+    def _legacy(self, form: TypedForm) -> Any:
+        """What the version before would have written, as far as it could."""
+        adapter, _ = self._settled()
+        try:
+            value = self._from_typed(adapter, form)
+            text = adapter.dump_json([value] if self._in_list else value, warnings=False)
+        except Exception:
+            return form
+        return PydanticJson(text[1:-1] if self._in_list else text)
+
+    # In.
+
+    def load(self, data: Any) -> Any:
+        """The annotated type again; raises `SerializationError` when `data` does not fit it any more."""
+        kind = type(data)
+        if kind is self.plain or kind in self._scalars:
+            return data
+        if self._later is not None:
+            self.resolve()
+            return self.load(data)
+        try:
+            if self._any:
+                return revived(data)
+            return self._load(data)
+        except (SerializationError, ConfigurationError):
+            raise
+        except Exception as error:
+            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+
+    def _load(self, data: Any) -> Any:
+        adapter, _ = self._settled()
+        if type(data) is PydanticJson:
+            return self._from_json(adapter, data)
+        if type(data) is TypedForm:
+            return self._from_typed(adapter, data)
+        if type(data) is CarriedForm:
+            if (text := carried.as_json(data)) is not None:
+                return self._from_json(adapter, text)
+            data = carried.revive(data, self._revived)
+        return self._validated(adapter, data)
+
+    def _from_json(self, adapter: TypeAdapter[Any], text: PydanticJson) -> Any:
+        if self._in_list:
+            return adapter.validate_json(b"[" + text + b"]", by_alias=self._aliased, by_name=self._aliased)[0]
+        return adapter.validate_json(text, by_alias=self._aliased, by_name=self._aliased)
+
+    def _from_typed(self, adapter: TypeAdapter[Any], form: TypedForm) -> Any:
+        data = envelope.unpack(form)
+        try:
+            value = typed.decode(data, self._classes)
+            self._fits(adapter, value)
+        except UnfitError:
+            # Of another version of the application: its parts are looked at like those of any other input.
+            return self._validated(adapter, typed.decode(data, None))
+        return value
+
+    def _validated(self, adapter: TypeAdapter[Any], data: Any) -> Any:
+        if self._in_list:
+            return adapter.validate_python([data], by_alias=True, by_name=True)[0]
+        return adapter.validate_python(data, by_alias=True, by_name=True)
+
+    def _revived(self, data: Any) -> Any:
+        if type(data) is TypedForm:
+            form = envelope.unpack(data)
+            try:
+                return typed.decode(form, self._classes)
+            except UnfitError:
+                return typed.decode(form, None)
+        return json.loads(data) if type(data) is PydanticJson else data
+
+
+def revived(data: Any) -> Any:
+    """What came without an annotation here: of a typed form everything but the classes that only its sender knows."""
+    if type(data) is CarriedForm:
+        return carried.revive(data, revived)
+    if type(data) is TypedForm:
+        return typed.decode(envelope.unpack(data), None)
+    return json.loads(data) if type(data) is PydanticJson else data
+
+
+def _list_of(item: Any) -> Any:
+    return list[item]
+
+
+def _scalars_of(annotation: Any) -> frozenset[Any]:
+    """The types of a union of nothing but plain types: their values go as they are."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        parts = typing.get_args(annotation)
+        if all(part in _PLAIN for part in parts):
+            return frozenset(parts)
+    return frozenset()
+
+
+def _read_only_once(annotation: Any) -> Any:
+    """An `Iterable` can be an iterator, which pydantic would give: here it is what was sent, and can be read again."""
+    if annotation in (typing.Iterable, collections.abc.Iterable, typing.Collection, collections.abc.Collection):
+        annotation = typing.Iterable[Any]
+    if typing.get_origin(annotation) in (collections.abc.Iterable, collections.abc.Collection):
+        (item,) = typing.get_args(annotation)
+        return _any_collection_of(item)
+    return annotation
+
+
+def _any_collection_of(item: Any) -> Any:
+    return list[item] | tuple[item, ...] | set[item] | frozenset[item]
+
+
+def _is_native(value: Any) -> bool:
+    """Whether messagepack gives back what it is given, types and all."""
+    kind = type(value)
+    if kind is int:
+        return value in _MESSAGEPACK_INTEGERS
+    if kind is list:
+        return all(map(_is_native, value))
+    if kind is dict:
+        return all(type(key) in _PLAIN and _is_native(key) and _is_native(each) for key, each in value.items())
+    return kind in _NATIVE
+
+
+def _stranger(value: Any) -> str:
+    """The type of a part that messagepack packs as another type; what it refuses it names itself."""
+    kind = type(value)
+    if kind is list:
+        return next((found for each in value if (found := _stranger(each))), "")
+    if kind is dict:
+        return next((found for each in value.values() if (found := _stranger(each))), "")
+    if kind in (bytearray, memoryview):
+        return str(kind.__name__)
+    return "ExtType" if kind is msgpack.ExtType and value.code in FORMS else ""
+
+
+def _problem(error: Exception, *, skip: int) -> str:
+    if isinstance(error, pydantic.ValidationError):
+        return first_problem(error, skip=skip)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or in itself"
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    if isinstance(error, (UnfitError, ValueError, TypeError, pydantic.PydanticUserError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_problem(error: pydantic.ValidationError, *, skip: int = 0) -> str:
+    """One line of a validation error; the first `skip` parts of its place are ours."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"][skip:])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
