@@ -56,6 +56,12 @@ def pack_failure(reason: str, error: str, traceback: str) -> bytes:
     return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
 
 
+def unreadable_letter(problem: str) -> bytes:
+    """What stands for a dead letter that is not read."""
+    record = pack_failure("unreadable", f"the dead letter itself cannot be read: {problem}", "")
+    return cast("bytes", msgpack.packb([b"dead", 0, 0, 0, b"", record], use_bin_type=False))
+
+
 def explain(state: str, value: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> str:
     """An ending in words, from its record or its plain reason."""
     if envelope.version_of(value) is not None:

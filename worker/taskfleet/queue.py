@@ -298,8 +298,8 @@ class TaskQueue(Defining):
         """Dead letters, oldest first, from the `cursor`-th on."""
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
-        packed = await self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
-        return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) for task_id, letter in packed]
+        packed = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
+        return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) async for task_id, letter in packed]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import background, ids, outcome
-from taskfleet.engine import keys
+from taskfleet.bulk import KEPT_BYTES, Bulk
+from taskfleet.engine import bounds, keys
 from taskfleet.engine.clock import FRESH_SECONDS, ClockUnknownError
 from taskfleet.engine.connection import backoff_seconds
 from taskfleet.engine.interface import CHUNK, Item, Signal
@@ -130,7 +131,8 @@ class Sending:
                     for pair in batch:
                         await self._send_batch(place, [pair], max_length)
                 else:
-                    await self._send_batch(place, batch, 0)
+                    for start, end, _ in bounds.windows(batch, _waiting_bytes):
+                        await self._send_batch(place, batch[start:end], 0)
         finally:
             self._busy.discard(place)
             self._senders.pop(place, None)
@@ -156,24 +158,19 @@ class Sending:
 
     async def many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
         """Send many messages in order, all or nothing per queue."""
-        places, items, errors = await self._by_the_clock(lambda: self._encode_all(messages))
-        batches: dict[str, list[Item]] = defaultdict(list)
-        if places and places.count(places[0]) == len(places):
-            batches[places[0]] = items
-        else:
-            for place, item in zip(places, items, strict=True):
-                batches[place].append(item)
+        bulk, errors = await self._by_the_clock(lambda: self._encode_all(messages))
+        places = bulk.places
         refused = {messages[index].queue for index, _ in errors}
-        sending = asyncio.ensure_future(self._send_batches(batches, refused, wait_for_room))
+        sending = asyncio.ensure_future(self._send_batches(bulk, refused, wait_for_room))
         try:
             handles: list[TaskHandle[Any]] = []
             if not errors:
-                for start in range(0, len(items), CHUNK):
+                for start in range(0, len(places), CHUNK):
                     await asyncio.sleep(0)  # Redis works on what has been sent while the handles are made
                     with _collector_paused():
                         handles += [
-                            self._queue.handle_of(items[at][0], places[at], messages[at].task)
-                            for at in range(start, min(start + CHUNK, len(items)))
+                            self._queue.handle_of(bulk.items[at][0], places[at], messages[at].task)
+                            for at in range(start, min(start + CHUNK, len(places)))
                         ]
             holders = await sending
         finally:
@@ -187,13 +184,13 @@ class Sending:
                 handles[positions[at]].id = holder
         return handles
 
-    def _encode_all(
-        self, messages: Sequence[Message[Any]]
-    ) -> tuple[list[str], list[Item], list[tuple[int, TaskQueueError]]]:
-        places: list[str] = []
-        items: list[Item] = []
-        errors: list[tuple[int, TaskQueueError]] = []
+    def _encode_all(self, messages: Sequence[Message[Any]]) -> tuple[Bulk, list[tuple[int, TaskQueueError]]]:
         largest = self._queue.max_payload_bytes
+        # One time for each queue: what is encoded again is to be what it was.
+        clock = functools.cache(self._clock)
+        bulk = Bulk(lambda n, task_id: messages[n].encode(largest, self._sealer, task_id=task_id, clock=clock))
+        size = 0
+        errors: list[tuple[int, TaskQueueError]] = []
         with _collector_paused():
             for index, message in enumerate(messages):
                 try:
@@ -202,25 +199,33 @@ class Sending:
                             f"task {message.task.name!r}: after cannot be used in enqueue_many; "
                             "send it with await task.options(after=…).enqueue(…)"
                         )
-                    item = message.encode(largest, self._sealer, clock=self._clock)
-                    places.append(self._place(message, item[0]))
-                    items.append(item)
+                    item = message.encode(largest, self._sealer, clock=clock)
+                    bulk.places.append(self._place(message, item[0]))
+                    size += len(item[1])
+                    if size <= KEPT_BYTES:
+                        bulk.items.append(item)
+                    else:
+                        bulk.let_go(item[0], index)
                 except TaskQueueError as error:
                     errors.append((index, error))
-        return places, items, errors
+        return bulk, errors
 
-    async def _send_batches(
-        self, batches: dict[str, list[Item]], refused: set[str], wait_for_room: float
-    ) -> dict[str, dict[int, str]]:
-        """Which positions of which batch another task of the same unique key stands for."""
-        holders: dict[str, dict[int, str]] = {}
-        for place, batch in batches.items():
+    async def _send_batches(self, bulk: Bulk, refused: set[str], wait_for_room: float) -> dict[str, dict[int, str]]:
+        """Which positions in which partition another task of the same unique key stands for."""
+        holders: dict[str, dict[int, str]] = defaultdict(dict)
+        for place, positions in bulk.by_place().items():
             queue = keys.queue_of(place)
-            if queue not in refused:
-                max_length = self._queue.options_of(queue).max_length
-                send = functools.partial(self._broker.enqueue, place, batch, max_length=max_length)
-                if found := await _with_room(wait_for_room, send):
-                    holders[place] = found
+            if queue in refused:
+                continue
+            max_length = self._queue.options_of(queue).max_length
+            for start, items in bulk.parts(positions):
+                # The first makes sure of room for all.
+                send = functools.partial(
+                    self._broker.enqueue, place, items, max_length=max_length, room_for=len(positions)
+                )
+                found = await _with_room(wait_for_room, send)
+                holders[place] |= {start + position: holder for position, holder in found.items()}
+                max_length = 0
         return holders
 
     # Workflows.
@@ -283,6 +288,7 @@ class Sending:
         at_once = (
             len(set(places.values())) == 1
             and len(own) <= CHUNK
+            and sum(bounds.item_bytes(encoded[node]) for node in own) <= bounds.SURE_BYTES
             and not any(node.handles or node.message.unique_key for node in plan.nodes)
         )
         if at_once:
@@ -387,6 +393,12 @@ class Sending:
         queue, waiting_id, position, carries = edge
         state, _ = await self._broker.link(place, holder, queue, waiting_id, position, carries=bool(carries))
         return state == "linked"
+
+
+def _waiting_bytes(waiting: tuple[Item, asyncio.Future[str]]) -> int:
+    """One that Redis may refuse for its size goes alone."""
+    size = bounds.item_bytes(waiting[0])
+    return size if size <= bounds.SURE_BYTES else bounds.CALL_BYTES
 
 
 @contextlib.contextmanager

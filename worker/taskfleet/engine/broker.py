@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 
 from taskfleet import foreign, outcome
-from taskfleet.engine import connection, keys, scripts, unpacking
+from taskfleet.engine import bounds, connection, keys, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.clock import RedisClock
+from taskfleet.engine.failures import CallTooLargeError
 from taskfleet.engine.interface import (
     CHUNK,
     REPLACEMENTS,
@@ -36,13 +37,14 @@ from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.sockets import abandon, descriptor_of
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import SerializationError, TaskQueueError
+from taskfleet.errors import PayloadTooLargeError, SerializationError, TaskQueueError
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
 _CALLS_TOGETHER = 8
 _META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
+_LETTERS_TOGETHER = 100
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
 
@@ -132,28 +134,69 @@ class RedisBroker:
 
     # Producers.
 
-    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> dict[int, str]:
+    async def enqueue(
+        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+    ) -> dict[int, str]:
         """Add tasks in order. All or nothing when `max_length` would be passed.
 
-        Returns which positions were not added because another task has their unique key, and that task's id.
+        With `room_for` there must be room for so many, of which these are the first. Returns which positions were not
+        added because another task has their unique key, and that task's id.
+
+        Errors: `QueueFullError`, and `PayloadTooLargeError` for a task that Redis refuses for its size.
         """
         now = time.monotonic()
         if now >= self._known_until.get(queue, 0.0):
             await self._patiently(lambda: self.client.redis.sadd(self.fleet.queues, queue))
             self._known_until[queue] = now + _KNOWN_SECONDS
-        if len(items) <= CHUNK:
-            return await self._enqueue_chunk(queue, items, max_length, len(items))
+        room_for = room_for or len(items)
+        if len(items) == 1:
+            return await self._enqueue_part(queue, items, max_length, room_for, bounds.item_bytes(items[0]))
+        if not items:
+            return {}
         # The first call makes sure of room for all.
-        holders = await self._enqueue_chunk(queue, items[:CHUNK], max_length, len(items))
-        chunks = [items[start : start + CHUNK] for start in range(CHUNK, len(items), CHUNK)]
-        if any(len(item) > 4 for item in items):
-            for number, chunk in enumerate(chunks, start=1):
-                found = await self._enqueue_chunk(queue, chunk, 0, len(chunk))
-                holders |= {number * CHUNK + position: holder for position, holder in found.items()}
+        (start, end, size), *parts = bounds.windows(items, bounds.item_bytes)
+        holders = await self._enqueue_part(queue, items[start:end], max_length, room_for, size)
+        if parts and not any(len(item) > 4 for item in items):
+            await self._enqueue_plain_parts(queue, items, parts)
         else:
-            for start in range(0, len(chunks), _CALLS_TOGETHER):
-                await self._enqueue_plain(queue, chunks[start : start + _CALLS_TOGETHER])
+            for start, end, size in parts:
+                found = await self._enqueue_part(queue, items[start:end], 0, end - start, size)
+                holders |= {start + position: holder for position, holder in found.items()}
         return holders
+
+    async def _enqueue_plain_parts(
+        self, queue: str, items: Sequence[Item], parts: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Several calls in one message, where they are so small that Redis refuses none."""
+        together: list[Sequence[Item]] = []
+        bytes_together = 0
+        for start, end, size in parts:
+            if together and (len(together) == _CALLS_TOGETHER or bytes_together + size > bounds.CALL_BYTES):
+                await self._enqueue_plain(queue, together)
+                together, bytes_together = [], 0
+            if size > bounds.SURE_BYTES:
+                await self._enqueue_part(queue, items[start:end], 0, end - start, size)
+            else:
+                together.append(items[start:end])
+                bytes_together += size
+        if together:
+            await self._enqueue_plain(queue, together)
+
+    async def _enqueue_part(
+        self, queue: str, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
+        """One call, or more when Redis refuses it for its size: somebody may have lowered its limits."""
+        try:
+            return await self._enqueue_chunk(queue, items, max_length, total, size)
+        except CallTooLargeError as error:
+            if len(items) == 1:
+                raise PayloadTooLargeError(
+                    f"queue {queue!r}: {error}; store the data elsewhere and pass its address, or raise these limits"
+                ) from None
+        middle = len(items) // 2
+        holders = await self._enqueue_part(queue, items[:middle], max_length, total, size // 2)
+        found = await self._enqueue_part(queue, items[middle:], 0, len(items) - middle, size // 2)
+        return holders | {middle + position: holder for position, holder in found.items()}
 
     async def _enqueue_plain(self, queue: str, chunks: Sequence[Sequence[Item]]) -> None:
         """Several calls in one message: Redis goes from one to the next without waiting for us.
@@ -169,8 +212,10 @@ class RedisBroker:
         await self._patiently(lambda: self.client.run_many(scripts.ENQUEUE, calls))
         self._free_streams(queue).extend(streams)
 
-    async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        held = await self._enqueue_call(queue, items, max_length, total)
+    async def _enqueue_chunk(
+        self, queue: str, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
+        held = await self._enqueue_call(queue, items, max_length, total, size)
         if not held:
             return held
         kept: dict[int, str] = {}
@@ -179,15 +224,17 @@ class RedisBroker:
             kept |= {at: holder for at, holder in held.items() if at not in again}
             if not again:
                 return kept
-            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again))
+            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again), size)
             positions = list(again)
             held = {positions[at]: holder for at, holder in found.items()}
         raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
 
-    async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+    async def _enqueue_call(
+        self, queue: str, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
         stream = self._stream(queue)
         script_keys, args = self._enqueue_script_call(queue, items, max_length, total, stream)
-        reply = await self._patiently(lambda: self.client.run(scripts.ENQUEUE, script_keys, args))
+        reply = await self._patiently(lambda: self.client.run(scripts.ENQUEUE, script_keys, args), size)
         self._free_streams(queue).append(stream)
         if reply[0] < 0:
             raise queue_full(queue, reply[1], max_length)
@@ -411,6 +458,21 @@ class RedisBroker:
                 found.append((foreign.text(task_id), int(delivery)))
         return found
 
+    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+        """Those tasks whose claim, payload and results that they waited for, one reply may not hold here."""
+        names = self.keys_of(queue).all
+        most = self.client.access.reply_bytes // 2
+        found: set[str] = set()
+        for start in range(0, len(ids), CHUNK):
+            some = ids[start : start + CHUNK]
+            pipeline = self.client.redis.pipeline(transaction=False)
+            for task_id in some:
+                pipeline.hstrlen(names[1], task_id)
+                pipeline.hstrlen(names[23], task_id)
+            lengths = await pipeline.execute()
+            found |= {task_id for n, task_id in enumerate(some) if lengths[2 * n] + lengths[2 * n + 1] > most}
+        return found
+
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
         """(state, result record or dead letter); with `announce` the task's end is published on the done channel."""
         names = self.keys_of(queue)
@@ -495,30 +557,49 @@ class RedisBroker:
             self.skipped.add("heartbeat", worker_id, error)
             return None
 
-    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
-        """(id, packed dead letter), oldest first in each partition."""
-        found: list[tuple[str, bytes]] = []
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
+        """(id, packed dead letter), oldest first in each partition. One too large for a reply says so in its place."""
         for name in await self.partitions(queue):
             names = self.keys_of(name).all
             count = await self._patiently(lambda names=names: self.client.redis.zcard(names[6]))
-            if offset < count and len(found) < limit:
-                last = offset + limit - len(found) - 1
-                ids = await self._patiently(
-                    lambda names=names, first=offset, last=last: self.client.redis.zrange(names[6], first, last)
+            for first in range(offset, min(count, offset + limit), _LETTERS_TOGETHER):
+                last = min(first + _LETTERS_TOGETHER, offset + limit) - 1
+                ids: list[bytes] = await self._patiently(
+                    lambda names=names, first=first, last=last: self.client.redis.zrange(names[6], first, last)
                 )
-                letters = await self._patiently(lambda names=names, ids=ids: self.client.redis.hmget(names[7], ids))
-                found += [
-                    (foreign.text(i), letter) for i, letter in zip(ids, letters, strict=True) if letter is not None
-                ]
+                async for task_id, letter in self._letters(names[7], ids):
+                    yield foreign.text(task_id), letter
+            limit -= max(0, min(count - offset, limit))
             offset = max(0, offset - count)
-        return found
+
+    async def _letters(self, key: str, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """What is stored of them, so much at a time as a call may have."""
+
+        async def lengths() -> list[int]:
+            pipeline = self.client.redis.pipeline(transaction=False)
+            for task_id in ids:
+                pipeline.hstrlen(key, task_id)
+            found: list[int] = await pipeline.execute()
+            return found
+
+        sized = list(zip(ids, await self._patiently(lengths), strict=True)) if ids else []
+        most = self.client.access.reply_bytes // 2
+        for start, end, size in bounds.windows(sized, lambda pair: pair[1]):
+            some = [task_id for task_id, _ in sized[start:end]]
+            if size > most:
+                yield some[0], outcome.unreadable_letter(f"it has {size} bytes; at most {most} are read here")
+                continue
+            letters = await self._patiently(lambda some=some: self.client.redis.hmget(key, some))
+            for task_id, letter in zip(some, letters, strict=True):
+                if letter is not None:
+                    yield task_id, letter
 
     # Operations.
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
         """Put dead letters back; `None` means all of them."""
         moved = 0
-        chunks = [list(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)] if ids is not None else [[]]
+        chunks = [list(ids[i:j]) for i, j, _ in bounds.windows(ids, _text_bytes)] if ids is not None else [[]]
         stay: list[tuple[str, str]] = []
         for name in await self.partitions(queue):
             names = self.keys_of(name).all
@@ -638,8 +719,8 @@ class RedisBroker:
         """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
         return self.client.listen(*channels)
 
-    async def _patiently(self, operation: Any) -> Any:
-        return await self.client.patiently(lambda _attempt: operation())
+    async def _patiently(self, operation: Any, call_bytes: int = 0) -> Any:
+        return await self.client.patiently(lambda _attempt: operation(), call_bytes)
 
 
 def _results_of(packed: bytes) -> list[bytes]:
@@ -648,6 +729,10 @@ def _results_of(packed: bytes) -> list[bytes]:
         return unpacking.texts(packed)
     except SerializationError:
         return [packed[:1]]
+
+
+def _text_bytes(text: str) -> int:
+    return 4 * len(text)
 
 
 def _literal(text: str) -> str:

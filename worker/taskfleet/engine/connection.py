@@ -16,13 +16,16 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import parse_url
 
 from taskfleet import foreign
-from taskfleet.engine import replies, urls
+from taskfleet.engine import bounds, replies, urls
 from taskfleet.engine.access import Tls
 from taskfleet.engine.failures import (
     backoff_seconds,
+    call_too_large,
     connection_error,
+    is_connection_closed,
     is_connection_lost,
     is_stale,
+    is_too_large,
     is_transient,
     is_wrong_server,
 )
@@ -186,12 +189,13 @@ class RedisClient:
         if is_stale(error):
             await self._server.forget()
 
-    async def patiently(self, operation: Any) -> Any:
+    async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
         """Run `await operation(attempt)` until it succeeds; the last failure is a `TaskQueueError`.
 
         A server that cannot be reached is tried three times. What heals by itself (a server that loads, a failover
         of Sentinels or of a Cluster) is tried for as long as a command may take. `attempt` counts from 0, so that an
-        operation can say that it has been sent before.
+        operation can say that it has been sent before. `call_bytes` is how many are sent: a call that Redis refuses for
+        its size is a `CallTooLargeError`. It may say so, or close the connection, and answer others.
         """
         began = time.monotonic()
         replaceable = self.access.place.kind != "standalone"
@@ -203,11 +207,23 @@ class RedisClient:
                 with contextlib.suppress(redis_errors.RedisError, OSError):
                     await self.dropped(error)
                 attempt += 1
+                if call_bytes > bounds.SURE_BYTES and await self._is_refused(error, attempt):
+                    raise call_too_large(self.url, call_bytes) from None
                 heals = replaceable or is_wrong_server(error) or not is_connection_lost(error)
                 patient = heals and time.monotonic() - began < self.access.timeouts.command
                 if not is_transient(error) or not (patient or attempt < _ATTEMPTS):
                     raise connection_error(self.url, error) from None
             await asyncio.sleep(min(_MOST_PAUSE_SECONDS, backoff_seconds(attempt - 1)))
+
+    async def _is_refused(self, error: BaseException, attempt: int) -> bool:
+        if is_too_large(error):
+            return True
+        if attempt < _ATTEMPTS or not is_connection_closed(error):
+            return False
+        with contextlib.suppress(redis_errors.RedisError, OSError):
+            await self.redis.ping()
+            return True
+        return False
 
     # Others of the same kind.
 

@@ -37,7 +37,18 @@ _CLASSES: tuple[tuple[type[Exception], str], ...] = (
 # Redis 6.2 wraps what a command inside a script says: "Error running script (call to f_…): @user_script:7:
 # @user_script: 7: -READONLY You can't write against a read only replica."
 _WRAPPED = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
+_TOO_LARGE = re.compile("invalid (multi)?bulk length|exceeds maximum allowed size|too big m?bulk count")
 _BARE = re.compile(r"-?([A-Z]{3,}) ")
+
+
+class CallTooLargeError(BrokerConnectionError):
+    """Redis refuses a call for its size: whoever has put it together can take it apart."""
+
+
+def call_too_large(url: str, size: int) -> CallTooLargeError:
+    return CallTooLargeError(
+        f"Redis at {urls.address(url)} refuses a call of {size} bytes (proto-max-bulk-len, client-query-buffer-limit)"
+    )
 
 
 def _unwrapped(error: BaseException) -> BaseException:
@@ -66,6 +77,16 @@ def code_of(error: BaseException) -> str:
 def is_connection_lost(error: BaseException) -> bool:
     """Whether nothing is known of what Redis has made of the call."""
     return isinstance(error, (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError))
+
+
+def is_connection_closed(error: BaseException) -> bool:
+    """Whether the server, or something between, has closed the connection."""
+    return is_connection_lost(error) and not isinstance(error, (redis_errors.TimeoutError, TimeoutError))
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether Redis says that the call is beyond its limits. Often it can only close the connection."""
+    return isinstance(error, redis_errors.ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
 def is_wrong_server(error: BaseException) -> bool:
@@ -105,6 +126,8 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
             f"Redis at {where}: {error}; ask for fewer at a time, or raise max_payload_bytes and max_result_bytes here "
             "if what is stored there is meant to be so large"
         )
+    if is_too_large(error):
+        return CallTooLargeError(f"Redis at {where} refuses a call for its size: {_reason(error)}")
     if isinstance(error, AccessFileError):
         return BrokerConnectionError(f"cannot log in to Redis at {where}: {error}")
     if code == "OOM":

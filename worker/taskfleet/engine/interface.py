@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from taskfleet import outcome, showing
 from taskfleet.engine import keys
+from taskfleet.engine.bounds import CHUNK as CHUNK
 from taskfleet.engine.clock import Clock
 from taskfleet.engine.registry import WorkerInfo
 from taskfleet.engine.sealing import Seal
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet")
 
-CHUNK = 1000  # tasks in one call: bounded, so that none holds a queue for long
 TAKEOVERS_PER_STEP = 100
 REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
 
@@ -146,8 +146,8 @@ class Schedules(Protocol):
 
 class Broker(Protocol):
     """All operations on queues. A queue of several partitions has its operations by the partition's name, unless said
-    otherwise. Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `wait_for_work`, `call_another` and
-    `deregister` pass through as they are, since a worker calls again anyway.
+    otherwise. Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `unreadable`, `wait_for_work`,
+    `call_another` and `deregister` pass through as they are, since a worker calls again anyway.
     """
 
     @property
@@ -188,10 +188,13 @@ class Broker(Protocol):
         """Take note of a failed call."""
         ...
 
-    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> dict[int, str]:
+    async def enqueue(
+        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+    ) -> dict[int, str]:
         """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`).
 
-        Returns which positions were not added because another task has their unique key, and that task's id.
+        With `room_for` there must be room for so many, of which these are the first. Returns which positions were not
+        added because another task has their unique key, and that task's id.
         """
         ...
 
@@ -250,6 +253,10 @@ class Broker(Protocol):
         """(id, delivery) of every task that this incarnation has claimed."""
         ...
 
+    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+        """Those tasks whose claim, payload and results that they waited for, one reply may not hold here."""
+        ...
+
     async def queues(self) -> list[str]:
         """The names of all queues that ever had a task."""
         ...
@@ -264,7 +271,7 @@ class Broker(Protocol):
 
     async def workers(self) -> list[WorkerInfo]: ...
 
-    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
+    def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
         """(id, packed dead letter) of a whole queue, oldest first in each partition."""
         ...
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
+from taskfleet.engine import failures
 from taskfleet.engine.scripts import Script
 
 # More calls than this at once take turns on the pool: a program may wait for thousands of things.
@@ -75,6 +76,8 @@ class Lines:
                     replies.append(await line.read_response(disconnect_on_error=False))
                 except redis_errors.ResponseError as error:
                     replies.append(error)
+                    if failures.is_too_large(error):
+                        self._all.discard(line)  # Redis closes a connection on which it has refused to read on
         except BaseException as error:
             await self._close(line)
             if isinstance(error, Exception) and line in self._struck:

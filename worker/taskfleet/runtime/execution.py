@@ -464,6 +464,15 @@ class Execution:
             lost = TaskContext(task_id, name, queue, attempt, delivery, enqueued, None, headers or {})
             self._tell(lambda: lost, lambda about: self._hooks.tell_dead(about, reason, message))
 
+    def bury_unread(self, queue: str, task_id: str, delivery: int) -> None:
+        """A task whose claim is too large to be read at all."""
+        self.intake.counts[queue, "too_large"] += 1
+        problem = (
+            "its payload, with the results that it waits for, is larger than one reply of Redis may be here; raise "
+            "max_payload_bytes where workers are started, or store the data elsewhere and pass its address"
+        )
+        self._bury(queue, task_id, delivery, "too_large", problem, 1)
+
     def cancel_unstarted(self, job: Job) -> None:
         """A task that was cancelled after its claim and before its run."""
         self._end(job.queue, job.id, job.delivery, "c", outcome.pack_end(outcome.CANCELLED, "cancelled before it ran"))

@@ -17,7 +17,7 @@ from redis import exceptions as redis_errors
 
 from taskfleet import showing
 from taskfleet.engine import connection
-from taskfleet.engine.interface import CHUNK
+from taskfleet.engine.bounds import id_bytes, windows
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -113,17 +113,17 @@ class LeaseKeeper(threading.Thread):
         for queue in held.keys() | busy.keys():
             items = held[queue]
             lease_ms = int(worker.queue.options_of(queue).lease_seconds * 1000)
-            for start in range(0, max(1, len(items)), CHUNK):
+            for start, end, _ in [*windows(items, id_bytes)] or [(0, 0, 0)]:
                 lost, cancelled = self._renewer.renew(
                     queue,
                     worker.incarnation,
                     lease_ms,
                     busy[queue] if start == 0 else 0,
-                    items[start : start + CHUNK],
+                    items[start:end],
                 )
                 if lost:
                     # An outcome may have been recorded since the copy: only what is still held is lost.
-                    deliveries = dict(items[start : start + CHUNK])
+                    deliveries = dict(items[start:end])
                     self._on_lost({task_id: deliveries[task_id] for task_id in lost if task_id in deliveries})
                 if cancelled:
                     self._on_cancel(cancelled)

@@ -12,7 +12,7 @@ from redis import exceptions as redis_errors
 
 from taskfleet import showing
 from taskfleet.ending import end
-from taskfleet.engine.interface import CHUNK
+from taskfleet.engine.bounds import windows
 from taskfleet.progress import pack_report
 from taskfleet.runtime.job import Job
 from taskfleet.supervising import supervise
@@ -71,8 +71,8 @@ class ProgressReporter:
             if self._worker.runs(job):
                 by_queue[job.queue].append((job, report))
         for queue, reports in by_queue.items():
-            for start in range(0, len(reports), CHUNK):
-                await self._send_some(queue, reports[start : start + CHUNK])
+            for start, stop, _ in windows(reports, _report_bytes):
+                await self._send_some(queue, reports[start:stop])
 
     async def _send_some(self, queue: str, reports: list[tuple[Job, bytes]]) -> None:
         worker = self._worker
@@ -93,3 +93,8 @@ class ProgressReporter:
     async def close(self) -> None:
         if self._task is not None:
             await end([self._task])
+
+
+def _report_bytes(waiting: tuple[Job, bytes]) -> int:
+    job, report = waiting
+    return 4 * len(job.id) + len(report) + 16

@@ -18,9 +18,9 @@ from redis import exceptions as redis_errors
 from taskfleet import background, describing, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
-from taskfleet.engine import connection, failures
+from taskfleet.engine import bounds, connection, failures, replies
 from taskfleet.engine.clock import ClockUnknownError
-from taskfleet.engine.interface import CHUNK, Claim, Outcome, StepReply
+from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
@@ -28,6 +28,7 @@ from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.listening import Listeners
+from taskfleet.runtime.outbox import Outbox
 from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.threads import Threads
@@ -45,6 +46,7 @@ _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
 _MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
+_PREFETCH_BYTES = 8 * 1_048_576
 _MEASURE_SECONDS = 0.02
 _BEAT_SECONDS = 0.5
 _MOST_FAULTS = 20  # about a minute
@@ -103,8 +105,10 @@ class Worker:
         self._prefetched: deque[Claim] = deque()
         self._replacements: set[str] = set()  # ids of outcomes that could not be recorded as they were
         self._starting = False
-        self._outbox: dict[str, list[Outcome]] = {}
+        self._outbox = Outbox()
         self._namesakes = False  # tasks of one id in two queues have been seen
+        self._claimable: dict[str, int] = {}  # queue → how many claims, where the reply of more was too large to read
+        self._payload_bytes = 1  # of the last claim
         self.unsure: set[str] = set()  # queues of which a call that claims got no reply
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
@@ -375,7 +379,7 @@ class Worker:
 
     def room(self) -> int:
         """How many tasks to claim now."""
-        if self.draining or self.cordoned:
+        if self.draining or self.cordoned or self._outbox.behind:
             return 0
         return max(
             0, self.usable - len(self.running) - len(self.batches.waiting) + self._prefetch() - len(self._prefetched)
@@ -385,7 +389,8 @@ class Worker:
         """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
         if self._task_seconds > _SHORT_TASK_SECONDS:
             return 0
-        return min(_MOST_PREFETCHED, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
+        most = min(_MOST_PREFETCHED, _PREFETCH_BYTES // self._payload_bytes)
+        return min(most, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
 
     async def _step(self) -> None:
         """One pass over the tiers: record and claim."""
@@ -405,25 +410,29 @@ class Worker:
                 await self._call(name, 0)
 
     async def _call(self, name: str, slots: int) -> None:
-        outcomes = self._outbox.pop(name, [])
-        if len(outcomes) > CHUNK:
-            self._outbox[name] = outcomes[CHUNK:]
-            outcomes = outcomes[:CHUNK]
+        outcomes = self._outbox.take(name)
+        if name in self._outbox.behind:
+            slots = 0
+        elif name in self._claimable:
+            slots = min(slots, self._claimable[name])
         began = self.now()
         try:
             if name in self.unsure and slots:
                 await self._hand_back_unheard(name)
             reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
         except Exception as error:
+            closed = self._outbox.failed(outcomes, error)
             if slots:
                 self.unsure.add(name)
+                if isinstance(error, replies.TooLongError):
+                    self._claimable[name] = max(1, slots // 2)
             if outcomes and not failures.is_about_redis(error) and await self._answers(name):
                 # It is for one of them: that one must not keep the others from being recorded.
                 await self._record_apart(name, outcomes, error)
                 return
-            if outcomes:
-                # An empty box would keep a drain from its end, and the loop from its rest.
-                self._outbox[name] = outcomes + self._outbox.get(name, [])
+            if closed and await self._answers(name) and self._outbox.refused(name):
+                outcomes = self._replaced(name, outcomes[0], error)
+            self._outbox.put_back(name, outcomes)
             if not isinstance(error, (redis_errors.RedisError, OSError)):
                 raise
             await self._failed(error)
@@ -432,6 +441,11 @@ class Worker:
         self._step_seconds = took if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * took
         resent = self.failures > 0
         self._succeeded()
+        self._outbox.succeeded(name)
+        if slots and name in self._claimable:
+            self._claimable[name] *= 2
+            if self._claimable[name] >= self.slots:
+                del self._claimable[name]
         for outcome in outcomes:
             if self._namesakes and self.held.get(outcome[0], (name, 0))[0] != name:
                 continue  # what was handed back, while a task of that id in another queue goes on
@@ -475,7 +489,15 @@ class Worker:
 
     def _replaced(self, name: str, ended: Outcome, error: Exception) -> list[Outcome]:
         task_id, delivery, code = ended[:3]
-        reason = f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
+        kind, reason = "internal", f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
+        if failures.is_too_large(error) or failures.is_connection_lost(error):
+            kind, reason = (
+                "result_too_large",
+                (
+                    f"its outcome has {bounds.outcome_bytes(ended)} bytes, more than Redis takes (proto-max-bulk-len, "
+                    "client-query-buffer-limit); store the result elsewhere and return its address"
+                ),
+            )
         logger.error("task %s of queue %s: %s", describing.one_line(task_id), name, describing.one_line(reason))
         if task_id in self._replacements:
             # Not even that can be recorded: its lease runs out, and its deliveries are counted.
@@ -483,7 +505,7 @@ class Worker:
             self.held.pop(task_id, None)
             return []
         self._replacements.add(task_id)
-        return [self.execution.failed_outcome(name, task_id, delivery, "internal", reason)]
+        return [self.execution.failed_outcome(name, task_id, delivery, kind, reason)]
 
     def take(self, name: str, reply: StepReply) -> None:
         """What a call has claimed is ours now."""
@@ -497,6 +519,8 @@ class Worker:
             held = {claim[1]: (name, claim[4]) for claim in claims}
         self.held.update(held)
         self._prefetched.extend(claims)
+        if claims:
+            self._payload_bytes = len(claims[-1][2]) or 1
         if reply.signals and name not in self._relays:
             self._relays[name] = self.spawn(self._relay(name))
 
@@ -514,9 +538,15 @@ class Worker:
         """A call without a reply may have claimed tasks: they go back at once, instead of when their leases end."""
         async with self._listeners.claim(name):
             known = self.held.copy()
-            for task_id, delivery in await self.queue.broker.owned(name, self.incarnation):
-                if known.get(task_id) != (name, delivery):
-                    self._outbox.setdefault(name, []).append(self.execution.handed_back(name, task_id, delivery))
+            owned = await self.queue.broker.owned(name, self.incarnation)
+            unheard = [(task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (name, delivery)]
+            # One that would make every reply too large must not go back for ever.
+            unreadable = await self.queue.broker.unreadable(name, [task_id for task_id, _ in unheard])
+            for task_id, delivery in unheard:
+                if task_id in unreadable:
+                    self.execution.bury_unread(name, task_id, delivery)
+                else:
+                    self._outbox.add(name, self.execution.handed_back(name, task_id, delivery))
             self.unsure.discard(name)
 
     async def _settle(self) -> None:

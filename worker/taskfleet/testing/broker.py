@@ -124,14 +124,17 @@ class InMemoryBroker:
 
     # Producers.
 
-    async def enqueue(self, queue: str, items: Sequence[Item], *, max_length: int = 0) -> dict[int, str]:
+    async def enqueue(
+        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+    ) -> dict[int, str]:
         """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`)."""
         with self.store.lock:
             self.store.known.add(queue)
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]
-                held = await self._enqueue_chunk(queue, chunk, max_length, len(items) - start)
+                total = max(len(items), room_for) - start
+                held = await self._enqueue_chunk(queue, chunk, max_length, total)
                 holders |= {start + position: holder for position, holder in held.items()}
                 max_length = 0  # the first call has made sure of room for all
             return holders
@@ -223,6 +226,10 @@ class InMemoryBroker:
         with self.store.queue(queue) as model:
             return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
 
+    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+        """None: nothing has to fit into a reply."""
+        return set()
+
     async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
         with self.store.queue(queue) as model:
@@ -276,13 +283,14 @@ class InMemoryBroker:
                 if beat.until_ms > now
             ]
 
-    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[tuple[str, bytes]]:
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
         """(id, packed dead letter), oldest first in each partition."""
         found: list[tuple[str, bytes]] = []
         for name in await self.partitions(queue):
             with self.store.queue(name) as model:
                 found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
-        return found[offset : offset + limit]
+        for letter in found[offset : offset + limit]:
+            yield letter
 
     # Operations.
 

@@ -1,0 +1,302 @@
+"""Calls are bounded in bytes: what is large goes in several, and what Redis refuses for its size is taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group
+from taskfleet.engine import bounds
+from taskfleet.engine.broker import RedisBroker
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.test_sealing import push, settled
+from tests.support.redis_server import RedisServer
+
+MIB = 1_048_576
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def low_limits() -> Iterator[RedisServer]:
+    """A server whose own limits are as low as they can be."""
+    with RedisServer("--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "1mb") as server:
+        yield server
+
+
+class Calls:
+    """The sizes of the messages that go out, by patching the one place where they are packed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        from taskfleet.engine.lines import Lines
+
+        calls, run_many = Lines.calls, RedisBroker.__dict__["_enqueue_plain"]
+
+        def size_of(command: Any) -> int:
+            return sum(len(part) for part in command if isinstance(part, (bytes, str)))
+
+        async def counted(lines: Any, *commands: Any, timeout: float | None = None) -> Any:
+            self.sizes.append(sum(map(size_of, commands)))
+            return await calls(lines, *commands, timeout=timeout)
+
+        async def counted_plain(broker: Any, queue: str, chunks: Any) -> None:
+            self.sizes.append(sum(len(item[1]) for chunk in chunks for item in chunk))
+            await run_many(broker, queue, chunks)
+
+        monkeypatch.setattr(Lines, "calls", counted)
+        monkeypatch.setattr(RedisBroker, "_enqueue_plain", counted_plain)
+
+    @property
+    def largest(self) -> int:
+        return max(self.sizes)
+
+
+async def test_large_results_that_end_together_are_recorded_in_several_calls(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(slots=100)
+    together = asyncio.Event()
+    waiting = 0
+
+    @queue.task
+    async def large(number: int) -> bytes:
+        nonlocal waiting
+        waiting += 1
+        await together.wait()
+        return bytes(MB)
+
+    handles = await queue.enqueue_many([large.message(n) for n in range(100)])
+    await run_worker(queue)
+    await until(lambda: waiting == 100, "all run")
+    calls = Calls(monkeypatch)
+    together.set()
+    for handle in handles:
+        assert len(await handle.result(timeout=30)) == MB
+    assert calls.largest <= bounds.CALL_BYTES + 2 * MIB
+
+
+async def test_a_worker_whose_outcomes_wait_claims_nothing(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=20)
+    most = 0
+
+    @queue.task
+    async def large(number: int) -> bytes:
+        return bytes(MB)
+
+    handles = await queue.enqueue_many([large.message(n) for n in range(120)])
+    worker = await run_worker(queue)
+    take = worker._outbox.take
+
+    def taken(name: str) -> Any:
+        nonlocal most
+        most = max(most, sum(len(outcome[4]) for box in worker._outbox.values() for outcome in box))
+        return take(name)
+
+    worker._outbox.take = taken  # type: ignore[method-assign]
+    for handle in handles:
+        assert len(await handle.result(timeout=30)) == MB
+    # What has ended, and what was claimed ahead of that.
+    assert most <= (20 + 8 + 8) * MB + 8 * MIB
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_many_large_messages_cost_a_few_calls_worth_of_memory(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch, partitions: int
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "partitions": partitions}])
+
+    @queue.task
+    async def large(data: bytes) -> None: ...
+
+    data = bytes(MB)
+    calls = Calls(monkeypatch)
+    tracemalloc.start()
+    handles = await queue.enqueue_many([large.message(data) for _ in range(300)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert calls.largest <= bounds.CALL_BYTES + MIB
+    assert peak < 110 * MIB
+    stats = await queue.queue_stats("default")
+    assert stats.ready == len({handle.id for handle in handles}) == 300
+    if partitions == 1:
+        names = queue.broker.keys_of("default").all
+        ids = await queue.broker.client.redis.lrange(names[0], 0, -1)
+        assert [task_id.decode() for task_id in ids] == [handle.id for handle in handles]
+
+
+async def test_a_full_queue_refuses_a_large_bulk_as_a_whole(make_queue: MakeQueue) -> None:
+    from taskfleet import QueueFullError
+
+    queue = make_queue(queues=[{"name": "default", "max_length": 50}])
+
+    @queue.task
+    async def large(data: bytes) -> None: ...
+
+    data = bytes(MB)
+    with pytest.raises(QueueFullError):
+        await queue.enqueue_many([large.message(data) for _ in range(60)])
+    assert (await queue.queue_stats("default")).ready == 0
+    await queue.enqueue_many([large.message(data) for _ in range(50)])
+    assert (await queue.queue_stats("default")).ready == 50
+
+
+async def test_one_bad_message_among_large_ones_leaves_nothing_behind(make_queue: MakeQueue) -> None:
+    from taskfleet import BulkEnqueueError
+
+    queue = make_queue()
+
+    @queue.task
+    async def large(data: bytes) -> None: ...
+
+    @queue.task(queue="other")
+    async def other(data: bytes) -> None: ...
+
+    data = bytes(MB)
+    messages = [large.message(data) for _ in range(50)]
+    messages.append(large.message(bytes(2 * MIB)))
+    messages += [other.message(data) for _ in range(40)]
+    with pytest.raises(BulkEnqueueError) as caught:
+        await queue.enqueue_many(messages)
+    assert [index for index, _ in caught.value.errors] == [50]
+    assert (await queue.queue_stats("default")).ready == 0
+    assert (await queue.queue_stats("other")).ready == 40
+
+
+async def test_large_messages_sent_side_by_side_go_in_several_calls(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def large(data: bytes) -> None: ...
+
+    data = bytes(MB)
+    calls = Calls(monkeypatch)
+    await asyncio.gather(*(large.enqueue(data) for _ in range(60)))
+    assert calls.largest <= bounds.CALL_BYTES + MIB
+    assert (await queue.queue_stats("default")).ready == 60
+
+
+async def test_a_workflow_of_large_messages_goes_in_several_calls(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def size(data: bytes) -> int:
+        return len(data)
+
+    @queue.task
+    async def total(sizes: list[int]) -> int:
+        return sum(sizes)
+
+    calls = Calls(monkeypatch)
+    handle = await queue.enqueue(chord(group(*(size.message(bytes(MB)) for _ in range(30))), total.message()))
+    await run_worker(queue)
+    assert await handle.result(timeout=30) == 30 * MB
+    assert calls.largest <= bounds.CALL_BYTES + MIB
+
+
+# A Redis whose limits somebody has lowered.
+
+
+async def test_a_bulk_that_redis_refuses_for_its_size_is_taken_apart(
+    make_queue: MakeQueue, low_limits: RedisServer
+) -> None:
+    queue = make_queue(low_limits.url)
+
+    @queue.task
+    async def middling(data: bytes) -> None: ...
+
+    handles = await queue.enqueue_many([middling.message(bytes(300_000)) for _ in range(30)])
+    stats = await queue.queue_stats("default")
+    assert (stats.ready, stats.enqueued_total, len(handles)) == (30, 30, 30)
+    await asyncio.gather(*(middling.enqueue(bytes(300_000)) for _ in range(10)))
+    assert (await queue.queue_stats("default")).ready == 40
+
+
+async def test_a_task_that_redis_refuses_for_its_size_is_its_callers_error_alone(
+    make_queue: MakeQueue, low_limits: RedisServer
+) -> None:
+    queue = make_queue(low_limits.url, max_payload_bytes=2 * MIB)
+
+    @queue.task
+    async def any_size(data: bytes) -> None: ...
+
+    calls = [any_size.enqueue(bytes(size)) for size in (100, MIB + 300, 200, 300_000, 300)]
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each).__name__ for each in ended].count("PayloadTooLargeError") == 1
+    assert isinstance(ended[1], PayloadTooLargeError)
+    assert "proto-max-bulk-len" in str(ended[1])
+    assert "store the data elsewhere" in str(ended[1])
+    assert (await queue.queue_stats("default")).ready == 4
+
+
+async def test_results_that_redis_refuses_together_are_recorded_apart(
+    make_queue: MakeQueue, run_worker: RunWorker, low_limits: RedisServer
+) -> None:
+    queue = make_queue(low_limits.url, slots=30)
+    together = asyncio.Event()
+    waiting = 0
+
+    @queue.task
+    async def middling(number: int) -> bytes:
+        nonlocal waiting
+        waiting += 1
+        await together.wait()
+        return bytes(300_000)
+
+    handles = await queue.enqueue_many([middling.message(n) for n in range(30)])
+    worker = await run_worker(queue)
+    await until(lambda: waiting == 30, "all run")
+    together.set()
+    for handle in handles:
+        assert len(await handle.result(timeout=30)) == 300_000
+    assert worker.lost_acks == 0
+
+
+async def test_a_result_that_redis_refuses_alone_fails_its_task(
+    make_queue: MakeQueue, run_worker: RunWorker, low_limits: RedisServer
+) -> None:
+    queue = make_queue(low_limits.url, max_result_bytes=2 * MIB)
+
+    @queue.task(max_retries=0)
+    async def of_size(size: int) -> bytes:
+        return bytes(size)
+
+    await run_worker(queue)
+    small = await of_size.enqueue(10)
+    large = await of_size.enqueue(MIB + 100)
+    with pytest.raises(TaskExecutionError, match="proto-max-bulk-len"):
+        await large.result(timeout=30)
+    (letter,) = await queue.dead_letters("default")
+    assert (letter.id, letter.state, letter.reason) == (large.id, "failed", "result_too_large")
+    assert await small.result(timeout=10) == bytes(10)
+    assert await (await of_size.enqueue(20)).result(timeout=10) == bytes(20)
+
+
+# A claim that is larger than any reply may be.
+
+
+async def test_a_task_that_no_reply_can_hold_does_not_keep_the_others_from_being_claimed(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    done: list[int] = []
+
+    @queue.task
+    async def work(number: int) -> None:
+        done.append(number)
+
+    await push(queue, "monster", bytes(70 * MIB))
+    for number in range(20):
+        await work.enqueue(number)
+    await run_worker(queue)
+    await settled(queue)
+    assert sorted(done) == list(range(20))
+    (letter,) = await queue.dead_letters("default")
+    assert (letter.id, letter.state) == ("monster", "dead")
+    assert await queue.purge_dead("default") == 1
