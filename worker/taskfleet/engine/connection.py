@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis import exceptions as redis_errors
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import UnixDomainSocketConnection
 
 from taskfleet import foreign
 from taskfleet.engine import bounds, replies, urls
@@ -84,16 +84,15 @@ class Access:
     def options(self) -> dict[str, Any]:
         """Connection options beside host and port, for any data server."""
         place = self.place
-        if place.kind == "standalone":
-            try:
-                options = dict(parse_url(self.url))
-            except ValueError as error:
-                raise ConfigurationError(f"Redis URL: {error}") from None
-            # Ours knows more of TLS; that of a unix socket stays.
-            if place.hosts:
-                options.pop("connection_class", None)
-        else:
-            options = {"username": place.username, "password": place.password, "db": place.database}
+        options: dict[str, Any] = {
+            "username": place.username,
+            "password": place.password,
+            "db": place.database,
+            "protocol": place.protocol,
+            "client_name": place.client_name,
+        }
+        if place.path:
+            options |= {"path": place.path, "connection_class": UnixDomainSocketConnection}
         options = {name: value for name, value in options.items() if value is not None}
         if self.login:
             options = {k: v for k, v in options.items() if k not in ("username", "password")} | dict(self.login)
