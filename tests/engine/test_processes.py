@@ -202,3 +202,29 @@ async def test_a_worker_process_lets_schedules_tick_unless_told_not_to(shared: T
     start(TASK_QUEUE_SCHEDULER="true")
     await until(lambda: ledger(shared), "it has run")
     assert (await ledger(shared))[0] == (7, 1, 1)
+
+
+async def test_the_environment_stands_over_an_application_that_only_says_where_redis_is(shared: TaskQueue) -> None:
+    @shared.task
+    async def long() -> None: ...
+
+    handle = await long.enqueue()
+    settings = {
+        "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": "0.1",  # without it 30 s, longer than this test waits
+        "TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS": "3",
+        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "0.2",
+    }
+    with python_processes("taskfleet", "worker", "tests.engine.plain_app:queue") as start:
+        worker = start(**settings)
+
+        async def running() -> bool:
+            return await handle.status() == "running"
+
+        async def slots() -> bool:
+            return [info.slots for info in await shared.broker.workers()] == [3]
+
+        await until(running, "it runs", seconds=20)
+        await until(slots, "it reports its slots")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    assert await handle.status() == "ready"

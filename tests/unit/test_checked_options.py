@@ -12,9 +12,20 @@ from typing import Any
 
 import pytest
 
-from taskfleet import ConfigurationError, InvalidQueueNameError, Retry, Task, TaskQueue, chain, chord, group
+from taskfleet import (
+    ConfigurationError,
+    InvalidQueueNameError,
+    Retry,
+    Task,
+    TaskQueue,
+    TaskQueueBuilder,
+    chain,
+    chord,
+    group,
+)
 from taskfleet.checks import shown
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
+from taskfleet.runtime.worker import Worker
 
 NAN, INF = float("nan"), float("inf")
 NO_SECONDS: list[Any] = [NAN, INF, -INF, -3, -0.001, 1e12, 1e16, 1e18, 1e300, 10**400, "3", b"3", True, [3], object()]
@@ -541,3 +552,103 @@ async def test_arguments_of_handles_and_views_are_checked(queue: TaskQueue) -> N
         with pytest.raises(InvalidQueueNameError):
             await queue.pause(name)  # type: ignore[arg-type]
     assert queue.worker_count == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0}, {"concurrency": -1}, {"concurrency": 2.5}, {"concurrency": "4"}, {"concurrency": 10**9},
+        {"concurrency": True}, {"concurrency": NAN}, {"name": "a\nb"}, {"name": ""}, {"name": 5}, {"name": "\x1b[31m"},
+        {"name": "\udcff"}, {"number": -1}, {"number": "0"}, {"stall_limit": NAN}, {"stall_limit": 0},
+        {"stall_limit": "300"}, {"notice": -1}, {"queues": "high"}, {"queues": []}, {"queues": [5]},
+        {"queues": {"a": 1}}, {"queues": ["a b"]},
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_arguments_of_a_worker_are_checked(queue: TaskQueue, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Worker(queue, **options)
+    one_line(caught)
+
+
+def test_the_worker_name_of_the_environment_is_checked(queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_WORKER_NAME", "a\nb")
+    with pytest.raises(ConfigurationError, match="name="):
+        Worker(queue)
+
+
+async def test_workers_of_this_process_are_started_for_a_list_of_queues(queue: TaskQueue) -> None:
+    for queues in ("high", [], [5], {"high": 1}):
+        with pytest.raises(ConfigurationError, match="queues"):
+            await queue.start_workers(1, queues=queues)  # type: ignore[arg-type]
+    assert queue.worker_count == 0
+    await queue.start_workers(0)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: TaskQueueBuilder("memory://b").initial_workers("4"),  # type: ignore[arg-type]
+        lambda: TaskQueueBuilder("memory://b").initial_workers(2.5),  # type: ignore[arg-type]
+        lambda: TaskQueueBuilder("memory://b").initial_workers(True),
+        lambda: TaskQueueBuilder("memory://b").with_autoscaler(min_workers="3"),  # type: ignore[arg-type]
+        lambda: TaskQueueBuilder("memory://b").with_autoscaler(min_workers=True),
+        lambda: TaskQueueBuilder("memory://b").with_autoscaler(scale_up_threshold=NAN),
+        lambda: TaskQueueBuilder("memory://b").with_autoscaler(scale_up_count=10**9),
+        lambda: TaskQueueBuilder("memory://b").auto_register_tasks(5),  # type: ignore[arg-type]
+        lambda: TaskQueueBuilder("redis://h/x"),
+        lambda: TaskQueueBuilder("memory://b", result_tll=3),
+        lambda: TaskQueueBuilder("memory://b", result_ttl=NAN),
+        lambda: TaskQueueBuilder("memory://b", queues="default"),
+        lambda: TaskQueueBuilder("memory://b", signing_keys=[]),
+    ],
+)
+def test_what_a_builder_is_told_is_checked(build: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build().build()
+    one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"every": NAN, "schedule": None}, "every=nan is not valid; expected at least 1 second"),
+        ({"every": "5", "schedule": None}, "every='5' is not valid"),
+        ({"every": True, "schedule": None}, "every=True is not valid"),
+        ({"every": 1e18, "schedule": None}, "every=1e+18 is not valid"),
+        ({"every": Decimal(5), "schedule": None}, "every=Decimal('5') is not valid"),
+        ({"schedule": 5}, "schedule=5 is not valid"),
+        ({"schedule": ["@daily"]}, "schedule=['@daily'] is not valid"),
+        ({"time_zone": 5}, "time_zone=5 is not valid"),
+        ({"time_zone": ""}, "time_zone='' is not valid"),
+        ({"name": 5}, "schedule name 5 is not valid"),
+        ({"name": "\udcff"}, "is not valid"),
+        ({"args": 5}, "args=5 is not a list of arguments"),
+        ({"args": b"ab"}, "args=b'ab' is not a list of arguments"),
+        ({"args": {"n": 1}}, "args={'n': 1} is not a list of arguments"),
+        ({"kwargs": [1]}, "kwargs=[1] is not a dict of arguments"),
+        ({"starting_deadline_seconds": "5"}, "starting_deadline_seconds='5' is not valid"),
+        ({"starting_deadline_seconds": INF}, "starting_deadline_seconds=inf is not valid"),
+        ({"starting_deadline_seconds": True}, "starting_deadline_seconds=True is not valid"),
+        ({"concurrency_policy": "Forbidden"}, "(did you mean 'Forbid'?)"),
+        ({"concurrency_policy": None}, "concurrency_policy=None is not known"),
+        ({"paused": "yes"}, "paused='yes' is not True or False"),
+        ({"queue": 5}, "queue name 5 is not valid"),
+        ({"task": plain}, "is not a task; expected a task function"),
+        ({"task": None}, "task=None is not a task"),
+    ],
+    ids=shown,
+)
+async def test_arguments_of_a_schedule_are_checked(queue: TaskQueue, arguments: dict[str, Any], problem: str) -> None:
+    given = {"name": "nightly", "schedule": "@daily", "task": decorated(queue), **arguments}
+    with pytest.raises(ConfigurationError) as caught:
+        await queue.add_schedule(**given)
+    one_line(caught, problem)
+    assert await queue.list_schedules() == []
+
+
+async def test_a_schedule_takes_timedeltas(queue: TaskQueue) -> None:
+    added = await queue.add_schedule(
+        name="a", every=timedelta(minutes=5), task=decorated(queue), starting_deadline_seconds=timedelta(seconds=30)
+    )
+    assert (added.every, added.starting_deadline_seconds) == (300.0, 30.0)

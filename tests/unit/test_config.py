@@ -123,3 +123,90 @@ def test_the_sections_of_the_all_in_one_process_are_read(elsewhere: Path, monkey
     with pytest.raises(ConfigurationError, match=r"autoscaler: .*min_workers=4 is more than max_workers=3") as caught:
         config.load()
     assert str(caught.value).startswith("task-queue.toml: ")
+
+
+SETTINGS = {
+    "REDIS_POOL_SIZE": ("redis", "pool_size", "3", 3),
+    "REDIS_COMMAND_TIMEOUT": ("redis", "command_timeout", "1.5", 1.5),
+    "REDIS_CONNECTION_TIMEOUT": ("redis", "connection_timeout", "2", 2.0),
+    "TASK_QUEUE_WORKERS": ("workers", "initial_count", "4", 4),
+    "TASK_QUEUE_SCHEDULER": ("scheduler", "enabled", "off", False),
+    "TASKFLEET_REDIS__KEY_PREFIX": ("redis", "key_prefix", "other", "other"),
+    "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": ("workers", "shutdown_grace_period", "1", 1.0),
+    "TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS": ("workers", "max_concurrent_tasks", "5", 5),
+    "TASKFLEET_SCHEDULER__TICK_INTERVAL": ("scheduler", "tick_interval", "9", 9.0),
+    "TASKFLEET_SECURITY__SEALING": ("security", "sealing", "write", "write"),
+}
+
+
+@pytest.mark.parametrize("variable", SETTINGS)
+@pytest.mark.parametrize("url", ["redis://code:1/0", "memory://code", None])
+def test_the_environment_is_read_whatever_the_code_says_of_the_place(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str | None
+) -> None:
+    section, key, text, value = SETTINGS[variable]
+    monkeypatch.setenv(variable, text)
+    assert getattr(getattr(TaskQueue(url).settings, section), key) == value
+    monkeypatch.setenv(variable, "\n")
+    with pytest.raises(ConfigurationError, match=f"^{variable}: {section}.{key}: ") as caught:
+        TaskQueue(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_code_gives_as_an_argument_stands(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://environment:2/0")
+    monkeypatch.setenv("REDIS_POOL_SIZE", "3")
+    assert TaskQueue("redis://code:1/0").url == "redis://code:1/0"
+    assert TaskQueue().url == "redis://environment:2/0"
+    assert TaskQueue.from_config(url="redis://code:1/0").url == "redis://code:1/0"
+    # Settings that are handed in are taken as they are.
+    assert TaskQueue(settings=config.Settings()).settings.redis.pool_size == 10
+    # A file is only read by who asks for it.
+    (elsewhere / "task-queue.toml").write_text("[workers]\nshutdown_grace_period = 7\n")
+    assert TaskQueue().settings.workers.shutdown_grace_period == 30
+    assert TaskQueue.from_config().settings.workers.shutdown_grace_period == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[workers]\nshutdown_grace_period = nan", "workers.shutdown_grace_period: Input should be a finite number"),
+        ("[workers]\nshutdown_grace_period = -1", "workers.shutdown_grace_period: Input should be greater"),
+        ("[workers]\nshutdown_grace_period = 1e12", "workers.shutdown_grace_period: Input should be less"),
+        ("[workers]\nheartbeat_interval = inf", "workers.heartbeat_interval: Input should be a finite number"),
+        ("[workers]\nmax_concurrent_tasks = true", "workers.max_concurrent_tasks: expected a number, not True"),
+        ("[workers]\nmax_concurrent_tasks = 1.5", "workers.max_concurrent_tasks: Input should be a valid integer"),
+        ("[redis]\npool_size = 1000000000", "redis.pool_size: Input should be less"),
+        ("[redis]\ncommand_timeout = true", "redis.command_timeout: expected a number, not True"),
+        ("[redis]\npassword_file = ''", "redis.password_file: it is set and empty"),
+        ("[scheduler]\ntick_interval = nan", "scheduler.tick_interval: Input should be a finite number"),
+        ("[autoscaler]\nscale_up_threshold = nan", "autoscaler.scale_up_threshold: Input should be a finite number"),
+        ("[worker]\nx = 1", "unknown key 'worker'; expected one of"),
+        ("[worker]\nx = 1", "(did you mean 'workers'?)"),
+        ("[workers]\ngrace_period = 1", "unknown key 'workers.grace_period'"),
+        ("[workers]\nshutdown_graceperiod = 1", "(did you mean 'shutdown_grace_period'?)"),
+    ],
+)
+def test_a_setting_is_checked(elsewhere: Path, text: str, problem: str) -> None:
+    (elsewhere / "task-queue.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        TaskQueue.from_config()
+    assert problem in str(caught.value)
+    assert str(caught.value).startswith("task-queue.toml: ")
+
+
+def test_a_section_that_is_almost_ours_is_a_slip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_SOMETHING__ELSE", "1")
+    TaskQueue()
+    monkeypatch.setenv("TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD", "1")
+    with pytest.raises(ConfigurationError, match=r"^TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD: .*did you mean 'workers'"):
+        TaskQueue()
+
+
+def test_two_variables_for_one_setting_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_POOL_SIZE", "3")
+    monkeypatch.setenv("TASKFLEET_REDIS__POOL_SIZE", "3")
+    assert TaskQueue().settings.redis.pool_size == 3
+    monkeypatch.setenv("TASKFLEET_REDIS__POOL_SIZE", "4")
+    with pytest.raises(ConfigurationError, match="are the same setting with two values; keep one"):
+        TaskQueue()

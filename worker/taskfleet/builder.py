@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import pydantic
 
-from taskfleet import auto_register, config, showing
+from taskfleet import auto_register, checks, config, showing
 from taskfleet.all_in_one import AllInOne
 from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import Registry
@@ -43,7 +43,7 @@ class TaskQueueBuilder:
 
     def auto_register_tasks(self, *modules: str) -> Self:
         """Import these modules, and all modules of those that are packages, and run the tasks that they define."""
-        self._modules += modules
+        self._modules += [checks.text("auto_register_tasks: a module", module) for module in modules]
         return self
 
     def with_scheduler(self) -> Self:
@@ -110,7 +110,9 @@ class TaskQueueBuilder:
         autoscaler = settings.autoscaler
         if self._autoscaler is not None:
             try:
-                autoscaler = config.AutoscalerSettings.model_validate(autoscaler.model_dump() | self._autoscaler)
+                autoscaler = config.AutoscalerSettings.model_validate(
+                    autoscaler.model_dump() | self._autoscaler, strict=True
+                )
             except pydantic.ValidationError as error:
                 problems.append(f"with_autoscaler: {first_problem(error).removeprefix('Value error, ')}")
         workers = settings.workers

@@ -335,7 +335,7 @@ class TaskQueue(Defining):
         kwargs: Mapping[str, Any] | None = None,
         queue: str | None = None,
         time_zone: str | None = None,
-        starting_deadline_seconds: float | None = None,
+        starting_deadline_seconds: float | timedelta | None = None,
         concurrency_policy: ConcurrencyPolicy = "Allow",
         paused: bool = False,
     ) -> Schedule:

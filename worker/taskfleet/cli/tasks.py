@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
 from taskfleet.options import CallOptions
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
         """Send one task; prints its id."""
         from taskfleet.runtime import process
 
+        wait = checks.seconds("--wait", wait)  # before anything is sent
         target = process.load_app(application)
         positional, named = _arguments(args)
         definition = target.find_task(task)
@@ -62,7 +64,7 @@ def register(app: typer.Typer) -> None:
 def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"--args is not JSON: {error}") from None
     if isinstance(value, list):
         return tuple(value), {}

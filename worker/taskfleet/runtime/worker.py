@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
 
-from taskfleet import background, describing, showing
+from taskfleet import background, checks, describing, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
 from taskfleet.engine import bounds, connection, failures, replies
 from taskfleet.engine.clock import ClockUnknownError
 from taskfleet.engine.interface import Claim, Outcome, StepReply
-from taskfleet.errors import TaskQueueError
+from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
@@ -78,9 +78,17 @@ class Worker:
         notice: float = NOTICE_SECONDS,
     ) -> None:
         self.queue = queue
-        self.slots = concurrency or queue.settings.workers.max_concurrent_tasks
-        self.name = name or os.environ.get("TASKFLEET_WORKER_NAME") or f"{socket.gethostname()}-{os.getpid()}"
-        self.worker_id = f"{self.name}/{number}"
+        if concurrency is None:
+            concurrency = queue.settings.workers.max_concurrent_tasks
+        self.slots = checks.whole("concurrency", concurrency, least=1, most=10_000)
+        if name is None:
+            name = os.environ.get("TASKFLEET_WORKER_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+        self.name = checks.text("name", name)
+        self.worker_id = f"{self.name}/{checks.whole('number', number)}"
+        if queues is not None:
+            queues = [checks.text("queues: a name", each) for each in checks.several("queues", queues, "queue names")]
+            if not queues:
+                raise ConfigurationError("queues=[] names no queue; leave it out to serve all of the application")
         # The fencing token's first half: another start of the same worker is another owner.
         self.incarnation = secrets.token_urlsafe(6)
         self.selection = selection.Selection(selection.tiers_of(queue, queues))
@@ -99,7 +107,7 @@ class Worker:
         self._in_grace = False
         self.lost_acks = 0
         self.memory_full = False
-        self._stall_limit = stall_limit
+        self._stall_limit = checks.positive_seconds("stall_limit", stall_limit)
         self._started_ms = int(time.time() * 1000)
         self._idle_since_ms = self._started_ms
         self._prefetched: deque[Claim] = deque()
@@ -122,7 +130,7 @@ class Worker:
         # What the application has set up before it starts the worker: every run begins in a copy of it.
         self.context = contextvars.Context()
         self.threads = Threads()
-        self.stopping = Stopping(self, notice)
+        self.stopping = Stopping(self, checks.seconds("notice", notice))
         self.processes = Processes(queue.registry)
         self.execution = Execution(self)
         self.batches = self.execution.batches

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import queue_names, showing
+from taskfleet import checks, queue_names, showing
 from taskfleet.engine import keys
 from taskfleet.engine.interface import Broker
 from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.scheduling.call import ScheduledTask, message_of
 from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
+from taskfleet.scheduling.timing import timing_of
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -41,7 +42,7 @@ def check(
     kwargs: Mapping[str, Any],
     to: str | None,
     time_zone: str | None,
-    starting_deadline_seconds: float | None,
+    starting_deadline_seconds: float | timedelta | None,
     concurrency_policy: str,
     paused: bool,
 ) -> NewSchedule:
@@ -49,8 +50,17 @@ def check(
     check_name(name)
     if every is not None and time_zone is not None:
         raise ConfigurationError(f"time_zone={time_zone!r} has no use with every=, which counts from the epoch")
-    if isinstance(args, str):
-        raise ConfigurationError(f"args={args!r} is not a list of arguments")
+    # Callers without a type checker pass anything.
+    if not isinstance(args, (list, tuple)):
+        raise ConfigurationError(f"args={checks.shown(args)} is not a list of arguments")
+    if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"kwargs={checks.shown(kwargs)} is not a dict of arguments")
+    if time_zone is not None:
+        checks.text("time_zone", time_zone)
+    if schedule is not None:
+        checks.text("schedule", schedule)
+    checks.flag("paused", paused)
+    timing_of(schedule, every, time_zone or "UTC")  # an expression, an interval or a zone that is wrong is an error now
     call = message_of(task, args, kwargs, queue.registry)
     name_of_queue = queue_names.validate(to if to is not None else call.queue)
     _, envelope, delay_ms, _, *rest = call.encode(queue.max_payload_bytes)
@@ -61,7 +71,7 @@ def check(
         # Whoever lets it tick will vouch for its tasks: so it says itself who has made it.
         envelope=queue.seal.close("schedule", name_of_queue, name, envelope),
         schedule=schedule,
-        every=every.total_seconds() if isinstance(every, timedelta) else every,
+        every=checks.seconds_in(every),
         time_zone=time_zone or "UTC",
         policy=check_policy(concurrency_policy),
         deadline_ms=deadline_ms(starting_deadline_seconds),
@@ -70,7 +80,6 @@ def check(
         expires_ms=None if expires is None else round(expires * 1000),
         more={key: more[key] for key in ("u", "m", "l", "f") if key in more},
     )
-    _ = spec.timing  # an expression or a zone that is wrong is an error now
     # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
     # Not `options_of`: the queue may be another program's, which workers of this one must not take for their own.
     known = (options for options in queue.queue_options if options.name == name_of_queue)

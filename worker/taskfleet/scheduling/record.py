@@ -9,12 +9,12 @@ import hashlib
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
 import msgpack
 
-from taskfleet import foreign
+from taskfleet import checks, foreign
 from taskfleet.engine import unpacking
 from taskfleet.engine.keys import queue_of
 from taskfleet.engine.schedules import Entry
@@ -172,28 +172,29 @@ class State:
 
 def check_name(name: str) -> str:
     """Return `name`, or raise `ConfigurationError`."""
-    if not _NAME.fullmatch(name):
+    # Callers without a type checker pass anything.
+    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
-            f"schedule name {name!r} is not valid: use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
+            f"schedule name {checks.shown(name)} is not valid: "
+            "use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
         )
     return name
 
 
 def check_policy(policy: str) -> ConcurrencyPolicy:
-    for known in get_args(ConcurrencyPolicy):
-        if policy == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigurationError(
-        f"concurrency_policy={policy!r} is not known; expected one of {', '.join(get_args(ConcurrencyPolicy))}"
-    )
+    found: ConcurrencyPolicy = checks.choice(get_args(ConcurrencyPolicy))("concurrency_policy", policy)
+    return found
 
 
-def deadline_ms(seconds: float | None) -> int | None:
+def deadline_ms(deadline: float | timedelta | None) -> int | None:
     """Whole milliseconds of a starting deadline, or `ConfigurationError`."""
-    if seconds is None:
+    if deadline is None:
         return None
-    if not 0 < seconds < 1e10:
-        raise ConfigurationError(f"starting_deadline_seconds={seconds!r} is not valid; expected a positive number")
+    seconds = checks.seconds_in(deadline)
+    if seconds is None or not 0 < seconds <= checks.MOST_SECONDS:
+        raise ConfigurationError(
+            f"starting_deadline_seconds={checks.shown(deadline)} is not valid; expected a positive number of seconds"
+        )
     return max(1, round(seconds * 1000))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.scheduling.cron import Cron
 
@@ -34,10 +35,11 @@ class Interval:
     __slots__ = ("_every_ms", "identity")
 
     def __init__(self, every: float | timedelta) -> None:
-        seconds = every.total_seconds() if isinstance(every, timedelta) else every
-        # What is compared here is also false for a NaN.
-        if not _SHORTEST_MS / 1000 <= seconds < 1e10:
-            raise ConfigurationError(f"every={every!r} is not valid; expected at least 1 second")
+        seconds = checks.seconds_in(every)
+        if seconds is None or not _SHORTEST_MS / 1000 <= seconds <= checks.MOST_SECONDS:
+            raise ConfigurationError(
+                f"every={checks.shown(every)} is not valid; expected at least 1 second, and at most 100 years"
+            )
         self._every_ms = round(seconds * 1000)
         self.identity = f"every {self._every_ms} ms"
 
