@@ -282,8 +282,9 @@ async def test_workers_beside_the_application_tell_it(queue: TaskQueue) -> None:
         await _stubborn(release)
 
     await queue.start_workers(1)
-    queue._workers.on_failure = told.append
-    for worker in queue._workers.active:
+    workers = queue._local_workers()
+    workers.on_failure = told.append
+    for worker in workers.active:
         worker.slots = worker.usable = 1
         worker.stopping._notice = NOTICE
     await stubborn.enqueue()

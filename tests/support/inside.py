@@ -93,6 +93,14 @@ async def make_due(queue: TaskQueue, task_id: str) -> None:
         assert await _redis(queue).zadd(_keys(queue).all[5], {task_id: 1}, xx=True, ch=True)
 
 
+async def due_times(queue: TaskQueue) -> list[float]:
+    """When the delayed tasks are due, in seconds by the clock of the queue."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return [score / 1000 for _, score in queue.broker.store.models["default"].delayed.items()]
+    entries = await _redis(queue).zrange(_keys(queue).all[5], 0, -1, withscores=True)
+    return [score / 1000 for _, score in entries]
+
+
 async def end_lease(queue: TaskQueue, task_id: str) -> None:
     """Let the lease of a running task have ended."""
     if isinstance(queue.broker, InMemoryBroker):

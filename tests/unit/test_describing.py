@@ -82,8 +82,3 @@ def test_the_end_of_a_deep_traceback_is_kept() -> None:
     text = describing.trace(caught.value)
     assert len(text) <= describing.TRACE_LIMIT
     assert text.endswith("ValueError: ground\n")
-
-
-def test_a_log_line_is_one_line() -> None:
-    assert describing.one_line("a\nb\x1b[31m\u202e\r") == r"a\nb\x1b[31m\u202e\r"
-    assert len(describing.one_line("x" * 1000)) == 500

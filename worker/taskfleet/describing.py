@@ -14,19 +14,9 @@ TEXT_LIMIT = 4000  # characters, of what an error says
 TRACE_LIMIT = 16_000  # characters, of the end of a traceback, where the cause is
 _CHAIN_LIMIT = 30  # errors that one traceback tells of: causes, contexts, members of groups
 _FRAMES = 60
-_LINE_LIMIT = 500
 
 # The descriptors of `type` itself: a metaclass may have others.
 _name_of: Any = type.__dict__["__name__"].__get__
-_escapes = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-    # These turn the direction of the text that comes after them.
-    **{number: f"\\u{number:04x}" for number in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))},
-}
 
 
 def describe(error: BaseException) -> str:
@@ -61,11 +51,6 @@ def trace(error: BaseException) -> str:
         return _clean_end(text + "(what it is chained to, or holds, is too much to tell)\n")
     except BaseException as problem:
         return f"{describe(error)}\n(its traceback cannot be told: {name_of(type(problem))})\n"
-
-
-def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
-    """A text for a log line: cut, and without what would break the line or steer a terminal."""
-    return _clean(text, limit).translate(_escapes)
 
 
 def _is_ordinary(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from taskfleet.engine.interface import (
     Outcome,
     Signal,
     StepReply,
+    Takeover,
     coming_again,
     kept_letters,
     queue_full,
@@ -428,7 +429,7 @@ class RedisBroker:
         )  # fmt: skip
 
     def _step_reply(self, queue: str, reply: list[Any]) -> StepReply:
-        now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full = reply
+        now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone = reply
         self.clock.hear(queue, now_ms)
         found: list[Claim | None] = []
         for i in range(0, len(claimed), 3):
@@ -447,7 +448,8 @@ class RedisBroker:
             if claim := found[inputs[i]]:
                 found[inputs[i]] = (*claim[:5], _results_of(inputs[i + 1]))
         claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
-        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full))
+        taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()
+        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over)
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
         """(id, delivery) of every task that this incarnation has claimed, whether or not a reply has told it so."""
@@ -738,3 +740,7 @@ def _text_bytes(text: str) -> int:
 def _literal(text: str) -> str:
     """`text` as a glob pattern that matches itself."""
     return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)
+
+
+def _takeover(task_id: bytes, attempt: int, crashes: int, dead: int, head: bytes) -> Takeover:
+    return Takeover.of_head(task_id.decode("utf-8", "replace"), head, attempt, crashes, bool(dead))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from taskfleet import outcome, showing
-from taskfleet.engine import keys
+from taskfleet.engine import envelope, keys
 from taskfleet.engine.bounds import CHUNK as CHUNK
 from taskfleet.engine.clock import Clock
 from taskfleet.engine.registry import WorkerInfo
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = showing.logger("taskfleet")
 
 TAKEOVERS_PER_STEP = 100
+HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
 REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
 
 # id, envelope, delay_ms, eta_ms (0: none), and for some tasks what enqueue.lua calls `more`
@@ -33,6 +34,25 @@ Item = tuple[str, bytes, int, int] | tuple[str, bytes, int, int, dict[str, Any]]
 Outcome = tuple[str, int, str, int, bytes, int, Any]
 # queue, id, stamped envelope, attempt, delivery, results of the tasks that it waited for
 Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
+
+
+class Takeover(NamedTuple):
+    """A task whose worker is gone: it waits for another, or is a dead letter when that has happened too often."""
+
+    id: str
+    name: str
+    attempt: int
+    crashes: int
+    dead: bool
+
+    @classmethod
+    def of_head(cls, task_id: str, head: bytes, attempt: int, crashes: int, dead: bool) -> Takeover:
+        """With the name that stands at the start of a stored task, where that can be read."""
+        try:
+            name, _ = envelope.name_of(head[:HEAD_BYTES])
+        except Exception:
+            name = "?"
+        return cls(task_id, name, attempt, crashes, dead)
 
 
 class StepReply(NamedTuple):
@@ -44,6 +64,7 @@ class StepReply(NamedTuple):
     claims: list[Claim]
     signals: int
     memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
+    taken_over: Sequence[Takeover] = ()
 
 
 class Signal(NamedTuple):

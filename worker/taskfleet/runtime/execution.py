@@ -24,6 +24,7 @@ from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job, JobTask
 from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned
 from taskfleet.runtime.progress import ProgressReporter
+from taskfleet.runtime.reporting import Reports
 from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
 
@@ -66,6 +67,7 @@ class Execution:
         self.intake = Intake(self._seal)
         # What is longer is not even looked at: it would be the memory of several tasks.
         self._most_bytes = worker.queue.max_payload_bytes + envelope.STAMP_BYTES
+        self.reports = Reports()
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)
@@ -78,6 +80,7 @@ class Execution:
 
     async def shutdown(self) -> None:
         """After the last task: hooks end, what tasks depended on closes, middleware shuts down."""
+        self.reports.flush(all_of_them=True)
         await self._progress.close()
         if self._telling:
             _, late = await asyncio.wait(self._telling, timeout=_TELL_SECONDS)
@@ -109,7 +112,7 @@ class Execution:
             return self._start(queue, task_id, blob, attempt, delivery, inputs, only_gather)
         except BaseException as error:
             # Nothing should get so far, and nothing of one task may reach the others.
-            logger.exception("task %s of queue %s cannot be started", describing.one_line(task_id), queue)
+            logger.exception("task %s of queue %s cannot be started", showing.shown(task_id), queue)
             job = self._worker.running.get(task_id)
             if job is not None and job.delivery == delivery:
                 self.ended_badly(job, error, "")
@@ -382,13 +385,13 @@ class Execution:
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         if not retrying.is_wanted(job, error, self._worker.redis_seconds):
-            self.fail(job, reason, message, text)
+            self.fail(job, reason, message, text, error)
             return
         delay = retrying.delay_seconds(job, error)
-        logger.debug(
-            "task %s (%s) attempt %d: %s; again in %.3g s", job.id, job.definition.name, job.attempt, message, delay
-        )
-        if self._report(job, "r", *self._if_cancelled(), delay_ms(delay)) and self._hooks.on_retry:
+        if not self._report(job, "r", *self._if_cancelled(), delay_ms(delay)):
+            return
+        self.reports.retried(job, message, delay)
+        if self._hooks.on_retry:
             self._tell(job.context, lambda about: self._hooks.tell_retry(about, reason, message, delay))
 
     def _too_large(self, job: Job, size: int) -> PayloadTooLargeError:
@@ -397,10 +400,12 @@ class Execution:
             f"max_result_bytes={self._queue.max_result_bytes}; store it elsewhere and return its address"
         )
 
-    def fail(self, job: Job, reason: str, message: str, text: str) -> None:
-        logger.debug("task %s (%s) failed: %s", job.id, job.definition.name, message)
+    def fail(self, job: Job, reason: str, message: str, text: str, error: BaseException | None = None) -> None:
         record = outcome.pack_failure(reason, message, text)
-        if self._report(job, "f", *self._if_cancelled(), record) and self._hooks.on_dead:
+        if not self._report(job, "f", *self._if_cancelled(), record):
+            return
+        self.reports.failed(job, reason, message, text, error)
+        if self._hooks.on_dead:
             self._tell(job.context, lambda about: self._hooks.tell_dead(about, reason, message))
 
     def _tell(self, about: injection.MakeContext, telling: Callable[[TaskContext], Coroutine[Any, Any, None]]) -> None:
@@ -452,7 +457,7 @@ class Execution:
         attempt: int,
         task: envelope.Envelope | None = None,
     ) -> None:
-        logger.warning("task %s of queue %s goes to the dead letters: %.500s", task_id, queue, message)
+        self.reports.buried(queue, task_id, task.name if task else "?", attempt, reason, message)
         self.counts[queue, "d"] += 1
         cancelled, ttl_ms = self._if_cancelled()
         cancelled, record = self._sealed(queue, task_id, cancelled, outcome.pack_failure(reason, message, ""))

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskfleet import describing, showing
+from taskfleet import showing
 from taskfleet.runtime.job import Interruption, Job
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Stuck:
     since: float
 
     def __str__(self) -> str:
-        return f"{describing.one_line(self.id, 64)} ({describing.one_line(self.name, 64)})"
+        return f"{showing.shown(self.id, 64)} ({showing.shown(self.name, 64)})"
 
 
 class Stopping:

@@ -18,7 +18,7 @@ from redis import exceptions as redis_errors
 from taskfleet import background, checks, describing, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
-from taskfleet.engine import bounds, connection, failures, replies
+from taskfleet.engine import bounds, connection, failures, keys, replies
 from taskfleet.engine.clock import ClockUnknownError
 from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import ConfigurationError, TaskQueueError
@@ -232,7 +232,7 @@ class Worker:
                 self.held.pop(task_id, None)
             elif job is not None:
                 if why == "lost":
-                    logger.warning("task %s was taken over by another worker; its handler is cancelled", task_id)
+                    self.execution.reports.lost(job)
                 self.stopping.stop(job, why)
 
     def runs(self, job: Job) -> bool:
@@ -506,7 +506,7 @@ class Worker:
                     "client-query-buffer-limit); store the result elsewhere and return its address"
                 ),
             )
-        logger.error("task %s of queue %s: %s", describing.one_line(task_id), name, describing.one_line(reason))
+        logger.error("task %s of queue %s: %s", showing.shown(task_id), name, showing.shown(reason))
         if task_id in self._replacements:
             # Not even that can be recorded: its lease runs out, and its deliveries are counted.
             self._replacements.discard(task_id)
@@ -518,6 +518,9 @@ class Worker:
     def take(self, name: str, reply: StepReply) -> None:
         """What a call has claimed is ours now."""
         self._set_memory_full(reply.memory_full)
+        for gone in reply.taken_over:
+            say = self.execution.reports.died if gone.dead else self.execution.reports.taken_over
+            say(keys.queue_of(name), gone.id, gone.name, gone.attempt, gone.crashes)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
         claims = reply.claims
@@ -688,6 +691,7 @@ class Worker:
                 self._task_seconds = max(self._task_seconds, _BEAT_SECONDS)
                 self._give_up_prefetched()
             finished = self.execution.finished
+            self.execution.reports.flush()
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _listen_for_control(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgpack
 
-from taskfleet.engine.interface import TAKEOVERS_PER_STEP, Claim, Outcome, StepReply
+from taskfleet.engine.interface import TAKEOVERS_PER_STEP, Claim, Outcome, StepReply, Takeover
 from taskfleet.testing.state import SIGNALLED_AGAIN_MS, Gathering, Letter, Progress, QueueState, Tag
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Step:
         self._ended: list[tuple[str, str, bytes]] = []  # id, how, and what those that wait for it are told
         self._freed: dict[str, int] = {}  # limit key → slots
         self._buried = False
+        self._taken_over: list[Takeover] = []
         self._turn_served: float | None = None
 
         limit = options.rate_limit_per_key
@@ -158,13 +159,16 @@ class Step:
             self._free(task_id)
             before = state.progress_of(task_id)
             crashes = before.crashes + 1
+            dead = task_id not in state.cancelling and crashes >= self._options.max_deliveries
+            head = state.tasks.get(task_id, b"")
+            self._taken_over.append(Takeover.of_head(task_id, head, before.attempt, crashes, dead))
             if task_id in state.cancelling:
                 state.cancelling.discard(task_id)
                 # Its result key is not the script's to name: whoever relays its own signal ends it.
                 state.gathering[task_id] = Gathering(1, 1, 0, 0)
                 state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
                 state.signal_cancelled(task_id, "cancelled while it ran")
-            elif crashes >= self._options.max_deliveries:
+            elif dead:
                 record = _record("max_deliveries", f"its worker died {crashes} times while it ran")
                 self._bury(task_id, "dead", before.attempt, delivery, record)
                 state.counts["finished"] += 1
@@ -325,7 +329,9 @@ class Step:
         # A worker that is full now wakes the next one, which learns what is left and what is due.
         if len(claims) >= self._wanted and (waiting or state.delayed):
             state.call_a_worker()
-        return StepReply(waiting, int(min(times)) if times else -1, stale, claims, len(state.outbox))
+        return StepReply(
+            waiting, int(min(times)) if times else -1, stale, claims, len(state.outbox), False, self._taken_over or ()
+        )
 
 
 def _record(reason: str, error: str) -> bytes:

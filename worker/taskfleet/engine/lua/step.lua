@@ -12,7 +12,8 @@
 --       meanwhile. A result with ttl_ms 0 is not kept, only passed on to those that wait for it.
 -- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids},
 --       {id, envelope, meta, ...}, {position among the claimed, packed results of those it waited for, ...},
---       signals in the outbox, 1 when Redis is out of memory and nothing is claimed}
+--       signals in the outbox, 1 when Redis is out of memory and nothing is claimed,
+--       {id, attempt, crashes, 1 when it is a dead letter now, start of its envelope, ...} of what was taken over}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
 
@@ -160,7 +161,7 @@ if #outcomes > 0 then
 end
 
 -- Leases that ended without an outcome: their worker is gone. A crash is counted, and the task goes to the head.
-local gone = {}
+local gone, taken_over = {}, {}
 if first_end and first_end <= now then
   lease_changed = true
   gone = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
@@ -176,7 +177,12 @@ for i = #gone, 1, -1 do
     free_slot(t)
     delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
     crashes = crashes + 1
+    local n = #taken_over
+    taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
+    taken_over[n + 4] = crashes >= tonumber(ARGV[4]) and 1 or 0
+    taken_over[n + 5] = string.sub(redis.call('HGET', task, id), 1, 300)
     if redis.call('HDEL', cancel, id) == 1 then
+      taken_over[n + 4] = 0
       -- Its result key is not ours to name: it waits for its own signal, which whoever relays ends it with.
       block(id, 1, 0, 0, SIGNALLED_AGAIN_MS)
       signal_cancelled(id, 'cancelled while it ran')
@@ -419,4 +425,4 @@ if memory_full then
 end
 -- A worker that is full now wakes the next one, which learns what is left and what is due.
 if n_claimed >= wanted and (waiting > 0 or first_due) then call_a_worker() end
-return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0}
+return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0, taken_over}

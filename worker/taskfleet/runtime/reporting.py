@@ -1,0 +1,153 @@
+"""What the log says of tasks that fail, die, retry or are taken over: each of them once, as long as it can be read.
+
+A task that fails a thousand times a second would fill a disk and cost more than its run. So each task name has a bucket
+of lines, for failures and for retries; what finds it empty is counted, and said with the next line or a little later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from taskfleet import showing
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.job import Job
+
+logger = showing.logger("taskfleet.worker")
+
+BURST = 10  # lines of one kind and task name at once
+SECONDS_EACH = 5.0  # and one more each so many seconds
+_MOST_BUCKETS = 10_000
+
+
+class _Bucket:
+    __slots__ = ("at", "level", "lines", "missed")
+
+    def __init__(self, level: int, now: float) -> None:
+        self.level = level
+        self.lines = float(BURST)
+        self.at = now
+        self.missed = 0
+
+    def take(self, now: float) -> bool:
+        """Whether there is a line left."""
+        lines = self.lines + (now - self.at) / SECONDS_EACH
+        self.at = now
+        if lines >= 1.0:
+            self.lines = min(float(BURST), lines) - 1.0
+            return True
+        self.lines = lines
+        return False
+
+
+class Reports:
+    """The log lines of one worker's tasks. Nothing that a task is made of can make it raise."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+
+    def failed(self, job: Job, reason: str, message: str, text: str, error: BaseException | None) -> None:
+        """The final failure of a task: its retries are used up, or it has none. `text` is the traceback."""
+        if (missed := self._may_say("failed", job.definition.name, logging.ERROR)) >= 0:
+            self._say(
+                logging.ERROR, "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s",
+                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, reason, _said(message),
+                 _and(missed)),
+                text, error,
+            )  # fmt: skip
+
+    def retried(self, job: Job, message: str, delay: float) -> None:
+        """A run has failed, and the task runs again in `delay` seconds."""
+        if (missed := self._may_say("retried", job.definition.name, logging.INFO)) >= 0:
+            self._say(
+                logging.INFO, "task %s (%s) of queue %s failed at attempt %d and runs again in %.3g s: %s%s",
+                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, delay, _said(message),
+                 _and(missed)),
+            )  # fmt: skip
+
+    def buried(self, queue: str, task_id: str, name: str, attempt: int, reason: str, message: str) -> None:
+        """A task that could not be run at all."""
+        # By queue: of what cannot be read or is not known here, a name would be anything.
+        if (missed := self._may_say("buried", f"{queue}: {reason}", logging.ERROR)) >= 0:
+            self._say(
+                logging.ERROR, "task %s (%s) of queue %s cannot be run at attempt %d and is a dead letter (%s): %s%s",
+                (_short(name), _short(task_id), queue, attempt, reason, _said(message), _and(missed)),
+            )  # fmt: skip
+
+    def died(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
+        """A task whose workers have died under it too often: Redis has made it a dead letter."""
+        if (missed := self._may_say("died", queue, logging.ERROR)) >= 0:
+            self._say(
+                logging.ERROR, "task %s (%s) of queue %s is a dead letter (max_deliveries): at attempt %d its worker "
+                "died %d times%s", (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
+            )  # fmt: skip
+
+    def taken_over(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
+        """A task whose worker is gone: its lease has ended, and it waits for another."""
+        if (missed := self._may_say("taken over", queue, logging.WARNING)) >= 0:
+            self._say(
+                logging.WARNING, "task %s (%s) of queue %s is taken over at attempt %d: its worker is gone "
+                "(%d so far)%s",
+                (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
+            )  # fmt: skip
+
+    def lost(self, job: Job) -> None:
+        """Another worker has taken over what still runs here."""
+        if (missed := self._may_say("lost", job.definition.name, logging.WARNING)) >= 0:
+            self._say(
+                logging.WARNING, "task %s (%s) of queue %s was taken over by another worker at attempt %d; its handler "
+                "is cancelled%s",
+                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, _and(missed)),
+            )  # fmt: skip
+
+    def flush(self, *, all_of_them: bool = False) -> None:
+        """Say how many lines were left out, of those that have a line again."""
+        now = self._clock()
+        for (kind, name), bucket in list(self._buckets.items()):
+            if bucket.missed and (all_of_them or bucket.take(now)):
+                self._say(bucket.level, "%s %s: %d more that are not listed", (_short(name), kind, bucket.missed))
+                bucket.missed = 0
+
+    def _may_say(self, kind: str, name: str, level: int) -> int:
+        """How many lines were left out before this one; -1 when this one is left out, too."""
+        bucket = self._buckets.get((kind, name))
+        if bucket is None:
+            if len(self._buckets) >= _MOST_BUCKETS:
+                self.flush(all_of_them=True)
+                self._buckets.clear()
+            bucket = self._buckets[kind, name] = _Bucket(level, self._clock())
+        if not bucket.take(self._clock()):
+            bucket.missed += 1
+            return -1
+        missed, bucket.missed = bucket.missed, 0
+        return missed
+
+    @staticmethod
+    def _say(
+        level: int, line: str, arguments: tuple[Any, ...], text: str = "", error: BaseException | None = None
+    ) -> None:
+        # BaseException: a handler of the application's may raise anything, and what it raises is no task's affair.
+        with contextlib.suppress(BaseException):
+            if not logger.isEnabledFor(level):
+                return
+            about: Any = (type(error), error, error.__traceback__) if error is not None and text else None
+            record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, about, "report")
+            record.exc_text = showing.lines(text.rstrip("\n")) or None  # made safely, for no formatter to make again
+            logger.handle(record)
+
+
+def _short(text: str) -> str:
+    return showing.shown(text, 100)
+
+
+def _and(missed: int) -> str:
+    return f" (and {missed} more before it that are not listed)" if missed else ""
+
+
+def _said(message: str) -> str:
+    return showing.shown(message, 500)
