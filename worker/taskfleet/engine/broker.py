@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _CALLS_TOGETHER = 8
 _META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
 _LETTERS_TOGETHER = 100
+_REQUEUED_AT_ONCE = 500
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
 
@@ -607,18 +608,22 @@ class RedisBroker:
             names = self.keys_of(name).all
             passed = 0
             for chunk in chunks:
+                rest = chunk
                 while True:
-                    args = (self.fleet.activity, queue, CHUNK, msgpack.packb(chunk), passed)
-                    count, left, kept = await self._patiently(
+                    args = (self.fleet.activity, queue, _REQUEUED_AT_ONCE, msgpack.packb(rest), passed)
+                    count, left, kept, looked = await self._patiently(
                         functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
                     )
                     moved += count
-                    passed += len(kept) // 2
                     stay += [
                         (kept[i].decode("utf-8", "replace"), kept[i + 1].decode("utf-8", "replace"))
                         for i in range(0, len(kept), 2)
                     ]
-                    if chunk or left <= passed or not (count or kept):
+                    if chunk:
+                        rest = rest[looked:]
+                    else:
+                        passed += looked - count
+                    if not looked or (not rest if chunk else left <= passed):
                         break
         kept_letters(queue, stay)
         return moved

@@ -40,7 +40,8 @@ class QueueKeys:
     1 ready (list of ids, head first) · 2 task (id → stamped envelope) · 3 meta (id → attempt:delivery:crashes:ready_ms,
     only for what is not on its first try) · 4 lease (id → deadline, ms) · 5 owner (id → fencing token) ·
     6 delayed (id → due, ms) · 7 dead (id → died, ms) · 8 letter (id → dead letter) · 9 stat (counters) ·
-    10 control (paused) · 11 wake (list that idle workers block on) · 12 cancel (ids to cancel) ·
+    10 control (paused; large: some payloads are) · 11 wake (list that idle workers block on) ·
+    12 cancel (ids to cancel) ·
     13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/transitions.lua) ·
     15 unique (unique key → id; with a NUL behind it → the one that comes after) · 16 fair (id → its turn) ·
     17 turns (fair key → its last turn) ·

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 2000  # the most that one claim looks at
 _MOST_CLAIMED = 1000
+_MOST_DUE = 500
 
 
 class Step:
@@ -188,7 +189,7 @@ class Step:
 
     def _move_due(self) -> None:
         state = self._state
-        for task_id in state.delayed.up_to(state.now, min(max(self._wanted, 100), _MOST_CLAIMED)):
+        for task_id in state.delayed.up_to(state.now, min(max(self._wanted, 100), _MOST_DUE)):
             state.delayed.remove(task_id)
             state.place_due(task_id, state.progress_of(task_id))
 

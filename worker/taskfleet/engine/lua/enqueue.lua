@@ -27,10 +27,11 @@ local function answered(reply)
 end
 
 local items = cmsgpack.unpack(ARGV[5])
-local ids, plain = {}, true
+local ids, plain, large = {}, true, false
 for i = 1, #items do
   ids[i] = items[i][1]
   if items[i][5] then plain = false end
+  if #items[i][2] > 10000 then large = true end
 end
 local present = redis.call('HMGET', task, unpack(ids))
 
@@ -159,6 +160,7 @@ else
 end
 
 if added > 0 then add('enqueued', added) end
+if large then redis.call('HSET', control, 'large', 1) end  -- claims look at the size of each from now on
 write_counts()
 if ready_now or sooner then call_a_worker() end
 if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

@@ -5,15 +5,18 @@
 -- KEYS  the queue's (engine/keys.py)
 -- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
 --       5 how many of the oldest have been looked at, and stay
--- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}}
+-- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}, how many it has looked at}
+--       Fewer than asked for where letters are large: the caller comes again with the rest.
 local ids = cmsgpack.unpack(ARGV[4])
 if #ids == 0 then ids = redis.call('ZRANGE', dead, ARGV[5], ARGV[5] + ARGV[3] - 1) end
 local nothing_ready = redis.call('EXISTS', ready, fair) == 0
-local moved, stay = 0, {}
+local moved, stay, looked, bytes = 0, {}, 0, 0
 for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   local id = ids[i]
-  local packed = redis.call('HGET', letter, id)
+  local packed = bytes < MOST_BYTES and redis.call('HGET', letter, id)
+  if bytes < MOST_BYTES then looked = i end
   if packed then
+    bytes = bytes + #packed
     local record = unpacked(packed) or {}
     local whole = type(record[5]) == 'string' and type(record[3]) == 'number'
     local t = record[7] and record[7] ~= '' and unpacked(record[7]) or nil
@@ -40,4 +43,4 @@ if moved > 0 then
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 end
-return {moved, redis.call('ZCARD', dead), stay}
+return {moved, redis.call('ZCARD', dead), stay, looked}

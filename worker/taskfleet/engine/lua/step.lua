@@ -221,11 +221,22 @@ end
 -- Delayed tasks that are due.
 if first_due and first_due <= now or delayed_changed then
   delayed_changed = true
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.min(math.max(wanted, 100), 1000))
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, math.min(math.max(wanted, 100), 500))
   if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
-  for i = 1, #due do
-    local attempt, delivery, crashes = read_meta(due[i])
-    place_due(due[i], tag_if_any(due[i]), attempt, delivery, crashes)
+  if tagged then
+    for i = 1, #due do
+      local attempt, delivery, crashes = read_meta(due[i])
+      place_due(due[i], tag_of(due[i]), attempt, delivery, crashes)
+    end
+  elseif #due > 0 then
+    -- Without turns and keys all go to the tail together.
+    local metas, notes = redis.call('HMGET', meta, unpack(due)), {}
+    for i = 1, #due do
+      local attempt, delivery, crashes = parsed_meta(metas[i])
+      notes[2 * i - 1], notes[2 * i] = due[i], meta_text(attempt, delivery, crashes, now)
+    end
+    redis.call('HSET', meta, unpack(notes))
+    redis.call('RPUSH', ready, unpack(due))
   end
 end
 
@@ -307,6 +318,21 @@ local function admitted(id, t)
   return true
 end
 
+-- Where payloads are large, how many of the next tasks fit into what one call may copy; at least one of all.
+local bytes_left = MOST_BYTES
+local function fitting(n)
+  local ids = redis.call('LRANGE', ready, 0, n - 1)
+  if tagged and #ids < n then
+    for _, id in ipairs(redis.call('ZRANGE', fair, 0, n - #ids - 1)) do ids[#ids + 1] = id end
+  end
+  for i = 1, #ids do
+    local size = redis.call('HSTRLEN', task, ids[i]) + (tagged and redis.call('HSTRLEN', input, ids[i]) or 0)
+    if size > bytes_left and bytes_left < MOST_BYTES then return i - 1 end
+    bytes_left = bytes_left - size
+  end
+  return #ids
+end
+
 local turn_served
 local function take(n)
   local ids = redis.call('LPOP', ready, n) or {}
@@ -322,11 +348,14 @@ end
 
 -- The claim.
 local claimed, inputs, n_claimed = {}, {}, 0
-if may_start > 0 and redis.call('HEXISTS', control, 'paused') == 0 then
+local state = may_start > 0 and redis.call('HMGET', control, 'paused', 'large')
+if state and not state[1] then
   local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
   local ends_at = now + lease_ms
   while n_claimed < may_start and looked < 2000 do
-    local ids = take(may_start - n_claimed)
+    local n = may_start - n_claimed
+    if state[2] then n = fitting(math.min(n, 16)) end
+    local ids = n > 0 and take(n) or {}
     if #ids == 0 then break end
     looked = looked + #ids
     local blobs = redis.call('HMGET', task, unpack(ids))

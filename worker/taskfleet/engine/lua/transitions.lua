@@ -3,6 +3,7 @@
 -- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result), d when it is due
 -- by itself while another task has its unique key.
 -- `unique` has for each key its holder and, under the key and a NUL, the one that comes after it.
+local MOST_BYTES = 2000000  -- that one call copies: of payloads, inputs, letters
 local AGAIN_MS = 30000  -- how often one that comes after another looks whether that has ended unheard
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,16 +18,21 @@ local function write_counts()
   for name, n in pairs(counts) do redis.call('HINCRBY', stat, name, n) end
 end
 
-local function read_meta(id)
-  local value = redis.call('HGET', meta, id)
+local function parsed_meta(value)
   if not value then return 1, 0, 0, 0 end
   local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
   if not attempt then return 1, 0, 0, 0 end  -- none of ours has written it: no reason to stop the queue
   return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
 end
 
+local function read_meta(id) return parsed_meta(redis.call('HGET', meta, id)) end
+
+local function meta_text(attempt, delivery, crashes, since)
+  return string.format('%d:%d:%d:%d', attempt, delivery, crashes, since)
+end
+
 local function write_meta(id, attempt, delivery, crashes, since)
-  redis.call('HSET', meta, id, string.format('%d:%d:%d:%d', attempt, delivery, crashes, since))
+  redis.call('HSET', meta, id, meta_text(attempt, delivery, crashes, since))
 end
 
 -- The map or list in `packed`; nil for what none of ours has packed.
@@ -120,9 +126,11 @@ local function promote(key)
   if not lives(id) then return nil end
   redis.call('HSET', unique, key, id)
   local t = tag_of(id)
-  local due = t.d or 0
-  t.d = nil
-  redis.call('HSET', tag, id, cmsgpack.pack(t))
+  local due = t and t.d or 0
+  if t then
+    t.d = nil
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
   if due > now then
     redis.call('ZADD', delayed, 'XX', due, id)
     delayed_changed = true
