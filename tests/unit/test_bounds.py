@@ -21,7 +21,7 @@ from taskfleet import (
     workflows,
 )
 from taskfleet.engine import compression, envelope, unpacking
-from taskfleet.engine.broker import _results_of, _signal_of
+from taskfleet.engine.broker import RedisBroker, _results_of
 from taskfleet.engine.schedules import Entry
 from taskfleet.engine.sealing import Seal
 
@@ -162,7 +162,7 @@ def test_progress_schedules_signals_and_inputs_are_read_within_bounds(data: byte
         for entry in (Entry("q", "name", data, b"", 1), Entry("q", "name", packed_spec, data, 1)):
             with pytest.raises(SerializationError):
                 Schedule.of_entry(entry)
-        assert _signal_of(data, "q") is None
+        assert RedisBroker.from_url("redis://127.0.0.1:1/0")._signal_of("q", data) is None
         assert _results_of(data) == [data[:1]]
         with pytest.raises(SerializationError):
             workflows.first_argument(1, _results_of(data))
