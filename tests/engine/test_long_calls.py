@@ -60,7 +60,7 @@ async def test_large_letters_are_requeued_in_several_calls(broker: RedisBroker, 
 
 
 async def test_what_is_due_at_once_moves_in_order(broker: RedisBroker) -> None:
-    await broker.enqueue("q", [(f"t{n:04}", b"x", 0, 1000 + n) for n in range(999)])
+    await broker.enqueue("q", [(f"t{n:04}", b"x", 60_000, 0) for n in range(999)])
     await broker.client.redis.zadd(broker.keys_of("q").all[5], {f"t{n:04}": 1000 + n for n in range(999)})
     seen: list[str] = []
     while claims := (await broker.step("q", OPTIONS, "w", 300, [])).claims:
