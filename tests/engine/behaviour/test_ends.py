@@ -413,6 +413,14 @@ def _sync(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+class _Plain(Task):
+    name: ClassVar[str] = "plain_execute"
+    n: int
+
+    def execute(self) -> int:  # type: ignore[override]
+        return self.n + 1
+
+
 async def test_a_plain_function_around_an_async_one_is_awaited(queue: TaskQueue, run_worker: RunWorker) -> None:
     @queue.task
     @_sync
@@ -435,17 +443,10 @@ async def test_a_plain_function_around_an_async_one_is_awaited(queue: TaskQueue,
     async def many(items: list[Any]) -> list[int]:
         return [1 for _ in items]
 
-    class Plain(Task):
-        name: ClassVar[str] = "plain_execute"
-        n: int
-
-        def execute(self) -> int:  # type: ignore[override]
-            return self.n + 1
-
     await run_worker(queue)
     assert await (await doubled.enqueue(4)).result(timeout=10) == 8
     assert await (await many.enqueue()).result(timeout=10) == 1
-    assert await (await queue.enqueue(Plain(n=4))).result(timeout=10) == 5
+    assert await (await queue.enqueue(_Plain(n=4))).result(timeout=10) == 5
     for task, problem in ((fails, "LookupError: inside"), (hangs, "timeout")):
         with pytest.raises(TaskExecutionError, match=problem):
             await (await task.enqueue()).result(timeout=10)
