@@ -525,3 +525,219 @@ async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
     assert "belongs elsewhere" in caplog.text
     assert (await queue.queue_stats("default")).ready == 0
     await scheduler._broker.close()
+
+
+# Genuine records in the wrong place. Each is signed; what it says of its task is all that it may be taken for.
+
+
+async def the_end_of(queue: TaskQueue, run_worker: RunWorker, handle: TaskHandle[Any], how: str) -> bytes:
+    """The record in Redis of a task that has ended that way."""
+    names = queue.broker.keys_of("default")
+    if how == "cancelled":
+        assert await handle.cancel()
+    elif how == "cancelled while it ran":
+        worker = await run_worker(queue)
+        await until(lambda: _is(handle, "running"), "it runs")
+        assert await handle.cancel()
+        await until(lambda: _is(handle, "cancelled"), "it was cancelled")
+        worker.drain()
+        await until(lambda: worker.stopped, "the worker has ended")
+    record: bytes = await queue.broker.client.redis.get(names.result(handle.id))
+    return record
+
+
+async def swap_input(queue: TaskQueue, run_worker: RunWorker, task_id: str, records: list[bytes]) -> DeadLetter | None:
+    """Let a task run that waits for results, with these in their place; its dead letter, if it became one."""
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    await redis.zrem(names.all[5], task_id)
+    await redis.delete(names.all[0])
+    await redis.rpush(names.all[0], task_id)
+    await redis.rpush(names.wake, 1)
+    await redis.hset(names.all[23], task_id, msgpack.packb(records, use_bin_type=False))
+    worker = await run_worker(queue)
+    await settled(queue)
+    worker.drain()
+    await until(lambda: worker.stopped, "the worker has ended")
+    letters = await queue.dead_letters("default")
+    return letters[0] if letters else None
+
+
+@pytest.mark.parametrize("options", [{}, SIGNED, ENCRYPTED], ids=["plain", "signed", "encrypted"])
+@pytest.mark.parametrize("how", ["cancelled", "cancelled while it ran"])
+@pytest.mark.parametrize("shape", ["chain", "chord"])
+async def test_a_cancellation_does_not_pass_for_the_result_that_it_is_not(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any], how: str, shape: str
+) -> None:
+    queue = make_queue(**options)
+    taken: list[Any] = []
+
+    @queue.task(max_retries=0)
+    async def first(n: int):  # type: ignore[no-untyped-def]
+        await asyncio.sleep(60)
+
+    @queue.task(max_retries=0)
+    async def second(value) -> None:  # type: ignore[no-untyped-def]
+        taken.append(value)
+
+    flow = (
+        chain(first.message(1), second.message()) if shape == "chain" else chord([first.message(1)], second.message())
+    )
+    handle = await queue.enqueue(flow)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    # What waits is kept aside: its own cancellation is undone, as somebody with write access can.
+    blob = await redis.hget(names.all[1], handle.id)
+    (head,) = [i.decode() for i in await redis.lrange(names.all[0], 0, -1)]
+    record = await the_end_of(queue, run_worker, queue.handle(head), how)
+    await redis.delete(names.result(handle.id))
+    await redis.hset(names.all[1], handle.id, blob)
+    letter = await swap_input(queue, run_worker, handle.id, [record])
+    assert taken == []
+    assert letter is not None
+    assert (letter.id, letter.reason) == (handle.id, "bad_signature" if options else "bad_arguments")
+    assert "the record of another end: 'cancelled'" in letter.error
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_a_record_of_one_kind_passes_for_no_other(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    """Of one task there are: the task itself, its result, its error. None can be read as another."""
+    ran: list[str] = []
+    queue = make_queue(**options)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    work = define(queue, ran)
+    handle = await work.options(delay=600).enqueue("x")
+    task = (await redis.hget(names.all[1], handle.id))[envelope.STAMP_BYTES :]
+    failed = await work.enqueue("fail")
+    await run_worker(queue)
+    await the_dead_letter(queue)
+    error = msgpack.unpackb(await redis.hget(names.all[7], failed.id), raw=True)[5]
+    done = await work.enqueue("y")
+    assert await done.result(timeout=10) == "yy"
+    result = await redis.get(names.result(done.id))
+    await queue.add_schedule(name="s", schedule="@daily", task=work, args=["scheduled"])
+    spec = msgpack.unpackb(await redis.hget(names.schedules[0], "s"), raw=True)
+    for kind, of, record in (
+        ("result", handle.id, task),
+        ("result", failed.id, error),
+        ("result", "s", spec[4]),
+        ("error", done.id, result),
+        ("task", done.id, result),
+        ("task", "s", spec[4]),
+        ("schedule", handle.id, task),
+    ):
+        with pytest.raises(BadSignatureError):
+            queue.seal.open(kind, "default", of, record)  # type: ignore[arg-type]
+    # Through Redis: the error of a failed task, and the task itself, in place of a result.
+    for of, record in ((failed.id, error), (done.id, task)):
+        await redis.set(names.result(of), record)
+        await redis.hdel(names.all[7], of)
+        with pytest.raises(BadSignatureError):
+            await queue.handle(of).result(timeout=10)
+    # A result, and a schedule's call, in place of a task.
+    for task_id, record in ((done.id, result), ("s", spec[4])):
+        await push(queue, task_id, stamp() + record)
+    assert await handle.cancel()
+    await settled(queue)
+    assert ran == ["fail", "y"]
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_no_byte_of_a_task_can_be_changed(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    queue = make_queue(**options)
+    work = define(queue, ran)
+    handle = await work.options(delay=600, timeout=5, expires=600, max_retries=1).enqueue("x")
+    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[1], handle.id)
+    for at in range(envelope.STAMP_BYTES, len(blob)):
+        changed = bytearray(blob)
+        changed[at] ^= 1
+        with pytest.raises(SerializationError):
+            queue.seal.open_task("default", handle.id, bytes(changed))
+    assert await handle.cancel()
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_what_expires_cannot_be_stored_again_after_that(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    queue = make_queue(**options)
+    work = define(queue, ran)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    once = await work.options(delay=600).enqueue("replayed")
+    brief = await work.options(delay=600, expires=0.05).enqueue("brief")
+    blobs = {handle.id: await redis.hget(names.all[1], handle.id) for handle in (once, brief)}
+    for handle in (once, brief):
+        assert await handle.cancel()
+    await run_worker(queue)
+    await asyncio.sleep(0.06)  # the expiry itself
+    for task_id, blob in blobs.items():
+        await redis.delete(names.result(task_id))
+        await push(queue, task_id, blob)
+    await settled(queue)
+    # As the page says: a genuine task runs again, also one that was cancelled; not after it has expired.
+    assert ran == ["replayed"]
+    assert await brief.status() == "expired"
+
+
+@pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
+async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
+) -> None:
+    """As the page says; what one task has returned is never taken for what another has."""
+    queue = make_queue(**options)
+    times: list[int] = []
+
+    @queue.task(max_retries=0)
+    async def count() -> int:
+        times.append(1)
+        return len(times)
+
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    handle = await count.options(delay=600).enqueue()
+    blob = await redis.hget(names.all[1], handle.id)
+    await run_worker(queue)
+    await redis.zadd(names.all[5], {handle.id: 0})
+    await redis.rpush(names.wake, 1)
+    assert await handle.result(timeout=10) == 1
+    record = await redis.get(names.result(handle.id))
+    await redis.delete(names.result(handle.id))
+    await push(queue, handle.id, blob)
+    assert await handle.result(timeout=10) == 2
+    await redis.set(names.result(handle.id), record)
+    assert await handle.result(timeout=10) == 1
+
+
+@pytest.mark.parametrize("option", ["signing_keys", "encryption_keys"])
+async def test_a_schedule_that_was_removed_can_be_put_back_until_its_key_is_gone(
+    make_queue: MakeQueue, option: str
+) -> None:
+    """As the page says: Redis is all that remembers a removal, and who writes there can undo it."""
+    old, new = b"o" * 32, b"n" * 32
+    queue, after = make_queue(**{option: [old]}), make_queue(**{option: [new]})
+    work = define(queue)
+    define(after)
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
+    kept: dict[str, bytes] = {}
+    for version in ("first", "second"):
+        await queue.add_schedule(name="s", schedule="0 0 * * *", task=work, args=[version])
+        kept[version] = await redis.hget(names.schedules[0], "s")
+    assert await queue.remove_schedule("s")
+
+    async def put_back(version: str) -> None:
+        await redis.hset(names.schedules[0], "s", kept[version])
+        await redis.zadd(names.schedules[1], {"s": 20_000 * 86_400_000})
+
+    for version in kept:
+        await put_back(version)
+        scheduler = Scheduler(queue)
+        assert (await ticked(queue, scheduler)).fired_total == 1
+        await scheduler._broker.close()
+        assert await queue.remove_schedule("s")
+    await put_back("second")
+    scheduler = Scheduler(after)
+    assert (await ticked(after, scheduler)).fired_total == 0
+    await scheduler._broker.close()

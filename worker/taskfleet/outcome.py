@@ -12,7 +12,7 @@ import msgpack
 
 from taskfleet.engine import envelope, unpacking
 from taskfleet.engine.sealing import PLAIN, Seal
-from taskfleet.errors import SerializationError
+from taskfleet.errors import BadSignatureError, SerializationError
 
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
 CANCELLED_TTL_MS = 3_600_000
@@ -47,6 +47,21 @@ def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -
     if type(state) is not str:
         raise SerializationError(f"task {task_id}: its stored result cannot be read: {problem}")
     return state, value
+
+
+def unpack_result(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> Any:
+    """The result of a task that has succeeded. Errors: as `unpack_end`'s, also for the record of any other end.
+
+    A genuine record says how its task ended, and whoever writes to Redis can put it where a result is waited for: the
+    reason of a cancellation must not pass for a result there.
+    """
+    state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal)
+    if state != SUCCEEDED:
+        refusal = BadSignatureError if seal.requires else SerializationError
+        raise refusal(
+            f"task {task_id}: its result is waited for, and this is the record of another end: {state[:40]!r}"
+        )
+    return value
 
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:

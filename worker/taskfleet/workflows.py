@@ -150,7 +150,7 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
     elif len(sources) != len(records):
         raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
     values = [
-        outcome.unpack_end(record, queue=queue, task_id=task_id, seal=seal)[1]
+        outcome.unpack_result(record, queue=queue, task_id=task_id, seal=seal)
         for record, (queue, task_id) in zip(records, sources, strict=True)
     ]
     return carried.argument(_nest(shape, iter(values)))

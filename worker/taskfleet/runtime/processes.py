@@ -77,7 +77,7 @@ class Returned:
         if self._bad:
             self.seen = self
         else:
-            self.seen = result.load(outcome.unpack_end(self._record, queue="", task_id="")[1])
+            self.seen = result.load(outcome.unpack_result(self._record, queue="", task_id=""))
         return self.seen
 
 
