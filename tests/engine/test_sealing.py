@@ -248,7 +248,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     before, during = make_queue(**{option: [old]}), make_queue(**{option: [new, old]})
     after = make_queue(**{option: [new]})
     of_before = await define(before).enqueue("before")
-    define(during, ran)
+    work_during = define(during, ran)
     worker = await run_worker(during)
     assert await during.handle(of_before.id).result(timeout=10) == "beforebefore"
     # Its result was sealed with the new key, which whoever still has only the old one refuses, not misreads.
@@ -256,7 +256,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
         await of_before.result(timeout=10)
     worker.drain()
     await until(lambda: worker.stopped, "the worker has ended")
-    of_during = await define(during).enqueue("during")
+    of_during = await work_during.enqueue("during")
     define(after, ran)
     await run_worker(after)
     assert await of_during.result(timeout=10) == "duringduring"
