@@ -18,6 +18,7 @@ import weakref
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
+from taskfleet import background
 from taskfleet.results import Announcements
 from taskfleet.sending import Sending
 
@@ -109,7 +110,7 @@ class Sessions:
         with contextlib.suppress(StopIteration):
             guard.__anext__().send(None)
         # What holds the generator must be neither the loop nor the queue: it outlives the one that goes first.
-        session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker)
+        session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker, session.announcements)
         session.let_go.atexit = False
         return session
 
@@ -172,20 +173,21 @@ async def _until_its_loop_ends(
         await broker.close()
 
 
-def _let_go(loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker) -> None:
+def _let_go(
+    loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker, announcements: Announcements
+) -> None:
     """The queue is no more."""
-    if loop.is_closed():
-        broker.abandon()
-        return
-    closing = guard.aclose()
+
+    async def close() -> None:
+        await announcements.close()
+        await broker.close()
+        with contextlib.suppress(RuntimeError):  # its loop ends just now, and finalises it
+            await guard.aclose()
+
     try:
-        asyncio.run_coroutine_threadsafe(_finish(closing), loop)
-    except RuntimeError:  # closed in this moment
+        loop.call_soon_threadsafe(lambda: background.start(close()))
+    except RuntimeError:  # closed
         broker.abandon()
-
-
-async def _finish(closing: Any) -> None:
-    await closing
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Any) -> None:

@@ -22,8 +22,9 @@ Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
 class JobTask(asyncio.Task[None]):
     """The asyncio task of a job. The worker stops it by `Job.interrupt`; what else cancels it is told apart here.
 
-    The task itself, or a timer or child of its own, may: that is its own affair. Another task's code may not. What is
-    no task's, such as the end of the loop, may too, and is noted: then the task goes back and has not failed.
+    The task itself, or a timer or child of its own, may: that is its own affair. Another task's code may not, but it is
+    noted: it may have cancelled what this one waits for as well. What is no task's, such as the end of the loop, may,
+    and is noted. A run that is cancelled after that goes back and has not failed.
     """
 
     __slots__ = ("job",)
@@ -40,6 +41,7 @@ class JobTask(asyncio.Task[None]):
                     return True
                 job.cancelled_outside = True
             elif getattr(who, "__self__", None) is not job:
+                job.cancelled_outside = True
                 return False
         return super().cancel(msg)
 
@@ -84,7 +86,7 @@ class Job:
         self.reporter = reporter
         self.billed_ms = 0  # busy time that Redis has been told of already
         self.interruption: Interruption | None = None
-        self.cancelled_outside = False  # by what is neither the worker nor code of its tasks: the end of the loop
+        self.cancelled_outside = False  # by what is neither the worker nor its own code: the end of the loop, another
         self.task: asyncio.Task[None] | None = None
         timeout = definition.options.timeout
         if envelope.settings:

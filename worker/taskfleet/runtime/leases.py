@@ -7,6 +7,7 @@ and liveness fails.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import defaultdict
@@ -62,6 +63,12 @@ class LeaseKeeper(threading.Thread):
         """Let the thread end; a last heartbeat is not sent."""
         self._stop_asked = True
         self._poke.set()
+
+    async def ended(self, seconds: float) -> None:
+        """Wait for the end, for so long. Not by the loop's own threads: a task may have shut them down."""
+        until = time.monotonic() + seconds
+        while self.is_alive() and time.monotonic() < until:  # noqa: ASYNC110 - threads set no events of a loop
+            await asyncio.sleep(0.005)
 
     def stalled(self) -> bool:
         """Whether the event loop has been still for too long."""

@@ -310,7 +310,7 @@ class Worker:
             self.threads.close()
             await self.processes.close()
             keeper.stop()
-            await asyncio.to_thread(keeper.join, 10.0)
+            await keeper.ended(10.0)
             await self._deregister()
             self.stopped = True
             self._say_end(stuck)

@@ -1,0 +1,246 @@
+"""One task, whatever it does short of killing the process, touches no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from taskfleet import Middleware, TaskContext, TaskExecutionError, TaskHandle, TaskQueue, current_task
+from taskfleet.runtime.worker import Worker
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.neighbours_app import MISCHIEF
+from tests.support.processes import Start, python_processes
+
+
+@pytest.fixture
+def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    """The queue of tests/engine/neighbours_app.py, under this test's prefix."""
+    queue = make_queue()
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)  # type: ignore[attr-defined]
+    return queue
+
+
+@pytest.fixture
+def start(shared: TaskQueue) -> Iterator[Start]:
+    with python_processes("taskfleet", "worker", "tests.engine.neighbours_app:queue") as start:
+        yield start
+
+
+def message(name: str, *args: Any) -> Any:
+    from tests.engine import neighbours_app
+
+    return getattr(neighbours_app, name).message(*args)
+
+
+async def neighbours(queue: TaskQueue) -> list[TaskHandle[Any]]:
+    return await queue.enqueue_many(
+        [message(name, n) for n in range(3) for name in ("neighbour", "neighbour_in_thread")]
+    )
+
+
+async def as_if_alone(handles: list[TaskHandle[Any]]) -> None:
+    assert [await handle.result(timeout=30) for handle in handles] == [[1, 1]] * len(handles)
+
+
+@pytest.mark.parametrize("what", MISCHIEF)
+async def test_what_a_task_does_to_its_loop(shared: TaskQueue, start: Start, what: str) -> None:
+    handles = await neighbours(shared)
+    other = await shared.enqueue(message("neighbour_with_children", 3))
+    culprit = await shared.enqueue(message("mischief", what))
+    worker = start("--concurrency", "20")
+    await as_if_alone(handles)
+    assert await other.result(timeout=10) == 1  # perhaps by another run, which is no attempt
+    with pytest.raises(TaskExecutionError) if what == "closing the loop" else contextlib.nullcontext():
+        await culprit.result(timeout=10)
+    await as_if_alone(await neighbours(shared))
+    assert (await shared.queue_stats("default")).failed_total == int(what == "closing the loop")
+    assert worker.poll() is None
+    if what != "handlers of signals":
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+
+
+@pytest.mark.parametrize("what", ["sys.exit", "KeyboardInterrupt", "a loop of its own"])
+async def test_what_a_task_does_to_its_thread(shared: TaskQueue, start: Start, what: str) -> None:
+    handles = await neighbours(shared)
+    culprit = await shared.enqueue(message("mischief_in_thread", what))
+    worker = start("--concurrency", "20")
+    await as_if_alone(handles)
+    with pytest.raises(TaskExecutionError, match=r"SystemExit|KeyboardInterrupt"):
+        await culprit.result(timeout=10)
+    assert worker.poll() is None
+
+
+@pytest.mark.parametrize("what", ["sys.exit in a child task", "KeyboardInterrupt in a callback", "sys.exit in a timer"])
+async def test_what_ends_the_loop_of_an_application_hands_back_what_ran_beside(shared: TaskQueue, what: str) -> None:
+    handles = await neighbours(shared)
+    culprit = await shared.enqueue(message("mischief", what))
+    with python_processes("tests.engine.neighbours_app") as start:
+        process = start("60", TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS="20")
+        assert await asyncio.to_thread(process.wait, 30) != 0
+        # Not left to their leases: they wait again, and have not failed.
+        stats = await shared.queue_stats("default")
+        assert (stats.in_flight, stats.failed_total, stats.dead) == (0, 0, 0)
+        assert await culprit.cancel()
+        start("60", TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS="20")
+        assert [(await handle.result(timeout=30))[0] for handle in handles] == [1] * len(handles)
+
+
+# In this process.
+
+
+@pytest.fixture
+def sleeper(queue: TaskQueue) -> Any:
+    @queue.task(max_retries=0)
+    async def sleeper(seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return current_task().attempt
+
+    return sleeper
+
+
+def task_of(worker: Worker, handle: TaskHandle[Any]) -> asyncio.Task[None]:
+    task = worker.running[handle.id].task
+    assert task is not None
+    return task
+
+
+async def test_a_cancellation_from_outside_is_no_failure_of_the_task(
+    queue: TaskQueue, run_worker: RunWorker, sleeper: Any
+) -> None:
+    worker = await run_worker(queue)
+    handle = await sleeper.enqueue(0.3)
+    await until(lambda: handle.id in worker.running, "it runs")
+    task_of(worker, handle).cancel()
+    assert await handle.result(timeout=10) == 1
+
+
+async def test_something_that_always_cancels_a_task_makes_it_fail_in_the_end(
+    queue: TaskQueue, run_worker: RunWorker, sleeper: Any
+) -> None:
+    worker = await run_worker(queue)
+    handle = await sleeper.enqueue(60)
+
+    async def cancelled_again() -> bool:
+        if (job := worker.running.get(handle.id)) is not None and job.task is not None:
+            job.task.cancel()
+        return await handle.status() == "failed"
+
+    await until(cancelled_again, "it has failed")
+
+
+async def test_a_cancellation_of_the_tasks_own_making_is_its_failure(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task(max_retries=0)
+    async def raises() -> None:
+        raise asyncio.CancelledError
+
+    @queue.task(max_retries=0)
+    async def awaits_what_is_cancelled() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    @queue.task(max_retries=0)
+    async def cancels_itself() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        await asyncio.sleep(1)
+
+    @queue.task(max_retries=0)
+    async def cancelled_by_its_child() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+
+        async def child() -> None:
+            current.cancel()
+
+        await asyncio.gather(child(), asyncio.sleep(1))
+
+    @queue.task(max_retries=0)
+    async def times_out() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(1)
+        except TimeoutError:
+            return "in time"
+        return "never"
+
+    await run_worker(queue)
+    for task in (raises, awaits_what_is_cancelled, cancels_itself, cancelled_by_its_child):
+        with pytest.raises(TaskExecutionError, match="CancelledError"):
+            await (await task.enqueue()).result(timeout=10)  # type: ignore[attr-defined]
+    assert await (await times_out.enqueue()).result(timeout=10) == "in time"
+
+
+async def test_a_task_cannot_cancel_another_nor_what_its_worker_does(
+    queue: TaskQueue, run_worker: RunWorker, sleeper: Any
+) -> None:
+    mine = asyncio.current_task()
+
+    @queue.task(max_retries=0)
+    async def cancels_all() -> int:
+        others = asyncio.all_tasks() - {asyncio.current_task(), mine}
+        # The loop of the fixture that runs the worker is the test's own task, not the worker's.
+        others = {task for task in others if type(task) is not asyncio.Task}
+        return sum(task.cancel() for task in others)
+
+    worker = await run_worker(queue, concurrency=4)
+    handle = await sleeper.enqueue(0.3)
+    await until(lambda: handle.id in worker.running, "it runs")
+    listening = set(worker._listeners.tasks)
+    assert await (await cancels_all.enqueue()).result(timeout=10) == 0
+    assert await handle.result(timeout=10) == 1
+    assert listening & worker._listeners.tasks
+    assert await (await sleeper.enqueue(0)).result(timeout=10) == 1
+
+
+async def test_a_worker_whose_run_is_cancelled_hands_back_what_it_had(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=2)
+
+    @queue.task(max_retries=0)
+    async def nap(seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return current_task().attempt
+
+    worker = Worker(queue, name="cancelled")
+    running = asyncio.create_task(worker.run())
+    handles = await queue.enqueue_many([nap.message(0.2) for _ in range(6)])
+    await until(lambda: len(worker.running) == 2, "two run")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    stats = await queue.queue_stats("default")
+    assert (stats.ready, stats.in_flight, stats.failed_total) == (6, 0, 0)
+    await run_worker(queue)
+    assert [await handle.result(timeout=10) for handle in handles] == [1] * 6
+
+
+class Exits(Middleware):
+    async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
+        raise SystemExit(9)
+
+
+async def test_a_hook_that_exits_ends_nothing(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(middleware=[Exits()])
+
+    @queue.task(max_retries=0)
+    async def fails() -> None:
+        raise ValueError
+
+    @queue.task
+    async def works() -> int:
+        return 1
+
+    await run_worker(queue)
+    with pytest.raises(TaskExecutionError):
+        await (await fails.enqueue()).result(timeout=10)
+    assert await (await works.enqueue()).result(timeout=10) == 1
