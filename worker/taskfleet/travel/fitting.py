@@ -59,6 +59,10 @@ class _Compiler:
     def on_function_before(self, node: Node) -> Check:
         return self.check(node["schema"])
 
+    def on_function_after(self, node: Node) -> Check:
+        made = node["function"].get("function")
+        return self._instance(made) if isinstance(made, type) else _anything
+
     def on_default(self, node: Node) -> Check:
         check, default = self.check(node["schema"]), node.get("default", _MISSING)
         if default is _MISSING:
@@ -216,8 +220,9 @@ class _Compiler:
         return lambda value: _same_type(value, node["cls"])
 
     def on_is_instance(self, node: Node) -> Check:
-        cls = class_of(node)
+        return self._instance(class_of(node))
 
+    def _instance(self, cls: type) -> Check:
         def look(value: Any) -> None:
             if not isinstance(value, cls):
                 raise UnfitError(f"a {type(value).__qualname__} where {cls.__qualname__} is annotated")

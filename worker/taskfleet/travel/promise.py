@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+import pydantic
+
 from taskfleet.travel import typed
 
 Node: TypeAlias = Mapping[str, Any]
 # Whether a value that pydantic would dump to JSON is one that JSON does not give back.
 Hazard: TypeAlias = Callable[[Any], bool]
 
+# How everything is dumped that does not say otherwise.
+JSON_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _OPAQUE = frozenset(
     (
         "config",
@@ -149,7 +153,10 @@ def _impossible(node: Node) -> str:
         return next((f"{name}: {why}" for name, each in node["fields"].items() if (why := _impossible(each))), "")
     if kind == "tuple":
         return next((why for each in node["items_schema"] if (why := _impossible(each))), "")
-    if kind == "definitions" or kind in ("model", "model-field", "list", "set", "frozenset"):
+    if kind == "dict":
+        parts = [node[part] for part in ("keys_schema", "values_schema") if node.get(part)]
+        return next((why for part in parts if (why := _impossible(part))), "")
+    if kind in ("definitions", "model", "model-field", "list", "set", "frozenset"):
         inner = node.get("items_schema") or node.get("schema")
         return _impossible(inner) if inner else ""
     return ""
@@ -167,7 +174,10 @@ def _harmless(_: Any) -> bool:
 
 
 def _is_lossless(config: Mapping[str, Any]) -> bool:
-    return config.keys() <= _LOSSLESS_CONFIG and config.get("extra_fields_behavior") != "allow"
+    for key, value in config.items():
+        if key not in _LOSSLESS_CONFIG and JSON_CONFIG.get(key) != value:
+            return False
+    return config.get("extra_fields_behavior") != "allow"
 
 
 class _JsonReader:
@@ -344,7 +354,14 @@ class _JsonReader:
                 found.append((name, look))
         if not found:
             return _harmless
-        return lambda value: any(look(get(value, name)) for name, look in found)
+
+        def look_into(value: Any) -> bool:
+            for name, look in found:  # noqa: SIM110 - for each task: a generator takes as long again
+                if look(get(value, name)):
+                    return True
+            return False
+
+        return look_into
 
 
 def _always(_: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,16 +27,31 @@ def same(one: Any, other: Any) -> bool:
             same(getattr(one, part), getattr(other, part))
             for part in ("__dict__", "__pydantic_extra__", "__pydantic_private__")
         )
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        return all(same(getattr(one, name, None), getattr(other, name, None)) for name in names)
     if issubclass(kind, Mapping):
-        if len(one) != len(other):
+        if len(one) != len(other) or getattr(one, "default_factory", None) is not getattr(
+            other, "default_factory", None
+        ):
             return False
-        keys = {key: key for key in other}
-        return all(key in keys and same(key, keys[key]) and same(each, other[key]) for key, each in one.items())
-    if issubclass(kind, (list, tuple)):
+        return _same_members(one, other) and all(key != key or same(each, other[key]) for key, each in one.items())
+    if issubclass(kind, (list, tuple, deque)):
+        if getattr(one, "maxlen", None) != getattr(other, "maxlen", None):
+            return False
         return len(one) == len(other) and all(map(same, one, other))
     if issubclass(kind, (set, frozenset)):
-        keys = {key: key for key in other}
-        return len(one) == len(other) and all(key in keys and same(key, keys[key]) for key in one)
+        return len(one) == len(other) and _same_members(one, other)
     if one.__class__.__eq__ is object.__eq__:
         return False
     return bool(one == other)
+
+
+def _same_members(one: Iterable[Any], other: Iterable[Any]) -> bool:
+    members = {each: each for each in other}
+    return all(same(each, members[each]) if each in members else _has_same(each, other) for each in one)
+
+
+def _has_same(one: Any, others: Iterable[Any]) -> bool:
+    """For what holds nan, which no set finds again."""
+    return any(same(one, other) for other in others)

@@ -312,6 +312,8 @@ def _model_of(form: list[Any], classes: Classes | None) -> Any:
     model = cls.__new__(cls)
     object.__setattr__(model, "__dict__", state)
     object.__setattr__(model, "__pydantic_fields_set__", set(fields if given is None else given))
+    if cls.__pydantic_root_model__:
+        return model  # it has neither
     object.__setattr__(model, "__pydantic_extra__", more)
     attributes = cls.__private_attributes__
     own: dict[str, Any] | None = None

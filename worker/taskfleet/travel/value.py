@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import inspect
 import json
 import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgpack
@@ -24,8 +26,7 @@ from taskfleet.travel.same import same
 from taskfleet.travel.typed import UnfitError
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
-_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
-_ARBITRARY: pydantic.ConfigDict = {**_CONFIG, "arbitrary_types_allowed": True}
+_ARBITRARY: pydantic.ConfigDict = {**promise.JSON_CONFIG, "arbitrary_types_allowed": True}
 # Python refuses to read a whole number of more digits from text, and so does pydantic from JSON.
 _MOST_DIGITS = 4300
 _DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
@@ -50,6 +51,7 @@ class Value:
         "_later",
         "_promise",
         "_scalars",
+        "_subclasses",
         "label",
         "plain",
     )
@@ -67,7 +69,8 @@ class Value:
         self._promise: promise.Promise | None = None
         self._check: fitting.Check | None = None
         self._classes = typed.NO_CLASSES
-        self._aliased: bool | None = None
+        self._subclasses: tuple[Callable[[], list[type]], ...] = ()
+        self._aliased = False
         if not self._any and self._later is None:
             self._adapter = self._adapter_of(_read_only_once(annotation))
             if self._adapter.pydantic_complete:
@@ -86,7 +89,7 @@ class Value:
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
         try:
             try:
-                return TypeAdapter(annotation, config=_CONFIG)
+                return TypeAdapter(annotation, config=promise.JSON_CONFIG)
             except pydantic.errors.PydanticSchemaGenerationError:
                 # What typed form knows and pydantic does not, such as a range: the promise tells them apart.
                 return TypeAdapter(annotation, config=_ARBITRARY)
@@ -96,7 +99,7 @@ class Value:
             # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
             # are base64 wherever it stands. (A model follows its own config.)
             self._in_list = True
-            return TypeAdapter(_list_of(annotation), config=_CONFIG)
+            return TypeAdapter(_list_of(annotation), config=promise.JSON_CONFIG)
         except Exception as error:
             raise self._never(f"{type(error).__name__}: {error}") from None
 
@@ -108,6 +111,7 @@ class Value:
         if found.impossible:
             raise self._never(found.impossible)
         self._classes = typed.Classes(found.classes)
+        self._subclasses = tuple(cls.__subclasses__ for cls in found.classes)
         if found.aliased:
             self._aliased = True
         self._promise = found
@@ -122,16 +126,15 @@ class Value:
         return cast("promise.Node", schema["items_schema"])
 
     def _settled(self) -> tuple[TypeAdapter[Any], promise.Promise]:
-        adapter = self._adapter
+        adapter, found = self._adapter, self._promise
         assert adapter is not None
-        if self._promise is None:
+        if found is None:
             try:
                 adapter.rebuild(raise_errors=True)
-                self._settle(adapter)
-            except pydantic.PydanticUserError as error:
+                found = self._settle(adapter)
+            except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
                 raise ConfigurationError(f"{self.label}: {str(error).splitlines()[0]}") from None
-        assert self._promise is not None
-        return adapter, self._promise
+        return adapter, found
 
     # Out.
 
@@ -158,7 +161,8 @@ class Value:
 
     def _dump(self, value: Any) -> Any:
         adapter, found = self._settled()
-        value = adapter.validate_python([value])[0] if self._in_list else adapter.validate_python(value)
+        validate = adapter.validator.validate_python
+        value = validate([value])[0] if self._in_list else validate(value)
         kind = type(value)
         if kind is self.plain or kind in self._scalars:
             return value
@@ -171,8 +175,8 @@ class Value:
 
     def _json(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> PydanticJson | None:
         """The JSON of a value of which it is known that JSON gives it back, unless this one is an exception."""
-        for cls in found.classes:
-            if cls.__subclasses__():
+        for subclasses in self._subclasses:
+            if subclasses():
                 self._fits(adapter, value)  # one of them may have got in
                 break
         if found.hazard is not None and found.hazard(value):
@@ -190,9 +194,12 @@ class Value:
         return text
 
     def _json_of(self, adapter: TypeAdapter[Any], value: Any) -> PydanticJson:
+        # An object may have been changed since it was validated. For anything else this would only cost time.
+        warnings: Any = "error" if self._subclasses else False
+        dump = adapter.serializer.to_json
         if self._in_list:
-            return PydanticJson(adapter.dump_json([value], by_alias=True, round_trip=True, warnings="error")[1:-1])
-        return PydanticJson(adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error"))
+            return PydanticJson(dump([value], by_alias=True, round_trip=True, warnings=warnings)[1:-1])
+        return PydanticJson(dump(value, by_alias=True, round_trip=True, warnings=warnings))
 
     def _is_given_back(self, adapter: TypeAdapter[Any], text: PydanticJson, value: Any) -> bool:
         try:
@@ -281,9 +288,11 @@ class Value:
         return self._validated(adapter, data)
 
     def _from_json(self, adapter: TypeAdapter[Any], text: PydanticJson) -> Any:
-        if self._in_list:
-            return adapter.validate_json(b"[" + text + b"]", by_alias=self._aliased, by_name=self._aliased)[0]
-        return adapter.validate_json(text, by_alias=self._aliased, by_name=self._aliased)
+        validate = adapter.validator.validate_json
+        if self._aliased:
+            # By name too: that is how the version before has dumped it.
+            validate = functools.partial(validate, by_alias=True, by_name=True)
+        return validate(b"[" + text + b"]")[0] if self._in_list else validate(text)
 
     def _from_typed(self, adapter: TypeAdapter[Any], form: TypedForm) -> Any:
         data = envelope.unpack(form)
@@ -376,7 +385,7 @@ def _problem(error: Exception, *, skip: int) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or in itself"
     try:
-        text = str(error)
+        text = " ".join(str(error).split())
     except Exception:
         text = ""
     if isinstance(error, (UnfitError, ValueError, TypeError, pydantic.PydanticUserError)) and text:

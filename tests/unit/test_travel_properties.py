@@ -1,0 +1,69 @@
+"""Whatever is annotated: what is sent is what arrives."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pydantic
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from taskfleet.engine import envelope
+from taskfleet.errors import SerializationError
+from taskfleet.travel.same import same
+from taskfleet.travel.value import Value
+from tests.support.annotations import Kind, kinds
+
+_DEEP = os.environ.get("TASKFLEET_HYPOTHESIS") == "deep"
+_PROFILE = settings(
+    max_examples=int(os.environ.get("N", "20000")) if _DEEP else 250,
+    deadline=None,
+    derandomize=not _DEEP,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def _through_redis(form: Any) -> Any:
+    return envelope.unpack(envelope.pack(form))
+
+
+def _validated(annotation: Any, value: Any) -> Any:
+    """What pydantic makes of it, which for a value of the annotated type is that value."""
+    return pydantic.TypeAdapter(annotation, config=None).validate_python(value)
+
+
+@_PROFILE
+@given(st.data(), kinds())
+def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataObject, kind: Kind) -> None:
+    value = Value(kind.annotation, "task 't', parameter 'x'")
+    sent = data.draw(kind.values)
+    note(f"{kind.annotation!r} {sent!r}")
+    expected = _validated(kind.annotation, sent)
+    try:
+        form = value.dump(sent)
+        packed = envelope.pack(form)
+    except (SerializationError, TypeError, OverflowError):
+        # Only what is annotated as anything: messagepack's own types are all it takes.
+        if kind.annotation not in (Any, int):
+            raise
+        return
+    arrived = value.load(envelope.unpack(packed))
+    assert same(arrived, expected), (form, arrived)
+
+
+@_PROFILE
+@given(st.data(), kinds())
+def test_a_result_arrives_and_so_does_one_that_is_passed_on(data: st.DataObject, kind: Kind) -> None:
+    value = Value(kind.annotation, "task 't', result")
+    sent = data.draw(kind.values)
+    note(f"{kind.annotation!r} {sent!r}")
+    expected = _validated(kind.annotation, sent)
+    try:
+        forms = _through_redis(value.forms_of_result(sent, passed_on=True))
+    except (SerializationError, TypeError, OverflowError):
+        if kind.annotation not in (Any, int):
+            raise
+        return
+    assert same(value.load(forms[-1]), expected)
