@@ -7,9 +7,10 @@ import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
 
-from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group
+from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group, outcome
 from taskfleet.engine import bounds
 from taskfleet.engine.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -300,3 +301,97 @@ async def test_a_task_that_no_reply_can_hold_does_not_keep_the_others_from_being
     (letter,) = await queue.dead_letters("default")
     assert (letter.id, letter.state) == ("monster", "dead")
     assert await queue.purge_dead("default") == 1
+
+
+# What is read page by page, and what is in the way of others.
+
+
+async def test_large_dead_letters_are_read_a_few_at_a_time(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue()
+
+    @queue.task(max_retries=0)
+    async def fail(data: bytes) -> None:
+        raise ValueError("no")
+
+    data = bytes(MB)
+    handles = await queue.enqueue_many([fail.message(data) for _ in range(80)])
+    await run_worker(queue)
+    await settled(queue)
+    tracemalloc.start()
+    letters = await queue.dead_letters("default", limit=70, cursor=5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(letters) == 70
+    assert {letter.id for letter in letters} < {handle.id for handle in handles}
+    assert {(letter.task, letter.reason) for letter in letters} == {("fail", "exception")}
+    assert peak < 40 * MIB
+
+
+async def test_one_dead_letter_that_is_too_large_spoils_only_itself(queue: TaskQueue) -> None:
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default").all
+    small = msgpack.packb(
+        [b"dead", 1, 1, 1e12, b"", outcome.pack_failure("odd", "why", ""), b"", b""], use_bin_type=False
+    )
+    for n, letter in enumerate([small, bytes(70 * MIB), small, b"\x80" * MIB, small]):
+        await redis.zadd(names[6], {f"letter{n}": n})
+        await redis.hset(names[7], f"letter{n}", letter)
+    letters = await queue.dead_letters("default")
+    assert [letter.reason for letter in letters] == ["odd", "unreadable", "odd", "unreadable", "odd"]
+    assert "bytes of one reply here" in letters[1].error
+
+
+async def test_one_heartbeat_that_is_too_large_hides_only_itself(queue: TaskQueue, run_worker: RunWorker) -> None:
+    broker = queue.broker
+    await run_worker(queue)
+    for name, field in (("monster/0", "name"), ("large/0", "queues"), ("odd/0", "busy")):
+        await broker.client.redis.zadd(broker.fleet.workers, {name: 1e15})
+        await broker.client.redis.hset(
+            broker.fleet.worker(name), field, bytes(70 * MIB if name[0] == "m" else 10 * MIB)
+        )
+    workers = await until(broker.workers, "the worker has said that it is there")
+    assert any(worker.name.startswith("worker-0") for worker in workers)
+    assert "monster/0" not in {worker.worker_id for worker in workers}
+
+
+async def test_schedules_whose_tasks_are_large_tick_and_are_listed(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(scheduler={"tick_interval": 0.2})
+    ran = 0
+
+    @queue.task
+    async def large(data: bytes) -> None:
+        nonlocal ran
+        ran += 1
+
+    await queue.add_schedule(name="large0", every=3600, task=large, args=[bytes(MB)])
+    names = queue.broker.keys_of("default").schedules
+    redis = queue.broker.client.redis
+    spec = await redis.hget(names[0], "large0")
+    for number in range(1, 75):
+        await redis.hset(names[0], f"large{number}", spec)
+    # One that nobody could read, and another that is damaged and due first.
+    await redis.hset(names[0], "monster", bytes(70 * MIB))
+    await redis.hset(names[0], "damaged", b"\x80" * MIB)
+    await redis.zadd(names[1], {"damaged": 1, **{f"large{number}": number + 2 for number in range(75)}})
+    assert {schedule.name for schedule in await queue.list_schedules()} == {f"large{number}" for number in range(75)}
+    await queue.start_scheduler()
+    await run_worker(queue)
+    await until(lambda: ran == 75, "all have ticked", seconds=30)
+    await queue.stop_scheduler()
+
+
+async def test_signals_of_any_size_are_delivered(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(slots=40)
+
+    @queue.task(queue="before")
+    async def large(number: int) -> bytes:
+        return bytes(MB)
+
+    @queue.task(queue="behind")
+    async def total(parts: list[bytes]) -> int:
+        return sum(map(len, parts))
+
+    handle = await queue.enqueue(chord(group(*(large.message(n) for n in range(40))), total.message()))
+    await run_worker(queue)
+    assert await handle.result(timeout=30) == 40 * MB

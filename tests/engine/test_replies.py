@@ -19,7 +19,8 @@ TOO_LARGE: dict[str, Callable[[], Iterator[bytes]]] = {
     "a bulk of 1.5 GB": lambda: endless(b"$1500000000\r\n", bytes(MIB)),
     "a bulk of 1.5 GB in a list": lambda: endless(b"*2\r\n$1500000000\r\n", bytes(MIB)),
     "a long list": lambda: endless(b"*900000000\r\n", b"$1\r\nx\r\n" * 100_000),
-    "an endless list": lambda: endless(b"*20000000\r\n", b"$1\r\nx\r\n" * 100_000),
+    "a list of too many": lambda: endless(b"*1000001\r\n", b"$1\r\nx\r\n" * 100_000),
+    "an endless list": lambda: endless(b"*2\r\n*20000000\r\n", b"$1\r\nx\r\n" * 100_000),
     "an endless error": lambda: endless(b"-ERR ", b"x" * MIB),
     "an endless status": lambda: endless(b"+", b"x" * MIB),
     "an endless number": lambda: endless(b"(", b"9" * MIB),
@@ -64,7 +65,7 @@ async def test_an_error_text_of_any_length_is_one_short_line(text: bytes) -> Non
 
 
 NO_REPLY = {
-    "an array that is announced and does not come": b"*20000000\r\n",
+    "an array that is announced and does not come": b"*1000000\r\n",
     "one for which there is no memory": b"*4000000000\r\n",
     "one longer than any": b"*99999999999999999999\r\n",
     "nesting without end": b"*1\r\n" * 100_000,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 
 from taskfleet import foreign, outcome
-from taskfleet.engine import bounds, connection, keys, scripts, unpacking
+from taskfleet.engine import bounds, connection, keys, replies, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.clock import RedisClock
 from taskfleet.engine.failures import CallTooLargeError
@@ -38,7 +38,7 @@ from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.sockets import abandon, descriptor_of
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import PayloadTooLargeError, SerializationError, TaskQueueError
+from taskfleet.errors import PayloadTooLargeError, ReplyTooLargeError, SerializationError, TaskQueueError
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 _CALLS_TOGETHER = 8
 _META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
 _LETTERS_TOGETHER = 100
+_FIGURES_TOGETHER = 256
+_WORKERS_TOGETHER = 64
+_MOST_WORKERS = 10_000
 _REQUEUED_AT_ONCE = 500
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
@@ -338,8 +341,17 @@ class RedisBroker:
         while queues:
             name = queues.pop()
             outbox = self.keys_of(name).outbox
+            together = 16
             while True:
-                packed = await self._patiently(lambda outbox=outbox: self.client.redis.lrange(outbox, 0, 99))
+                try:
+                    packed = await self._patiently(
+                        lambda outbox=outbox, last=together - 1: self.client.redis.lrange(outbox, 0, last)
+                    )
+                except ReplyTooLargeError:
+                    if together == 1:
+                        raise
+                    together //= 2
+                    continue
                 for entry in packed:
                     signal = self._signal_of(name, entry)
                     if (
@@ -462,18 +474,15 @@ class RedisBroker:
         return found
 
     async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
-        """Those tasks whose claim, payload and results that they waited for, one reply may not hold here."""
+        """Those tasks whose claim, payload or results that they waited for, one reply may not hold here."""
         names = self.keys_of(queue).all
-        most = self.client.access.reply_bytes // 2
         found: set[str] = set()
-        for start in range(0, len(ids), CHUNK):
-            some = ids[start : start + CHUNK]
-            pipeline = self.client.redis.pipeline(transaction=False)
-            for task_id in some:
-                pipeline.hstrlen(names[1], task_id)
-                pipeline.hstrlen(names[23], task_id)
-            lengths = await pipeline.execute()
-            found |= {task_id for n, task_id in enumerate(some) if lengths[2 * n] + lengths[2 * n + 1] > most}
+        for task_id in ids:
+            try:
+                for key in (names[1], names[23]):
+                    await self.client.redis.hget(key, task_id)
+            except replies.TooLongError:
+                found.add(task_id)
         return found
 
     async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
@@ -522,9 +531,12 @@ class RedisBroker:
             return {}
         names = {name for name in await self.partitions() if keys.queue_of(name) in queues} | set(queues)
         calls = [(self.keys_of(name).all, (horizon_ms,)) for name in sorted(names)]
-        replies = await self._patiently(lambda: self.client.run_many(scripts.STATS, calls))
+        told: list[Any] = []
+        for start in range(0, len(calls), _FIGURES_TOGETHER):
+            some = calls[start : start + _FIGURES_TOGETHER]
+            told += await self._patiently(lambda some=some: self.client.run_many(scripts.STATS, some))
         parts: dict[str, list[QueueStats]] = {queue: [] for queue in queues}
-        for name, reply in zip(sorted(names), replies, strict=True):
+        for name, reply in zip(sorted(names), told, strict=True):
             parts[keys.queue_of(name)].append(QueueStats.of_reply(reply))
         return {queue: QueueStats.total(found) for queue, found in parts.items()}
 
@@ -532,22 +544,35 @@ class RedisBroker:
         """The workers whose heartbeat has not expired."""
 
         async def read() -> list[WorkerInfo]:
-            redis = self.client.redis
-            entries = await redis.zrange(self.fleet.workers, 0, -1, withscores=True)
-            if not entries:
-                return []
-            pipeline = redis.pipeline(transaction=False)
-            pipeline.time()
-            for worker_id, _ in entries:
-                pipeline.hmget(self.fleet.worker(foreign.text(worker_id)), FIELDS)
-            # A key that is no hash costs its own record, and none of the others.
-            (seconds, micros), *hashes = await pipeline.execute(raise_on_error=False)
-            now_ms = seconds * 1000 + micros / 1000
-            told = zip(entries, hashes, strict=True)
-            return [info for (who, beat), values in told if (info := self._worker_of(who, values, beat, now_ms))]
+            # The latest: nobody has so many.
+            entries = await self.client.redis.zrange(self.fleet.workers, -_MOST_WORKERS, -1, withscores=True)
+            found: list[WorkerInfo] = []
+            for start in range(0, len(entries), _WORKERS_TOGETHER):
+                some = entries[start : start + _WORKERS_TOGETHER]
+                now_ms, hashes = await self._heartbeats([worker_id for worker_id, _ in some])
+                told = zip(some, hashes, strict=True)
+                found += [info for (who, beat), values in told if (info := self._worker_of(who, values, beat, now_ms))]
+            return found
 
         found: list[WorkerInfo] = await self._patiently(read)
         return found
+
+    async def _heartbeats(self, worker_ids: Sequence[bytes]) -> tuple[float, list[Any]]:
+        """(now in ms, what each says of itself): one that is too large, or no hash, costs none of the others."""
+        pipeline = self.client.redis.pipeline(transaction=False)
+        pipeline.time()
+        for worker_id in worker_ids:
+            pipeline.hmget(self.fleet.worker(foreign.text(worker_id)), FIELDS)
+        try:
+            (seconds, micros), *hashes = await pipeline.execute(raise_on_error=False)
+        except replies.TooLongError as error:
+            if len(worker_ids) == 1:
+                return 0.0, [error]
+            middle = len(worker_ids) // 2
+            first_ms, first = await self._heartbeats(worker_ids[:middle])
+            now_ms, rest = await self._heartbeats(worker_ids[middle:])
+            return max(first_ms, now_ms), first + rest
+        return seconds * 1000 + micros / 1000, hashes
 
     def _worker_of(self, worker_id: bytes, values: Any, beat_ms: float, now_ms: float) -> WorkerInfo | None:
         if isinstance(values, list) and not any(values):
@@ -576,26 +601,24 @@ class RedisBroker:
             offset = max(0, offset - count)
 
     async def _letters(self, key: str, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """What is stored of them, so much at a time as a call may have."""
-
-        async def lengths() -> list[int]:
-            pipeline = self.client.redis.pipeline(transaction=False)
-            for task_id in ids:
-                pipeline.hstrlen(key, task_id)
-            found: list[int] = await pipeline.execute()
-            return found
-
-        sized = list(zip(ids, await self._patiently(lengths), strict=True)) if ids else []
-        most = self.client.access.reply_bytes // 2
-        for start, end, size in bounds.windows(sized, lambda pair: pair[1]):
-            some = [task_id for task_id, _ in sized[start:end]]
-            if size > most:
-                yield some[0], outcome.unreadable_letter(f"it has {size} bytes; at most {most} are read here")
+        """What is stored of them, about so much at a time as a call may have."""
+        at, together = 0, 8
+        while at < len(ids):
+            some = ids[at : at + together]
+            try:
+                letters = await self._patiently(lambda some=some: self.client.redis.hmget(key, some))
+            except ReplyTooLargeError:
+                together = len(some) // 2
+                if not together:
+                    most = self.client.access.reply_bytes
+                    yield some[0], outcome.unreadable_letter(f"it has more than the {most} bytes of one reply here")
+                    at, together = at + 1, 1
                 continue
-            letters = await self._patiently(lambda some=some: self.client.redis.hmget(key, some))
+            at += len(some)
             for task_id, letter in zip(some, letters, strict=True):
                 if letter is not None:
                     yield task_id, letter
+            together = max(1, bounds.CALL_BYTES // max(len(letter or b"-") for letter in letters))
 
     # Operations.
 

@@ -16,6 +16,7 @@ from redis.asyncio.connection import _AsyncHiredisParser  # type: ignore[attr-de
 
 REPLY_BYTES = 64 * 1_048_576
 _LINE_BYTES = 1_048_576  # of an error, a status or a number, which is looked through again with each packet
+_ELEMENTS = 1_000_000  # of a list: each costs memory, however few bytes it has
 _LINES = b"-+:(,#_"
 # How many bytes each of the announced takes at least: of a bulk, a list, a set, pairs, a message.
 _ANNOUNCED = {ord("$"): 1, ord("*"): 3, ord("~"): 3, ord("%"): 6, ord(">"): 3}
@@ -65,8 +66,8 @@ class BoundedParser(_AsyncHiredisParser):
             self._most = min(self._most, _LINE_BYTES)
         elif head[0] in _ANNOUNCED and (length := head[1 : head.find(b"\r")]).isdigit():
             size = int(length[:20]) * _ANNOUNCED[head[0]]
-            if size > self._most:
-                raise TooLongError(f"one reply has more than {self._most} bytes: it begins with {head[:20]!r}")
+            if size > self._most or (head[:1] != b"$" and int(length[:20]) > _ELEMENTS):
+                raise TooLongError(f"one reply has more than {self._most} bytes or {_ELEMENTS} elements: {head[:20]!r}")
 
     async def read_from_socket(self) -> Any:
         stream: Any = self._stream

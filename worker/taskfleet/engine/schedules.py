@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
+from redis import exceptions as redis_errors
 
 from taskfleet import foreign, outcome
-from taskfleet.engine import keys, scripts
+from taskfleet.engine import bounds, keys, scripts
+from taskfleet.engine.failures import connection_error
+from taskfleet.engine.replies import TooLongError
+from taskfleet.errors import ReplyTooLargeError
 
 if TYPE_CHECKING:
     from taskfleet.engine.broker import RedisBroker
@@ -123,9 +127,12 @@ class ScheduleStore:
 
     async def entries_of(self, queue: str) -> list[Entry]:
         """The schedules of one queue, by name."""
-        specs, ticks, states = await self._patiently(
-            lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
-        )
+        try:
+            specs, ticks, states = await self._patiently(
+                lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
+            )
+        except ReplyTooLargeError:
+            return [entry async for entry in self._entries_apart(queue)]
         next_of, state_of = _pairs(ticks), _pairs(states)
         found = (
             self._entry(queue, name, spec, state_of.get(name, NO_STATE), next_of.get(name))
@@ -133,20 +140,50 @@ class ScheduleStore:
         )
         return [entry for entry in found if entry is not None]
 
+    async def _entries_apart(self, queue: str) -> AsyncIterator[Entry]:
+        """One by one, where all together are too large for a reply; one that is too large alone is left out."""
+        redis, names = self._client.redis, self._broker.keys_of(queue).schedules
+        for name in sorted(await self._patiently(lambda: redis.hkeys(names[0]))):
+            try:
+                spec = await redis.hget(names[0], name)
+                state = await redis.hget(names[2], name)
+                tick = await redis.zscore(names[1], name)
+            except (redis_errors.RedisError, OSError) as error:
+                if not isinstance(error, TooLongError):
+                    raise connection_error(self._client.url, error) from None
+                self._broker.skipped.add("schedule", name, error)
+                continue
+            entry = self._entry(queue, name, spec, state or NO_STATE, tick) if spec is not None else None
+            if entry is not None:
+                yield entry
+
     async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
         """Look at several queues in one round trip; at most `limit` due schedules of each."""
         if not queues:
             return []
         calls = [(self._broker.keys_of(queue).schedules, (limit,)) for queue in queues]
-        replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
+        try:
+            replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
+        except TooLongError as error:
+            return await self._fewer_due(queues, limit, error)
         return [self._due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
+    async def _fewer_due(self, queues: Sequence[str], limit: int, error: TooLongError) -> list[Due]:
+        """Fewer at a time, and each queue for itself: one whose next schedule is too large to read costs no other."""
+        if limit > 1:
+            return await self.due(queues, limit=limit // 8 or 1)
+        if len(queues) > 1:
+            return [found for queue in queues for found in await self.due([queue], limit=limit)]
+        self._broker.skipped.add("schedule", queues[0].encode(), error)
+        return []
+
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
-        """Let ticks happen, in one round trip."""
-        if not ticks:
-            return []
-        replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks])
-        return [_reply(*reply) for reply in replies]
+        """Let ticks happen, in as few round trips as their bytes allow."""
+        found: list[TickReply] = []
+        for start, end, _ in bounds.windows(ticks, lambda tick: len(tick.envelope) + 1024):
+            replies = await self._client.run_many(scripts.TICK, [self._call(tick) for tick in ticks[start:end]])
+            found += [_reply(*reply) for reply in replies]
+        return found
 
     def _due(self, queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
         found = (self._entry(queue, flat[i], flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4))

@@ -104,8 +104,8 @@ class Listeners:
                 reply = await worker.queue.broker.step_when_called(
                     name, worker.queue.options_of(name), worker.incarnation, slots, _LOOK_AGAIN_SECONDS
                 )
-            except BaseException:
-                worker.unsure.add(name)
+            except BaseException as error:
+                worker.claim_failed(name, slots, error)
                 raise
             worker.take(name, reply)
         worker.start_claimed()

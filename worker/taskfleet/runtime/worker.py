@@ -431,9 +431,7 @@ class Worker:
         except Exception as error:
             closed = self._outbox.failed(outcomes, error)
             if slots:
-                self.unsure.add(name)
-                if isinstance(error, replies.TooLongError):
-                    self._claimable[name] = max(1, slots // 2)
+                self.claim_failed(name, slots, error)
             if outcomes and not failures.is_about_redis(error) and await self._answers(name):
                 # It is for one of them: that one must not keep the others from being recorded.
                 await self._record_apart(name, outcomes, error)
@@ -515,6 +513,12 @@ class Worker:
         self._replacements.add(task_id)
         return [self.execution.failed_outcome(name, task_id, delivery, kind, reason)]
 
+    def claim_failed(self, name: str, slots: int, error: BaseException) -> None:
+        """A call that claims got no reply that can be read: what it has claimed is found before the next."""
+        self.unsure.add(name)
+        if isinstance(error, replies.TooLongError):
+            self._claimable[name] = max(1, slots // 2)
+
     def take(self, name: str, reply: StepReply) -> None:
         """What a call has claimed is ours now."""
         self._set_memory_full(reply.memory_full)
@@ -552,7 +556,8 @@ class Worker:
             owned = await self.queue.broker.owned(name, self.incarnation)
             unheard = [(task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (name, delivery)]
             # One that would make every reply too large must not go back for ever.
-            unreadable = await self.queue.broker.unreadable(name, [task_id for task_id, _ in unheard])
+            ids = [task_id for task_id, _ in unheard] if name in self._claimable else []
+            unreadable = await self.queue.broker.unreadable(name, ids)
             for task_id, delivery in unheard:
                 if task_id in unreadable:
                     self.execution.bury_unread(name, task_id, delivery)
