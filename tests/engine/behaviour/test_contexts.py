@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import BeforeValidator
+from pydantic import BaseModel
 
 from taskfleet import (
     BatchItem,
@@ -133,31 +133,32 @@ async def test_batches_too(make_queue: MakeQueue, run_worker: RunWorker) -> None
     assert set(await seen_by(handles)) == {"application"}
 
 
-def _sets_tenant(value: Any) -> Any:
-    tenant.set(f"validator of {value}")
-    return value
+class Remembers(BaseModel):
+    n: int
+
+    def model_post_init(self, context: Any) -> None:
+        tenant.set(f"model {self.n}")
 
 
-async def test_the_validators_of_a_tasks_arguments_belong_to_its_run(
-    make_queue: MakeQueue, run_worker: RunWorker
-) -> None:
+async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(slots=1)
 
     @queue.task
-    async def validated(n: Annotated[int, BeforeValidator(_sets_tenant)]) -> str:
+    async def takes_model(model: Remembers) -> str:
         return tenant.get()
 
     @queue.task
     async def plain() -> str:
         return tenant.get()
 
-    both = [message for n in range(5) for message in (validated.message(n), plain.message())]
+    both = [message for n in range(5) for message in (takes_model.message(Remembers(n=n)), plain.message())]
+    tenant.set("application")
     # Sent by somebody whose context is of no interest here.
     handles = await asyncio.create_task(queue.enqueue_many(both), context=contextvars.copy_context())
     await run_worker(queue)
     seen = await seen_by(handles)
     assert seen[1::2] == ["application"] * 5
-    assert seen[::2] == [f"validator of {n}" for n in range(5)]
+    assert seen[::2] == [f"model {n}" for n in range(5)]
 
 
 async def test_what_a_task_depends_on_is_made_in_its_context_and_what_a_worker_holds_in_none(
