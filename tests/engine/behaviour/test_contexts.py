@@ -136,8 +136,12 @@ async def test_batches_too(make_queue: MakeQueue, run_worker: RunWorker) -> None
 class Remembers(BaseModel):
     n: int
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Remembers:
+        tenant.set("a model")
+        return super().__new__(cls)
+
     def model_post_init(self, context: Any) -> None:
-        tenant.set(f"model {self.n}")
+        """With this a worker makes it field by field, without the validators that have run where it was sent."""
 
 
 async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -158,7 +162,7 @@ async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQ
     await run_worker(queue)
     seen = await seen_by(handles)
     assert seen[1::2] == ["application"] * 5
-    assert seen[::2] == [f"model {n}" for n in range(5)]
+    assert seen[::2] == ["a model"] * 5
 
 
 async def test_what_a_task_depends_on_is_made_in_its_context_and_what_a_worker_holds_in_none(
