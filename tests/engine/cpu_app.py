@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
 
@@ -18,10 +20,26 @@ from taskfleet import Retry, RetryLater, TaskQueue, current_task
 
 queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
 
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+tenant.set("set up when imported")
+
 
 @queue.task(executor="process")
 def where() -> int:
     return os.getpid()
+
+
+@queue.task(executor="process", max_retries=1, retry=Retry.fixed(0.0))
+def sees_and_sets(name: str) -> list[Any]:
+    seen = tenant.get()
+    tenant.set(name)
+    if name == "fails at first" and current_task().attempt == 1:
+        raise ValueError
+    in_thread: list[str] = []
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(lambda: in_thread.append(tenant.get()),))
+    thread.start()
+    thread.join()
+    return [seen, in_thread, os.getpid(), current_task().id]
 
 
 @queue.task(executor="process")

@@ -73,6 +73,17 @@ async def test_it_runs_elsewhere_and_the_process_is_used_again(queue: TaskQueue,
     assert os.getpid() not in pids
 
 
+async def test_what_a_call_sets_is_gone_with_it(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue, concurrency=1)
+    pids: set[int] = set()
+    for name in ("a", "fails at first", "b", "c"):
+        handle = await queue.enqueue(cpu_app.sees_and_sets.message(name))
+        seen, in_thread, pid, task_id = await handle.result(timeout=20)
+        assert (seen, in_thread, task_id) == ("set up when imported", [name], handle.id)
+        pids.add(pid)
+    assert len(pids) == 1
+
+
 async def test_values_and_context_arrive_as_in_any_task(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
     before = time.time()

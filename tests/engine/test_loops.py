@@ -108,6 +108,22 @@ def test_a_loop_that_is_closed_without_ceremony_loses_its_sockets_with_the_next(
     assert sockets() == before
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:coroutine method 'aclose':RuntimeWarning")
+def test_loops_that_nobody_closes_are_not_kept_for_ever(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loops = [asyncio.new_event_loop() for _ in range(12)]
+        for loop in loops:
+            assert loop.run_until_complete(queue.health_check())
+        assert loops[0].run_until_complete(queue.health_check())  # forgotten, and as good as new
+        assert len(list(queue._sessions)) < 12
+        for loop in loops:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        gc.collect()
+
+
 def test_a_queue_that_nobody_has_any_more_closes_its_connections(make_queue: MakeQueue) -> None:
     before = sockets()
 

@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from taskfleet.context import caller
+from taskfleet.context import CURRENT, caller
 
 R = TypeVar("R")
 
@@ -29,3 +29,11 @@ def start(work: Coroutine[Any, Any, R], *, context: contextvars.Context | None =
     """Run `work` on the running loop, in `context`: by default an empty one, since it is no caller's in particular."""
     context = contextvars.Context() if context is None else context
     return BackgroundTask(work, loop=asyncio.get_running_loop(), context=context)
+
+
+def of_the_application() -> contextvars.Context:
+    """For what the application starts and keeps: a copy of the caller's context, part of no task that calls."""
+    context = contextvars.copy_context()
+    if CURRENT.get() is not None:
+        context.run(CURRENT.set, None)
+    return context

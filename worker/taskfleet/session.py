@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from taskfleet.runtime.local import LocalWorkers
     from taskfleet.scheduling.scheduler import RunningScheduler
 
+_IDLE_LOOPS = 8
 _ELSEWHERE_SECONDS = 5.0  # how long the loop of another thread may take to close its connections
 
 
@@ -115,11 +116,15 @@ class Sessions:
         return session
 
     def _drop_ended(self) -> None:
-        """Sessions of loops that were closed without a word to their asynchronous generators."""
-        for loop, session in list(self._by_loop.items()):
-            if loop.is_closed():
-                self.forget(loop)
+        """Sessions of loops that were closed without a word to their asynchronous generators, or that nobody may run
+        any more: of those only the last ones are kept."""
+        idle = [session for session in self if not session.loop.is_running()]
+        for session in idle:
+            if session.loop.is_closed():
+                self.forget(session.loop)
                 session.broker.abandon()
+        for session in [session for session in idle if not session.loop.is_closed()][:-_IDLE_LOOPS]:
+            self.forget(session.loop)
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """Its loop has ended."""

@@ -6,7 +6,6 @@ The operator has an autoscaler of its own, for pods; this one is for an applicat
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -119,7 +118,7 @@ class Autoscaler:
         self._workers = workers
         self._limits = limits
         self._pace = pace or Pace()
-        self._task = background.start(supervise("the autoscaler", self._run), context=contextvars.copy_context())
+        self._task = background.start(supervise("the autoscaler", self._run), context=background.of_the_application())
 
     async def stop(self) -> None:
         """Decide nothing more; the workers are left as they are."""

@@ -65,9 +65,11 @@ def main(descriptor: int, parent: int) -> None:
     threading.Thread(target=_receive, args=(connection, calls), name="taskfleet-receive", daemon=True).start()
     sender = _Sender(connection)
     while (call := calls.get()) is not None:
-        # Each call in a context of its own, made from what the application has set up while it was imported: the next
-        # one may be another customer's.
-        answer = contextvars.copy_context().run(_answer, sender, *call) if len(call) > 1 else _prepare(call[0])
+        answer = _prepare(call[0])
+        if len(call) > 1:
+            # Each in a context of its own, made from what the application has set up while it was imported, just now
+            # or long ago: the next one may be another customer's.
+            answer = contextvars.copy_context().run(_answer, sender, *call)
         # Buffered when it is no terminal, and this process may be killed in its next task.
         sys.stdout.flush()
         sender.send(answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import itertools
 import os
@@ -36,7 +35,7 @@ class LocalWorkers:
         for _ in range(count):
             name = f"{socket.gethostname()}-{os.getpid()}-{id(self._queue):x}-local-{next(_numbers)}"
             worker = Worker(self._queue, queues=queues, name=name)
-            task = background.start(worker.run(), context=contextvars.copy_context())
+            task = background.start(worker.run(), context=background.of_the_application())
             self._running[worker] = task
             task.add_done_callback(functools.partial(self._ended, worker))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -54,7 +53,7 @@ class Scheduler:
     async def run(self) -> None:
         """Work until `stop()`."""
         listening = supervise("listening for new schedules", self._listen)
-        listener = background.start(listening, context=contextvars.copy_context())
+        listener = background.start(listening, context=background.of_the_application())
         logger.info("scheduler: started")
         try:
             while not self._stopping:
@@ -238,7 +237,7 @@ class RunningScheduler:
         self._queue = queue
         self._scheduler: Scheduler | None = None
         work = supervise("the scheduler", self._run)
-        self._task = background.start(work, context=contextvars.copy_context())
+        self._task = background.start(work, context=background.of_the_application())
 
     async def _run(self) -> None:
         self._scheduler = Scheduler(self._queue)
