@@ -252,7 +252,7 @@ def changed(model: Any, **state: Any) -> Any:
 def travels(annotation: Any, sent: Any) -> Any:
     """What arrives of an argument."""
     value = Value(annotation, "task 't', parameter 'x'")
-    return value.load(envelope.unpack(envelope.pack(value.dump(sent))))
+    return value.load(envelope.unpack(envelope.pack(value.widened(value.dump(sent)))))
 
 
 ARRIVES: list[tuple[Any, Any]] = [
@@ -299,6 +299,12 @@ ARRIVES: list[tuple[Any, Any]] = [
     (Page[Aliased], Page[Aliased](items=[Aliased(orderId=3)])),
     (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(lives=2)),
     (Alike | AlikeToo, AlikeToo(lives=3)),
+    (Parent | dict, {"a": 1}),
+    (Parent | dict, Parent()),
+    (dict[str, int] | Frozen, {"n": 1}),
+    (list[Point | tuple[int, str]], [(1, "a"), Point(1)]),
+    (int, 2**70),
+    (int | None, -(2**64)),
     # Their kinds.
     (Private, changed(Private(a=1), _seen=4)),
     (Open, Open(a=1, b=(1, 2), c=dt.date(2025, 1, 1))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pydantic
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -29,18 +28,12 @@ def _through_redis(form: Any) -> Any:
     return envelope.unpack(envelope.pack(form))
 
 
-def _validated(annotation: Any, value: Any) -> Any:
-    """What pydantic makes of it, which for a value of the annotated type is that value."""
-    return pydantic.TypeAdapter(annotation, config=None).validate_python(value)
-
-
 @_PROFILE
 @given(st.data(), kinds())
 def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataObject, kind: Kind) -> None:
     value = Value(kind.annotation, "task 't', parameter 'x'")
     sent = data.draw(kind.values)
     note(f"{kind.annotation!r} {sent!r}")
-    expected = _validated(kind.annotation, sent)
     try:
         form = value.dump(sent)
         packed = envelope.pack(form)
@@ -50,7 +43,7 @@ def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataOb
             raise
         return
     arrived = value.load(envelope.unpack(packed))
-    assert same(arrived, expected), (form, arrived)
+    assert same(arrived, sent), (form, arrived)
 
 
 @_PROFILE
@@ -59,11 +52,10 @@ def test_a_result_arrives_and_so_does_one_that_is_passed_on(data: st.DataObject,
     value = Value(kind.annotation, "task 't', result")
     sent = data.draw(kind.values)
     note(f"{kind.annotation!r} {sent!r}")
-    expected = _validated(kind.annotation, sent)
     try:
         forms = _through_redis(value.forms_of_result(sent, passed_on=True))
     except (SerializationError, TypeError, OverflowError):
         if kind.annotation not in (Any, int):
             raise
         return
-    assert same(value.load(forms[-1]), expected)
+    assert same(value.load(forms[-1]), sent)

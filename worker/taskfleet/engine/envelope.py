@@ -70,7 +70,8 @@ class Envelope:
 def _default(value: object) -> object:
     if isinstance(value, bytes) and (code := _CODES.get(type(value))) is not None:
         return msgpack.ExtType(code, bytes(value))
-    raise TypeError(f"type {type(value).__name__} cannot be encoded")
+    what = "a whole number of more than 64 bits" if type(value) is int else f"type {type(value).__name__}"
+    raise TypeError(f"{what} cannot be encoded")
 
 
 def _extension(code: int, data: bytes) -> object:

@@ -63,6 +63,12 @@ _HARMLESS_MODULES = ("pydantic._internal", "pydantic.networks", "ipaddress")
 _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 
 
+# What pydantic makes of a dict or a list.
+_MADE_FROM_OTHERS = frozenset(
+    ("model", "dataclass", "typed-dict", "named-tuple", "call", "definition-ref", "definitions")
+)
+
+
 @dataclass(slots=True)
 class Promise:
     """`classes` are those that the annotation names."""
@@ -75,6 +81,7 @@ class Promise:
     whole_numbers: bool = False
     recursive: bool = False
     pure: bool = False  # nothing that validates twice changes, so messagepack's own types may go as they are
+    ambiguous: bool = False  # a union of which pydantic may take another part than the one that a value is of
     impossible: str = ""  # why no value can travel
 
 
@@ -82,6 +89,7 @@ def of(schema: Node) -> Promise:
     """The promise of a core schema."""
     nodes = list(_nodes(schema))
     promise = Promise(classes=_classes(nodes), pure=all(map(_is_pure, nodes)))
+    promise.ambiguous = promise.pure and any(map(_is_ambiguous, nodes))
     definitions = {each["ref"]: each for node in nodes if node["type"] == "definitions" for each in node["definitions"]}
     reader = _JsonReader(definitions, promise)
     hazard = reader.read(schema, in_model=False)
@@ -131,6 +139,13 @@ def _is_pure(node: Node) -> bool:
     return module.startswith(_HARMLESS_MODULES) or (
         module == "pydantic.types" and getattr(function, "__name__", "") in _HARMLESS
     )
+
+
+def _is_ambiguous(node: Node) -> bool:
+    if node["type"] != "union":
+        return False
+    kinds = [(each[0] if isinstance(each, tuple) else each)["type"] for each in node["choices"]]
+    return any(kind in _MADE_FROM_OTHERS for kind in kinds)
 
 
 def _impossible(node: Node) -> str:

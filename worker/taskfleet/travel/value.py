@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import functools
 import inspect
 import json
@@ -161,15 +162,27 @@ class Value:
 
     def _dump(self, value: Any) -> Any:
         adapter, found = self._settled()
+        return self._form(adapter, found, self._validated_once(adapter, found, value))
+
+    def _validated_once(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> Any:
+        """What is to arrive. Validators may have side effects, and an iterator is used up by them."""
         validate = adapter.validator.validate_python
-        value = validate([value])[0] if self._in_list else validate(value)
+        validated = validate([value])[0] if self._in_list else validate(value)
+        if found.ambiguous and type(value) is not type(validated) and not same(value, validated):
+            # Pydantic would make a model of a dict also where a dict is annotated beside it.
+            with contextlib.suppress(UnfitError):
+                self._fits(adapter, value)
+                return value
+        return validated
+
+    def _form(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> Any:
         kind = type(value)
         if kind is self.plain or kind in self._scalars:
             return value
         if found.json:
             if (text := self._json(adapter, found, value)) is not None:
                 return text
-        elif found.pure and _is_native(value):
+        elif found.pure and not found.ambiguous and _is_native(value):
             return value
         return self._typed(adapter, value)
 
@@ -233,18 +246,36 @@ class Value:
         The first is what the version before reads. A result that others of a workflow take (`passed_on`) has its typed
         form too, since they have annotations of their own.
         """
-        form = self.dump(result)
-        kind: Any = type(form)
-        if kind is TypedForm:
+        kind: Any = type(result)
+        if kind is self.plain or kind in self._scalars:
+            if kind is not int or result in _MESSAGEPACK_INTEGERS:
+                return [result]
+        elif self._any:
+            return [self.dump(result)]
+        self.resolve()
+        try:
+            return self._forms(result, passed_on=passed_on)
+        except (SerializationError, ConfigurationError):
+            raise
+        except Exception as error:
+            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+
+    def _forms(self, result: Any, *, passed_on: bool) -> list[Any]:
+        adapter, found = self._settled()
+        value = self._validated_once(adapter, found, result)
+        form = self.widened(self._form(adapter, found, value))
+        if type(form) is TypedForm:
             return [self._legacy(form), form]
-        if passed_on and kind is PydanticJson:
-            adapter, _ = self._settled()
-            try:
-                value = adapter.validate_python([result])[0] if self._in_list else adapter.validate_python(result)
+        if passed_on and type(form) is PydanticJson:
+            with contextlib.suppress(UnfitError):
                 return [form, TypedForm(envelope.pack(typed.encode(value, self._classes)))]
-            except Exception:
-                return [form]
         return [form]
+
+    def widened(self, form: Any) -> Any:
+        """A form that messagepack takes also of an annotated whole number that is too large for it."""
+        if type(form) is int and form not in _MESSAGEPACK_INTEGERS and not self._any:
+            return TypedForm(envelope.pack(typed.encode(form, self._classes)))
+        return form
 
     def _legacy(self, form: TypedForm) -> Any:
         """What the version before would have written, as far as it could."""
