@@ -36,7 +36,7 @@ class JobTask(asyncio.Task[None]):
         job: Job | None = getattr(self, "job", None)  # `None` in its first step, where only it can be the caller
         if job is not None:
             if who is None:
-                if not job.begun:
+                if job.task is not None and not job.begun:  # one that is given up has no task any more
                     job.interruption = job.interruption or "shutdown"
                     return True
                 job.cancelled_outside = True

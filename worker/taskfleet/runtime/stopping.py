@@ -62,8 +62,8 @@ class Stopping:
 
     @property
     def limit(self) -> int:
-        """How many of these a worker may have: half of its slots, and at least one."""
-        return (self._worker.slots + 1) // 2
+        """How many of these are too many: more than half of the slots."""
+        return self._worker.slots // 2 + 1
 
     def stop(self, job: Job, why: Interruption) -> None:
         """Cancel a handler, until it works or the notice is over; the first reason stands."""

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from taskfleet import describing
+
 
 class Interrupted(BaseException):
     """Raised inside a task's thread when its time is up or it is cancelled."""
@@ -103,9 +105,9 @@ class Threads:
         if call.error is None:
             return call.value
         error, call.error = call.error, None  # its traceback holds this frame, which holds the call
-        if isinstance(error, (StopIteration, StopAsyncIteration)):
+        if issubclass(type(error), (StopIteration, StopAsyncIteration)):
             # No coroutine can raise it: the interpreter would say of this one what is true of the function.
-            raise RuntimeError(f"the function raised {type(error).__name__}") from error
+            raise RuntimeError(f"the function raised {describing.name_of(type(error))}") from error
         try:
             raise error
         finally:
