@@ -28,8 +28,33 @@ from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.runtime.worker import Worker
 
 NAN, INF = float("nan"), float("inf")
+
+
+class Odd:
+    """What a caller can hand over besides: nothing of it may be asked, or show."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("odd\n")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("odd")
+
+    def __index__(self) -> int:
+        raise RuntimeError("odd")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("odd")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Long:
+    def __repr__(self) -> str:
+        return "line\n\x1b[31m" * 1000
+
+
 NO_SECONDS: list[Any] = [NAN, INF, -INF, -3, -0.001, 1e12, 1e16, 1e18, 1e300, 10**400, "3", b"3", True, [3], object()]
-NO_SECONDS += [Decimal(3), Fraction(3), timedelta(seconds=-1), timedelta.max, 3j, datetime.now(UTC), int]
+NO_SECONDS += [Decimal(3), Fraction(3), timedelta(seconds=-1), timedelta.max, 3j, datetime.now(UTC), int, Odd(), Long()]
 DURATIONS = ("timeout", "expires", "result_ttl", "max_age", "delay")
 
 
@@ -127,7 +152,7 @@ def test_what_is_kept_is_of_the_plain_types(queue: TaskQueue) -> None:
     assert (options.max_retries, options.timeout, options.queue) == (3, 3.0, "high")
 
 
-COUNTS: list[Any] = [-1, 2.5, 3.0, "3", True, NAN, INF, Decimal(3), 10**400, (3,)]
+COUNTS: list[Any] = [Odd(), Long(), -1, 2.5, 3.0, "3", True, NAN, INF, Decimal(3), 10**400, (3,)]
 
 
 @pytest.mark.parametrize("value", COUNTS, ids=lambda value: shown(value)[:20])
@@ -191,7 +216,21 @@ def test_exception_classes_come_in_any_collection(queue: TaskQueue) -> None:
         assert options.never_retry == options.always_retry == (ValueError,)
 
 
-BAD_KEYS: list[Any] = ["\udcff", "a\ud800b", "", "a\0b", "x" * 513, b"key", 5, 0, False, ["k"], Decimal(1)]
+BAD_KEYS: list[Any] = [
+    Odd(),
+    Long(),
+    "\udcff",
+    "a\ud800b",
+    "",
+    "a\0b",
+    "x" * 513,
+    b"key",
+    5,
+    0,
+    False,
+    ["k"],
+    Decimal(1),
+]
 
 
 @pytest.mark.parametrize("option", ["unique_key", "limit_key", "fair_key"])
@@ -502,7 +541,7 @@ async def test_many_messages_come_in_any_iterable(queue: TaskQueue) -> None:
     assert len(handles) == 3
     assert await queue.enqueue_many([]) == []
     for wrong in (work.message(), "ab", {"a": 1}, 5, None, chain(work.message())):
-        with pytest.raises(TypeError, match=r"queue\.enqueue_many: a .* is no list of messages"):
+        with pytest.raises(TypeError, match=r"queue\.enqueue_many: an? .* is no list of messages"):
             await queue.enqueue_many(wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="wait_for_room=nan"):
         await queue.enqueue_many([work.message()], wait_for_room=NAN)

@@ -85,7 +85,7 @@ def test_encryption_keys_are_base64_of_either_alphabet_or_bytes(text: str) -> No
         ({"signing_keys": [""]}, "signing_keys: key 0 is empty; make one with: openssl rand -base64 32"),
         ({"signing_keys": [b""]}, "signing_keys: key 0 is empty"),
         ({"signing_keys": ["s" * 32, " \n"]}, "signing_keys: key 1 is empty"),
-        ({"signing_keys": [5]}, "signing_keys: key 0 is a int; expected bytes or text"),
+        ({"signing_keys": [5]}, "signing_keys: key 0 is an int; expected bytes or text"),
         ({"signing_keys": {"a": KEY}}, "signing_keys is a dict; write a list of keys"),
         ({"signing_keys": []}, "signing_keys is set and holds no key; make one with: openssl rand -base64 32"),
         ({"encryption_keys": ()}, "encryption_keys is set and holds no key; make one with"),

@@ -133,7 +133,7 @@ def test_a_url_is_read_as_it_says(url: str, expected: Place) -> None:
         ("unix://", "three slashes"),
         ("unix:///", "three slashes"),
         (b"redis://h", "a bytes is no text"),
-        (5, "a int is no text"),
+        (5, "an int is no text"),
     ],
 )
 def test_a_url_that_means_something_else_is_refused_at_once(url: str, problem: str) -> None:

@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 
-_LONGEST_WINDOW_SECONDS = 3600.0
+_LONGEST_WINDOW_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,16 @@ class BatchOptions:
         """Checked, of the batch task `name`: 1 to 100,000 items, and milliseconds (or a timedelta) up to an hour."""
         where = f"batch task {name!r}: "
         checks.whole(f"{where}size", size, least=1, most=100_000)
-        window = window_ms.total_seconds() if isinstance(window_ms, timedelta) else checks.seconds_in(window_ms)
-        if window is not None and not isinstance(window_ms, timedelta):
-            window /= 1000
-        if window is None or not 0 <= window <= _LONGEST_WINDOW_SECONDS:
+        window = checks.seconds_in(window_ms)
+        if window is not None and isinstance(window_ms, timedelta):
+            window *= 1000
+        if window is None or not 0 <= window <= _LONGEST_WINDOW_MS:
             problem = "is negative" if window is not None and window < 0 else "is not valid"
             raise ConfigurationError(
-                f"{where}window_ms={checks.shown(window_ms)} {problem}; expected milliseconds, 0 to 3600000"
+                f"{where}window_ms={checks.shown(window_ms)} {problem}; "
+                f"expected milliseconds (or a timedelta), 0 to {_LONGEST_WINDOW_MS}"
             )
-        return cls(size, window)
+        return cls(size, window / 1000)
 
 
 class BatchTask(TaskFunction[P, R, C], Generic[P, R, C]):
@@ -83,7 +84,8 @@ def define_batch(
     """The definition of a batch task; `ConfigurationError` names it."""
     if item is not None and (isinstance(item, type) or not callable(item)):
         raise ConfigurationError(
-            f"batch task {name!r}: item={item!r} is no function; give one whose parameters and result are an item's"
+            f"batch task {name!r}: item={checks.shown(item)} is no function; "
+            "give one whose parameters and result are an item's"
         )
     if options.executor == "process":
         raise ConfigurationError(f"batch task {name!r}: executor='process' is for tasks that run one by one")

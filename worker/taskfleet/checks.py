@@ -30,6 +30,12 @@ class OptionError(ConfigurationError, ValueError):
     """The value of one option is wrong; also a `ValueError`, which is what pydantic's validators raise."""
 
 
+def a_thing(value: object) -> str:
+    """`a list`, `an int`: what a value is, for an error."""
+    name = type(value).__name__
+    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def shown(value: object) -> str:
     """`value` for an error: one line, of bounded length, whatever its `repr` does."""
     try:
@@ -50,7 +56,8 @@ def _number(value: object) -> int | float | None:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     try:
-        return int(operator.index(value))  # type: ignore[arg-type]
+        # Exactly an int: a subclass may convert to something else than it is.
+        return int.__int__(operator.index(value))  # type: ignore[arg-type]
     except Exception:
         return None
 

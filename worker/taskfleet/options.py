@@ -242,9 +242,10 @@ class CallOptions:
     def of(cls, given: Mapping[str, Any]) -> CallOptions:
         """Checked options of one call; `ConfigurationError` names the one that is wrong."""
         checks.known_names("option {} is not known", given, _CALL_CHECKS)
-        if given.get("delay") and given.get("eta") is not None:
+        options = cls(**checked(_CALL_CHECKS, given))
+        if options.delay and options.eta is not None:
             raise OptionError("delay and eta both say when it becomes ready; keep one")
-        return cls(**checked(_CALL_CHECKS, given))
+        return options
 
 
 def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:
@@ -254,7 +255,7 @@ def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:
     for each in found:
         if not isinstance(each, TaskHandle):
             raise OptionError(
-                f"{name}={checks.shown(value)} is no list of handles: it holds a {type(each).__name__}; "
+                f"{name}={checks.shown(value)} is no list of handles: it holds {checks.a_thing(each)}; "
                 "give what enqueue returned, such as after=[handle]"
             )
     return tuple(found)

@@ -94,7 +94,14 @@ class TaskQueue(Defining):
         if settings is None:
             settings = config.from_environment()
         self.settings = checks.instance(config.Settings, "what taskfleet.config.load() returns")("settings", settings)
-        self.url = broker.url if broker else url_of(self.settings.redis) if url is None else url
+        if broker is not None and not isinstance(getattr(broker, "url", None), str):
+            raise ConfigurationError(
+                f"broker={checks.shown(broker)} is no broker; expected a RedisBroker or InMemoryBroker"
+            )
+        if broker is not None:
+            self.url = broker.url
+        else:
+            self.url = url_of(self.settings.redis) if url is None else url
         self.result_ttl = checks.seconds("result_ttl", result_ttl)
         self.max_payload_bytes = checks.whole("max_payload_bytes", max_payload_bytes, least=1, most=_MOST_STORED_BYTES)
         self.max_result_bytes = checks.whole("max_result_bytes", max_result_bytes, least=1, most=_MOST_STORED_BYTES)
@@ -108,10 +115,11 @@ class TaskQueue(Defining):
             stored_limit_bytes=max(max_payload_bytes, max_result_bytes),
         )
         self.registry = Registry()
-        self.middleware = Stack(middleware)
+        self.middleware = Stack(checks.several("middleware", middleware, "instances of Middleware"))
         self.overrides = dependencies.Overrides()
         self._options = QueueOptions.of_all(queues, where="queues") | config.queue_options()
-        broker = broker or _open(self.url, self.settings.redis, max(max_payload_bytes, max_result_bytes))
+        if broker is None:
+            broker = _open(self.url, self.settings.redis, max(self.max_payload_bytes, self.max_result_bytes))
         broker.seal = self.seal
         self._sessions = Sessions(self, broker)
 
@@ -360,7 +368,8 @@ class TaskQueue(Defining):
         """
         new = adding.check(
             self,
-            name=name, task=task, schedule=schedule, every=every, args=args, kwargs=kwargs or {}, to=queue,
+            name=name, task=task, schedule=schedule, every=every, args=args, to=queue,
+            kwargs={} if kwargs is None else kwargs,
             time_zone=time_zone, starting_deadline_seconds=starting_deadline_seconds,
             concurrency_policy=concurrency_policy, paused=paused,
         )  # fmt: skip
@@ -368,7 +377,8 @@ class TaskQueue(Defining):
 
     async def remove_schedule(self, name: str) -> bool:
         """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
-        return await adding.remove(self.broker, name)
+        # Any text: what somebody else has put there under another name must be removable.
+        return await adding.remove(self.broker, checks.key("name", name))
 
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""

@@ -44,7 +44,7 @@ def seal_of(
     else:
         encryption_keys = _given(encryption_keys, "encryption_keys")
     compression = settings.compression if compression is None else compression
-    if compression is not None and compression != "zstd":
+    if not isinstance(compression, str | None) or compression not in (None, "zstd"):  # pyright: ignore
         raise ConfigurationError(f"compression={checks.shown(compression)} is not known; use 'zstd' or None")
     policy = settings.sealing if sealing is None else sealing
     if not isinstance(policy, str) or policy not in _POLICIES:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -87,13 +87,13 @@ def _given(keys: Keys, option: str) -> Keys:
     if isinstance(keys, (str, bytes, bytearray)):
         raise ConfigurationError(f"{option} is one key; write a list of keys, such as [key]")
     if not isinstance(keys, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"{option} is a {type(keys).__name__}; write a list of keys, the first of which seals")
+        raise ConfigurationError(f"{option} is {checks.a_thing(keys)}; write a list of keys, the first of which seals")
     if not keys:
         # An empty secret must not switch off what it is there for.
         raise ConfigurationError(f"{option} is set and holds no key; {_MAKE_ONE}, or leave it out")
     for position, key in enumerate(keys):
         if not isinstance(key, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"{option}: key {position} is a {type(key).__name__}; expected bytes or text")
+            raise ConfigurationError(f"{option}: key {position} is {checks.a_thing(key)}; expected bytes or text")
     return keys
 
 

@@ -29,7 +29,7 @@ def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
     if isinstance(things, (list, tuple)) and _are_messages(cast("Sequence[object]", things)):
         return cast("Sequence[Message[Any]]", things)
     if isinstance(things, (str, bytes, Mapping, Message, Task, Workflow)) or not isinstance(things, Iterable):
-        what = "an async iterable" if isinstance(things, AsyncIterable) else f"a {type(things).__name__}"
+        what = "an async iterable" if isinstance(things, AsyncIterable) else checks.a_thing(things)
         raise TypeError(f"{call}: {what} is no list of messages; write [task.message(…) for … in …]")
     found = list(cast("Iterable[object]", things))
     problem: TypeError | None = None
@@ -57,6 +57,12 @@ def check_workflow(queue: str | None) -> None:
         )
 
 
+def close_unused(thing: object) -> None:
+    """Close a coroutine that a plain call has made where a task was meant: nobody will await it."""
+    if inspect.iscoroutine(thing):
+        thing.close()
+
+
 def _instead(thing: object) -> str:
     name = getattr(thing, "__name__", type(thing).__name__)
     if isinstance(thing, TaskFunction):
@@ -64,7 +70,7 @@ def _instead(thing: object) -> str:
     if isinstance(thing, BoundTask):
         return "these are options without a call; write await task.options(…).enqueue(…), or send ….message(…)"
     if inspect.iscoroutine(thing):
-        thing.close()  # nobody will await it
+        close_unused(thing)
         return f"{name}(…) is a plain call that runs here; write await {name}.enqueue(…), or send {name}.message(…)"
     if isinstance(thing, (TaskHandle, GroupHandle)):
         return "a handle is of what has been sent already; send task.message(…)"
@@ -75,7 +81,9 @@ def _instead(thing: object) -> str:
     if isinstance(thing, Workflow):
         return "a workflow is sent alone, with await queue.enqueue(…)"
     if isinstance(thing, (list, tuple)):
-        return f"a {name} is no message; send several with await queue.enqueue_many([task.message(…), …])"
+        return (
+            f"{checks.a_thing(thing)} is no message; send several with await queue.enqueue_many([task.message(…), …])"
+        )
     if callable(thing):
         return f"{name} is no task; define it with @queue.task and write await {name}.enqueue(…)"
-    return f"a {name} is no message; send task.message(…) or an instance of a Task class"
+    return f"{checks.a_thing(thing)} is no message; send task.message(…) or an instance of a Task class"

@@ -42,7 +42,7 @@ class Workflow:
                 if inspect.iscoroutine(member):
                     member.close()
                 raise ConfigurationError(
-                    f"{kind}(): a {type(member).__name__} is no member; give task.message(…), a class task, a workflow"
+                    f"{kind}(): {checks.a_thing(member)} is no member; give task.message(…), a class task, a workflow"
                 )
         self.members = tuple(found)
 

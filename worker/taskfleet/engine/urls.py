@@ -98,7 +98,7 @@ def parse(url: str) -> Place:
 def _split(url: str) -> SplitResult:
     # Callers without a type checker pass anything.
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"Redis URL: a {type(url).__name__} is no text; write {_FORMS}")
+        raise ConfigurationError(f"Redis URL: {checks.a_thing(url)} is no text; write {_FORMS}")
     if not url:
         raise ConfigurationError(f"Redis URL: it is empty; write {_FORMS}")
     if not url.isprintable() or " " in url:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from taskfleet import queue_names
+from taskfleet import checks, queue_names, sendable
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.namespace import CLASS_TASKS, Registry
 from taskfleet.options import TaskOptions
@@ -44,8 +44,13 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
     # Callers without a type checker pass anything.
     if isinstance(task, type) and issubclass(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
         return _instance(task, args, kwargs).message()
-    raise ConfigurationError(
-        f"task={task!r} is not a task; expected a task function, a Task class or instance, or a name"
+    raise _no_task(task)
+
+
+def _no_task(thing: object) -> ConfigurationError:
+    sendable.close_unused(thing)
+    return ConfigurationError(
+        f"task={checks.shown(thing)} is not a task; expected a task function, a Task class or instance, or a name"
     )
 
 
@@ -66,6 +71,7 @@ def _class_of(definition: Definition) -> type[Task]:
 def _undefined(name: str) -> Definition:
     if not name:
         raise ConfigurationError("task='' is not the name of a task")
+    checks.text("task", name)
 
     async def anything(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+from taskfleet import checks
 from taskfleet.engine import keys
 from taskfleet.testing.model import QueueModel
 
@@ -89,6 +90,7 @@ class Store:
 
     def advance(self, seconds: float) -> None:
         """Let time pass. Leases pass with it, as if their workers had renewed them; idle workers look again."""
+        seconds = checks.seconds("seconds", seconds)
         with self.lock:
             self._travelled_ms += seconds * 1000
             for model in self._models.values():
