@@ -29,3 +29,9 @@ def block(seconds: float) -> str:
 
 @queue.task
 async def noop() -> None: ...
+
+
+@queue.task(max_retries=0)
+async def mirror(data: bytes, seconds: float = 0.0) -> bytes:
+    await asyncio.sleep(seconds)
+    return data

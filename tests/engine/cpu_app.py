@@ -191,3 +191,8 @@ def plain(n: int) -> int:
 
 
 beside = queue.task(executor="process", name="beside")(plain)
+
+
+@queue.task(executor="process", max_retries=0)
+def of_size(size: int) -> bytes:
+    return bytes(size)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -435,3 +436,21 @@ def test_a_function_of_the_main_file_is_an_error_when_a_worker_starts(tmp_path: 
     assert "ConfigurationError: task 'work' (" in last
     assert "main.py:4) is defined in the program's main file or a notebook" in last
     assert last.endswith("move it into a module that can be imported")
+
+
+async def test_a_result_of_any_size_costs_the_worker_no_memory(queue: TaskQueue, run_worker: RunWorker) -> None:
+    worker = await run_worker(queue)
+    first = await queue.enqueue(cpu_app.of_size.message(10))
+    assert await first.result(timeout=30) == bytes(10)
+    (pid,) = worker.processes.pids
+    for size, problem in ((2_000_000, "more than max_result_bytes=1048576"), (100_000_000, "more than 16777216 of")):
+        handle = await queue.enqueue(cpu_app.of_size.message(size))
+        tracemalloc.start()
+        with pytest.raises(TaskExecutionError, match=problem):
+            await handle.result(timeout=30)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20_000_000
+    assert {letter.reason for letter in await queue.dead_letters("default")} == {"result_too_large"}
+    # Its process is still the one that it was.
+    assert worker.processes.pids == [pid]

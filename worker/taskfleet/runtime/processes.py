@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import background, outcome, showing
 from taskfleet.ending import end
 from taskfleet.engine import envelope
-from taskfleet.errors import SerializationError
+from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.runtime import import_path
 from taskfleet.runtime.child import LENGTH
 
@@ -59,17 +59,18 @@ class ProcessDiedError(Exception):
 class Returned:
     """What a function returned in its process, as a result record; `bad` says why there is none."""
 
-    __slots__ = ("_bad", "_record", "seen")
+    __slots__ = ("_bad", "_record", "_too_large", "seen")
 
-    def __init__(self, record: bytes, bad: str = "") -> None:
+    def __init__(self, record: bytes, bad: str = "", *, too_large: bool = False) -> None:
         self._record = record
         self._bad = bad
+        self._too_large = too_large
         self.seen: Any = None  # by middleware
 
     def record(self) -> bytes:
         """The result record; raises `SerializationError`."""
         if self._bad:
-            raise SerializationError(self._bad)
+            raise (PayloadTooLargeError if self._too_large else SerializationError)(self._bad)
         return self._record
 
     def value(self, result: Value) -> Any:
@@ -84,10 +85,12 @@ class Returned:
 class Processes:
     """The processes of one worker: as many as its tasks need at once.
 
-    Errors: `ConfigurationError` for a task of `definitions` whose function a process would not find.
+    `most_bytes` is how long an answer may be: what is longer is not kept. Errors: `ConfigurationError` for a task of
+    `definitions` whose function a process would not find.
     """
 
-    def __init__(self, definitions: Iterable[Definition]) -> None:
+    def __init__(self, definitions: Iterable[Definition], most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         for definition in definitions:
             if definition.options.executor == "process":
                 import_path.check(definition)
@@ -115,6 +118,9 @@ class Processes:
                 self._all.discard(child)
         if answer[0] == "raised":
             raise ChildError(*answer[1:])
+        if answer[0] == "too_large":
+            return Returned(b"", f"its result has {answer[1]} bytes, more than {self._most_bytes} of max_result_bytes "
+                            "may become; store it elsewhere and return its address", too_large=True)  # fmt: skip
         return Returned(b"", answer[1]) if answer[0] == "unfit" else Returned(answer[1])
 
     async def _take(self, module: str) -> _Child:
@@ -137,7 +143,8 @@ class Processes:
             raise
 
     def _start(self, module: str) -> asyncio.Task[_Child]:
-        start = background.start(_Child.start(module))  # not the task's own: it may be for another in the end
+        # Not the task's own: it may be for another in the end.
+        start = background.start(_Child.start(module, self._most_bytes))
         self._starting.add(start)
         start.add_done_callback(self._started)
         return start
@@ -186,8 +193,13 @@ class _Child:
     rest: asyncio.TimerHandle  # ends it when it has been idle for long
 
     def __init__(
-        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        most_bytes: int,
     ) -> None:
+        self._most_bytes = most_bytes
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -198,11 +210,11 @@ class _Child:
         threading.Thread(target=self._watch, args=(loop,), name=f"taskfleet-child-{self.pid}", daemon=True).start()
 
     @classmethod
-    async def start(cls, module: str) -> _Child:
+    async def start(cls, module: str, most_bytes: int) -> _Child:
         """A process that has imported `module`; `ProcessDiedError` when it has not lived so long."""
         process, connection = _spawn()
         reader, writer = await asyncio.open_connection(sock=connection)
-        child = cls(process, reader, writer)
+        child = cls(process, reader, writer, most_bytes)
         try:
             await child.ask([module])
         except BaseException:
@@ -240,11 +252,22 @@ class _Child:
         await self._writer.drain()
         while True:
             (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+            if length > self._most_bytes:
+                await self._pass_over(length)
+                return ["too_large", length]
             answer: list[Any] = envelope.unpack(await self._reader.readexactly(length))
             if answer[0] != "progress":
                 return answer
             if about is not None and answer[1] == about.id:  # not a late one of the task before
                 about.progress_sync(*answer[2:])
+
+    async def _pass_over(self, length: int) -> None:
+        """Read so many bytes without keeping them."""
+        while length > 0:
+            part = await self._reader.read(min(length, 1 << 20))
+            if not part:
+                raise EOFError
+            length -= len(part)
 
     async def kill(self) -> None:
         """End the process and what it has started; returns when it is gone."""

@@ -131,7 +131,7 @@ class Worker:
         self.context = contextvars.Context()
         self.threads = Threads()
         self.stopping = Stopping(self, checks.seconds("notice", notice))
-        self.processes = Processes(queue.registry)
+        self.processes = Processes(queue.registry, queue.seal.expanded_limit)
         self.execution = Execution(self)
         self.batches = self.execution.batches
 
