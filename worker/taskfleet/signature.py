@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -142,31 +141,22 @@ class Signature:
             return envelope.TYPED
         return envelope.VERSION
 
-    def widened(
-        self, args: list[Any], kwargs: dict[str, Any], error: Exception, *, behind_result: bool
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Dumped arguments that messagepack has refused, in a form that it takes.
-
-        Errors: `SerializationError` names the one for which there is none.
-        """
-        first = int(behind_result)
-        values = [*self._positional[first:], *[self._rest] * len(args)]
-        wide = [each if value is None else value.widened(each) for value, each in zip(values, args, strict=False)]
-        named = {name: self._named(name).widened(each) for name, each in kwargs.items()}
+    def blame(
+        self, args: list[Any], kwargs: dict[str, Any], error: Exception, *, behind_result: bool = False
+    ) -> SerializationError:
+        """Which dumped argument messagepack refuses."""
         names = list(self._signature.parameters)
-        labelled: list[tuple[int | str, Any]] = [*enumerate(wide, first), *named.items()]
+        labelled: list[tuple[int | str, Any]] = [*enumerate(args, int(behind_result)), *kwargs.items()]
         for position, value in labelled:
             try:
                 envelope.pack(value)
             except (TypeError, ValueError, OverflowError) as problem:
                 label = position if isinstance(position, str) else names[min(position, len(names) - 1)]
-                raise SerializationError(
+                return SerializationError(
                     f"task {self._name!r}, parameter {label!r}: {_packing_problem(problem)}; "
                     "annotate it with a type that pydantic can dump"
-                ) from None
-        if all(map(operator.is_, wide, args)) and all(each is kwargs[name] for name, each in named.items()):
-            raise SerializationError(f"task {self._name!r}: {error}")
-        return wide, named
+                )
+        return SerializationError(f"task {self._name!r}: {error}")
 
     def _of_typed_dict(self, annotation: Any) -> dict[str, Value]:
         """The values of `**options: Unpack[Options]`, by name."""

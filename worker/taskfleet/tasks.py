@@ -103,8 +103,7 @@ class Message(Generic[R]):
         try:
             blob = envelope.encode(self.task.name, args, kwargs, settings, signature.version_for(args, kwargs))
         except (TypeError, ValueError, OverflowError) as error:
-            args, kwargs = signature.widened(args, kwargs, error, behind_result=behind_result)
-            blob = envelope.encode(self.task.name, args, kwargs, settings, envelope.TYPED)
+            raise signature.blame(args, kwargs, error, behind_result=behind_result) from None
         if task_id is None:
             task_id = ids.new_id()
         if seal is not None:

@@ -263,19 +263,16 @@ class Value:
     def _forms(self, result: Any, *, passed_on: bool) -> list[Any]:
         adapter, found = self._settled()
         value = self._validated_once(adapter, found, result)
-        form = self.widened(self._form(adapter, found, value))
+        form = self._form(adapter, found, value)
+        if type(form) is int and form not in _MESSAGEPACK_INTEGERS:
+            # An argument is refused, but this has been worked for.
+            form = TypedForm(envelope.pack(typed.encode(form, self._classes)))
         if type(form) is TypedForm:
             return [self._legacy(form), form]
         if passed_on and type(form) is PydanticJson:
             with contextlib.suppress(UnfitError):
                 return [form, TypedForm(envelope.pack(typed.encode(value, self._classes)))]
         return [form]
-
-    def widened(self, form: Any) -> Any:
-        """A form that messagepack takes also of an annotated whole number that is too large for it."""
-        if type(form) is int and form not in _MESSAGEPACK_INTEGERS and not self._any:
-            return TypedForm(envelope.pack(typed.encode(form, self._classes)))
-        return form
 
     def _legacy(self, form: TypedForm) -> Any:
         """What the version before would have written, as far as it could."""
