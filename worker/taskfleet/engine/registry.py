@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from taskfleet import foreign
 
-FIELDS = ("name", "pid", "slots", "busy", "queues", "state", "started_ms", "idle_since_ms", "version")
+FIELDS = ("name", "pid", "slots", "busy", "queues", "state", "started_ms", "idle_since_ms", "version", "stuck")
 """Of a heartbeat; more of a hash is not read."""
 
 _MOST_SLOTS = 1_000_000
@@ -34,6 +34,7 @@ class WorkerInfo:
     idle_seconds: float
     started_ms: int
     version: str
+    stuck: int = 0  # slots that are held by handlers that cannot be stopped
 
     @classmethod
     def of_values(
@@ -64,4 +65,5 @@ class WorkerInfo:
             idle_seconds=max(0.0, (now_ms - idle_since) / 1000) if idle_since else 0.0,
             started_ms=figure("started_ms", foreign.LAST_MS),
             version=short("version", ""),
+            stuck=figure("stuck", _MOST_SLOTS),
         )
