@@ -12,8 +12,10 @@ from typing import Any, cast
 import typer
 import yaml
 
+from taskfleet import logs
+
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO.")
 _NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
 
 
@@ -27,8 +29,10 @@ def register(app: typer.Typer) -> None:
             "", "--redis", help="A Redis URL, or `embedded`; default: REDIS_URL, the manifest's."
         ),
         as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
+        log_level: str = _LOG_LEVEL,
     ) -> int:
         """Run a TaskQueue manifest on this machine, without a cluster."""
+        logs.configure(log_level)
         from .local.commands import run_up
 
         return run_up(file, redis_url=redis or None, json_lines=as_json)
@@ -61,17 +65,15 @@ def register(app: typer.Typer) -> None:
     def operator(  # pyright: ignore[reportUnusedFunction]
         namespaces: list[str] = _NAMESPACES,
         probe_port: int = typer.Option(0, help="Serve /healthz here; 0 is off.", min=0, max=65535),
-        log_level: str = typer.Option("INFO", help="DEBUG, INFO, WARNING or ERROR."),
+        log_level: str = _LOG_LEVEL,
     ) -> int:
         """Run the operator: all namespaces, or those named."""
+        logs.configure(log_level)
         import kopf
 
         from .control.cluster import Cluster
         from .handlers import registry
 
-        if log_level.upper() not in _LOG_LEVELS:
-            raise typer.BadParameter(f"{log_level!r} is none of {', '.join(_LOG_LEVELS)}", param_hint="--log-level")
-        logging.getLogger().setLevel(log_level.upper())
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
         asyncio.run(Cluster.configuration())  # kopf would try for ever, with a traceback each time

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from taskfleet import QueueStats, TaskQueue
 from taskfleet.config import RedisSettings, Settings
+from taskfleet.ending import end
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError
 from taskfleet_operator.autoscaler import Decision, Overrides
@@ -80,7 +82,7 @@ def plan() -> Plan:
 
 @pytest.fixture(autouse=True)
 def _worker_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", plan.key_prefix)
     monkeypatch.setenv("TASKFLEET_WORKERS__HEARTBEAT_INTERVAL", "0.2")
 
@@ -124,9 +126,7 @@ async def running_fleet(plan: Plan, url: str, folder: Path) -> AsyncIterator[tup
     try:
         yield fleet, broker
     finally:
-        tending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tending
+        await end([tending])
         fleet.terminate()
         await until(lambda: not fleet.reap(), "all workers have ended")
         await broker.close()
@@ -175,7 +175,7 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
 
         await fleet.scale(1, await look(), drain_busy=False)
         await until(lambda: fleet.counts().ready == 1, "the first worker is ready")
-        await producer.naps(1, 3.0)
+        await producer.naps(1, 12.0)  # longer than others take to start on a busy machine
         busy = next(iter(fleet.workers))
 
         async def is_busy() -> bool:

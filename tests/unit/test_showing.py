@@ -125,5 +125,5 @@ def test_a_log_level_in_any_case(level: str) -> None:
 
 @pytest.mark.parametrize("level", ["loud", "10", "WARN\n", "\x1b"])
 def test_a_bad_log_level_names_those_that_there_are(level: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL"):
+    with pytest.raises(ConfigurationError, match="is none of DEBUG, INFO, WARNING, ERROR, CRITICAL"):
         logs.check(level, "TASKFLEET_LOG_LEVEL")

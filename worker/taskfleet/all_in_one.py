@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from taskfleet.runtime.autoscaling import Autoscaler
 
 logger = showing.logger("taskfleet.process")
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class AllInOne(TaskQueue):
@@ -76,14 +75,16 @@ class AllInOne(TaskQueue):
 
         Signals are heard when this runs in the main thread. Errors: what a worker has ended with, if one did.
         """
+        from taskfleet.runtime import requests
         from taskfleet.runtime.process import settle_memory
 
         loop = asyncio.get_running_loop()
         hears = threading.current_thread() is threading.main_thread()
-        before = {number: signal.getsignal(number) for number in _SIGNALS} if hears else {}
+        before = {number: signal.getsignal(number) for number in requests.signals()} if hears else {}
+        asked = requests.Requests(self._asked_to_end, _end_at_once)
         # Heard before the first worker runs: a signal that comes while the parts start must drain them too.
         for number in before:
-            loop.add_signal_handler(number, self._asked_to_end)
+            loop.add_signal_handler(number, asked.heard, number)
         try:
             await self.start()
             assert self._stopping is not None
@@ -93,25 +94,32 @@ class AllInOne(TaskQueue):
             try:
                 await self.close()
             finally:
-                for number, handler in before.items():
+                for number in before:
                     loop.remove_signal_handler(number)
-                    signal.signal(number, handler)
+                requests.restore(before)
         if self._failure is not None:
             raise self._failure
 
     def _asked_to_end(self) -> None:
-        if self._stopping is None or self._stopping.is_set():
-            # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
-            logger.warning("second signal: ending at once")
-            os._exit(1)
+        assert self._stopping is not None
         self._stopping.set()
 
     def run_forever(self) -> None:
-        """`run()`, for a program without an event loop."""
+        """`run()`, for a program without an event loop. One that has set up no logging gets that of the command."""
+        from taskfleet import logs
         from taskfleet.runtime import event_loop
+
+        if not logging.getLogger().handlers:
+            logs.configure()
 
         event_loop.run(self.run())
 
     async def __aenter__(self) -> Self:
         await self.start()
         return self
+
+
+def _end_at_once() -> None:
+    # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
+    logger.warning("second signal: ending at once")
+    os._exit(1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
 
-from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import CLASS_TASKS
+from taskfleet.runtime.loading import import_module
 from taskfleet.tasks import Definition, Task, TaskFunction
 
 
@@ -17,25 +16,12 @@ def import_all(name: str) -> list[ModuleType]:
 
     Errors: `ConfigurationError` names the module that cannot be imported and why.
     """
-    module = _import(name)
+    module = import_module(name)
     modules = [module]
     for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
         if found.name.rpartition(".")[2] != "__main__":
             modules += import_all(found.name)
     return modules
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigurationError(
-                f"there is no module {name!r} on the path; run this where it can be imported, or set PYTHONPATH"
-            ) from None
-        raise ConfigurationError(f"importing {name!r} failed: no module {error.name!r}") from error
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"importing {name!r} failed: {type(error).__name__}: {error}") from error
 
 
 def definitions_of(module: ModuleType) -> Iterator[Definition]:

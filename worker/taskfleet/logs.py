@@ -37,7 +37,7 @@ def check(text: str, where: str) -> str:
     """The level of that name, in any case. Errors: `ConfigurationError` lists those that there are."""
     level = text.strip().upper()
     if level not in LEVELS:
-        raise ConfigurationError(f"{where}={text!r} is no log level; expected one of {', '.join(LEVELS)}")
+        raise ConfigurationError(f"{where}: {text!r} is none of {', '.join(LEVELS)}")
     return level
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import BrokerConnectionError
+from taskfleet.runtime import requests
 
 from .fleet import LocalFleet
 from .loop import ControlLoop
 from .plan import Plan
 from .valkey import EmbeddedValkey
 from .view import View
+
+P = ParamSpec("P")
 
 EMBEDDED = "embedded"
 
@@ -57,11 +60,9 @@ async def run(plan: Plan, redis_url: str, folder: Path, view: View, stop: asynci
     hurry = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def interrupt() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
+    asked = requests.Requests(stop.set, hurry.set)
+    for number in requests.signals():
+        loop.add_signal_handler(number, asked.heard, number)
     broker = RedisBroker.from_url(redis_url, prefix=plan.key_prefix, pool_size=4)
     fleet = LocalFleet(plan, broker, redis_url, folder)
     fleet.on_line, fleet.on_event = view.worker_line, view.say
@@ -70,11 +71,23 @@ async def run(plan: Plan, redis_url: str, folder: Path, view: View, stop: asynci
         await control.run(stop)
     finally:
         left = fleet.replicas
+        # What reads us may have gone, which is no reason to leave the workers behind.
+        fleet.on_line, fleet.on_event = _if_read(view.worker_line), _if_read(view.say)
         if fleet.workers:
-            view.say(f"draining {len(fleet.workers)} workers, at most {plan.drain_timeout_seconds} s; again to end now")
+            fleet.on_event(
+                f"draining {len(fleet.workers)} workers, at most {plan.drain_timeout_seconds} s; again to end now"
+            )
         drained = await _end(fleet, hurry, plan.drain_timeout_seconds + 5.0)
         await broker.close()
     return Outcome(control.peak, left, drained)
+
+
+def _if_read(tell: Callable[P, None]) -> Callable[P, None]:
+    def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        with contextlib.suppress(OSError):
+            tell(*args, **kwargs)
+
+    return told
 
 
 async def _end(fleet: LocalFleet, hurry: asyncio.Event, seconds: float) -> bool:
@@ -83,7 +96,7 @@ async def _end(fleet: LocalFleet, hurry: asyncio.Event, seconds: float) -> bool:
     deadline = asyncio.get_running_loop().time() + seconds
     killed = False
     while fleet.reap():
-        if not killed and (hurry.is_set() or asyncio.get_running_loop().time() > deadline):
+        if killed or hurry.is_set() or asyncio.get_running_loop().time() > deadline:
             fleet.kill()
             killed = True
         with contextlib.suppress(TimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 
 
@@ -14,6 +15,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # What a terminal cannot show is written as Python would write it: no text is worth a traceback.
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # The kernel does not end the first process of a container by a signal that this does not handle.
+        signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
     try:
         code = _run()
         if sys.stdout is not None:

@@ -83,6 +83,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(error: TaskQueueError, code: int) -> int:
+    trace = getattr(error, "trace", "")  # the application's own
+    if trace:
+        print(showing.lines(trace.rstrip("\n")), file=sys.stderr)
     print(f"taskfleet: {showing.shown(' '.join(str(error).split()), _LINE)}", file=sys.stderr)
     if error.__cause__ is not None:
         logger.debug("caused by", exc_info=error.__cause__)

@@ -31,10 +31,10 @@ def register(app: typer.Typer) -> None:
         wait: float = typer.Option(0.0, help="Wait so many seconds for the result and print it as JSON.", min=0.0),
     ) -> int:
         """Send one task; prints its id."""
-        from taskfleet.runtime import process
+        from taskfleet.runtime.loading import load_app
 
         wait = checks.seconds("--wait", wait)  # before anything is sent
-        target = process.load_app(application)
+        target = load_app(application)
         positional, named = _arguments(args)
         definition = target.find_task(task)
         if definition is None:

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from taskfleet import logs
 from taskfleet.errors import ConfigurationError
 
 
@@ -20,18 +21,28 @@ def register(app: typer.Typer) -> None:
         processes: int = typer.Option(1, help="Processes, each with that many slots.", min=1, max=256),
         probe_port: int = typer.Option(0, help="Serve /livez, /readyz, /metrics here; 0 is off.", min=0, max=65535),
         probe_host: str = typer.Option("0.0.0.0", help="Where the probes listen."),  # noqa: S104
+        log_level: str = typer.Option(
+            "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
+        ),
         number: int = typer.Option(0, hidden=True),
     ) -> int:
         """Run a worker until SIGTERM or Ctrl-C drains it."""
-        from taskfleet.runtime import process, selection
+        logs.configure(log_level)
+        from taskfleet.runtime import process, requests, selection
+        from taskfleet.runtime.kinship import Parent
+        from taskfleet.runtime.loading import load_app
+        from taskfleet.runtime.supervisor import Supervisor
+
+        parent = Parent()
+        requests.end_at_once()  # until there is something to drain
 
         names = tuple(name.strip() for name in queues.split(",") if name.strip())
         if queues and not names:
             raise ConfigurationError(f"--queues {queues!r} names no queue")
-        queue = process.load_app(application)
+        queue = load_app(application)
         selection.tiers_of(queue, names)  # a bad name is an error here, before any process starts
         if processes > 1:
-            return process.supervise(
+            supervisor = Supervisor(
                 lambda n: [
                     sys.executable, "-m", "taskfleet", "worker", application, "--number", str(n),
                     *(["--queues", queues] if queues else []), "--concurrency", str(concurrency),
@@ -39,6 +50,7 @@ def register(app: typer.Typer) -> None:
                 ],
                 processes,
             )  # fmt: skip
+            return supervisor.run(parent, process.patience(queue))
         options = process.ProcessOptions(
             queues=names,
             concurrency=concurrency or None,
@@ -46,4 +58,4 @@ def register(app: typer.Typer) -> None:
             probe_host=probe_host,
             probe_port=probe_port,
         )
-        return process.run(queue, options)
+        return process.run(queue, options, parent)

@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import ctypes
 import datetime as dt
 import functools
 import importlib
-import logging
 import os
 import queue
 import signal
@@ -33,15 +31,14 @@ import threading
 import time
 from typing import Any
 
-from taskfleet import context, describing
+from taskfleet import context, describing, logs
 from taskfleet.engine import envelope
-from taskfleet.errors import SerializationError
+from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.progress import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
-from taskfleet.runtime import import_path, returned
+from taskfleet.runtime import import_path, kinship, returned
 from taskfleet.signature import pack_result
 
-_PR_SET_PDEATHSIG = 1
 _REPORT_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0  # for the ordinary end of an idle process, with all that is registered for it
 LENGTH = struct.Struct(">I")
@@ -51,16 +48,14 @@ def main(descriptor: int, parent: int) -> None:
     """Run what comes over the socket `descriptor` until it closes."""
     connection = socket.socket(fileno=descriptor)
     connection.set_inheritable(False)
-    _end_with(parent)
+    # The end of the socket tells us too, but not while a function keeps the interpreter inside a C call.
+    kinship.end_with(parent, signal.SIGKILL)
     # What stops the worker stops us through it, when it has done with us: systemd, for one, signals everybody at once.
     # A handler rather than SIG_IGN, which programs that a task starts would inherit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("TASKFLEET_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    with contextlib.suppress(ConfigurationError):  # a program with another level than ours has set up its own
+        logs.configure()
     calls: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), name="taskfleet-receive", daemon=True).start()
     sender = _Sender(connection)
@@ -114,14 +109,6 @@ def _prepare(module: str) -> list[Any]:
     with contextlib.suppress(BaseException):
         importlib.import_module(module)
     return ["ready"]
-
-
-def _end_with(parent: int) -> None:
-    # The end of the socket tells us too, but not while a function keeps the interpreter inside a C call.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(0)  # it ended before we had asked
 
 
 def _receive(connection: socket.socket, calls: queue.SimpleQueue[list[Any] | None]) -> None:

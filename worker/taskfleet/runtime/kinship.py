@@ -1,0 +1,135 @@
+"""Processes that belong to one another: what a parent tells its children, and that none outlives it.
+
+A child of ours has a pipe from its parent. Through it the parent asks it to end, and to hurry: by signals it could not,
+as those come from elsewhere too, and to whole groups at a time. The pipe ends with the parent, however that ends.
+What is no program of ours can only be tied by the kernel (`end_with`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from taskfleet import showing
+
+logger = showing.logger("taskfleet.process")
+
+_VARIABLE = "TASKFLEET_PARENT_PIPE"
+_DRAIN, _HURRY = b"d", b"h"
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """A child that runs the `taskfleet` command, in a process group of its own: Ctrl-C is its parent's to hear."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: Any = None,
+        stderr: int | None = None,
+    ) -> None:
+        """The rest is as of `subprocess.Popen`; the child writes where this process does, if nothing else is said."""
+        theirs, self._ours = os.pipe()
+        try:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                env={**(os.environ if environment is None else environment), _VARIABLE: str(theirs)},
+                pass_fds=[theirs],
+                process_group=0,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        except BaseException:
+            os.close(self._ours)
+            raise
+        finally:
+            os.close(theirs)
+
+    def drain(self) -> None:
+        """Ask it to end in good order; to be asked twice is nothing more."""
+        self._tell(_DRAIN)
+
+    def hurry(self) -> None:
+        """Have it end at once, losing nothing."""
+        self._tell(_HURRY)
+
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            os.write(self._ours, what)
+
+    def ended(self) -> int | None:
+        """The exit code; `None` while it runs."""
+        code = self.process.poll()
+        if code is not None and self._ours >= 0:
+            os.close(self._ours)
+            self._ours = -1
+        return code
+
+
+class Parent:
+    """Whoever has started this process as a `Child`, if anybody has.
+
+    Until `listen` is called, this process has nothing to hand back, and ends at once when it is asked to.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drain: Callable[[], object] | None = None
+        self._hurry: Callable[[], object] = _exit
+        self._patience = 0.0
+        number = os.environ.pop(_VARIABLE, "")  # what we start ourselves is no child of our parent
+        if number.isdigit():
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(number), False)
+                threading.Thread(target=self._read, args=(int(number),), name="taskfleet-parent", daemon=True).start()
+
+    def listen(self, drain: Callable[[], object], hurry: Callable[[], object], patience: float) -> None:
+        """From now on call these, on another thread. Left by its parent, it may take `patience` seconds to drain."""
+        with self._lock:
+            self._drain, self._hurry, self._patience = drain, hurry, patience
+
+    def _read(self, descriptor: int) -> None:
+        while told := os.read(descriptor, 1):
+            if told == _HURRY:
+                self._hurry()
+            else:
+                self._end()
+        self._end()
+        logger.warning("the process that has started this one is gone: draining")
+        time.sleep(self._patience)
+        logger.error("draining takes longer than %.0f s: ending at once", self._patience)
+        os._exit(1)
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._drain is None:
+                os._exit(0)
+            self._drain()
+
+
+def _exit() -> None:
+    os._exit(0)
+
+
+def end_with(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send this process `number` when the process `parent`, which has started it, is gone (on Linux).
+
+    The kernel looks at the thread that has started it, which must be one that stays. For code between fork and exec as
+    well, so nothing is imported here.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(0)  # it was gone before the kernel knew
