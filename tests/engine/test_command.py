@@ -106,6 +106,12 @@ async def _dead(queue: TaskQueue) -> bool:
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "--args is not JSON"),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", '["x"]'], 1, "parameter 'n'"),
         (["pause", "two words"], 2, "queue name 'two words' is not valid"),
+        (["worker", "tests.engine.app:queue", "--concurrency", "-1"], 2, "'--concurrency'"),
+        (["worker", "tests.engine.app:queue", "--concurrency", "2.5"], 2, "'--concurrency'"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "[1]", "--delay", "nan"], 2, "'--delay'"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "[1]", "--delay", "1e18"], 2, "delay=1e+18"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "[1]", "--wait", "1e18"], 2, "--wait=1e+18"),
+        (["task", "show", ""], 2, "task_id is ''; an id is a text"),
         (["quues"], 2, "No such command 'quues'"),
         (["queues", "--jsn"], 2, "--jsn"),
     ],
@@ -117,6 +123,33 @@ async def test_mistakes_are_one_line(shared: TaskQueue, arguments: list[str], co
     assert errors.startswith("taskfleet: ")
     assert errors.count("\n") == 1
     assert line in errors
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("REDIS_URL", "redis://h/x", "Redis URL: database 'x' is not a number"),
+        ("REDIS_URL", "redis://u:hid@hidden@h", "percent-encode it"),
+        ("REDIS_URL", "", "Redis URL: it is empty"),
+        (
+            "TASKFLEET_SECURITY__SIGNING_KEYS",
+            " , ",
+            "TASKFLEET_SECURITY__SIGNING_KEYS: security.signing_keys: it is set",
+        ),
+        ("TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD", "nan", "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD: "),
+        ("TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD", "1", "(did you mean 'workers'?)"),
+        ("TASKFLEET_QUEUES", '[{"name": "a", "weight": 0}]', "TASKFLEET_QUEUES: queue 'a': weight=0"),
+    ],
+)
+async def test_a_mistake_in_the_environment_is_one_line(
+    shared: TaskQueue, variable: str, value: str, line: str
+) -> None:
+    status, out, errors = await run("worker", "tests.engine.app:queue", **{variable: value})
+    assert (status, out) == (2, ""), errors
+    assert errors.startswith("taskfleet: ")
+    assert errors.count("\n") == 1
+    assert line in errors
+    assert "hidden" not in errors
 
 
 async def test_redis_down_is_one_line() -> None:

@@ -24,7 +24,7 @@ from taskfleet import (
     group,
 )
 from taskfleet.checks import shown
-from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
+from taskfleet.options import CallOptions, DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.runtime.worker import Worker
 
 NAN, INF = float("nan"), float("inf")
@@ -331,6 +331,23 @@ def test_a_class_task_takes_a_timedelta() -> None:
         async def execute(self) -> None: ...
 
     assert Fine().message().task.options.timeout == 60.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"delay": NAN}, {"eta": NAN}, {"eta": "now"}, {"unique_key": "\udcff"}, {"timeout": "3"}, {"max_retries": -1},
+     {"queue": "a b"}, {"after": [5]}, {"delay": 1, "eta": 2.0}, {"unique_mode": "replase"}],
+    ids=shown,
+)  # fmt: skip
+def test_call_options_of_a_class_task_are_checked_in_its_message(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Instance().message(CallOptions(**options))
+    one_line(caught, next(iter(options)))
+    with pytest.raises(ConfigurationError, match="expected CallOptions"):
+        Instance().message("high")  # type: ignore[arg-type]
+    at = datetime.now(UTC)
+    message = Instance().message(CallOptions(eta=at, timeout=timedelta(seconds=3)))  # type: ignore[arg-type]
+    assert (message.options.eta, message.options.timeout) == (at.timestamp(), 3.0)
 
 
 # Retry.

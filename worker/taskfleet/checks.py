@@ -145,13 +145,13 @@ def text(name: str, value: object, *, most: int = 255) -> str:
     return str.__str__(value)
 
 
-def key(name: str, value: object) -> str:
-    """What tasks share a lock, a limit or a turn by; `name` begins the error."""
+def key(name: str, value: object, *, what: str = "a key") -> str:
+    """What tasks share a lock, a limit or a turn by, or are called; `name` begins the error."""
     # NUL separates what the scripts put together; half a surrogate pair has no place in UTF-8.
     if isinstance(value, str) and 1 <= len(value) <= KEY_CHARACTERS and "\0" not in value and is_utf8(value):
         return str.__str__(value)
     raise OptionError(
-        f"{name} is {shown(value)}; a key is a text of 1 to {KEY_CHARACTERS} characters without NUL, in valid Unicode"
+        f"{name} is {shown(value)}; {what} is a text of 1 to {KEY_CHARACTERS} characters without NUL, in valid Unicode"
     )
 
 

@@ -242,10 +242,20 @@ class CallOptions:
     def of(cls, given: Mapping[str, Any]) -> CallOptions:
         """Checked options of one call; `ConfigurationError` names the one that is wrong."""
         checks.known_names("option {} is not known", given, _CALL_CHECKS)
-        options = cls(**checked(_CALL_CHECKS, given))
-        if options.delay and options.eta is not None:
+        return cls(**checked(_CALL_CHECKS, given))._consistent()
+
+    def settled(self) -> CallOptions:
+        """The same, checked: for options that were not made by `of`."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        eta = given.pop("eta")
+        if eta is not None:
+            eta = checks.moment("eta", eta) if isinstance(eta, datetime) else checks.seconds("eta", eta)
+        return CallOptions(eta=eta, **checked(_CALL_CHECKS, given))._consistent()
+
+    def _consistent(self) -> CallOptions:
+        if self.delay and self.eta is not None:
             raise OptionError("delay and eta both say when it becomes ready; keep one")
-        return options
+        return self
 
 
 def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:

@@ -243,7 +243,7 @@ class TaskQueue(Defining):
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
-        task_id = checks.key("task_id", task_id)
+        task_id = checks.key("task_id", task_id, what="an id")
         return TaskHandle(self, task_id, None)
 
     def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
@@ -312,7 +312,10 @@ class TaskQueue(Defining):
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""
         if ids is not None:
-            ids = [checks.key("ids: an id", each) for each in checks.several("ids", ids, "task ids, or None for all")]
+            ids = [
+                checks.key("ids: one", each, what="an id")
+                for each in checks.several("ids", ids, "task ids, or None for all")
+            ]
         return await self.broker.requeue_dead(queue_names.validate(name), ids)
 
     async def purge_dead(self, name: str) -> int:
@@ -378,7 +381,7 @@ class TaskQueue(Defining):
     async def remove_schedule(self, name: str) -> bool:
         """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
         # Any text: what somebody else has put there under another name must be removable.
-        return await adding.remove(self.broker, checks.key("name", name))
+        return await adding.remove(self.broker, checks.key("name", name, what="a name"))
 
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""

@@ -174,6 +174,7 @@ class Message(Generic[R]):
 
 
 NO_OPTIONS = CallOptions()
+_call_options = checks.instance(CallOptions, "CallOptions(delay=…)")
 
 
 def _checked_headers(task: str, headers: dict[str, str]) -> dict[str, str]:
@@ -346,7 +347,9 @@ class Task(BaseModel):
         CLASS_TASKS.add(_definition_of(cls), thing=cls)
 
     def message(self, options: CallOptions = NO_OPTIONS) -> Message[Any]:
-        """This task as a message, for `enqueue_many`."""
+        """This task as a message, for `enqueue_many`. Errors: `ConfigurationError` names the option."""
+        if options is not NO_OPTIONS:
+            options = _call_options("options", options).settled()
         return Message(CLASS_TASKS.get(type(self).name), (self,), {}, options)
 
 
