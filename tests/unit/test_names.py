@@ -46,8 +46,9 @@ def test_a_factory_called_twice(queue: TaskQueue) -> None:
 
         return scale
 
-    make(2)
+    double = make(2)
     assert "make.<locals>.scale" in clash(lambda: make(3), "scale")
+    assert queue.registry.get("scale") is double.definition
 
 
 def test_a_factory_of_class_tasks_called_twice() -> None:
@@ -72,15 +73,17 @@ def test_a_factory_of_batch_tasks_called_twice(queue: TaskQueue) -> None:
 
         return gather
 
-    make(2)
+    pair = make(2)
     clash(lambda: make(3), "gather")
+    assert queue.registry.get("gather") is pair.definition
 
 
 def test_a_loop_and_a_function_that_is_decorated_twice(queue: TaskQueue) -> None:
     async def once() -> None: ...
 
-    queue.task(once)
+    short = queue.task(once)
     clash(lambda: queue.task(timeout=600)(once), "once")
+    assert queue.registry.get("once") is short.definition
 
 
 def test_two_functions_under_a_decorator_that_does_not_say_what_it_wraps(queue: TaskQueue) -> None:
@@ -124,15 +127,17 @@ def test_a_decorator_that_says_what_it_wraps_is_no_reason_for_an_error(queue: Ta
 
 
 def test_a_class_and_a_function_in_either_order(queue: TaskQueue) -> None:
-    def function(name: str) -> None:
+    def function(name: str) -> Any:
         @queue.task(name=name)
         async def work(to: str) -> None: ...
+
+        return work
 
     class SendByClassFirst(Task):
         async def execute(self) -> None: ...
 
     clash(lambda: function("send_by_class_first"), "send_by_class_first")
-    function("send_by_function_first")
+    _kept = function("send_by_function_first")
 
     def cls() -> None:
         class SendByFunctionFirst(Task):
@@ -388,7 +393,7 @@ def test_cells_that_define_two_tasks_of_one_name(queue: TaskQueue) -> None:
     cell(2, WRAPPED_CELL.format("charge"), notebook)
     with pytest.raises(ConfigurationError, match=r"functools\.wraps"):
         cell(3, WRAPPED_CELL.format("refund"), notebook)
-    cell(4, f"def make(factor):\n{MAKE_CELL.format('factor')}", notebook)
+    cell(4, f"def make(factor):\n{MAKE_CELL.format('factor')}    return scale\n", notebook)
     cell(5, "double = make(2)", notebook)
     cell(5, "double = make(2)", notebook)
     with pytest.raises(ConfigurationError, match="two tasks are named 'scale'"):
@@ -413,6 +418,21 @@ def test_each_test_may_define_its_own(n: int) -> None:
     assert shared.queue.registry.get("also_of_each_test") is also_of_each_test.definition
 
 
+def test_a_test_may_define_anew_what_it_has_dropped(queue: TaskQueue) -> None:
+    def define(ran: list[str] | None) -> Any:
+        @queue.task
+        async def work() -> None:
+            if ran is not None:
+                ran.append("")
+
+        return work
+
+    define([])
+    kept = define(None)
+    clash(lambda: define([]), "work")
+    assert queue.registry.get("work") is kept.definition
+
+
 SCRIPT = """
 from taskfleet import ConfigurationError, Task, TaskQueue
 queue = TaskQueue("redis://localhost:1")
@@ -425,6 +445,7 @@ queue = TaskQueue("redis://localhost:1")
     [
         PLAIN_CELL.format(2) * 2,
         f"def make(factor):\n{MAKE_CELL.format('factor')}\ndouble, triple = make(2), make(3)",
+        f"def register(factor):\n{MAKE_CELL.format('factor')}\nregister(2)\nregister(3)",
         f"{CLASS_CELL.format('Scale', 2)}\n{PLAIN_CELL.format(2)}",
     ],
 )

@@ -39,7 +39,7 @@ class Registry:
         taken = [registry for registry in rivals if name in registry._definitions]
         for registry in taken:
             old = registry._definitions[name]
-            if registry is CLASS_TASKS or not _are_twins(old, definition):
+            if registry is CLASS_TASKS or not (_are_twins(old, definition) or _is_left_behind(old)):
                 _check(old, definition)
         for registry in taken:
             del registry._definitions[name]
@@ -81,6 +81,15 @@ def _check(old: Definition, new: Definition) -> None:
             advice += f", or use functools.wraps in the decorator that makes {second.qualname}"
     both = f"{first.qualname} ({places[0]}) and {second.qualname} ({places[1]})"
     raise ConfigurationError(f"two tasks are named {new.name!r}: {both}; {advice}")
+
+
+def _is_left_behind(old: Definition) -> bool:
+    """Whether a test has dropped what it had defined, and so cannot mean it any more."""
+    if old.origin is None or not old.origin.is_of_test or old.made is None:
+        return False
+    if old.made() is not None:
+        gc.collect()
+    return old.made() is None
 
 
 def _are_twins(old: Definition, new: Definition) -> bool:

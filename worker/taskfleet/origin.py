@@ -31,9 +31,14 @@ class Origin:
     at_top: bool  # made by that code itself, and not by a function that it called
     test: object | None  # the pytest test that was running
 
+    @property
+    def is_of_test(self) -> bool:
+        """Whether a pytest test has made it, and not a module that the test has imported."""
+        return self.test is not None and not (self.file and self.at_top)
+
     def replaces(self, other: Origin) -> bool:
         """Whether this is the definition `other` once more."""
-        if other.test is not None and other.test is not self.test and not (other.file and other.at_top):
+        if other.is_of_test and other.test is not self.test:
             return True  # made by a test that has ended
         if self.code is not other.code or self.namespace is not other.namespace:
             if self.file is not None:

@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
@@ -203,6 +204,7 @@ class Definition:
         "batch",
         "function",
         "has_call_defaults",
+        "made",
         "name",
         "options",
         "origin",
@@ -232,6 +234,7 @@ class Definition:
         self.signature = signature
         self.where = where
         self.origin: Origin | None = None  # set by the first registry that it is added to
+        self.made: weakref.ref[Any] | None = None  # the task function that its author has
         # What a call takes over unless it sets it itself; most tasks have nothing of the kind.
         self.has_call_defaults = any(
             (options.delay, options.expires is not None, options.unique_key, options.limit_key, options.fair_key)
@@ -279,6 +282,7 @@ class TaskFunction(Generic[P, R, C]):
         self._sender = sender
         self._function = function
         self.definition = definition
+        definition.made = weakref.ref(self)
         functools.update_wrapper(cast("Any", self), function)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
 _WEIGHT_DIGITS = 9
+_LOOKS_PER_SECOND = 200.0  # how often a busy worker looks whether its cold queues are still empty
+_LOOKS_AT_ONCE = 100.0
+_LOOK_SECONDS = 1.0  # the longest that a busy worker does not look at a queue at all
+_EVENT_SECONDS = 0.1  # the shortest between two looks at what a worker without a free slot cannot run anyway
+_LOOKS_TOGETHER = 16
 
 
 @dataclass(slots=True)
@@ -63,17 +69,30 @@ def _name_and_weight(item: str) -> tuple[str, int | None]:
 
 
 class Selection:
-    """Remembers which queues may have work, so that an idle or busy queue costs no call."""
+    """Remembers which queues may have work, so that a queue without any costs few calls, and none while all rest.
+
+    A queue that was found empty is cold. While the worker rests, the queue calls it; while it is busy, nobody calls, so
+    it looks again itself: before a slot goes to another queue, and at the latest after `_LOOK_SECONDS`.
+    """
 
     def __init__(self, tiers: list[Tier]) -> None:
         self.tiers = tiers
         self.names = [name for tier in tiers for name in tier.names]
-        self._served = set(self.names)
+        self.rank = {name: number for number, tier in enumerate(tiers) for name in tier.names}  # 0 comes first
         self._hot = set(self.names)
         self._event: dict[str, float] = {}  # loop time of the next due task or lease end
+        self._looked: dict[str, float] = {}  # loop time of the last reply
+        self._unheard: set[str] = set()  # those whose last call has failed
+        self._looks = _LOOKS_AT_ONCE  # a bucket of tokens
+        self._looks_counted = 0.0
 
     def __str__(self) -> str:
         return " > ".join(",".join(f"{n}:{w:g}" for n, w in tier.weights.items()) for tier in self.tiers)
+
+    @property
+    def lowest(self) -> int:
+        """The rank of the last tier."""
+        return len(self.tiers) - 1
 
     @property
     def queues(self) -> list[str]:
@@ -85,17 +104,15 @@ class Selection:
 
         Returns whether it is new. Of other queues nothing is ever added, whatever is found in Redis.
         """
-        if partition in self._served:
-            return False
         queue = keys.queue_of(partition)
-        for tier in self.tiers:
-            if queue in tier.weights:
-                tier.weights[partition] = tier.weights[queue]
-                self.names.append(partition)
-                self._served.add(partition)
-                self._hot.add(partition)
-                return True
-        return False
+        if partition in self.rank or queue not in self.rank:
+            return False
+        tier = self.tiers[self.rank[queue]]
+        tier.weights[partition] = tier.weights[queue]
+        self.names.append(partition)
+        self.rank[partition] = self.rank[queue]
+        self._hot.add(partition)
+        return True
 
     def all_hot(self) -> None:
         self._hot.update(self.names)
@@ -107,12 +124,27 @@ class Selection:
         """Whether any queue is worth asking."""
         return bool(self._hot) or any(at <= now for at in self._event.values())
 
+    def first_hot(self, now: float) -> int | None:
+        """The highest tier with a queue that is worth asking."""
+        if not self._hot and not self.hot(now):
+            return None
+        return min((self.rank[name] for name in self.names if self._is_hot(name, now)), default=None)
+
+    def any_hot_from(self, rank: int, now: float) -> bool:
+        """Whether a queue of that tier or a lower one is worth asking."""
+        return any(self._is_hot(name, now) for tier in self.tiers[rank:] for name in tier.weights)
+
+    def _is_hot(self, name: str, now: float) -> bool:
+        return name in self._hot or self._event.get(name, now + 1) <= now
+
     def next_event(self, now: float) -> float | None:
         """Seconds until a queue is worth asking again without being told."""
         return max(0.0, min(self._event.values()) - now) if self._event else None
 
     def seen(self, name: str, left: int, horizon: float | None, now: float) -> None:
         """What a call's reply says: how much is still ready, and when something is due next (s)."""
+        self._looked[name] = now
+        self._unheard.discard(name)
         if left:
             self._hot.add(name)
         else:
@@ -123,12 +155,54 @@ class Selection:
             # Rounded up: a call a moment too early would find nothing and come again.
             self._event[name] = now + horizon + 0.001
 
+    def unheard(self, name: str) -> None:
+        """A call got no reply: what is there is not known, and no reason to let lower tiers wait."""
+        self._unheard.add(name)
+
+    def has_more(self, tier: Tier) -> bool:
+        """Whether the last replies leave work in that tier: then the lower ones wait."""
+        return any(name in self._hot and name not in self._unheard for name in tier.weights)
+
+    def look_again(self, tier: Tier, now: float) -> bool:
+        """A slot is to be given away: cold queues of the tier are asked too, as many as the rate of such looks allows.
+
+        So at each slot that comes free, as long as that is not some hundred times in a second; then every few
+        milliseconds. Returns whether any is.
+        """
+        cold = [name for name in tier.weights if name not in self._hot]
+        if not cold:
+            return False
+        self._looks = min(_LOOKS_AT_ONCE, self._looks + (now - self._looks_counted) * _LOOKS_PER_SECOND)
+        self._looks_counted = now
+        if self._looks < len(cold):
+            cold = sorted(cold, key=lambda name: self._looked.get(name, 0.0))[: int(self._looks)]
+        self._looks -= len(cold)
+        self._hot.update(cold)
+        return bool(cold)
+
+    def overdue(self, now: float) -> list[str]:
+        """Queues that nobody has looked at for long, the longest first: leases end there, and delayed work is due."""
+        if all(self._due_at(name) > now for name in self.names):
+            return []
+        due = [name for name in self.names if self._due_at(name) <= now]
+        return sorted(due, key=lambda name: self._looked.get(name, 0.0))[:_LOOKS_TOGETHER]
+
+    def next_look(self, now: float) -> float:
+        """Seconds until a queue is overdue."""
+        return max(0.0, min(map(self._due_at, self.names)) - now)
+
+    def _due_at(self, name: str) -> float:
+        looked = self._looked.get(name, 0.0)
+        return min(looked + _LOOK_SECONDS, max(self._event.get(name, math.inf), looked + _EVENT_SECONDS))
+
     def shares(self, tier: Tier, room: int, now: float) -> dict[str, int]:
         """How many to claim from each queue of the tier, by weight; what a queue does not use, others get next."""
-        names = [name for name in tier.weights if name in self._hot or self._event.get(name, now + 1) <= now]
+        names = [name for name in tier.weights if self._is_hot(name, now)]
         if room <= 0 or not names:
             return {}
         if len(names) == 1:
+            # Nobody shares with it: it uses up no credit, and the others are owed nothing for looks that found nothing.
+            tier.credit.clear()
             return {names[0]: room}
         total = sum(tier.weights[name] for name in names)
         shares: dict[str, int] = {}

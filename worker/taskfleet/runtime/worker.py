@@ -32,6 +32,7 @@ from taskfleet.runtime.outbox import Outbox
 from taskfleet.runtime.processes import Processes
 from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.threads import Threads
+from taskfleet.runtime.turns import Turns
 from taskfleet.supervising import supervise
 from taskfleet.version import __version__
 
@@ -44,6 +45,7 @@ R = TypeVar("R")
 
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
+_VERY_SHORT_TASK_SECONDS = 0.005
 _MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
 _PREFETCH_BYTES = 8 * 1_048_576
@@ -120,6 +122,7 @@ class Worker:
         self.unsure: set[str] = set()  # queues of which a call that claims got no reply
         self._relays: dict[str, asyncio.Task[None]] = {}
         self._wanted = asyncio.Event()
+        self.turns = Turns(self)
         self._listeners = Listeners(self)
         self.failures = 0
         self._step_seconds = 0.0
@@ -357,11 +360,11 @@ class Worker:
         self._wanted.clear()
         if self.draining or self.cordoned:
             self._hand_back()
-        await self._step()
+        await self.turns.run()
         self.start_claimed()
         if self._prefetched and self._task_seconds > _SHORT_TASK_SECONDS:
             self._give_up_prefetched()
-        if self._outbox or (self.room() > 0 and self.selection.hot(self.now())):
+        if self._outbox or self.turns.worth_claiming():
             # One round of the loop: what was started may end at once, and its outcome goes with the next call.
             await asyncio.sleep(0)
             return
@@ -376,7 +379,7 @@ class Worker:
         if not self.held and not self.running:
             self._rate = 0.0  # what comes after a rest may be of another kind
             self._idle_since_ms = self._idle_since_ms or int(time.time() * 1000)
-        timeout = self.selection.next_event(self.now()) if self.room() > 0 else None
+        timeout = self.turns.next_look()
         if not self._wanted.is_set():
             # Not asyncio.wait_for: before Python 3.12 it costs a task, and a round of the loop for each call.
             timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, self._wanted.set)
@@ -387,37 +390,20 @@ class Worker:
 
     def room(self) -> int:
         """How many tasks to claim now."""
-        if self.draining or self.cordoned or self._outbox.behind:
-            return 0
-        return max(
-            0, self.usable - len(self.running) - len(self.batches.waiting) + self._prefetch() - len(self._prefetched)
-        )
+        return self.turns.room()
 
-    def _prefetch(self) -> int:
-        """Claim ahead what a call's round trip would leave idle; only for work that is short anyway."""
-        if self._task_seconds > _SHORT_TASK_SECONDS:
+    def _prefetch(self, rank: int = 0) -> int:
+        """Claim ahead what a call's round trip would leave idle; only for work that is short anyway.
+
+        From a tier with others above it even less: what is claimed gets the next slot.
+        """
+        if self._task_seconds > (_VERY_SHORT_TASK_SECONDS if rank else _SHORT_TASK_SECONDS):
             return 0
         most = min(_MOST_PREFETCHED, _PREFETCH_BYTES // self._payload_bytes)
         return min(most, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
 
-    async def _step(self) -> None:
-        """One pass over the tiers: record and claim."""
-        now = self.now()
-        for tier in self.selection.tiers:
-            room = self.room()
-            shares = self.selection.shares(tier, room, now)
-            self.batches.widen(shares)
-            calls = [(name, shares.get(name, 0)) for name in tier.names if shares.get(name) or self._outbox.get(name)]
-            if len(calls) == 1:
-                await self._call(*calls[0])
-            elif calls:
-                await asyncio.gather(*(self.spawn(self._call(name, slots)) for name, slots in calls))
-        for name in list(self._outbox):
-            # Outcomes of queues that are not ours any more cannot be, but nothing may stay behind.
-            if name not in self.selection.names:
-                await self._call(name, 0)
-
     async def _call(self, name: str, slots: int) -> None:
+        """Record what has ended of a queue, and claim up to `slots` tasks."""
         outcomes = self._outbox.take(name)
         if name in self._outbox.behind:
             slots = 0
@@ -430,6 +416,7 @@ class Worker:
             reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, slots, outcomes)
         except Exception as error:
             closed = self._outbox.failed(outcomes, error)
+            self.selection.unheard(name)
             if slots:
                 self.claim_failed(name, slots, error)
             if outcomes and not failures.is_about_redis(error) and await self._answers(name):
@@ -533,8 +520,8 @@ class Worker:
             claims = [claim for claim in claims if not self._is_namesake(claim)]
             held = {claim[1]: (name, claim[4]) for claim in claims}
         self.held.update(held)
-        self._prefetched.extend(claims)
         if claims:
+            self.turns.add_claims(claims)
             self._payload_bytes = len(claims[-1][2]) or 1
         if reply.signals and name not in self._relays:
             self._relays[name] = self.spawn(self._relay(name))
@@ -641,7 +628,7 @@ class Worker:
         self._prefetched.clear()
         if claims:
             self._idle_since_ms = 0
-        kept, excess = self.batches.start_claimed(claims, self._prefetch())
+        kept, excess = self.batches.start_claimed(claims, self._prefetch(self.selection.lowest))
         self._prefetched.extend(kept)
         for queue, task_id, _, _, delivery, _ in reversed(excess):
             self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
@@ -688,15 +675,19 @@ class Worker:
             await asyncio.sleep(_LOOK_FOR_PARTITIONS_SECONDS)
 
     async def _beat(self) -> None:
-        finished = -1
+        finished, last = -1, ""
         while True:
             self.loop_beat = time.monotonic()
             if self._prefetched and finished == self.execution.finished:
                 # Not one has ended since the last beat: that is no work to claim ahead.
                 self._task_seconds = max(self._task_seconds, _BEAT_SECONDS)
                 self._give_up_prefetched()
+            elif self._prefetched and self._prefetched[-1][1] == last:
+                # Higher tiers go before it all the time: another worker may have slots for it.
+                self._give_up_prefetched()
             finished = self.execution.finished
             self.execution.reports.flush()
+            last = self._prefetched[-1][1] if self._prefetched else ""
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _listen_for_control(self) -> None:

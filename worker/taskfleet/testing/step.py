@@ -325,7 +325,8 @@ class Step:
             # Nothing is worth asking for before the next token: say so in place of "there is more".
             waiting = 0
             times.append(next_token)
-        if self._options.concurrency and len(state.leases) >= self._options.concurrency:
+        paused = self._wanted > 0 and state.paused
+        if paused or (self._options.concurrency and len(state.leases) >= self._options.concurrency):
             waiting = 0
         # A worker that is full now wakes the next one, which learns what is left and what is due.
         if len(claims) >= self._wanted and (waiting or state.delayed):

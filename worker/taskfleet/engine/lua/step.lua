@@ -446,7 +446,7 @@ if waiting > 0 and next_token then
   waiting = 0
   if horizon < 0 or next_token < horizon then horizon = next_token end
 end
-if limit > 0 and redis.call('ZCARD', lease) >= limit then waiting = 0 end
+if state and state[1] or limit > 0 and redis.call('ZCARD', lease) >= limit then waiting = 0 end
 -- Nothing is claimed before there is memory: look again in a second.
 if memory_full then
   waiting = 0
