@@ -324,6 +324,15 @@ def test_the_attributes_of_a_class_task_are_checked_when_it_is_defined(attribute
     one_line(caught, f"{attribute}=", "Wrong")
 
 
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")
+@pytest.mark.parametrize("option", ["max_retries", "timeout_seconds"])
+def test_an_option_that_pydantic_would_take_for_data_is_refused(option: str) -> None:
+    namespace = {option: 5, "__annotations__": {option: int}, "__module__": __name__, "execute": Task.execute}
+    with pytest.raises(ConfigurationError) as caught:
+        type("Annotated", (Task,), namespace)
+    one_line(caught, f"{option} has an annotation, which makes it a field", f"write {option} = 5")
+
+
 def test_a_class_task_takes_a_timedelta() -> None:
     class Fine(Task):
         timeout_seconds = timedelta(minutes=1)  # type: ignore[assignment]

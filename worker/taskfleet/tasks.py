@@ -380,6 +380,13 @@ def _definition_of(cls: type[Task]) -> Definition:
     run.__signature__ = inspect.Signature([inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
     threaded = not inspect.iscoroutinefunction(run)
     where = f"class task {cls.__qualname__} ({place_of(cls)}): "
+    for option in ("max_retries", "timeout_seconds"):
+        field_of = cls.model_fields.get(option)
+        if field_of is not None and not field_of.is_required():
+            raise ConfigurationError(
+                f"{where}{option} has an annotation, which makes it a field of the task's data; "
+                f"write {option} = {checks.shown(field_of.default)}, or give the field another name"
+            )
     checks.text(where + "name", cls.name)
     options = TaskOptions(
         max_retries=TASK_CHECKS["max_retries"](where + "max_retries", cls.max_retries),
