@@ -58,6 +58,8 @@ HOSTILE = {
     "lists in lists": nested_lists(),
     "short texts": short_texts(),
     "extensions": extensions(),
+    "in typed form": b"\xc9" + struct.pack(">I", MANY + 5) + b"\x02" + empty_maps(),
+    "in JSON": b"\xc9" + struct.pack(">I", 3 * 1_300_000 + 2) + b"\x01[" + b"{}," * 1_300_000 + b"1",
     "behind a seal's head": b"\x95\x02" + empty_maps(),
     "a length that is a lie": b"\xdd\xff\xff\xff\xff",
     "deep": b"\x91" * 5000,
@@ -210,6 +212,26 @@ def test_what_nobody_would_expand_is_not_written() -> None:
             seal.close("task", "q", "id", envelope.pack(value))
     value = [0] * 500_000
     assert envelope.unpack(seal.open("task", "q", "id", seal.close("task", "q", "id", envelope.pack(value)))) == value
+
+
+@pytest.mark.parametrize("size", [200_000, 30_000])
+def test_results_that_one_task_takes_are_bounded_together(size: int) -> None:
+    record = b"\x92\xa9succeeded\xdd" + struct.pack(">I", size) + b"\x80" * size
+    records = [record] * (20_000_000 // size)
+
+    def read() -> None:
+        with pytest.raises(SerializationError, match="holds more than"):
+            workflows.first_argument([1] * len(records), records, seal=READER)
+
+    assert peak_mib(read) < 120
+
+
+def test_many_results_of_an_ordinary_kind_are_taken() -> None:
+    result = [{"name": "x" * 20, "price": n * 1.5, "tags": ["one", "two"]} for n in range(1000)]
+    records = [outcome.pack_success(envelope.pack(result))] * 150
+    size = sum(map(len, records))
+    assert size > 8 * MIB
+    workflows.first_argument([1] * len(records), records)
 
 
 def test_lists_of_texts_are_read_as_messagepack_writes_them() -> None:

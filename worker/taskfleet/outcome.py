@@ -30,10 +30,15 @@ def pack_end(state: str, reason: str) -> bytes:
     return envelope.pack([state, reason])
 
 
-def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> tuple[str, Any]:
-    """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours."""
+def unpack_end(
+    record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
+) -> tuple[str, Any]:
+    """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours.
+
+    Records that are unpacked together may share a `budget`.
+    """
     try:
-        parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit)
+        parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit, budget)
         state, value = parts[:2]  # what a newer version adds comes behind
         if len(parts) > 2 and type(parts[2]) is envelope.TypedForm:
             value = parts[2]
@@ -49,13 +54,15 @@ def unpack_end(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -
     return state, value
 
 
-def unpack_result(record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> Any:
+def unpack_result(
+    record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
+) -> Any:
     """The result of a task that has succeeded. Errors: as `unpack_end`'s, also for the record of any other end.
 
     A genuine record says how its task ended, and whoever writes to Redis can put it where a result is waited for: the
     reason of a cancellation must not pass for a result there.
     """
-    state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal)
+    state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
     if state != SUCCEEDED:
         refusal = BadSignatureError if seal.requires else SerializationError
         raise refusal(

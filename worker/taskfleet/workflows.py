@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskfleet import checks, ids, outcome
+from taskfleet.engine import unpacking
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.errors import BadSignatureError, ConfigurationError
 from taskfleet.tasks import Message, Task
@@ -22,6 +23,8 @@ from taskfleet.travel import carried
 
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
+
+_BYTES_PER_CONTAINER = 24  # of the results that one task takes, when they are larger than one may be
 
 Member: TypeAlias = "Message[Any] | Task | Workflow"
 # How the results of several nodes are nested: 1 is one result, a list is a list of such.
@@ -149,8 +152,13 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
         sources = [("", "")] * len(records)
     elif len(sources) != len(records):
         raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
+    size = sum(map(len, records))
+    budget = None
+    if size > seal.limit and not seal.requires:
+        # Each may be as long as a result: what all of them become together is bounded too.
+        budget = unpacking.Budget.of_limit(max(2 * seal.limit, size // _BYTES_PER_CONTAINER))
     values = [
-        outcome.unpack_result(record, queue=queue, task_id=task_id, seal=seal)
+        outcome.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
         for record, (queue, task_id) in zip(records, sources, strict=True)
     ]
     return carried.argument(_nest(shape, iter(values)))

@@ -95,12 +95,12 @@ def pack(value: object) -> bytes:
     return cast("bytes", _packers.pack(value))
 
 
-def unpack(data: bytes, limit: int | None = None) -> Any:
-    """The value in `data`, of any length unless `limit` says from how many bytes on to be careful.
+def unpack(data: bytes, limit: int | None = None, budget: unpacking.Budget | None = None) -> Any:
+    """The value in `data`, of any length unless `limit` or a `budget` says how much to unpack (engine/unpacking.py).
 
     Errors: `SerializationError`.
     """
-    return unpacking.within(data, len(data) if limit is None else limit, _extension)
+    return unpacking.within(data, len(data) if limit is None else limit, _extension, budget)
 
 
 def encode(

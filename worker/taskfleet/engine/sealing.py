@@ -143,11 +143,13 @@ class Seal:
         if len(data) > self.limit and kind != "error":
             try:
                 envelope.unpack(data, self.limit)
-            except SerializationError as error:
+            except unpacking.TooMuchError as error:
                 raise PayloadTooLargeError(
                     f"{_NAMES[kind]} has {len(data)} bytes before it is compressed, and {error}; store it elsewhere "
                     "and pass its address, or raise max_payload_bytes and max_result_bytes"
                 ) from None
+            except SerializationError:
+                pass  # it is not for us to say what else is wrong with it
 
     def open_blob(self, queue: str, task_id: str, blob: bytes) -> bytes:
         """A stamped blob as it was before it was sealed; errors as `open`'s."""

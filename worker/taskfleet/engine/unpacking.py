@@ -15,54 +15,89 @@ import msgpack
 from taskfleet.errors import SerializationError
 
 T = TypeVar("T", bound=Sized)
+Extension = Callable[[int, bytes], Any]
+
+JSON_EXTENSION = 1
+MESSAGEPACK_EXTENSIONS = (2, 3)  # whose bodies are messagepack themselves
 
 ELEMENTS_PER_BYTE = 2
 FEWEST = 65_536  # so that a low limit does not stand in the way of what a small payload expands to
 
 
-class _Count:
-    """Counts what is unpacked, and ends it when it is too much."""
+class TooMuchError(SerializationError):
+    """It would become more than may be unpacked."""
+
+
+class Budget:
+    """How much may be unpacked: so many lists, maps and extensions, and so many elements. Several values may share it.
+
+    Errors: `TooMuchError` for what is beyond it.
+    """
 
     def __init__(self, containers: int, elements: int) -> None:
-        self._containers = self._containers_left = containers
-        self._elements = self._elements_left = elements
+        self.containers = self._containers_left = containers
+        self.elements = self._elements_left = elements
 
-    def __call__(self, container: T) -> T:
-        self._containers_left -= 1
-        self._elements_left -= len(container) if type(container) is not bytes else 1
-        if self._containers_left < 0:
-            raise SerializationError(f"it holds more than {self._containers} lists, maps and extensions")
-        if self._elements_left < 0:
-            raise SerializationError(f"it holds more than {self._elements} elements")
+    @classmethod
+    def of_limit(cls, limit: int) -> Budget:
+        """For what is longer than `limit` bytes."""
+        containers = max(limit, FEWEST)
+        return cls(containers, ELEMENTS_PER_BYTE * containers)
+
+    def take(self, container: T) -> T:
+        """msgpack's hook for lists and maps."""
+        self.spend(1, len(container))
         return container
 
+    def spend(self, containers: int, elements: int) -> None:
+        self._containers_left -= containers
+        self._elements_left -= elements
+        if self._containers_left < 0:
+            raise TooMuchError(f"it holds more than {self.containers} lists, maps and extensions")
+        if self._elements_left < 0:
+            raise TooMuchError(f"it holds more than {self.elements} elements")
 
-def within(data: bytes, limit: int, extension: Callable[[int, bytes], Any]) -> Any:
-    """The value in `data`; what is longer than `limit` bytes must keep to the rule above.
 
-    `extension` makes the value of an extension type. Errors: `SerializationError` whatever is wrong.
+def within(data: bytes, limit: int, extension: Extension, budget: Budget | None = None) -> Any:
+    """The value in `data`; what is longer than `limit` bytes must keep to the rule above, or to a `budget`.
+
+    `extension` makes the value of an extension type, and may spend of the budget. Errors: `SerializationError` whatever
+    is wrong.
     """
-    containers = max(limit, FEWEST)
-    elements = ELEMENTS_PER_BYTE * containers
+    if budget is None and len(data) > limit:
+        budget = Budget.of_limit(limit)
     try:
-        if len(data) <= limit:
+        if budget is None:
             return msgpack.unpackb(data, ext_hook=extension, strict_map_key=False)
-        count = _Count(containers, elements)
-        return msgpack.unpackb(
-            data,
-            strict_map_key=False,
-            object_hook=count,
-            list_hook=count,
-            max_array_len=min(elements, len(data)),
-            max_map_len=min(elements, len(data)),
-            ext_hook=lambda code, body: extension(code, count(body)),
-        )
+        return _counted(data, extension, budget)
     except SerializationError:
         raise
     except Exception as error:
-        if "exceeds max_array_len" in str(error) or "exceeds max_map_len" in str(error):
-            raise SerializationError(f"it holds more than {elements} elements") from None
+        if budget is not None and ("exceeds max_array_len" in str(error) or "exceeds max_map_len" in str(error)):
+            raise TooMuchError(f"it holds more than {budget.elements} elements") from None
         raise SerializationError(str(error) or type(error).__name__) from None
+
+
+def _counted(data: bytes, extension: Extension, budget: Budget) -> Any:
+    def counted(code: int, body: bytes) -> Any:
+        budget.spend(1, 1)
+        if code in MESSAGEPACK_EXTENSIONS:
+            # It will be unpacked in its turn: what it holds is counted now.
+            _counted(body, extension, budget)
+        elif code == JSON_EXTENSION:
+            budget.spend(body.count(b"[") + body.count(b"{"), 0)
+        return extension(code, body)
+
+    most = min(budget.elements, len(data))
+    return msgpack.unpackb(
+        data,
+        strict_map_key=False,
+        object_hook=budget.take,
+        list_hook=budget.take,
+        max_array_len=most,
+        max_map_len=most,
+        ext_hook=counted,
+    )
 
 
 def record(data: bytes, *, most_bytes: int, containers: int = 1) -> list[Any]:
@@ -72,9 +107,9 @@ def record(data: bytes, *, most_bytes: int, containers: int = 1) -> list[Any]:
     """
     if len(data) > most_bytes:
         raise SerializationError(f"it has {len(data)} bytes; at most {most_bytes} are read")
-    count = _Count(containers, len(data))
+    budget = Budget(containers, len(data))
     try:
-        found = msgpack.unpackb(data, raw=True, strict_map_key=False, object_hook=count, list_hook=count)
+        found = msgpack.unpackb(data, raw=True, strict_map_key=False, object_hook=budget.take, list_hook=budget.take)
     except SerializationError:
         raise
     except Exception as error:
