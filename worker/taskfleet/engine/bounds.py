@@ -6,8 +6,9 @@ Redis reads a call whole before it begins, refuses one above its own limits (`pr
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from taskfleet.engine.interface import Item, Outcome
@@ -18,6 +19,7 @@ CHUNK = 1000  # items in one call: bounded, so that none holds a queue for long
 CALL_BYTES = 8 * 1_048_576  # a call of several items has no more; an item that is larger goes alone
 SURE_BYTES = 1_048_576 - 65_536  # below the lowest that Redis' own limits can be set to
 _FRAME = 64  # of an item: its id and numbers
+_envelope = operator.itemgetter(1)
 
 
 def windows(
@@ -26,7 +28,7 @@ def windows(
     """(start, end, bytes) of parts in order: each of at most `CHUNK` items and `most_bytes`, and at least one item."""
     for start in range(0, len(items), CHUNK):
         part = items[start : start + CHUNK]
-        size = sum(map(size_of, part))
+        size = _items_bytes(part) if size_of is item_bytes else sum(map(size_of, part))
         if size <= most_bytes:
             yield start, start + len(part), size
             continue
@@ -38,6 +40,13 @@ def windows(
                 first, size = at, 0
             size += more
         yield start + first, start + len(part), size
+
+
+def _items_bytes(items: Sequence[Any]) -> int:
+    # Most have nothing but their envelope, and a bulk has many: not a call of ours for each.
+    if max(map(len, items)) == 4:
+        return sum(map(len, map(_envelope, items))) + _FRAME * len(items)
+    return sum(map(item_bytes, items))
 
 
 def item_bytes(item: Item) -> int:

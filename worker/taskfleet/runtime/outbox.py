@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+
 from taskfleet.engine import bounds, failures
 from taskfleet.engine.interface import Outcome
 
+_result, _extra = operator.itemgetter(4), operator.itemgetter(6)
 _REFUSALS = 3  # a large outcome whose call has ended so often without a reply, from a Redis that answers others
 _GROW_AFTER = 64  # calls that went well before larger ones are tried again
 
@@ -35,8 +38,8 @@ class Outbox(dict[str, list[Outcome]]):
         # Mostly there are small results or none, and no errors.
         small = (
             len(box) <= bounds.CHUNK
-            and sum([len(outcome[4]) for outcome in box]) <= bounds.SURE_BYTES // 2
-            and all(type(outcome[6]) is not bytes for outcome in box)
+            and sum(map(len, map(_result, box))) <= bounds.SURE_BYTES // 2
+            and bytes not in set(map(type, map(_extra, box)))
         )
         if small:
             if self.behind:
