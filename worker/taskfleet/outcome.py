@@ -23,7 +23,9 @@ _RECORD_BYTES = 1_048_576  # of an error record, which has at most four bytes a 
 def pack_success(packed_result: bytes, packed_form: bytes = b"") -> bytes:
     """The record of a result that is packed already, with its typed form behind it where there is one."""
     # ["succeeded", result] or ["succeeded", result, form].
-    return (b"\x93" if packed_form else b"\x92") + b"\xa9succeeded" + packed_result + packed_form
+    if packed_form:
+        return b"\x93\xa9succeeded" + packed_result + packed_form
+    return b"\x92\xa9succeeded" + packed_result
 
 
 def pack_end(state: str, reason: str) -> bytes:

@@ -57,7 +57,7 @@ class Signature:
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
         self._plain = tuple(value.plain for value in self._positional) if self._exact >= 0 else None
         values = [*self._values.values(), self._rest, self._rest_named]
-        self._may_be_typed = any(value is not None and value.may_be_typed for value in values)
+        self.may_be_typed = any(value is not None and value.may_be_typed for value in values)
         first = next(iter(self._signature.parameters.values()), None)
         self.takes_first = first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
         self.result = Value(hints.get("return", Any) if result is _LATER else result, f"task {name!r}, result")
@@ -137,7 +137,7 @@ class Signature:
 
     def version_for(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """The envelope version that dumped arguments need."""
-        if self._may_be_typed and (TypedForm in map(type, args) or TypedForm in map(type, kwargs.values())):
+        if TypedForm in map(type, args) or TypedForm in map(type, kwargs.values()):
             return envelope.TYPED
         return envelope.VERSION
 
@@ -190,6 +190,11 @@ def _packing_problem(error: Exception) -> str:
 
 def pack_result(value: Value, result: Any, *, passed_on: bool = False) -> bytes:
     """The result record; raises `SerializationError`. `passed_on`: another task of its workflow takes the result."""
+    if type(result) is value.plain:
+        try:  # not contextlib.suppress, which takes as long as all of this
+            return outcome.pack_success(envelope.pack(result))
+        except (TypeError, ValueError, OverflowError):
+            pass  # too large a number, half a surrogate pair
     forms = value.forms_of_result(result, passed_on=passed_on)
     try:
         return outcome.pack_success(*map(envelope.pack, forms))

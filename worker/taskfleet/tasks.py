@@ -102,7 +102,8 @@ class Message(Generic[R]):
         if self.headers:
             settings["h"] = _checked_headers(self.task.name, self.headers)
         try:
-            blob = envelope.encode(self.task.name, args, kwargs, settings, signature.version_for(args, kwargs))
+            version = signature.version_for(args, kwargs) if signature.may_be_typed else envelope.VERSION
+            blob = envelope.encode(self.task.name, args, kwargs, settings, version)
         except (TypeError, ValueError, OverflowError) as error:
             raise signature.blame(args, kwargs, error, behind_result=behind_result) from None
         if task_id is None:
