@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from taskfleet import QueueOptions, outcome
+from taskfleet import NewerVersionError, QueueOptions, chain, group, outcome
+from taskfleet.engine import envelope
 from taskfleet.engine.broker import RedisBroker
+from taskfleet.engine.interface import MOST_EDGES, Claim, Outcome
+from tests.engine.conftest import MakeQueue, RunWorker
 from tests.support.redis_server import RedisServer
 
 OPTIONS = QueueOptions("q")
@@ -66,3 +69,187 @@ async def test_what_is_due_at_once_moves_in_order(broker: RedisBroker) -> None:
     while claims := (await broker.step("q", OPTIONS, "w", 300, [])).claims:
         seen += [claim[1] for claim in claims]
     assert seen == [f"t{n:04}" for n in range(999)]
+
+
+# Many tasks that wait for one, and one that waits for many.
+
+MANY = 1300
+
+
+async def run_dry(broker: RedisBroker, *, results: dict[str, bytes] | None = None) -> dict[str, Claim]:
+    """Claim and succeed until nothing is left; returns the claims by id. Each is claimed once."""
+    seen: dict[str, Claim] = {}
+    outcomes: list[Outcome] = []
+    while True:
+        reply = await broker.step("q", OPTIONS, "w", 400, outcomes)
+        if reply.signals:
+            await broker.relay("q")
+        for claim in reply.claims:
+            assert claim[1] not in seen
+            seen[claim[1]] = claim
+        record = outcome.pack_success(b"\x01")
+        outcomes = [
+            (claim[1], claim[4], "s", 0, (results or {}).get(claim[1], record), 60_000, 0) for claim in reply.claims
+        ]
+        if not (reply.claims or reply.left or reply.signals):
+            return seen
+
+
+async def a_wide_task(broker: RedisBroker, *, there: str = "q") -> None:
+    for start in range(0, MANY, 1000):
+        numbers = range(start, min(MANY, start + 1000))
+        await broker.enqueue(there, [(f"d{n}", b"x", 0, 0, {"w": [1, 1, 0]}) for n in numbers])
+    await broker.enqueue("q", [("wide", b"envelope", 0, 0)])
+    for start in range(0, MANY, MOST_EDGES):
+        edges = [(there, f"d{n}", 0, 1) for n in range(start, min(MANY, start + MOST_EDGES))]
+        for _ in range(2):  # sent twice, it links once
+            assert await broker.link("q", "wide", edges) == ("linked", b"")
+
+
+async def left_of(broker: RedisBroker, *queues: str) -> set[str]:
+    """The parts in which something is left."""
+    kept = {"stat", "control", "dead", "letter", "wake"}
+    found = set()
+    for queue in queues:
+        names = broker.keys_of(queue).all
+        found |= {name.rpartition(":")[2] for name in names if await broker.client.redis.exists(name)} - kept
+    return found
+
+
+async def test_all_that_wait_for_one_task_are_let_in_once(broker: RedisBroker) -> None:
+    await a_wide_task(broker)
+    seen = await run_dry(broker)
+    assert len(seen) == MANY + 1
+    assert seen["wide"][2][8:] == b"envelope"
+    assert all(seen[f"d{n}"][5] == [outcome.pack_success(b"\x01")] for n in range(MANY))
+    assert await left_of(broker, "q") == set()
+
+
+@pytest.mark.parametrize("ending", ["cancel", "f", "x", "purge"])
+@pytest.mark.parametrize("there", ["q", "other"])
+async def test_all_that_wait_for_one_task_end_with_it(broker: RedisBroker, ending: str, there: str) -> None:
+    await a_wide_task(broker, there=there)
+    if ending == "cancel":
+        await broker.cancel("q", "wide", CANCELLED, 60_000, "no longer wanted")
+    elif ending == "purge" and there == "other":
+        await broker.purge("q")
+    elif ending != "purge":
+        await broker.client.redis.zadd(broker.keys_of("q").blocked, {"d0": "inf"}, xx=True)
+        (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
+        reply = await broker.step(
+            "q", OPTIONS, "w", 0, [("wide", claim[4], ending, 0, CANCELLED, 60_000, FAILURE if ending == "f" else 0)]
+        )
+        assert reply.signals
+        await broker.relay("q")
+    else:
+        await broker.purge("q")
+        assert await left_of(broker, "q") == set()
+        return
+    for n in (0, 1, MOST_EDGES, MANY - 1):
+        state, record = await broker.status(there, f"d{n}")
+        assert (state, outcome.unpack_end(record, queue=there, task_id=f"d{n}")[0]) == ("ended", "cancelled")
+    assert (await broker.stats_many([there]))[there].blocked == 0
+    await broker.step("q", OPTIONS, "w", 1, [])  # passes over the place of what was cancelled while it was ready
+    assert await left_of(broker, "q", there) == set()
+
+
+async def test_whoever_comes_next_goes_on_where_a_relay_has_died(broker: RedisBroker) -> None:
+    await a_wide_task(broker)
+    (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
+    done = [("wide", claim[4], "s", 0, outcome.pack_success(b"\x01"), 60_000, 0)]
+    assert (await broker.step("q", OPTIONS, "w", 0, done)).signals
+    assert await broker._drain("q")
+    assert (await broker.stats_many(["q"]))["q"].ready > 0
+    other = broker.another()
+    seen = await run_dry(other)  # a worker is told that something is left
+    await other.close()
+    assert len(seen) == MANY
+    assert await left_of(broker, "q") == set()
+
+
+async def a_task_that_waits_for_many(broker: RedisBroker, n: int) -> None:
+    await broker.enqueue("q", [("last", b"envelope", 0, 0, {"w": [n, n, 0]})])
+    for start in range(0, n, 1000):
+        numbers = range(start, min(n, start + 1000))
+        await broker.enqueue("q", [(f"m{at}", b"x", 0, 0, {"n": [("q", "last", at, 1)]}) for at in numbers])
+
+
+@pytest.mark.parametrize(("n", "size"), [(MANY, 5), (30, 200_000)])
+async def test_the_results_of_many_come_in_order(broker: RedisBroker, n: int, size: int) -> None:
+    await a_task_that_waits_for_many(broker, n)
+    records = {f"m{at}": outcome.pack_success(f"{at}".zfill(size).encode()) for at in range(n)}
+    seen = await run_dry(broker, results=records)
+    assert seen["last"][2][8:] == b"envelope"
+    assert seen["last"][5] == [records[f"m{at}"] for at in range(n)]
+    assert await left_of(broker, "q") == set()
+
+
+async def test_a_dead_letter_keeps_the_results_of_many(broker: RedisBroker) -> None:
+    await a_task_that_waits_for_many(broker, MANY)
+    claims: list[Claim] = []
+    while not (claims and claims[0][1] == "last"):
+        done = [(claim[1], claim[4], "s", 0, outcome.pack_success(b"\x01"), 60_000, 0) for claim in claims]
+        claims = (await broker.step("q", OPTIONS, "w", 400, done)).claims
+    for _ in range(2):
+        await broker.step("q", OPTIONS, "w", 0, [("last", claims[0][4], "f", 0, CANCELLED, 60_000, FAILURE)])
+        await broker.relay("q")
+        assert await broker.requeue_dead("q", None) == 1
+        claims = (await broker.step("q", OPTIONS, "w", 1, [])).claims
+        assert claims[0][2][8:] == b"envelope"
+        assert len(claims[0][5] or ()) == MANY
+    await broker.step("q", OPTIONS, "w", 0, [("last", claims[0][4], "f", 0, CANCELLED, 60_000, FAILURE)])
+    assert await broker.purge_dead("q") == 1
+    assert await left_of(broker, "q") == set()
+
+
+async def test_a_task_that_waits_for_many_leaves_nothing_when_it_is_cancelled(broker: RedisBroker) -> None:
+    await a_task_that_waits_for_many(broker, MANY)
+    claims = (await broker.step("q", OPTIONS, "w", 200, [])).claims
+    await broker.step("q", OPTIONS, "w", 0, [(c[1], c[4], "s", 0, CANCELLED, 60_000, 0) for c in claims])
+    await broker.cancel("q", "last", CANCELLED, 60_000, "no longer wanted")
+    await broker.purge("q")
+    assert await left_of(broker, "q") == set()
+
+
+async def test_workers_of_older_versions_hand_back_what_they_cannot_tell_of(broker: RedisBroker) -> None:
+    await a_wide_task(broker)
+    stored = await broker.client.redis.hget(broker.keys_of("q").task, "wide")
+    assert envelope.version_of(stored[8:]) == 4
+    assert isinstance(envelope.newer_version(stored[8:], "the payload"), NewerVersionError)
+
+
+async def test_outcomes_that_are_too_much_for_one_call_go_in_several(broker: RedisBroker) -> None:
+    await broker.enqueue("q", [(f"t{n}", b"x" * 300_000, 0, 0, {"l": "k"}) for n in range(20)])
+    claims: list[Claim] = []
+    while len(claims) < 20:
+        claims += (await broker.step("q", OPTIONS, "w", 20, [])).claims
+    outcomes: list[Outcome] = [(c[1], c[4], "f", 1, CANCELLED, 60_000, FAILURE) for c in claims]
+    reply = await broker.step("q", OPTIONS, "w", 5, [*outcomes, *outcomes[:3], ("unknown", 1, "s", 0, b"", 0, 0)])
+    assert reply.stale == 4
+    stats = (await broker.stats_many(["q"]))["q"]
+    assert (stats.dead, stats.failed_total, stats.busy_ms_total, stats.in_flight) == (20, 20, 20, 0)
+
+
+async def test_a_wide_workflow_runs_to_its_end(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def one(n: int = 0) -> int:
+        return n
+
+    @queue.task
+    async def add(base: int, n: int) -> int:
+        return base + n
+
+    @queue.task
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    wide = chain(one.message(7), group(*(add.message(n=n) for n in range(MANY))), total.message())
+    handle = await queue.enqueue(wide)
+    deeper = await queue.enqueue(
+        chain(one.message(1), add.message(n=1), group(*(add.message(n=n) for n in range(MANY))))
+    )
+    await run_worker(queue, concurrency=50)
+    assert await handle.result(timeout=60) == sum(7 + n for n in range(MANY))
+    assert await deeper.result(timeout=60) == [2 + n for n in range(MANY)]

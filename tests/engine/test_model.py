@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         queue, before = some
         waits = self._item(here, 0, more | {"w": [1, int(carries), 800]})
         self.pair.both("enqueue", here, [waits])
-        state, record = self.pair.both("link", queue, before, here, waits[0], 0, carries=carries)
+        state, record = self.pair.both("link", queue, before, [(here, waits[0], 0, int(carries))])
         if state in ("ended", "dead"):
             succeeded = (
                 state == "ended" and outcome.unpack_end(record, queue=queue, task_id=before)[0] == outcome.SUCCEEDED

@@ -15,7 +15,7 @@ _READ = {
     "ready": "list", "outbox": "list", "wake": "list",
     "task": "hash", "meta": "hash", "owner": "hash", "letter": "hash", "stat": "hash", "control": "hash",
     "cancel": "hash", "tag": "hash", "unique": "hash", "slots": "hash", "gather": "hash", "input": "hash",
-    "progress": "hash",
+    "progress": "hash", "edges": "hash", "jobs": "list",
     "await": "set",
     "lease": "zset", "delayed": "zset", "dead": "zset", "fair": "zset", "turns": "zset", "parked": "zset",
     "arrivals": "zset", "retry_at": "zset", "blocked": "zset",

@@ -16,7 +16,7 @@ from taskfleet.bulk import KEPT_BYTES, Bulk
 from taskfleet.engine import bounds, keys
 from taskfleet.engine.clock import FRESH_SECONDS, ClockUnknownError
 from taskfleet.engine.connection import backoff_seconds
-from taskfleet.engine.interface import CHUNK, Item, Signal
+from taskfleet.engine.interface import CHUNK, MOST_EDGES, Edge, Item, Signal
 from taskfleet.errors import (
     BulkEnqueueError,
     ConfigurationError,
@@ -271,7 +271,7 @@ class Sending:
     async def _send_plan(self, plan: Plan, route: Route) -> bool:
         """Whether it is there as a whole; if not, a task that was to stand for a node did not."""
         places = route.places
-        waiting_for: dict[Node, list[tuple[str, str, int, int]]] = defaultdict(list)
+        waiting_for: dict[Node, list[Edge]] = defaultdict(list)
         for node in plan.nodes:
             for position, before in enumerate(node.after):
                 edge = (places[node], node.id, position, int(position < node.carried))
@@ -281,6 +281,11 @@ class Sending:
         encoded = await self._by_the_clock(
             lambda: {node: self._encode(node, waiting_for[node], route) for node in plan.nodes}
         )
+        # Those that more wait for than one call tells: one that could start at once waits until all are linked to it.
+        wide = [node for node in own if len(waiting_for[node]) > MOST_EDGES]
+        for node in wide:
+            if not node.waits:
+                encoded[node][4]["w"] = [1, 0, _WHOLE_WITHIN_MS]  # type: ignore[misc]
         starts = [node for node in own if not node.waits]
         keeping = [node for node in starts if node.keeps_existing and node.message.unique_key]
         others = [node for node in starts if not (node.keeps_existing and node.message.unique_key)]
@@ -289,6 +294,7 @@ class Sending:
             len(set(places.values())) == 1
             and len(own) <= CHUNK
             and sum(bounds.item_bytes(encoded[node]) for node in own) <= bounds.SURE_BYTES
+            and not wide
             and not any(node.handles or node.message.unique_key for node in plan.nodes)
         )
         if at_once:
@@ -302,17 +308,24 @@ class Sending:
             for position, handle in enumerate(node.handles, start=len(node.after)):
                 await self._link(node, places[node], handle, position)
         for node, holder in route.holders.items():
-            for edge in waiting_for[node]:
-                if not await self._link_to_holder(places[node], holder, edge):
-                    return False
+            if not await self._link_all(places[node], holder, waiting_for[node]):
+                return False
+        for node in wide:
+            if node.waits:
+                await self._link_all(places[node], node.id, waiting_for[node][MOST_EDGES:])
         if await self._send_nodes(keeping, places, encoded, route.sent):
             return False
         await self._send_nodes(others, places, encoded, route.sent)
         by_place: dict[str, list[str]] = defaultdict(list)
-        for node in blocked:
+        gated = [node for node in wide if not node.waits]
+        for node in gated:
+            await self._link_all(places[node], node.id, waiting_for[node][MOST_EDGES:])
+        for node in [*blocked, *gated]:
             by_place[places[node]].append(node.id)
         for place, waiting in by_place.items():
             await self._broker.confirm(place, waiting)
+        for node in gated:
+            await self._broker.signal(Signal(places[node], node.id, 0, node.id, outcome.SUCCEEDED, b""))
         return True
 
     async def _take_back(self, route: Route) -> None:
@@ -320,7 +333,7 @@ class Sending:
             with contextlib.suppress(TaskQueueError):
                 await self._queue.handle_of(node.id, route.places[node], node.message.task).cancel()
 
-    def _encode(self, node: Node, waiting: list[tuple[str, str, int, int]], route: Route) -> Item:
+    def _encode(self, node: Node, waiting: Sequence[Edge], route: Route) -> Item:
         settings: dict[str, Any] = {}
         if node.carried:
             settings["i"] = node.shape
@@ -339,7 +352,7 @@ class Sending:
         )
         more: dict[str, Any] = dict(item[4]) if len(item) > 4 else {}
         if waiting:
-            more["n"] = waiting
+            more["n"] = waiting[:MOST_EDGES]
         if node.waits:
             more["w"] = [len(node.after) + len(node.handles), node.carried, 0]
         return (*item[:4], more) if more else item
@@ -368,7 +381,7 @@ class Sending:
         where = handle.place or await self._queue.handle(handle.id).locate()
         state, record = "unknown", b""
         if where is not None:
-            state, record = await self._broker.link(where, handle.id, place, node.id, position)
+            state, record = await self._broker.link(where, handle.id, [(place, node.id, position, 0)])
         if where is None or state == "unknown":
             raise TaskNotFoundError(
                 f"after: task {handle.id} is not known: it never was, or it has ended without a result that is kept"
@@ -388,11 +401,13 @@ class Sending:
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))
             await self._broker.relay(place)
 
-    async def _link_to_holder(self, place: str, holder: str, edge: tuple[str, str, int, int]) -> bool:
-        """Let a node wait for the task that has the key of the one before it; false when that has ended just now."""
-        queue, waiting_id, position, carries = edge
-        state, _ = await self._broker.link(place, holder, queue, waiting_id, position, carries=bool(carries))
-        return state == "linked"
+    async def _link_all(self, place: str, task_id: str, edges: Sequence[Edge]) -> bool:
+        """Let nodes wait for a task; false when that has ended just now."""
+        for start in range(0, len(edges), MOST_EDGES):
+            state, _ = await self._broker.link(place, task_id, edges[start : start + MOST_EDGES])
+            if state != "linked":
+                return False
+        return True
 
 
 def _waiting_bytes(waiting: tuple[Item, asyncio.Future[str]]) -> int:

@@ -17,18 +17,19 @@ Role = Literal["producer", "worker", "operator"]
 _ANY = ("PING", "EVALSHA", "EVAL", "SUBSCRIBE", "SMEMBERS")
 _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "producer": (
-        scripts.ENQUEUE, scripts.STATUS, scripts.CANCEL, scripts.LINK, scripts.RESOLVE,
-        scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST,
+        scripts.ENQUEUE, scripts.STATUS, scripts.CANCEL, scripts.LINK, scripts.RESOLVE, scripts.DRAIN,
+        scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
     ),
     "worker": (scripts.STEP, scripts.RENEW, scripts.HEARTBEAT, scripts.PROGRESS, scripts.TICK, scripts.SCHEDULE_DUE),
     "operator": (
         scripts.STATS, scripts.STATUS, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE, scripts.REQUEUE_DEAD,
+        scripts.PURGE_DEAD, scripts.DRAIN,
     ),
 }  # fmt: skip
 # Beside those in scripts: what `RedisBroker` sends itself.
 _PLAIN: dict[Role, tuple[str, ...]] = {
-    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET"),
-    "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN"),
+    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS"),
+    "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "HGETALL", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH",

@@ -22,6 +22,7 @@ from taskfleet.engine.interface import (
     REPLACEMENTS,
     TAKEOVERS_PER_STEP,
     Claim,
+    Edge,
     Item,
     Outcome,
     Signal,
@@ -49,7 +50,9 @@ _LETTERS_TOGETHER = 100
 _FIGURES_TOGETHER = 256
 _WORKERS_TOGETHER = 64
 _MOST_WORKERS = 10_000
-_REQUEUED_AT_ONCE = 500
+_LETTERS_AT_ONCE = 500
+_PAGE_BYTES = 1_000_000
+_PAGED = re.compile(rb"[\xa0-\xbf](\d{1,9}) of \d{1,9} in pages")
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
 
@@ -297,20 +300,15 @@ class RedisBroker:
         lives = found and await self._patiently(lambda: self.client.redis.hexists(names.task, found))
         return found.decode() if lives else None
 
-    async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
-    ) -> tuple[str, bytes]:
-        """Let a task wait for another, and be given its result if it `carries`.
+    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
+        """Let at most `MOST_EDGES` tasks wait for another.
 
         (state, record): linked, unknown, dead and its letter, ended and its record.
         """
         names = self.keys_of(queue)
+        args = (task_id, msgpack.packb(edges, use_bin_type=False))
         state, record = await self._patiently(
-            lambda: self.client.run(
-                scripts.LINK,
-                (*names.all, names.result(task_id)),
-                (task_id, waiting_queue, waiting_id, position, int(carries)),
-            )
+            lambda: self.client.run(scripts.LINK, (*names.all, names.result(task_id)), args)
         )
         return foreign.text(state), record
 
@@ -363,8 +361,14 @@ class RedisBroker:
                         queues.append(signal.queue)
                     # Only what was delivered goes; a relay that dies here delivers it again, which changes nothing.
                     await self._patiently(lambda o=outbox, e=entry: self.client.redis.lrem(o, 1, e))
-                if not packed:
+                if not packed and not await self._drain(name):
                     break
+
+    async def _drain(self, queue: str) -> int:
+        """Go on with what no single call may do; returns how much is left to be told or done."""
+        args = (self.fleet.activity, keys.queue_of(queue))
+        left: int = await self._patiently(lambda: self.client.run(scripts.DRAIN, self.keys_of(queue).all, args))
+        return left
 
     def _signal_of(self, queue: str, entry: bytes) -> Signal | None:
         """A signal in the outbox of `queue`; `None` for what is none, and must not keep back those behind it."""
@@ -402,10 +406,22 @@ class RedisBroker:
                 busy_ms += ended[3]
             else:
                 others.append(ended)
-        results = [names.result(ended[0]) for ended in others if ended[4] and ended[5]] if others else []
-        args = self._step_args(queue, options, incarnation, slots, others, busy_ms, done)
-        script_keys = (*names.all, *results) if results else names.all
-        return self._step_reply(queue, await self.client.run(scripts.STEP, script_keys, args))
+        stale, taken_over = 0, list[Takeover]()
+        while True:
+            results = [names.result(ended[0]) for ended in others if ended[4] and ended[5]] if others else []
+            args = self._step_args(queue, options, incarnation, slots, others, busy_ms, done)
+            script_keys = (*names.all, *results) if results else names.all
+            raw = await self.client.run(scripts.STEP, script_keys, args)
+            reply = await self._with_pages(self._step_reply(queue, raw))
+            if not raw[9]:
+                break
+            # Too much for one call: the rest follows, and the claim with the last of it.
+            done, others, busy_ms = done[raw[9][0] :], others[raw[9][1] :], 0
+            stale += reply.stale
+            taken_over += reply.taken_over
+        if stale or taken_over:
+            reply = reply._replace(stale=stale + reply.stale, taken_over=[*taken_over, *reply.taken_over])
+        return reply
 
     async def step_when_called(
         self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
@@ -415,7 +431,29 @@ class RedisBroker:
         names = self.keys_of(queue)
         args = self._step_args(queue, options, incarnation, slots, (), 0, ())
         reply = await self.client.pop_and_run(names.wake, timeout, scripts.STEP, names.all, args)
-        return self._step_reply(queue, reply)
+        return await self._with_pages(self._step_reply(queue, reply))
+
+    async def _with_pages(self, reply: StepReply) -> StepReply:
+        """With the results that were too many for the call: lua/transitions.lua."""
+        if not reply.paged:
+            return reply
+        claims = list(reply.claims)
+        for at, carried in reply.paged:
+            queue, task_id = claims[at][:2]
+            claims[at] = (*claims[at][:5], await self._pages(queue, task_id, carried))
+        return reply._replace(claims=claims, paged=())
+
+    async def _pages(self, queue: str, task_id: str, carried: int) -> list[bytes]:
+        gather, values = self.keys_of(queue).gather, list[bytes]()
+        page = 1
+        while len(values) < carried:
+            fields = [f"{task_id}:{at}" for at in range(len(values), min(len(values) + page, carried))]
+            found = await self.client.redis.hmget(gather, fields)
+            values += [value or b"" for value in found]
+            # As many as go into a page by the size of the last ones.
+            size = max(1, sum(len(value or b"") for value in found) // len(found))
+            page = max(1, min(2 * page, CHUNK, _PAGE_BYTES // size))
+        return values
 
     @staticmethod
     def _packed(value: Sequence[Any]) -> bytes:
@@ -442,7 +480,7 @@ class RedisBroker:
         )  # fmt: skip
 
     def _step_reply(self, queue: str, reply: list[Any]) -> StepReply:
-        now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone = reply
+        now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, _ = reply
         self.clock.hear(queue, now_ms)
         found: list[Claim | None] = []
         for i in range(0, len(claimed), 3):
@@ -457,12 +495,17 @@ class RedisBroker:
                 found.append(None)
                 continue
             found.append((queue, task_id, claimed[i + 1], attempt, delivery, None))
+        paged: list[tuple[Claim, int]] = []
         for i in range(0, len(inputs), 2):
             if claim := found[inputs[i]]:
-                found[inputs[i]] = (*claim[:5], _results_of(inputs[i + 1]))
+                if pages := _PAGED.fullmatch(inputs[i + 1]):
+                    paged.append((claim, int(pages[1])))
+                else:
+                    found[inputs[i]] = (*claim[:5], _results_of(inputs[i + 1]))
         claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
         taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()
-        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over)
+        return StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over,
+                         [(claims.index(claim), carried) for claim, carried in paged] if paged else ())  # fmt: skip
 
     async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
         """(id, delivery) of every task that this incarnation has claimed, whether or not a reply has told it so."""
@@ -633,7 +676,7 @@ class RedisBroker:
             for chunk in chunks:
                 rest = chunk
                 while True:
-                    args = (self.fleet.activity, queue, _REQUEUED_AT_ONCE, msgpack.packb(rest), passed)
+                    args = (self.fleet.activity, queue, _LETTERS_AT_ONCE, msgpack.packb(rest), passed)
                     count, left, kept, looked = await self._patiently(
                         functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
                     )
@@ -655,8 +698,14 @@ class RedisBroker:
         dropped = 0
         for name in await self.partitions(queue):
             names = self.keys_of(name).all
-            dropped += await self._patiently(lambda names=names: self.client.redis.zcard(names[6]))
-            await self._patiently(lambda names=names: self.client.redis.unlink(names[6], names[7]))
+            left = 1
+            while left:
+                count, left, signals = await self._patiently(
+                    lambda names=names: self.client.run(scripts.PURGE_DEAD, names, (_LETTERS_AT_ONCE,))
+                )
+                dropped += count
+                if signals:
+                    await self.relay(name)
         return dropped
 
     async def purge(self, queue: str) -> int:

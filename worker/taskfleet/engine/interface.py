@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = showing.logger("taskfleet")
 
 TAKEOVERS_PER_STEP = 100
+MOST_EDGES = 500  # that one call may add to a task
 HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
 REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
 
@@ -55,6 +56,10 @@ class Takeover(NamedTuple):
         return cls(task_id, name, attempt, crashes, dead)
 
 
+# queue, id, position, 1 to be given the result: one of those that wait for a task
+Edge = tuple[str, str, int, int]
+
+
 class StepReply(NamedTuple):
     """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
 
@@ -65,6 +70,7 @@ class StepReply(NamedTuple):
     signals: int
     memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
     taken_over: Sequence[Takeover] = ()
+    paged: Sequence[tuple[int, int]] = ()  # claims whose results are to be read apart, and how many those are
 
 
 class Signal(NamedTuple):
@@ -237,10 +243,8 @@ class Broker(Protocol):
         """The task that has a unique key, for the moment."""
         ...
 
-    async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
-    ) -> tuple[str, bytes]:
-        """Let a task wait for another, and be given its result if it `carries`.
+    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
+        """Let at most `MOST_EDGES` tasks wait for another.
 
         (state, record): linked, unknown, dead and its letter, ended and its record.
         """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
     "await", "tag", "unique", "fair", "turns", "parked", "slots", "arrivals", "retry_at", "blocked", "gather", "input",
-    "outbox", "progress",
+    "outbox", "progress", "edges", "jobs",
 )  # fmt: skip
 
 # Of no interest to the scripts that move tasks, which are called far more often: they are declared where they are used.
@@ -49,7 +49,8 @@ class QueueKeys:
     20 arrivals (limit key → theoretical arrival time, ms) · 21 retry_at (limit key → next token, ms) ·
     22 blocked (id → when it is dropped, ms, unless its workflow is whole) · 23 gather (id → what it waits for;
     id:position → result that has come) · 24 input (id → results passed on to it) · 25 outbox (signals to other
-    queues) · 26 progress (id → stamped report)
+    queues) · 26 progress (id → stamped report) · 27 edges (id:number → some of the many that wait for a task) ·
+    28 jobs (what is too much for one call, worked off in many: lua/drain.lua)
     """
 
     queue: str
@@ -79,6 +80,10 @@ class QueueKeys:
     @property
     def unique(self) -> str:
         return self.all[14]
+
+    @property
+    def gather(self) -> str:
+        return self.all[22]
 
     @property
     def outbox(self) -> str:

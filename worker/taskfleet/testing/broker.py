@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet.engine import keys
 from taskfleet.engine.envelope import PydanticJson, TypedForm
-from taskfleet.engine.interface import CHUNK, REPLACEMENTS, Item, Outcome, Signal, StepReply, coming_again, kept_letters
+from taskfleet.engine.interface import (
+    CHUNK,
+    REPLACEMENTS,
+    Edge,
+    Item,
+    Outcome,
+    Signal,
+    StepReply,
+    coming_again,
+    kept_letters,
+)
 from taskfleet.engine.registry import FIELDS, WorkerInfo
 from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.stats import QueueStats
@@ -177,12 +187,10 @@ class InMemoryBroker:
             found = model.unique.get(unique_key)
             return found if found in model.tasks else None
 
-    async def link(
-        self, queue: str, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool = False
-    ) -> tuple[str, bytes]:
-        """Let a task wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
+        """Let tasks wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
         with self.store.queue(queue) as model:
-            return model.link(self.store.now(), task_id, waiting_queue, waiting_id, position, carries=carries)
+            return model.link(self.store.now(), task_id, edges)
 
     async def confirm(self, queue: str, ids: Sequence[str]) -> None:
         with self.store.queue(queue) as model:

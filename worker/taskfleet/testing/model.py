@@ -159,15 +159,14 @@ class QueueModel(QueueState):
         self.end_waiting(task_id, record, ttl_ms, reason.encode())
         return True, len(self.outbox)
 
-    def link(
-        self, now: int, task_id: str, waiting_queue: str, waiting_id: str, position: int, *, carries: bool
-    ) -> tuple[str, bytes]:
-        """Let a task of any queue wait for one of this."""
+    def link(self, now: int, task_id: str, edges: Sequence[tuple[str, str, int, int]]) -> tuple[str, bytes]:
+        """Let tasks of any queue wait for one of this."""
         self.now = now
         if task_id in self.tasks:
-            edges = self.tags.setdefault(task_id, Tag()).edges
-            if not any((edge.id, edge.position) == (waiting_id, position) for edge in edges):
-                edges.append(Edge(waiting_queue, waiting_id, position, carries))
+            known = self.tags.setdefault(task_id, Tag()).edges
+            for queue, waiting_id, position, carries in edges:
+                if not any((edge.id, edge.position) == (waiting_id, position) for edge in known):
+                    known.append(Edge(queue, waiting_id, position, bool(carries)))
             return "linked", b""
         if task_id in self.letters:
             return "dead", self.letters[task_id].packed()

@@ -13,4 +13,4 @@ if redis.call('HEXISTS', owner, id) == 1 then
 end
 end_waiting(id, tag_of(id), KEYS[last_key + 1], ARGV[2], ARGV[3], ARGV[5], ARGV[6])
 write_counts()
-return {1, redis.call('LLEN', outbox)}
+return {1, signals_left()}

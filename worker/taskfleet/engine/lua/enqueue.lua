@@ -164,4 +164,4 @@ if large then redis.call('HSET', control, 'large', 1) end  -- claims look at the
 write_counts()
 if ready_now or sooner then call_a_worker() end
 if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-return answered({added, holders, plain and 0 or redis.call('LLEN', outbox)})
+return answered({added, holders, plain and 0 or signals_left()})

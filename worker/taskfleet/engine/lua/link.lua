@@ -1,17 +1,38 @@
 -- with: transitions
--- Let a task of any queue wait for one of this queue.
+-- Let tasks of any queue wait for one of this queue.
 -- KEYS  the queue's (engine/keys.py); the result key of the task to wait for
--- ARGV  1 id to wait for  2 queue of the one that waits  3 its id  4 position  5 1 to pass the result on
+-- ARGV  1 id to wait for  2 messagepack list of those that wait: (queue, id, position, 1 to be given the result)
 -- REPLY {state, record}: linked, unknown, dead (with the dead letter), or ended (with the result record)
 local id = ARGV[1]
 if redis.call('HEXISTS', task, id) == 1 then
   local t = tag_of(id) or {}
   t.n = t.n or {}
-  for _, edge in ipairs(t.n) do
-    if edge[2] == ARGV[3] and edge[3] == tonumber(ARGV[4]) then return {'linked', ''} end
+  local last, field, changed = t.n, nil, false
+  if t.e then
+    field = id .. ':' .. t.e
+    last = unpacked(redis.call('HGET', edges, field) or '') or {}
   end
-  t.n[#t.n + 1] = {ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])}
-  redis.call('HSET', tag, id, cmsgpack.pack(t))
+  local function write()
+    if field then redis.call('HSET', edges, field, cmsgpack.pack(last)) end
+  end
+  for _, edge in ipairs(cmsgpack.unpack(ARGV[2])) do
+    local known = false
+    for i = 1, #last do known = known or last[i][2] == edge[2] and last[i][3] == edge[3] end
+    if not known then
+      if #last >= EDGES then
+        write()
+        t.e = (t.e or 0) + 1
+        field, last = id .. ':' .. t.e, {}
+        wrap(id)
+      end
+      last[#last + 1] = edge
+      changed = true
+    end
+  end
+  if changed then
+    write()
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
   return {'linked', ''}
 end
 local found = redis.call('HGET', letter, id)

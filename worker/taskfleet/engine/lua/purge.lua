@@ -36,4 +36,4 @@ if dropped > 0 then add('finished', dropped) end
 write_counts()
 local left = redis.call('LLEN', ready) + redis.call('ZCARD', parked)
 for _, key in ipairs(members) do left = left + redis.call('ZCARD', key) end
-return {dropped, left, redis.call('LLEN', outbox)}
+return {dropped, left, signals_left()}

@@ -31,6 +31,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       if t then redis.call('HSET', tag, id, record[7]) end
       if t and t.u then redis.call('HSET', unique, t.u, id) end
       if record[8] and record[8] ~= '' then redis.call('HSET', input, id, record[8]) end
+      if paged(record[8] or '') then wrap(id) end
       -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
       place_at_tail(id, t, 1, record[3], 0)
       moved = moved + 1

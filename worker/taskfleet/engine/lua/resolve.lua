@@ -13,4 +13,4 @@ elseif redis.call('HEXISTS', gather, id) == 1 then
   end_waiting(id, tag_of(id), KEYS[last_key + 1], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
   write_counts()
 end
-return redis.call('LLEN', outbox)
+return signals_left()

@@ -12,6 +12,7 @@ local overdue = redis.call('ZCOUNT', delayed, '-inf', now)
 local listed = redis.call('LLEN', ready)
 local in_turns = redis.call('ZCARD', fair)
 local n_ready = math.max(0, listed - (tonumber(counted[5]) or 0)) + in_turns + overdue + redis.call('LLEN', outbox)
+  + redis.call('LLEN', jobs)
 
 local age = 0
 for _, head in ipairs({redis.call('LINDEX', ready, 0) or '', redis.call('ZRANGE', fair, 0, 0)[1] or ''}) do

@@ -13,7 +13,8 @@
 -- REPLY {now_ms, still claimable, ms to the next due task, lease end or token (-1 none), {stale ids},
 --       {id, envelope, meta, ...}, {position among the claimed, packed results of those it waited for, ...},
 --       signals in the outbox, 1 when Redis is out of memory and nothing is claimed,
---       {id, attempt, crashes, 1 when it is a dead letter now, start of its envelope, ...} of what was taken over}
+--       {id, attempt, crashes, 1 when it is a dead letter now, start of its envelope, ...} of what was taken over,
+--       {how many of ARGV 13 and 9 were looked at} when not all: nothing is claimed, and the rest is to be sent}
 -- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
 -- payload of a claimed task stand in Redis before the worker sees it.
 
@@ -29,7 +30,7 @@ end
 local me, wanted, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local first_token = me .. ':1'
 -- Most queues have no tags, turns, limits per key or workflows: one question spares all others.
-local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, arrivals, retry_at) > 0
+local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, jobs, arrivals, retry_at) > 0
 
 -- The first lease to end and the first delayed task, read once: mostly nothing is due, and nothing changes them.
 local function head_of(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]) end
@@ -37,6 +38,8 @@ local first_end, first_due = head_of(lease), head_of(delayed)
 local lease_changed = false
 local ended, n_ended = {}, 0
 local SIGNALLED_AGAIN_MS = 60000
+local MOST_TAGGED, MOST_OTHERS = 200, 500  -- outcomes in one call
+local buried_bytes = 0
 local signalled = tagged
 local how = {}  -- id → state and value, for those that wait for it
 
@@ -55,24 +58,28 @@ local function signal_cancelled(id, why)
 end
 
 local function bury(id, reason, attempt, delivery, record)
-  local blob = redis.call('HGET', task, id) or ''
+  local blob = unwrapped(redis.call('HGET', task, id) or '')
   local t, passed_on = tag_if_any(id), ''
   local kept = ''
   if t and (t.l or t.f or t.u) then kept = cmsgpack.pack({l = t.l, f = t.f, u = t.u}) end
   if tagged then passed_on = redis.call('HGET', input, id) or '' end
+  buried_bytes = buried_bytes + #blob + #passed_on
   redis.call('HSET', letter, id, cmsgpack.pack({reason, attempt, delivery, now, blob, record, kept, passed_on}))
   redis.call('ZADD', dead, now, id)
   ends(id, reason, record)
   add('failed', 1)
 end
 
--- Outcomes.
+-- Outcomes; those of tasks with tags cost more. What is too much for one call is left to the next.
 local stale = {}
+local n_done, n_recorded, unfinished = 0, 0, false
 if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
   local recorded = {}
-  for i = 1, #done do
+  n_done = tagged and math.min(#done, MOST_TAGGED) or #done
+  unfinished = n_done < #done
+  for i = 1, n_done do
     if tokens[i] == first_token and not recorded[done[i]] then
       recorded[done[i]] = true
       if tagged then free_slot(tag_of(done[i])) end
@@ -97,7 +104,13 @@ if #outcomes > 0 then
   local cancelled = redis.call('EXISTS', cancel) == 1
   local held, recorded, next_result = {}, {}, last_key + 1
   local n_held, busy_ms, finished = 0, 0, 0
+  local most = tagged and MOST_TAGGED - n_done or MOST_OTHERS
   for i = 1, #outcomes do
+    if i > most or buried_bytes > MOST_BYTES then
+      unfinished = true
+      break
+    end
+    n_recorded = i
     local o = outcomes[i]
     local id, delivery, code = o[1], o[2], o[3]
     local result_key
@@ -159,6 +172,7 @@ if #outcomes > 0 then
     redis.call('HDEL', owner, unpack(held))
   end
 end
+if unfinished then wanted = 0 end
 
 -- Leases that ended without an outcome: their worker is gone. A crash is counted, and the task goes to the head.
 local gone, taken_over = {}, {}
@@ -180,7 +194,7 @@ for i = #gone, 1, -1 do
     local n = #taken_over
     taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
     taken_over[n + 4] = crashes >= tonumber(ARGV[4]) and 1 or 0
-    taken_over[n + 5] = string.sub(redis.call('HGET', task, id), 1, 300)
+    taken_over[n + 5] = string.sub(unwrapped(redis.call('HGET', task, id)), 1, 300)
     if redis.call('HDEL', cancel, id) == 1 then
       taken_over[n + 4] = 0
       -- Its result key is not ours to name: it waits for its own signal, which whoever relays ends it with.
@@ -249,6 +263,7 @@ if counts['failed'] then
     for i = 1, #first do old[#old + 1] = first[i] end
   end
   if #old > 0 then
+    drop_letters_inputs(old)
     redis.call('ZREM', dead, unpack(old))
     redis.call('HDEL', letter, unpack(old))
   end
@@ -257,7 +272,7 @@ end
 let_in()
 
 -- How many may start: no more than the queue's own limits leave.
-local may_start = memory_full and 0 or math.min(wanted, 1000)
+local may_start = memory_full and 0 or math.min(wanted, tagged and 500 or 1000)
 local limit = tonumber(ARGV[14])
 if limit > 0 then may_start = math.min(may_start, limit - redis.call('ZCARD', lease)) end
 -- The rate limit: a bucket of tokens in `control`, filled by the clock of Redis. Work that was handed back has paid.
@@ -375,7 +390,7 @@ if state and not state[1] then
         tokens[2 * n_claimed - 1] = id
         tokens[2 * n_claimed] = token
         claimed[c + 1] = id
-        claimed[c + 2] = blob
+        claimed[c + 2] = tagged and unwrapped(blob) or blob
         claimed[c + 3] = note
         c = c + 3
         local passed_on = tagged and redis.call('HGET', input, id)
@@ -439,7 +454,7 @@ if tagged then
 end
 if signalled then
   look_at(head_of(blocked), 0)
-  signals = redis.call('LLEN', outbox)
+  signals = signals_left()
 end
 -- Nothing is worth asking for before the next token, or before a running task ends: say so in place of "there is more".
 if waiting > 0 and next_token then
@@ -454,4 +469,5 @@ if memory_full then
 end
 -- A worker that is full now wakes the next one, which learns what is left and what is due.
 if n_claimed >= wanted and (waiting > 0 or first_due) then call_a_worker() end
-return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0, taken_over}
+return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0, taken_over,
+  unfinished and {n_done, n_recorded} or {}}

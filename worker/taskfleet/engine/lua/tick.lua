@@ -102,4 +102,4 @@ if tonumber(ARGV[9]) > 0 then
 else
   redis.call('ZREM', ticks, name)
 end
-return {result, redis.call('LLEN', outbox)}
+return {result, signals_left()}

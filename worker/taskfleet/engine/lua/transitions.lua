@@ -3,6 +3,11 @@
 -- in `parked`, n the tasks that wait for it: a list of (queue, id, position, 1 to carry the result), d when it is due
 -- by itself while another task has its unique key.
 -- `unique` has for each key its holder and, under the key and a NUL, the one that comes after it.
+-- A task that many wait for has more of them in `edges`: fields id:1, id:2, … of at most EDGES each; t.e is how many
+-- fields. What no single call may do at once stands in `jobs`, which drain.lua works off.
+local EDGES = 500
+local MOST_TOLD = 300  -- edges in one call
+local GATHERED = 1000  -- results that a call may handle at once
 local MOST_BYTES = 2000000  -- that one call copies: of payloads, inputs, letters
 local AGAIN_MS = 30000  -- how often one that comes after another looks whether that has ended unheard
 local time = redis.call('TIME')
@@ -199,10 +204,48 @@ local function each_thousand(id, n, visit)
   end
 end
 
+-- The values that have come for a task are of no use any more: they go a few at a time.
+local function sweep(id, total)
+  redis.call('HSET', edges, id .. '\0', 0)
+  redis.call('RPUSH', jobs, cmsgpack.pack({'sweep', id, total}))
+end
+
 local function drop_gathered(id, total)
   redis.call('ZREM', blocked, id)
   redis.call('HDEL', gather, id)
+  if total > GATHERED then return sweep(id, total) end
   each_thousand(id, total, function(fields) redis.call('HDEL', gather, unpack(fields)) end)
+end
+
+-- A task that only workers who know of `edges` and of paged inputs may run: to others its envelope is of a newer
+-- version, and goes back.
+local WIDE = '\146\004\198'
+
+local function wrap(id)
+  local blob = redis.call('HGET', task, id)
+  if blob and #blob >= 8 and string.sub(blob, 9, 11) ~= WIDE then
+    local head = string.sub(blob, 1, 8) .. WIDE .. struct.pack('>I4', #blob - 8)
+    redis.call('HSET', task, id, head .. string.sub(blob, 9))
+  end
+end
+
+local function unwrapped(blob)
+  if string.sub(blob, 9, 11) ~= WIDE then return blob end
+  return string.sub(blob, 1, 8) .. string.sub(blob, 16)
+end
+
+-- Whether the results for a task are too much to be copied by one call: then they stay in `gather`, `input` says how
+-- many, and whoever claims the task reads them page by page.
+local function is_wide(id, carried)
+  if carried > GATHERED then return true end
+  local bytes = 0
+  for position = 0, carried - 1 do bytes = bytes + redis.call('HSTRLEN', gather, id .. ':' .. position) end
+  return bytes > MOST_BYTES
+end
+
+local function paged(passed_on)
+  local total = passed_on and string.match(passed_on, '^[\160-\191]%d+ of (%d+) in pages$')
+  return tonumber(total)
 end
 
 -- One of the tasks that `id` waits for has succeeded. Told twice, it counts once.
@@ -216,14 +259,20 @@ local function resolve(id, position, value)
     redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, total, carried, delay))
     return
   end
-  if carried > 0 then
+  local wide = carried > 0 and is_wide(id, carried)
+  if wide then
+    redis.call('HSET', input, id, cmsgpack.pack(carried .. ' of ' .. total .. ' in pages'))
+    wrap(id)
+    redis.call('ZREM', blocked, id)
+    redis.call('HDEL', gather, id)
+  elseif carried > 0 then
     local values = {}
     each_thousand(id, carried, function(fields)
       for _, value in ipairs(redis.call('HMGET', gather, unpack(fields))) do values[#values + 1] = value end
     end)
     redis.call('HSET', input, id, cmsgpack.pack(values))
   end
-  drop_gathered(id, total)
+  if not wide then drop_gathered(id, total) end
   local t = tag_of(id)
   if delay > 0 then
     if t and t.d then
@@ -238,10 +287,55 @@ local function resolve(id, position, value)
   call_a_worker()
 end
 
--- A task has ended: its unique key goes to the one that comes after it, and those that wait for it are told, here or
--- through the outbox. One that was to be given a result that nobody has kept cannot run.
-local function release(id, t, state, value)
+-- Those that wait for a task are told how it ended, here or through the outbox. One that was to be given a result that
+-- nobody has kept cannot run.
+local told = 0
+
+local function tell(id, edge, state, value)
+  local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
+  if state == 'succeeded' and edge[4] == 1 and value == '' then
+    state, sent = 'ended', 'its result is not kept (result_ttl=0)'
+  end
+  if state == 'succeeded' and edge[1] == here then
+    resolve(edge[2], edge[3], sent)
+  else
+    redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
+  end
+end
+
+local function tell_all(id, t, state, value)
+  if not t.n then return end
+  told = told + #t.n
+  if not t.e and told <= MOST_TOLD and (#t.n == 1 or #t.n * #value <= MOST_BYTES) then
+    for _, edge in ipairs(t.n) do tell(id, edge, state, value) end
+  else
+    redis.call('HSET', edges, id .. ':0', cmsgpack.pack(t.n), id, '0:0')
+    redis.call('RPUSH', jobs, cmsgpack.pack({'tell', id, t.e or 0, state, value}))
+  end
+end
+
+-- What stands to be told or done after this call, here and in other queues.
+local function signals_left() return redis.call('LLEN', outbox) + redis.call('LLEN', jobs) end
+
+-- The results that were passed on to a task are of no use any more; a dead letter keeps them.
+local function drop_input(id, state)
+  local passed_on = redis.call('HGET', input, id)
+  if not passed_on then return end
+  local total = paged(passed_on)
+  if total and (state == 'failed' or state == 'dead') then return end
   redis.call('HDEL', input, id)
+  if total then sweep(id, total) end
+end
+
+-- The letters of these go, and with them the results that were passed on to their tasks.
+local function drop_letters_inputs(ids)
+  if redis.call('EXISTS', input) == 0 then return end
+  for i = 1, #ids do drop_input(ids[i], 'gone') end
+end
+
+-- A task has ended: its unique key goes to the one that comes after it, and those that wait for it are told.
+local function release(id, t, state, value)
+  drop_input(id, state)
   if not t then return end
   redis.call('HDEL', tag, id)
   if t.u then
@@ -252,16 +346,7 @@ local function release(id, t, state, value)
       redis.call('HDEL', unique, t.u .. '\0')
     end
   end
-  for _, edge in ipairs(t.n or {}) do
-    local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
-    if state == 'succeeded' and edge[4] == 1 and value == '' then
-      redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, 'ended', 'its result is not kept (result_ttl=0)'}))
-    elseif state == 'succeeded' and edge[1] == here then
-      resolve(edge[2], edge[3], sent)
-    else
-      redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
-    end
-  end
+  tell_all(id, t, state, value)
 end
 
 local function is_parked(key)
