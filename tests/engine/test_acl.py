@@ -89,6 +89,10 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert await operator.purge("default") == 7
     assert await blocked.status() in ("cancelled", "unknown")
 
+    assert await producer.list_schedules() == []
+    assert await (await double.options(expires=0.001).enqueue(1)).status() == "ready"
+    assert await operator.purge("default") == 1
+
     # With one.
     running = await run_worker(worker, concurrency=3)
     assert (

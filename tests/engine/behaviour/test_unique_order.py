@@ -265,11 +265,13 @@ async def test_letters_that_stay_do_not_hide_those_behind_them(queue: TaskQueue)
     worker = RawWorker(queue, "w", lease_ms=60_000)
     keyed = await queue.enqueue_many([task.options(unique_key=f"k{n % 700}").message(n) for n in range(700)])
     for _ in range(2):
-        claims = (await worker.step(1000))[1]
-        await worker.step(0, [(i, 1, "f", 0, b"x", 0, FAILURE) for i in claims])
+        while claims := (await worker.step(1000))[1]:
+            await worker.step(0, [(i, 1, "f", 0, b"x", 0, FAILURE) for i in claims])
         keyed += await queue.enqueue_many([task.options(unique_key=f"k{n}").message(n) for n in range(700)])
     plain = await task.enqueue(1)
-    claims = (await worker.step(1000))[1]
+    claims = {}
+    while more := (await worker.step(1000))[1]:
+        claims |= more
     await worker.step(
         0, [(plain.id, 1, "f", 0, b"x", 0, FAILURE), *[(i, 1, "n", 0, b"x", 0, 0) for i in claims if i != plain.id]]
     )

@@ -31,7 +31,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS"),
     "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
-        "ZRANGE", "ZCARD", "HMGET", "HGETALL", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
+        "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH",
     ),
 }  # fmt: skip
