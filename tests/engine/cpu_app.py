@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import datetime as dt
 import os
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
@@ -35,11 +38,18 @@ def sees_and_sets(name: str) -> list[Any]:
     tenant.set(name)
     if name == "fails at first" and current_task().attempt == 1:
         raise ValueError
+    left = None
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        left = getattr(asyncio.get_event_loop(), "left_by", None)
+    loop = asyncio.SelectorEventLoop()
+    loop.left_by = name  # type: ignore[attr-defined]
+    asyncio.set_event_loop(loop)
     in_thread: list[str] = []
     thread = threading.Thread(target=contextvars.copy_context().run, args=(lambda: in_thread.append(tenant.get()),))
     thread.start()
     thread.join()
-    return [seen, in_thread, os.getpid(), current_task().id]
+    return [seen, left, in_thread, os.getpid(), current_task().id]
 
 
 @queue.task(executor="process")

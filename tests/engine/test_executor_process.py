@@ -79,8 +79,8 @@ async def test_what_a_call_sets_is_gone_with_it(queue: TaskQueue, run_worker: Ru
     pids: set[int] = set()
     for name in ("a", "fails at first", "b", "c"):
         handle = await queue.enqueue(cpu_app.sees_and_sets.message(name))
-        seen, in_thread, pid, task_id = await handle.result(timeout=20)
-        assert (seen, in_thread, task_id) == ("set up when imported", [name], handle.id)
+        seen, left, in_thread, pid, task_id = await handle.result(timeout=20)
+        assert (seen, left, in_thread, task_id) == ("set up when imported", None, [name], handle.id)
         pids.add(pid)
     assert len(pids) == 1
 

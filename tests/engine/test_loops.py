@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from taskfleet import TaskHandle, TaskQueue, group
+from taskfleet import TaskHandle, TaskQueue, current_task, group
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -303,6 +303,8 @@ async def test_workers_of_two_loops(make_queue: MakeQueue) -> None:
         await queue.close()  # those of this loop
         assert queue.worker_count == 1
         assert await (await note.enqueue()).result(timeout=10) is None
+        await queue.stop_workers()  # those of every loop
+        assert queue.worker_count == 0
     finally:
         stop.set()
         await asyncio.to_thread(thread.join, 20)
@@ -312,6 +314,37 @@ async def test_workers_of_two_loops(make_queue: MakeQueue) -> None:
 async def _all_of(queue: TaskQueue, count: int) -> Any:
     known = await queue.broker.workers()
     return known if len(known) == count else None
+
+
+def test_workers_that_end_with_their_loop_hand_back_what_they_have(make_queue: MakeQueue) -> None:
+    queue = make_queue(slots=2)
+
+    @queue.task(max_retries=0)
+    async def nap(seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return current_task().attempt
+
+    async def leaves_early() -> list[TaskHandle[int]]:
+        handles = [await nap.enqueue(0.2) for _ in range(4)]
+        await queue.start_workers(1)
+        await until(lambda: _running(queue), "two run")
+        return handles
+
+    async def stays(handles: list[TaskHandle[int]]) -> list[int]:
+        stats = await queue.queue_stats("default")
+        assert (stats.ready, stats.in_flight, stats.failed_total) == (4, 0, 0)
+        await queue.start_workers(1)
+        results = [await handle.result(timeout=10) for handle in handles]
+        await queue.stop_workers()
+        return results
+
+    before = sockets()
+    assert in_loop(stays(in_loop(leaves_early()))) == [1] * 4
+    assert sockets() == before
+
+
+async def _running(queue: TaskQueue) -> bool:
+    return (await queue.queue_stats("default")).in_flight == 2
 
 
 async def test_closing_a_queue_closes_the_connections_of_other_loops_too(make_queue: MakeQueue) -> None:

@@ -419,10 +419,9 @@ class TaskQueue(Defining):
         return session.workers
 
     async def stop_workers(self) -> None:
-        """Drain the workers that this loop has started: running tasks get the grace period, the rest goes back."""
-        workers = self.session().workers
-        if workers is not None:
-            await workers.stop()
+        """Drain the workers of this process, in whatever loop they run: running tasks get the grace period, the rest
+        goes back."""
+        await self._sessions.stop_workers(everywhere=True)
 
     @property
     def worker_count(self) -> int:
@@ -457,7 +456,7 @@ class TaskQueue(Defining):
         of_task = CURRENT.get() is not None
         if not of_task:
             await self.stop_scheduler()
-            await self.stop_workers()
+            await self._sessions.stop_workers(everywhere=False)
         await self._sessions.disconnect(elsewhere=not of_task)
 
     async def __aenter__(self) -> TaskQueue:

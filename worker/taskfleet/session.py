@@ -15,7 +15,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import background
@@ -134,15 +134,25 @@ class Sessions:
         if self._last is session:
             self._last = None
 
+    async def stop_workers(self, *, everywhere: bool) -> None:
+        """Drain the workers of this loop, or of all loops."""
+        here = asyncio.get_running_loop()
+        for session in self:
+            if session.workers is None:
+                continue
+            if session.loop is here:
+                await session.workers.stop()
+            elif everywhere and session.loop.is_running():
+                await _on(session.loop, session.workers.stop())
+
     async def disconnect(self, *, elsewhere: bool) -> None:
         """Close the connections of this loop, and those of other loops if asked and as far as it can be done."""
         here = asyncio.get_running_loop()
         for session in self:
             if session.loop is here:
                 await session.disconnect()
-            elif elsewhere and not session.loop.is_closed() and session.loop.is_running():
-                with contextlib.suppress(TimeoutError, RuntimeError, asyncio.CancelledError):
-                    await _on(session.loop, session.disconnect())
+            elif elsewhere and session.loop.is_running():
+                await _on(session.loop, session.disconnect(), _ELSEWHERE_SECONDS)
 
     def drop(self) -> None:
         """Nobody uses these any more: close everything, soon and from wherever this is called."""
@@ -195,14 +205,18 @@ def _let_go(
         broker.abandon()
 
 
-async def _on(loop: asyncio.AbstractEventLoop, work: Any) -> None:
-    """Run something on the loop of another thread and wait for it, for a while."""
+async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], seconds: float | None = None) -> None:
+    """Run something on the loop of another thread and wait for it; should that loop end, it has no end of its own."""
     try:
-        done = asyncio.run_coroutine_threadsafe(work, loop)
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
     except RuntimeError:  # closed in this moment
         work.close()
         return
-    await asyncio.wait_for(asyncio.wrap_future(done), _ELSEWHERE_SECONDS)
+    until = asyncio.get_running_loop().time() + seconds if seconds is not None else float("inf")
+    while not future.done() and loop.is_running() and asyncio.get_running_loop().time() < until:
+        await asyncio.wait([future], timeout=0.5)
+    if future.done() and not future.cancelled():
+        future.exception()
 
 
 _everywhere: weakref.WeakSet[Sessions] = weakref.WeakSet()

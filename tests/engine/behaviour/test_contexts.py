@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -254,6 +255,30 @@ async def test_what_a_task_starts_has_its_context(make_queue: MakeQueue, run_wor
     assert await seen_by(handles) == [[f"task {n}", each.id, f"task {n}"] for n, each in enumerate(handles)]
 
 
+async def test_what_runs_next_in_a_thread_finds_no_event_loop_there(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(slots=1)
+
+    @queue.task
+    def leaves_its_loop() -> int:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.close()
+        return threading.get_ident()
+
+    @queue.task
+    def finds_none() -> list[Any]:
+        with pytest.raises(RuntimeError, match="no current event loop"):
+            asyncio.get_event_loop()
+        return [threading.get_ident()]
+
+    await run_worker(queue)
+    for _ in range(3):
+        ran_in = await (await leaves_its_loop.enqueue()).result(timeout=10)
+        assert await (await finds_none.enqueue()).result(timeout=10) == [ran_in]
+
+
 async def test_what_the_worker_logs_has_no_tasks_context(
     make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,7 +299,12 @@ async def test_what_the_worker_logs_has_no_tasks_context(
     @queue.task(name="gone")
     async def gone() -> None: ...
 
-    messages = [each.message() for _ in range(5) for each in (sets, gone)]
+    @queue.task(max_retries=1, retry=Retry.fixed(0))
+    async def fails() -> None:
+        tenant.set("a task that fails")
+        raise ValueError
+
+    messages = [each.message() for _ in range(5) for each in (sets, gone, fails)]
     await queue.enqueue_many(messages)
     queue.registry._definitions.pop("gone")
     noting = Noting()
@@ -283,6 +313,7 @@ async def test_what_the_worker_logs_has_no_tasks_context(
     try:
         await run_worker(queue)
         await until(lambda: len([1 for text, _ in said if "no task is named" in text]) == 5, "all are buried")
+        await until(lambda: len([1 for text, _ in said if "(exception)" in text]) == 5, "all have failed")
     finally:
         logger.removeFilter(noting)
     assert {seen for _, seen in said} <= {"application"}

@@ -37,6 +37,7 @@ from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.progress import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
 from taskfleet.runtime import import_path, kinship, returned
+from taskfleet.runtime.threads import forget_loop
 from taskfleet.signature import pack_result
 
 _REPORT_SECONDS = 0.1
@@ -65,6 +66,7 @@ def main(descriptor: int, parent: int) -> None:
             # Each in a context of its own, made from what the application has set up while it was imported, just now
             # or long ago: the next one may be another customer's.
             answer = contextvars.copy_context().run(_answer, sender, *call)
+            forget_loop()
         # Buffered when it is no terminal, and this process may be killed in its next task.
         sys.stdout.flush()
         sender.send(answer)

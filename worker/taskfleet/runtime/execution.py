@@ -67,7 +67,7 @@ class Execution:
         self.intake = Intake(self._seal)
         # What is longer is not even looked at: it would be the memory of several tasks.
         self._most_bytes = worker.queue.max_payload_bytes + envelope.STAMP_BYTES
-        self.reports = Reports()
+        self.reports = Reports(context=lambda: worker.context.copy())
         self.finished = 0
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, outcome)
         self.busy_seconds: dict[str, float] = defaultdict(float)

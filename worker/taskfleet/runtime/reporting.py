@@ -7,6 +7,7 @@ of lines, for failures and for retries; what finds it empty is counted, and said
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import time
 from collections.abc import Callable
@@ -47,8 +48,13 @@ class _Bucket:
 class Reports:
     """The log lines of one worker's tasks. Nothing that a task is made of can make it raise."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        context: Callable[[], contextvars.Context] = contextvars.copy_context,
+    ) -> None:
         self._clock = clock
+        self._context = context  # what it says is the worker's: it carries no variables of the task that runs
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
     def failed(self, job: Job, reason: str, message: str, text: str, error: BaseException | None) -> None:
@@ -127,18 +133,20 @@ class Reports:
         missed, bucket.missed = bucket.missed, 0
         return missed
 
-    @staticmethod
     def _say(
-        level: int, line: str, arguments: tuple[Any, ...], text: str = "", error: BaseException | None = None
+        self, level: int, line: str, arguments: tuple[Any, ...], text: str = "", error: BaseException | None = None
     ) -> None:
         # BaseException: a handler of the application's may raise anything, and what it raises is no task's affair.
         with contextlib.suppress(BaseException):
-            if not logger.isEnabledFor(level):
-                return
-            about: Any = (type(error), error, error.__traceback__) if error is not None and text else None
-            record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, about, "report")
-            record.exc_text = showing.lines(text.rstrip("\n")) or None  # made safely, for no formatter to make again
-            logger.handle(record)
+            if logger.isEnabledFor(level):
+                self._context().run(_log, level, line, arguments, text, error)
+
+
+def _log(level: int, line: str, arguments: tuple[Any, ...], text: str, error: BaseException | None) -> None:
+    about: Any = (type(error), error, error.__traceback__) if error is not None and text else None
+    record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, about, "report")
+    record.exc_text = showing.lines(text.rstrip("\n")) or None  # made safely, for no formatter to make again
+    logger.handle(record)
 
 
 def _short(text: str) -> str:

@@ -126,6 +126,7 @@ class Threads:
             call.run()
             if call.interrupted:
                 return  # should an interruption still be under way, it strikes nobody
+            forget_loop()
             del call  # and with it what the function was given, until the next one comes
             with self._lock:
                 if self._closed:
@@ -143,6 +144,14 @@ class Threads:
             call.interrupt()
             call.error = asyncio.CancelledError()
             call.end()
+
+
+def forget_loop() -> None:
+    """Leave the next call on this thread no event loop that the last one has set: neither `None`, nor its own."""
+    # asyncio keeps it in what no function of its own can make as new: a loop that is set to `None` is not one unset.
+    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    if (local := getattr(policy, "_local", None)) is not None:
+        vars(local).clear()
 
 
 async def _ended(call: _Call) -> None:

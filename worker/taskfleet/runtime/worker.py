@@ -337,11 +337,12 @@ class Worker:
             self.stopping.stop(job, "shutdown")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
-                while self.running:
-                    self._wanted.clear()
-                    await self._wanted.wait()
-                while name := next(iter(self._outbox), None):
-                    await self._call(name, 0)
+                while self.running or self._outbox:
+                    if name := next(iter(self._outbox), None):
+                        await self._call(name, 0)
+                    else:
+                        self._wanted.clear()
+                        await self._wanted.wait()
 
     async def _turn_or_rest(self) -> None:
         """A turn. An error that nobody expects is a fault of ours: said, and no reason to drop all that runs."""
@@ -430,6 +431,12 @@ class Worker:
                 raise
             await self._failed(error)
             return
+        except BaseException as error:
+            # Cancelled, with the loop perhaps: what was sent is sent again, and what may have been claimed is found.
+            self._outbox.put_back(name, outcomes)
+            if slots:
+                self.claim_failed(name, slots, error)
+            raise
         took = self.now() - began
         self._step_seconds = took if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * took
         resent = self.failures > 0
