@@ -48,7 +48,7 @@ def test_what_was_left_out_is_said_though_nothing_comes_after_it(
     reports.flush()
     reports.flush()
     assert [line.getMessage() for line in caplog.records[BURST:]] == [
-        f"default taken over: {100 - BURST} more that are not listed"
+        f"send taken over: {100 - BURST} more that are not listed"
     ]
     assert caplog.records[-1].levelno == logging.WARNING
 

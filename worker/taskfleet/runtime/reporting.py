@@ -87,7 +87,7 @@ class Reports:
 
     def died(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
         """A task whose workers have died under it too often: Redis has made it a dead letter."""
-        if (missed := self._may_say("died", queue, logging.ERROR)) >= 0:
+        if (missed := self._may_say("died", name, logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s is a dead letter (max_deliveries): at attempt %d its worker "
                 "died %d times%s", (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
@@ -95,7 +95,7 @@ class Reports:
 
     def taken_over(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
         """A task whose worker is gone: its lease has ended, and it waits for another."""
-        if (missed := self._may_say("taken over", queue, logging.WARNING)) >= 0:
+        if (missed := self._may_say("taken over", name, logging.WARNING)) >= 0:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s is taken over at attempt %d: its worker is gone "
                 "(%d so far)%s",

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
 
-from taskfleet import background, checks, describing, showing
+from taskfleet import background, checks, showing
 from taskfleet.context import CURRENT
 from taskfleet.ending import end
-from taskfleet.engine import bounds, connection, failures, keys, replies
+from taskfleet.engine import connection, failures, keys, replies
 from taskfleet.engine.clock import ClockUnknownError
 from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
+from taskfleet.runtime.isolation import Isolation
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
 from taskfleet.runtime.listening import Listeners
@@ -113,7 +114,7 @@ class Worker:
         self._started_ms = int(time.time() * 1000)
         self._idle_since_ms = self._started_ms
         self._prefetched: deque[Claim] = deque()
-        self._replacements: set[str] = set()  # ids of outcomes that could not be recorded as they were
+        self.isolation = Isolation(self)
         self._starting = False
         self._outbox = Outbox()
         self._namesakes = False  # tasks of one id in two queues have been seen
@@ -420,12 +421,12 @@ class Worker:
             self.selection.unheard(name)
             if slots:
                 self.claim_failed(name, slots, error)
-            if outcomes and not failures.is_about_redis(error) and await self._answers(name):
+            if outcomes and not failures.is_about_redis(error) and await self.isolation.answers(name):
                 # It is for one of them: that one must not keep the others from being recorded.
-                await self._record_apart(name, outcomes, error)
+                await self.isolation.record(name, outcomes, error)
                 return
-            if closed and await self._answers(name) and self._outbox.refused(name):
-                outcomes = self._replaced(name, outcomes[0], error)
+            if closed and await self.isolation.answers(name) and self._outbox.refused(name):
+                outcomes = self.isolation.replaced(name, outcomes[0], error)
             self._outbox.put_back(name, outcomes)
             if not isinstance(error, (redis_errors.RedisError, OSError)):
                 raise
@@ -446,10 +447,7 @@ class Worker:
             self._claimable[name] *= 2
             if self._claimable[name] >= self.slots:
                 del self._claimable[name]
-        for outcome in outcomes:
-            if self._namesakes and self.held.get(outcome[0], (name, 0))[0] != name:
-                continue  # what was handed back, while a task of that id in another queue goes on
-            self.held.pop(outcome[0], None)
+        self.recorded(name, outcomes)
         if reply.stale and not resent:
             # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
             self.lost_acks += reply.stale
@@ -458,54 +456,12 @@ class Worker:
         if outcomes:
             self._measure()
 
-    async def _answers(self, name: str) -> bool:
-        """Whether a call that records and claims nothing succeeds."""
-        try:
-            await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, [])
-        except Exception:
-            return False
-        return True
-
-    async def _record_apart(self, name: str, outcomes: list[Outcome], error: Exception) -> None:
-        """Half by half, until the outcome that a call fails with stands alone: it becomes a failure that says so."""
-        if len(outcomes) == 1 and (outcomes := self._replaced(name, outcomes[0], error)) == []:
-            return
-        middle = (len(outcomes) + 1) // 2
-        for position, some in enumerate((outcomes[:middle], outcomes[middle:])):
-            if not some:
-                continue
-            try:
-                reply = await self.queue.broker.step(name, self.queue.options_of(name), self.incarnation, 0, some)
-            except Exception as problem:
-                if failures.is_about_redis(problem):
-                    self._outbox[name] = outcomes[middle * position :] + self._outbox.get(name, [])
-                    await self._failed(problem)
-                    return
-                await self._record_apart(name, some, problem)
-            else:
-                for outcome in some:
-                    self.held.pop(outcome[0], None)
-                self.take(name, reply)
-
-    def _replaced(self, name: str, ended: Outcome, error: Exception) -> list[Outcome]:
-        task_id, delivery, code = ended[:3]
-        kind, reason = "internal", f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
-        if failures.is_too_large(error) or failures.is_connection_lost(error):
-            kind, reason = (
-                "result_too_large",
-                (
-                    f"its outcome has {bounds.outcome_bytes(ended)} bytes, more than Redis takes (proto-max-bulk-len, "
-                    "client-query-buffer-limit); store the result elsewhere and return its address"
-                ),
-            )
-        logger.error("task %s of queue %s: %s", showing.shown(task_id), name, showing.shown(reason))
-        if task_id in self._replacements:
-            # Not even that can be recorded: its lease runs out, and its deliveries are counted.
-            self._replacements.discard(task_id)
-            self.held.pop(task_id, None)
-            return []
-        self._replacements.add(task_id)
-        return [self.execution.failed_outcome(name, task_id, delivery, kind, reason)]
+    def recorded(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Redis has these: their leases are no longer ours."""
+        for outcome in outcomes:
+            if self._namesakes and self.held.get(outcome[0], (name, 0))[0] != name:
+                continue  # what was handed back, while a task of that id in another queue goes on
+            self.held.pop(outcome[0], None)
 
     def claim_failed(self, name: str, slots: int, error: BaseException) -> None:
         """A call that claims got no reply that can be read: what it has claimed is found before the next."""
@@ -708,6 +664,7 @@ class Worker:
     # Redis comes and goes.
 
     async def _failed(self, error: Exception) -> None:
+        """A call has failed for what Redis is, or how it is reached: wait before the next."""
         self.failures += 1
         if self.failing_since is None:
             self.failing_since = time.monotonic()
