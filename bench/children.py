@@ -20,11 +20,23 @@ from bench.errors import BenchError
 
 _PR_SET_PDEATHSIG = 1
 
+_parent = os.getpid()
+
+
+def _remember_parent() -> None:
+    global _parent
+    _parent = os.getpid()
+
+
+os.register_at_fork(before=_remember_parent)
+
 
 def end_with_parent() -> None:
     """Have the kernel kill a child when the bench is gone, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != _parent:  # it went before the kernel knew
+            os._exit(0)
 
 
 class Child:

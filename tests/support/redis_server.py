@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,13 +16,22 @@ from typing import Any, Self
 
 import redis
 
-_PR_SET_PDEATHSIG = 1
+from taskfleet.runtime.kinship import end_with
+
+_parent = os.getpid()
+
+
+def _remember_parent() -> None:
+    global _parent
+    _parent = os.getpid()
+
+
+os.register_at_fork(before=_remember_parent)
 
 
 def end_with_parent() -> None:
     """Have the kernel kill a child when its parent is gone, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with(_parent, signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -79,6 +79,8 @@ def run(arguments: list[str]) -> int:
         line = f"taskfleet: {showing.shown(message, _LINE)} Try --help."
         print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
         return 2 if isinstance(error, _UsageError) else 1
+    if result == 130:
+        raise KeyboardInterrupt  # Typer has caught it
     return result if isinstance(result, int) else 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 
 from taskfleet import foreign, outcome
-from taskfleet.engine import bounds, connection, keys, replies, scripts, unpacking
+from taskfleet.engine import bounds, connection, keys, misfits, replies, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.clock import RedisClock
 from taskfleet.engine.failures import CallTooLargeError
@@ -39,7 +39,13 @@ from taskfleet.engine.sealing import PLAIN, Seal
 from taskfleet.engine.server import Timeouts
 from taskfleet.engine.sockets import abandon, descriptor_of
 from taskfleet.engine.stats import QueueStats
-from taskfleet.errors import PayloadTooLargeError, ReplyTooLargeError, SerializationError, TaskQueueError
+from taskfleet.errors import (
+    BrokerConnectionError,
+    PayloadTooLargeError,
+    ReplyTooLargeError,
+    SerializationError,
+    TaskQueueError,
+)
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -799,7 +805,16 @@ class RedisBroker:
         return self.client.listen(*channels)
 
     async def _patiently(self, operation: Any, call_bytes: int = 0) -> Any:
-        return await self.client.patiently(lambda _attempt: operation(), call_bytes)
+        return await self.patiently(operation, call_bytes)
+
+    async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
+        """What `operation()` returns; it is tried again while that may help. Errors: `BrokerConnectionError`."""
+        try:
+            return await self.client.patiently(lambda _attempt: operation(), call_bytes)
+        except BrokerConnectionError as error:
+            if "WRONGTYPE" in str(error) and (told := await misfits.explain(self)):
+                raise BrokerConnectionError(f"Redis at {connection.address(self.url)}: {told}") from None
+            raise
 
 
 def _results_of(packed: bytes) -> list[bytes]:

@@ -225,7 +225,7 @@ class ScheduleStore:
         await self._client.dropped(error)
 
     async def _patiently(self, operation: Any) -> Any:
-        return await self._client.patiently(lambda _attempt: operation())
+        return await self._broker.patiently(operation)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
