@@ -52,7 +52,7 @@ class DeadLetterOptions(_Checked):
     ttl_seconds: float = 1_209_600.0
 
     def __post_init__(self) -> None:
-        self._settle(_DEAD_LETTER_CHECKS, "dead_letter.")
+        self._settle(_DEAD_LETTER_CHECKS)
 
 
 _RATE_LIMIT_CHECKS: dict[str, checks.Check] = {
@@ -69,7 +69,7 @@ class RateLimit(_Checked):
     burst: int
 
     def __post_init__(self) -> None:
-        self._settle(_RATE_LIMIT_CHECKS, "rate_limit.")
+        self._settle(_RATE_LIMIT_CHECKS)
 
 
 def _section(cls: type[Any], example: str) -> checks.Check:
@@ -86,6 +86,8 @@ def _section(cls: type[Any], example: str) -> checks.Check:
         checks.known_names(name + ": unknown key {}", value, known)
         try:
             return cls(**value)
+        except OptionError as error:
+            raise OptionError(f"{name}: {error}") from None
         except TypeError:
             missing = next(each for each in known if each not in value)
             raise OptionError(f"{name}={checks.shown(value)} lacks {missing!r}; expected {example}") from None

@@ -13,6 +13,7 @@ from taskfleet.tasks import BoundTask, Message, Task, TaskFunction
 from taskfleet.workflows import Workflow
 
 _ONLY_MESSAGES = {Message}
+_ENQUEUES = (TaskFunction.enqueue.__qualname__, BoundTask.enqueue.__qualname__)
 
 
 def message_of(thing: object, call: str) -> Message[Any]:
@@ -69,8 +70,12 @@ def _instead(thing: object) -> str:
         return f"{thing.name} is the task itself; write await {thing.name}.enqueue(…), or send {thing.name}.message(…)"
     if isinstance(thing, BoundTask):
         return "these are options without a call; write await task.options(…).enqueue(…), or send ….message(…)"
+    if isinstance(getattr(thing, "__self__", None), (TaskFunction, BoundTask)):
+        return f"{name} is a method that was not called; write task.message(…)"
     if inspect.iscoroutine(thing):
         close_unused(thing)
+        if thing.__qualname__ in _ENQUEUES:
+            return "that call sends by itself; write only await task.enqueue(…), or send task.message(…)"
         return f"{name}(…) is a plain call that runs here; write await {name}.enqueue(…), or send {name}.message(…)"
     if isinstance(thing, (TaskHandle, GroupHandle)):
         return "a handle is of what has been sent already; send task.message(…)"
