@@ -17,7 +17,9 @@ import time
 import warnings
 from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from taskfleet import Retry, RetryLater, TaskQueue, current_task
 
@@ -63,6 +65,26 @@ def about() -> list[Any]:
 def add_days(day: dt.date, days: int, *, price: Decimal = Decimal(1)) -> tuple[dt.date, Decimal]:
     assert isinstance(day, dt.date)
     return day + dt.timedelta(days=days), price * 2
+
+
+class Order(pydantic.BaseModel):
+    n: int = pydantic.Field(alias="orderId")
+    password: pydantic.SecretStr
+
+
+def _shout(text: str) -> str:
+    return text + "!"
+
+
+@queue.task(executor="process")
+def keep(order: Order, given: bytes | tuple[int, ...] | dict[int, str]) -> tuple[Any, ...] | list[Any]:
+    assert isinstance(order, Order)
+    return (order.n, order.password.get_secret_value(), given)
+
+
+@queue.task(executor="process")
+def shout(text: Annotated[str, pydantic.AfterValidator(_shout)]) -> Annotated[str, pydantic.AfterValidator(_shout)]:
+    return text
 
 
 @queue.task(executor="process", max_retries=0)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from taskfleet import (
     CallNext,
@@ -63,6 +64,34 @@ async def ledger(queue: TaskQueue, note: str) -> list[int]:
     entries = await queue.broker.client.redis.lrange(f"{queue.broker.prefix}:ledger", 0, -1)
     parts = [entry.decode().split(":") for entry in entries]
     return [int(pid) for text, pid, _ in parts if text == note]
+
+
+async def test_values_keep_their_types_on_the_way_to_a_process_and_back(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def order() -> cpu_app.Order:
+        return cpu_app.Order(orderId=42, password=SecretStr("s3"))
+
+    await run_worker(queue)
+    given = cpu_app.Order(orderId=42, password=SecretStr("s3"))
+    for value in (b"\xff", (1, 2), {2025: "a"}):
+        handle = await queue.enqueue(cpu_app.keep.message(given, value))
+        assert await handle.result(timeout=30) == (42, "s3", value)
+    passed_on = await queue.enqueue(chain(order.message(), cpu_app.keep.message(given=(1,))))  # type: ignore[call-arg]
+    assert await passed_on.result(timeout=30) == (42, "s3", (1,))
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_validators_run_once_for_a_process_too(queue: TaskQueue, run_worker: RunWorker, watched: bool) -> None:
+    class Watch(Middleware):
+        async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+            return await call_next()
+
+    if watched:
+        queue.add_middleware(Watch())
+    await run_worker(queue)
+    assert await (await queue.enqueue(cpu_app.shout.message("a"))).result(timeout=30) == "a!!"
 
 
 async def test_it_runs_elsewhere_and_the_process_is_used_again(queue: TaskQueue, run_worker: RunWorker) -> None:

@@ -7,6 +7,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import typing_extensions
+
 from taskfleet import dependencies, outcome
 from taskfleet.engine import envelope
 from taskfleet.engine.envelope import TypedForm
@@ -15,6 +17,7 @@ from taskfleet.travel.value import Value, first_problem
 
 __all__ = ["Signature", "Value", "first_problem", "hints_of", "pack_result"]
 
+_UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
 _LATER: Any = object()  # the place of what is not given
 
 
@@ -37,16 +40,19 @@ class Signature:
         self._positional: list[Value] = []
         self._rest: Value | None = None
         self._rest_named: Value | None = None
+        self._required_options: frozenset[str] | None = None  # of `**options: Unpack[…]`
         required = 0
         for parameter in self._signature.parameters.values():
             annotation = hints.get(parameter.name, parameter.annotation)
-            packed = typing.get_origin(annotation) is typing.Unpack
-            value = Value(Any if packed else annotation, f"task {name!r}, parameter {parameter.name!r}")
+            if parameter.kind is parameter.VAR_KEYWORD and (options := _typed_dict_of(annotation)) is not None:
+                required += self._take_options(options)
+                continue
+            unpacked = typing.get_origin(annotation) in _UNPACK
+            value = Value(Any if unpacked else annotation, f"task {name!r}, parameter {parameter.name!r}")
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self._rest = value
             elif parameter.kind is parameter.VAR_KEYWORD:
                 self._rest_named = value
-                self._values.update(self._of_typed_dict(annotation))
             else:
                 self._values[parameter.name] = value
                 if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -134,6 +140,11 @@ class Signature:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise SerializationError(f"task {self._name!r}: {error}") from None
+        if self._required_options is not None:
+            if missing := self._required_options - kwargs.keys():
+                raise SerializationError(f"task {self._name!r}: missing a required argument: {min(missing)!r}")
+            if unknown := kwargs.keys() - self._values.keys():
+                raise SerializationError(f"task {self._name!r}: got an unexpected keyword argument {min(unknown)!r}")
 
     def version_for(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """The envelope version that dumped arguments need."""
@@ -158,18 +169,29 @@ class Signature:
                 )
         return SerializationError(f"task {self._name!r}: {error}")
 
-    def _of_typed_dict(self, annotation: Any) -> dict[str, Value]:
-        """The values of `**options: Unpack[Options]`, by name."""
-        if typing.get_origin(annotation) is not typing.Unpack:
-            return {}
-        (options,) = typing.get_args(annotation)
-        hints = typing.get_type_hints(options)
-        return {name: Value(hint, f"task {self._name!r}, parameter {name!r}") for name, hint in hints.items()}
+    def _take_options(self, options: Any) -> int:
+        """Take the names of `**options: Unpack[Options]` as parameters; returns how many must be given."""
+        required: set[str] = set(options.__required_keys__)
+        for name, hint in typing_extensions.get_type_hints(options, include_extras=True).items():
+            marker: Any = typing.get_origin(hint)
+            # Where annotations are text, the class itself knows of no marker.
+            if marker in (typing.Required, typing.NotRequired):
+                (required.add if marker is typing.Required else required.discard)(name)
+                hint = typing.get_args(hint)[0]
+            self._values[name] = Value(hint, f"task {self._name!r}, parameter {name!r}")
+        self._required_options = frozenset(required)
+        return len(required)
 
     def _named(self, name: str) -> Value:
         value = self._values.get(name) or self._rest_named
         assert value is not None
         return value
+
+
+def _typed_dict_of(annotation: Any) -> Any:
+    """The typed dict of `**options: Unpack[Options]`, or `None`."""
+    origin: Any = typing.get_origin(annotation)
+    return typing.get_args(annotation)[0] if origin in _UNPACK else None
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -180,6 +202,10 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         raise ConfigurationError(
             f"function {function.__qualname__!r}: annotation {error.name!r} cannot be resolved; "
             "import it outside of TYPE_CHECKING, or define it at the top of its module"
+        ) from None
+    except Exception as error:
+        raise ConfigurationError(
+            f"function {function.__qualname__!r}: its annotations cannot be read: {type(error).__name__}: {error}"
         ) from None
 
 

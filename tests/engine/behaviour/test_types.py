@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from decimal import Decimal
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, Unpack
 
 import pydantic
 import pytest
+import typing_extensions
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from taskfleet import (
@@ -281,6 +282,29 @@ async def test_only_what_older_workers_cannot_read_is_left_to_newer_ones(queue: 
     typed = give.message(ORDER).encode(limit)
     plain = ordinary.message(dt.date(2025, 1, 1), Aliased(orderId=1)).encode(limit)
     assert (envelope.version_of(typed[1]), envelope.version_of(plain[1])) == (17, 1)
+
+
+class Options(typing_extensions.TypedDict, total=False):
+    when: dt.date
+    n: typing_extensions.Required[int]
+
+
+async def test_named_options_of_a_typed_dict_are_checked_one_by_one(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def give(first: int, /, **options: Unpack[Options]) -> dict[str, Any]:
+        return dict(options)
+
+    await run_worker(queue)
+    given = {"when": dt.date(2025, 1, 1), "n": 1}
+    assert await (await give.enqueue(1, **given)).result(timeout=10) == given  # type: ignore[arg-type]
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({}, "missing a required argument: 'n'"),
+        ({"n": 1, "zz": 2}, "unexpected keyword argument 'zz'"),
+        ({"n": "x"}, "parameter 'n'"),
+    ]
+    for options, problem in bad:
+        with pytest.raises(SerializationError, match=problem):
+            await give.enqueue(1, **options)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), ZeroDivisionError("z")])
