@@ -116,6 +116,16 @@ async def neighbour_with_children(n: int) -> int:
 
 
 @queue.task(max_retries=0)
+def asks_in_a_loop_of_its_own(n: int) -> str:
+    async def main() -> str:
+        await queue.queue_stats("default")
+        await queue.health_check()
+        return (await neighbour.enqueue(n)).id
+
+    return asyncio.run(main())
+
+
+@queue.task(max_retries=0)
 def neighbour_in_thread(n: int) -> list[int]:
     threading.Event().wait(0.5)
     return [current_task().attempt, current_task().delivery]

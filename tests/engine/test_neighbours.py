@@ -66,6 +66,27 @@ async def test_what_a_task_does_to_its_loop(shared: TaskQueue, start: Start, wha
         assert worker.wait(20) == 0
 
 
+async def test_plain_tasks_use_the_queue_in_loops_of_their_own(shared: TaskQueue, start: Start) -> None:
+    worker = start("--concurrency", "40")
+    asking = await shared.enqueue_many([message("asks_in_a_loop_of_its_own", n) for n in range(60)])
+    handles = await neighbours(shared)
+    children = [shared.handle(await handle.result(timeout=30)) for handle in asking]
+    await as_if_alone([*handles, *children])
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+
+
+async def test_schedules_tick_after_all_tasks_were_cancelled(shared: TaskQueue, start: Start) -> None:
+    start("--concurrency", "4")
+    await (await shared.enqueue(message("mischief", "cancelling all tasks"))).result(timeout=20)
+    await shared.add_schedule(name="often", every=1, task="neighbour", args=[1], queue="default")
+    await until(lambda: _enqueued(shared, 2), "it ticks")
+
+
+async def _enqueued(queue: TaskQueue, count: int) -> bool:
+    return (await queue.queue_stats("default")).enqueued_total >= count
+
+
 @pytest.mark.parametrize("what", ["sys.exit", "KeyboardInterrupt", "a loop of its own"])
 async def test_what_a_task_does_to_its_thread(shared: TaskQueue, start: Start, what: str) -> None:
     handles = await neighbours(shared)

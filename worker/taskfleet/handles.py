@@ -140,7 +140,8 @@ class TaskHandle(Generic[R]):
                     if state == "unknown":
                         raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
                     try:
-                        await asyncio.wait_for(ended.wait(), _RECHECK_SECONDS)
+                        async with asyncio.timeout(_RECHECK_SECONDS):
+                            await ended.wait()
                     except TimeoutError:
                         continue
         return self._outcome(state, data)

@@ -45,6 +45,7 @@ _NAMES = {
 }
 _EAGER = sys.version_info >= (3, 12)
 _PLAIN = frozenset({bool, int, float, str, bytes, list, dict, tuple})
+_MOST_CANCELLED = 10_000  # of which it is remembered
 _CANCELLED_OUTSIDE = 3  # runs of one task that something unknown may cancel before that counts as its failure
 _TELL_SECONDS = 5.0  # how long hooks that were told of a retry or a death may take when the worker ends
 
@@ -230,6 +231,8 @@ class Execution:
             return
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+            if len(self._cancelled_outside) > _MOST_CANCELLED:
+                self._cancelled_outside.clear()
             self._cancelled_outside[job.id] += 1
             if self._worker.draining or self._cancelled_outside[job.id] <= _CANCELLED_OUTSIDE:
                 job.interruption = "shutdown"

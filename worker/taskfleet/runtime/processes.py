@@ -276,7 +276,8 @@ class _Child:
                 os.killpg(self.pid, signal.SIGKILL)
         self.close()
         try:
-            await asyncio.wait_for(self._ended.wait(), _KILL_SECONDS)
+            async with asyncio.timeout(_KILL_SECONDS):
+                await self._ended.wait()
         except TimeoutError:
             logger.warning("process %d is killed and still there", self.pid)
 
@@ -288,7 +289,8 @@ class _Child:
         """Let an idle process end by itself, or kill it."""
         self.close()
         try:
-            await asyncio.wait_for(self._ended.wait(), _LEAVE_SECONDS)
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._ended.wait()
         except TimeoutError:
             await self.kill()
 

@@ -60,8 +60,10 @@ class Scheduler:
                 self._changed.clear()
                 seconds = await self._patient_pass()
                 if not self._stopping:
+                    # Not asyncio.wait_for: before Python 3.12 that is a task, which others could cancel.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), seconds)
+                        async with asyncio.timeout(seconds):
+                            await self._changed.wait()
         finally:
             await end([listener])
             await self._broker.close()
