@@ -79,6 +79,7 @@ class Selection:
         self.tiers = tiers
         self.names = [name for tier in tiers for name in tier.names]
         self.rank = {name: number for number, tier in enumerate(tiers) for name in tier.names}  # 0 comes first
+        self.is_one_queue = len(self.queues) == 1
         self._hot = set(self.names)
         self._event: dict[str, float] = {}  # loop time of the next due task or lease end
         self._looked: dict[str, float] = {}  # loop time of the last reply

@@ -41,7 +41,7 @@ class Turns:
         if count and self._rank_of(ahead[-1]) > rank:
             count = bisect.bisect_right(ahead, rank, key=self._rank_of)
         free = worker.usable - len(worker.running) - len(worker.batches.waiting)
-        return max(0, free + worker._prefetch(rank) - count)
+        return max(0, free + worker._prefetch() - count)
 
     def worth_claiming(self) -> bool:
         """Whether there is room for what is known to wait."""
@@ -90,6 +90,23 @@ class Turns:
             await worker._call(*calls[0])
         elif calls:
             await asyncio.gather(*(worker.spawn(worker._call(name, slots)) for name, slots in calls))
+            self._mix()
+
+    def _mix(self) -> None:
+        """Claimed ahead from several queues of a tier, their tasks start by turns, in the shares of their numbers."""
+        ahead = self._worker._prefetched
+        if len(ahead) < 2 or ahead[0][0] == ahead[-1][0]:
+            return
+        boxes: dict[str, list[Claim]] = {}
+        for claim in ahead:
+            boxes.setdefault(claim[0], []).append(claim)
+        ahead.clear()
+        for rank in sorted({self._selection.rank[name] for name in boxes}):
+            tier = [box for name, box in boxes.items() if self._selection.rank[name] == rank]
+            rounds = min(map(len, tier))
+            for n in range(rounds):
+                for box in tier:
+                    ahead.extend(box[len(box) * n // rounds : len(box) * (n + 1) // rounds])
 
     def _overdue(self) -> list[str]:
         """Queues to look at though nothing is to be claimed there: nobody else may do it for them."""

@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 _LOOK_FOR_PARTITIONS_SECONDS = 30.0
 _SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
-_VERY_SHORT_TASK_SECONDS = 0.005
+_SHORT_OF_SEVERAL_SECONDS = 0.005
 _MOST_PREFETCHED = 4000
 _PREFETCH_SECONDS = 0.003
 _PREFETCH_BYTES = 8 * 1_048_576
@@ -394,12 +394,13 @@ class Worker:
         """How many tasks to claim now."""
         return self.turns.room()
 
-    def _prefetch(self, rank: int = 0) -> int:
+    def _prefetch(self) -> int:
         """Claim ahead what a call's round trip would leave idle; only for work that is short anyway.
 
-        From a tier with others above it even less: what is claimed gets the next slot.
+        With several queues it must be shorter still: what is claimed gets the next slot, whatever comes meanwhile.
         """
-        if self._task_seconds > (_VERY_SHORT_TASK_SECONDS if rank else _SHORT_TASK_SECONDS):
+        short = _SHORT_TASK_SECONDS if self.selection.is_one_queue else _SHORT_OF_SEVERAL_SECONDS
+        if self._task_seconds > short:
             return 0
         most = min(_MOST_PREFETCHED, _PREFETCH_BYTES // self._payload_bytes)
         return min(most, int(self._rate * (3.0 * self._step_seconds + _PREFETCH_SECONDS)))
@@ -591,7 +592,7 @@ class Worker:
         self._prefetched.clear()
         if claims:
             self._idle_since_ms = 0
-        kept, excess = self.batches.start_claimed(claims, self._prefetch(self.selection.lowest))
+        kept, excess = self.batches.start_claimed(claims, self._prefetch())
         self._prefetched.extend(kept)
         for queue, task_id, _, _, delivery, _ in reversed(excess):
             self._outbox.setdefault(queue, []).append(self.execution.handed_back(queue, task_id, delivery))
