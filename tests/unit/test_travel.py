@@ -136,6 +136,10 @@ class Measured(BaseModel):
     maybe: float | None = None
 
 
+class Timed(BaseModel):
+    at: dt.datetime
+
+
 class Raw(BaseModel):
     data: bytes
 
@@ -441,6 +445,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (dict[str, Parent | None], {"a": Child()}, "a Child where Parent is annotated"),
     (Parent, changed(Parent(), a="x"), "a: a str where int is annotated"),
     (Parent, changed(Parent(), a=None), "a: a NoneType where int is annotated"),
+    (Timed, changed(Timed(at=dt.datetime(2025, 1, 1)), at="x"), "at: Input should be a valid datetime"),
+    (Measured, changed(Measured(f=1), f="x"), "f: a str where float is annotated"),
     (Rounded, Rounded(1.4), "a Rounded cannot travel"),
     (int, "x", "valid integer"),
     (Any, bytearray(b"x"), "a bytearray"),

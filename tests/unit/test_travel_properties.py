@@ -16,7 +16,7 @@ from tests.support.annotations import Kind, kinds
 
 _DEEP = os.environ.get("TASKFLEET_HYPOTHESIS") == "deep"
 _PROFILE = settings(
-    max_examples=int(os.environ.get("N", "20000")) if _DEEP else 250,
+    max_examples=20_000 if _DEEP else 250,
     deadline=None,
     derandomize=not _DEEP,
     database=None,

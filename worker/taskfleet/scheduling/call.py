@@ -9,8 +9,8 @@ from taskfleet import checks, queue_names, sendable
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.namespace import CLASS_TASKS, Registry
 from taskfleet.options import TaskOptions
-from taskfleet.signature import first_problem
 from taskfleet.tasks import NO_OPTIONS, Definition, Message, Task, TaskFunction, define
+from taskfleet.travel.value import problem_of
 
 ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
 
@@ -59,9 +59,8 @@ def _instance(cls: type[Task], args: Sequence[Any], kwargs: Mapping[str, Any]) -
         raise ConfigurationError(f"task {cls.name!r} is a class: give its fields as kwargs")
     try:
         return cls(**kwargs)
-    except ValueError as error:  # pydantic's errors are ValueErrors
-        text = first_problem(cast("Any", error)) if hasattr(error, "errors") else str(error)
-        raise SerializationError(f"task {cls.name!r}, field {text}") from None
+    except Exception as error:  # a validator of the application's raises what it likes
+        raise SerializationError(f"task {cls.name!r}, field {problem_of(error)}") from None
 
 
 def _class_of(definition: Definition) -> type[Task]:

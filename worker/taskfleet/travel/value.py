@@ -8,31 +8,26 @@ import functools
 import inspect
 import json
 import re
-import types
 import typing
 from collections.abc import Callable
 from typing import Any, cast
 
-import msgpack
 import pydantic
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from taskfleet.engine import envelope
-from taskfleet.engine.envelope import FORMS, CarriedForm, PydanticJson, TypedForm
+from taskfleet.engine.envelope import CarriedForm, PydanticJson, TypedForm
 from taskfleet.errors import ConfigurationError, SerializationError
-from taskfleet.travel import carried, fitting, promise, typed
+from taskfleet.travel import carried, fitting, native, promise, typed
 from taskfleet.travel.hints import Later
 from taskfleet.travel.same import same
 from taskfleet.travel.typed import UnfitError
 
-_PLAIN = (str, int, float, bool, bytes, type(None))
 _ARBITRARY: pydantic.ConfigDict = {**promise.JSON_CONFIG, "arbitrary_types_allowed": True}
 # Python refuses to read a whole number of more digits from text, and so does pydantic from JSON.
 _MOST_DIGITS = 4300
 _DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
-_NATIVE = frozenset((*_PLAIN, list, dict))
-_MESSAGEPACK_INTEGERS = range(-(2**63), 2**64)
 
 
 class Value:
@@ -63,8 +58,8 @@ class Value:
         if annotation is None:
             annotation = type(None)
         self._any = annotation is inspect.Parameter.empty or annotation is Any or annotation is object
-        self.plain = annotation if annotation in _PLAIN else None
-        self._scalars = _scalars_of(annotation)
+        self.plain = annotation if annotation in native.PLAIN else None
+        self._scalars = native.scalars_of(annotation)
         self._adapter: TypeAdapter[Any] | None = None
         self._in_list = False
         self._promise: promise.Promise | None = None
@@ -153,10 +148,10 @@ class Value:
             raise
         except Exception as error:
             # Validators and serializers of the application's raise what they like.
-            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+            raise SerializationError(f"{self.label}: {problem_of(error, skip=self._in_list)}") from None
 
     def _without_annotation(self, value: Any) -> Any:
-        if type(value) not in _PLAIN and (stranger := _stranger(value)):
+        if type(value) not in native.PLAIN and (stranger := native.stranger(value)):
             raise UnfitError(f"messagepack would make something else of a {stranger}; annotate it with its type")
         return value
 
@@ -182,7 +177,7 @@ class Value:
         if found.json:
             if (text := self._json(adapter, found, value)) is not None:
                 return text
-        elif found.pure and not found.ambiguous and _is_native(value):
+        elif found.pure and not found.ambiguous and native.is_native(value):
             return value
         return self._typed(adapter, value)
 
@@ -192,12 +187,12 @@ class Value:
             if subclasses():
                 self._fits(adapter, value)  # one of them may have got in
                 break
-        if found.hazard is not None and found.hazard(value):
-            return None
         try:
+            if found.hazard is not None and found.hazard(value):
+                return None
             text = self._json_of(adapter, value)
-        except PydanticSerializationError:
-            return None
+        except (PydanticSerializationError, AttributeError, TypeError):
+            return None  # it has been changed since it was validated: its typed form will tell what is wrong
         if (
             found.recursive
             or (found.suspicious_null and text.find(b"null") >= 0)
@@ -248,7 +243,7 @@ class Value:
         """
         kind: Any = type(result)
         if kind is self.plain or kind in self._scalars:
-            if kind is not int or result in _MESSAGEPACK_INTEGERS:
+            if kind is not int or result in native.INTEGERS:
                 return [result]
         elif self._any:
             return [self.dump(result)]
@@ -258,13 +253,13 @@ class Value:
         except (SerializationError, ConfigurationError):
             raise
         except Exception as error:
-            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+            raise SerializationError(f"{self.label}: {problem_of(error, skip=self._in_list)}") from None
 
     def _forms(self, result: Any, *, passed_on: bool) -> list[Any]:
         adapter, found = self._settled()
         value = self._validated_once(adapter, found, result)
         form = self._form(adapter, found, value)
-        if type(form) is int and form not in _MESSAGEPACK_INTEGERS:
+        if type(form) is int and form not in native.INTEGERS:
             # An argument is refused, but this has been worked for.
             form = TypedForm(envelope.pack(typed.encode(form, self._classes)))
         if type(form) is TypedForm:
@@ -301,7 +296,7 @@ class Value:
         except (SerializationError, ConfigurationError):
             raise
         except Exception as error:
-            raise SerializationError(f"{self.label}: {_problem(error, skip=self._in_list)}") from None
+            raise SerializationError(f"{self.label}: {problem_of(error, skip=self._in_list)}") from None
 
     def _load(self, data: Any) -> Any:
         adapter, _ = self._settled()
@@ -360,15 +355,6 @@ def _list_of(item: Any) -> Any:
     return list[item]
 
 
-def _scalars_of(annotation: Any) -> frozenset[Any]:
-    """The types of a union of nothing but plain types: their values go as they are."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        parts = typing.get_args(annotation)
-        if all(part in _PLAIN for part in parts):
-            return frozenset(parts)
-    return frozenset()
-
-
 def _read_only_once(annotation: Any) -> Any:
     """An `Iterable` can be an iterator, which pydantic would give: here it is what was sent, and can be read again."""
     if annotation in (typing.Iterable, collections.abc.Iterable, typing.Collection, collections.abc.Collection):
@@ -383,31 +369,8 @@ def _any_collection_of(item: Any) -> Any:
     return list[item] | tuple[item, ...] | set[item] | frozenset[item]
 
 
-def _is_native(value: Any) -> bool:
-    """Whether messagepack gives back what it is given, types and all."""
-    kind = type(value)
-    if kind is int:
-        return value in _MESSAGEPACK_INTEGERS
-    if kind is list:
-        return all(map(_is_native, value))
-    if kind is dict:
-        return all(type(key) in _PLAIN and _is_native(key) and _is_native(each) for key, each in value.items())
-    return kind in _NATIVE
-
-
-def _stranger(value: Any) -> str:
-    """The type of a part that messagepack packs as another type; what it refuses it names itself."""
-    kind = type(value)
-    if kind is list:
-        return next((found for each in value if (found := _stranger(each))), "")
-    if kind is dict:
-        return next((found for each in value.values() if (found := _stranger(each))), "")
-    if kind in (bytearray, memoryview):
-        return str(kind.__name__)
-    return "ExtType" if kind is msgpack.ExtType and value.code in FORMS else ""
-
-
-def _problem(error: Exception, *, skip: int) -> str:
+def problem_of(error: Exception, *, skip: int = 0) -> str:
+    """One line of whatever was raised; the first `skip` parts of the place of a validation error are ours."""
     if isinstance(error, pydantic.ValidationError):
         return first_problem(error, skip=skip)
     if isinstance(error, RecursionError):
