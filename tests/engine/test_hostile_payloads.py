@@ -334,3 +334,18 @@ async def test_a_result_of_a_newer_version_is_told_apart(queue: TaskQueue, run_w
     with pytest.raises(NewerVersionError, match="the result has envelope version 3"):
         await handle.result(timeout=10)
     await asyncio.sleep(0)
+
+
+async def test_a_word_on_how_many_results_there_are_is_not_taken_for_them(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    work = define(queue, [])
+    names = queue.broker.keys_of("default").all
+    said = b"999999999 of 999999999 in pages"
+    await queue.broker.client.redis.hset(names[23], "odd", bytes([0xA0 + len(said)]) + said)
+    await push(queue, "odd", stamp() + envelope.encode("work", [], {}, {"i": 1}))
+    await run_worker(queue)
+    await settled(queue)
+    (letter,) = await queue.dead_letters("default")
+    assert (letter.id, letter.reason) == ("odd", "bad_arguments")
+    assert await (await work.enqueue(5)).result(timeout=10) == 5

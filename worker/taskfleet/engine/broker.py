@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
-from taskfleet import foreign, outcome
+from taskfleet import foreign, outcome, showing
 from taskfleet.engine import bounds, connection, keys, misfits, replies, scripts, unpacking
 from taskfleet.engine.access import Tls
 from taskfleet.engine.clock import RedisClock
@@ -50,6 +50,8 @@ from taskfleet.errors import (
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
+logger = showing.logger("taskfleet")
+
 _CALLS_TOGETHER = 8
 _META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
 _LETTERS_TOGETHER = 100
@@ -58,6 +60,7 @@ _WORKERS_TOGETHER = 64
 _MOST_WORKERS = 10_000
 _LETTERS_AT_ONCE = 500
 _PAGE_BYTES = 1_000_000
+_PAGED_BYTES = 128 * 1_048_576  # of all results that one task takes, with twice what a reply may have
 _PAGED = re.compile(rb"[\xa0-\xbf](\d{1,9}) of \d{1,9} in pages")
 _KNOWN_SECONDS = 60.0  # after that a queue is listed again: Redis may have lost its data
 
@@ -451,13 +454,19 @@ class RedisBroker:
 
     async def _pages(self, queue: str, task_id: str, carried: int) -> list[bytes]:
         gather, values = self.keys_of(queue).gather, list[bytes]()
-        page = 1
+        page, bytes_left = 1, _PAGED_BYTES + 2 * self.client.access.reply_bytes
         while len(values) < carried:
             fields = [f"{task_id}:{at}" for at in range(len(values), min(len(values) + page, carried))]
             found = await self.client.redis.hmget(gather, fields)
-            values += [value or b"" for value in found]
+            bytes_left -= sum(len(value or b"") for value in found)
+            if None in found or bytes_left < 0:
+                # What says how many there are may be anybody's: nothing is waited for, or held, on its word alone.
+                problem = "are too large together" if bytes_left < 0 else "are not there"
+                logger.warning("task %s of queue %s: the results that it waits for %s", task_id, queue, problem)
+                return [b""]
+            values += found
             # As many as go into a page by the size of the last ones.
-            size = max(1, sum(len(value or b"") for value in found) // len(found))
+            size = max(1, sum(map(len, found)) // len(found))
             page = max(1, min(2 * page, CHUNK, _PAGE_BYTES // size))
         return values
 
