@@ -107,3 +107,14 @@ def test_an_unreachable_redis_that_was_asked_for_is_one_line(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "cannot reach Redis at 127.0.0.1:1" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_signal_to_all_processes_drains_them_once(up: subprocess.Popen[str]) -> None:
+    read_until(up, "worker naps-worker-", times=2)
+    workers = children(up.pid)
+    for pid in (*workers, up.pid):  # as systemd does
+        os.kill(pid, signal.SIGTERM)
+    out, _ = up.communicate(timeout=30)
+    assert up.returncode == 0, out
+    assert "second signal" not in out
+    wait_until_gone(workers)

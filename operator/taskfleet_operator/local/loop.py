@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Generator
 from dataclasses import replace
 
+from taskfleet import showing
 from taskfleet.engine.broker import RedisBroker
-from taskfleet.errors import BrokerConnectionError
+from taskfleet.errors import BrokerConnectionError, ConfigurationError
 from taskfleet.supervising import supervise
 
 from ..autoscaler import Decision, Sample, State, decide
@@ -17,9 +19,24 @@ from .fleet import LocalFleet
 from .plan import Plan
 from .view import Picture, QueueRow, View, WorkerRow
 
+logger = showing.logger("taskfleet.up")
+
 _TICK_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
 _CLOSEST_DECISIONS_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def _going_on() -> Generator[None]:
+    """What goes wrong in one look does not end the fleet; a mistake of the application does, and a closed stdout."""
+    try:
+        yield
+    except BrokerConnectionError:
+        pass  # the sample has said so
+    except (ConfigurationError, OSError):
+        raise
+    except Exception:
+        logger.exception("a look at the queues met an error; the fleet goes on")
 
 
 class ControlLoop:
@@ -56,7 +73,7 @@ class ControlLoop:
             woken = self._wake.is_set() and now - last_decision >= _CLOSEST_DECISIONS_SECONDS
             reading = None
             # Redis may go away at any step. What was not done then is done at a later look.
-            with contextlib.suppress(BrokerConnectionError):
+            with _going_on():
                 if woken or now >= next_poll:
                     self._wake.clear()
                     last_decision, next_poll = now, now + self.plan.autoscaler.poll_interval_seconds
@@ -65,7 +82,7 @@ class ControlLoop:
                 elif now >= next_look or self._fleet.leaving or self._is_starting():
                     next_look = now + _LOOK_SECONDS
                     reading = (await self._look())[1]
-            with contextlib.suppress(BrokerConnectionError):
+            with _going_on():
                 await self._fleet.tend(reading)
             self.peak = max(self.peak, self._fleet.replicas)
             if reading is not None:
