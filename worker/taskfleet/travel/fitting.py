@@ -271,8 +271,8 @@ def _check_type(cls: type, value: Any) -> None:
 
 def _same_type(value: Any, cls: type) -> None:
     if type(value) is not cls:
-        what = "which would lose what it adds" if isinstance(value, cls) and _is_object(cls) else "which it is not"
-        raise UnfitError(f"a {type(value).__qualname__} where {cls.__qualname__} is annotated, {what}")
+        lost = ": what it adds would be lost" if isinstance(value, cls) and _is_object(cls) else ""
+        raise UnfitError(f"a {type(value).__qualname__} where {cls.__qualname__} is annotated{lost}")
 
 
 def _is_object(cls: type) -> bool:
