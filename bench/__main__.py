@@ -18,11 +18,11 @@ from bench.server import ServerProgram
 from bench.targets import verdicts
 
 # For a first answer in minutes: each figure once, and smaller amounts where time goes by waiting.
-QUICK = Load(patience=0.3, latency_tasks=50, sleepers=4_000, many=300_000)
+QUICK = Load(patience=0.3, latency_tasks=50, sleepers=4_000, many=300_000, at_once=20_000)
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
-    **dict.fromkeys(("kill9", "million"), ("taskfleet",)),
+    **dict.fromkeys(("kill9", "million", "holding"), ("taskfleet",)),
 }
 """Without `--scenario` the quick form has these for the fastest alone, or for us alone."""
 

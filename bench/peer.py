@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).parent.parent
 OURS_ALONE: dict[str, str] = {
     "ceiling": "it asks how far our engine is from what its pattern can do",
     "fairness": "it has no fairness keys",
+    "holding": "it asks how long each of our own calls holds Redis",
 }
 FASTEST_ONLY: dict[str, str] = {
     "kill9": "its recovery takes minutes, or is not promised",

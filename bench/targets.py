@@ -128,5 +128,6 @@ _RULES: tuple[_Rule, ...] = (
     _at_most("kill -9: lost tasks", "kill9", "lost", 0, ""),
     _at_most("kill -9: duplicates that it did not hold", "kill9", "strays", 0, ""),
     _at_most("claim latency p99, 1,000,000 waiting / 1,000", "million", "claim_p99_ratio", 2, " times"),
+    _at_most("longest call of any size, in Redis", "holding", "longest", 20, " ms"),
     _at_most("worker RSS, idle", "memory", "worker_idle_mb", 45, " MB"),
 )

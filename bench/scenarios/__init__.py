@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, throughput, timing
+from bench.scenarios import crash, holding, throughput, timing
 from bench.scenarios.stage import Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Load", "Run", "Scenario", "Stage", "played_together"]
@@ -46,6 +46,7 @@ SCENARIOS: dict[str, Scenario] = {
     "kill9": Scenario(crash.kill9),
     "million": Scenario(timing.million),
     "ceiling": Scenario(throughput.ceiling),
+    "holding": Scenario(holding.holding),
 }
 
 # In the order in which the table has them. `tasks`, how many the figures come from, is a column there.
@@ -87,6 +88,22 @@ UNITS = {
     "claim_p99_few": "µs",
     "claim_p99_many": "µs",
     "claim_p99_ratio": "times",
+    **dict.fromkeys(
+        (
+            "claim_large",
+            "chord",
+            "dependants",
+            "enqueue",
+            "purge",
+            "fail",
+            "requeue",
+            "due",
+            "leases",
+            "views",
+            "longest",
+        ),
+        "ms",
+    ),
     "tasks": "tasks",
 }
 

@@ -32,6 +32,7 @@ class Load:
     delayed_tasks: int = 10_000
     many: int = 1_000_000
     few: int = 1_000
+    at_once: int = 100_000
     busy_key_tasks: int = 100_000
     round_trip_ms: float = 2.0
     timeout: float = 300.0  # seconds for one step
