@@ -15,6 +15,7 @@ import pytest
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue
 from taskfleet.engine import keys
 from taskfleet.engine.broker import RedisBroker
+from taskfleet.runtime.metrics import exposition
 from taskfleet_operator import sampling
 from taskfleet_operator.resource.autoscaler import AutoscalerSpec
 from taskfleet_operator.sampling import QueueTarget, Replicas
@@ -86,6 +87,7 @@ async def test_a_worker_goes_on_among_foreign_messages_and_names(
     assert await handle.cancel()  # by the control channel
     await until(lambda: not worker.running, "the control listener has heard of it")
     assert worker.selection.queues == ["default"]
+    assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(worker)
     assert await handle.status() == "cancelled"
 
 

@@ -92,7 +92,8 @@ def is_ready(pod: Object) -> bool:
 
 
 def seconds_of(timestamp: str | None) -> float | None:
-    """Unix seconds of an RFC 3339 time."""
-    if not timestamp:
+    """Unix seconds of an RFC 3339 time; `None` for what is none: anybody may have edited it."""
+    try:
+        return datetime.fromisoformat(str(timestamp).replace("Z", "+00:00")).timestamp() if timestamp else None
+    except (ValueError, OverflowError):
         return None
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

@@ -59,6 +59,13 @@ class WorkerCollector(Collector):
         for queue, seconds in intake.waiting_seconds().items():
             waiting.add_metric([_label(queue)], seconds)
         yield waiting
+        foreigners = CounterMetricFamily(
+            "taskfleet_foreign_records", "Records in Redis that are none of ours and were left out.", labels=["kind"]
+        )
+        skipped = getattr(worker.queue.broker, "skipped", None)
+        for kind, count in (skipped.counts.copy() if skipped is not None else {}).items():
+            foreigners.add_metric([kind], count)
+        yield foreigners
         yield CounterMetricFamily(
             "taskfleet_lost_acks", "Outcomes that came after another worker had taken over.", value=worker.lost_acks
         )

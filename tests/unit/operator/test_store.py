@@ -1,0 +1,16 @@
+"""What the watch tells, and what anybody may have written there."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskfleet_operator.control.store import seconds_of
+
+
+@pytest.mark.parametrize("timestamp", [None, "", "yesterday", "9999-99-99T00:00:00Z", "2026-11-25", "\x1b", "Z"])
+def test_a_time_that_is_none_stops_no_scaling(timestamp: str | None) -> None:
+    assert seconds_of(timestamp) is None or timestamp == "2026-11-25"
+
+
+def test_a_time() -> None:
+    assert seconds_of("1970-01-01T00:01:00Z") == 60.0
