@@ -306,6 +306,10 @@ ARRIVES: list[tuple[Any, Any]] = [
     (Parent | dict, {"a": 1}),
     (Parent | dict, Parent()),
     (dict[str, int] | Frozen, {"n": 1}),
+    (list[Parent | dict], [{"a": 1}, Parent()]),
+    (SecretStr | str, ""),
+    (list[set[int | SecretStr | str]], [{""}]),
+    (pathlib.Path | str, "/a"),
     (list[Point | tuple[int, str]], [(1, "a"), Point(1)]),
     # Their kinds.
     (Private, changed(Private(a=1), _seen=4)),
@@ -431,6 +435,9 @@ CONVERTED: list[tuple[Any, Any, Any]] = [
     (dt.date, "2025-01-01", dt.date(2025, 1, 1)),
     (Aliased, {"orderId": 5}, Aliased(orderId=5)),
     (Decimal, "1.10", Decimal("1.10")),
+    (pydantic.PastDate | Parent, {"a": 1}, Parent()),
+    (Sequence[int] | Parent, ["1"], [1]),
+    (list[Parent | Frozen], [{"a": "2"}], [Parent(a=2)]),
 ]
 
 

@@ -21,17 +21,25 @@ Check: TypeAlias = Callable[[Any], None]
 _MISSING: Any = object()
 
 
-def check_of(schema: Node) -> Check:
-    """A function that raises `UnfitError`, with the place in words, for a value that does not fit."""
-    return _Compiler().check(schema)
+def check_of(schema: Node, *, certain: bool = False) -> Check:
+    """A function that raises `UnfitError`, with the place in words, for a value that does not fit.
+
+    With `certain` nothing passes of which it cannot be known without a validator.
+    """
+    return _Compiler(_uncertain if certain else _anything).check(schema)
 
 
 def _anything(_: Any) -> None:
     return None
 
 
+def _uncertain(_: Any) -> None:
+    raise UnfitError("only a validator can tell")
+
+
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, unknown: Check) -> None:
+        self._unknown = unknown
         self._by_ref: dict[str, Check] = {}
 
     def check(self, node: Node) -> Check:
@@ -42,7 +50,7 @@ class _Compiler:
         elif kind in _LEAVES:
             check = _leaf(node, _LEAVES[kind])
         else:
-            check = _anything
+            check = _anything if kind == "any" else self._unknown
         if (ref := node.get("ref")) is not None:
             self._by_ref[ref] = check
         return check
@@ -57,11 +65,11 @@ class _Compiler:
         return lambda value: self._by_ref[ref](value)
 
     def on_function_before(self, node: Node) -> Check:
-        return self.check(node["schema"])
+        return self.check(node["schema"]) if self._unknown is _anything else self._unknown
 
     def on_function_after(self, node: Node) -> Check:
         made = node["function"].get("function")
-        return self._instance(made) if isinstance(made, type) else _anything
+        return self._instance(made) if isinstance(made, type) else self._unknown
 
     def on_default(self, node: Node) -> Check:
         check, default = self.check(node["schema"]), node.get("default", _MISSING)
@@ -96,7 +104,9 @@ class _Compiler:
         return self.check(node["python_schema"])
 
     def on_chain(self, node: Node) -> Check:
-        return self.check(node["steps"][0]) if node["steps"][0]["type"] == "is-instance" else _anything
+        first = node["steps"][0]
+        known = first["type"] == "is-instance" and self._unknown is _anything
+        return self.check(first) if known else self._unknown
 
     def on_list(self, node: Node) -> Check:
         return self._each(node, list)

@@ -63,9 +63,13 @@ _HARMLESS_MODULES = ("pydantic._internal", "pydantic.networks", "ipaddress")
 _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 
 
-# What pydantic makes of a dict or a list.
-_MADE_FROM_OTHERS = frozenset(
-    ("model", "dataclass", "typed-dict", "named-tuple", "call", "definition-ref", "definitions")
+# Of a union of these pydantic takes the part that a value is of. Of others it may make a model of a dict, or a secret
+# of a text.
+_EXACT_IN_UNIONS = frozenset(
+    (
+        *("any", "none", "bool", "int", "float", "str", "bytes", "date", "time", "datetime", "timedelta", "decimal"),
+        *("uuid", "complex", "fraction", "enum", "literal", "list", "set", "frozenset", "tuple", "dict", "nullable"),
+    )
 )
 
 
@@ -145,7 +149,7 @@ def _is_ambiguous(node: Node) -> bool:
     if node["type"] != "union":
         return False
     kinds = [(each[0] if isinstance(each, tuple) else each)["type"] for each in node["choices"]]
-    return any(kind in _MADE_FROM_OTHERS for kind in kinds)
+    return not _EXACT_IN_UNIONS.issuperset(kinds)
 
 
 def _impossible(node: Node) -> str:

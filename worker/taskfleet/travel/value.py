@@ -163,10 +163,10 @@ class Value:
         """What is to arrive. Validators may have side effects, and an iterator is used up by them."""
         validate = adapter.validator.validate_python
         validated = validate([value])[0] if self._in_list else validate(value)
-        if found.ambiguous and type(value) is not type(validated) and not same(value, validated):
+        if found.ambiguous and not same(value, validated):
             # Pydantic would make a model of a dict also where a dict is annotated beside it.
             with contextlib.suppress(UnfitError):
-                self._fits(adapter, value)
+                fitting.check_of(self._schema(adapter), certain=True)(value)
                 return value
         return validated
 
