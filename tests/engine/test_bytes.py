@@ -21,10 +21,13 @@ MIB = 1_048_576
 MB = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def low_limits() -> Iterator[RedisServer]:
-    """A server whose own limits are as low as they can be."""
-    with RedisServer("--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "1mb") as server:
+LOW_LIMITS = {"says so": ("--proto-max-bulk-len", "1mb"), "hangs up": ("--client-query-buffer-limit", "1mb")}
+
+
+@pytest.fixture(scope="module", params=LOW_LIMITS.values(), ids=LOW_LIMITS)
+def low_limits(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server one of whose own limits is as low as it can be."""
+    with RedisServer(*request.param) as server:
         yield server
 
 
