@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from taskfleet import TaskQueue, ids, sending
+from taskfleet.engine.clock import ClockUnknownError
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
 from taskfleet.handles import TaskHandle
 from tests.chaos import ledger
@@ -23,6 +24,7 @@ from tests.chaos.kinds import Kind, Notes, ledger_folder, queues
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.workload import KINDS, choose
 
+_CLOCK_SECONDS = 20.0  # well before the product asks again
 _WAIT_SECONDS = 120.0  # how long a result is awaited
 _MOST_AT_ONCE = 200
 WHOLE_WITHIN_SECONDS = 20.0
@@ -102,6 +104,7 @@ class Producer:
             numbers = self._numbers[self._position : self._position + at_once]
             self._position += len(numbers)
             calls = [self._call(n) for n in numbers]
+            await self._know_the_time({queue for call in calls for _, _, queue in call.parts})
             if draw.random() < 0.5:
                 good = await self._send_many(calls)
             else:
@@ -112,6 +115,19 @@ class Producer:
             await asyncio.wait(self._followers)
         await self._queue.close()
         self._notes.note("complete", now())
+
+    async def _know_the_time(self, queues: set[str]) -> None:
+        """Of what expires the time of Redis is asked before its id is made: here that must not come in between."""
+        clock = self._queue.broker.clock
+        for queue in queues:
+            known = False
+            while not known:
+                try:
+                    clock.now_ms(queue, within=_CLOCK_SECONDS)
+                    known = True
+                except ClockUnknownError:
+                    with contextlib.suppress(TaskQueueError):
+                        await clock.ask(queue)
 
     def _call(self, n: int) -> Call:
         kind, draw = choose(n, self._seed)
