@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.engine import keys
-from taskfleet.engine.envelope import PydanticJson
-from taskfleet.outcome import DeadLetter, unpack_end
+from taskfleet.outcome import SUCCEEDED, DeadLetter, unpack_end
+from taskfleet.signature import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of
@@ -54,6 +53,10 @@ def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surround
     for path in sorted(folder.glob("worker-*.ledger")):
         windows += _read_worker(path, stories, defects)
     return stories, Surroundings(lease=lease, windows=windows, died=died, draining=draining), defects, hits
+
+
+# As handlers return it, in whatever form it has travelled.
+_RETURNED = Value(list[int], "result")
 
 
 def _read_producer(path: Path, stories: dict[str, Story]) -> None:
@@ -139,7 +142,7 @@ def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bo
         )  # fmt: skip
     if record is not None:
         state, value = unpack_end(record, queue=keys.queue_of(story.queue), task_id=story.id)
-        found.append(Outcome(state, json.loads(value) if isinstance(value, PydanticJson) else value))
+        found.append(Outcome(state, _RETURNED.load(value) if state == SUCCEEDED else value))
     if held:
         found.append(Outcome("stuck"))
     return found
