@@ -35,7 +35,9 @@ def same(one: Any, other: Any) -> bool:
             other, "default_factory", None
         ):
             return False
-        return _same_members(one, other) and all(key != key or same(each, other[key]) for key, each in one.items())
+        return _same_members(one, other) and all(
+            key not in other or same(each, other[key]) for key, each in one.items()
+        )
     if issubclass(kind, (list, tuple, deque)):
         if getattr(one, "maxlen", None) != getattr(other, "maxlen", None):
             return False
