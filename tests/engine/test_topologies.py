@@ -318,6 +318,16 @@ async def test_tls_with_a_client_certificate(
     await goes_round(connect(f"rediss://127.0.0.1:{tls_server.tls_port}/0", **certificates.settings()), run_worker)
 
 
+@pytest.mark.parametrize("trust", ["ssl_ca_certs={tls_ca_file}", "ssl_cert_reqs=none"])
+async def test_tls_by_the_options_of_a_url(
+    tls_server: RedisServer, certificates: Certificates, connect: Any, run_worker: RunWorker, trust: str
+) -> None:
+    files = certificates.settings()
+    options = f"{trust}&ssl_certfile={{tls_cert_file}}&ssl_keyfile={{tls_key_file}}&health_check_interval=1"
+    url = f"rediss://127.0.0.1:{tls_server.tls_port}/0?{options.format(**files)}"
+    await goes_round(connect(url), run_worker)
+
+
 async def test_tls_errors_are_one_clear_line(
     tls_server: RedisServer, certificates: Certificates, connect: Any, tmp_path: Path
 ) -> None:

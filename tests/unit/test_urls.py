@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import pytest
 
 from taskfleet import ConfigurationError, TaskQueue
 from taskfleet.engine import urls
+from taskfleet.engine.access import Tls
 from taskfleet.engine.connection import Access
+from taskfleet.engine.server import Timeouts
+from taskfleet.engine.url_options import UrlOptions
 from taskfleet.engine.urls import Place
 
 SECRET = "hidden"
@@ -23,18 +29,21 @@ def place(*hosts: tuple[str, int], **more: object) -> Place:
         ("redis://h/", place(("h", 6379))),
         ("REDIS://h:1/0", place(("h", 1))),
         ("redis://h:1/15", place(("h", 1), database=15)),
-        ("redis://h?db=4", place(("h", 6379), database=4)),
+        ("redis://h?db=4", place(("h", 6379), database=4, options=UrlOptions(db=4))),
         ("redis://[::1]:7/2", place(("::1", 7), database=2)),
         ("redis://[fd00::7]", place(("fd00::7", 6379))),
         ("redis://:hidden@h", place(("h", 6379), password="hidden")),
         ("redis://u:p%40s%2Fs%3A%5B@h", place(("h", 6379), username="u", password="p@s/s:[")),
         ("redis://u:a:b@h", place(("h", 6379), username="u", password="a:b")),
         ("redis://my_redis.svc-1:6379/0", place(("my_redis.svc-1", 6379))),
-        ("redis://h?protocol=3&client_name=shop", place(("h", 6379), protocol=3, client_name="shop")),
+        (
+            "redis://h?protocol=3&client_name=shop",
+            place(("h", 6379), options=UrlOptions(protocol=3, client_name="shop")),
+        ),
         ("unix:///run/redis.sock", place(path="/run/redis.sock")),
-        ("unix:///run/redis.sock?db=3", place(path="/run/redis.sock", database=3)),
+        ("unix:///run/redis.sock?db=3", place(path="/run/redis.sock", database=3, options=UrlOptions(db=3))),
         ("unix://u:p%40@/run/a%20b.sock", place(username="u", password="p@", path="/run/a b.sock")),
-        ("unix:///r.sock?password=x", place(password="x", path="/r.sock")),
+        ("unix:///r.sock?password=x", place(password="x", path="/r.sock", options=UrlOptions(password="x"))),
         ("rediss://h", Place("standalone", True, (("h", 6379),))),
         ("redis+cluster://a:1,b", Place("cluster", False, (("a", 1), ("b", 6379)))),
         ("redis+cluster://a:1/0", Place("cluster", False, (("a", 1),))),
@@ -108,8 +117,22 @@ def test_a_url_is_read_as_it_says(url: str, expected: Place) -> None:
         ("redis://h?db=1&db=2", "option 'db' wants one value"),
         ("redis://h?db=", "option 'db' wants one value"),
         ("redis://h?db", "option 'db' wants one value"),
-        ("redis://h?socket_timeout=3", "option 'socket_timeout' is not known"),
-        ("rediss://h?ssl_cert_reqs=none", "TLS are set in [redis]"),
+        ("redis://h?socket_timeout=nan", "socket_timeout='nan' is not known; expected seconds, more than 0"),
+        ("redis://h?socket_timeout=0", "expected seconds, more than 0, at most 3600"),
+        ("redis://h?socket_connect_timeout=-1", "socket_connect_timeout='-1' is not known; expected seconds"),
+        ("redis://h?socket_connect_timeout=1e9", "expected seconds, more than 0, at most 3600"),
+        ("redis://h?max_connections=0", "max_connections='0' is not known; expected a whole number from 1 to 10000"),
+        ("redis://h?health_check_interval=x", "expected a whole number from 0 to 3600"),
+        ("redis://h?health_check_intervall=3", "(did you mean 'health_check_interval'?)"),
+        ("redis://h?socket_keepalive=false", "socket_keepalive is always on here; leave the option out"),
+        ("redis://h?retry_on_timeout=maybe", "retry_on_timeout='maybe' is not known; expected true or false"),
+        ("redis://h?decode_responses=true", "option 'decode_responses' is not known"),
+        ("redis://h?ssl_cert_reqs=none", "option 'ssl_cert_reqs' is of TLS; write rediss://"),
+        ("unix:///r.sock?ssl_ca_certs=/ca.pem", "option 'ssl_ca_certs' is of TLS; write rediss://"),
+        ("rediss://h?ssl_cert_reqs=nope", "ssl_cert_reqs='nope' is not known; expected required or none"),
+        ("rediss://h?ssl_check_hostname=2", "ssl_check_hostname='2' is not known; expected true or false"),
+        ("rediss://h?ssl_keyfile=/k.pem", "option 'ssl_keyfile' needs 'ssl_certfile'"),
+        ("rediss+cluster://h?ssl_cert_reqs=none", "TLS are set in [redis]"),
         ("redis+cluster://h?db=0", "option 'db' is not known; it takes none"),
         ("redis+sentinel://h/main?protocol=3", "it takes none"),
         # Schemes and form.
@@ -178,3 +201,34 @@ def test_what_the_url_says_reaches_the_connection() -> None:
     assert options == {"username": "u", "password": "p@", "db": 3, "protocol": 2, "client_name": "shop"}
     assert Access("unix:///r.sock?db=1").options()["path"] == "/r.sock"
     assert urls.address("unix://u:hidden@/r.sock") == "/r.sock"
+
+
+def test_options_of_redis_py_stand_over_the_settings_that_say_the_same() -> None:
+    url = "redis://h?socket_timeout=2.5&socket_connect_timeout=1&max_connections=7&health_check_interval=30"
+    access = Access(f"{url}&socket_keepalive=True&retry_on_timeout=yes", pool_size=3, timeouts=Timeouts(9, 9))
+    assert (access.timeouts, access.pool_size) == (Timeouts(1, 2.5), 7)
+    assert access.options() == {"db": 0, "health_check_interval": 30}
+    assert Access("redis://h?max_connections=7", timeouts=Timeouts(8, 9)).timeouts == Timeouts(8, 9)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", Tls(server_name="s")),
+        ("?ssl_cert_reqs=none", Tls(server_name="s", verify=False)),
+        ("?ssl_cert_reqs=CERT_NONE", Tls(server_name="s", verify=False)),
+        ("?ssl_cert_reqs=required&ssl_check_hostname=false", Tls(server_name="s", check_hostname=False)),
+        (
+            "?ssl_ca_certs=%2Fca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
+            Tls(Path("/ca.pem"), Path("/c.pem"), Path("/k.pem"), "s"),
+        ),
+    ],
+)
+def test_options_of_tls_stand_over_the_settings(query: str, expected: Tls) -> None:
+    assert Access(f"rediss://h{query}", tls=Tls(server_name="s")).tls == expected
+
+
+def test_a_certificate_that_is_not_verified_is_not_asked_for_its_name_either() -> None:
+    context = Tls(verify=False).context()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+    assert Tls().context().verify_mode == ssl.CERT_REQUIRED

@@ -42,7 +42,8 @@ class Tls:
     """Certificates, as PEM files. Without `ca_file` the system's authorities are trusted.
 
     `server_name` is what the server's certificate must name in place of the address that is dialled;
-    `check_hostname=False` accepts any name of a certificate that the authorities have signed.
+    `check_hostname=False` accepts any name of a certificate that the authorities have signed, `verify=False` any
+    certificate.
     """
 
     ca_file: Path | None = None
@@ -50,6 +51,7 @@ class Tls:
     key_file: Path | None = None
     server_name: str = ""
     check_hostname: bool = True
+    verify: bool = True
 
     def context(self) -> ssl.SSLContext:
         """A fresh context, so that renewed files are picked up. Raises `AccessFileError` that names the file."""
@@ -62,7 +64,9 @@ class Tls:
                 context.load_cert_chain(str(self.cert_file), str(self.key_file) if self.key_file else None)
         except OSError as error:
             raise AccessFileError(f"{setting} {path}: {_reason(error)}") from None
-        context.check_hostname = self.check_hostname
+        context.check_hostname = self.check_hostname and self.verify
+        if not self.verify:
+            context.verify_mode = ssl.CERT_NONE
         return context
 
 

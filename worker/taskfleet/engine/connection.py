@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -58,7 +58,7 @@ def check_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach Redis.
+    """How to reach Redis. What the URL's options say stands over the rest.
 
     `login` are redis-py's options `username`, `password`, `credential_provider`, for the data servers;
     `sentinel_login` the same for Sentinels. Timeouts in seconds.
@@ -76,6 +76,14 @@ class Access:
         place = urls.parse(self.url)
         if self.sentinel_login and place.kind != "sentinel":
             raise ConfigurationError("redis.sentinel_username and its password need redis+sentinel:// addresses")
+        said = place.options
+        timeouts = Timeouts(
+            said.socket_connect_timeout or self.timeouts.connect, said.socket_timeout or self.timeouts.command
+        )
+        object.__setattr__(self, "timeouts", timeouts)
+        object.__setattr__(self, "pool_size", said.max_connections or self.pool_size)
+        if place.tls:
+            object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
 
     @property
     def place(self) -> urls.Place:
@@ -88,16 +96,17 @@ class Access:
             "username": place.username,
             "password": place.password,
             "db": place.database,
-            "protocol": place.protocol,
-            "client_name": place.client_name,
+            "protocol": place.options.protocol,
+            "client_name": place.options.client_name,
+            "health_check_interval": place.options.health_check_interval,
         }
         if place.path:
             options |= {"path": place.path, "connection_class": UnixDomainSocketConnection}
         options = {name: value for name, value in options.items() if value is not None}
         if self.login:
             options = {k: v for k, v in options.items() if k not in ("username", "password")} | dict(self.login)
-        if self.tls is not None or place.tls:
-            options["tls"] = self.tls or Tls()
+        if self.tls is not None:
+            options["tls"] = self.tls
         return options
 
 

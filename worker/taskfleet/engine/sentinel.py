@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.engine import replies
-from taskfleet.engine.access import Tls, TlsConnection
+from taskfleet.engine.access import TlsConnection
 from taskfleet.engine.urls import Host, Place
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Sentinels:
         self._hosts = list(place.hosts)
         self._timeout = min(access.timeouts.connect, _ASK_SECONDS)
         self._options: dict[str, Any] = {**access.sentinel_login, "retry": Retry(NoBackoff(), 0)}
-        if access.tls is not None or place.tls:
-            self._options["tls"] = access.tls or Tls()
+        if access.tls is not None:
+            self._options["tls"] = access.tls
 
     async def master(self) -> Host:
         """Where the master is, as far as the Sentinels know. Raises redis-py's `ConnectionError`."""

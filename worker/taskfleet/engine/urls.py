@@ -4,7 +4,8 @@
     redis+sentinel://host:26379,host:26379/mymaster/0      redis+cluster://host:6379,host:6379
 
 `rediss` in place of `redis` is TLS. User name and password are those of the data servers, never of the Sentinels. A URL
-of one server may end with `?protocol=3&client_name=…&db=0`. One that means something else than it says is refused.
+of one server may end with options, `?protocol=3&db=0` (`url_options`). One that means something else than it says is
+refused.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
 
 from taskfleet import checks
+from taskfleet.engine import url_options
+from taskfleet.engine.url_options import UrlOptions, decoded
 from taskfleet.errors import ConfigurationError
 
 Kind = Literal["standalone", "sentinel", "cluster"]
@@ -41,9 +44,7 @@ _FORMS = (
 _ENCODE = "percent-encode it: @ is %40, / is %2F, ? is %3F, # is %23, [ is %5B, ] is %5D"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,40}")
 _HOST = re.compile(r"[\w.\-]{1,253}")
-_MOST_DATABASES = 2**31 - 1
-# What may stand behind a question mark, of one server.
-_OPTIONS = ("db", "protocol", "client_name", "username", "password")
+_NO_OPTIONS = UrlOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,7 @@ class Place:
     master: str = ""
     database: int = 0
     path: str = ""  # of a unix socket
-    protocol: int | None = None
-    client_name: str | None = None
+    options: UrlOptions = _NO_OPTIONS
 
 
 def parse(url: str) -> Place:
@@ -67,17 +67,20 @@ def parse(url: str) -> Place:
     parts = _split(url)
     kind, tls = _SCHEMES[parts.scheme]
     username, password = _userinfo(parts)
-    options = _options(parts, kind)
-    for name, given in (("username", username), ("password", password)):
-        if given and name in options:
+    if kind != "standalone" and parts.query:
+        raise ConfigurationError(
+            f"Redis URL: option {checks.shown(parts.query.partition('=')[0])} is not known; it takes none. "
+            "Timeouts, pool and TLS are set in [redis] of task-queue.toml or by TASKFLEET_REDIS__…"
+        )
+    options = url_options.parse(parts.query, tls=tls)
+    for name, given, again in (("username", username, options.username), ("password", password, options.password)):
+        if given and again:
             raise ConfigurationError(f"Redis URL: it has two times a {name}; keep the one before the @")
-    username, password = username or options.get("username"), password or options.get("password")
-    more: dict[str, Any] = {"protocol": _protocol(options.get("protocol")), "client_name": options.get("client_name")}
+    username, password = username or options.username, password or options.password
     if parts.scheme == "unix":
-        database = _database(options["db"]) if "db" in options else 0
-        return Place(kind, tls, (), username, password, path=_socket(parts), database=database, **more)
+        return Place(kind, tls, (), username, password, path=_socket(parts), database=options.db or 0, options=options)
     hosts = parse_hosts(parts.netloc.rpartition("@")[2].split(","), kind, "Redis URL")
-    path = [_decoded(part) for part in parts.path.split("/") if part]
+    path = [decoded(part) for part in parts.path.split("/") if part]
     master = ""
     if kind == "standalone" and len(hosts) > 1:
         raise ConfigurationError("Redis URL: redis:// names one host; for several write redis+cluster://…")
@@ -89,10 +92,10 @@ def parse(url: str) -> Place:
         raise ConfigurationError("Redis URL: a Cluster has no database but 0; leave the path out")
     if len(path) > 1:
         raise ConfigurationError("Redis URL: there is more behind the database; it ends with its number, such as …/0")
-    if path and "db" in options:
+    if path and options.db is not None:
         raise ConfigurationError("Redis URL: the path and db= both name a database; keep one")
-    database = _database(path[0] if path else options.get("db", "0"))
-    return Place(kind, tls, hosts, username, password, master, database, **more)
+    database = url_options.database(path[0]) if path else options.db or 0
+    return Place(kind, tls, hosts, username, password, master, database, options=options)
 
 
 def _split(url: str) -> SplitResult:
@@ -127,50 +130,13 @@ def _split(url: str) -> SplitResult:
 
 def _userinfo(parts: SplitResult) -> tuple[str | None, str | None]:
     username, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    return _decoded(username) or None, _decoded(password) or None
-
-
-def _decoded(part: str) -> str:
-    try:
-        return unquote(part, errors="strict")
-    except UnicodeDecodeError:
-        raise ConfigurationError("Redis URL: what is percent-encoded in it is not UTF-8") from None
-
-
-def _options(parts: SplitResult, kind: Kind) -> dict[str, str]:
-    """What stands behind the question mark."""
-    found: dict[str, str] = {}
-    for part in parts.query.split("&") if parts.query else ():
-        name, _, value = part.partition("=")
-        if kind != "standalone" or name not in _OPTIONS:
-            expected = f"expected one of {', '.join(_OPTIONS)}" if kind == "standalone" else "it takes none"
-            hint = checks.did_you_mean(name, _OPTIONS)
-            raise ConfigurationError(
-                f"Redis URL: option {checks.shown(name)} is not known; {expected}{hint}. "
-                "Timeouts, pool and TLS are set in [redis] of task-queue.toml or by TASKFLEET_REDIS__…"
-            )
-        if name in found or not value:
-            raise ConfigurationError(f"Redis URL: option {name!r} wants one value")
-        found[name] = _decoded(value)
-    return found
-
-
-def _protocol(value: str | None) -> int | None:
-    if value not in (None, "2", "3"):
-        raise ConfigurationError(f"Redis URL: protocol={checks.shown(value)} is not known; expected 2 or 3")
-    return None if value is None else int(value)
-
-
-def _database(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _MOST_DATABASES):
-        raise ConfigurationError(f"Redis URL: database {checks.shown(value)} is not a number of 0 or more")
-    return int(value)
+    return decoded(username) or None, decoded(password) or None
 
 
 def _socket(parts: SplitResult) -> str:
     if parts.netloc.rpartition("@")[2] or len(parts.path) < 2:
         raise ConfigurationError("Redis URL: unix:// wants the whole path of a socket, so three slashes: unix:///path")
-    return _decoded(parts.path)
+    return decoded(parts.path)
 
 
 def parse_hosts(addresses: Sequence[str], kind: Kind, where: str) -> tuple[Host, ...]:
