@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from taskfleet.testing import plugin
 from tests.support import tiers
 
 
@@ -16,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="standalone",
         help="what the behaviour tests of tests/engine run on",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # From a source tree that is not installed, it has no entry point: the tests of one file would share their names.
+    if not config.pluginmanager.has_plugin("taskfleet"):
+        config.pluginmanager.register(plugin, "taskfleet")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

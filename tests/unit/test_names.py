@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import importlib
@@ -124,6 +125,30 @@ def test_a_decorator_that_says_what_it_wraps_is_no_reason_for_an_error(queue: Ta
     async def refund(n: int) -> None: ...
 
     assert [definition.name for definition in queue.registry] == ["charge", "refund"]
+
+
+def test_a_class_copied_in_a_function_is_not_told_of_decorators() -> None:
+    def copied() -> None:
+        class CopiedInAFunction(Task):
+            n: int
+
+        class CopiedInAFunction(Task):  # type: ignore[no-redef]  # noqa: F811
+            m: int
+
+    assert "wraps" not in clash(copied, "copied_in_a_function")
+
+
+async def test_a_class_of_a_loop_in_a_coroutine_is_named_by_its_own_line() -> None:
+    async def loop() -> None:
+        for _ in range(2):
+
+            class InALoop(Task):
+                n: int
+
+    with pytest.raises(ConfigurationError, match="two tasks are named 'in_a_loop'") as caught:
+        await asyncio.create_task(loop())
+    # What has called the coroutine is a line of asyncio, which tells nobody anything.
+    assert str(caught.value).count(f"{Path(__file__).name}:") == 2
 
 
 def test_a_class_and_a_function_in_either_order(queue: TaskQueue) -> None:

@@ -76,8 +76,12 @@ def _check(old: Definition, new: Definition) -> None:
     places, advice = (old.where, new.where), "give one another name"
     if old.where == new.where:
         # Made by the same lines, they are told apart by where those were asked to.
-        places = (first.site, second.site) if first.site != second.site else (first.caller, second.caller)
-        if first.site != second.site and old.function is not new.function:
+        if first.site != second.site or first.caller == second.caller:  # such as a loop in a coroutine
+            places = first.site, second.site
+        else:
+            places = first.caller, second.caller
+        is_class = getattr(new.function, "__qualname__", "") != second.qualname
+        if first.site != second.site and old.function is not new.function and not is_class:
             advice += f", or use functools.wraps in the decorator that makes {second.qualname}"
     both = f"{first.qualname} ({places[0]}) and {second.qualname} ({places[1]})"
     raise ConfigurationError(f"two tasks are named {new.name!r}: {both}; {advice}")
