@@ -442,6 +442,7 @@ class Execution:
 
     def forget(self, job: Job) -> None:
         """Another worker has the task: nothing is recorded by us."""
+        job.task = None  # as in `_report`
         worker = self._worker
         if worker.running.get(job.id) is job:
             del worker.running[job.id]
