@@ -99,6 +99,7 @@ def test_encryption_keys_are_base64_of_either_alphabet_or_bytes(text: str) -> No
         ({"sealing": "maybe"}, "sealing='maybe' is not known; use one of require, write, read"),
         ({"sealing": "requires"}, "(did you mean 'require'?)"),
         ({"sealing": ""}, "sealing='' is not known"),
+        ({"sealing": "require"}, "sealing='require' is set, and there is no key to require; set signing_keys or"),
     ],
 )
 def test_mistakes_name_the_option_and_no_key(options: dict[str, Any], problem: str) -> None:
@@ -159,3 +160,24 @@ def test_a_file_that_sets_no_key_is_an_error(elsewhere: Path, value: str) -> Non
     (elsewhere / "task-queue.toml").write_text(f"[security]\nsigning_keys = {value}\n")
     with pytest.raises(ConfigurationError, match=r"security\.signing_keys.*is set and holds an empty key"):
         TaskQueue.from_config()
+
+
+def test_sealing_that_the_environment_requires_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_SECURITY__SEALING", "require")
+    for make in (TaskQueue, TaskQueue.from_config):
+        with pytest.raises(ConfigurationError, match="there is no key to require"):
+            make()
+    assert TaskQueue("memory://x", signing_keys=[KEY]).seal
+    assert TaskQueue("memory://x", encryption_keys=[TEXT]).seal
+
+
+@pytest.mark.parametrize("key", ["SIGNING_KEYS", "SIGNING_KEYS_FILE", "ENCRYPTION_KEYS", "SEALING"])
+def test_a_variable_with_one_underscore_does_not_leave_a_queue_unsigned(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(f"TASKFLEET_SECURITY_{key}", "s" * 32)
+    for make in (TaskQueue, TaskQueue.from_config):
+        with pytest.raises(ConfigurationError) as caught:
+            make()
+        text = f"TASKFLEET_SECURITY_{key} is read by nobody; write TASKFLEET_SECURITY__{key}, with two underscores"
+        assert str(caught.value) == text

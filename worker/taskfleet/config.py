@@ -283,6 +283,7 @@ def _yaml(text: str) -> Any:
 def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]:
     found: list[tuple[str, tuple[str, str]]] = []
     for variable, value in os.environ.items():
+        _check_underscores(variable)
         location = _NAMED.get(variable)
         if location is None and variable.startswith("TASKFLEET_") and "__" in variable:
             section, _, key = variable.removeprefix("TASKFLEET_").lower().partition("__")
@@ -302,6 +303,18 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
             section[location[1]] = value
             found.append((variable, location))
     return found
+
+
+# A key that nobody reads is a queue that runs unsigned. In other sections a program may well have a variable of its
+# own, such as TASKFLEET_REDIS_URL, and read it itself.
+_ONE_UNDERSCORE = {
+    f"TASKFLEET_SECURITY_{key}".upper(): f"TASKFLEET_SECURITY__{key}".upper() for key in SecuritySettings.model_fields
+}
+
+
+def _check_underscores(variable: str) -> None:
+    if right := _ONE_UNDERSCORE.get(variable):
+        raise ConfigurationError(f"{variable} is read by nobody; write {right}, with two underscores")
 
 
 def _known(location: tuple[str, ...]) -> list[str]:

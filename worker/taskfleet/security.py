@@ -52,6 +52,11 @@ def seal_of(
             f"sealing={checks.shown(policy)} is not known; use one of {', '.join(_POLICIES)}"
             f"{checks.did_you_mean(policy, _POLICIES)}"
         )
+    said = sealing is not None or "sealing" in settings.model_fields_set
+    if said and policy == "require" and not (signing_keys or encryption_keys):
+        raise ConfigurationError(
+            "sealing='require' is set, and there is no key to require; set signing_keys or encryption_keys"
+        )
     threshold = (
         settings.compression_threshold_bytes if compression_threshold_bytes is None else compression_threshold_bytes
     )
