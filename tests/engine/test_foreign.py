@@ -335,3 +335,128 @@ async def test_an_id_in_the_log_is_one_bounded_line(queue: TaskQueue, run_worker
     logging.getLogger("taskfleet.worker").warning("task %s was taken over", "a\nb\x1b[2J" + "x" * 300_000)
     assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
     worker.held.clear()
+
+
+_ODD_TAGS = [
+    {"u": [1], "l": {}, "f": [1], "p": {}, "n": [[1]], "d": [], "e": "x"},
+    {"u": 5, "l": 5, "f": 5, "p": 5, "n": 7, "d": "x", "e": 7},
+    {"n": [1, "x", [], ["default", [], 0, 1], ["default", "gone", "x", 1]]},
+    {"p": "0000000000000001"},
+    {"n": "text"},
+]
+
+
+@pytest.mark.parametrize("tag", _ODD_TAGS)
+async def test_a_tag_of_other_types_keeps_nobody_from_running_or_ending(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, tag: dict[str, Any]
+) -> None:
+    @queue.task
+    async def work() -> int:
+        return 1
+
+    odd = await work.enqueue()
+    waiting = await work.options(unique_key="key", delay=3600).enqueue()
+    cancelled = await work.options(delay=3600).enqueue()
+    packed = msgpack.packb(tag)
+    names = broker.keys_of("default").all
+    await broker.client.redis.hset(names[13], mapping=dict.fromkeys((odd.id, waiting.id, cancelled.id), packed))
+    replacing = await work.options(unique_key="key", unique_mode="replace").enqueue()  # in its place, at its time
+    assert await cancelled.cancel()
+    await run_worker(queue)
+    assert [await handle.result(timeout=15) for handle in (odd, await work.enqueue())] == [1, 1]
+    assert (await waiting.status(), await replacing.status()) == ("cancelled", "delayed")
+
+
+@pytest.mark.parametrize("counter", [b"nan", b"", b"9" * 30, b"9223372036854775807", b"\xff"])
+async def test_counters_that_are_no_numbers_stop_no_queue(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, counter: bytes
+) -> None:
+    @queue.task
+    async def work() -> int:
+        return 1
+
+    names = broker.keys_of("default").all
+    redis = broker.client.redis
+    fields = ("enqueued", "finished", "failed", "busy_ms", "removed", "cancelled", "retried")
+    await redis.hset(names[8], mapping=dict.fromkeys(fields, counter))
+    await redis.hset(names[9], "parked", counter)
+    await redis.hset(names[18], "key", counter)
+    handles = [await work.options(limit_key="key").enqueue(), await work.enqueue()]
+    renewer = await asyncio.to_thread(broker.renewer)
+    assert await asyncio.to_thread(renewer.renew, "default", "nobody", 1000, 5, []) == ([], [])
+    await asyncio.to_thread(renewer.close)
+    await run_worker(queue)
+    assert [await handle.result(timeout=15) for handle in handles] == [1, 1]
+    assert (await queue.queue_stats("default")).finished_total == 2
+
+
+@pytest.mark.parametrize("record", [b"", b"x", b"1:1:1", b"1:" + b"9" * 12 + b":0:0", b"1:1:999999999999:0", b"\xff"])
+async def test_a_workflow_whose_record_is_none_can_be_cancelled(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, record: bytes
+) -> None:
+    from taskfleet import chain
+
+    @queue.task
+    async def first() -> int:
+        return 1
+
+    @queue.task
+    async def second(n: int) -> int:
+        return n
+
+    last = await queue.enqueue(chain(first.message(), second.message()))
+    names = broker.keys_of("default").all
+    await broker.client.redis.hset(names[22], last.id, record)
+    await run_worker(queue)
+    assert await (await first.enqueue()).result(timeout=15) == 1
+    assert await last.cancel()
+    assert await last.status() == "cancelled"
+
+
+async def test_work_for_later_that_is_none_is_dropped(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def work() -> int:
+        return 1
+
+    jobs = [
+        ["tell", [1], {}, {}, {}],
+        ["tell", "x", None, "s", "v"],
+        ["sweep", None, "x"],
+        ["sweep", "a", 10**12],
+        [],
+        {},
+    ]
+    key = broker.keys_of("default").all[27]
+    await broker.client.redis.rpush(key, b"\xc1", b"", *map(msgpack.packb, jobs))
+    await run_worker(queue)
+    assert await (await work.enqueue()).result(timeout=15) == 1
+    await until(lambda: _empty(broker, key), "nothing of it is left")
+
+
+async def test_a_purge_ends_though_others_have_written_into_what_waits(queue: TaskQueue, broker: RedisBroker) -> None:
+    @queue.task
+    async def work() -> None: ...
+
+    for options in ({}, {"delay": 3600}, {"fair_key": "key"}, {"limit_key": "key"}):
+        await work.options(**options).enqueue()
+    names = broker.keys_of("default")
+    for position in (5, 15, 17, 21):  # delayed, fair, parked, blocked
+        await broker.client.redis.zadd(names.all[position], {b"\xff": 1, b"none": 2, b"a\0b\0c": 3})
+    await broker.client.redis.rpush(names.all[0], b"\xff", b"none")
+    assert await asyncio.wait_for(queue.purge("default"), 15) == 4
+    left = await queue.queue_stats("default")
+    assert (left.ready, left.delayed, left.blocked) == (0, 0, 0)
+
+
+async def test_a_schedule_takes_the_place_of_one_that_is_none(queue: TaskQueue, broker: RedisBroker) -> None:
+    @queue.task
+    async def beat() -> None: ...
+
+    specs, ticks, _ = broker.keys_of("default").schedules
+    for spoilt in (b"\xc1", b"", b"\x01", msgpack.packb(["x"])):
+        await broker.client.redis.hset(specs, "beat", spoilt)
+        await broker.client.redis.zadd(ticks, {"beat": 1})
+        await queue.add_schedule(name="beat", every=3600, task=beat)
+        assert [schedule.name for schedule in await queue.list_schedules()] == ["beat"]

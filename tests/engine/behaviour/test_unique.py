@@ -138,10 +138,10 @@ async def test_keys_come_from_arguments(queue: TaskQueue) -> None:
         await wrong.enqueue()
 
     @queue.task(unique_key=lambda x: x["missing"])
-    async def broken(x: dict[str, int]) -> None: ...
+    async def keyless(x: dict[str, int]) -> None: ...
 
     with pytest.raises(SerializationError, match="key function failed: KeyError"):
-        await broken.enqueue({})
+        await keyless.enqueue({})
     with pytest.raises(ConfigurationError, match="unique_mode='last'"):
         render.options(unique_key="k", unique_mode="last")  # type: ignore[arg-type]
 

@@ -54,6 +54,7 @@ logger = showing.logger("taskfleet")
 
 _CALLS_TOGETHER = 8
 _META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of what is not on its first try: attempt, deliveries, …
+_DELIVERY = re.compile(rb"\d{1,15}")
 _LETTERS_TOGETHER = 100
 _FIGURES_TOGETHER = 256
 _WORKERS_TOGETHER = 64
@@ -307,7 +308,7 @@ class RedisBroker:
         names = self.keys_of(queue)
         found = await self._patiently(lambda: self.client.redis.hget(names.unique, unique_key))
         lives = found and await self._patiently(lambda: self.client.redis.hexists(names.task, found))
-        return found.decode() if lives else None
+        return foreign.text(found) if lives else None
 
     async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
         """Let at most `MOST_EDGES` tasks wait for another.
@@ -527,7 +528,7 @@ class RedisBroker:
         found: list[tuple[str, int]] = []
         prefix = incarnation.encode() + b":"
         async for task_id, token in self.client.redis.hscan_iter(self.keys_of(queue).owner, count=CHUNK):
-            if token.startswith(prefix) and (delivery := token[len(prefix) :]).isdigit():
+            if token.startswith(prefix) and _DELIVERY.fullmatch(delivery := token[len(prefix) :]):
                 found.append((foreign.text(task_id), int(delivery)))
         return found
 

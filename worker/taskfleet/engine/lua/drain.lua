@@ -41,8 +41,12 @@ if packed then
   local job = unpacked(packed) or {}
   local nothing_ready = redis.call('EXISTS', ready, fair) == 0
   local done = true
-  if job[1] == 'tell' then done = tell_some(job[2], job[3], job[4], job[5]) end
-  if job[1] == 'sweep' then done = sweep_some(job[2], job[3]) end
+  local id, last = text_or_nil(job[2]), number_or_nil(job[3])  -- what nobody of ours has written is dropped
+  if id and last and job[1] == 'tell' and text_or_nil(job[4]) and text_or_nil(job[5]) then
+    done = tell_some(id, last, job[4], job[5])
+  elseif id and last and job[1] == 'sweep' and last <= MOST_GATHERED then
+    done = sweep_some(id, last)
+  end
   if done then redis.call('LPOP', jobs) end
   write_counts()
   if nothing_ready and redis.call('EXISTS', ready, fair) == 1 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

@@ -15,10 +15,10 @@
 local last_call = KEYS[last_key + 1]
 -- Also of a call that was not sent before: its second sending may have overtaken it, on another connection.
 local known = redis.call('GET', last_call)
+known = known and unpacked(known)
 if known then
-  known = cmsgpack.unpack(known)
   if known[1] == ARGV[6] then return known[2] end
-  if tonumber(known[1]) > tonumber(ARGV[6]) then return {0, {}} end  -- late, and nobody waits for the answer
+  if (tonumber(known[1]) or 0) > tonumber(ARGV[6]) then return {0, {}} end  -- late, and nobody waits for the answer
 end
 
 local function answered(reply)

@@ -17,7 +17,10 @@ if redis.call('HEXISTS', task, id) == 1 then
   end
   for _, edge in ipairs(cmsgpack.unpack(ARGV[2])) do
     local known = false
-    for i = 1, #last do known = known or last[i][2] == edge[2] and last[i][3] == edge[3] end
+    for i = 1, #last do 
+      local other = type(last[i]) == 'table' and last[i] or {}
+      known = known or other[2] == edge[2] and other[3] == edge[3]
+    end
     if not known then
       if #last >= EDGES then
         write()

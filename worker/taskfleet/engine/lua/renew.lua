@@ -25,5 +25,8 @@ if #ids > 0 then
   end
   if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
 end
-if tonumber(ARGV[3]) > 0 then redis.call('HINCRBY', stat, 'busy_ms', ARGV[3]) end
+-- A counter that is no number any more, because others have written there, begins anew.
+if tonumber(ARGV[3]) > 0 and type(redis.pcall('HINCRBY', stat, 'busy_ms', ARGV[3])) ~= 'number' then
+  redis.call('HSET', stat, 'busy_ms', ARGV[3])
+end
 return {lost, cancelled}

@@ -19,7 +19,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
     bytes = bytes + #packed
     local record = unpacked(packed) or {}
     local whole = type(record[5]) == 'string' and type(record[3]) == 'number'
-    local t = record[7] and record[7] ~= '' and unpacked(record[7]) or nil
+    local t = text_or_nil(record[7]) and sound_tag(record[7]) or nil
     local holder = t and t.u and holder_of(t.u)
     if holder or record[1] == 'cancelled' or not whole then
       stay[#stay + 1] = id
@@ -30,8 +30,9 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       redis.call('HSET', task, id, record[5])
       if t then redis.call('HSET', tag, id, record[7]) end
       if t and t.u then redis.call('HSET', unique, t.u, id) end
-      if record[8] and record[8] ~= '' then redis.call('HSET', input, id, record[8]) end
-      if paged(record[8] or '') then wrap(id) end
+      local passed_on = text_or_nil(record[8]) or ''
+      if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
+      if paged(passed_on) then wrap(id) end
       -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
       place_at_tail(id, t, 1, record[3], 0)
       moved = moved + 1

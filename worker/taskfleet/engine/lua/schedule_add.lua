@@ -12,7 +12,8 @@ local reply = {}
 if new[6] == 1 then
   redis.call('ZREM', KEYS[2], name)
 else
-  if not (tick and packed and cmsgpack.unpack(packed)[3] == new[3]) then
+  local sound, old = pcall(cmsgpack.unpack, packed or '')
+  if not (tick and sound and type(old) == 'table' and old[3] == new[3]) then
     tick = ARGV[3]
     redis.call('ZADD', KEYS[2], tick, name)
   end

@@ -11,7 +11,7 @@ local counted = redis.call('HMGET', stat, 'enqueued', 'finished', 'failed', 'bus
 local overdue = redis.call('ZCOUNT', delayed, '-inf', now)
 local listed = redis.call('LLEN', ready)
 local in_turns = redis.call('ZCARD', fair)
-local n_ready = math.max(0, listed - (tonumber(counted[5]) or 0)) + in_turns + overdue + redis.call('LLEN', outbox)
+local n_ready = math.max(0, listed - math.max(0, tonumber(counted[5]) or 0)) + in_turns + overdue + redis.call('LLEN', outbox)
   + redis.call('LLEN', jobs)
 
 local age = 0

@@ -329,7 +329,7 @@ local function admitted(id, t)
     redis.call('ZADD', arrivals, arrival + interval, t.l)
     redis.call('PEXPIRE', arrivals, math.ceil(2 * (tolerance + interval)) + 60000)
   end
-  redis.call('HINCRBY', slots, t.l, 1)
+  count(slots, t.l, 1)
   return true
 end
 
@@ -378,7 +378,7 @@ if state and not state[1] then
     local tags = tagged and redis.call('HMGET', tag, unpack(ids)) or {}
     for i = 1, #ids do
       local id, blob, note, t = ids[i], blobs[i], metas[i] or '', tags[i]
-      if t then t = unpacked(t) end
+      if t then t = sound_tag(t) end
       if not blob then
         removed = removed + 1  -- cancelled while it waited: only its place in the list was left
       elseif not (t and t.l) or admitted(id, t) then

@@ -19,8 +19,17 @@ local delayed_changed = false
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end
 
+-- A number that is none any more, because others have written there, begins anew.
+local function count(key, field, n)
+  local value = redis.pcall('HINCRBY', key, field, n)
+  if type(value) == 'number' then return value end
+  if not string.find(value.err, 'integer', 1, true) and not string.find(value.err, 'overflow', 1, true) then error(value) end
+  redis.call('HSET', key, field, n)
+  return n
+end
+
 local function write_counts()
-  for name, n in pairs(counts) do redis.call('HINCRBY', stat, name, n) end
+  for name, n in pairs(counts) do count(stat, name, n) end
 end
 
 local function parsed_meta(value)
@@ -46,9 +55,23 @@ local function unpacked(packed)
   return sound and type(value) == 'table' and value or nil
 end
 
+local function text_or_nil(value) return type(value) == 'string' and value or nil end
+local function number_or_nil(value) return type(value) == 'number' and value or nil end
+
+-- The tag in `packed`, each part of the type that it has to have; a part that others have written is none.
+local function sound_tag(packed)
+  local t = unpacked(packed)
+  if not t then return nil end
+  t.u, t.l, t.f, t.p = text_or_nil(t.u), text_or_nil(t.l), text_or_nil(t.f), text_or_nil(t.p)
+  t.d, t.e = number_or_nil(t.d), number_or_nil(t.e)
+  if not t.l then t.p = nil end
+  if type(t.n) ~= 'table' then t.n = nil end
+  return t
+end
+
 local function tag_of(id)
   local packed = redis.call('HGET', tag, id)
-  return packed and unpacked(packed) or nil
+  return packed and sound_tag(packed) or nil
 end
 
 local function call_a_worker()
@@ -88,7 +111,7 @@ end
 
 -- Tasks of one limit key that wait for its slots or tokens: first in, first out.
 local function park(id, t)
-  t.p = string.format('%016d', redis.call('HINCRBY', control, 'parked', 1))
+  t.p = string.format('%016d', count(control, 'parked', 1))
   redis.call('HSET', tag, id, cmsgpack.pack(t))
   redis.call('ZADD', parked, 0, t.l .. '\0' .. t.p .. '\0' .. id)
 end
@@ -99,9 +122,11 @@ local function unpark(key, n)
     local id = string.sub(members[i], #key + 19)
     redis.call('ZREM', parked, members[i])
     local t = tag_of(id)
-    t.p = nil
-    redis.call('HSET', tag, id, cmsgpack.pack(t))
-    place(id, t, true)
+    if t then  -- else nobody of ours has parked it
+      t.p = nil
+      redis.call('HSET', tag, id, cmsgpack.pack(t))
+      place(id, t, true)
+    end
   end
   return #members
 end
@@ -112,7 +137,7 @@ local freed, freed_keys = {}, {}
 
 local function free_slot(t)
   if not (t and t.l) then return end
-  if redis.call('HINCRBY', slots, t.l, -1) <= 0 then redis.call('HDEL', slots, t.l) end
+  if count(slots, t.l, -1) <= 0 then redis.call('HDEL', slots, t.l) end
   if not freed[t.l] then freed_keys[#freed_keys + 1] = t.l end
   freed[t.l] = (freed[t.l] or 0) + 1
 end
@@ -248,13 +273,22 @@ local function paged(passed_on)
   return tonumber(total)
 end
 
+-- (pending, total, carried, delay in ms) in a record of `gather`; nothing when none of ours has written it.
+local MOST_GATHERED = 10000000
+local function parsed_gather(record)
+  local pending, total, carried, delay = string.match(record, '^(%d+):(%d+):(%d+):(%d+)$')
+  pending, total, carried, delay = tonumber(pending), tonumber(total), tonumber(carried), tonumber(delay)
+  if not pending or math.max(total, carried) > MOST_GATHERED then return nil end
+  return pending, total, carried, delay
+end
+
 -- One of the tasks that `id` waits for has succeeded. Told twice, it counts once.
 local function resolve(id, position, value)
   local record = redis.call('HGET', gather, id)
   if not record or redis.call('HSETNX', gather, id .. ':' .. position, value) == 0 then return end
-  local pending, total, carried, delay = string.match(record, '^(%d+):(%d+):(%d+):(%d+)$')
+  local pending, total, carried, delay = parsed_gather(record)
   if not pending then return end
-  pending, total, carried, delay = tonumber(pending) - 1, tonumber(total), tonumber(carried), tonumber(delay)
+  pending = pending - 1
   if pending > 0 then
     redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, total, carried, delay))
     return
@@ -292,6 +326,7 @@ end
 local told = 0
 
 local function tell(id, edge, state, value)
+  if type(edge) ~= 'table' or not (text_or_nil(edge[1]) and text_or_nil(edge[2]) and number_or_nil(edge[3])) then return end
   local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
   if state == 'succeeded' and edge[4] == 1 and value == '' then
     state, sent = 'ended', 'its result is not kept (result_ttl=0)'
@@ -358,7 +393,8 @@ end
 local function unplace(id, t)
   local record = redis.call('HGET', gather, id)
   if record then
-    drop_gathered(id, tonumber(string.match(record, ':(%d+):')))
+    local _, total = parsed_gather(record)
+    drop_gathered(id, total or 0)
     return
   elseif t and t.p then
     redis.call('ZREM', parked, t.l .. '\0' .. t.p .. '\0' .. id)
