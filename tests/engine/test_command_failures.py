@@ -62,12 +62,20 @@ async def test_what_the_application_raises_is_shown_with_file_and_line(
     assert "\x1b" not in errors
 
 
-async def test_what_is_wrong_for_us_is_one_line_with_file_and_line(folder: Path) -> None:
-    (folder / "shop.py").write_text(APP + "\n@queue.task(queue='two words')\nasync def work() -> None: ...\n")
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "@queue.task(queue='two words')\nasync def work() -> None: ...",
+        "QueueOptions('two words')",  # its own code is made by `dataclasses`, and has no file
+        "TaskQueue('memory://', queues=[{'name': 'two words'}])",
+    ],
+)
+async def test_what_is_wrong_for_us_is_one_line_with_file_and_line(folder: Path, mistake: str) -> None:
+    (folder / "shop.py").write_text(APP + "from taskfleet import QueueOptions\n" + mistake + "\n")
     code, _, errors = await run("worker", "shop:queue")
     assert code == 2
     assert errors.count("\n") == 1
-    assert "shop.py:4" in errors
+    assert "shop.py:4: " in errors
     assert "'two words' is not valid" in errors
 
 

@@ -81,7 +81,8 @@ def _frames(error: BaseException) -> Iterator[TracebackType]:
     frame = error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if not file.startswith((_OURS, "<frozen importlib")) and not file.endswith(f"importlib{os.sep}__init__.py"):
+        ours = file.startswith(_OURS) or str(frame.tb_frame.f_globals.get("__name__", "")).startswith("taskfleet.")
+        if not ours and not file.startswith("<frozen importlib") and not file.endswith(f"importlib{os.sep}__init__.py"):
             yield frame
         frame = frame.tb_next
 
