@@ -591,3 +591,111 @@ def test_an_envelope_with_a_typed_form_is_of_a_version_that_older_programs_leave
     assert envelope.newer_version(typed, "the payload") is None
     assert isinstance(envelope.newer_version(envelope.pack([18, "t"]), "the payload"), NewerVersionError)
     assert envelope.decode(bytes(8) + typed).args == [TypedForm(b"\x01")]
+
+
+def _unchecked(cls: Any, **fields: Any) -> Any:
+    return cls.model_construct(**fields)
+
+
+class Part(BaseModel):
+    key: str
+    factor: float = 1.0
+
+
+class Inner(BaseModel):
+    kind: Literal["inner"] = "inner"
+    n: pydantic.PositiveInt = 1
+
+
+class Outer(BaseModel):
+    kind: Literal["outer"] = "outer"
+
+
+class Both(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    one: Annotated[Inner | Outer, Field(discriminator="kind")]
+    nothing: None = None
+
+
+def test_constraints_and_nulls_leave_a_model_json() -> None:
+    for annotation, sent in [
+        (Both, Both(one=Inner())),
+        (list[Both], [Both(one=Outer()), Both(one=Inner())]),
+        (dict[str, Measured], {"a": Measured()}),
+        (Constrained, Constrained(parts=[Part(key="null"), Part(key="b")])),
+    ]:
+        value = Value(annotation, "p")
+        form = value.dump(sent)
+        assert type(form) is PydanticJson, sent
+        assert same(value.load(form), sent)
+
+
+class Constrained(BaseModel):
+    n: int = Field(1, gt=0, alias="number")
+    text: str = "a"
+    maybe: str | None = None
+    parts: list[Part] = []
+
+
+class Free(BaseModel):
+    n: int = 1
+    text: str = "a"
+    maybe: str | None = None
+    kind: Literal["a"] = "a"
+
+
+@dataclasses.dataclass
+class Measured:
+    n: Annotated[int, Field(ge=0)] = 0
+    text: str = "x"
+    maybe: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("cls", "change"),
+    [
+        (Constrained, {"n": -4}),
+        (Constrained, {"n": True}),
+        (Constrained, {"text": None}),
+        (Constrained, {"parts": [_unchecked(Part, key=None)]}),
+        (Constrained, {"parts": [_unchecked(Part, key=3)]}),
+        (Free, {"n": None}),
+        (Free, {"text": None, "maybe": "x"}),
+        (Free, {"n": "1"}),
+        (Free, {"kind": "b"}),
+        (Measured, {"n": -1}),
+        (Measured, {"text": None}),
+    ],
+)
+def test_an_object_that_was_changed_and_does_not_fit_any_more_is_refused(cls: Any, change: dict[str, Any]) -> None:
+    value, inside, named = (Value(annotation, "parameter 'x'") for annotation in (cls, list[cls], dict[str, cls]))
+    changed = cls()
+    assert type(value.dump(changed)) is PydanticJson
+    for name, each in change.items():
+        setattr(changed, name, each)
+    name = min(change)
+    for travels, sent in ((value, changed), (inside, [cls(), changed]), (named, {"k": changed})):
+        with pytest.raises(SerializationError, match=f"parameter 'x': .*{name if 'maybe' not in change else 'text'}: "):
+            travels.dump(sent)
+
+
+@pytest.mark.parametrize("annotation", [BaseModel, list[BaseModel], dict[str, BaseModel]])
+def test_a_model_without_a_name_can_never_travel(annotation: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"parameter .x.: .*names no model"):
+        Value(annotation, "parameter 'x'")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent"),
+    [
+        (Literal[1] | bool, True),
+        (Literal[0, "a"] | bool, False),
+        (Sequence[pydantic.SecretBytes | bytes], (b"x",)),
+        (Sequence[Sequence[SecretStr | str]], (("x",),)),
+        (Sequence[Part | dict[str, Any]], [{"key": "a"}]),
+    ],
+)
+def test_a_union_keeps_the_part_that_was_sent(annotation: Any, sent: Any) -> None:
+    value = Value(annotation, "p")
+    assert same(value.load(envelope.unpack(envelope.pack(value.dump(sent)))), sent)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import pydantic
 from pydantic_core import CoreSchema, SchemaValidator
 
-from taskfleet.travel.promise import Node, class_of
+from taskfleet.travel.promise import OPAQUE, Node, class_of
 from taskfleet.travel.typed import UnfitError
 
 Check: TypeAlias = Callable[[Any], None]
@@ -27,6 +27,36 @@ def check_of(schema: Node, *, certain: bool = False) -> Check:
     With `certain` nothing passes of which it cannot be known without a validator.
     """
     return _Compiler(_uncertain if certain else _anything).check(schema)
+
+
+def revalidator(schema: Node) -> SchemaValidator:
+    """A validator that looks into objects too, where pydantic is content with their class."""
+    return SchemaValidator(cast("CoreSchema", _looking_inside(schema)))
+
+
+def _looking_inside(node: Any) -> Any:
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_looking_inside, node))
+    if not isinstance(node, Mapping):
+        return node
+    copied = {key: each if key in OPAQUE else _looking_inside(each) for key, each in node.items()}
+    if copied.get("type") == "model" and not copied.get("root_model"):
+        # The class has a validator of its own already, which pydantic would take in place of this one.
+        reference = {"ref": copied["ref"]} if "ref" in copied else {}
+        return copied["schema"] | {"from_attributes": True} | reference
+    if copied.get("type") == "dataclass":
+        copied |= {"revalidate_instances": "always", "generic_origin": copied["cls"]}
+    return copied
+
+
+def _is_of_sequence(node: Node) -> bool:
+    """Whether this is how pydantic validates the items of a `Sequence`, and makes it what it was again."""
+    return (
+        node["type"] == "function-wrap"
+        and getattr(node["function"].get("function"), "__module__", "") == "pydantic._internal._validators"
+        and node["schema"]["type"] == "list"
+        and "items_schema" in node["schema"]
+    )
 
 
 def _anything(_: Any) -> None:
@@ -104,9 +134,20 @@ class _Compiler:
         return self.check(node["python_schema"])
 
     def on_chain(self, node: Node) -> Check:
-        first = node["steps"][0]
+        first, *others = node["steps"]
+        if len(others) == 1 and _is_of_sequence(others[0]):
+            return self._sequence(self.check(first), self.check(others[0]["schema"]["items_schema"]))
         known = first["type"] == "is-instance" and self._unknown is _anything
         return self.check(first) if known else self._unknown
+
+    def _sequence(self, check: Check, item: Check) -> Check:
+        def look(value: Any) -> None:
+            check(value)
+            if not isinstance(value, str):  # whose items are texts without end
+                for at, each in enumerate(value):
+                    _inside(at, item, each)
+
+        return look
 
     def on_list(self, node: Node) -> Check:
         return self._each(node, list)

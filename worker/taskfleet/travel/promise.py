@@ -23,7 +23,7 @@ Hazard: TypeAlias = Callable[[Any], bool]
 
 # How everything is dumped that does not say otherwise.
 JSON_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
-_OPAQUE = frozenset(
+OPAQUE = frozenset(
     (
         "config",
         "metadata",
@@ -63,6 +63,12 @@ _HARMLESS_MODULES = ("pydantic._internal", "pydantic.networks", "ipaddress")
 _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 
 
+_CONSTRAINTS = frozenset(
+    (
+        *("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "max_digits"),
+        *("decimal_places", "now_op", "tz_constraint", "microseconds_precision", "version"),
+    )
+)
 # Of a union of these pydantic takes the part that a value is of. Of others it may make a model of a dict, or a secret
 # of a text.
 _EXACT_IN_UNIONS = frozenset(
@@ -81,7 +87,8 @@ class Promise:
     json: bool = False  # JSON gives back what `hazard` does not speak against
     hazard: Hazard | None = None
     aliased: bool = False
-    suspicious_null: bool = False  # `null` in the JSON is a `None` where none is annotated
+    constrained: bool = False  # an object can have been given what the constraint of its field forbids
+    objects: bool = False  # some of the values can be changed after they were validated
     whole_numbers: bool = False
     recursive: bool = False
     pure: bool = False  # nothing that validates twice changes, so messagepack's own types may go as they are
@@ -92,13 +99,16 @@ class Promise:
 def of(schema: Node) -> Promise:
     """The promise of a core schema."""
     nodes = list(_nodes(schema))
+    kinds = {node["type"] for node in nodes}
     promise = Promise(classes=_classes(nodes), pure=all(map(_is_pure, nodes)))
     promise.ambiguous = promise.pure and any(map(_is_ambiguous, nodes))
     definitions = {each["ref"]: each for node in nodes if node["type"] == "definitions" for each in node["definitions"]}
     reader = _JsonReader(definitions, promise)
     hazard = reader.read(schema, in_model=False)
     promise.json = hazard is not None
-    promise.suspicious_null = not reader.nullable
+    if not kinds.isdisjoint(("model", "dataclass")):
+        promise.constrained = any(not _CONSTRAINTS.isdisjoint(node) for node in nodes)
+        promise.objects = True
     promise.hazard = None if hazard is _harmless else hazard
     promise.impossible = _impossible(schema)
     return promise
@@ -111,7 +121,7 @@ def _nodes(schema: Any) -> Iterator[Node]:
         if is_node:
             yield schema
         for key, each in schema.items():
-            if not (is_node and key in _OPAQUE) and isinstance(each, (Mapping, list, tuple)):
+            if not (is_node and key in OPAQUE) and isinstance(each, (Mapping, list, tuple)):
                 yield from _nodes(each)
     elif isinstance(schema, (list, tuple)):
         for each in schema:
@@ -148,8 +158,13 @@ def _is_pure(node: Node) -> bool:
 def _is_ambiguous(node: Node) -> bool:
     if node["type"] != "union":
         return False
-    kinds = [(each[0] if isinstance(each, tuple) else each)["type"] for each in node["choices"]]
-    return not _EXACT_IN_UNIONS.issuperset(kinds)
+    return not all(_is_exact(each[0] if isinstance(each, tuple) else each) for each in node["choices"])
+
+
+def _is_exact(node: Node) -> bool:
+    if node["type"] == "literal":
+        return not any(each == 0 or each == 1 for each in node["expected"])  # a bool equals one of these
+    return node["type"] in _EXACT_IN_UNIONS
 
 
 def _impossible(node: Node) -> str:
@@ -165,6 +180,8 @@ def _impossible(node: Node) -> str:
         if not any(issubclass(each, cls) for each in typed.TYPES):
             return f"pydantic does not know how to dump a {cls.__qualname__}"
         return ""
+    if kind == "model" and node["cls"] is pydantic.BaseModel:
+        return "it names no model; annotate the class, or a union of classes"
     if kind == "union":
         reasons = [_impossible(each[0] if isinstance(each, tuple) else each) for each in node["choices"]]
         return reasons[0] if all(reasons) else ""
@@ -207,7 +224,6 @@ class _JsonReader:
         self._promise = promise
         self._under_way: dict[str, list[Hazard]] = {}
         self._read: dict[str, Hazard | None] = {}
-        self.nullable = False
 
     def read(self, node: Node, *, in_model: bool) -> Hazard | None:
         """What to look at in each value, if JSON gives the others back."""
@@ -250,7 +266,6 @@ class _JsonReader:
     def on_nullable(self, node: Node, in_model: bool) -> Hazard | None:
         if node["schema"]["type"] in ("none", "any", "nullable"):
             return None
-        self.nullable = True
         look = self.read(node["schema"], in_model=in_model)
         if look is None or look is _harmless:
             return look
@@ -297,7 +312,6 @@ class _JsonReader:
         if any(isinstance(each, tuple) or each.keys() - {"type"} for each in node["choices"]):
             return None
         kinds = {each["type"] for each in node["choices"]}
-        self.nullable |= "none" in kinds
         self._promise.whole_numbers |= "int" in kinds
         return _harmless if kinds <= {"str", "int", "bool", "none"} else None
 
@@ -328,7 +342,7 @@ class _JsonReader:
     def on_model(self, node: Node, in_model: bool) -> Hazard | None:
         if node.get("custom_init") or node.get("post_init") or node.get("extra_behavior") == "allow":
             return None
-        if node["cls"].__private_attributes__ or not _is_lossless(node.get("config") or {}):
+        if getattr(node["cls"], "__private_attributes__", None) or not _is_lossless(node.get("config") or {}):
             return None
         if node.get("root_model"):
             look = self.read(node["schema"], in_model=True)

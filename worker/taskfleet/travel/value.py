@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pydantic
 from pydantic import TypeAdapter
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, SchemaValidator
 
 from taskfleet.engine import envelope
 from taskfleet.engine.envelope import CarriedForm, PydanticJson, TypedForm
@@ -39,6 +39,7 @@ class Value:
 
     __slots__ = (
         "_adapter",
+        "_again",
         "_aliased",
         "_any",
         "_check",
@@ -64,6 +65,7 @@ class Value:
         self._in_list = False
         self._promise: promise.Promise | None = None
         self._check: fitting.Check | None = None
+        self._again: SchemaValidator | None = None
         self._classes = typed.NO_CLASSES
         self._subclasses: tuple[Callable[[], list[type]], ...] = ()
         self._aliased = False
@@ -95,7 +97,10 @@ class Value:
             # A model or dataclass takes no config, but as the item of a list it does: so bytes in a dataclass
             # are base64 wherever it stands. (A model follows its own config.)
             self._in_list = True
-            return TypeAdapter(_list_of(annotation), config=promise.JSON_CONFIG)
+            try:
+                return TypeAdapter(_list_of(annotation), config=promise.JSON_CONFIG)
+            except pydantic.PydanticUserError as problem:
+                raise self._never(str(problem).splitlines()[0]) from None
         except Exception as error:
             raise self._never(f"{type(error).__name__}: {error}") from None
 
@@ -194,12 +199,23 @@ class Value:
         except (PydanticSerializationError, AttributeError, TypeError):
             return None  # it has been changed since it was validated: its typed form will tell what is wrong
         if (
-            found.recursive
-            or (found.suspicious_null and text.find(b"null") >= 0)
-            or (found.whole_numbers and len(text) > _MOST_DIGITS and _DIGITS.search(text))
+            found.recursive or (found.whole_numbers and len(text) > _MOST_DIGITS and _DIGITS.search(text))
         ) and not self._is_given_back(adapter, text, value):
             return None
+        # Pydantic dumps a value that breaks a constraint, and a `None` anywhere.
+        if found.objects and (found.constrained or text.find(b"null") >= 0) and not self._still_valid(adapter, value):
+            return None
         return text
+
+    def _still_valid(self, adapter: TypeAdapter[Any], value: Any) -> bool:
+        """Whether the objects are what they were when they were validated, as far as their types and constraints go."""
+        if self._again is None:
+            self._again = fitting.revalidator(self._schema(adapter))
+        try:
+            self._again.validate_python(value, strict=True, by_alias=False, by_name=True)
+        except pydantic.ValidationError:
+            return False
+        return True
 
     def _json_of(self, adapter: TypeAdapter[Any], value: Any) -> PydanticJson:
         # An object may have been changed since it was validated. For anything else this would only cost time.
