@@ -7,7 +7,9 @@ import hashlib
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
+from taskfleet.engine import urls
 from taskfleet.engine.broker import RedisBroker
+from taskfleet.errors import ConfigurationError
 
 from ..resource.redis import SecretKeyRef
 from ..resource.taskqueue import TaskQueue
@@ -15,7 +17,7 @@ from .cluster import Cluster
 
 
 class MissingSecretError(Exception):
-    """A secret, or a key of it, that the TaskQueue names is not there."""
+    """A secret, or a key of it, that the TaskQueue names is not there, or is nothing that can be used."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
 
     url = redis.url or ""
     if redis.url_secret_ref is not None:
-        url = await value_of(redis.url_secret_ref)
+        reference = redis.url_secret_ref
+        url = await value_of(reference)
+        try:
+            urls.parse(url)
+        except ConfigurationError as error:
+            raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {error}") from None
     username = password = None
     if redis.auth is not None:
         username = redis.auth.username

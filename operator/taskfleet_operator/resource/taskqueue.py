@@ -6,6 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from taskfleet.engine import urls
+from taskfleet.errors import ConfigurationError
+
 from .autoscaler import AutoscalerSpec, FeatureMode
 from .model import ResourceModel, Rule
 from .queues import QueueSpec
@@ -103,7 +106,12 @@ class TaskQueue(ResourceModel):
 
 
 def not_supported(spec: TaskQueueSpec) -> str | None:
-    """What the manifest asks for that this version cannot do yet, in one line; `None` when it can do all."""
+    """What this version cannot do of the manifest, or cannot read, in one line; `None` when it can do all."""
+    if spec.redis.url is not None:
+        try:
+            urls.parse(spec.redis.url)
+        except ConfigurationError as error:
+            return f"spec.redis.url: {error}"
     if spec.redis.mode != "Standalone":
         return f"spec.redis.mode: {spec.redis.mode} is not supported by this version; use Standalone"
     if spec.redis.tls.mode != "Disabled":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Any, cast
+
 import pytest
 
-from taskfleet_operator.control.access import seen_from_elsewhere
+from taskfleet_operator.control.access import MissingSecretError, access_of, seen_from_elsewhere
+from taskfleet_operator.control.cluster import Cluster
+from taskfleet_operator.resource.taskqueue import TaskQueue
 
 
 @pytest.mark.parametrize(
@@ -21,3 +26,39 @@ from taskfleet_operator.control.access import seen_from_elsewhere
 )
 def test_a_bare_host_is_a_service_of_the_task_queues_namespace(url: str, seen: str) -> None:
     assert seen_from_elsewhere(url, "shop") == seen
+
+
+class OneSecret:
+    """A cluster that has one secret, whatever it is asked for."""
+
+    def __init__(self, value: bytes) -> None:
+        self._data = {"url": base64.b64encode(value).decode()}
+
+    async def get(self, *_: Any) -> dict[str, Any]:
+        return {"data": self._data}
+
+
+async def reached(value: bytes) -> str:
+    spec = {
+        "redis": {"urlSecretRef": {"name": "redis", "key": "url"}},
+        "queues": [{"name": "default"}],
+        "worker": {"image": "shop:1", "app": "shop:queue"},
+        "autoscaler": {"minReplicas": 0, "maxReplicas": 1},
+    }
+    queue = TaskQueue.model_validate({"metadata": {"name": "orders", "namespace": "shop"}, "spec": spec})
+    return (await access_of(queue, cast("Cluster", OneSecret(value)))).url
+
+
+async def test_a_secret_holds_a_url_that_means_what_it_says() -> None:
+    assert await reached(b"redis://u:p@redis.cache/1\n") == "redis://u:p@redis.cache/1"
+    for value, problem in [
+        (b"redis://host/x", "database 'x' is not a number"),
+        (b"redis://u:hid@den@host", "percent-encode it"),
+        (b"", "it is empty"),
+        (b"redis://[::1", "its brackets do not match"),
+    ]:
+        with pytest.raises(MissingSecretError) as caught:
+            await reached(value)
+        assert str(caught.value).startswith("secret 'redis': key 'url': Redis URL: ")
+        assert problem in str(caught.value)
+        assert "hid" not in str(caught.value)
