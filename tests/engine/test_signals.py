@@ -180,11 +180,18 @@ async def test_a_signal_while_the_application_is_imported_is_heard(
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs a PID namespace")
-async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "taskfleet", "worker", "tests.engine.slow_app:queue"],
+        ["-c", "from taskfleet import TaskQueueBuilder as B; B().auto_register_tasks('tests.engine.slow_app').build()"],
+    ],
+    ids=["worker", "all in one"],
+)
+async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_path: Path, command: list[str]) -> None:
     mark = tmp_path / "importing"
     outer = subprocess.Popen(  # noqa: ASYNC220
-        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "taskfleet", "worker",
-         "tests.engine.slow_app:queue"],
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, *command],
         env=os.environ | {"IMPORTING": str(mark)},
         stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from taskfleet import auto_register, checks, config, showing
 from taskfleet.all_in_one import AllInOne
 from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import Registry
+from taskfleet.runtime import requests
 from taskfleet.signature import first_problem
 
 logger = showing.logger("taskfleet.process")
@@ -144,7 +145,9 @@ class TaskQueueBuilder:
         for name in self._modules:
             found = 0
             try:
-                for module in auto_register.import_all(name):
+                with requests.ending_the_first_process():
+                    modules = auto_register.import_all(name)
+                for module in modules:
                     for definition in auto_register.definitions_of(module):
                         registry.add(definition)
                         found += 1

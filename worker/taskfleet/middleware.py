@@ -78,7 +78,7 @@ class Middleware:
     async def on_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
         """The run failed and the worker has decided to run it again in `delay` seconds.
 
-        `reason` is `exception` or `timeout`. Called beside the worker's loop: it holds no slot.
+        `reason` is `exception`, `timeout` or `crashed`. Called beside the worker's loop: it holds no slot.
         """
 
     async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:

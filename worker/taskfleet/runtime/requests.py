@@ -68,6 +68,22 @@ def ending_at_once() -> Generator[None]:
         restore(before)
 
 
+@contextlib.contextmanager
+def ending_the_first_process() -> Generator[None]:
+    """Let a signal that would end any other process end the first one of a container too, for a while.
+
+    The kernel drops those that such a process has not set up. What the application has set up stays, Ctrl-C as well.
+    """
+    first = os.getpid() == 1 and threading.current_thread() is threading.main_thread()
+    unheard = [number for number in signals() if signal.getsignal(number) is signal.SIG_DFL] if first else []
+    for number in unheard:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        restore(dict.fromkeys(unheard, signal.SIG_DFL))
+
+
 def restore(before: Mapping[signal.Signals, Any]) -> None:
     """Answer signals as before."""
     for number, handler in before.items():
