@@ -460,3 +460,40 @@ async def test_a_schedule_takes_the_place_of_one_that_is_none(queue: TaskQueue, 
         await broker.client.redis.zadd(ticks, {"beat": 1})
         await queue.add_schedule(name="beat", every=3600, task=beat)
         assert [schedule.name for schedule in await queue.list_schedules()] == ["beat"]
+
+
+async def test_large_schedules_are_read_a_bounded_number_of_bytes_at_a_time(
+    queue: TaskQueue, broker: RedisBroker
+) -> None:
+    specs, ticks, _ = broker.keys_of("default").schedules
+    for n in range(12):
+        await broker.client.redis.hset(specs, f"s{n}", b"x" * (5_000_000 if n == 0 else 1_000_000))
+        await broker.client.redis.zadd(ticks, {f"s{n}": n + 1})
+    seen: list[list[str]] = []
+    for _ in range(4):
+        (due,) = await broker.schedules.due(["default"], limit=1000)
+        assert due.entries
+        seen.append([entry.name for entry in due.entries])
+        await broker.client.redis.zrem(ticks, *seen[-1])
+        assert due.more == (len(seen) < 4)
+    assert seen == [["s0"], ["s1", "s2", "s3", "s4"], ["s5", "s6", "s7", "s8"], ["s9", "s10", "s11"]]
+
+
+async def test_workers_that_are_long_gone_are_forgotten_a_few_at_a_time(queue: TaskQueue, broker: RedisBroker) -> None:
+    await broker.client.redis.zadd(broker.fleet.workers, {f"gone-{n}": 1 for n in range(2500)})
+    renewer = await asyncio.to_thread(broker.renewer)
+    left = []
+    for _ in range(3):
+        await asyncio.to_thread(renewer.heartbeat, "here/1", "here", 10_000, {"name": "here"})
+        left.append(await broker.client.redis.zcard(broker.fleet.workers))
+    await asyncio.to_thread(renewer.close)
+    assert left == [1501, 501, 1]
+
+
+async def test_large_dead_letters_are_purged_in_more_calls(queue: TaskQueue, broker: RedisBroker) -> None:
+    names = broker.keys_of("default").all
+    for n in range(3):
+        await broker.client.redis.hset(names[7], f"d{n}", b"x" * 30_000_000)
+        await broker.client.redis.zadd(names[6], {f"d{n}": n})
+    assert await queue.purge_dead("default") == 3
+    assert not await broker.client.redis.exists(names[6], names[7])

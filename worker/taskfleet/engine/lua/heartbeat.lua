@@ -4,7 +4,8 @@
 -- REPLY 1 when cordoned, else 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 10)
+local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 10, 'LIMIT', 0, 1000)
+redis.call('ZREM', KEYS[1], '', unpack(silent))
 redis.call('ZADD', KEYS[1], now, ARGV[1])  -- after a write that takes no memory, a Redis without any permits the others
 redis.call('HSET', KEYS[2], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[2], ARGV[2])

@@ -5,17 +5,22 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(ARGV[1])
-local due = {}
+local MOST_BYTES = 4000000  -- that one call copies, or one schedule that is larger
+local due, bytes, looked = {}, 0, 0
 local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #found, 2 do
   local spec = redis.call('HGET', KEYS[1], found[i])
+  local state = spec and redis.call('HGET', KEYS[3], found[i]) or ''
+  bytes = bytes + #(spec or '') + #state
+  if bytes > MOST_BYTES and #due > 0 then break end
+  looked = looked + 1
   if spec then
     due[#due + 1] = found[i]
     due[#due + 1] = tonumber(found[i + 1])
     due[#due + 1] = spec
-    due[#due + 1] = redis.call('HGET', KEYS[3], found[i]) or ''
+    due[#due + 1] = state
   end
 end
 local later = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local more = redis.call('ZCOUNT', KEYS[2], '-inf', now) > #found / 2
+local more = redis.call('ZCOUNT', KEYS[2], '-inf', now) > looked
 return {now, later[2] and tonumber(later[2]) or -1, due, more and 1 or 0}
