@@ -178,6 +178,14 @@ def test_a_url_from_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPat
         TaskQueue.from_config()
 
 
+def test_a_url_from_a_secret_may_end_with_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://host/1\n")
+    assert TaskQueue().url == TaskQueue.from_config().url == "redis://host/1"
+    monkeypatch.setenv("REDIS_URL", "redis://host\n/1")
+    with pytest.raises(ConfigurationError, match="there is white space"):
+        TaskQueue()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "problem"),
     [

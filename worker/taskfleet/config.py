@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
@@ -52,7 +52,8 @@ class RedisSettings(_Section):
     Addresses are `host:port`, as a list or between commas.
     """
 
-    url: str = "redis://localhost:6379/0"
+    # A secret that was made from a file ends with a newline.
+    url: Annotated[str, StringConstraints(strip_whitespace=True)] = "redis://localhost:6379/0"
     sentinel_addresses: Addresses = ()
     sentinel_master: str = Field(default="", pattern=r"^[^/\s]*$")
     sentinel_username: str | None = None
