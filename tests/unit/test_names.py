@@ -10,6 +10,7 @@ import importlib.util
 import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -249,6 +250,85 @@ def test_a_factory_that_makes_the_same_again(queue: TaskQueue) -> None:
     clash(lambda: make(True), "scale")
 
 
+@pytest.mark.parametrize(("one", "other"), [(0.0, -0.0), (1, 1.0), (1, True), ([1], [1]), ("", b"")])
+def test_a_factory_that_is_given_almost_the_same(queue: TaskQueue, one: object, other: object) -> None:
+    def around(value: object) -> Any:
+        @queue.task
+        async def of_around() -> object:
+            return value
+
+        return of_around
+
+    def default(value: object) -> Any:
+        @queue.task
+        async def of_default(*, n: Any = value) -> object:
+            return n
+
+        return of_default
+
+    for make, name in ((around, "of_around"), (default, "of_default")):
+        first = make(one)
+        clash(functools.partial(make, other), name)
+        again = make(one)
+        assert queue.registry.get(name) is again.definition is not first.definition
+
+
+def test_a_factory_whose_values_cannot_be_compared(queue: TaskQueue) -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("never equal")
+
+    def make(value: object) -> Any:
+        @queue.task
+        async def odd(*, n: Any = value) -> None: ...
+
+        return odd
+
+    first = make(Odd())
+    clash(lambda: make(Odd()), "odd")
+    assert queue.registry.get("odd") is first.definition
+
+
+def test_a_factory_that_is_given_another_type(queue: TaskQueue) -> None:
+    def make(kind: Any) -> Any:
+        async def typed(n: Any) -> None: ...
+
+        typed.__annotations__["n"] = kind
+        return queue.task(typed)
+
+    make(list[int])
+    again = make(list[int])
+    clash(lambda: make(list[str]), "typed")
+    assert queue.registry.get("typed") is again.definition
+
+
+def test_one_code_that_ran_among_other_globals(queue: TaskQueue) -> None:
+    code = compile("@queue.task\nasync def scale(n: int) -> int: return n * factor", "<rules>", "exec")
+    exec(code, {"queue": queue, "factor": 2})
+    with pytest.raises(ConfigurationError, match="two tasks are named 'scale'"):
+        exec(code, {"queue": queue, "factor": 3})
+
+
+def test_two_functions_that_threads_define(queue: TaskQueue) -> None:
+    tasks: list[Any] = []
+    errors: list[ConfigurationError] = []
+
+    def define(function: Any) -> None:
+        try:
+            tasks.append(queue.task(function))
+        except ConfigurationError as error:
+            errors.append(error)
+
+    for factor in (2, 3):
+        namespace: dict[str, Any] = {}
+        exec(f"async def scale(n: int) -> int: return n * {factor}", namespace)
+        thread = threading.Thread(target=define, args=(namespace["scale"],))
+        thread.start()
+        thread.join()
+    assert [str(error).partition(":")[0] for error in errors] == ["two tasks are named 'scale'"]
+    assert queue.registry.get("scale") is tasks[0].definition
+
+
 APP = """
 from taskfleet import Task
 from tests.unit.test_names import shared
@@ -397,6 +477,15 @@ WRAPPED_CELL = "@queue.task\n@logged\nasync def {}(n: int) -> int:\n    return n
 CLASS_CELL = "class {}(Task):\n    async def execute(self) -> int:\n        return {}\n"
 LOGGED_CELL = "def logged(function):\n    async def wrapper(n): return await function(n)\n    return wrapper\n"
 MAKE_CELL = PLAIN_CELL.replace("@", "    @").replace("\nasync", "\n    async").replace("    return", "        return")
+
+
+def test_a_cell_that_is_named_by_its_line_is_run_again(queue: TaskQueue) -> None:
+    notebook = {"__name__": "__main__", "queue": queue}
+    for factor in (2, 3):
+        code = compile(PLAIN_CELL.format(factor), "<ipython-input-1-abc>", "exec")
+        exec(code.replace(co_name="<cell line: 1>"), notebook)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'scale'"):
+        exec(compile(PLAIN_CELL.format(4), "<elsewhere>", "exec"), {"__name__": "other", "queue": queue})
 
 
 async def test_a_cell_is_run_again_and_changed(queue: TaskQueue) -> None:

@@ -101,26 +101,38 @@ def _are_twins(old: Definition, new: Definition) -> bool:
     one, other = old.function, new.function
     if not (isinstance(one, FunctionType) and isinstance(other, FunctionType)) or one.__code__ is not other.__code__:
         return False
-    if old.options != new.options or old.batch != new.batch or one.__kwdefaults__ != other.__kwdefaults__:
+    if one.__globals__ is not other.__globals__ or old.options != new.options or old.batch != new.batch:
         return False
-    first, second = ([*_values(function), *(function.__defaults__ or ())] for function in (one, other))
-    return len(first) == len(second) and all(
-        _is_same(a, b) or (b is _NOTHING and getattr(a, "definition", None) is old)  # itself, not there yet
-        for a, b in zip(first, second, strict=True)
+    if one.__annotations__ != other.__annotations__:
+        return False  # what arrives is another type
+    first, second = _values(one), _values(other)
+    return first.keys() == second.keys() and all(
+        _is_same(value, second[name])
+        or (second[name] is _NOTHING and getattr(value, "definition", None) is old)  # itself, not there yet
+        for name, value in first.items()
     )
 
 
 _NOTHING = object()
 
 
-def _values(function: FunctionType) -> Iterator[Any]:
-    """What the function has from around it."""
-    for cell in function.__closure__ or ():
+def _values(function: FunctionType) -> dict[str | int, Any]:
+    """What the function has from around it, by name, and the defaults of its parameters."""
+    values: dict[str | int, Any] = dict(enumerate(function.__defaults__ or ()))
+    values.update(function.__kwdefaults__ or {})
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            yield cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:
-            yield _NOTHING
+            values[name] = _NOTHING
+    return values
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) and isinstance(one, (int, float, str, bytes)) and one == other)
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return one.hex() == float.hex(other)  # nan is nan, 0.0 is not -0.0
+    return isinstance(one, (int, str, bytes)) and one == other

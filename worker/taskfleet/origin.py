@@ -14,6 +14,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 _NOT_USERS = frozenset({"taskfleet", "pydantic", "abc"})  # packages with frames between a definition and its author
+_TOP_LEVEL = ("<module>", "<cell line: ")  # the latter is what some versions of IPython call a cell's code
 _LOCAL = "<locals>"
 
 
@@ -40,6 +41,8 @@ class Origin:
         """Whether this is the definition `other` once more."""
         if other.is_of_test and other.test is not self.test:
             return True  # made by a test that has ended
+        if self.code is None:
+            return False  # nothing runs again in a thread of its own
         if self.code is not other.code or self.namespace is not other.namespace:
             if self.file is not None:
                 return self.file == other.file  # reloaded, or imported under a second name
@@ -69,7 +72,7 @@ def origin_of(thing: Any) -> Origin:
     while site is not None and _module(site).partition(".")[0] in _NOT_USERS:
         site = site.f_back
     top = site
-    while top is not None and top.f_code.co_name != "<module>":
+    while top is not None and not top.f_code.co_name.startswith(_TOP_LEVEL):
         top = top.f_back
     return Origin(
         qualname=getattr(thing, "__qualname__", type(thing).__qualname__),
