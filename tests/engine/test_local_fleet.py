@@ -190,6 +190,23 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
         assert fleet.replicas == 1
 
 
+async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
+    plan: Plan, server: RedisServer, tmp_path: Path
+) -> None:
+    (tmp_path / "second").mkdir()
+    async with (
+        running_fleet(plan, server.url, tmp_path) as (first, broker),
+        running_fleet(plan, server.url, tmp_path / "second") as (second, _),
+    ):
+        for fleet in (first, second):
+            await fleet.scale(1, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
+        await until(lambda: first.counts().ready == second.counts().ready == 1, "each has a worker", seconds=60)
+        assert {worker.name for worker in await broker.workers()} == {*first.workers, *second.workers}
+        await first.scale(0, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
+        await until(lambda: not first.workers, "the worker of the first has left", seconds=60)
+        assert [(worker.name, worker.state) for worker in await broker.workers()] == [(*second.workers, "running")]
+
+
 async def test_a_suspended_fleet_finishes_what_runs_and_goes(
     plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ class LocalFleet:
         self._broker = broker
         self._redis_url = redis_url
         self._folder = folder
+        self._tag = secrets.token_hex(3)  # another fleet of this name, on one Redis, has workers of its own
         self._serial = 0
         self._latencies: list[float] = []
         self._crashes = 0
@@ -110,7 +112,7 @@ class LocalFleet:
     def _fill(self) -> None:
         while len(self._counted()) < self.replicas and time.monotonic() >= self._retry_at:
             self._serial += 1
-            name = f"{self.plan.name}-worker-{self._serial}"
+            name = f"{self.plan.name}-worker-{self._tag}-{self._serial}"
             self.workers[name] = LocalWorker(name, self.plan, self._redis_url, self._folder)
 
     async def _cordon(self, count: int, reading: Reading, *, drain_busy: bool) -> None:
