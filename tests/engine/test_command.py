@@ -12,6 +12,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.version import __version__
+from tests.engine import app_of_types
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import free_port
 
@@ -60,6 +61,52 @@ async def test_enqueue_can_wait_for_the_result(shared: TaskQueue, run_worker: Ru
     await run_worker(shared)
     code, out, errors = await run("enqueue", "note", "--app", "tests.engine.app:queue", "--args", "[5]", "--wait", "20")
     assert (code, out.splitlines()[1:]) == (0, ["5"]), errors
+
+
+async def test_arguments_of_many_types_arrive_as_they_are_annotated(shared: TaskQueue, run_worker: RunWorker) -> None:
+    shared.task(app_of_types.described)
+    await run_worker(shared)
+    arguments = {
+        "order": {"orderId": 42, "password": "secret"},
+        "when": "2026-11-25T12:00:00+05:30",
+        "day": "2026-11-25",
+        "price": "1.10",
+        "key": "00000000-0000-0000-0000-000000000005",
+        "colours": {"1": 3},
+        "years": {"2025": "a"},
+        "pair": [1, "b"],
+        "tags": ["c"],
+        "path": "/a/b",
+        "code": "YWJj",
+        "shout": "a",
+        "anything": {"list": [1, 2.5, None, True]},
+        "pause": "PT1.5S",
+    }
+    application = ("--app", "tests.engine.app_of_types:queue")
+    for given in (arguments, list(arguments.values())):
+        code, out, errors = await run("enqueue", "described", *application, "--args", json.dumps(given), "--wait", "20")
+        assert code == 0, errors
+        assert json.loads(out.split("\n", 1)[1]) == {
+            "order": "42 secret",
+            "when": "2026-11-25T12:00:00+05:30",
+            "day": "'2026-11-25'",
+            "price": "Decimal('1.10')",
+            "key": "'00000000-0000-0000-0000-000000000005'",
+            "colours": "{<Colour.RED: 1>: 3}",
+            "years": "{2025: 'a'}",
+            "pair": "(1, 'b')",
+            "tags": "{'c'}",
+            "path": "PosixPath('/a/b')",
+            "code": "b'abc'",
+            "shout": "'a!'",
+            "anything": "{'list': [1, 2.5, None, True]}",
+            "pause": "datetime.timedelta(seconds=1, microseconds=500000)",
+        }
+    for name, wrong in [("order", {"orderId": "x"}), ("when", "soon"), ("colours", {"9": 1}), ("pair", [1])]:
+        code, _, errors = await run(
+            "enqueue", "described", *application, "--args", json.dumps(arguments | {name: wrong})
+        )
+        assert (code, f"parameter '{name}'" in errors, errors.count("\n")) == (1, True, 1), errors
 
 
 async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker) -> None:
