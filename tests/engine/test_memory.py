@@ -88,3 +88,18 @@ async def test_finished_tasks_are_freed_without_the_collector(queue: TaskQueue, 
         assert not [job for job in gc.get_objects() if isinstance(job, Job) and job.id in ours and job.task is not None]
     finally:
         gc.enable()
+
+
+async def test_a_run_that_another_worker_has_taken_over_is_freed_without_the_collector(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    worker = await run_worker(queue)
+    handle = await waits.enqueue()
+    job = await until(lambda: worker.running.get(handle.id), "it runs")
+    worker.interrupt([handle.id], "lost")
+    await until(lambda: handle.id not in worker.running, "its handler has ended")
+    assert job.task is None
