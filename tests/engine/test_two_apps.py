@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, until
 from tests.support.processes import python_processes
 from tests.support.redis_server import RedisServer
@@ -64,6 +65,12 @@ async def test_workers_of_two_applications(shared: TaskQueue) -> None:
         )
         start_b("--queues", "b")
         await both_run_their_own(shared, start_a)
+
+
+def test_workers_that_nobody_has_named_differ(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKFLEET_WORKER_NAME", raising=False)
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
+    assert Worker(shared).worker_id != Worker(shared).worker_id
 
 
 @pytest.fixture

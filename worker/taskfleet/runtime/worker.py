@@ -57,6 +57,11 @@ _LEAVE_SECONDS = 5.0  # how long signals to tasks of other queues may take at th
 _SAME_ID_DELAY_MS = 200
 
 
+def _name_of_its_own() -> str:
+    # Containers share a host's name and are process 1 each, and a process may have several workers.
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
 class Worker:
     """Runs the tasks of a `TaskQueue`.
 
@@ -64,7 +69,7 @@ class Worker:
         queue: whose tasks and connection.
         queues: names, or `name:weight`; without them the queues that the `TaskQueue` lists and its tasks name.
         concurrency: slots; default `workers.max_concurrent_tasks`.
-        name: unique in the fleet; default `TASKFLEET_WORKER_NAME` or the host's name and the process id.
+        name: unique in the fleet; default `TASKFLEET_WORKER_NAME` or the host's name, the process id and a tag.
         stall_limit: seconds that the event loop may be still before its leases are given up.
         notice: seconds that a cancelled handler may take to end, before its task's end is recorded without it.
     """
@@ -85,7 +90,7 @@ class Worker:
             concurrency = queue.settings.workers.max_concurrent_tasks
         self.slots = checks.whole("concurrency", concurrency, least=1, most=10_000)
         if name is None:
-            name = os.environ.get("TASKFLEET_WORKER_NAME") or f"{socket.gethostname()}-{os.getpid()}"
+            name = os.environ.get("TASKFLEET_WORKER_NAME") or _name_of_its_own()
         self.name = checks.text("name", name)
         self.worker_id = f"{self.name}/{checks.whole('number', number)}"
         if queues is not None:
