@@ -27,6 +27,7 @@ from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, BeforeV
 from taskfleet.engine import envelope
 from taskfleet.engine.envelope import PydanticJson, TypedForm
 from taskfleet.errors import ConfigurationError, NewerVersionError, SerializationError
+from taskfleet.travel import promise
 from taskfleet.travel.same import same
 from taskfleet.travel.value import Value
 
@@ -699,3 +700,16 @@ def test_a_model_without_a_name_can_never_travel(annotation: Any) -> None:
 def test_a_union_keeps_the_part_that_was_sent(annotation: Any, sent: Any) -> None:
     value = Value(annotation, "p")
     assert same(value.load(envelope.unpack(envelope.pack(value.dump(sent)))), sent)
+
+
+def test_only_a_model_with_constraints_is_looked_at_again() -> None:
+    class Plain(BaseModel):
+        at: dt.datetime
+        day: dt.date
+        pause: dt.timedelta
+        price: Decimal
+        key: uuid.UUID
+        shape: Shape
+
+    assert not promise.of(Plain.__pydantic_core_schema__).constrained
+    assert promise.of(Constrained.__pydantic_core_schema__).constrained

@@ -66,7 +66,7 @@ _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 _CONSTRAINTS = frozenset(
     (
         *("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "max_digits"),
-        *("decimal_places", "now_op", "tz_constraint", "microseconds_precision", "version"),
+        *("decimal_places", "now_op", "tz_constraint", "version"),
     )
 )
 # Of a union of these pydantic takes the part that a value is of. Of others it may make a model of a dict, or a secret
