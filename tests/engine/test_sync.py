@@ -43,7 +43,7 @@ from tests.support.redis_server import end_with_parent, free_port
 ROOT = Path(__file__).parents[2]
 
 
-class Shout(Task):
+class Exclaim(Task):
     text: str
 
     async def execute(self) -> str:
@@ -77,8 +77,8 @@ def test_a_plain_program_enqueues_and_waits_for_results(make_queue: MakeQueue) -
         assert handle.status_sync() == "succeeded"
         assert add.options(delay=0.05).enqueue_sync(2, 3).result_sync(timeout=10) == 5
         assert queue.enqueue_sync(add.message(3, 4)).result_sync(10) == 7
-        assert queue.enqueue_sync(Shout(text="hi")).result_sync(10) == "HI"
-        assert queue.schedule_sync(Shout(text="later"), delay=0.05).result_sync(10) == "LATER"
+        assert queue.enqueue_sync(Exclaim(text="hi")).result_sync(10) == "HI"
+        assert queue.schedule_sync(Exclaim(text="later"), delay=0.05).result_sync(10) == "LATER"
         many = queue.enqueue_many_sync([add.message(n, n) for n in range(100)])
         assert [each.result_sync(10) for each in many] == [2 * n for n in range(100)]
         assert queue.handle(handle.id).result_sync(10) == 3
