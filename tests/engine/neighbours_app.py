@@ -69,10 +69,15 @@ MISCHIEF: dict[str, Callable[[asyncio.AbstractEventLoop], Any]] = {
     "no executor any more": lambda loop: _kept.append(loop.create_task(loop.shutdown_default_executor())),
     "closing the queue": lambda loop: _kept.append(loop.create_task(queue.close())),
     "closing the loop": lambda loop: loop.close(),
+    "a task factory": lambda loop: loop.set_task_factory(lambda *_, **__: sys.exit(7)),
     "another loop for the thread": lambda _: asyncio.set_event_loop(asyncio.new_event_loop()),
     "handlers of signals": lambda _: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGTERM, signal.SIGINT)],
     "another directory": lambda _: os.chdir("/"),
 }
+
+
+# What fails the task that tries it.
+REFUSED = {"closing the loop", "a task factory"}
 
 
 @queue.task(max_retries=0)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.background import BackgroundTask
+from taskfleet.context import caller
 
 logger = showing.logger("taskfleet.worker")
 
@@ -50,5 +51,27 @@ def _factory() -> Any:
     try:
         import uvloop
     except ImportError:  # no wheel for this platform: the standard loop is correct, only slower
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+        return _guarded(asyncio.SelectorEventLoop)
+    return _guarded(uvloop.Loop)
+
+
+def _guarded(loop: type[Any]) -> type[Any]:
+    """A loop whose own settings, which hold for all that runs on it, are no task's to change."""
+
+    class WorkerLoop(loop):  # type: ignore[misc]
+        def set_task_factory(self, factory: Any) -> None:
+            _refuse_tasks("set_task_factory")
+            super().set_task_factory(factory)
+
+        async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+            _refuse_tasks("shutdown_default_executor")
+            await super().shutdown_default_executor(*args, **kwargs)
+
+    return WorkerLoop
+
+
+def _refuse_tasks(method: str) -> None:
+    if caller() is not None:
+        raise RuntimeError(
+            f"{method}() changes the event loop for all tasks: call it in the application, not in a task"
+        )
