@@ -9,6 +9,9 @@ from typing import Any
 from taskfleet import QueueOptions, TaskQueue
 from taskfleet.engine.interface import Claim, Outcome
 from taskfleet.testing import InMemoryBroker
+from taskfleet.testing.store import Scheduled
+
+SPOILT_MS = 1_000_000_000_000  # when what is spoilt was due
 
 
 async def give_away(queue: TaskQueue, task_id: str) -> None:
@@ -143,6 +146,19 @@ async def now_ms(queue: TaskQueue) -> float:
         return queue.broker.store.now()
     seconds, micros = await _redis(queue).time()
     return float(seconds * 1000 + micros / 1000)
+
+
+async def spoilt_schedules(queue: TaskQueue, count: int) -> None:
+    """Have `count` schedules be due that nobody can read."""
+    names = [f"spoilt-{n:04}" for n in range(count)]
+    if isinstance(queue.broker, InMemoryBroker):
+        there = queue.broker.store.schedules_of("default")
+        there.update((name, Scheduled(b"\xc1", SPOILT_MS, b"")) for name in names)
+        queue.broker.store.known.add("default")
+    else:
+        specs, ticks, _ = _keys(queue).schedules
+        await _redis(queue).hset(specs, mapping=dict.fromkeys(names, b"\xc1"))
+        await _redis(queue).zadd(ticks, dict.fromkeys(names, SPOILT_MS))
 
 
 async def move_tick(queue: TaskQueue, schedule: str, ms: int, name: str) -> None:

@@ -19,7 +19,7 @@ from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import QueueFullError
 
 if TYPE_CHECKING:
-    from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
+    from taskfleet.engine.schedules import Due, Entry, Place, Tick, TickReply
     from taskfleet.options import QueueOptions
 
 logger = showing.logger("taskfleet")
@@ -160,7 +160,7 @@ class Schedules(Protocol):
 
     async def entries_of(self, queue: str) -> list[Entry]: ...
 
-    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]: ...
+    async def due(self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = ...) -> list[Due]: ...
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]: ...
 

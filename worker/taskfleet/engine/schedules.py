@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from taskfleet.engine.broker import RedisBroker
 
 NO_STATE = b""
+Place = tuple[int, bytes]  # in the order of ticks: how many stand up to there, and the name of the last of these
+START: Place = (0, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left."""
+    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left.
+
+    `reached`: the place of the last that was looked at, and its name, to go on from.
+    """
 
     queue: str
     now_ms: int
     later_ms: int | None
     entries: tuple[Entry, ...]
     more: bool
+    reached: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,23 +164,30 @@ class ScheduleStore:
             if entry is not None:
                 yield entry
 
-    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
-        """Look at several queues in one round trip; at most `limit` due schedules of each."""
+    async def due(
+        self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = MappingProxyType({})
+    ) -> list[Due]:
+        """Look at several queues in one round trip; at most `limit` due schedules of each.
+
+        Those up to `past` are passed over, if what stands there is still the same.
+        """
         if not queues:
             return []
-        calls = [(self._broker.keys_of(queue).schedules, (limit,)) for queue in queues]
+        calls = [(self._broker.keys_of(queue).schedules, (limit, *past.get(queue, START))) for queue in queues]
         try:
             replies = await self._client.run_many(scripts.SCHEDULE_DUE, calls)
         except TooLongError as error:
-            return await self._fewer_due(queues, limit, error)
+            return await self._fewer_due(queues, limit, past, error)
         return [self._due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
-    async def _fewer_due(self, queues: Sequence[str], limit: int, error: TooLongError) -> list[Due]:
+    async def _fewer_due(
+        self, queues: Sequence[str], limit: int, past: Mapping[str, Place], error: TooLongError
+    ) -> list[Due]:
         """Fewer at a time, and each queue for itself: one whose next schedule is too large to read costs no other."""
         if limit > 1:
-            return await self.due(queues, limit=limit // 8 or 1)
+            return await self.due(queues, limit=limit // 8 or 1, past=past)
         if len(queues) > 1:
-            return [found for queue in queues for found in await self.due([queue], limit=limit)]
+            return [found for queue in queues for found in await self.due([queue], limit=limit, past=past)]
         self._broker.skipped.add("schedule", queues[0].encode(), error)
         return []
 
@@ -185,10 +199,10 @@ class ScheduleStore:
             found += [_reply(*reply) for reply in replies]
         return found
 
-    def _due(self, queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int) -> Due:
+    def _due(self, queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int, *reached: Any) -> Due:
         found = (self._entry(queue, flat[i], flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4))
         entries = tuple(entry for entry in found if entry is not None)
-        return Due(queue, now_ms, later_ms if 0 <= later_ms <= foreign.LAST_MS else None, entries, bool(more))
+        return Due(queue, now_ms, later_ms if 0 <= later_ms <= foreign.LAST_MS else None, entries, bool(more), reached)
 
     def _entry(self, queue: str, name: bytes, spec: bytes, state: bytes, tick: bytes | int | None) -> Entry | None:
         """`None` for a schedule that nobody of us has written; the others go on."""

@@ -14,7 +14,7 @@ from redis import exceptions as redis_errors
 from taskfleet import background, ids, showing
 from taskfleet.ending import end
 from taskfleet.engine import connection, envelope, keys
-from taskfleet.engine.schedules import Due, Entry, Tick, TickReply
+from taskfleet.engine.schedules import Due, Entry, Place, Tick, TickReply
 from taskfleet.errors import TaskQueueError
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
@@ -27,7 +27,8 @@ logger = showing.logger("taskfleet.scheduler")
 
 _SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
 _REPLACEMENTS = 5  # how often one pass tries to replace what waits, when others replace it too
-_MOST_REMEMBERED = 1000  # of the schedules that were said to be unreadable
+_MOST_REMEMBERED = 10_000  # of the schedules that were said to be unreadable
+_PASSED_OVER_SECONDS = 60.0  # how long schedules that are due and unreadable here are not looked at again
 _FULL_QUEUE_SECONDS = 1.0  # how long after a full queue has refused a tick it is asked again
 
 
@@ -49,6 +50,10 @@ class Scheduler:
         self._failures = 0
         self._turn = 0
         self._unreadable: set[tuple[str, str, int]] = set()
+        # By queue: up to where all that is due is unreadable here. It stays due for another scheduler, and must not
+        # keep what comes after it from being looked at.
+        self._past: dict[str, Place] = {}
+        self._past_until = 0.0
 
     async def run(self) -> None:
         """Work until `stop()`."""
@@ -77,6 +82,7 @@ class Scheduler:
     async def _listen(self) -> None:
         # Also told when the subscription was renewed: schedules may have been added without our hearing of it.
         async for _ in self._store.changes():
+            self._past.clear()
             self._changed.set()
 
     async def _patient_pass(self) -> float:
@@ -112,6 +118,9 @@ class Scheduler:
         queues = queues[self._turn :] + queues[: self._turn]
         wait = self._settings.tick_interval
         budget = self._settings.max_tasks_per_tick
+        if time.monotonic() >= self._past_until:
+            self._past.clear()
+            self._past_until = time.monotonic() + _PASSED_OVER_SECONDS
         looks = await self._look(queues, budget)
         looked = time.monotonic()
         for due in looks:
@@ -123,7 +132,7 @@ class Scheduler:
 
     async def _look(self, queues: Sequence[str], limit: int) -> list[Due]:
         try:
-            return await self._store.due(queues, limit=limit)
+            return await self._store.due(queues, limit=limit, past=self._past)
         except redis_errors.ResponseError as error:
             if connection.is_transient(error):
                 raise
@@ -131,7 +140,7 @@ class Scheduler:
         found: list[Due] = []
         for queue in queues:
             with self._alone(queue):
-                found += await self._store.due([queue], limit=limit)
+                found += await self._store.due([queue], limit=limit, past=self._past)
         return found
 
     @contextlib.contextmanager
@@ -169,8 +178,10 @@ class Scheduler:
             _log(tick, reply)
         if "full" in replies:
             wait = min(wait, _FULL_QUEUE_SECONDS)
-        elif len(ticks) > budget or (due.more and ticks):
+        elif len(ticks) > budget or due.more:
             wait = 0.0
+            if not ticks:
+                self._past[due.queue] = due.reached
         return wait, replies.count("fired")
 
     async def _let_happen(self, ticks: Sequence[Tick]) -> list[TickReply]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -10,7 +11,7 @@ import msgpack
 from taskfleet import outcome
 from taskfleet.engine import unpacking
 from taskfleet.engine.keys import queue_of
-from taskfleet.engine.schedules import NO_STATE, Due, Entry, Tick, TickReply
+from taskfleet.engine.schedules import NO_STATE, START, Due, Entry, Place, Tick, TickReply
 from taskfleet.testing.model import QueueModel
 from taskfleet.testing.store import Scheduled
 
@@ -62,8 +63,10 @@ class InMemorySchedules:
             there = sorted(self._store.schedules_of(queue).items())
             return [Entry(queue, name, one.spec, one.state, one.tick_ms) for name, one in there]
 
-    async def due(self, queues: Sequence[str], *, limit: int) -> list[Due]:
-        """What is due of several partitions; at most `limit` of each."""
+    async def due(
+        self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = MappingProxyType({})
+    ) -> list[Due]:
+        """What is due of several partitions; at most `limit` of each, without those up to `past`."""
         found: list[Due] = []
         for queue in queues:
             now = self._store.now()
@@ -71,7 +74,12 @@ class InMemorySchedules:
             ticking.sort(key=lambda entry: (entry.tick_ms or 0, entry.name))
             due = [entry for entry in ticking if (entry.tick_ms or 0) <= now]
             later = ticking[len(due)].tick_ms if len(due) < len(ticking) else None
-            found.append(Due(queue, now, later, tuple(due[:limit]), len(due) > limit))
+            first, last = past.get(queue, START)
+            if first and (first > len(ticking) or ticking[first - 1].name.encode() != last):
+                first = 0
+            page = due[first : first + limit]
+            reached = (first + len(page), page[-1].name.encode()) if page else (first, last)
+            found.append(Due(queue, now, later, tuple(page), len(due) > reached[0], reached))
         return found
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
