@@ -695,6 +695,12 @@ def test_a_model_without_a_name_can_never_travel(annotation: Any) -> None:
         (Sequence[pydantic.SecretBytes | bytes], (b"x",)),
         (Sequence[Sequence[SecretStr | str]], (("x",),)),
         (Sequence[Part | dict[str, Any]], [{"key": "a"}]),
+        (
+            collections.deque[collections.deque[pydantic.SecretBytes | bytes]],
+            collections.deque([collections.deque([b""])]),
+        ),
+        (collections.OrderedDict[str, pydantic.SecretBytes | bytes], collections.OrderedDict(a=b"x")),
+        (collections.defaultdict[str, list[SecretStr | str]], collections.defaultdict(list, {"a": ["x"]})),
     ],
 )
 def test_a_union_keeps_the_part_that_was_sent(annotation: Any, sent: Any) -> None:

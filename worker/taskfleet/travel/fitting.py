@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -53,10 +54,17 @@ def _is_of_sequence(node: Node) -> bool:
     """Whether this is how pydantic validates the items of a `Sequence`, and makes it what it was again."""
     return (
         node["type"] == "function-wrap"
-        and getattr(node["function"].get("function"), "__module__", "") == "pydantic._internal._validators"
+        and _is_pydantics(node)
         and node["schema"]["type"] == "list"
         and "items_schema" in node["schema"]
     )
+
+
+def _is_pydantics(node: Node) -> bool:
+    """Whether a validator around a schema is one of pydantic's own."""
+    made = node["function"].get("function")
+    made = made.func if isinstance(made, functools.partial) else made
+    return getattr(made, "__module__", "") == "pydantic._internal._validators"
 
 
 def _anything(_: Any) -> None:
@@ -96,6 +104,10 @@ class _Compiler:
 
     def on_function_before(self, node: Node) -> Check:
         return self.check(node["schema"]) if self._unknown is _anything else self._unknown
+
+    def on_function_wrap(self, node: Node) -> Check:
+        # How pydantic makes a dict a defaultdict again.
+        return self.check(node["schema"]) if _is_pydantics(node) and node["schema"]["type"] == "dict" else self._unknown
 
     def on_function_after(self, node: Node) -> Check:
         made = node["function"].get("function")
@@ -158,6 +170,9 @@ class _Compiler:
     def on_frozenset(self, node: Node) -> Check:
         return self._each(node, frozenset)
 
+    def on_deque(self, node: Node) -> Check:
+        return self._each(node, deque)
+
     def _each(self, node: Node, cls: type) -> Check:
         items = node.get("items_schema")
         check = self.check(items) if items else _anything
@@ -207,6 +222,8 @@ class _Compiler:
                 _inside(key, values, each)
 
         return look
+
+    on_ordered_dict = on_counter = on_dict
 
     def on_typed_dict(self, node: Node) -> Check:
         fields = {
