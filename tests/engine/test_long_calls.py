@@ -230,6 +230,57 @@ async def test_outcomes_that_are_too_much_for_one_call_go_in_several(broker: Red
     assert (stats.dead, stats.failed_total, stats.busy_ms_total, stats.in_flight) == (20, 20, 20, 0)
 
 
+async def steps_sent(broker: RedisBroker) -> int:
+    return int((await broker.client.redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+
+@pytest.mark.parametrize("more", [None, {"l": "k"}])
+@pytest.mark.parametrize("record", [b"", CANCELLED])
+async def test_large_payloads_are_freed_a_bounded_number_of_bytes_at_a_time(
+    broker: RedisBroker, more: dict[str, str] | None, record: bytes
+) -> None:
+    for n in range(70):
+        await broker.enqueue(
+            "q", [(f"t{n}", b"x" * 1_000_000, 0, 0, more) if more else (f"t{n}", b"x" * 1_000_000, 0, 0)]
+        )
+    claims: list[Claim] = []
+    while len(claims) < 70:
+        claims += (await broker.step("q", OPTIONS, "w", 20, [])).claims
+    before = await steps_sent(broker)
+    reply = await broker.step("q", OPTIONS, "w", 0, [(c[1], c[4], "s", 1, record, 60_000, 0) for c in claims])
+    assert await steps_sent(broker) - before == 3
+    assert reply.stale == 0
+    stats = (await broker.stats_many(["q"]))["q"]
+    assert (stats.finished_total, stats.busy_ms_total, stats.in_flight) == (70, 70, 0)
+    assert await left_of(broker, "q") == set()
+
+
+async def test_small_payloads_end_in_one_call_also_beside_a_large_one(broker: RedisBroker) -> None:
+    sizes = [40_000_000, *[500] * 200]
+    await broker.enqueue("q", [(f"t{n}", b"x" * size, 0, 0) for n, size in enumerate(sizes)])
+    claims: list[Claim] = []
+    while len(claims) < len(sizes):
+        claims += (await broker.step("q", OPTIONS, "w", 100, [])).claims
+    before = await steps_sent(broker)
+    await broker.step("q", OPTIONS, "w", 0, [(c[1], c[4], "s", 1, b"", 60_000, 0) for c in claims])
+    assert await steps_sent(broker) - before == 2
+    assert await left_of(broker, "q") == set()
+
+
+async def test_large_dead_letters_beyond_their_number_go_a_few_at_a_time(broker: RedisBroker) -> None:
+    letters = broker.keys_of("q").all[7]
+    for n in range(50):
+        await broker.client.redis.hset(letters, f"d{n}", b"x" * 1_000_000)
+        await broker.client.redis.zadd(broker.keys_of("q").all[6], {f"d{n}": n + 1})
+    left = []
+    for n in range(2):
+        await broker.enqueue("q", [(f"t{n}", b"x" * 20_000, 0, 0)])
+        (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
+        await broker.step("q", OPTIONS, "w", 0, [(claim[1], claim[4], "f", 0, CANCELLED, 60_000, FAILURE)])
+        left.append(await broker.client.redis.hlen(letters))
+    assert left == [50 + 1 - 32, 2]
+
+
 async def test_a_wide_workflow_runs_to_its_end(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue()
 

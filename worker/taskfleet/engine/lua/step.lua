@@ -40,8 +40,19 @@ local ended, n_ended = {}, 0
 local SIGNALLED_AGAIN_MS = 60000
 local MOST_TAGGED, MOST_OTHERS = 200, 250  -- outcomes in one call
 local buried_bytes = 0
+local MOST_FREED = 32000000  -- bytes in one call, or one that is larger: memory takes time to be freed, too
+local marks = redis.call('HMGET', control, 'paused', 'large')
+local large, freed_bytes = marks[2], 0
 local signalled = tagged
 local how = {}  -- id → state and value, for those that wait for it
+
+-- Where payloads are large: whether what `hash` has of `id` may still be freed by this call; counts it if so.
+local function may_free(hash, id)
+  local size = redis.call('HSTRLEN', hash, id) + (tagged and redis.call('HSTRLEN', input, id) or 0)
+  if freed_bytes > 0 and freed_bytes + size > MOST_FREED then return false end
+  freed_bytes = freed_bytes + size
+  return true
+end
 
 local function tag_if_any(id) return tagged and tag_of(id) or nil end
 
@@ -78,6 +89,11 @@ if ARGV[13] and ARGV[13] ~= '' then
   local tokens = redis.call('HMGET', owner, unpack(done))
   local recorded = {}
   n_done = tagged and math.min(#done, MOST_TAGGED) or #done
+  if large then
+    local most = n_done
+    n_done = 0
+    while n_done < most and may_free(task, done[n_done + 1]) do n_done = n_done + 1 end
+  end
   unfinished = n_done < #done
   for i = 1, n_done do
     if tokens[i] == first_token and not recorded[done[i]] then
@@ -106,7 +122,7 @@ if #outcomes > 0 then
   local n_held, busy_ms, finished = 0, 0, 0
   local most = tagged and MOST_TAGGED - n_done or MOST_OTHERS
   for i = 1, #outcomes do
-    if i > most or buried_bytes > MOST_BYTES then
+    if i > most or buried_bytes > MOST_BYTES or large and not may_free(task, outcomes[i][1]) then
       unfinished = true
       break
     end
@@ -262,6 +278,15 @@ if counts['failed'] then
     local first = redis.call('ZRANGE', dead, #old, #old + math.min(extra, 100) - 1)
     for i = 1, #first do old[#old + 1] = first[i] end
   end
+  if large then
+    freed_bytes = 0
+    for i = 1, #old do
+      if not may_free(letter, old[i]) then
+        old = {unpack(old, 1, i - 1)}
+        break
+      end
+    end
+  end
   if #old > 0 then
     drop_letters_inputs(old)
     redis.call('ZREM', dead, unpack(old))
@@ -363,13 +388,13 @@ end
 
 -- The claim.
 local claimed, inputs, n_claimed = {}, {}, 0
-local state = may_start > 0 and redis.call('HMGET', control, 'paused', 'large')
+local state = may_start > 0 and marks
 if state and not state[1] then
   local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
   local ends_at = now + lease_ms
   while n_claimed < may_start and looked < 2000 do
     local n = may_start - n_claimed
-    if state[2] then n = fitting(math.min(n, 16)) end
+    if large then n = fitting(math.min(n, 16)) end
     local ids = n > 0 and take(n) or {}
     if #ids == 0 then break end
     looked = looked + #ids
