@@ -281,6 +281,27 @@ async def test_large_dead_letters_beyond_their_number_go_a_few_at_a_time(broker:
     assert left == [50 + 1 - 32, 2]
 
 
+@pytest.mark.parametrize(("count", "size", "calls"), [(0, 0, 1), (5, 10, 1), (5000, 300, 30), (40, 400_000, 40)])
+async def test_many_schedules_are_listed_page_by_page(broker: RedisBroker, count: int, size: int, calls: int) -> None:
+    specs, ticks, states = broker.keys_of("q").schedules
+    names = [f"s{n:05}" for n in range(count)]
+    for name in names:
+        await broker.client.redis.hset(specs, name, b"x" * size)
+    if names:
+        await broker.client.redis.zadd(ticks, {name: 1_700_000_000_000 + n for n, name in enumerate(names[1:])})
+        await broker.client.redis.hset(states, names[0], b"state")
+    before = await steps_sent(broker) if count else 0
+    found = await broker.schedules.entries_of("q")
+    if count:
+        assert await steps_sent(broker) - before <= calls
+        assert count < 10 or await steps_sent(broker) - before >= calls // 8
+    assert [entry.name for entry in found] == names
+    assert [entry.tick_ms for entry in found] == [None, *(1_700_000_000_000 + n for n in range(count - 1))][:count]
+    assert [entry.state for entry in found] == [b"state", *[b""] * (count - 1)][:count]
+    assert {len(entry.spec) for entry in found} <= {size}
+    await broker.client.redis.delete(specs, ticks, states)
+
+
 async def test_a_wide_workflow_runs_to_its_end(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from taskfleet.engine.broker import RedisBroker
 
 NO_STATE = b""
+_MOST_LISTED, _PAGE_BYTES = 500, 1_000_000  # in about one reply of a list
 Place = tuple[int, bytes]  # in the order of ticks: how many stand up to there, and the name of the last of these
 START: Place = (0, b"")
 
@@ -134,18 +136,24 @@ class ScheduleStore:
 
     async def entries_of(self, queue: str) -> list[Entry]:
         """The schedules of one queue, by name."""
-        try:
-            specs, ticks, states = await self._patiently(
-                lambda: self._client.run(scripts.SCHEDULE_LIST, self._broker.keys_of(queue).schedules, ())
-            )
-        except ReplyTooLargeError:
-            return [entry async for entry in self._entries_apart(queue)]
-        next_of, state_of = _pairs(ticks), _pairs(states)
-        found = (
-            self._entry(queue, name, spec, state_of.get(name, NO_STATE), next_of.get(name))
-            for name, spec in sorted(_pairs(specs).items())
+        names, found = self._broker.keys_of(queue).schedules, dict[bytes, Sequence[bytes]]()
+        cursor, page = b"0", 10
+        while True:
+            call = functools.partial(self._client.run, scripts.SCHEDULE_LIST, names, (cursor, page))
+            try:
+                cursor, flat = await self._patiently(call)
+            except ReplyTooLargeError:
+                return [entry async for entry in self._entries_apart(queue)]
+            found |= {flat[i]: flat[i + 1 : i + 4] for i in range(0, len(flat), 4)}
+            if cursor == b"0":
+                break
+            # As many as go into a page by the size of the last ones.
+            size = max(1, sum(map(len, flat)) // max(1, len(flat) // 4))
+            page = max(1, min(2 * page, _MOST_LISTED, _PAGE_BYTES // size))
+        listed = (
+            self._entry(queue, name, spec, state, tick or None) for name, (spec, state, tick) in sorted(found.items())
         )
-        return [entry for entry in found if entry is not None]
+        return [entry for entry in listed if entry is not None]
 
     async def _entries_apart(self, queue: str) -> AsyncIterator[Entry]:
         """One by one, where all together are too large for a reply; one that is too large alone is left out."""
@@ -240,10 +248,6 @@ class ScheduleStore:
 
     async def _patiently(self, operation: Any) -> Any:
         return await self._broker.patiently(operation)
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _reply(result: bytes, detail: bytes | int) -> TickReply:

@@ -1,6 +1,14 @@
--- All schedules of one queue, as of one moment. Reads only; as many as people have written.
+-- A page of the schedules of one queue, in no order. Reads only. One that is there all the while is in a page, or in two.
 -- KEYS  1 schedules  2 ticks  3 ticked
--- REPLY {{name, spec, …}, {name, next tick in ms, …}, {name, state, …}}
-return {
-  redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'), redis.call('HGETALL', KEYS[3]),
-}
+-- ARGV  1 cursor (0 begins)  2 about how many
+-- REPLY {cursor of the next page, 0 when this was the last, {name, spec, state or '', next tick in ms or '', …}}
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local found = {}
+for i = 1, #page[2], 2 do
+  local name = page[2][i]
+  found[#found + 1] = name
+  found[#found + 1] = page[2][i + 1]
+  found[#found + 1] = redis.call('HGET', KEYS[3], name) or ''
+  found[#found + 1] = redis.call('ZSCORE', KEYS[2], name) or ''
+end
+return {page[1], found}
