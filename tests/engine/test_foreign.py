@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from taskfleet import SerializationError, TaskExecutionError, TaskQueue
+from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
 from taskfleet.engine import keys
 from taskfleet.engine.broker import RedisBroker
 from taskfleet.runtime.metrics import exposition
@@ -497,3 +497,22 @@ async def test_large_dead_letters_are_purged_in_more_calls(queue: TaskQueue, bro
         await broker.client.redis.zadd(names[6], {f"d{n}": n})
     assert await queue.purge_dead("default") == 3
     assert not await broker.client.redis.exists(names[6], names[7])
+
+
+@pytest.mark.parametrize("carried", [1, 2])
+async def test_a_task_that_is_given_fewer_results_than_it_waits_for_says_so(
+    queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, carried: int
+) -> None:
+    @queue.task
+    async def one() -> int:
+        return 1
+
+    @queue.task
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    handle = await queue.enqueue(chain(group(one.message(), one.message(), one.message()), total.message()))
+    await broker.client.redis.hset(broker.keys_of("default").gather, handle.id, f"3:3:{carried}:0")
+    await run_worker(queue)
+    with pytest.raises(TaskExecutionError, match=f"it waits for 3 results and was given {carried}$"):
+        await handle.result(timeout=15)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from taskfleet import checks, ids, outcome
 from taskfleet.engine import unpacking
 from taskfleet.engine.sealing import PLAIN, Seal
-from taskfleet.errors import BadSignatureError, ConfigurationError
+from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
 from taskfleet.tasks import Message, Task
 from taskfleet.travel import carried
 
@@ -152,6 +152,9 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
         sources = [("", "")] * len(records)
     elif len(sources) != len(records):
         raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
+    wanted = _places(shape)
+    if len(records) < wanted:
+        raise SerializationError(f"it waits for {wanted} results and was given {len(records)}")
     size = sum(map(len, records))
     budget = None
     if size > seal.limit and not seal.requires:
@@ -162,6 +165,10 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
         for record, (queue, task_id) in zip(records, sources, strict=True)
     ]
     return carried.argument(_nest(shape, iter(values)))
+
+
+def _places(shape: Shape) -> int:
+    return sum(map(_places, shape)) if isinstance(shape, list) else 1
 
 
 def _nest(shape: Shape, values: Iterator[Any]) -> list[Any]:
