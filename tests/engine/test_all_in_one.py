@@ -77,6 +77,7 @@ async def test_a_worker_that_ends_with_an_error_ends_the_process(
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(worker.Worker, "_turn", broken)
+    monkeypatch.setattr(worker, "_MOST_FAULTS", 3)
     await shared.enqueue(double.message(1))
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(running, 20)

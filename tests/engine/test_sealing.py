@@ -465,7 +465,10 @@ async def test_workflows_outlive_the_steps_to_sealing(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
     # Each step's workers meet what the step before has sent.
-    for sender_policy, worker_policy in (("read", "write"), ("write", "require"), ("write", "read")):
+    steps = [("read", "write"), ("write", "require"), ("write", "read")]
+    for sender_policy, worker_policy in steps:
+        if worker_policy == "require" and "signing_keys" not in options and "encryption_keys" not in options:
+            continue  # there is no key to require
         sender, there = make_queue(**options, sealing=sender_policy), make_queue(**options, sealing=worker_policy)
         add, total, _ = define_steps(sender)
         define_steps(there)

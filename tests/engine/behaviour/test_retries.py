@@ -222,3 +222,25 @@ async def test_a_thousand_tasks_that_fail_at_once_do_not_retry_at_once(
     tenths = Counter(int((at - min(times)) / 60) for at in times)
     assert max(tenths.values()) < 200
     assert len(tenths) >= 9
+
+
+async def test_all_dead_letters_go_back_once_though_they_die_again_at_once(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
+    @queue.task(max_retries=0)
+    async def poison() -> None:
+        raise ValueError
+
+    await queue.enqueue_many([poison.message() for _ in range(1200)])
+    await run_worker(queue)
+
+    async def dead() -> int:
+        return (await queue.queue_stats("default")).dead
+
+    async def all_dead() -> bool:
+        return await dead() == 1200
+
+    await until(all_dead, "all are dead")
+    assert await queue.requeue_dead("default") == 1200
+    await until(all_dead, "all are dead again")
+    assert (await queue.queue_stats("default")).failed_total == 2400

@@ -688,11 +688,12 @@ class RedisBroker:
         stay: list[tuple[str, str]] = []
         for name in await self.partitions(queue):
             names = self.keys_of(name).all
-            passed = 0
+            passed, to_look_at = 0, None
             for chunk in chunks:
                 rest = chunk
                 while True:
-                    args = (self.fleet.activity, queue, _LETTERS_AT_ONCE, msgpack.packb(rest), passed)
+                    most = _LETTERS_AT_ONCE if to_look_at is None else min(_LETTERS_AT_ONCE, to_look_at)
+                    args = (self.fleet.activity, queue, most, msgpack.packb(rest), passed)
                     count, left, kept, looked = await self._patiently(
                         functools.partial(self.client.run, scripts.REQUEUE_DEAD, names, args)
                     )
@@ -703,10 +704,14 @@ class RedisBroker:
                     ]
                     if chunk:
                         rest = rest[looked:]
+                        to_look_at = len(rest)
                     else:
+                        # Those that there were at the first call: what dies again meanwhile comes behind them.
+                        to_look_at = (count + left if to_look_at is None else to_look_at) - looked
                         passed += looked - count
-                    if not looked or (not rest if chunk else left <= passed):
+                    if not looked or to_look_at <= 0:
                         break
+                to_look_at = None
         kept_letters(queue, stay)
         return moved
 

@@ -308,16 +308,19 @@ class InMemoryBroker:
         chunks = [ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)] if ids is not None else [()]
         stay: list[tuple[str, str]] = []
         for name in await self.partitions(queue):
-            passed = 0
+            passed, to_look_at = 0, None
             for chunk in chunks:
                 while True:
                     with self.store.queue(name) as model:
-                        count, kept = model.requeue_dead(self.store.now(), chunk, passed)
-                        moved += count
-                        passed += len(kept)
-                        stay += kept
-                        if chunk or len(model.dead) <= passed or not (count or kept):
-                            break
+                        if to_look_at is None:
+                            to_look_at = len(model.dead)  # what dies again meanwhile comes behind them
+                        count, kept = model.requeue_dead(self.store.now(), chunk, passed, min(CHUNK, to_look_at))
+                    moved += count
+                    passed += len(kept)
+                    to_look_at -= count + len(kept)
+                    stay += kept
+                    if chunk or to_look_at <= 0 or not (count or kept):
+                        break
         kept_letters(queue, stay)
         return moved
 

@@ -278,15 +278,18 @@ class QueueModel(QueueState):
 
     # lua/requeue_dead.lua, purge.lua
 
-    def requeue_dead(self, now: int, ids: Sequence[str], passed: int) -> tuple[int, list[tuple[str, str]]]:
-        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest 1000 behind
-        the first `passed`. Returns how many moved, and those that stay: (id, the task that has its unique key or '').
+    def requeue_dead(
+        self, now: int, ids: Sequence[str], passed: int, most: int = CHUNK
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest `most`
+        behind the first `passed`. Returns how many moved, and those that stay: (id, the task that has its unique key,
+        or '').
         """
         self.now = now
         nothing_ready = not self.ready and not self.fair
         moved = 0
         stay: list[tuple[str, str]] = []
-        for task_id in ids or self.dead.first(CHUNK, start=passed):
+        for task_id in ids or self.dead.first(most, start=passed):
             letter = self.letters.get(task_id)
             if letter is None:
                 continue
