@@ -90,7 +90,7 @@ class OfDates(Of[dt.date]):
         return [dt.date(2025, 1, 1)]
 
 
-class Broken(Task):
+class CannotReturn(Task):
     async def execute(self) -> NotDefinedAnywhere:  # type: ignore[name-defined]  # noqa: F821
         raise AssertionError("it has run")
 
@@ -174,8 +174,8 @@ async def test_a_class_task_keeps_its_fields_and_its_result(queue: TaskQueue, ru
 
 
 async def test_a_result_annotation_that_means_nothing_is_an_error_before_anything_is_sent(queue: TaskQueue) -> None:
-    with pytest.raises(ConfigurationError, match=r"'broken'.*'NotDefinedAnywhere', cannot be resolved"):
-        await queue.enqueue(Broken())
+    with pytest.raises(ConfigurationError, match=r"'cannot_return'.*'NotDefinedAnywhere', cannot be resolved"):
+        await queue.enqueue(CannotReturn())
     assert (await queue.queue_stats("default")).enqueued_total == 0
 
 
