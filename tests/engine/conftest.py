@@ -94,6 +94,15 @@ def queue(make_queue: MakeQueue) -> TaskQueue:
 
 
 @pytest.fixture
+def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
+    """A queue whose Redis and prefix the environment names: commands and applications in other processes share it."""
+    queue = make_queue()
+    monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
+    return queue
+
+
+@pytest.fixture
 async def run_worker() -> AsyncIterator[RunWorker]:
     """Runs workers beside the test and drains them after it. A test must ask for it after `make_queue`."""
     running: list[tuple[Worker, asyncio.Task[None]]] = []

@@ -12,22 +12,13 @@ import pytest
 from taskfleet import TaskQueue, TaskQueueBuilder
 from taskfleet.all_in_one import AllInOne
 from taskfleet.runtime import autoscaling, worker
-from tests.engine.conftest import MakeQueue, until
+from tests.engine.conftest import until
 from tests.engine.shop.orders import tasks
 from tests.engine.shop.orders.tasks import Ship, gates
 from tests.engine.shop.prices import double
 from tests.support.processes import Start, python_processes
 
 SHOP = "tests.engine.shop"
-
-
-@pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """A producer; what is built in this test or in processes of it comes to the same Redis and prefix."""
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
-    return queue
 
 
 async def test_it_runs_the_tasks_of_a_package(shared: TaskQueue) -> None:

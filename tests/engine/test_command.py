@@ -13,16 +13,8 @@ import pytest
 from taskfleet import TaskQueue
 from taskfleet.version import __version__
 from tests.engine import app_of_types
-from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.engine.conftest import RunWorker, until
 from tests.support.redis_server import free_port
-
-
-@pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
-    return queue
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -13,19 +13,11 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
-from tests.engine.conftest import MakeQueue, until
+from tests.engine.conftest import until
 from tests.engine.test_command import run
 from tests.support.redis_server import free_port
 
 LEVELS = "is none of DEBUG, INFO, WARNING, ERROR, CRITICAL"
-
-
-@pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
-    return queue
 
 
 @pytest.fixture

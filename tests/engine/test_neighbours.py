@@ -18,15 +18,6 @@ from tests.support.processes import Start, python_processes
 
 
 @pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """The queue of tests/engine/neighbours_app.py, under this test's prefix."""
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)  # type: ignore[attr-defined]
-    return queue
-
-
-@pytest.fixture
 def start(shared: TaskQueue) -> Iterator[Start]:
     with python_processes("taskfleet", "worker", "tests.engine.neighbours_app:queue") as start:
         yield start

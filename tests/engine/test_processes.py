@@ -14,18 +14,9 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue
-from tests.engine.conftest import MakeQueue, until
+from tests.engine.conftest import until
 from tests.support.processes import Start, python_processes
 from tests.support.redis_server import RedisServer, free_port
-
-
-@pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """The queue of tests/engine/app.py, under this test's prefix."""
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
-    return queue
 
 
 @pytest.fixture

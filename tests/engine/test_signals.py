@@ -15,17 +15,9 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.runtime.requests import Requests
-from tests.engine.conftest import MakeQueue, until
+from tests.engine.conftest import until
 from tests.engine.test_processes import ledger, message
 from tests.support.processes import Start, python_processes
-
-
-@pytest.fixture
-def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    queue = make_queue()
-    monkeypatch.setenv("REDIS_URL", queue.url)
-    monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
-    return queue
 
 
 @pytest.fixture
