@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support import tiers
+from tests.support import requirements
 
 from e2e.cluster import binaries, kind_cluster, product_images
 from e2e.cluster.errors import ClusterError
@@ -67,7 +67,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
     yield  # pytest's own summary first: ours is to be the last thing read
-    tiers.report(terminalreporter, config)
+    requirements.report(terminalreporter, config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,7 +83,7 @@ def pytest_runtest_makereport(
 def cluster(pytestconfig: pytest.Config) -> Cluster:
     """A cluster with a node: `cluster.kubeconfig`, `cluster.load(image, …)`. It stays for the next run."""
     if _MISSING in pytestconfig.stash:
-        tiers.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_MISSING])
+        requirements.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_MISSING])
     return pytestconfig.stash[_CLUSTER]
 
 

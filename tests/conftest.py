@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from taskfleet.testing import plugin
-from tests.support import tiers
+from tests.support import requirements
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,4 +30,4 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
     yield  # pytest's own summary first: ours is to be the last thing read
-    tiers.report(terminalreporter, config)
+    requirements.report(terminalreporter, config)

@@ -1,4 +1,4 @@
--- Acknowledge and claim, in one call, and nothing else: the work that engine/lua/step.lua makes Redis do for tasks that
+-- Acknowledge and claim, in one call, and nothing else: the work that redis/lua/step.lua makes Redis do for tasks that
 -- succeed at their first delivery, without what it does for all the others.
 -- KEYS  1 ready  2 task  3 lease  4 owner  5 delayed  6 meta  7 stat
 -- ARGV  1 owner (worker incarnation)  2 slots to fill  3 lease_ms  4 messagepack list of ids that succeeded

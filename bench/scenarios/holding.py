@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from bench.scenarios.stage import Stage
-from taskfleet import DeadLetterOptions, QueueOptions, outcome
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.interface import CHUNK, MOST_EDGES, Item, Outcome
+from taskfleet import DeadLetterOptions, QueueOptions
+from taskfleet.protocol import outcome
+from taskfleet.protocol.broker import CHUNK, MOST_EDGES, Item, Outcome
+from taskfleet.redis.broker import RedisBroker
 
 _QUEUE = "q"
 _OPTIONS = QueueOptions(_QUEUE, dead_letter=DeadLetterOptions(max_length=10_000_000))

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from taskfleet.engine.registry import WorkerInfo
-from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import TaskQueueError
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import WorkerInfo
 
 from .autoscaler import NO_OVERRIDES, Overrides, QueueSample, Sample, WorkerSample, horizons
 from .resource.autoscaler import AutoscalerSpec
@@ -19,7 +19,7 @@ STALE_HEARTBEAT_SECONDS = 30.0
 
 
 class Broker(Protocol):
-    """What sampling asks of `taskfleet.engine.broker.RedisBroker`."""
+    """What sampling asks of `taskfleet.redis.broker.RedisBroker`."""
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]: ...
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from taskfleet.engine import keys
-from taskfleet.outcome import SUCCEEDED, DeadLetter, unpack_end
+from taskfleet.protocol.outcome import SUCCEEDED, DeadLetter, unpack_end
+from taskfleet.redis import keys
 from taskfleet.signature import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis_async
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from tests.chaos.faults import Fault
 from tests.chaos.kinds import POISONED
@@ -303,7 +303,7 @@ class Fleet:
             try:
                 await self.redis.execute_command(*words)
                 return
-            except (redis_errors.RedisError, OSError):
+            except (redis_exceptions.RedisError, OSError):
                 await asyncio.sleep(0.05)
         raise RuntimeError(f"Redis does not take {words}")
 
@@ -313,7 +313,7 @@ class Fleet:
                 try:
                     await self.redis.ping()
                     return
-                except (redis_errors.RedisError, OSError):
+                except (redis_exceptions.RedisError, OSError):
                     await asyncio.sleep(0.05)
 
     # The end.

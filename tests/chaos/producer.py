@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from taskfleet import TaskQueue, ids, sending
-from taskfleet.engine.clock import ClockUnknownError
+from taskfleet import TaskQueue, ids, producer
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
 from taskfleet.handles import TaskHandle
+from taskfleet.protocol.clock import ClockUnknownError
 from tests.chaos import ledger
 from tests.chaos.kinds import Kind, Notes, ledger_folder, queues
 from tests.chaos.ledger import Ledger, now
@@ -76,7 +76,7 @@ class Producer:
         self._ids = NotedIds(self._notes)
         ids._next = self._ids
         # What a sender that was killed has left of a workflow is dropped while we watch, not ten minutes later.
-        sending._WHOLE_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
+        producer._WHOLE_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())
         for kind in KINDS.values():
             kind.define(self._queue, Notes(self._notes))

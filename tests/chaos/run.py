@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
-from taskfleet.engine import keys
+from taskfleet.redis import keys
 from tests.chaos import audit, faults, old_version
 from tests.chaos.fleet import PREFIX, Fleet
 from tests.chaos.kinds import LEASE_SECONDS
@@ -129,7 +129,7 @@ async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> Non
         try:
             counts = (await _counts(fleet)).values()
             figures = f"{sum(c[0] for c in counts):7d} accepted  {sum(c[1] for c in counts):7d} ended"
-        except (redis_errors.RedisError, OSError):
+        except (redis_exceptions.RedisError, OSError):
             figures = "   (Redis does not answer now)       "
         starts = sum(slot.starts - 1 for slot in fleet.slots.values())
         done = fleet.done.total()
@@ -204,7 +204,7 @@ async def _spoil(fleet: Fleet, sabotage: Sabotage) -> None:
     names = keys.of_queue(PREFIX, "default").all
     while True:
         await asyncio.sleep(0.01)
-        with contextlib.suppress(redis_errors.RedisError, OSError):
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
             if await _spoiled(fleet.redis, names, sabotage):
                 return
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.chaos import old_version
 from tests.chaos.__main__ import main
-from tests.support import tiers
+from tests.support import requirements
 from tests.support.redis_server import end_with_parent
 
 
@@ -30,7 +30,7 @@ def test_faults_lose_nothing_and_explain_every_duplicate(tmp_path: Path, request
     assert sum(result["faults"].values()) == 20
     assert result["accepted"] > 4000
     if result["not_tested"]:
-        tiers.cannot_run(request.config, "old and new workers on one Redis", result["not_tested"])
+        requirements.cannot_run(request.config, "old and new workers on one Redis", result["not_tested"])
     assert result["old_version_executions"] > 0
 
 

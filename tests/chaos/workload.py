@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from random import Random
 
-from taskfleet.engine import keys
+from taskfleet.redis import keys
 from tests.chaos import keyed_kinds, kinds, workflow_kinds
 from tests.chaos.kinds import Kind, queues
 

@@ -12,7 +12,7 @@ from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import ClusterCommand, wait_until
 
-from tests.support import tiers
+from tests.support import requirements
 from tests.support.redis_server import RedisServer
 
 _TIER = "control plane"
@@ -40,12 +40,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def control_plane(pytestconfig: pytest.Config) -> Iterator[Path]:
     """An administrator's kubeconfig for a control plane of our own."""
     if _UNBUILT in pytestconfig.stash:
-        tiers.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_UNBUILT])
+        requirements.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_UNBUILT])
     plane = ControlPlane()
     try:
         plane.start()
     except ClusterError as failed:
-        tiers.cannot_run(pytestconfig, _TIER, str(failed))
+        requirements.cannot_run(pytestconfig, _TIER, str(failed))
     yield plane.kubeconfig
     plane.stop()
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from taskfleet.engine.broker import RedisBroker
+from taskfleet.redis.broker import RedisBroker
 from tests.controlplane.test_operator import enqueue, purge, until
 from tests.controlplane.test_promises import Make, make, shared
 from tests.support.redis_server import RedisServer
@@ -44,7 +44,7 @@ def test_a_cordon_that_nobody_remembers_is_lifted(make: Make, redis_server: Redi
     queue = make("orphan", replicas=1, autoscaler={"mode": "Disabled", "pollIntervalSeconds": 1})
     pod = until(queue.pods, "there is a pod")[0]["metadata"]["name"]
     worker = subprocess.Popen(
-        [sys.executable, "-m", "taskfleet", "worker", "tests.support.naps:queue"],
+        [sys.executable, "-m", "taskfleet", "worker", "tests.support.sleeping_app:queue"],
         env=os.environ
         | {
             "REDIS_URL": redis_server.url,

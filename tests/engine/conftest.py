@@ -12,7 +12,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.config import RedisSettings, SchedulerSettings, Settings, WorkerSettings
-from taskfleet.engine.broker import RedisBroker
+from taskfleet.redis.broker import RedisBroker
 from taskfleet.runtime.worker import Worker
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import Cluster

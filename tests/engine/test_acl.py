@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain
-from taskfleet.engine import acl
+from taskfleet.redis import acl
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue, TaskQueueBuilder
-from taskfleet.all_in_one import AllInOne
+from taskfleet.embedded import AllInOne
 from taskfleet.runtime import autoscaling, worker
 from tests.engine.conftest import until
 from tests.engine.shop.orders import tasks

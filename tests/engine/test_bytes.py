@@ -10,9 +10,9 @@ from typing import Any
 import msgpack
 import pytest
 
-from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group, outcome
-from taskfleet.engine import bounds
-from taskfleet.engine.broker import RedisBroker
+from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group
+from taskfleet.protocol import bounds, outcome
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_sealing import push, settled
 from tests.support.redis_server import RedisServer
@@ -36,7 +36,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
-        from taskfleet.engine.lines import Lines
+        from taskfleet.redis.held_connections import Lines
 
         calls, run_many = Lines.calls, RedisBroker.__dict__["_enqueue_plain"]
 

@@ -12,8 +12,8 @@ import pytest
 
 from taskfleet import BrokerConnectionError, TaskQueue, TaskQueueError, chain, chord, group
 from taskfleet.config import RedisSettings, Settings
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import BrokerOutOfMemoryError
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue
 from tests.engine.test_command import run
 from tests.support.erring_server import answering

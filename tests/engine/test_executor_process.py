@@ -32,7 +32,7 @@ from taskfleet import (
     TaskTimeoutError,
     chain,
 )
-from taskfleet.runtime import processes
+from taskfleet.runtime import process_executor
 from taskfleet.runtime.worker import Worker
 from tests.engine import cpu_app
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -314,7 +314,7 @@ async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueu
 async def test_a_process_that_nobody_needs_ends(
     queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(process_executor, "_IDLE_SECONDS", 0.1)
     worker = await run_worker(queue)
     pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
     await until(lambda: not is_there(pid), "it has ended")

@@ -13,9 +13,9 @@ import msgpack
 import pytest
 
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
-from taskfleet.engine import keys
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.runtime.metrics import exposition
+from taskfleet.process.metrics import exposition
+from taskfleet.redis import keys
+from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator import sampling
 from taskfleet_operator.resource.autoscaler import AutoscalerSpec
 from taskfleet_operator.sampling import QueueTarget, Replicas

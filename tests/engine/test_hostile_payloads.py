@@ -14,8 +14,8 @@ import pydantic
 import pytest
 
 from taskfleet import NewerVersionError, SerializationError, TaskCancelledError, TaskQueue
-from taskfleet.engine import envelope
-from taskfleet.runtime.metrics import exposition
+from taskfleet.process.metrics import exposition
+from taskfleet.protocol import envelope
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 from tests.engine.test_sealing import push, settled

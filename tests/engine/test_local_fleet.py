@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from taskfleet import QueueStats, TaskQueue
+from taskfleet.cancellation import end
 from taskfleet.config import RedisSettings, Settings
-from taskfleet.ending import end
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError
+from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import Decision, Overrides
 from taskfleet_operator.local import session
 from taskfleet_operator.local.fleet import LocalFleet
@@ -66,7 +66,7 @@ class Notebook:
 def plan() -> Plan:
     return Plan(
         name="naps",
-        app="tests.support.naps:queue",
+        app="tests.support.sleeping_app:queue",
         queues=(QueueTarget("default"),),
         concurrency=2,
         processes=1,

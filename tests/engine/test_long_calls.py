@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from taskfleet import NewerVersionError, QueueOptions, chain, group, outcome
-from taskfleet.engine import envelope
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.interface import MOST_EDGES, Claim, Outcome
+from taskfleet import NewerVersionError, QueueOptions, chain, group
+from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol.broker import MOST_EDGES, Claim, Outcome
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker
 from tests.support.redis_server import RedisServer
 

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit, outcome
-from taskfleet.engine import scripts
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.connection import Access
-from taskfleet.engine.interface import Broker, Item, Outcome, Signal
-from taskfleet.engine.renewal import RedisRenewer
+from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit
+from taskfleet.protocol import outcome
+from taskfleet.protocol.broker import Broker, Item, Outcome, Signal
+from taskfleet.redis import scripts
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.connection import Access
+from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.testing import InMemoryBroker
 from tests.support import snapshots
 from tests.support.redis_server import RedisServer

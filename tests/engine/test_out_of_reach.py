@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import TaskCancelledError, current_task
 from taskfleet.runtime import execution
@@ -84,7 +84,7 @@ async def test_a_task_that_is_cancelled_before_an_unheard_claim_is_handed_back_h
         if reply.claims and not lost:
             lost += 1
             assert await handle.cancel()
-            raise redis_errors.ConnectionError("the reply is lost")
+            raise redis_exceptions.ConnectionError("the reply is lost")
         return reply
 
     monkeypatch.setattr(queue.broker, "step", losing)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import Progress, Retry, TaskContext, TaskQueue, TaskTimeoutError, current_task
-from taskfleet.progress import pack_report
+from taskfleet.protocol.progress import pack_report
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
@@ -207,7 +207,7 @@ async def test_reports_wait_for_redis_and_the_task_notices_nothing(
         nonlocal failures
         if failures < 2:
             failures += 1
-            raise redis_errors.ConnectionError("gone")
+            raise redis_exceptions.ConnectionError("gone")
         return await report(*args)
 
     monkeypatch.setattr(queue.broker, "report", fails_twice)

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import TaskQueue, current_task
-from taskfleet.engine import scripts
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.scripts import Script
+from taskfleet.redis import scripts
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support.inside import RawWorker
+from tests.support.white_box import RawWorker
 
 
 async def test_concurrent_enqueues_share_calls(queue: TaskQueue) -> None:
@@ -70,7 +70,7 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
                 await broker.step(
                     "default", queue.options_of("default"), "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)]
                 )
-                raise redis_errors.ConnectionError("the reply is lost")
+                raise redis_exceptions.ConnectionError("the reply is lost")
         return reply
 
     broker.client.run = losing  # type: ignore[method-assign]
@@ -96,7 +96,7 @@ async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
             reply = await call(*args)
             if scripts.STEP in args and reply[4] and not lost:
                 lost += 1
-                raise redis_errors.ConnectionError("the reply is lost")
+                raise redis_exceptions.ConnectionError("the reply is lost")
             return reply
 
         return lose_first_claim
@@ -129,7 +129,7 @@ async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(queue: T
     async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if script is scripts.ENQUEUE and not delayed_call:
             delayed_call.extend((script, keys, args))
-            raise redis_errors.ConnectionError("it is still on its way")
+            raise redis_exceptions.ConnectionError("it is still on its way")
         return await run(script, keys, args)
 
     broker.client.run = losing  # type: ignore[method-assign]
@@ -164,7 +164,7 @@ async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_orde
         sent += 1
         if script is scripts.ENQUEUE and sent == 1:
             await run_many(script, calls[:3])  # the line is cut half-way through
-            raise redis_errors.ConnectionError("the replies are lost")
+            raise redis_exceptions.ConnectionError("the replies are lost")
         return await run_many(script, calls)
 
     @queue.task
@@ -189,7 +189,7 @@ async def test_a_bulk_call_that_was_refused_alone_is_not_taken_for_a_late_copy_o
         sent += 1
         if sent == 1:
             await run_many(script, calls[1:])
-            raise redis_errors.ConnectionError("the first was refused, the others arrived")
+            raise redis_exceptions.ConnectionError("the first was refused, the others arrived")
         return await run_many(script, calls)
 
     @queue.task

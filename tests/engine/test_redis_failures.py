@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import BrokerConnectionError, BrokerOutOfMemoryError, Retry, TaskQueue
-from taskfleet.engine import broker, connection, scripts
+from taskfleet.redis import broker, connection, scripts
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer, wait_until

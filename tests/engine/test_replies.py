@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from taskfleet import BrokerConnectionError, TaskQueue
-from taskfleet.engine import replies
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ReplyTooLargeError
+from taskfleet.redis import replies
+from taskfleet.redis.broker import RedisBroker
 from tests.support.hostile_redis import HostileRedis, endless
 
 MIB = 1_048_576

@@ -17,8 +17,8 @@ from taskfleet.config import SchedulerSettings
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, until
 from tests.engine.ticking import added, overdue, schedule, start_process
-from tests.support.inside import now_ms
 from tests.support.redis_server import RedisServer
+from tests.support.white_box import now_ms
 
 DAY = 86_400_000
 

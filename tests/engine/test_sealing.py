@@ -23,9 +23,8 @@ from taskfleet import (
     TaskQueue,
     chain,
     chord,
-    outcome,
 )
-from taskfleet.engine import envelope
+from taskfleet.protocol import envelope, outcome
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.ticking import overdue, schedule
@@ -325,7 +324,7 @@ async def test_compressed_results_are_within_the_limit_when_stored(
 
 
 async def test_a_bomb_is_a_dead_letter(make_queue: MakeQueue, run_worker: RunWorker) -> None:
-    from taskfleet.engine import compression
+    from taskfleet.protocol import compression
 
     queue = make_queue(max_payload_bytes=10_000, max_result_bytes=10_000)
     define(queue)

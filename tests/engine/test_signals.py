@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet.runtime.requests import Requests
+from taskfleet.process.requests import Requests
 from tests.engine.conftest import until
 from tests.engine.test_processes import ledger, message
 from tests.support.processes import Start, python_processes
@@ -199,7 +199,7 @@ async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_p
 
 async def test_a_signal_to_a_child_that_still_imports_ends_it(start: Start, tmp_path: Path) -> None:
     # The parent imports too, to check; so it is a child of our own here.
-    from taskfleet.runtime.kinship import Child
+    from taskfleet.child_process import Child
 
     mark = tmp_path / "importing"
     child = Child(
@@ -223,7 +223,7 @@ class Clock:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[Requests, list[str], Clock]:
-    from taskfleet.runtime import requests
+    from taskfleet.process import requests
 
     clock, calls = Clock(), list[str]()
     monkeypatch.setattr(requests, "time", clock)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pytest
 
 from taskfleet import Depends, Middleware, Retry, TaskExecutionError, TaskQueue, TaskTimeoutError, current_task
-from taskfleet.runtime import metrics
+from taskfleet.process import metrics
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.processes import Start, python_processes
@@ -377,7 +377,7 @@ async def test_a_process_whose_slots_are_lost_ends_with_an_error(shared: TaskQue
 
 
 async def test_an_unhealthy_worker_says_so_to_its_probe(shared: TaskQueue) -> None:
-    from taskfleet.runtime.probes import ProbeServer
+    from taskfleet.process.probes import ProbeServer
 
     worker = Worker(shared)
     probes = ProbeServer(worker, "127.0.0.1", 0)

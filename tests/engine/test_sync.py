@@ -301,7 +301,7 @@ def script(make_queue: MakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def ready_texts(queue: TaskQueue) -> list[str]:
-    from taskfleet.engine import envelope
+    from taskfleet.protocol import envelope
 
     names = queue.broker.keys_of("default")
     redis = queue.broker.client.redis

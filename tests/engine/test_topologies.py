@@ -13,7 +13,7 @@ import pytest
 from taskfleet import BrokerConnectionError, ConfigurationError, TaskQueue
 from taskfleet.config import RedisSettings, Settings, WorkerSettings
 from tests.engine.conftest import RunWorker, until
-from tests.support import tiers
+from tests.support import requirements
 from tests.support.certificates import Certificates
 from tests.support.redis_server import RedisServer, binary_with_tls, free_port
 from tests.support.redis_topologies import Cluster, SentinelTrio
@@ -299,7 +299,9 @@ def certificates(tmp_path: Path) -> Certificates:
 def tls_program(request: pytest.FixtureRequest) -> str:
     program = binary_with_tls()
     if program is None:
-        tiers.cannot_run(request.config, "TLS", "no Redis server here was built with TLS: apt install redis-server")
+        requirements.cannot_run(
+            request.config, "TLS", "no Redis server here was built with TLS: apt install redis-server"
+        )
     return program
 
 

@@ -23,7 +23,7 @@ metadata: {name: naps}
 spec:
   redis: {url: "redis://redis.invalid:6379/0"}
   queues: [{name: default}]
-  worker: {image: "registry.example/naps:1", app: "tests.support.naps:queue", concurrency: 2}
+  worker: {image: "registry.example/naps:1", app: "tests.support.sleeping_app:queue", concurrency: 2}
   autoscaler: {minReplicas: 2, maxReplicas: 2, pollIntervalSeconds: 1}
 """
 

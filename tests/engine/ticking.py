@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from taskfleet import Schedule, TaskQueue
-from tests.support import inside
+from tests.support import white_box
 from tests.support.redis_server import end_with_parent
 
 LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
@@ -25,7 +25,7 @@ class Added:
 
 async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
     """What waits in a queue, in order."""
-    waiting = await inside.ready(queue, name)
+    waiting = await white_box.ready(queue, name)
     found = [(i, queue.seal.open_task(name, i, blob)) for i, blob in waiting]
     return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
 
@@ -38,7 +38,7 @@ async def schedule(queue: TaskQueue, name: str) -> Schedule:
 
 async def overdue(queue: TaskQueue, name: str, ms: int, *, of: str = "default") -> None:
     """Have the next tick of a schedule lie `ms` before it, as after a downtime. Whole periods keep it a tick."""
-    await inside.move_tick(queue, name, -ms, of)
+    await white_box.move_tick(queue, name, -ms, of)
 
 
 async def _run_scheduler() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import redis
 
-from taskfleet.runtime.kinship import end_with
+from taskfleet.child_process import end_with
 
 _parent = os.getpid()
 

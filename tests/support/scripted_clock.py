@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskfleet.engine.connection import Access, RedisClient
-from taskfleet.engine.scripts import Script
+from taskfleet.redis.connection import Access, RedisClient
+from taskfleet.redis.scripts import Script
 
 _ASKS = "redis.call('TIME')"
 _IS_TOLD = "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}"

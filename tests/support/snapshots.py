@@ -7,9 +7,9 @@ from typing import Any
 
 import msgpack
 
-from taskfleet.engine.keys import QUEUE_PARTS, QueueKeys
-from taskfleet.testing.model import QueueModel
-from taskfleet.testing.sorted_set import SortedSet
+from taskfleet.memory.model import QueueModel
+from taskfleet.memory.sorted_set import SortedSet
+from taskfleet.redis.keys import QUEUE_PARTS, QueueKeys
 
 _READ = {
     "ready": "list", "outbox": "list", "wake": "list",

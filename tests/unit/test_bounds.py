@@ -17,13 +17,12 @@ from taskfleet import (
     Progress,
     Schedule,
     SerializationError,
-    outcome,
     workflows,
 )
-from taskfleet.engine import compression, envelope, unpacking
-from taskfleet.engine.broker import RedisBroker, _results_of
-from taskfleet.engine.schedules import Entry
-from taskfleet.engine.sealing import Seal
+from taskfleet.protocol import compression, envelope, outcome, unpacking
+from taskfleet.protocol.sealing import Seal
+from taskfleet.redis.broker import RedisBroker, _results_of
+from taskfleet.redis.schedules import Entry
 
 MIB = 1_048_576
 SIGNED = Seal(signing_keys=[b"k" * 32])

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskfleet import NewerVersionError, SerializationError
-from taskfleet.engine import envelope
-from taskfleet.engine.envelope import PydanticJson
+from taskfleet.protocol import envelope
+from taskfleet.protocol.envelope import PydanticJson
 
 STAMP = struct.pack(">d", 12.5)
 

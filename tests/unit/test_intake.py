@@ -9,9 +9,9 @@ import msgpack
 import pytest
 
 from taskfleet import NewerVersionError, SerializationError
-from taskfleet.engine import envelope
-from taskfleet.engine.sealing import Seal
-from taskfleet.runtime.intake import Intake, Refusal
+from taskfleet.protocol import envelope
+from taskfleet.protocol.sealing import Seal
+from taskfleet.runtime.rejections import Intake, Refusal
 
 
 class Clock:

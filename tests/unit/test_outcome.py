@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet import BadSignatureError, DeadLetter, NewerVersionError, SerializationError, outcome
-from taskfleet.engine import envelope
-from taskfleet.engine.sealing import Seal
+from taskfleet import BadSignatureError, DeadLetter, NewerVersionError, SerializationError
+from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol.sealing import Seal
 
 KEY = b"k" * 32
 ENCRYPTING = Seal(encryption_keys=[KEY])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet.progress import Progress, pack_report
+from taskfleet.protocol.progress import Progress, pack_report
 
 
 def _read(done: Any, total: Any, note: Any) -> Progress:

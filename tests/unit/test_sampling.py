@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taskfleet.engine.registry import WorkerInfo
-from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import BrokerConnectionError
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet_operator import sampling
 from taskfleet_operator.autoscaler import choose_victims
 from taskfleet_operator.resource.autoscaler import AutoscalerSpec

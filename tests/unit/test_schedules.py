@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskfleet import ConfigurationError, PayloadTooLargeError, SerializationError, Task, TaskQueue
-from taskfleet.engine import envelope
+from taskfleet.protocol import envelope
 from taskfleet.scheduling.call import message_of
 from taskfleet.scheduling.record import Spec, identity_of, revision_of
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet import BadSignatureError, ConfigurationError, NewerVersionError, SerializationError
-from taskfleet.engine import compression, envelope, sealing
-from taskfleet.engine.encryption import Cipher
-from taskfleet.engine.sealing import Kind, Policy, Seal
+from taskfleet.protocol import compression, envelope, sealing
+from taskfleet.protocol.encryption import Cipher
+from taskfleet.protocol.sealing import Kind, Policy, Seal
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 PLAIN_TASK = envelope.encode("send_email", ["a@b.c"], {"subject": "hi"}, {"r": 3})

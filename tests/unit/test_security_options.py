@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskfleet import ConfigurationError, TaskQueue, config
-from taskfleet.engine import sealing
+from taskfleet.protocol import sealing
 
 KEY = b"k" * 32
 TEXT = base64.b64encode(b"\xfb\xff" * 16).decode()

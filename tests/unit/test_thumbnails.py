@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from taskfleet_operator.resource.manifest import load_manifest
-from tests.support import tiers
+from tests.support import requirements
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "thumbnails"
 
@@ -21,7 +21,9 @@ def tasks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Mo
         module = importlib.import_module("thumbnails.tasks")
         module.photos.path_of(module.photos.NAMES[0])
     except (ModuleNotFoundError, LookupError) as error:
-        tiers.cannot_run(request.config, "example", f"{error}; install examples/thumbnails/*.txt with pip --no-deps")
+        requirements.cannot_run(
+            request.config, "example", f"{error}; install examples/thumbnails/*.txt with pip --no-deps"
+        )
     return module
 
 

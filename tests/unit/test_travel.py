@@ -24,9 +24,9 @@ import pydantic
 import pytest
 from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from taskfleet.engine import envelope
-from taskfleet.engine.envelope import PydanticJson, TypedForm
 from taskfleet.errors import ConfigurationError, NewerVersionError, SerializationError
+from taskfleet.protocol import envelope
+from taskfleet.protocol.envelope import PydanticJson, TypedForm
 from taskfleet.travel import promise
 from taskfleet.travel.same import same
 from taskfleet.travel.value import Value

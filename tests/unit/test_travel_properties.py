@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from taskfleet.engine import envelope
 from taskfleet.errors import SerializationError
+from taskfleet.protocol import envelope
 from taskfleet.travel.same import same
 from taskfleet.travel.value import Value
 from tests.support.annotations import Kind, kinds

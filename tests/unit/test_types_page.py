@@ -20,8 +20,8 @@ import pydantic
 import pytest
 from pydantic import SecretBytes, SecretStr
 
-from taskfleet.engine import envelope
 from taskfleet.errors import ConfigurationError
+from taskfleet.protocol import envelope
 from taskfleet.travel.same import same
 from taskfleet.travel.value import Value
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from taskfleet import ConfigurationError, TaskQueue
-from taskfleet.engine import urls
-from taskfleet.engine.access import Tls
-from taskfleet.engine.connection import Access
-from taskfleet.engine.server import Timeouts
-from taskfleet.engine.url_options import UrlOptions
-from taskfleet.engine.urls import Place
+from taskfleet.redis import urls
+from taskfleet.redis.connection import Access
+from taskfleet.redis.credentials import Tls
+from taskfleet.redis.server import Timeouts
+from taskfleet.redis.url_options import UrlOptions
+from taskfleet.redis.urls import Place
 
 SECRET = "hidden"
 

@@ -18,8 +18,6 @@ from taskfleet.batches import BatchItem, BatchTask
 from taskfleet.builder import TaskQueueBuilder
 from taskfleet.context import TaskContext, current_task
 from taskfleet.dependencies import Depends
-from taskfleet.engine.registry import WorkerInfo
-from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import (
     BadSignatureError,
     BrokerConnectionError,
@@ -40,8 +38,10 @@ from taskfleet.errors import (
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import CallNext, Middleware, SendNext, WorkerContext
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
-from taskfleet.outcome import DeadLetter
-from taskfleet.progress import Progress
+from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol.progress import Progress
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.scheduling.record import Schedule

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class BackgroundTask(asyncio.Task[R]):
-    """Takes no cancellation from code that a worker runs; `taskfleet.ending.end` and the end of the loop still can.
+    """Takes no cancellation from code that a worker runs; `cancellation.end` and the end of the loop still can.
 
     A task that cancels all others of its loop, to clean up after itself, would otherwise end the worker and the calls
     of its neighbours with it.

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import pydantic
 
-from taskfleet import auto_register, checks, config, showing
-from taskfleet.all_in_one import AllInOne
+from taskfleet import autodiscover, checks, config, showing
+from taskfleet.embedded import AllInOne
 from taskfleet.errors import ConfigurationError
 from taskfleet.namespace import Registry
-from taskfleet.runtime import requests
+from taskfleet.process import requests
 from taskfleet.signature import first_problem
 
 logger = showing.logger("taskfleet.process")
@@ -146,12 +146,12 @@ class TaskQueueBuilder:
             found = 0
             try:
                 with requests.ending_the_first_process():
-                    modules = auto_register.import_all(name)
+                    modules = autodiscover.import_all(name)
                 for module in modules:
-                    for definition in auto_register.definitions_of(module):
+                    for definition in autodiscover.definitions_of(module):
                         registry.add(definition)
                         found += 1
-                    found += sum(1 for _ in auto_register.class_tasks_of(module))
+                    found += sum(1 for _ in autodiscover.class_tasks_of(module))
             except ConfigurationError as error:
                 problems.append(f"auto_register_tasks({name!r}): {error}")
             else:

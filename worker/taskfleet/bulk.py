@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from taskfleet.engine import bounds
-from taskfleet.engine.interface import Item
+from taskfleet.protocol import bounds
+from taskfleet.protocol.broker import Item
 
 KEPT_BYTES = 4 * bounds.CALL_BYTES
 

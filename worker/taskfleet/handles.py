@@ -8,8 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from taskfleet import checks, outcome, sync
-from taskfleet.engine import keys
+from taskfleet import checks, sync
 from taskfleet.errors import (
     SerializationError,
     TaskCancelledError,
@@ -17,8 +16,10 @@ from taskfleet.errors import (
     TaskNotFoundError,
     TaskTimeoutError,
 )
-from taskfleet.outcome import DeadLetter
-from taskfleet.progress import Progress
+from taskfleet.protocol import outcome
+from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol.progress import Progress
+from taskfleet.redis import keys
 from taskfleet.signature import Value
 
 if TYPE_CHECKING:

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from taskfleet import checks, config, dependencies, queue_names, security, sendable, sync
-from taskfleet.access import access_of, url_of
 from taskfleet.context import CURRENT
 from taskfleet.defining import Defining
-from taskfleet.engine import connection, keys, replies
-from taskfleet.engine.broker import RedisBroker
-from taskfleet.engine.interface import Broker, Renewer
-from taskfleet.engine.sealing import Policy
-from taskfleet.engine.stats import QueueStats
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
 from taskfleet.namespace import Registry
 from taskfleet.options import QueueOptions
-from taskfleet.outcome import DeadLetter
+from taskfleet.protocol.broker import Broker, Renewer
+from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol.sealing import Policy
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.redis import connection, keys, replies
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.from_settings import access_of, url_of
 from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
@@ -37,7 +37,7 @@ from taskfleet.tasks import (
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
 if TYPE_CHECKING:
-    from taskfleet.runtime.local import LocalWorkers
+    from taskfleet.runtime.local_workers import LocalWorkers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -411,7 +411,7 @@ class TaskQueue(Defining):
         self._local_workers().start(count, queues)
 
     def _local_workers(self) -> LocalWorkers:
-        from taskfleet.runtime.local import LocalWorkers
+        from taskfleet.runtime.local_workers import LocalWorkers
 
         session = self.session()
         if session.workers is None:

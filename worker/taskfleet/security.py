@@ -10,9 +10,9 @@ from typing import Literal
 
 from taskfleet import checks, showing
 from taskfleet.config import SecuritySettings
-from taskfleet.engine import encryption
-from taskfleet.engine.sealing import EXPANSION, Policy, Seal
 from taskfleet.errors import ConfigurationError
+from taskfleet.protocol import encryption
+from taskfleet.protocol.sealing import EXPANSION, Policy, Seal
 
 logger = showing.logger("taskfleet")
 

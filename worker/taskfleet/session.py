@@ -19,13 +19,13 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import background
-from taskfleet.results import Announcements
-from taskfleet.sending import Sending
+from taskfleet.completions import Announcements
+from taskfleet.producer import Sending
 
 if TYPE_CHECKING:
-    from taskfleet.engine.interface import Broker
+    from taskfleet.protocol.broker import Broker
     from taskfleet.queue import TaskQueue
-    from taskfleet.runtime.local import LocalWorkers
+    from taskfleet.runtime.local_workers import LocalWorkers
     from taskfleet.scheduling.scheduler import RunningScheduler
 
 _IDLE_LOOPS = 8

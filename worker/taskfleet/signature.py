@@ -9,10 +9,10 @@ from typing import Any
 
 import typing_extensions
 
-from taskfleet import dependencies, outcome
-from taskfleet.engine import envelope
-from taskfleet.engine.envelope import TypedForm
+from taskfleet import dependencies
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol.envelope import TypedForm
 from taskfleet.travel.value import Value, first_problem
 
 __all__ = ["Signature", "Value", "first_problem", "hints_of", "pack_result"]

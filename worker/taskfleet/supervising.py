@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from taskfleet import showing
-from taskfleet.engine.failures import backoff_seconds
+from taskfleet.redis.redis_errors import backoff_seconds
 
 logger = showing.logger("taskfleet.background")
 

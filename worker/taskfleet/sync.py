@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from taskfleet import showing
-from taskfleet.ending import end
+from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError, EventLoopRunningError
 
 R = TypeVar("R")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, T
 
 from pydantic import BaseModel
 
-from taskfleet import checks, dependencies, ids, outcome
-from taskfleet.engine import envelope
-from taskfleet.engine.interface import Item
+from taskfleet import checks, dependencies, ids
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.namespace import CLASS_TASKS
 from taskfleet.options import TASK_CHECKS, CallOptions, KeyFunction, SetByCall, TaskOptions
+from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol.broker import Item
 from taskfleet.retry import delay_ms
 from taskfleet.signature import Signature, hints_of
 from taskfleet.travel.hints import return_hint
@@ -28,9 +28,9 @@ from taskfleet.travel.hints import return_hint
 if TYPE_CHECKING:
     from taskfleet.batches import BatchOptions
     from taskfleet.dependencies import Plan
-    from taskfleet.engine.sealing import Seal
     from taskfleet.handles import TaskHandle
     from taskfleet.origin import Origin
+    from taskfleet.protocol.sealing import Seal
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,7 +125,7 @@ class Message(Generic[R]):
         return task_id, blob, delay_ms(delay), eta
 
     def _settings(self, clock: Callable[[str], float] | None) -> dict[str, Any]:
-        """What the call sets for itself: engine/envelope.py."""
+        """What the call sets for itself: protocol/envelope.py."""
         options = self.options
         settings: dict[str, Any] = {}
         if options.max_retries is not None:

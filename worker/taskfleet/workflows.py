@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from taskfleet import checks, ids, outcome
-from taskfleet.engine import unpacking
-from taskfleet.engine.sealing import PLAIN, Seal
+from taskfleet import checks, ids
 from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
+from taskfleet.protocol import outcome, unpacking
+from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.tasks import Message, Task
 from taskfleet.travel import carried
 

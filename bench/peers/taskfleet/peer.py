@@ -12,7 +12,7 @@ import uvloop
 
 from bench.protocol import AsyncPeer, Reply, serve, sleep_task, tally, traced_task
 from taskfleet import TaskQueue, __version__
-from taskfleet.runtime.process import settle_memory
+from taskfleet.process.worker_process import settle_memory
 from taskfleet.runtime.worker import Worker
 
 # Results off: a finished task leaves nothing behind.

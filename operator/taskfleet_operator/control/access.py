@@ -7,9 +7,9 @@ import hashlib
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
-from taskfleet.engine import urls
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError
+from taskfleet.redis import urls
+from taskfleet.redis.broker import RedisBroker
 
 from ..resource.redis import SecretKeyRef
 from ..resource.taskqueue import TaskQueue

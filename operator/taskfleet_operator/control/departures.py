@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from taskfleet import showing
-from taskfleet.engine.broker import RedisBroker
+from taskfleet.redis.broker import RedisBroker
 
 from ..autoscaler import choose_victims
 from ..sampling import Reading, candidates, workers_of

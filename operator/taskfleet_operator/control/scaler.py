@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from taskfleet import showing
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.redis.broker import RedisBroker
 from taskfleet.supervising import supervise
 
 from ..autoscaler import Decision, Sample, State, decide

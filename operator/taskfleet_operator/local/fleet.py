@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import ConfigurationError
+from taskfleet.redis.broker import RedisBroker
 
 from ..autoscaler import choose_victims
 from ..sampling import Reading, Replicas, candidates, percentile, workers_of

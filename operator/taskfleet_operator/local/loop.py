@@ -9,8 +9,8 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from taskfleet import showing
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
+from taskfleet.redis.broker import RedisBroker
 from taskfleet.supervising import supervise
 
 from ..autoscaler import Decision, Sample, State, decide

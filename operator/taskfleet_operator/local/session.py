@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec
 
-from taskfleet.engine.broker import RedisBroker
 from taskfleet.errors import BrokerConnectionError
-from taskfleet.runtime import requests
+from taskfleet.process import requests
+from taskfleet.redis.broker import RedisBroker
 
 from .fleet import LocalFleet
 from .loop import ControlLoop

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from taskfleet.runtime.kinship import Child
+from taskfleet.child_process import Child
 
 from .plan import Plan
 from .valkey import free_port

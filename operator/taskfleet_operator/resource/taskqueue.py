@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from taskfleet.engine import urls
 from taskfleet.errors import ConfigurationError
+from taskfleet.redis import urls
 
 from .autoscaler import AutoscalerSpec, FeatureMode
 from .model import ResourceModel, Rule

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue, outcome
-from taskfleet.engine.interface import StepReply
+from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue
+from taskfleet.protocol import outcome
+from taskfleet.protocol.broker import StepReply
 from taskfleet.runtime.job import Job
 from tests.engine.conftest import RunWorker, until
-from tests.support import inside
+from tests.support import white_box
 
 
 async def test_waiting_tasks_can_be_cancelled_once(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -77,10 +78,10 @@ async def test_a_task_that_succeeds_in_spite_of_its_cancellation_leaves_no_mark(
     handle = await deaf.enqueue()
     await started.wait()
     # The mark without its announcement: the worker hears of it at its next renewal, which comes too late.
-    await inside.mark_cancelled(queue, handle.id)
+    await white_box.mark_cancelled(queue, handle.id)
     release.set()
     await until(lambda: not worker.held, "it has ended")
-    assert await inside.cancel_marks(queue) == set()
+    assert await white_box.cancel_marks(queue) == set()
     assert (await queue.queue_stats("default")).finished_total == 1
 
 
@@ -106,11 +107,11 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
 
 async def _taken_over(queue: TaskQueue, task_id: str, *, max_deliveries: int = 5) -> None:
     """Cancelled while it ran at a worker that was killed; another worker finds its lease ended."""
-    lost = inside.RawWorker(queue, "lost", lease_ms=60_000)
+    lost = white_box.RawWorker(queue, "lost", lease_ms=60_000)
     assert task_id in (await lost.step(1))[1]
     assert await queue.handle(task_id).cancel() is True
-    await inside.end_lease(queue, task_id)
-    assert (await inside.RawWorker(queue, "heir", max_deliveries=max_deliveries).step(1))[1] == {}
+    await white_box.end_lease(queue, task_id)
+    assert (await white_box.RawWorker(queue, "heir", max_deliveries=max_deliveries).step(1))[1] == {}
 
 
 @pytest.mark.parametrize("max_deliveries", [1, 5])
@@ -130,7 +131,7 @@ async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
     handle = await task.enqueue()
     after = await behind.options(after=[handle]).enqueue()
     waiting = asyncio.ensure_future(handle.result(timeout=10))
-    await until(lambda: inside.awaited(queue), "somebody waits for its end")
+    await until(lambda: white_box.awaited(queue), "somebody waits for its end")
     await _taken_over(queue, handle.id, max_deliveries=max_deliveries)
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="cancelled while it ran"):
@@ -143,8 +144,8 @@ async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
     stats = await queue.queue_stats("default")
     assert (stats.failed_total, stats.finished_total, stats.in_flight, stats.blocked) == (0, 2, 0, 0)
     assert ran == []
-    assert await inside.cancel_marks(queue) == set()
-    assert await inside.left_behind(queue) == {}
+    assert await white_box.cancel_marks(queue) == set()
+    assert await white_box.left_behind(queue) == {}
     await (await task.enqueue()).result(timeout=10)
 
 
@@ -154,9 +155,9 @@ async def test_whatever_a_marked_task_comes_to_it_ends_as_cancelled(queue: TaskQ
     async def task() -> None: ...
 
     handle = await task.enqueue()
-    worker = inside.RawWorker(queue, "w", lease_ms=60_000)
+    worker = white_box.RawWorker(queue, "w", lease_ms=60_000)
     await worker.step(1)
-    await inside.mark_cancelled(queue, handle.id)
+    await white_box.mark_cancelled(queue, handle.id)
     record = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
     own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else record
     extra: Any = {"f": b"\x93\xa1x\xa1x\xa1x", "d": b"\x93\xa1x\xa1x\xa1x", "x": record}.get(code, 50)
@@ -175,13 +176,13 @@ async def test_an_older_workers_outcome_of_a_marked_task_is_recorded_too(
     async def task() -> None: ...
 
     handle = await task.enqueue()
-    worker = inside.RawWorker(queue, "w", lease_ms=60_000)
+    worker = white_box.RawWorker(queue, "w", lease_ms=60_000)
     await worker.step(1)
-    await inside.mark_cancelled(queue, handle.id)
+    await white_box.mark_cancelled(queue, handle.id)
     own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else b""
     await worker.step(0, [(handle.id, 1, code, 0, own, 60_000, b"\x93\xa1x\xa1x\xa1x" if code == "d" else 0)])
     assert await handle.status() == state
-    assert await inside.cancel_marks(queue) == set()
+    assert await white_box.cancel_marks(queue) == set()
 
 
 async def test_an_expired_task_that_was_cancelled_in_the_meantime_is_cancelled(
@@ -197,7 +198,7 @@ async def test_an_expired_task_that_was_cancelled_in_the_meantime_is_cancelled(
     async def step_and_cancel(*args: Any) -> StepReply:
         reply = await step(*args)
         for claim in reply.claims:
-            await inside.mark_cancelled(queue, claim[1])
+            await white_box.mark_cancelled(queue, claim[1])
         return reply
 
     monkeypatch.setattr(queue.broker, "step", step_and_cancel)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from taskfleet import BatchItem, Retry, TaskExecutionError, TaskQueue, chain
-from taskfleet.engine import envelope
-from taskfleet.engine.clock import ClockUnknownError, RedisClock
+from taskfleet.protocol import envelope
+from taskfleet.protocol.clock import ClockUnknownError, RedisClock
 from taskfleet.testing import InMemoryBroker
 from tests.engine.conftest import RunWorker, until
-from tests.support import inside
+from tests.support import white_box
 
 _true_time = time.time
 
@@ -61,8 +61,8 @@ async def test_what_is_stored_is_by_the_clock_of_redis(queue: TaskQueue, wrong_c
 
     await task.options(expires=60).enqueue()
     await queue.enqueue_many([task.options(expires=60).message()])
-    now = await inside.now_ms(queue) / 1000
-    for _, blob in await inside.ready(queue):
+    now = await white_box.now_ms(queue) / 1000
+    for _, blob in await white_box.ready(queue):
         assert abs(_settings(queue, blob)["x"] - now - 60) < 5
 
 
@@ -103,7 +103,7 @@ async def test_delays_and_times_are_by_the_clock_of_redis(
     async def task(n: int) -> int:
         return n
 
-    now = dt.datetime.fromtimestamp(await inside.now_ms(queue) / 1000, dt.UTC)
+    now = dt.datetime.fromtimestamp(await white_box.now_ms(queue) / 1000, dt.UTC)
     soon = await task.options(delay=0.05).enqueue(1)
     past = await task.options(eta=now - dt.timedelta(seconds=1)).enqueue(2)
     future = await task.options(eta=now + dt.timedelta(seconds=60)).enqueue(3)

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from taskfleet import Retry, RetryLater, Task, TaskExecutionError, TaskQueue
-from taskfleet.engine.interface import Outcome, StepReply
 from taskfleet.options import QueueOptions
+from taskfleet.protocol.broker import Outcome, StepReply
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 

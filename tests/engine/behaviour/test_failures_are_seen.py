@@ -10,7 +10,7 @@ import pytest
 from taskfleet import Retry, TaskExecutionError, TaskQueue
 from taskfleet.runtime.reporting import BURST
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support import inside
+from tests.support import white_box
 
 
 def _records(caplog: pytest.LogCaptureFixture, level: int) -> list[logging.LogRecord]:
@@ -101,7 +101,7 @@ async def test_a_takeover_and_a_death_are_said(
         reply = await queue.broker.step("default", queue.options_of("default"), "gone", 1, [])
         while not reply.claims:
             reply = await queue.broker.step("default", queue.options_of("default"), "gone", 1, [])
-        await inside.end_lease(queue, handle.id)
+        await white_box.end_lease(queue, handle.id)
         if not caplog.records:
             await _say(queue, caplog)
     await run_worker(queue)

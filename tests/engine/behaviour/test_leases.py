@@ -11,10 +11,10 @@ import pytest
 
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
-from taskfleet.engine.interface import Claim, Outcome, Renewer
+from taskfleet.protocol.broker import Claim, Outcome, Renewer
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support import inside
-from tests.support.inside import RawWorker
+from tests.support import white_box
+from tests.support.white_box import RawWorker
 
 
 async def one_task(queue: TaskQueue) -> str:
@@ -171,7 +171,7 @@ async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
     handle = await task.enqueue()
     worker = await run_worker(queue)
     await until(lambda: worker.running, "it runs")
-    await inside.give_away(queue, handle.id)
+    await white_box.give_away(queue, handle.id)
     await asyncio.wait_for(cancelled.wait(), 10)
     await until(lambda: not worker.held, "it holds nothing")
     assert await handle.status() == "running"

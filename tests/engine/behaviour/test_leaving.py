@@ -6,7 +6,7 @@ import asyncio
 
 from taskfleet import TaskQueue, current_task
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support.inside import RawWorker
+from tests.support.white_box import RawWorker
 
 
 async def test_a_cordoned_worker_empties_itself_and_comes_back(queue: TaskQueue, run_worker: RunWorker) -> None:

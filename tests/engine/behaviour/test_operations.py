@@ -9,8 +9,8 @@ import pytest
 
 from taskfleet import TaskNotFoundError, TaskQueue, TaskTimeoutError
 from tests.engine.conftest import RunWorker, until
-from tests.support import inside
-from tests.support.inside import RawWorker
+from tests.support import white_box
+from tests.support.white_box import RawWorker
 
 
 async def test_pause_stops_claims_and_resume_goes_on(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -46,13 +46,13 @@ async def test_who_waits_for_a_task_that_is_purged_learns_it_at_once(queue: Task
 
     handle = await task.enqueue()
     waiting = asyncio.create_task(handle.result(timeout=60))
-    await until(lambda: inside.awaited(queue), "it is waited for")
+    await until(lambda: white_box.awaited(queue), "it is waited for")
     began = time.monotonic()
     assert await queue.purge("default") == 1
     with pytest.raises(TaskNotFoundError):
         await waiting
     assert time.monotonic() - began < 2  # the next look without being told comes after 5 s
-    assert not await inside.awaited(queue)
+    assert not await white_box.awaited(queue)
 
 
 async def test_workers_in_this_process(queue: TaskQueue) -> None:

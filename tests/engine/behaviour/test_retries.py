@@ -11,7 +11,7 @@ import pytest
 
 from taskfleet import Retry, RetryLater, TaskExecutionError, TaskQueue, TaskTimeoutError, current_task
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support import inside
+from tests.support import white_box
 
 
 async def test_a_failing_task_retries_on_its_own_queue_and_then_is_a_dead_letter(
@@ -166,7 +166,7 @@ async def test_what_cannot_be_run_is_buried_with_the_reason_and_stops_nothing(
         ("bad5", b"\x94\x01\xa4good\x91\x01\x80", 0, 0),  # one argument too many
     ]
     await queue.broker.enqueue("default", items)
-    await inside.overwrite(queue, "bad2", b"x")
+    await white_box.overwrite(queue, "bad2", b"x")
     handle = await good.enqueue()
     await run_worker(queue)
     assert await handle.result(timeout=10) == 1
@@ -217,7 +217,7 @@ async def test_a_thousand_tasks_that_fail_at_once_do_not_retry_at_once(
         return (await queue.queue_stats("default")).delayed > 950
 
     await until(waiting, "all but those whose time has come wait for it")
-    times = await inside.due_times(queue)
+    times = await white_box.due_times(queue)
     # Full jitter over ten minutes: a tenth has about a hundred of them (standard deviation 10).
     tenths = Counter(int((at - min(times)) / 60) for at in times)
     assert max(tenths.values()) < 200

@@ -14,12 +14,12 @@ import pytest
 
 from taskfleet import Schedule, TaskQueue
 from taskfleet.config import SchedulerSettings
-from taskfleet.engine import envelope
+from taskfleet.protocol import envelope
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.ticking import LONG_AGO, added, overdue, schedule
-from tests.support import inside
-from tests.support.inside import now_ms
+from tests.support import white_box
+from tests.support.white_box import now_ms
 
 DAY = 86_400_000
 
@@ -285,7 +285,7 @@ async def test_replace_leaves_a_mark_for_a_worker_that_does_not_listen(queue: Ta
     ((_, claimed, *_),) = (await queue.broker.step("default", queue.options_of("default"), "deaf", 1, [])).claims
     await overdue(queue, "s", DAY)
     await scheduler.one_pass()
-    assert await inside.cancel_marks(queue) == {claimed}
+    assert await white_box.cancel_marks(queue) == {claimed}
     assert len(await added(queue)) == 1
 
 
@@ -338,7 +338,7 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     assert await anext(activity) == ""
     await scheduler.one_pass()
     assert await asyncio.wait_for(anext(activity), 5) == "default"
-    assert await inside.calls(queue) == 1
+    assert await white_box.calls(queue) == 1
     assert (await queue.queue_stats("default")).enqueued_total == 1
     await activity.aclose()  # type: ignore[attr-defined]
 
@@ -396,7 +396,7 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
     before = await now_ms(queue)
     await scheduler.one_pass()
     assert (await queue.queue_stats("default")).delayed == 3
-    for blob in await inside.unfinished(queue):
+    for blob in await white_box.unfinished(queue):
         settings = envelope.decode(blob).settings
         assert 29_000 < settings["x"] * 1000 - before < 31_000
     limited = dataclasses.replace(queue.options_of("default"), concurrency_per_key=1)
@@ -474,7 +474,7 @@ async def test_a_removed_schedule_leaves_nothing_and_ticks_no_more(queue: TaskQu
     await scheduler.one_pass()
     assert await added(queue) == []
     assert await queue.list_schedules() == []
-    assert not await inside.keeps_schedules(queue)
+    assert not await white_box.keeps_schedules(queue)
 
 
 async def test_a_paused_schedule_does_not_tick_until_it_is_added_again(queue: TaskQueue, scheduler: Scheduler) -> None:
@@ -496,8 +496,8 @@ async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
 
     await add(queue, "newer")
     await add(queue, "s")
-    fields = msgpack.unpackb(await inside.spec_of(queue, "newer"), raw=True)
-    await inside.set_spec(queue, "newer", msgpack.packb([2, *fields[1:]], use_bin_type=False))
+    fields = msgpack.unpackb(await white_box.spec_of(queue, "newer"), raw=True)
+    await white_box.set_spec(queue, "newer", msgpack.packb([2, *fields[1:]], use_bin_type=False))
     for name in ("newer", "s"):
         await overdue(queue, name, DAY)
     with caplog.at_level(logging.WARNING, "taskfleet.scheduler"):
@@ -515,7 +515,7 @@ async def test_more_of_what_cannot_be_read_than_fits_in_a_pass_is_no_reason_to_s
     for name in ("a", "b"):
         await add(queue, name)
         await overdue(queue, name, DAY)
-        await inside.set_spec(queue, name, b"\x92\x02\x00")
+        await white_box.set_spec(queue, name, b"\x92\x02\x00")
     await scheduler.one_pass()
     for _ in range(3):  # passed over, and not looked at again at once
         assert await scheduler.one_pass() > 0.5
@@ -532,7 +532,7 @@ async def test_purging_a_queues_keys_takes_its_schedules(queue: TaskQueue) -> No
 async def test_schedules_that_are_due_and_unreadable_here_keep_no_other_from_its_ticks(
     queue: TaskQueue, scheduler: Scheduler, foreign: int
 ) -> None:
-    await inside.spoilt_schedules(queue, foreign)
+    await white_box.spoilt_schedules(queue, foreign)
     await add(queue)
     for fired in (1, 2, 3):
         await overdue(queue, "s", DAY)
@@ -544,7 +544,7 @@ async def test_schedules_that_are_due_and_unreadable_here_keep_no_other_from_its
 async def test_what_was_unreadable_is_looked_at_again_when_schedules_change(
     queue: TaskQueue, scheduler: Scheduler
 ) -> None:
-    await inside.spoilt_schedules(queue, 250)
+    await white_box.spoilt_schedules(queue, 250)
     for _ in range(3):
         await scheduler.one_pass()
     await add(queue)

@@ -24,7 +24,7 @@ from taskfleet import (
     chord,
     group,
 )
-from taskfleet.engine import envelope
+from taskfleet.protocol import envelope
 from tests.engine.conftest import RunWorker, until
 
 R = TypeVar("R")

@@ -10,8 +10,8 @@ from taskfleet import QueueOptions, Retry, TaskCancelledError, TaskExecutionErro
 from taskfleet.options import UniqueMode
 from taskfleet.tasks import TaskFunction
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support import inside
-from tests.support.inside import RawWorker
+from tests.support import white_box
+from tests.support.white_box import RawWorker
 
 FAILURE = b"\x93\xa1x\xa1x\xa1x"
 
@@ -62,7 +62,7 @@ async def test_the_newest_comes_after_the_one_that_runs(
     assert (runs.started, runs.most) == ([1, 4], 1)
     stats = await queue.queue_stats("default")
     assert (stats.ready, stats.delayed, stats.in_flight, stats.finished_total) == (0, 0, 0, 4)
-    assert await inside.left_behind(queue) == {}
+    assert await white_box.left_behind(queue) == {}
 
 
 @pytest.mark.parametrize("mode", ["replace", "debounce"])
@@ -124,10 +124,10 @@ async def test_every_ending_lets_the_next_one_in(queue: TaskQueue, ending: str) 
     if ending == "cancelled":
         await first.cancel()
     if ending == "lost":
-        await inside.vanish(queue, first.id)
-        await inside.make_due(queue, second.id)
+        await white_box.vanish(queue, first.id)
+        await white_box.make_due(queue, second.id)
     elif ending in ("taken over", "cancelled"):
-        await inside.end_lease(queue, first.id)
+        await white_box.end_lease(queue, first.id)
         await worker.step(0)
         await queue.broker.relay("default")
     else:

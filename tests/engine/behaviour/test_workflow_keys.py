@@ -9,7 +9,7 @@ import pytest
 from taskfleet import QueueOptions, TaskCancelledError, TaskQueue, chain, chord, group
 from taskfleet.options import UniqueMode
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support import inside
+from tests.support import white_box
 
 NAMES = ("default", "other", "other/1", "other/2")
 
@@ -31,7 +31,7 @@ async def nothing_left(queue: TaskQueue) -> None:
 
 
 async def _nothing_left(queue: TaskQueue) -> bool:
-    return await inside.left_behind(queue, *NAMES) == {}
+    return await white_box.left_behind(queue, *NAMES) == {}
 
 
 async def test_a_second_chain_goes_on_from_the_task_that_has_the_key(

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         wait: float = typer.Option(0.0, help="Wait so many seconds for the result and print it as JSON.", min=0.0),
     ) -> int:
         """Send one task; prints its id."""
-        from taskfleet.runtime.loading import load_app
+        from taskfleet.process.loading import load_app
 
         wait = checks.seconds("--wait", wait)  # before anything is sent
         target = load_app(application)

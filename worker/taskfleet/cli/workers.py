@@ -28,10 +28,11 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Run a worker until SIGTERM or Ctrl-C drains it."""
         logs.configure(log_level)
-        from taskfleet.runtime import process, requests, selection
-        from taskfleet.runtime.kinship import Parent
-        from taskfleet.runtime.loading import load_app
-        from taskfleet.runtime.supervisor import Supervisor
+        from taskfleet.child_process import Parent
+        from taskfleet.process import requests, worker_process
+        from taskfleet.process.loading import load_app
+        from taskfleet.process.supervisor import Supervisor
+        from taskfleet.runtime import selection
 
         parent = Parent()
         requests.end_at_once()  # until there is something to drain
@@ -50,12 +51,12 @@ def register(app: typer.Typer) -> None:
                 ],
                 processes,
             )  # fmt: skip
-            return supervisor.run(parent, process.patience(queue))
-        options = process.ProcessOptions(
+            return supervisor.run(parent, worker_process.patience(queue))
+        options = worker_process.ProcessOptions(
             queues=names,
             concurrency=concurrency or None,
             number=number,
             probe_host=probe_host,
             probe_port=probe_port,
         )
-        return process.run(queue, options, parent)
+        return worker_process.run(queue, options, parent)

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from taskfleet import background, showing
-from taskfleet.ending import end
-from taskfleet.engine import keys
+from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
+from taskfleet.redis import keys
 from taskfleet.runtime import selection
 from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
     from taskfleet.config import AutoscalerSettings
     from taskfleet.queue import TaskQueue
-    from taskfleet.runtime.local import LocalWorkers
+    from taskfleet.runtime.local_workers import LocalWorkers
 
 logger = showing.logger("taskfleet.autoscaler")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import context, describing
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
-from taskfleet.engine import keys
 from taskfleet.namespace import CLASS_TASKS
+from taskfleet.redis import keys
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
-    from taskfleet.engine.interface import Claim
+    from taskfleet.protocol.broker import Claim
     from taskfleet.runtime.execution import Execution
     from taskfleet.runtime.worker import Worker
 

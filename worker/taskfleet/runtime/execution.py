@@ -11,25 +11,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from taskfleet import background, context, describing, outcome, showing, workflows
+from taskfleet import background, context, describing, showing, workflows
 from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
-from taskfleet.engine import envelope, keys
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
+from taskfleet.protocol import envelope, outcome
+from taskfleet.redis import keys
 from taskfleet.retry import MAX_SECONDS, delay_ms
 from taskfleet.runtime import injection, retrying, returned
 from taskfleet.runtime.batches import Batches, BatchJob
-from taskfleet.runtime.intake import Intake, Refusal
 from taskfleet.runtime.job import Job, JobTask
-from taskfleet.runtime.processes import ChildError, ProcessDiedError, Returned
+from taskfleet.runtime.process_executor import ChildError, ProcessDiedError, Returned
 from taskfleet.runtime.progress import ProgressReporter
+from taskfleet.runtime.rejections import Intake, Refusal
 from taskfleet.runtime.reporting import Reports
 from taskfleet.signature import pack_result
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:
-    from taskfleet.engine.interface import Outcome
+    from taskfleet.protocol.broker import Outcome
     from taskfleet.runtime.worker import Worker
 
 logger = showing.logger("taskfleet.worker")

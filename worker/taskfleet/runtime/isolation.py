@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskfleet import describing, showing
-from taskfleet.engine import bounds, failures
-from taskfleet.engine.interface import Outcome
+from taskfleet.protocol import bounds
+from taskfleet.protocol.broker import Outcome
+from taskfleet.redis import redis_errors
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -43,7 +44,7 @@ class Isolation:
             try:
                 reply = await worker.queue.broker.step(name, worker.queue.options_of(name), worker.incarnation, 0, some)
             except Exception as problem:
-                if failures.is_about_redis(problem):
+                if redis_errors.is_about_redis(problem):
                     worker._outbox.put_back(name, outcomes[start:])
                     await worker._failed(problem)
                     return
@@ -57,7 +58,7 @@ class Isolation:
         """A failure in place of an outcome that cannot be recorded; nothing, when it stands for another already."""
         task_id, delivery, code = ended[:3]
         kind, reason = "internal", f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
-        if failures.is_too_large(error) or failures.is_connection_lost(error):
+        if redis_errors.is_too_large(error) or redis_errors.is_connection_lost(error):
             size = bounds.outcome_bytes(ended)
             kind, reason = (
                 "result_too_large",

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taskfleet.context import TaskContext, caller
-from taskfleet.engine.envelope import Envelope
+from taskfleet.protocol.envelope import Envelope
 from taskfleet.tasks import Definition
 
 if TYPE_CHECKING:

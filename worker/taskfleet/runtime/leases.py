@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
-from taskfleet.engine import connection
-from taskfleet.engine.bounds import id_bytes, windows
+from taskfleet.protocol.bounds import id_bytes, windows
+from taskfleet.redis import connection
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -92,7 +92,7 @@ class LeaseKeeper(threading.Thread):
             if not self.stalled():
                 self._renew()
             self._heartbeat()
-        except (redis_errors.RedisError, OSError) as error:
+        except (redis_exceptions.RedisError, OSError) as error:
             failures += 1
             if failures in (1, 10) or failures % 100 == 0:
                 logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 
-from taskfleet.engine import bounds, failures
-from taskfleet.engine.interface import Outcome
+from taskfleet.protocol import bounds
+from taskfleet.protocol.broker import Outcome
+from taskfleet.redis import redis_errors
 
 _result, _extra = operator.itemgetter(4), operator.itemgetter(6)
 _REFUSALS = 3  # a large outcome whose call has ended so often without a reply, from a Redis that answers others
@@ -72,11 +73,13 @@ class Outbox(dict[str, list[Outcome]]):
     def failed(self, outcomes: list[Outcome], error: Exception) -> bool:
         """A call failed: the next is smaller. Returns whether its connection was closed on one large outcome alone."""
         size = sum(map(bounds.outcome_bytes, outcomes))
-        if size <= bounds.SURE_BYTES or not (failures.is_too_large(error) or failures.is_connection_lost(error)):
+        if size <= bounds.SURE_BYTES or not (
+            redis_errors.is_too_large(error) or redis_errors.is_connection_lost(error)
+        ):
             return False
         self._went_well = 0
         self._most_bytes = max(bounds.SURE_BYTES, min(self._most_bytes, size // 2))
-        return len(outcomes) == 1 and failures.is_connection_closed(error)
+        return len(outcomes) == 1 and redis_errors.is_connection_closed(error)
 
     def refused(self, queue: str) -> bool:
         """Redis answers, but closes the connection on a call with one large outcome: whether it will do so for ever."""

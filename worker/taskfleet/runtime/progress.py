@@ -8,12 +8,12 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
-from taskfleet.ending import end
-from taskfleet.engine.bounds import windows
-from taskfleet.progress import pack_report
+from taskfleet.cancellation import end
+from taskfleet.protocol.bounds import windows
+from taskfleet.protocol.progress import pack_report
 from taskfleet.runtime.job import Job
 from taskfleet.supervising import supervise
 
@@ -79,7 +79,7 @@ class ProgressReporter:
         items = [(job.id, job.delivery, report) for job, report in reports]
         try:
             lost = await worker.queue.broker.report(queue, worker.incarnation, items)
-        except (redis_errors.RedisError, OSError) as error:
+        except (redis_exceptions.RedisError, OSError) as error:
             logger.debug("progress of queue %s is not sent: %s", queue, error)
             with self._lock:
                 for job, report in reports:

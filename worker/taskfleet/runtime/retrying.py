@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.retry import DEFAULT_RETRY, MAX_SECONDS, Retry, RetryLater, seconds_of_delay
-from taskfleet.runtime.child import class_name
-from taskfleet.runtime.processes import ChildError
+from taskfleet.runtime.process_child import class_name
+from taskfleet.runtime.process_executor import ChildError
 
 if TYPE_CHECKING:
     from taskfleet.runtime.job import Job

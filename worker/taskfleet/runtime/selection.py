@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from taskfleet import queue_names
-from taskfleet.engine import keys
 from taskfleet.errors import ConfigurationError
+from taskfleet.redis import keys
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue

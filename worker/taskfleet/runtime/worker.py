@@ -13,27 +13,27 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import background, checks, showing
+from taskfleet.cancellation import end
 from taskfleet.context import CURRENT
-from taskfleet.ending import end
-from taskfleet.engine import connection, failures, keys, replies
-from taskfleet.engine.clock import ClockUnknownError
-from taskfleet.engine.interface import Claim, Outcome, StepReply
 from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.protocol.broker import Claim, Outcome, StepReply
+from taskfleet.protocol.clock import ClockUnknownError
+from taskfleet.redis import connection, keys, redis_errors, replies
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
 from taskfleet.runtime.isolation import Isolation
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.runtime.leases import LeaseKeeper
-from taskfleet.runtime.listening import Listeners
 from taskfleet.runtime.outbox import Outbox
-from taskfleet.runtime.processes import Processes
+from taskfleet.runtime.process_executor import Processes
 from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.threads import Threads
 from taskfleet.runtime.turns import Turns
+from taskfleet.runtime.wakeups import Listeners
 from taskfleet.supervising import supervise
 from taskfleet.version import __version__
 
@@ -427,14 +427,14 @@ class Worker:
             self.selection.unheard(name)
             if slots:
                 self.claim_failed(name, slots, error)
-            if outcomes and not failures.is_about_redis(error) and await self.isolation.answers(name):
+            if outcomes and not redis_errors.is_about_redis(error) and await self.isolation.answers(name):
                 # It is for one of them: that one must not keep the others from being recorded.
                 await self.isolation.record(name, outcomes, error)
                 return
             if closed and await self.isolation.answers(name) and self._outbox.refused(name):
                 outcomes = self.isolation.replaced(name, outcomes[0], error)
             self._outbox.put_back(name, outcomes)
-            if not isinstance(error, (redis_errors.RedisError, OSError)):
+            if not isinstance(error, (redis_exceptions.RedisError, OSError)):
                 raise
             await self._failed(error)
             return
@@ -523,7 +523,7 @@ class Worker:
 
     async def _settle(self) -> None:
         """At the end, when nothing claims any more: a listener's last claim may have crossed with its end."""
-        with contextlib.suppress(redis_errors.RedisError, OSError):
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
             for name in sorted(self.unsure):
                 await self._hand_back_unheard(name)
                 if back := self._outbox.pop(name, None):
@@ -629,7 +629,7 @@ class Worker:
         return not self.running and not self._outbox and not self._prefetched and not len(self.batches)
 
     async def _deregister(self) -> None:
-        with contextlib.suppress(redis_errors.RedisError, OSError):
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
             await self.queue.broker.deregister(self.worker_id)
 
     # Listening.
@@ -678,7 +678,7 @@ class Worker:
             logger.warning(
                 "%s (trying again, %d so far)", connection.connection_error(self.queue.url, error), self.failures
             )
-        with contextlib.suppress(redis_errors.RedisError, OSError):
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
             await self.queue.broker.dropped(error)
         self.selection.all_hot()
         if self.draining and time.monotonic() - self.keeper.last_success > self._longest_lease:

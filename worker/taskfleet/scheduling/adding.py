@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import checks, queue_names, showing
-from taskfleet.engine import keys
-from taskfleet.engine.interface import Broker
-from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol.broker import Broker
+from taskfleet.redis import keys
+from taskfleet.redis.schedules import Entry
 from taskfleet.scheduling.call import ScheduledTask, message_of
 from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
 from taskfleet.scheduling.timing import timing_of

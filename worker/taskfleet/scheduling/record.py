@@ -15,10 +15,10 @@ from typing import Any, Literal, cast, get_args
 import msgpack
 
 from taskfleet import checks, foreign
-from taskfleet.engine import unpacking
-from taskfleet.engine.keys import queue_of
-from taskfleet.engine.schedules import Entry
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol import unpacking
+from taskfleet.redis.keys import queue_of
+from taskfleet.redis.schedules import Entry
 from taskfleet.scheduling.timing import Timing, timing_of
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]

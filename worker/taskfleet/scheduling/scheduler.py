@@ -9,13 +9,14 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from redis import exceptions as redis_errors
+from redis import exceptions as redis_exceptions
 
 from taskfleet import background, ids, showing
-from taskfleet.ending import end
-from taskfleet.engine import connection, envelope, keys
-from taskfleet.engine.schedules import Due, Entry, Place, Tick, TickReply
+from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
+from taskfleet.protocol import envelope
+from taskfleet.redis import connection, keys
+from taskfleet.redis.schedules import Due, Entry, Place, Tick, TickReply
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
@@ -89,12 +90,12 @@ class Scheduler:
         """One pass; returns how long to sleep. Failures are logged and make that longer and longer."""
         try:
             seconds = await self.one_pass()
-        except (redis_errors.RedisError, OSError, TaskQueueError) as error:
+        except (redis_exceptions.RedisError, OSError, TaskQueueError) as error:
             if self._failures % 20 == 0:
                 logger.warning(
                     "no schedule ticks: %s (trying again)", connection.connection_error(self._queue.url, error)
                 )
-            with contextlib.suppress(redis_errors.RedisError, OSError):
+            with contextlib.suppress(redis_exceptions.RedisError, OSError):
                 await self._store.failed(error)
         except Exception:
             # A scheduler that has ended would go unnoticed until somebody misses a task.
@@ -133,7 +134,7 @@ class Scheduler:
     async def _look(self, queues: Sequence[str], limit: int) -> list[Due]:
         try:
             return await self._store.due(queues, limit=limit, past=self._past)
-        except redis_errors.ResponseError as error:
+        except redis_exceptions.ResponseError as error:
             if connection.is_transient(error):
                 raise
         # Something else than schedules stands where those of one queue should be: the others' go on.
@@ -149,12 +150,12 @@ class Scheduler:
         try:
             yield
         except Exception as error:
-            if isinstance(error, (redis_errors.RedisError, OSError)) and (
-                not isinstance(error, redis_errors.ResponseError) or connection.is_transient(error)
+            if isinstance(error, (redis_exceptions.RedisError, OSError)) and (
+                not isinstance(error, redis_exceptions.ResponseError) or connection.is_transient(error)
             ):
                 raise
             if self._warn_once(queue, "", b""):
-                told = error if isinstance(error, (redis_errors.RedisError, TaskQueueError)) else None
+                told = error if isinstance(error, (redis_exceptions.RedisError, TaskQueueError)) else None
                 logger.warning(
                     "the schedules of queue %r do not tick: %s", queue, error, exc_info=None if told else error
                 )

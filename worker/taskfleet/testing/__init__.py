@@ -5,7 +5,7 @@ A pytest plugin brings them as fixtures: docs/how-to/test-your-tasks.md.
 
 from __future__ import annotations
 
-from taskfleet.testing.broker import EnqueuedTask, InMemoryBroker, InMemoryRenewer
+from taskfleet.memory.broker import EnqueuedTask, InMemoryBroker, InMemoryRenewer
 from taskfleet.testing.inline import InlineWorker
 from taskfleet.testing.swap import in_memory
 

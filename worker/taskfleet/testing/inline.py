@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from taskfleet.engine import keys
 from taskfleet.errors import ConfigurationError, TaskExecutionError
-from taskfleet.outcome import DeadLetter
-from taskfleet.testing.broker import EnqueuedTask, InMemoryBroker
-from taskfleet.testing.model import QueueModel
+from taskfleet.memory.broker import EnqueuedTask, InMemoryBroker
+from taskfleet.memory.model import QueueModel
+from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.redis import keys
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
+from taskfleet.memory.broker import InMemoryBroker
 from taskfleet.session import Sessions
-from taskfleet.testing.broker import InMemoryBroker
 from taskfleet.testing.inline import InlineWorker
 
 if TYPE_CHECKING:

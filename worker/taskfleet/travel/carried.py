@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from taskfleet.engine import envelope
-from taskfleet.engine.envelope import CarriedForm, PydanticJson, TypedForm
+from taskfleet.protocol import envelope
+from taskfleet.protocol.envelope import CarriedForm, PydanticJson, TypedForm
 
 _FORMS = (PydanticJson, TypedForm)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from taskfleet.engine.envelope import FORMS
+from taskfleet.protocol.envelope import FORMS
 
 PLAIN = (str, int, float, bool, bytes, type(None))
 INTEGERS = range(-(2**63), 2**64)

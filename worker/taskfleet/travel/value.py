@@ -16,9 +16,9 @@ import pydantic
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaValidator
 
-from taskfleet.engine import envelope
-from taskfleet.engine.envelope import CarriedForm, PydanticJson, TypedForm
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol import envelope
+from taskfleet.protocol.envelope import CarriedForm, PydanticJson, TypedForm
 from taskfleet.travel import carried, fitting, native, promise, typed
 from taskfleet.travel.hints import Later
 from taskfleet.travel.same import same

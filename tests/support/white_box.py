@@ -1,0 +1,234 @@
+"""Reach into a queue, whatever it is kept in, to bring about what otherwise takes a broken worker or a lost reply."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from taskfleet import QueueOptions, TaskQueue
+from taskfleet.memory.store import Scheduled
+from taskfleet.protocol.broker import Claim, Outcome
+from taskfleet.testing import InMemoryBroker
+
+SPOILT_MS = 1_000_000_000_000  # when what is spoilt was due
+
+
+async def give_away(queue: TaskQueue, task_id: str) -> None:
+    """Leave what a takeover leaves behind: another owner's token."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.owners[task_id] = ("another", 2)
+    else:
+        await _redis(queue).hset(_keys(queue).owner, task_id, "another:2")
+
+
+async def mark_cancelled(queue: TaskQueue, task_id: str) -> None:
+    """Set the mark of a cancellation without announcing it."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.cancelling.add(task_id)
+    else:
+        await _redis(queue).hset(_keys(queue).all[11], task_id, 1)
+
+
+async def cancel_marks(queue: TaskQueue) -> set[str]:
+    """The running tasks that are to be cancelled."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return set(queue.broker.store.models["default"].cancelling)
+    return {task_id.decode() for task_id in await _redis(queue).hkeys(_keys(queue).all[11])}
+
+
+async def awaited(queue: TaskQueue) -> int:
+    """How many tasks somebody waits for."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return len(queue.broker.store.models["default"].announced)
+    return int(await _redis(queue).scard(_keys(queue).all[12]))
+
+
+async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
+    """Put something else in the place of a stored task."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.tasks[task_id] = blob
+    else:
+        await _redis(queue).hset(_keys(queue).all[1], task_id, blob)
+
+
+async def ready(queue: TaskQueue, name: str = "default") -> list[tuple[str, bytes]]:
+    """(id, stored task) of what waits in a partition for a worker, in order."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue(name) as model:
+            return [(task_id, model.tasks[task_id]) for task_id in model.ready if task_id in model.tasks]
+    listed, task = _keys(queue, name).all[:2]
+    ids = await _redis(queue).lrange(listed, 0, -1)
+    blobs = await _redis(queue).hmget(task, ids) if ids else []
+    return [(i.decode(), blob) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
+
+
+async def unfinished(queue: TaskQueue) -> list[bytes]:
+    """All stored tasks."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return list(queue.broker.store.models["default"].tasks.values())
+    return list((await _redis(queue).hgetall(_keys(queue).all[1])).values())
+
+
+async def vanish(queue: TaskQueue, task_id: str) -> None:
+    """What a loss of data, or the end of a task at a worker that knows nothing of followers, leaves behind."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            del model.tasks[task_id], model.tags[task_id]
+            model.leases.remove(task_id)
+            model.owners.pop(task_id, None)
+    else:
+        names = _keys(queue)
+        for part in (1, 4, 13):
+            await _redis(queue).hdel(names.all[part], task_id)
+        await _redis(queue).zrem(names.all[3], task_id)
+
+
+async def make_due(queue: TaskQueue, task_id: str) -> None:
+    """Let the time of a delayed task have come."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.delayed.add(task_id, 1)
+    else:
+        assert await _redis(queue).zadd(_keys(queue).all[5], {task_id: 1}, xx=True, ch=True)
+
+
+async def due_times(queue: TaskQueue) -> list[float]:
+    """When the delayed tasks are due, in seconds by the clock of the queue."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return [score / 1000 for _, score in queue.broker.store.models["default"].delayed.items()]
+    entries = await _redis(queue).zrange(_keys(queue).all[5], 0, -1, withscores=True)
+    return [score / 1000 for _, score in entries]
+
+
+async def end_lease(queue: TaskQueue, task_id: str) -> None:
+    """Let the lease of a running task have ended."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.leases.add(task_id, 1)
+    else:
+        assert await _redis(queue).zadd(_keys(queue).all[3], {task_id: 1}, xx=True, ch=True)
+
+
+async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
+    """What is kept of workflows and keys, by partition: tasks that wait, what came for them, tags, holders, signals."""
+    left: dict[str, set[str]] = {}
+    for name in names or ("default",):
+        if isinstance(queue.broker, InMemoryBroker):
+            with queue.broker.store.queue(name) as model:
+                parts = {
+                    "tag": model.tags, "unique": {**model.unique, **model.followers}, "blocked": model.blocked,
+                    "gather": model.gathering, "input": model.inputs, "outbox": model.outbox,
+                }  # fmt: skip
+                found = {part for part, kept in parts.items() if len(kept)}
+        else:
+            numbered = {13: "tag", 14: "unique", 21: "blocked", 22: "gather", 23: "input", 24: "outbox"}
+            keys = _keys(queue, name).all
+            found = {part for at, part in numbered.items() if await _redis(queue).exists(keys[at])}
+        if found:
+            left[name] = found
+    return left
+
+
+async def calls(queue: TaskQueue) -> int:
+    """How many calls wait for a worker to hear them."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return queue.broker.store.models["default"].calls
+    return int(await _redis(queue).llen(_keys(queue).wake))
+
+
+async def now_ms(queue: TaskQueue) -> float:
+    """The clock that the queues go by."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return queue.broker.store.now()
+    seconds, micros = await _redis(queue).time()
+    return float(seconds * 1000 + micros / 1000)
+
+
+async def spoilt_schedules(queue: TaskQueue, count: int) -> None:
+    """Have `count` schedules be due that nobody can read."""
+    names = [f"spoilt-{n:04}" for n in range(count)]
+    if isinstance(queue.broker, InMemoryBroker):
+        there = queue.broker.store.schedules_of("default")
+        there.update((name, Scheduled(b"\xc1", SPOILT_MS, b"")) for name in names)
+        queue.broker.store.known.add("default")
+    else:
+        specs, ticks, _ = _keys(queue).schedules
+        await _redis(queue).hset(specs, mapping=dict.fromkeys(names, b"\xc1"))
+        await _redis(queue).zadd(ticks, dict.fromkeys(names, SPOILT_MS))
+
+
+async def move_tick(queue: TaskQueue, schedule: str, ms: int, name: str) -> None:
+    """Move the next tick of a schedule in a partition."""
+    if isinstance(queue.broker, InMemoryBroker):
+        one = queue.broker.store.schedules_of(name)[schedule]
+        assert one.tick_ms is not None
+        one.tick_ms += ms
+    else:
+        _, ticks, _ = _keys(queue, name).schedules
+        assert await _redis(queue).zincrby(ticks, ms, schedule) > 0
+
+
+async def spec_of(queue: TaskQueue, schedule: str) -> bytes:
+    """How a schedule is stored."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return queue.broker.store.schedules_of("default")[schedule].spec
+    spec: bytes = await _redis(queue).hget(_keys(queue).schedules[0], schedule)
+    return spec
+
+
+async def set_spec(queue: TaskQueue, schedule: str, spec: bytes) -> None:
+    """Store something else as a schedule."""
+    if isinstance(queue.broker, InMemoryBroker):
+        queue.broker.store.schedules_of("default")[schedule].spec = spec
+    else:
+        await _redis(queue).hset(_keys(queue).schedules[0], schedule, spec)
+
+
+async def keeps_schedules(queue: TaskQueue) -> bool:
+    """Whether anything is stored of any schedule."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return bool(queue.broker.store.schedules_of("default"))
+    return bool(await _redis(queue).exists(*_keys(queue).schedules))
+
+
+def _redis(queue: TaskQueue) -> Any:
+    return queue.broker.client.redis  # type: ignore[attr-defined]
+
+
+def _keys(queue: TaskQueue, name: str = "default") -> Any:
+    return queue.broker.keys_of(name)  # type: ignore[attr-defined]
+
+
+def options_of(lease_seconds: float, **options: Any) -> QueueOptions:
+    """Options with a lease shorter than anybody may ask for."""
+    made = replace(QueueOptions("default"), **options)
+    object.__setattr__(made, "lease_seconds", lease_seconds)
+    return made
+
+
+class RawWorker:
+    """Speaks to the broker as a worker does, so that a test can be a worker that has gone wrong."""
+
+    def __init__(self, queue: TaskQueue, owner: str, *, lease_ms: int = 1000, max_deliveries: int = 5) -> None:
+        self.queue, self.owner, self.lease_ms = queue, owner, lease_ms
+        self.options = options_of(lease_ms / 1000, max_deliveries=max_deliveries)
+
+    async def step(self, slots: int = 0, outcomes: list[Outcome] | None = None) -> tuple[int, dict[str, Claim]]:
+        """(stale outcomes, claims by id)"""
+        reply = await self.queue.broker.step("default", self.options, self.owner, slots, outcomes or [])
+        return reply.stale, {claim[1]: claim for claim in reply.claims}
+
+    async def renew(self, *held: tuple[str, int]) -> list[str]:
+        """The ids that are not ours any more."""
+
+        def renew() -> list[str]:
+            renewer = self.queue.new_renewer()
+            lost, _ = renewer.renew("default", self.owner, self.lease_ms, 0, held)
+            renewer.close()
+            return lost
+
+        return await asyncio.to_thread(renew)  # a thread of its own, as the renewer expects

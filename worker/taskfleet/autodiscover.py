@@ -1,0 +1,38 @@
+"""Import the modules that tasks are defined in, and find what they define."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+from taskfleet.namespace import CLASS_TASKS
+from taskfleet.process.loading import import_module
+from taskfleet.tasks import Definition, Task, TaskFunction
+
+
+def import_all(name: str) -> list[ModuleType]:
+    """The module `name`, or the package and every module in it except `__main__`.
+
+    Errors: `ConfigurationError` names the module that cannot be imported and why.
+    """
+    module = import_module(name)
+    modules = [module]
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+        if found.name.rpartition(".")[2] != "__main__":
+            modules += import_all(found.name)
+    return modules
+
+
+def definitions_of(module: ModuleType) -> Iterator[Definition]:
+    """Function tasks that the module names, its own and those it has imported."""
+    for value in vars(module).values():
+        if isinstance(value, TaskFunction):
+            yield value.definition
+
+
+def class_tasks_of(module: ModuleType) -> Iterator[Definition]:
+    """Class tasks that the module names."""
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Task) and value is not Task:
+            yield CLASS_TASKS.get(value.name)

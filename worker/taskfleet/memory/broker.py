@@ -1,0 +1,456 @@
+"""The broker that needs no Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.memory.schedules import InMemorySchedules
+from taskfleet.memory.store import Beat, Store
+from taskfleet.protocol.broker import (
+    CHUNK,
+    REPLACEMENTS,
+    Edge,
+    Item,
+    Outcome,
+    Signal,
+    StepReply,
+    coming_again,
+    kept_letters,
+)
+from taskfleet.protocol.envelope import PydanticJson, TypedForm
+from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
+from taskfleet.redis import keys
+from taskfleet.travel.value import revived
+
+if TYPE_CHECKING:
+    from taskfleet.options import QueueOptions
+
+SCHEME = "memory://"
+_named: dict[tuple[str, str], Store] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueuedTask:
+    """A task that was accepted. Arguments as they travel: what pydantic has dumped is what its JSON says."""
+
+    id: str
+    name: str
+    queue: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class InMemoryBroker:
+    """Queues in the memory of this process, with the semantics of those in Redis: for tests, and for trying things.
+
+        queue = TaskQueue(broker=InMemoryBroker())   # its own
+        queue = TaskQueue("memory://shop")           # the same for every TaskQueue of that address in this process
+
+    Nothing is kept when the process ends, no other process sees it, and no socket is opened. `clock` gives the time in
+    milliseconds; `advance` lets time pass without waiting.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] | None = None, store: Store | None = None) -> None:
+        self.store = store or Store(clock)
+        self.url = SCHEME
+        self.seal: Seal = PLAIN
+        self.one_slot_only = False
+        self.schedules = InMemorySchedules(self)
+        self.clock = self.store.clock
+
+    @classmethod
+    def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
+        """`memory://` is a memory of its own; `memory://name` is shared by all of that name and prefix.
+
+        Errors: `ConfigurationError` for anything else.
+        """
+        name = url.removeprefix(SCHEME)
+        if not url.startswith(SCHEME) or "/" in name or "?" in name:
+            raise ConfigurationError(f"{url!r} is no address of a memory broker; write memory:// or memory://name")
+        broker = cls(store=_named.setdefault((name, prefix), Store()) if name else None)
+        broker.url = url
+        return broker
+
+    def another(self) -> InMemoryBroker:
+        """A broker on the same queues, for another thread or loop."""
+        broker = copy.copy(self)
+        broker.schedules = InMemorySchedules(broker)
+        return broker
+
+    def renewer(self) -> InMemoryRenewer:
+        return InMemoryRenewer(self.store)
+
+    # For tests.
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: delayed and retried tasks become due, limits fill, results are forgotten.
+
+        `expires` and `max_age` go with it. Leases of tasks that run are prolonged, as their workers would have done;
+        timeouts are measured by the worker, as in production.
+        """
+        self.store.advance(seconds)
+
+    def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
+        """The tasks that were accepted (of that name), in order, whatever became of them; the last 10,000."""
+        found: list[EnqueuedTask] = []
+        for partition, task_id, blob in list(self.store.accepted):
+            queue = keys.queue_of(partition)
+            task = self.seal.open_task(queue, task_id, bytes(8) + blob)
+            if name is None or task.name == name:
+                found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
+        return found
+
+    def forget(self) -> None:
+        """Drop all queues and what `enqueued` remembers."""
+        for name in self.store.models:
+            self.store.forget(name)
+        self.store.known.clear()
+        self.store.accepted.clear()
+
+    # As with Redis.
+
+    async def ping(self) -> None:
+        """It is always there."""
+
+    async def close(self) -> None:
+        """There is nothing to close: the queues stay for those who share them."""
+
+    def abandon(self) -> None:
+        """There is nothing to close."""
+
+    def descriptors(self) -> list[int]:
+        """There are none."""
+        return []
+
+    async def dropped(self, error: BaseException) -> None:
+        """Nothing can fail."""
+
+    # Producers.
+
+    async def enqueue(
+        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+    ) -> dict[int, str]:
+        """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`)."""
+        with self.store.lock:
+            self.store.known.add(queue)
+            holders: dict[int, str] = {}
+            for start in range(0, len(items), CHUNK):
+                chunk = items[start : start + CHUNK]
+                total = max(len(items), room_for) - start
+                held = await self._enqueue_chunk(queue, chunk, max_length, total)
+                holders |= {start + position: holder for position, holder in held.items()}
+                max_length = 0  # the first call has made sure of room for all
+            return holders
+
+    async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        held = await self._enqueue_call(queue, items, max_length, total)
+        kept: dict[int, str] = {}
+        for _ in range(REPLACEMENTS):
+            again = coming_again(self.seal, queue, items, held)
+            kept |= {at: holder for at, holder in held.items() if at not in again}
+            if not again:
+                return kept
+            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again))
+            positions = list(again)
+            held = {positions[at]: holder for at, holder in found.items()}
+        raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
+
+    async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
+        with self.store.queue(queue) as model:
+            fresh = {item[0]: item[1] for item in items if item[0] not in model.tasks}
+            holders = model.enqueue(self.store.now(), items, max_length, total)
+            self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
+            signals = len(model.outbox)
+        if signals and any(len(item) > 4 for item in items):
+            await self.relay(queue)  # what was replaced had others waiting for it
+        return holders
+
+    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
+        with self.store.queue(queue) as model:
+            changed, signals = model.cancel(self.store.now(), task_id, record, ttl_ms, reason)
+        if signals:
+            await self.relay(queue)
+        return changed
+
+    # Workflows.
+
+    async def holder(self, queue: str, unique_key: str) -> str | None:
+        """The task that has a unique key, for the moment."""
+        with self.store.queue(queue) as model:
+            found = model.unique.get(unique_key)
+            return found if found in model.tasks else None
+
+    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
+        """Let tasks wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
+        with self.store.queue(queue) as model:
+            return model.link(self.store.now(), task_id, edges)
+
+    async def confirm(self, queue: str, ids: Sequence[str]) -> None:
+        with self.store.queue(queue) as model:
+            model.confirm(ids)
+
+    async def signal(self, signal: Signal) -> int:
+        with self.store.queue(signal.queue) as model:
+            return model.deliver(self.store.now(), signal, *signal.cancellation(self.seal))
+
+    async def relay(self, queue: str) -> None:
+        """Deliver what stands in a partition's outbox, and what that causes in others'."""
+        queues = [queue]
+        with self.store.lock:
+            while queues:
+                name = queues.pop()
+                with self.store.queue(name) as model:
+                    outbox = model.outbox
+                while outbox:
+                    signal = outbox[0]
+                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
+                        queues.append(signal.queue)
+                    outbox.remove(signal)
+
+    # Workers.
+
+    async def step(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
+    ) -> StepReply:
+        """Record outcomes and claim up to `slots` tasks."""
+        with self.store.queue(queue) as model:
+            return model.step(self.store.now(), options, incarnation, slots, outcomes)
+
+    async def step_when_called(
+        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+    ) -> StepReply:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim."""
+        await self.wait_for_work([queue], timeout)
+        return await self.step(queue, options, incarnation, slots, [])
+
+    async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
+        with self.store.queue(queue) as model:
+            return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
+
+    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+        """None: nothing has to fit into a reply."""
+        return set()
+
+    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
+        with self.store.queue(queue) as model:
+            return model.report(self.store.now(), incarnation, reports)
+
+    async def progress(self, queue: str, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        with self.store.queue(queue) as model:
+            return model.reports.get(task_id)
+
+    async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
+        """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
+        with self.store.queue(queue) as model:
+            return model.status(self.store.now(), task_id, announce=announce)
+
+    # Views.
+
+    async def queues(self) -> list[str]:
+        """The names of all queues that ever had a task."""
+        return sorted({keys.queue_of(name) for name in await self.partitions()})
+
+    async def partitions(self, queue: str | None = None) -> list[str]:
+        """The names of all partitions; with `queue`, of that queue: at least its first."""
+        with self.store.lock:
+            return sorted(self.store.known) if queue is None else self.store.partitions_of(queue)
+
+    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+        """The figures of several queues, each the sum of its partitions."""
+        found: dict[str, QueueStats] = {}
+        for queue in queues:
+            parts: list[QueueStats] = []
+            for name in await self.partitions(queue):
+                with self.store.queue(name) as model:
+                    parts.append(model.stats(self.store.now(), horizon_ms))
+            found[queue] = QueueStats.total(parts)
+        return found
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers whose heartbeat has not expired."""
+        with self.store.lock:
+            now = self.store.now()
+            beats = sorted(self.store.workers.items(), key=lambda entry: (entry[1].at_ms, entry[0]))
+            return [
+                WorkerInfo.of_values(
+                    worker_id.encode(),
+                    [beat.fields.get(field, "").encode() or None for field in FIELDS],
+                    beat.at_ms,
+                    now,
+                )
+                for worker_id, beat in beats
+                if beat.until_ms > now
+            ]
+
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
+        """(id, packed dead letter), oldest first in each partition."""
+        found: list[tuple[str, bytes]] = []
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
+        for letter in found[offset : offset + limit]:
+            yield letter
+
+    # Operations.
+
+    async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
+        """Put dead letters back; `None` means all of them."""
+        moved = 0
+        chunks = [ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)] if ids is not None else [()]
+        stay: list[tuple[str, str]] = []
+        for name in await self.partitions(queue):
+            passed, to_look_at = 0, None
+            for chunk in chunks:
+                while True:
+                    with self.store.queue(name) as model:
+                        if to_look_at is None:
+                            to_look_at = len(model.dead)  # what dies again meanwhile comes behind them
+                        count, kept = model.requeue_dead(self.store.now(), chunk, passed, min(CHUNK, to_look_at))
+                    moved += count
+                    passed += len(kept)
+                    to_look_at -= count + len(kept)
+                    stay += kept
+                    if chunk or to_look_at <= 0 or not (count or kept):
+                        break
+        kept_letters(queue, stay)
+        return moved
+
+    async def purge_dead(self, queue: str) -> int:
+        dropped = 0
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                dropped += model.purge_dead()
+        return dropped
+
+    async def purge(self, queue: str) -> int:
+        """Drop everything that waits; returns how many tasks that were."""
+        dropped = 0
+        for name in await self.partitions(queue):
+            left = 1
+            while left:
+                with self.store.queue(name) as model:
+                    count, left = model.purge(self.store.now())
+                dropped += count
+                await self.relay(name)
+        return dropped
+
+    async def pause(self, queue: str) -> None:
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                model.paused = True
+
+    async def resume(self, queue: str) -> None:
+        for name in await self.partitions(queue):
+            with self.store.queue(name) as model:
+                model.paused = False
+                model.calls += 1
+
+    async def purge_keys(self, queues: Sequence[str]) -> None:
+        """Delete everything that belongs to these queues, results included."""
+        for name in await self.partitions():
+            if keys.queue_of(name) in queues:
+                self.store.forget(name)
+
+    # The fleet.
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""
+        with self.store.lock:
+            self.store.cordons[name] = self.store.now() + ttl_seconds * 1000
+            self.store.publish("control", f"cordon {name}")
+
+    async def uncordon(self, name: str) -> None:
+        with self.store.lock:
+            self.store.cordons.pop(name, None)
+            self.store.publish("control", f"cordon {name}")
+
+    async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
+        """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
+        waiter = self.store.wait(queues)
+        heard = False
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter.woken.wait()
+            heard = True
+            return waiter.called_by
+        except TimeoutError:
+            heard = True
+            return waiter.called_by
+        finally:
+            self.store.leave(waiter, heard=heard)
+
+    async def call_another(self, queue: str) -> None:
+        """Pass a call for a worker on to the next that waits."""
+        with self.store.queue(queue) as model:
+            model.calls += 1
+
+    async def deregister(self, worker_id: str) -> None:
+        with self.store.lock:
+            self.store.workers.pop(worker_id, None)
+
+    def control(self) -> AsyncIterator[str]:
+        """What workers are told: `cancel ID`, `cordon NAME`; empty once, at the start."""
+        return self._listen("control")
+
+    def endings(self, queue: str) -> AsyncIterator[str]:
+        """The ids of tasks of a partition that end and that somebody waits for; empty once, at the start."""
+        return self._listen(f"done {queue}")
+
+    def activity(self) -> AsyncIterator[str]:
+        """The names of queues of which a partition goes from empty to not empty; empty once, at the start."""
+        return self._listen("activity")
+
+    async def _listen(self, channel: str) -> AsyncIterator[str]:
+        with self.store.listening(channel) as inbox:
+            yield ""
+            while True:
+                yield await inbox.get()
+
+
+class InMemoryRenewer:
+    """Renews leases and keeps heartbeats, for the lease thread of a worker."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def renew(
+        self, queue: str, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
+    ) -> tuple[list[str], list[str]]:
+        """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
+        with self._store.queue(queue) as model:
+            return model.renew(self._store.now(), incarnation, lease_ms, busy_ms, held)
+
+    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
+        """Say that the worker lives; returns whether it is cordoned."""
+        store = self._store
+        with store.lock:
+            now = store.now()
+            store.workers[worker_id] = Beat(now, now + ttl_ms, {key: str(value) for key, value in fields.items()})
+            for other in [other for other, beat in store.workers.items() if beat.at_ms <= now - 10 * ttl_ms]:
+                del store.workers[other]
+            return store.cordons.get(name, 0) > now
+
+    def dropped(self, error: BaseException) -> None:
+        """Nothing can fail."""
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (PydanticJson, TypedForm)):
+        return revived(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,157 @@
+"""Schedules in memory: lua/schedule_*.lua and lua/tick.lua in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+import msgpack
+
+from taskfleet.memory.model import QueueModel
+from taskfleet.memory.store import Scheduled
+from taskfleet.protocol import outcome, unpacking
+from taskfleet.redis.keys import queue_of
+from taskfleet.redis.schedules import NO_STATE, START, Due, Entry, Place, Tick, TickReply
+
+if TYPE_CHECKING:
+    from taskfleet.memory.broker import InMemoryBroker
+
+
+class InMemorySchedules:
+    """Add, remove, list, and let tick. `queue` means a partition."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self._store = broker.store
+
+    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        new = _unpack(spec)
+        with self._store.lock:
+            self._store.known.add(queue)
+            there = self._store.schedules_of(queue)
+            before = there.get(name)
+            keeps = before is not None and before.tick_ms is not None and _unpack(before.spec)[2] == new[2]
+            tick = None if new[5] == 1 else before.tick_ms if before is not None and keeps else next_ms
+            there[name] = Scheduled(spec, tick, before.state if before is not None else NO_STATE)
+            self._store.publish("schedules", name)
+            return tick
+
+    async def remove(self, queue: str, name: str) -> Entry | None:
+        """Remove from one partition; returns what was there."""
+        with self._store.lock:
+            found = self._store.schedules_of(queue).pop(name, None)
+        return None if found is None else Entry(queue, name, found.spec, NO_STATE, found.tick_ms)
+
+    async def now_ms(self, queue: str) -> int:
+        """The time by the store's clock."""
+        return self._store.now()
+
+    async def queues(self) -> list[str]:
+        """Every partition of every queue that may have schedules."""
+        return sorted(self._store.known)
+
+    async def entries(self) -> list[Entry]:
+        """All schedules, by queue and name."""
+        return [entry for queue in await self.queues() for entry in await self.entries_of(queue)]
+
+    async def entries_of(self, queue: str) -> list[Entry]:
+        """The schedules of one partition, by name."""
+        with self._store.lock:
+            there = sorted(self._store.schedules_of(queue).items())
+            return [Entry(queue, name, one.spec, one.state, one.tick_ms) for name, one in there]
+
+    async def due(
+        self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = MappingProxyType({})
+    ) -> list[Due]:
+        """What is due of several partitions; at most `limit` of each, without those up to `past`."""
+        found: list[Due] = []
+        for queue in queues:
+            now = self._store.now()
+            ticking = [entry for entry in await self.entries_of(queue) if entry.tick_ms is not None]
+            ticking.sort(key=lambda entry: (entry.tick_ms or 0, entry.name))
+            due = [entry for entry in ticking if (entry.tick_ms or 0) <= now]
+            later = ticking[len(due)].tick_ms if len(due) < len(ticking) else None
+            first, last = past.get(queue, START)
+            if first and (first > len(ticking) or ticking[first - 1].name.encode() != last):
+                first = 0
+            page = due[first : first + limit]
+            reached = (first + len(page), page[-1].name.encode()) if page else (first, last)
+            found.append(Due(queue, now, later, tuple(page), len(due) > reached[0], reached))
+        return found
+
+    async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
+        """Let ticks happen."""
+        replies: list[TickReply] = []
+        for tick in ticks:
+            with self._store.queue(tick.entry.queue) as model:
+                replies.append(self._tick(tick, model))
+        return replies
+
+    def _tick(self, tick: Tick, model: QueueModel) -> TickReply:
+        model.now = self._store.now()
+        one = self._store.schedules_of(tick.entry.queue).get(tick.entry.name)
+        if one is None or one.tick_ms != tick.entry.tick_ms or _unpack(one.spec)[1].decode() != tick.revision:
+            return TickReply("stale", "", 0)
+        if one.tick_ms is None or model.now < one.tick_ms:
+            return TickReply("early", "", 0)
+        state: list[Any] = _unpack(one.state) if one.state else [0, b"", 0, 0, 0]
+        policy = _unpack(one.spec)[3].decode()
+        previous = state[1].decode()
+        fires = tick.fire_ms is not None
+        refused, waiting, interrupted, was_due, follows = False, None, None, None, False
+        # What stands in the way: refused for good, or to be cancelled.
+        if fires and policy != "Allow" and previous in model.tasks:
+            refused = policy == "Forbid"
+            if policy == "Replace":
+                waiting, interrupted = (None, previous) if previous in model.owners else (previous, None)
+        if fires and "u" in tick.more and not refused:
+            holder, follower = model.holder_of(tick.more["u"]), model.follower_of(tick.more["u"])
+            taken = holder is not None and holder not in (waiting, interrupted)
+            if tick.more["m"] == "k" and (taken or follower is not None):
+                refused = True
+            elif holder is not None and (follower is not None or holder != waiting):
+                follows = follower is not None or holder in model.owners
+                waiting = follower or (waiting if follows else holder)
+                was_due = model.due_again(waiting) if waiting is not None and tick.more["m"] == "r" else None
+        if waiting is not None and not refused and waiting != tick.replaces:
+            return TickReply("name", waiting, 0)
+        result = "dropped"
+        if refused:
+            result = "skipped"
+            state[3] += 1
+        elif fires:
+            if tick.max_length and waiting is None and model.waiting() + 1 > tick.max_length:
+                return TickReply("full", "", 0)
+            if interrupted is not None:
+                model.cancelling.add(interrupted)
+                model.said.append(("control", f"cancel {interrupted}"))
+            if waiting is not None:
+                reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
+                record = outcome.pack_end(outcome.CANCELLED, reason)
+                record = self._broker.seal.close("result", queue_of(model.name), waiting, record)
+                model.end_waiting(waiting, record, outcome.CANCELLED_TTL_MS, reason.encode())
+            due = model.now + tick.delay_ms if was_due is None else was_due
+            self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
+            model.accept(tick.task_id, tick.envelope, dict(tick.more), due, follows=follows)
+            result = "fired"
+            state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]
+        state[4] += tick.dropped
+        one.state = cast("bytes", msgpack.packb(state, use_bin_type=False))
+        one.tick_ms = tick.next_ms or None
+        return TickReply(result, "", len(model.outbox))
+
+    async def changes(self) -> AsyncIterator[str]:
+        """The names of schedules that are added or replaced; empty once, at the start."""
+        with self._store.listening("schedules") as inbox:
+            yield ""
+            while True:
+                yield await inbox.get()
+
+    async def failed(self, error: BaseException) -> None:
+        """Nothing can fail."""
+
+
+def _unpack(packed: bytes) -> list[Any]:
+    return unpacking.record(packed, most_bytes=len(packed), containers=2)

@@ -1,0 +1,219 @@
+"""The memory that the brokers of one process share: queues, fleet, clock, and who waits to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from taskfleet import checks
+from taskfleet.memory.model import QueueModel
+from taskfleet.redis import keys
+
+_REMEMBERED = 10_000  # enqueued tasks
+
+
+def _wall_clock() -> float:
+    return time.time() * 1000
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A worker that waits for a call from one of its partitions."""
+
+    loop: asyncio.AbstractEventLoop
+    queues: tuple[str, ...]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    called_by: str | None = None
+
+
+@dataclass(slots=True)
+class Beat:
+    """A worker's last heartbeat."""
+
+    at_ms: float
+    until_ms: float
+    fields: dict[str, str]
+
+
+@dataclass(slots=True)
+class Scheduled:
+    """A schedule as it is kept (scheduling/record.py); `tick_ms` is `None` when it is paused or over."""
+
+    spec: bytes
+    tick_ms: int | None
+    state: bytes
+
+
+class StoreClock:
+    """The clock that all queues of a store go by."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+
+    def now_ms(self, queue: str, *, within: float = math.inf) -> float:
+        """Milliseconds by the store's clock."""
+        return self._now()
+
+    async def ask(self, queue: str) -> None:
+        """It is always known."""
+
+
+class Store:
+    """Everything under one lock: workers' lease threads and other event loops use it too."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.lock = threading.RLock()
+        self._clock = clock or _wall_clock
+        self._travelled_ms = 0.0
+        self.clock = StoreClock(self.now)
+        self.known: set[str] = set()  # partitions that ever had a task
+        self.workers: dict[str, Beat] = {}
+        self.cordons: dict[str, float] = {}  # worker's name → until, ms
+        self.accepted: deque[tuple[str, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
+        self._schedules: dict[str, dict[str, Scheduled]] = defaultdict(dict)
+        self._models: dict[str, QueueModel] = {}
+        self._waiters: list[Waiter] = []
+        self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[str]]]] = defaultdict(list)
+        self._watchers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    # The clock.
+
+    def now(self) -> int:
+        """Milliseconds by the store's clock."""
+        return int(self._clock() + self._travelled_ms)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Leases pass with it, as if their workers had renewed them; idle workers look again."""
+        seconds = checks.seconds("seconds", seconds)
+        with self.lock:
+            self._travelled_ms += seconds * 1000
+            for model in self._models.values():
+                for task_id, end in model.leases.items():
+                    model.leases.add(task_id, end + seconds * 1000)
+            for beat in self.workers.values():
+                beat.at_ms += seconds * 1000
+                beat.until_ms += seconds * 1000
+            for name in list(self._models):
+                with self.queue(name) as model:
+                    model.call_a_worker()
+            self.publish("schedules", "")
+
+    # Queues.
+
+    @property
+    def models(self) -> dict[str, QueueModel]:
+        return dict(self._models)
+
+    @contextlib.contextmanager
+    def queue(self, name: str) -> Generator[QueueModel]:
+        """One queue for one operation; afterwards everybody is told what it has to tell."""
+        with self.lock:
+            model = self._models.get(name)
+            if model is None:
+                model = self._models[name] = QueueModel(name)
+            try:
+                yield model
+            finally:
+                said, model.said = model.said, []
+                for channel, message in said:
+                    self.publish(f"{channel} {name}" if channel == "done" else channel, message)
+                self._hand_out_calls(model)
+                self._tell_watchers()
+
+    def partitions_of(self, queue: str) -> list[str]:
+        return sorted({name for name in self.known if keys.queue_of(name) == queue} | {queue})
+
+    def schedules_of(self, partition: str) -> dict[str, Scheduled]:
+        """By name."""
+        return self._schedules[partition]
+
+    def forget(self, name: str) -> None:
+        with self.lock:
+            self._schedules.pop(name, None)
+            self._models.pop(name, None)
+            self.known.discard(name)
+
+    # Workers that wait.
+
+    def wait(self, queues: Sequence[str]) -> Waiter:
+        """Take a call if there is one; else stand in line until `leave`."""
+        waiter = Waiter(asyncio.get_running_loop(), tuple(queues))
+        with self.lock:
+            for name in queues:
+                model = self._models.get(name)
+                if model is not None and model.calls:
+                    model.calls -= 1
+                    waiter.called_by = name
+                    waiter.woken.set()
+                    return waiter
+            self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter, *, heard: bool) -> None:
+        """A call that was not heard goes to somebody else."""
+        with self.lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.called_by is not None and not heard:
+                with self.queue(waiter.called_by) as model:
+                    model.calls += 1
+
+    def _hand_out_calls(self, model: QueueModel) -> None:
+        for waiter in list(self._waiters):
+            if not model.calls:
+                return
+            if model.name in waiter.queues:
+                self._waiters.remove(waiter)
+                waiter.called_by = model.name
+                if _call(waiter.loop, waiter.woken.set):
+                    model.calls -= 1
+
+    # Publishing.
+
+    def publish(self, channel: str, message: str) -> None:
+        for loop, inbox in list(self._listeners[channel]):
+            if not _call(loop, inbox.put_nowait, message):
+                self._listeners[channel].remove((loop, inbox))
+
+    @contextlib.contextmanager
+    def listening(self, channel: str) -> Generator[asyncio.Queue[str]]:
+        entry = (asyncio.get_running_loop(), asyncio.Queue[str]())
+        with self.lock:
+            self._listeners[channel].append(entry)
+        try:
+            yield entry[1]
+        finally:
+            with self.lock:
+                if entry in self._listeners[channel]:
+                    self._listeners[channel].remove(entry)
+
+    @contextlib.contextmanager
+    def watching(self) -> Generator[asyncio.Event]:
+        """An event that is set after every operation on any queue."""
+        entry = (asyncio.get_running_loop(), asyncio.Event())
+        with self.lock:
+            self._watchers.append(entry)
+        try:
+            yield entry[1]
+        finally:
+            with self.lock:
+                self._watchers.remove(entry)
+
+    def _tell_watchers(self) -> None:
+        for loop, event in list(self._watchers):
+            _call(loop, event.set)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
+    """Call on a loop, from whatever thread; false when the loop is gone."""
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        return False
+    return True

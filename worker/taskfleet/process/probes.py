@@ -1,0 +1,71 @@
+"""`/livez`, `/readyz` and `/metrics`, served from a thread of their own: a blocked event loop still answers."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from taskfleet.errors import ConfigurationError
+from taskfleet.process import metrics
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.worker import Worker
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    worker: Worker
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
+    timeout = 5.0
+
+    def do_GET(self) -> None:
+        worker = self.server.worker
+        if self.path == "/livez":
+            self._answer(worker.alive, worker.why_not_alive() or "alive")
+        elif self.path == "/readyz":
+            self._answer(worker.ready, "ready" if worker.ready else f"not ready: {worker.why_not_ready()}")
+        elif self.path == "/metrics":
+            self._send(200, metrics.exposition(worker), "text/plain; version=0.0.4; charset=utf-8")
+        else:
+            self._send(404, b"try /livez, /readyz or /metrics\n", "text/plain")
+
+    def _answer(self, good: bool, text: str) -> None:
+        self._send(200 if good else 503, (text + "\n").encode(), "text/plain")
+
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """A probe every second is not worth a line."""
+
+
+class ProbeServer:
+    """Serves the probes of one worker until `close()`. Port 0 takes a free one; see `port`."""
+
+    def __init__(self, worker: Worker, host: str, port: int) -> None:
+        try:
+            self._server = _Server((host, port), _Handler)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--probe-port {port}: cannot listen on {host}: {error.strerror}; choose another port"
+            ) from None
+        self._server.worker = worker
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="taskfleet-probes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5.0)

@@ -1,0 +1,97 @@
+"""Several worker processes under one parent, which keeps them running and drains them together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from taskfleet import showing
+from taskfleet.child_process import Child, Parent
+from taskfleet.process import requests
+
+logger = showing.logger("taskfleet.worker")
+
+_LOOK_SECONDS = 0.1
+_STABLE_SECONDS = 10.0
+_HURRY_SECONDS = 2.0  # how long a child may take that was told to end at once
+
+# How a process ends that had nothing yet when it was asked: by the signal itself, or as a shell tells of that.
+_IN_GOOD_ORDER = {0, *(sign for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) for sign in (-n, 128 + n))}
+
+
+class Supervisor:
+    """Keeps `processes` children of `command(n)` running until it is asked to end, and has drained them all.
+
+    A child that dies is started again, later and later when it dies early.
+    """
+
+    def __init__(self, command: Callable[[int], Sequence[str]], processes: int) -> None:
+        self._command = command
+        self._children: dict[int, Child] = {}
+        self._started: dict[int, float] = {}
+        self._retry_at = dict.fromkeys(range(processes), 0.0)
+        self._failures = dict.fromkeys(range(processes), 0)
+        self._requests = requests.Requests(self._drain, self._hurry)
+        self._ending = False
+        self._kill_at: float | None = None
+
+    def run(self, parent: Parent, patience: float) -> int:
+        """Until all have ended: 0, or 1 when one did not drain. `patience` in seconds, without a parent."""
+        for number in requests.signals():
+            signal.signal(number, self._heard)
+        parent.listen(self._requests.told, self._hurry, patience)
+        status = 0
+        while True:
+            for n in self._retry_at:
+                child = self._children.get(n)
+                code = child.ended() if child is not None else None
+                if code is not None:
+                    del self._children[n]
+                    status = status or self._has_ended(n, code)
+                if n not in self._children and not self._ending and time.monotonic() >= self._retry_at[n]:
+                    self._start(n)
+            if self._ending:
+                if not self._children:
+                    return status
+                self._tell()
+            time.sleep(_LOOK_SECONDS)
+
+    def _start(self, n: int) -> None:
+        self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL)
+        self._started[n] = time.monotonic()
+
+    def _has_ended(self, n: int, code: int) -> int:
+        if self._ending:
+            return int(code not in _IN_GOOD_ORDER)
+        now = time.monotonic()
+        self._failures[n] = 0 if now - self._started[n] > _STABLE_SECONDS else self._failures[n] + 1
+        delay = min(30.0, 0.5 * 2.0 ** self._failures[n])
+        logger.warning("worker process %d ended with %d; started again in %.1f s", n, code, delay)
+        self._retry_at[n] = now + delay
+        return 0
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        self._requests.heard(number)
+
+    def _drain(self) -> None:
+        self._ending = True
+        self._tell()
+
+    def _hurry(self) -> None:
+        self._ending = True
+        if self._kill_at is None:
+            logger.warning("second signal: ending at once")
+            self._kill_at = time.monotonic() + _HURRY_SECONDS
+        self._tell()
+
+    def _tell(self) -> None:
+        """Also those that were being started when the request came."""
+        for child in list(self._children.values()):
+            child.drain()
+            if self._kill_at is not None:
+                child.hurry()
+                if time.monotonic() > self._kill_at:
+                    child.process.kill()

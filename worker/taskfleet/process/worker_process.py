@@ -1,0 +1,101 @@
+"""A worker as a process: signals, probes, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from taskfleet import showing
+from taskfleet.child_process import Parent
+from taskfleet.process import event_loop, exiting, requests
+from taskfleet.process.probes import ProbeServer
+from taskfleet.queue import TaskQueue
+from taskfleet.runtime.worker import Worker
+
+logger = showing.logger("taskfleet.worker")
+
+_LEAVE_SECONDS = 15.0  # beyond the grace period, for a process that nobody waits for any more
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """`probe_port` 0 serves no probes. Process n of several serves them on `probe_port` + n."""
+
+    queues: tuple[str, ...] = ()
+    concurrency: int | None = None
+    number: int = 0
+    probe_host: str = "0.0.0.0"  # noqa: S104 - the kubelet probes from outside the pod
+    probe_port: int = 0
+
+
+def settle_memory() -> None:
+    """Keep the garbage collector away from what is loaded for good, and from tasks that end at once.
+
+    With the interpreter's own thresholds a third of a worker's processor time goes into looking at objects that
+    reference counting frees a moment later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def patience(queue: TaskQueue) -> float:
+    """How long a drain may take (s) that nobody watches: the parent is gone."""
+    return queue.settings.workers.shutdown_grace_period + _LEAVE_SECONDS
+
+
+def run(queue: TaskQueue, options: ProcessOptions, parent: Parent | None = None) -> int:
+    """Run one worker in this process until SIGTERM or SIGINT, or its parent, has drained it; returns the exit code.
+
+    It is 1 when the worker has left of its own accord, for handlers that cannot be stopped: start another. The process
+    ends within seconds of it, whatever is left in it.
+    """
+    code = event_loop.run(_run(queue, options, parent or Parent()))
+    for number in requests.signals():
+        signal.signal(number, signal.SIG_IGN)  # all that was asked for is done
+    return code
+
+
+async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int:
+    worker = Worker(queue, queues=options.queues or None, concurrency=options.concurrency, number=options.number)
+    probes = ProbeServer(worker, options.probe_host, options.probe_port) if options.probe_port else None
+    loop = asyncio.get_running_loop()
+
+    asked = requests.Requests(worker.drain, _end_at_once)
+    for number in requests.signals():
+        loop.add_signal_handler(number, asked.heard, number)
+    parent.listen(lambda: _call(loop, asked.told), _end_at_once, patience(queue))
+    if probes is not None:
+        probes.start()
+    settle_memory()
+    code = 1
+    try:
+        if queue.settings.scheduler.enabled:
+            await queue.start_scheduler()
+        await worker.run()
+        code = 1 if worker.unhealthy else 0
+    finally:
+        exiting.soon(code)
+        await queue.close()
+        if probes is not None:
+            probes.close()
+    if len(worker.stopping):
+        exiting.now(code)  # the loop would wait for them
+    return code
+
+
+def _end_at_once() -> NoReturn:
+    # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
+    logger.warning("second signal: ending at once")
+    os._exit(1)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has done its work and is closed
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,71 @@
+"""How much one call to Redis carries: so many items, and so many bytes.
+
+Redis reads a call whole before it begins, refuses one above its own limits (`proto-max-bulk-len`, 512 MB, and
+`client-query-buffer-limit`, 1 GB, unless somebody has lowered them) and serves nobody else while it works on it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.broker import Item, Outcome
+
+T = TypeVar("T")
+
+CHUNK = 1000  # items in one call: bounded, so that none holds a queue for long
+CALL_BYTES = 8 * 1_048_576  # a call of several items has no more; an item that is larger goes alone
+SURE_BYTES = 1_048_576 - 65_536  # below the lowest that Redis' own limits can be set to
+_FRAME = 64  # of an item: its id and numbers
+_envelope = operator.itemgetter(1)
+
+
+def windows(
+    items: Sequence[T], size_of: Callable[[T], int], most_bytes: int = CALL_BYTES
+) -> Iterator[tuple[int, int, int]]:
+    """(start, end, bytes) of parts in order: each of at most `CHUNK` items and `most_bytes`, and at least one item."""
+    for start in range(0, len(items), CHUNK):
+        part = items[start : start + CHUNK]
+        size = _items_bytes(part) if size_of is item_bytes else sum(map(size_of, part))
+        if size <= most_bytes:
+            yield start, start + len(part), size
+            continue
+        first = size = 0
+        for at, item in enumerate(part):
+            more = size_of(item)
+            if at > first and size + more > most_bytes:
+                yield start + first, start + at, size
+                first, size = at, 0
+            size += more
+        yield start + first, start + len(part), size
+
+
+def _items_bytes(items: Sequence[Any]) -> int:
+    # Most have nothing but their envelope, and a bulk has many: not a call of ours for each.
+    if max(map(len, items)) == 4:
+        return sum(map(len, map(_envelope, items))) + _FRAME * len(items)
+    return sum(map(item_bytes, items))
+
+
+def item_bytes(item: Item) -> int:
+    """About what a task is in a call that adds it."""
+    if len(item) == 4:
+        return len(item[1]) + _FRAME
+    more = item[4]
+    # Text that stands there once; those that wait for it may be many.
+    size = sum(4 * len(value) for value in more.values() if isinstance(value, (str, bytes)))
+    size += sum(len(place) + len(task_id) + 16 for place, task_id, *_ in more.get("n", ()))
+    return len(item[1]) + 2 * _FRAME + size
+
+
+def outcome_bytes(outcome: Outcome) -> int:
+    """About what an outcome is in a call that records it."""
+    extra = outcome[6]
+    return len(outcome[4]) + (len(extra) if type(extra) is bytes else 0) + _FRAME
+
+
+def id_bytes(held: tuple[str, object]) -> int:
+    """About what (id, delivery) is."""
+    return 4 * len(held[0]) + 16

@@ -1,0 +1,239 @@
+"""What of a task is stored in Redis: a versioned messagepack list.
+
+    [1, task name, args, kwargs] or, when the call sets something for itself, [1, name, args, kwargs, {key: value}]
+
+Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s, by the clock of Redis), `k` result_ttl (s),
+`a` max_age (s), `b` retry policy, `n` 1 when another task takes its result, `i` how the results that it takes are
+nested, `s` whose they are: (queue, id) each, where results are sealed. `c` is reserved.
+Redis puts eight bytes before it: when the task was accepted, milliseconds as a big-endian double.
+
+Version 2 is a sealed envelope (protocol/sealing.py). Version 17 is version 1 with a value in it that programs which
+know only 1 and 2 cannot read (`TypedForm`). docs/reference/envelope.md has the rules for further versions.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgpack
+
+from taskfleet.errors import NewerVersionError, SerializationError
+from taskfleet.protocol import unpacking
+
+_stamp = struct.Struct(">d").unpack_from
+
+VERSION = 1
+SEALED = 2  # also the newest layout that is known here
+TYPED = 16 + VERSION  # version 1 with a typed form in it, which those who know only 1 and 2 could not read
+STAMP_BYTES = 8
+_LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999: what datetime can hold
+_MOST_SECONDS = 1e10  # longer than 300 years: what timers and Redis' times to live can hold
+
+
+class PydanticJson(bytes):
+    """The JSON text of a value that messagepack has no type for."""
+
+    __slots__ = ()
+
+
+class TypedForm(bytes):
+    """A value that says of each of its parts of which type it is: travel/typed.py."""
+
+    __slots__ = ()
+
+
+class CarriedForm(bytes):
+    """Results of several tasks for one that takes them, each in a form of its own: travel/carried.py."""
+
+    __slots__ = ()
+
+
+# Messagepack extensions by their codes. Carried results are only ever on their way inside a worker.
+FORMS: dict[int, type[bytes]] = {1: PydanticJson, 2: TypedForm, 3: CarriedForm}
+_CODES: dict[type, int] = {form: code for code, form in FORMS.items()}
+
+
+@dataclass(slots=True)  # not frozen: that would cost a call per field, for every task
+class Envelope:
+    """A decoded task. `enqueued_ms` is by the clock of Redis."""
+
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    settings: dict[str, Any]
+    enqueued_ms: float
+
+
+def _default(value: object) -> object:
+    if isinstance(value, bytes) and (code := _CODES.get(type(value))) is not None:
+        return msgpack.ExtType(code, bytes(value))
+    what = "a whole number of more than 64 bits" if type(value) is int else f"type {type(value).__name__}"
+    raise TypeError(f"{what} cannot be encoded")
+
+
+def _extension(code: int, data: bytes) -> object:
+    form = FORMS.get(code)
+    return form(data) if form is not None else msgpack.ExtType(code, data)
+
+
+class _Packers(threading.local):
+    """One packer a thread: making one costs more than packing a small task."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(default=_default, strict_types=True).pack
+
+
+_packers = _Packers()
+
+
+def pack(value: object) -> bytes:
+    """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
+    # strict_types keeps subclasses (PydanticJson, enums, named tuples) from passing as their base type.
+    return cast("bytes", _packers.pack(value))
+
+
+def unpack(data: bytes, limit: int | None = None, budget: unpacking.Budget | None = None) -> Any:
+    """The value in `data`, of any length unless `limit` or a `budget` says how much to unpack (protocol/unpacking.py).
+
+    Errors: `SerializationError`.
+    """
+    return unpacking.within(data, len(data) if limit is None else limit, _extension, budget)
+
+
+def encode(
+    name: str, args: list[Any], kwargs: dict[str, Any], settings: dict[str, Any], version: int = VERSION
+) -> bytes:
+    parts: list[Any] = [version, name, args, kwargs]
+    if settings:
+        parts.append(settings)
+    return pack(parts)
+
+
+def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None = None) -> bytes:
+    """The envelope with its expiry counted from `now_ms`; unchanged when it has none.
+
+    `limit` as for `unpack`. Errors: `SerializationError`.
+    """
+    if expires_ms is None:
+        return data
+    parts = unpack(data, limit)
+    try:
+        settings = parts[4] if len(parts) > 4 else {}
+        return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000}, parts[0])
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise SerializationError(f"it is no task envelope: {error}") from None
+
+
+def name_of(blob: bytes) -> tuple[str, float]:
+    """(task name, when it was enqueued) of a stamped blob, without unpacking its arguments.
+
+    Errors: `SerializationError` when it is no plain envelope of a version known here.
+    """
+    data = blob[STAMP_BYTES:]
+    if version_of(data) not in (VERSION, TYPED):
+        raise SerializationError("it is no task envelope")
+    (enqueued_ms,) = _stamp(blob)
+    _, at = unpacking.list_head(data)
+    name, _ = unpacking.text(data, at + 1)
+    return name.decode("utf-8", "replace"), enqueued_ms
+
+
+class SealedError(SerializationError):
+    """The envelope is a sealed one: it has to be opened first."""
+
+
+def decode(blob: bytes, limit: int | None = None) -> Envelope:
+    """The task in `blob`; raises `SerializationError` for anything that is not one.
+
+    `NewerVersionError` when it is of a version that came after this one, `SealedError` when it is sealed. What is
+    longer than `limit` bytes is unpacked within bounds; without one, the caller has looked at the length.
+    """
+    try:
+        (enqueued_ms,) = _stamp(blob)
+        if limit is None:
+            parts = msgpack.unpackb(blob[8:], ext_hook=_extension, strict_map_key=False)
+        else:
+            parts = unpacking.within(blob[8:], limit, _extension)
+        if len(parts) == 4:
+            version, name, args, kwargs = parts
+            settings: Any = {}
+        else:
+            version, name, args, kwargs, settings = parts[:5]
+    except Exception as error:
+        raise _refusal(blob, f"the payload cannot be decoded: {str(error) or type(error).__name__}") from None
+    # Exact types: what messagepack unpacks has no others.
+    if not (
+        type(version) is int
+        and version in (VERSION, TYPED)
+        and type(name) is str
+        and type(args) is list
+        and type(kwargs) is dict
+        and type(settings) is dict
+        and 0.0 <= enqueued_ms <= _LATEST_MS
+    ):
+        raise _refusal(blob, "the payload is not a task envelope")
+    if settings:
+        _check(settings)
+    return Envelope(name, args, kwargs, settings, enqueued_ms)
+
+
+def version_of(data: bytes) -> int | None:
+    """The version of an envelope or record (without its stamp): 0 to 127, or `None` when it names none.
+
+    This is what all versions have in common: one messagepack list whose first element is that number.
+    """
+    first = data[0] if data else 0
+    if 0x91 <= first <= 0x9F:
+        start = 1
+    elif first in (0xDC, 0xDD):
+        start = 3 if first == 0xDC else 5
+    else:
+        return None
+    return data[start] if len(data) > start and data[start] <= 0x7F else None
+
+
+def newer_version(data: bytes, what: str) -> NewerVersionError | None:
+    """The error for an envelope or record that came after this program, if it is one and not mere rubbish."""
+    version = version_of(data)
+    if version is None or version <= SEALED or version == TYPED:
+        return None
+    if not unpacking.is_whole(data):
+        return None
+    return NewerVersionError(
+        f"{what} has envelope version {version}, and this program reads up to {SEALED}: upgrade taskfleet here",
+        version=version,
+    )
+
+
+def _refusal(blob: bytes, problem: str) -> SerializationError:
+    data = blob[STAMP_BYTES:]
+    if version_of(data) == SEALED:
+        return SealedError("the payload is sealed")
+    return newer_version(data, "the payload") or SerializationError(problem)
+
+
+# The worker reckons with these: what is no number, or one that no timer can hold, must not get as far.
+_NUMBER = (int, float)
+_NUMBERS: dict[str, tuple[type, ...]] = {
+    "r": (int,),
+    "t": (int, float, type(None)),
+    "x": _NUMBER,
+    "k": _NUMBER,
+    "c": _NUMBER,
+    "a": _NUMBER,
+}
+
+
+def _check(settings: dict[Any, Any]) -> None:
+    """Keys that are not known here are for newer workers and are left alone."""
+    for key, value in settings.items():
+        types = _NUMBERS.get(key)
+        sound = types is None or (type(value) in types and (value is None or abs(value) <= _MOST_SECONDS))
+        if key == "b":
+            # A retry policy: what is odd about it besides numbers is met where it is used.
+            sound = type(value) is list and all(type(x) not in _NUMBER or 0 <= x <= _MOST_SECONDS for x in value)
+        if not sound:
+            raise SerializationError(f"the payload is not a task envelope: its setting {key!r} is out of range")

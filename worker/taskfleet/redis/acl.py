@@ -1,0 +1,67 @@
+"""What a Redis user must be allowed, and nothing more: the rules for producers, workers and the operator.
+
+`python -m taskfleet.redis.acl worker` prints one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Literal, get_args
+
+from taskfleet.redis import scripts
+from taskfleet.redis.scripts import Script
+
+Role = Literal["producer", "worker", "operator"]
+
+_ANY = ("PING", "EVALSHA", "EVAL", "SUBSCRIBE", "SMEMBERS")
+_SCRIPTS: dict[Role, tuple[Script, ...]] = {
+    "producer": (
+        scripts.ENQUEUE, scripts.STATUS, scripts.CANCEL, scripts.LINK, scripts.RESOLVE, scripts.DRAIN,
+        scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
+    ),
+    "worker": (scripts.STEP, scripts.RENEW, scripts.HEARTBEAT, scripts.PROGRESS, scripts.TICK, scripts.SCHEDULE_DUE),
+    "operator": (
+        scripts.STATS, scripts.STATUS, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE, scripts.REQUEUE_DEAD,
+        scripts.PURGE_DEAD, scripts.DRAIN,
+    ),
+}  # fmt: skip
+# Beside those in scripts: what `RedisBroker` sends itself.
+_PLAIN: dict[Role, tuple[str, ...]] = {
+    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS"),
+    "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
+    "operator": (
+        "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
+        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH",
+    ),
+}  # fmt: skip
+# Where a Cluster is asked which server holds what, and when a slot is under way.
+_CLUSTER = ("CLUSTER|SLOTS", "ASKING")
+
+_CALL = re.compile(r"redis\.p?call\(([^,)]*)")
+_WORD = re.compile(r"'([A-Z]+)'")
+
+
+def commands_of(script: Script) -> set[str]:
+    """The commands that a script may call: a user who runs it needs them all."""
+    return {word for call in _CALL.findall(script.source) for word in _WORD.findall(call)}
+
+
+def commands(role: Role, *, cluster: bool = False) -> set[str]:
+    """All commands of a role. Tasks send tasks, so a worker is a producer too."""
+    found = {*_ANY, *_PLAIN[role], *(_CLUSTER if cluster else ())}
+    for script in _SCRIPTS[role]:
+        found |= commands_of(script)
+    return found | commands("producer") if role == "worker" else found
+
+
+def rule(role: Role, prefix: str = "taskfleet", *, cluster: bool = False) -> list[str]:
+    """What follows the user's name and password in `ACL SETUSER`. With a database other than 0, add `+select`."""
+    names = sorted(name.lower() for name in commands(role, cluster=cluster))
+    return ["resetkeys", f"~{prefix}:*", "resetchannels", f"&{prefix}:*", "-@all", *(f"+{name}" for name in names)]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in get_args(Role):
+        sys.exit(f"usage: python -m taskfleet.redis.acl {'|'.join(get_args(Role))}")
+    print(" ".join(rule(sys.argv[1], cluster=True)))  # type: ignore[arg-type]

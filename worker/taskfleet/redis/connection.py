@@ -1,0 +1,318 @@
+"""Connections to Redis: one client for all topologies, and patience when they fail.
+
+`connect()` gives a `RedisClient` for one server or for the master that Sentinels name, or a `ClusterClient`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis import exceptions as redis_exceptions
+from redis.asyncio.connection import UnixDomainSocketConnection
+
+from taskfleet import foreign
+from taskfleet.errors import ConfigurationError
+from taskfleet.protocol import bounds
+from taskfleet.redis import replies, urls
+from taskfleet.redis.credentials import Tls
+from taskfleet.redis.redis_errors import (
+    backoff_seconds,
+    call_too_large,
+    connection_error,
+    is_connection_closed,
+    is_connection_lost,
+    is_stale,
+    is_too_large,
+    is_transient,
+    is_wrong_server,
+)
+from taskfleet.redis.scripts import Script
+from taskfleet.redis.sentinel import Sentinels
+from taskfleet.redis.server import Server, Timeouts
+from taskfleet.redis.urls import address
+
+__all__ = [
+    "Access",
+    "RedisClient",
+    "address",
+    "backoff_seconds",
+    "check_url",
+    "connection_error",
+    "is_transient",
+    "is_wrong_server",
+]
+
+_MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that somebody waits for
+_ATTEMPTS = 3  # of a call to a server that cannot be reached, and has no other to take its place
+
+
+def check_url(url: str) -> str:
+    """Return `url`, or raise `ConfigurationError` that says what is wrong with it."""
+    urls.parse(url)
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach Redis. What the URL's options say stands over the rest.
+
+    `login` are redis-py's options `username`, `password`, `credential_provider`, for the data servers;
+    `sentinel_login` the same for Sentinels. Timeouts in seconds.
+    """
+
+    url: str
+    pool_size: int = 10
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    login: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tls: Tls | None = None
+    reply_bytes: int = replies.REPLY_BYTES
+
+    def __post_init__(self) -> None:
+        place = urls.parse(self.url)
+        if self.sentinel_login and place.kind != "sentinel":
+            raise ConfigurationError("redis.sentinel_username and its password need redis+sentinel:// addresses")
+        said = place.options
+        timeouts = Timeouts(
+            said.socket_connect_timeout or self.timeouts.connect, said.socket_timeout or self.timeouts.command
+        )
+        object.__setattr__(self, "timeouts", timeouts)
+        object.__setattr__(self, "pool_size", said.max_connections or self.pool_size)
+        if place.tls:
+            object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
+
+    @property
+    def place(self) -> urls.Place:
+        return urls.parse(self.url)
+
+    def options(self) -> dict[str, Any]:
+        """Connection options beside host and port, for any data server."""
+        place = self.place
+        options: dict[str, Any] = {
+            "username": place.username,
+            "password": place.password,
+            "db": place.database,
+            "protocol": place.options.protocol,
+            "client_name": place.options.client_name,
+            "health_check_interval": place.options.health_check_interval,
+        }
+        if place.path:
+            options |= {"path": place.path, "connection_class": UnixDomainSocketConnection}
+        options = {name: value for name, value in options.items() if value is not None}
+        if self.login:
+            options = {k: v for k, v in options.items() if k not in ("username", "password")} | dict(self.login)
+        if self.tls is not None:
+            options["tls"] = self.tls
+        return options
+
+
+class RedisClient:
+    """Runs scripts and commands on one server, loading scripts when the server has lost them.
+
+    `one_slot_only`: whether all keys of one command must belong to one queue.
+    """
+
+    one_slot_only = False
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.url = access.url
+        self._server = self._open(access)
+        # Retries are ours, per operation: only here is it known what may be sent twice.
+        # Any: its stubs give each reply the types of all protocols and decodings at once.
+        self.redis: Any = self._server.commands
+
+    def _open(self, access: Access) -> Server:
+        place = access.place
+        options = access.options()
+        if place.kind == "sentinel":
+            options["sentinels"] = Sentinels(place, access)
+        elif place.hosts:
+            options["host"], options["port"] = place.hosts[0]
+        return Server(options, access.pool_size, access.timeouts, access.reply_bytes)
+
+    # Calls. Errors of Redis pass through; see `patiently`.
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One call of `script`."""
+        return await self._server.run(script, keys, args)
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Several calls of one script, in one round trip for each server."""
+        return await self._server.run_many(script, calls)
+
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds.
+
+        On a connection that is not of the pool: it is held for as long as it waits.
+        """
+        return await self._server.blocking_pop(keys, timeout)
+
+    async def pop_and_run(
+        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
+        return await self._server.pop_and_run(key, timeout, script, keys, args)
+
+    def pubsub(self) -> Any:
+        """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
+        return self._server.waiting.pubsub()
+
+    async def listen(self, *channels: str) -> AsyncIterator[str]:
+        """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
+        failures = 0
+        while True:
+            try:
+                async with self.pubsub() as pubsub:
+                    # The greeting of a connection that may wait has no limit of its own.
+                    async with asyncio.timeout(self.access.timeouts.connect + self.access.timeouts.command):
+                        await _subscribe(pubsub, channels)
+                    failures = 0
+                    yield ""
+                    async for message in _messages(pubsub, self.access.timeouts.command):
+                        yield message
+            except (redis_exceptions.RedisError, OSError) as error:
+                with contextlib.suppress(redis_exceptions.RedisError, OSError):
+                    await self.dropped(error)
+                failures += 1
+                await asyncio.sleep(backoff_seconds(failures))
+
+    async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
+        """All keys like `match`, of all servers."""
+        async for key in self.redis.scan_iter(match=match, count=count):
+            yield key
+
+    async def redis_of(self, key: str) -> Any:
+        """redis-py's client of the one server that holds `key` now, for what concerns a whole server."""
+        return self._server.commands
+
+    # Failures.
+
+    async def dropped(self, error: BaseException) -> None:
+        """Take note of a failure: connections that can no longer be trusted are made anew."""
+        if is_stale(error):
+            await self._server.forget()
+
+    async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
+        """Run `await operation(attempt)` until it succeeds; the last failure is a `TaskQueueError`.
+
+        A server that cannot be reached is tried three times. What heals by itself (a server that loads, a failover
+        of Sentinels or of a Cluster) is tried for as long as a command may take. `attempt` counts from 0, so that an
+        operation can say that it has been sent before. `call_bytes` is how many are sent: a call that Redis refuses for
+        its size is a `CallTooLargeError`. It may say so, or close the connection, and answer others.
+        """
+        began = time.monotonic()
+        replaceable = self.access.place.kind != "standalone"
+        attempt = 0
+        while True:
+            try:
+                return await operation(attempt)
+            except (redis_exceptions.RedisError, OSError) as error:
+                with contextlib.suppress(redis_exceptions.RedisError, OSError):
+                    await self.dropped(error)
+                attempt += 1
+                if call_bytes > bounds.SURE_BYTES and await self._is_refused(error, attempt):
+                    raise call_too_large(self.url, call_bytes) from None
+                heals = replaceable or is_wrong_server(error) or not is_connection_lost(error)
+                patient = heals and time.monotonic() - began < self.access.timeouts.command
+                if not is_transient(error) or not (patient or attempt < _ATTEMPTS):
+                    raise connection_error(self.url, error) from None
+            await asyncio.sleep(min(_MOST_PAUSE_SECONDS, backoff_seconds(attempt - 1)))
+
+    async def _is_refused(self, error: BaseException, attempt: int) -> bool:
+        if is_too_large(error):
+            return True
+        if attempt < _ATTEMPTS or not is_connection_closed(error):
+            return False
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+            await self.redis.ping()
+            return True
+        return False
+
+    # Others of the same kind.
+
+    def another(self) -> RedisClient:
+        """A client with connections of its own, for another loop."""
+        return type(self)(self.access)
+
+    def new_sync(self) -> SyncClient:
+        """A client for a thread without an event loop."""
+        return SyncClient(self)
+
+    def connections(self) -> list[Any]:
+        """All of redis-py's connections that there are."""
+        return self._server.connections()
+
+    async def close(self) -> None:
+        await self._server.close()
+
+
+class SyncClient:
+    """Runs scripts from one thread, in a loop of the thread's own: the same topologies, the same healing."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client.another()
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One call of `script`. Errors of Redis pass through; see `dropped`."""
+        return self._in_loop(self._client.run(script, keys, args))
+
+    def dropped(self, error: BaseException) -> None:
+        """Take note of a failure."""
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+            self._in_loop(self._client.dropped(error))
+
+    def _in_loop(self, call: Any) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(call)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            with contextlib.suppress(redis_exceptions.RedisError, OSError):
+                self._runner.run(self._client.close())
+            self._runner.close()
+            self._runner = None
+
+
+_QUIET_SECONDS = 15.0  # a subscription that has heard nothing for so long asks whether it is still one
+
+
+async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
+    """Subscribe, and wait until the server says that it is so: what is published from then on will be heard."""
+    await pubsub.subscribe(*channels)
+    missing = set(channels)
+    while missing:
+        message = await pubsub.get_message(timeout=None)
+        if message["type"] == "subscribe":
+            missing.discard(foreign.text(message["channel"]))
+
+
+async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
+    """Messages until the subscription fails; a server that is gone without a word counts as a failure."""
+    while True:
+        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
+        if message is None:
+            await pubsub.ping()
+            message = await pubsub.get_message(timeout=answer_within)
+            if message is None:
+                raise redis_exceptions.TimeoutError("a subscription does not answer")
+        if message["type"] == "message":
+            data = message["data"]
+            # What nobody of us has published is a reason to look, and nothing more.
+            yield foreign.text(data) if len(data) <= foreign.MESSAGE_LIMIT else ""
+
+
+def connect(access: Access) -> RedisClient:
+    """The client that fits the URL. Nothing connects before the first call."""
+    if access.place.kind == "cluster":
+        from taskfleet.redis.cluster import ClusterClient
+
+        return ClusterClient(access)
+    return RedisClient(access)

@@ -1,0 +1,56 @@
+"""From settings to the way to Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from taskfleet.config import RedisSettings
+from taskfleet.redis import urls
+from taskfleet.redis.connection import Access
+from taskfleet.redis.credentials import FileCredentials, Tls
+from taskfleet.redis.server import Timeouts
+
+
+def url_of(redis: RedisSettings) -> str:
+    """Where Redis is, as one URL. Errors: `ConfigurationError`."""
+    if redis.sentinel_addresses:
+        return urls.sentinel(redis.sentinel_addresses, redis.sentinel_master, where="redis.sentinel_addresses")
+    if redis.cluster_addresses:
+        return urls.cluster(redis.cluster_addresses, where="redis.cluster_addresses")
+    return redis.url
+
+
+def access_of(redis: RedisSettings, url: str) -> Access:
+    """How to reach the Redis at `url`. Errors: `ConfigurationError` when the settings do not fit it."""
+    return Access(
+        url,
+        pool_size=redis.pool_size,
+        timeouts=Timeouts(redis.connection_timeout, redis.command_timeout),
+        login=_login(redis.username, redis.password, redis.password_file, "redis.password_file"),
+        sentinel_login=_login(
+            redis.sentinel_username,
+            redis.sentinel_password,
+            redis.sentinel_password_file,
+            "redis.sentinel_password_file",
+        ),
+        tls=_tls(redis),
+    )
+
+
+def _login(username: str | None, password: str | None, file: Path | None, setting: str) -> dict[str, Any]:
+    if file is not None:
+        return {"credential_provider": FileCredentials(username, file, setting)}
+    return {name: value for name, value in (("username", username), ("password", password)) if value is not None}
+
+
+def _tls(redis: RedisSettings) -> Tls | None:
+    fields = {
+        "ca_file": redis.tls_ca_file,
+        "cert_file": redis.tls_cert_file,
+        "key_file": redis.tls_key_file,
+        "server_name": redis.tls_server_name,
+        "check_hostname": redis.tls_check_hostname,
+    }
+    chosen = Tls(**fields)  # type: ignore[arg-type]
+    return chosen if redis.tls or chosen != Tls() else None

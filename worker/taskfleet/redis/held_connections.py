@@ -1,0 +1,133 @@
+"""Connections that are held, for the calls that a queue is made of.
+
+A pool that looks at each connection before lending it, and commands that are made ready for every protocol, cost more
+than a call of ours takes in Redis. A line is a bare connection of redis-py: what goes out is packed in C, what comes
+back is parsed in C, and in between nothing is asked. A line on which anything goes wrong is closed; calls can be sent
+again, so nothing needs to know beforehand whether it still stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions as redis_exceptions
+
+from taskfleet.redis import redis_errors
+from taskfleet.redis.scripts import Script
+
+# More calls than this at once take turns on the pool: a program may wait for thousands of things.
+_MOST = 4
+
+
+class Lines:
+    """Held connections to one server. `pool` makes them; it must set no timeout of its own."""
+
+    def __init__(self, pool: Any, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._free: list[Any] = []
+        self._all: set[Any] = set()
+        self._struck: set[Any] = set()
+        self._closing: set[asyncio.Future[None]] = set()
+
+    @property
+    def all(self) -> list[Any]:
+        """Free and in use."""
+        return list(self._all)
+
+    @property
+    def full(self) -> bool:
+        """Whether all lines are in use."""
+        return not self._free and len(self._all) >= _MOST
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One call of `script`, which is loaded when the server has lost it."""
+        (reply,) = await self.calls(("EVALSHA", script.digest, len(keys), *keys, *args))
+        if isinstance(reply, redis_exceptions.NoScriptError):
+            # NOSCRIPT says that nothing was executed, so sending it again is safe.
+            (reply,) = await self.calls(("EVAL", script.source, len(keys), *keys, *args))
+        if isinstance(reply, redis_exceptions.ResponseError):
+            raise reply
+        return reply
+
+    async def call(self, *command: Any, timeout: float | None = None) -> Any:
+        """The raw reply to one command. `timeout` in seconds; by default that of commands."""
+        (reply,) = await self.calls(command, timeout=timeout)
+        if isinstance(reply, redis_exceptions.ResponseError):
+            raise reply
+        return reply
+
+    async def calls(self, *commands: Sequence[Any], timeout: float | None = None) -> list[Any]:
+        """The replies to commands that are sent together and follow each other without delay, errors among them.
+
+        A command that blocks holds back those behind it, which Redis then runs at once.
+        """
+        line = self._free.pop() if self._free else await self._open()
+        # Not asyncio.timeout: it costs as much as the call.
+        timer = asyncio.get_running_loop().call_later(timeout or self._timeout, self._strike, line)
+        try:
+            packed = [line.pack_command(*command) for command in commands]
+            await line.send_packed_command(packed[0] if len(packed) == 1 else b"".join(map(_joined, packed)), False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await line.read_response(disconnect_on_error=False))
+                except redis_exceptions.ResponseError as error:
+                    replies.append(error)
+                    if redis_errors.is_too_large(error):
+                        self._all.discard(line)  # Redis closes a connection on which it has refused to read on
+        except BaseException as error:
+            await self._close(line)
+            if isinstance(error, Exception) and line in self._struck:
+                raise redis_exceptions.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+            self._struck.discard(line)
+        # One that was forgotten while it was in use is not used again.
+        if line in self._all and line.is_connected:
+            self._free.append(line)
+        else:
+            await self._close(line)
+        return replies
+
+    async def _open(self) -> Any:
+        line = self._pool.make_connection()
+        self._all.add(line)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await line.connect()
+        except TimeoutError:
+            await self._close(line)
+            raise redis_exceptions.TimeoutError(f"no answer within {self._timeout:g} s") from None
+        except BaseException:
+            await self._close(line)
+            raise
+        return line
+
+    def _strike(self, line: Any) -> None:
+        """Its time is up: without its connection, the call ends with an error."""
+        self._struck.add(line)
+        closing = asyncio.ensure_future(line.disconnect(nowait=True))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, line: Any) -> None:
+        self._all.discard(line)
+        await line.disconnect(nowait=True)
+
+    async def forget(self, *, wait: bool = False) -> None:
+        """Use no line again that stands now. Those in use are left to whoever waits on them.
+
+        With `wait`, until they are closed: TLS says goodbye, for which the loop must go on.
+        """
+        free, self._free = self._free, []
+        self._all.clear()
+        for line in free:
+            await line.disconnect(nowait=not wait)
+
+
+def _joined(packed: bytes | Sequence[bytes]) -> bytes:
+    return packed if isinstance(packed, bytes) else b"".join(packed)

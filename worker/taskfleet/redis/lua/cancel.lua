@@ -1,0 +1,16 @@
+-- with: transitions
+-- Cancel one task: at once when it waits, through its worker when it runs.
+-- KEYS  the queue's (redis/keys.py); its result key
+-- ARGV  1 id  2 result record  3 ttl_ms  4 control channel  5 done channel  6 reason, for those that wait for it
+-- REPLY {1 when something changed, else 0; signals in the outbox}
+local id = ARGV[1]
+redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+if redis.call('HEXISTS', task, id) == 0 then return {0, 0} end
+if redis.call('HEXISTS', owner, id) == 1 then
+  local fresh = redis.call('HSET', cancel, id, 1)
+  redis.call('PUBLISH', ARGV[4], 'cancel ' .. id)
+  return {fresh, 0}
+end
+end_waiting(id, tag_of(id), KEYS[last_key + 1], ARGV[2], ARGV[3], ARGV[5], ARGV[6])
+write_counts()
+return {1, signals_left()}

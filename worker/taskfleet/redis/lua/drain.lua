@@ -1,0 +1,54 @@
+-- with: transitions
+-- Go on with what no single call may do at once: tell those that wait for a task of its end, or drop what had come for it.
+-- KEYS  the queue's (redis/keys.py)
+-- ARGV  1 activity channel  2 queue name
+-- REPLY what is left to be told or done, here and in other queues
+-- What a call has done is gone from `edges` in the same step, so that it is done once, whoever goes on with it.
+local function tell_some(id, last, state, value)
+  local at, from = string.match(redis.call('HGET', edges, id) or '', '^(%d+):(%d+)$')
+  at, from = tonumber(at), tonumber(from)
+  if not at then return true end
+  local some = unpacked(redis.call('HGET', edges, id .. ':' .. at) or '') or {}
+  local to = math.min(#some, from + math.min(MOST_TOLD, math.max(1, math.floor(MOST_BYTES / math.max(1, #value)))))
+  for i = from + 1, to do tell(id, some[i], state, value) end
+  if to < #some then
+    redis.call('HSET', edges, id, at .. ':' .. to)
+    return false
+  end
+  redis.call('HDEL', edges, id .. ':' .. at)
+  if at < last then
+    redis.call('HSET', edges, id, (at + 1) .. ':0')
+    return false
+  end
+  redis.call('HDEL', edges, id)
+  return true
+end
+
+local function sweep_some(id, total)
+  local from = tonumber(redis.call('HGET', edges, id .. '\0')) or total
+  local fields, to = {}, math.min(total, from + GATHERED)
+  for position = from, to - 1 do fields[#fields + 1] = id .. ':' .. position end
+  if #fields > 0 then redis.call('HDEL', gather, unpack(fields)) end
+  redis.call('HSET', edges, id .. '\0', to)
+  if to < total then return false end
+  redis.call('HDEL', edges, id .. '\0')
+  return true
+end
+
+local packed = redis.call('LINDEX', jobs, 0)
+if packed then
+  redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+  local job = unpacked(packed) or {}
+  local nothing_ready = redis.call('EXISTS', ready, fair) == 0
+  local done = true
+  local id, last = text_or_nil(job[2]), number_or_nil(job[3])  -- what nobody of ours has written is dropped
+  if id and last and job[1] == 'tell' and text_or_nil(job[4]) and text_or_nil(job[5]) then
+    done = tell_some(id, last, job[4], job[5])
+  elseif id and last and job[1] == 'sweep' and last <= MOST_GATHERED then
+    done = sweep_some(id, last)
+  end
+  if done then redis.call('LPOP', jobs) end
+  write_counts()
+  if nothing_ready and redis.call('EXISTS', ready, fair) == 1 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+end
+return signals_left()

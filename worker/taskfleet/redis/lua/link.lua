@@ -1,0 +1,45 @@
+-- with: transitions
+-- Let tasks of any queue wait for one of this queue.
+-- KEYS  the queue's (redis/keys.py); the result key of the task to wait for
+-- ARGV  1 id to wait for  2 messagepack list of those that wait: (queue, id, position, 1 to be given the result)
+-- REPLY {state, record}: linked, unknown, dead (with the dead letter), or ended (with the result record)
+local id = ARGV[1]
+if redis.call('HEXISTS', task, id) == 1 then
+  local t = tag_of(id) or {}
+  t.n = t.n or {}
+  local last, field, changed = t.n, nil, false
+  if t.e then
+    field = id .. ':' .. t.e
+    last = unpacked(redis.call('HGET', edges, field) or '') or {}
+  end
+  local function write()
+    if field then redis.call('HSET', edges, field, cmsgpack.pack(last)) end
+  end
+  for _, edge in ipairs(cmsgpack.unpack(ARGV[2])) do
+    local known = false
+    for i = 1, #last do 
+      local other = type(last[i]) == 'table' and last[i] or {}
+      known = known or other[2] == edge[2] and other[3] == edge[3]
+    end
+    if not known then
+      if #last >= EDGES then
+        write()
+        t.e = (t.e or 0) + 1
+        field, last = id .. ':' .. t.e, {}
+        wrap(id)
+      end
+      last[#last + 1] = edge
+      changed = true
+    end
+  end
+  if changed then
+    write()
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
+  return {'linked', ''}
+end
+local found = redis.call('HGET', letter, id)
+if found then return {'dead', found} end
+found = redis.call('GET', KEYS[last_key + 1])
+if found then return {'ended', found} end
+return {'unknown', ''}

@@ -1,0 +1,22 @@
+-- with: keys
+-- Store what running tasks say of how far they are.
+-- KEYS  the queue's (redis/keys.py)
+-- ARGV  1 owner  2 messagepack list of (id, delivery, packed report)
+-- REPLY {ids no longer ours}
+-- A report counts only under its own token. It is stamped by the clock of Redis, and removed when the task ends.
+local items = cmsgpack.unpack(ARGV[2])
+local ids, lost, fresh = {}, {}, {}
+for i = 1, #items do ids[i] = items[i][1] end
+local tokens = redis.call('HMGET', owner, unpack(ids))
+local time = redis.call('TIME')
+local stamp = struct.pack('>d', time[1] * 1000 + math.floor(time[2] / 1000))
+for i = 1, #items do
+  if tokens[i] == ARGV[1] .. ':' .. items[i][2] then
+    fresh[#fresh + 1] = ids[i]
+    fresh[#fresh + 1] = stamp .. items[i][3]
+  else
+    lost[#lost + 1] = ids[i]
+  end
+end
+if #fresh > 0 then redis.call('HSET', progress, unpack(fresh)) end
+return lost

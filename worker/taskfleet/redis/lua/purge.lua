@@ -1,0 +1,44 @@
+-- with: transitions
+-- Drop waiting work, a bounded number at a time; running tasks are left alone. What waits for a dropped task is told.
+-- KEYS  the queue's (redis/keys.py)
+-- ARGV  1 how many at most  2 reason for those that wait for a dropped task  3 done channel
+-- REPLY {dropped, left, signals in the outbox}
+local limit = tonumber(ARGV[1])
+local ids = redis.call('LPOP', ready, limit) or {}
+local listed = #ids
+local members = {fair, delayed, blocked, parked}
+local found = {}
+for _, key in ipairs(members) do
+  if #ids < limit then
+    found[key] = redis.call('ZRANGE', key, 0, limit - #ids - 1)
+    for _, member in ipairs(found[key]) do
+      ids[#ids + 1] = key == parked and string.match(member, '%z%d+%z(.*)$') or member
+    end
+  end
+end
+local dropped, missing = 0, 0
+for i, id in ipairs(ids) do
+  local t = tag_of(id)
+  if redis.call('HDEL', task, id) == 1 then
+    dropped = dropped + 1
+    if i > listed then unplace(id, t) end
+  elseif i <= listed then
+    missing = missing + 1
+  else
+    redis.call('HDEL', gather, id)
+  end
+  redis.call('HDEL', meta, id)
+  redis.call('HDEL', progress, id)
+  release(id, t, 'cancelled', ARGV[2])
+  if redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[3], id) end
+end
+-- Also what is nobody's task: a purge ends.
+for key, some in pairs(found) do
+  if #some > 0 then redis.call('ZREM', key, unpack(some)) end
+end
+if missing > 0 then add('removed', -missing) end
+if dropped > 0 then add('finished', dropped) end
+write_counts()
+local left = redis.call('LLEN', ready)
+for _, key in ipairs(members) do left = left + redis.call('ZCARD', key) end
+return {dropped, left, signals_left()}

@@ -1,0 +1,32 @@
+-- with: keys
+-- Prolong the leases of one worker.
+-- KEYS  the queue's (redis/keys.py)
+-- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
+-- REPLY {{ids no longer ours}, {ids to cancel}}
+-- A lease is prolonged only under its own token, so a worker that was away cannot take back what another has claimed.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+local items = cmsgpack.unpack(ARGV[4])
+local lost, cancelled, scores, ids = {}, {}, {}, {}
+for i = 1, #items do ids[i] = items[i][1] end
+if #ids > 0 then
+  local tokens = redis.call('HMGET', owner, unpack(ids))
+  local marks
+  if redis.call('EXISTS', cancel) == 1 then marks = redis.call('HMGET', cancel, unpack(ids)) else marks = {} end
+  for i = 1, #ids do
+    if tokens[i] == ARGV[1] .. ':' .. items[i][2] then
+      scores[#scores + 1] = now + tonumber(ARGV[2])
+      scores[#scores + 1] = ids[i]
+      if marks[i] then cancelled[#cancelled + 1] = ids[i] end
+    else
+      lost[#lost + 1] = ids[i]
+    end
+  end
+  if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
+end
+-- A counter that is no number any more, because others have written there, begins anew.
+if tonumber(ARGV[3]) > 0 and type(redis.pcall('HINCRBY', stat, 'busy_ms', ARGV[3])) ~= 'number' then
+  redis.call('HSET', stat, 'busy_ms', ARGV[3])
+end
+return {lost, cancelled}

@@ -1,0 +1,48 @@
+-- with: transitions
+-- Put dead letters back to the tail of their queue, with all their attempts before them. A letter stays when another
+-- task has its unique key by now, or when it tells of a cancellation (what was cancelled never runs),
+-- or is none of ours.
+-- KEYS  the queue's (redis/keys.py)
+-- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
+--       5 how many of the oldest have been looked at, and stay
+-- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}, how many it has looked at}
+--       Fewer than asked for where letters are large: the caller comes again with the rest.
+local ids = cmsgpack.unpack(ARGV[4])
+if #ids == 0 then ids = redis.call('ZRANGE', dead, ARGV[5], ARGV[5] + ARGV[3] - 1) end
+local nothing_ready = redis.call('EXISTS', ready, fair) == 0
+local moved, stay, looked, bytes = 0, {}, 0, 0
+for i = 1, math.min(#ids, tonumber(ARGV[3])) do
+  local id = ids[i]
+  local packed = bytes < MOST_BYTES and redis.call('HGET', letter, id)
+  if bytes < MOST_BYTES then looked = i end
+  if packed then
+    bytes = bytes + #packed
+    local record = unpacked(packed) or {}
+    local whole = type(record[5]) == 'string' and type(record[3]) == 'number'
+    local t = text_or_nil(record[7]) and sound_tag(record[7]) or nil
+    local holder = t and t.u and holder_of(t.u)
+    if holder or record[1] == 'cancelled' or not whole then
+      stay[#stay + 1] = id
+      stay[#stay + 1] = holder or ''
+    else
+      redis.call('HDEL', letter, id)
+      redis.call('ZREM', dead, id)
+      redis.call('HSET', task, id, record[5])
+      if t then redis.call('HSET', tag, id, record[7]) end
+      if t and t.u then redis.call('HSET', unique, t.u, id) end
+      local passed_on = text_or_nil(record[8]) or ''
+      if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
+      if paged(passed_on) then wrap(id) end
+      -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
+      place_at_tail(id, t, 1, record[3], 0)
+      moved = moved + 1
+    end
+  end
+end
+if moved > 0 then
+  add('enqueued', moved)
+  write_counts()
+  call_a_worker()
+  if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+end
+return {moved, redis.call('ZCARD', dead), stay, looked}

@@ -1,0 +1,105 @@
+-- with: transitions
+-- Let one tick of a schedule happen: set its next tick and add its task, or pass over it, in one step.
+-- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked; only with ARGV 12: the result key of that task
+-- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 control channel  5 done channel
+--       6 schedule  7 revision of its spec  8 the tick that is due, ms  9 the tick after it, ms (0 = there is none)
+--       10 the tick to fire, ms: the latest of those that were missed (0 = all of them are too late)
+--       11 messagepack (id, envelope, delay_ms, more) of the task to add; more is a map with u unique key, m its mode
+--       (k keep, r replace, d debounce), l limit key, f fair key  12 id of a waiting task that may be replaced ('' = none)
+--       13 the record of its end  14 that one's ttl_ms  15 its reason  16 1 when ticks were too late
+-- REPLY {fired, skipped (Forbid: the last task is not finished; or the unique key is taken) or dropped (too late);
+--       signals in the outbox}, or, with nothing changed, {stale (another scheduler was first, or the schedule is not
+--       what the caller has read), early or full; 0}, or {name; id}: come again with that task in ARGV 12
+-- Whoever comes second finds another tick, so each happens once, however many schedulers there are. The clock is Redis'.
+local schedules, ticks, ticked = KEYS[last_key + 1], KEYS[last_key + 2], KEYS[last_key + 3]
+local name, fire = ARGV[6], tonumber(ARGV[10])
+
+local tick = redis.call('ZSCORE', ticks, name)
+if not tick or tonumber(tick) ~= tonumber(ARGV[8]) then return {'stale', 0} end
+local packed = redis.call('HGET', schedules, name)
+local spec = packed and unpacked(packed)
+if not spec or spec[2] ~= ARGV[7] then return {'stale', 0} end
+if now < tonumber(tick) then return {'early', 0} end
+
+local item = cmsgpack.unpack(ARGV[11])
+local id, delay, more = item[1], item[3], item[4]
+local state = redis.call('HGET', ticked, name)
+state = state and unpacked(state) or {0, '', 0, 0, 0}
+
+local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 end
+local function running(other) return redis.call('HEXISTS', owner, other) == 1 end
+
+-- What stands in the way: `refused` for good, `waiting` and `interrupted` to be cancelled.
+local refused, waiting, interrupted, was_due, follows = false, nil, nil, nil, false
+local previous = state[2]
+-- A task is in `task` until its outcome is recorded: one that failed, died or was cancelled is not there any more.
+if fire > 0 and previous ~= '' and spec[4] ~= 'Allow' and unfinished(previous) then
+  if spec[4] == 'Forbid' then
+    refused = true
+  elseif running(previous) then
+    interrupted = previous
+  else
+    waiting = previous
+  end
+end
+if fire > 0 and more.u and not refused then
+  local holder, follower = holder_of(more.u), follower_of(more.u)
+  -- Of the tasks of a key, the newest that waits is replaced; one that runs is not, so the new task comes after it.
+  if more.m == 'k' and (follower or holder and holder ~= interrupted and holder ~= waiting) then
+    refused = true
+  elseif holder and (follower or holder ~= waiting) then
+    follows = follower ~= nil or running(holder)
+    waiting = follower or not follows and holder or waiting
+    if waiting and more.m == 'r' then was_due = due_again(waiting, tag_of(waiting)) end
+  end
+end
+if waiting and not refused and waiting ~= ARGV[12] then return {'name', waiting} end
+
+local result = 'dropped'
+if refused then
+  result = 'skipped'
+  state[4] = state[4] + 1
+elseif fire > 0 then
+  local limit = tonumber(ARGV[3])
+  if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the one that replaces it
+    local there = redis.call('LLEN', ready) - (tonumber(redis.call('HGET', stat, 'removed')) or 0)
+    for _, key in ipairs({fair, delayed, parked, blocked}) do there = there + redis.call('ZCARD', key) end
+    if there + 1 > limit then return {'full', 0} end
+  end
+  local nothing_ready = redis.call('EXISTS', fair) == 0 and redis.call('LLEN', ready) == 0
+  if interrupted then
+    redis.call('HSET', cancel, interrupted, 1)
+    redis.call('PUBLISH', ARGV[4], 'cancel ' .. interrupted)
+  end
+  if waiting then
+    end_waiting(waiting, tag_of(waiting), KEYS[last_key + 4], ARGV[13], ARGV[14], ARGV[5], ARGV[15])
+  end
+  redis.call('HSET', task, id, struct.pack('>d', now) .. item[2])
+  local due = was_due or now + delay
+  local t
+  if more.u or more.l or more.f then
+    t = {u = more.u, l = more.l, f = more.f}
+    if follows then t.d = due end
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
+  if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
+  if due > now or follows then
+    redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
+  else
+    place(id, t, false)
+  end
+  add('enqueued', 1)
+  call_a_worker()
+  if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+  result = 'fired'
+  state[1], state[2], state[3] = fire, id, state[3] + 1
+end
+write_counts()
+if ARGV[16] == '1' then state[5] = state[5] + 1 end
+redis.call('HSET', ticked, name, cmsgpack.pack(state))
+if tonumber(ARGV[9]) > 0 then
+  redis.call('ZADD', ticks, ARGV[9], name)
+else
+  redis.call('ZREM', ticks, name)
+end
+return {result, signals_left()}

@@ -1,0 +1,94 @@
+"""Sentinels: whoever connects asks them first who the master is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio as redis_async
+from redis import exceptions as redis_exceptions
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from taskfleet.redis import replies
+from taskfleet.redis.credentials import TlsConnection
+from taskfleet.redis.urls import Host, Place
+
+if TYPE_CHECKING:
+    from taskfleet.redis.connection import Access
+
+_ANSWER_BYTES = 65_536
+_ASK_SECONDS = 1.0  # a Sentinel that does not answer at once is no reason to wait while another one would
+
+
+class Sentinels:
+    """Asks the Sentinels one after the other, first the one that knew last time."""
+
+    def __init__(self, place: Place, access: Access) -> None:
+        self._name = place.master
+        self._hosts = list(place.hosts)
+        self._timeout = min(access.timeouts.connect, _ASK_SECONDS)
+        self._options: dict[str, Any] = {**access.sentinel_login, "retry": Retry(NoBackoff(), 0)}
+        if access.tls is not None:
+            self._options["tls"] = access.tls
+
+    async def master(self) -> Host:
+        """Where the master is, as far as the Sentinels know. Raises redis-py's `ConnectionError`."""
+        failure: BaseException | None = None
+        for host in list(self._hosts):
+            try:
+                async with asyncio.timeout(2 * self._timeout):
+                    answer = await self._ask(host)
+            except (redis_exceptions.RedisError, OSError) as error:
+                failure = failure or error
+                continue
+            if answer is None:
+                failure = redis_exceptions.ConnectionError(f"the Sentinels know no master named {self._name!r}")
+                continue
+            self._hosts.remove(host)
+            self._hosts.insert(0, host)
+            return answer
+        assert failure is not None
+        raise failure
+
+    async def _ask(self, host: Host) -> Host | None:
+        options: dict[str, Any] = {
+            "host": host[0],
+            "port": host[1],
+            "socket_connect_timeout": self._timeout,
+            "socket_timeout": self._timeout,
+            "connection_class": TlsConnection if "tls" in self._options else Connection,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "driver_info": None,
+            "parser_class": replies.parser(_ANSWER_BYTES),
+            **self._options,
+        }
+        client: Any = redis_async.Redis(connection_pool=redis_async.ConnectionPool(**options))
+        try:
+            answer = await client.execute_command("SENTINEL", "get-master-addr-by-name", self._name)
+        finally:
+            await client.aclose()
+            await client.connection_pool.disconnect()
+        return None if answer is None else (answer[0].decode(), int(answer[1]))
+
+
+class _AsksSentinels(Connection):
+    """The mix-in: every new connection goes to who is master at that moment."""
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        super().__init__(**options)
+        self._sentinels = sentinels
+
+    async def _connect(self) -> None:
+        self.host, self.port = await self._sentinels.master()
+        await super()._connect()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+class SentinelConnection(_AsksSentinels):
+    """A connection to the master."""
+
+
+class SentinelTlsConnection(_AsksSentinels, TlsConnection):
+    """A connection to the master under TLS."""

@@ -1,0 +1,152 @@
+"""One Redis server and our connections to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio as redis_async
+from redis import exceptions as redis_exceptions
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from taskfleet.redis import replies
+from taskfleet.redis.credentials import TlsConnection
+from taskfleet.redis.held_connections import Lines
+from taskfleet.redis.scripts import Script
+from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
+from taskfleet.redis.urls import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds: to open a connection, and to wait for the reply to a command."""
+
+    connect: float = 5.0
+    command: float = 5.0
+
+
+class Server:
+    """A pool for commands that answer at once, and one without a limit for those that wait.
+
+    A blocked command or a subscription holds its connection for long; it must not take a place in the pool.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        pool_size: int,
+        timeouts: Timeouts,
+        reply_bytes: int = replies.REPLY_BYTES,
+    ) -> None:
+        self.host: Host = (options.get("host", ""), options.get("port", 0))
+        common: dict[str, Any] = {
+            "connection_class": _connection_class(options),
+            "socket_connect_timeout": timeouts.connect,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            # A handshake about maintenance that only one vendor's servers know, at the price of a round trip.
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            # Nor does anybody need to learn our library's name, which costs two commands more.
+            "driver_info": None,
+            "parser_class": replies.parser(reply_bytes),
+            **options,
+        }
+        if "path" not in options:
+            common["socket_keepalive"] = True
+        self.commands: Any = redis_async.Redis(
+            connection_pool=redis_async.BlockingConnectionPool(
+                max_connections=pool_size,
+                timeout=timeouts.connect + timeouts.command,
+                socket_timeout=timeouts.command,
+                **common,
+            )
+        )
+        self.waiting: Any = redis_async.Redis(
+            connection_pool=redis_async.ConnectionPool(max_connections=2**31, socket_timeout=None, **common)
+        )
+        self.lines = Lines(self.waiting.connection_pool, timeouts.command)
+        self._blocked = Lines(self.waiting.connection_pool, timeouts.command)
+        self._command_timeout = timeouts.command
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if not self.lines.full:
+            return await self.lines.run(script, keys, args)
+        try:
+            return await self.commands.evalsha(script.digest, len(keys), *keys, *args)
+        except redis_exceptions.NoScriptError:
+            # NOSCRIPT says that nothing was executed, so sending it again is safe.
+            return await self.commands.eval(script.source, len(keys), *keys, *args)
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """In one round trip. A server without the script gets it and is asked again, for what it has not executed."""
+        replies = await self.send_many(script, calls)
+        lost = [n for n, reply in enumerate(replies) if isinstance(reply, redis_exceptions.NoScriptError)]
+        for n in lost:
+            replies[n] = await self.run(script, *calls[n])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def send_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Replies and exceptions, as they come."""
+        pipeline = self.commands.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(script.digest, len(keys), *keys, *args)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds."""
+        popped = await self._blocked.call("BLPOP", *keys, timeout, timeout=timeout + self._command_timeout)
+        return None if popped is None else (popped[0].decode(), popped[1])
+
+    async def pop_and_run(
+        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
+        popped, reply = await self._blocked.calls(
+            ("BLPOP", key, timeout),
+            ("EVALSHA", script.digest, len(keys), *keys, *args),
+            timeout=timeout + self._command_timeout,
+        )
+        if isinstance(popped, Exception):
+            raise popped
+        if isinstance(reply, redis_exceptions.NoScriptError):
+            return await self.run(script, keys, args)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def forget(self) -> None:
+        """Use no connection again that stands now. Those in use are left to whoever waits on them."""
+        await self.lines.forget()
+        await self._blocked.forget()
+        for client in (self.commands, self.waiting):
+            await client.connection_pool.update_active_connections_for_reconnect()
+            await client.connection_pool.disconnect(inuse_connections=False)
+
+    def connections(self) -> list[Any]:
+        """Those that are held, and those of the pools, in use or not."""
+        pools = [client.connection_pool for client in (self.commands, self.waiting)]
+        of_pools = [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]
+        return [*self.lines.all, *self._blocked.all, *of_pools]
+
+    async def close(self) -> None:
+        await self.lines.forget(wait=True)
+        await self._blocked.forget(wait=True)
+        for client in (self.commands, self.waiting):
+            await client.aclose()
+            await client.connection_pool.disconnect()
+
+
+def _connection_class(options: Mapping[str, Any]) -> Any:
+    if "path" in options:
+        return options["connection_class"]
+    if "sentinels" in options:
+        return SentinelTlsConnection if "tls" in options else SentinelConnection
+    return TlsConnection if "tls" in options else Connection

@@ -1,0 +1,119 @@
+"""Payloads that cannot be run as they come: sealed, damaged, forged, or of a newer version than this worker."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taskfleet import describing, showing
+from taskfleet.errors import BadSignatureError, NewerVersionError, SerializationError
+from taskfleet.protocol import envelope
+from taskfleet.protocol.envelope import Envelope
+from taskfleet.protocol.sealing import Seal
+from taskfleet.redis import keys
+
+logger = showing.logger("taskfleet.worker")
+
+# A task that a newer worker has to run comes back later and later: after a tenth of the time that it has waited.
+_FIRST_DELAY_SECONDS = 0.5
+_LONGEST_DELAY_SECONDS = 30.0
+# A rollout takes minutes. What waits for longer waits for somebody to act, who is told again and again.
+_LONG_SECONDS = 300.0
+_FORGET_SECONDS = 2 * _LONGEST_DELAY_SECONDS + _LONG_SECONDS / 10
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a task is not run here. With `delay_ms` it goes back and comes again; without, it is a dead letter."""
+
+    reason: str
+    message: str
+    delay_ms: int = 0
+
+
+class Intake:
+    """Looks at what the decoder has refused. Only the worker's loop calls it; the figures may be read elsewhere."""
+
+    def __init__(self, seal: Seal, clock: Callable[[], float] = time.time) -> None:
+        self._seal = seal
+        self._clock = clock
+        self.counts: Counter[tuple[str, str]] = Counter()  # (queue, reason)
+        self._seen: set[int] = set()
+        self._oldest: dict[str, tuple[float, float]] = {}  # queue → (seconds waited, when that was seen)
+        self._told: dict[str, float] = {}
+
+    def look_closer(self, queue: str, task_id: str, blob: bytes, error: SerializationError) -> Envelope | Refusal:
+        """The task all the same, or what is to become of it."""
+        if isinstance(error, envelope.SealedError):
+            # Sealed by somebody who has keys or compresses, where this process has neither.
+            try:
+                return self._seal.open_task(keys.queue_of(queue), task_id, blob)
+            except SerializationError as closer:
+                error = closer
+        return self.refuse(queue, blob, error, "undecodable")
+
+    def refuse(self, queue: str, blob: bytes, error: BaseException, otherwise: str) -> Refusal:
+        """What becomes of a task whose payload, or whose arguments, were refused with `error`."""
+        kind = type(error)  # not isinstance: what an error says of its class is code of the application
+        if issubclass(kind, NewerVersionError):
+            assert isinstance(error, NewerVersionError)
+            self.counts[queue, "newer_version"] += 1
+            return Refusal("newer_version", str(error), self._delay_ms(queue, blob, error.version))
+        reason = "bad_signature" if issubclass(kind, BadSignatureError) else otherwise
+        self.counts[queue, reason] += 1
+        ours = issubclass(kind, SerializationError)
+        return Refusal(reason, describing.text_of(error) if ours else describing.describe(error))
+
+    def too_large(self, queue: str, size: int, most: int) -> Refusal:
+        """What becomes of a task whose payload is larger than this worker takes."""
+        self.counts[queue, "too_large"] += 1
+        limit = most - envelope.STAMP_BYTES
+        return Refusal(
+            "too_large",
+            f"its payload has {size - envelope.STAMP_BYTES} bytes, more than max_payload_bytes={limit} of this worker; "
+            "raise that where workers are started, or store the data elsewhere and pass its address",
+        )
+
+    def waiting_seconds(self) -> dict[str, float]:
+        """How long the oldest task of a newer version has waited, for each queue that has had one lately."""
+        now = self._clock()
+        return {queue: waited for queue, (waited, at) in self._oldest.copy().items() if now - at < _FORGET_SECONDS}
+
+    def _delay_ms(self, queue: str, blob: bytes, version: int) -> int:
+        now = self._clock()
+        waited = _age_seconds(blob, now)
+        if version not in self._seen:
+            self._seen.add(version)
+            logger.warning(
+                "queue %s holds tasks of envelope version %d, and this worker knows up to %d: they go back, for a "
+                "newer worker to take them",
+                queue,
+                version,
+                envelope.SEALED,
+            )
+        oldest, at = self._oldest.get(queue, (0.0, 0.0))
+        if waited >= oldest or now - at >= _FORGET_SECONDS:
+            self._oldest[queue] = (waited, now)
+        if waited >= _LONG_SECONDS and now - self._told.get(queue, 0.0) >= _LONG_SECONDS:
+            self._told[queue] = now
+            logger.warning(
+                "queue %s: a task of envelope version %d has waited %.0f s for a newer worker: start one, or upgrade "
+                "this one",
+                queue,
+                version,
+                waited,
+            )
+        delay = min(max(waited / 10, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
+        # Jitter, so that a batch that came together does not come back together for ever.
+        return int(1000 * delay * random.uniform(0.75, 1.0))
+
+
+def _age_seconds(blob: bytes, now: float) -> float:
+    """Since the stamp, which stands before the envelope in all versions; 0 when it makes no sense."""
+    (stamp_ms,) = struct.unpack_from(">d", blob) if len(blob) >= envelope.STAMP_BYTES else (0.0,)
+    age: float = now - stamp_ms / 1000
+    return age if 0.0 <= age < now else 0.0
