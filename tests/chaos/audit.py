@@ -10,7 +10,7 @@ from typing import Any
 
 from taskfleet.protocol.outcome import SUCCEEDED, DeadLetter, unpack_end
 from taskfleet.redis import keys
-from taskfleet.signature import Value
+from taskfleet.travel.value import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from taskfleet import Retry, TaskQueue
-from taskfleet.tasks import Message
+from taskfleet.tasks.message import Message
 from tests.chaos.kinds import LIMIT, Kind, Nap, Notes, Returned, returned
 from tests.chaos.stories import Execution, Story
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet.context import TaskContext
-from taskfleet.tasks import Message
+from taskfleet.tasks.message import Message
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.stories import Story
 

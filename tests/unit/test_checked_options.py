@@ -24,8 +24,9 @@ from taskfleet import (
     group,
 )
 from taskfleet.checks import shown
-from taskfleet.options import CallOptions, DeadLetterOptions, QueueOptions, RateLimit
+from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.runtime.worker import Worker
+from taskfleet.tasks.options import CallOptions
 
 NAN, INF = float("nan"), float("inf")
 

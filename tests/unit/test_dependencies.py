@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet import ConfigurationError, Depends, Task, TaskContext, TaskQueue
-from taskfleet.dependencies import Marker, plan
-from taskfleet.signature import Signature, hints_of
+from taskfleet.tasks.dependencies import Marker, plan
+from taskfleet.tasks.signature import Signature, hints_of
 
 
 def needs_x(x: int) -> int:

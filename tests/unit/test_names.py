@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from taskfleet import ConfigurationError, Task, TaskQueue
-from taskfleet.batches import BatchItem
-from taskfleet.namespace import CLASS_TASKS
+from taskfleet.tasks.batch import BatchItem
+from taskfleet.tasks.namespace import CLASS_TASKS
 
 
 @pytest.fixture

@@ -14,10 +14,8 @@ print(await handle.result(timeout=10))
 from __future__ import annotations
 
 from taskfleet import queue_names
-from taskfleet.batches import BatchItem, BatchTask
 from taskfleet.builder import TaskQueueBuilder
 from taskfleet.context import TaskContext, current_task
-from taskfleet.dependencies import Depends
 from taskfleet.errors import (
     BadSignatureError,
     BrokerConnectionError,
@@ -45,7 +43,11 @@ from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
 from taskfleet.scheduling.record import Schedule
-from taskfleet.tasks import Message, Task, TaskFunction
+from taskfleet.tasks.batch import BatchItem, BatchTask
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.dependencies import Depends
+from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.message import Message
 from taskfleet.version import __version__
 from taskfleet.workflows import chain, chord, group
 

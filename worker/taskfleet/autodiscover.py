@@ -6,9 +6,11 @@ import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
 
-from taskfleet.namespace import CLASS_TASKS
 from taskfleet.process.loading import import_module
-from taskfleet.tasks import Definition, Task, TaskFunction
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.namespace import CLASS_TASKS
 
 
 def import_all(name: str) -> list[ModuleType]:

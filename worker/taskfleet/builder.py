@@ -10,9 +10,9 @@ import pydantic
 from taskfleet import autodiscover, checks, config, showing
 from taskfleet.embedded import AllInOne
 from taskfleet.errors import ConfigurationError
-from taskfleet.namespace import Registry
 from taskfleet.process import requests
-from taskfleet.signature import first_problem
+from taskfleet.tasks.namespace import Registry
+from taskfleet.travel.value import first_problem
 
 logger = showing.logger("taskfleet.process")
 

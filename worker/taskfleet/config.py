@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import QueueOptions
-from taskfleet.signature import first_problem
+from taskfleet.travel.value import first_problem
 
 _NAMED = {
     "REDIS_URL": ("redis", "url"),

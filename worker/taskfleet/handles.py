@@ -20,7 +20,7 @@ from taskfleet.protocol import outcome
 from taskfleet.protocol.outcome import DeadLetter
 from taskfleet.protocol.progress import Progress
 from taskfleet.redis import keys
-from taskfleet.signature import Value
+from taskfleet.travel.value import Value
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue

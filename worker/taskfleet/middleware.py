@@ -20,7 +20,7 @@ from taskfleet.errors import ConfigurationError, TaskQueueError
 
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
-    from taskfleet.tasks import Message
+    from taskfleet.tasks.message import Message
 
 logger = showing.logger("taskfleet.middleware")
 

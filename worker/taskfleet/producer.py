@@ -32,7 +32,7 @@ from taskfleet.workflows import Node, Plan
 if TYPE_CHECKING:
     from taskfleet.protocol.broker import Broker
     from taskfleet.queue import TaskQueue
-    from taskfleet.tasks import Message
+    from taskfleet.tasks.message import Message
 
 T = TypeVar("T")
 

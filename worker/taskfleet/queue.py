@@ -9,13 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import checks, config, dependencies, queue_names, security, sendable, sync
+from taskfleet import checks, config, queue_names, security, sendable, sync
 from taskfleet.context import CURRENT
-from taskfleet.defining import Defining
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
-from taskfleet.namespace import Registry
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.outcome import DeadLetter
@@ -29,11 +27,12 @@ from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.session import Session, Sessions
-from taskfleet.tasks import (
-    Definition,
-    Message,
-    Task,
-)
+from taskfleet.tasks import dependencies
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.defining import Defining
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.message import Message
+from taskfleet.tasks.namespace import Registry
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import Any, TypeGuard, cast
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
-from taskfleet.tasks import BoundTask, Message, Task, TaskFunction
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.function import BoundTask, TaskFunction
+from taskfleet.tasks.message import Message
 from taskfleet.workflows import Workflow
 
 _ONLY_MESSAGES = {Message}

@@ -18,7 +18,8 @@ from taskfleet import checks, ids
 from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
 from taskfleet.protocol import outcome, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.tasks import Message, Task
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.message import Message
 from taskfleet.travel import carried
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ class Taskfleet:
     @property
     def lacks(self) -> Mapping[str, str]:
         try:
-            from taskfleet.tasks import TaskFunction
+            from taskfleet.tasks.function import TaskFunction
         except ImportError:
             return {}  # `prepare` says so
         if "fair_key" in inspect.signature(TaskFunction.options).parameters:

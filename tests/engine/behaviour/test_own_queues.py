@@ -9,7 +9,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.runtime import worker as worker_module
-from taskfleet.tasks import TaskFunction
+from taskfleet.tasks.function import TaskFunction
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from taskfleet import QueueOptions, Retry, TaskCancelledError, TaskExecutionError, TaskQueue
-from taskfleet.options import UniqueMode
-from taskfleet.tasks import TaskFunction
+from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.options import UniqueMode
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 from tests.support.white_box import RawWorker

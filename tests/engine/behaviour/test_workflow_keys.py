@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from taskfleet import QueueOptions, TaskCancelledError, TaskQueue, chain, chord, group
-from taskfleet.options import UniqueMode
+from taskfleet.tasks.options import UniqueMode
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 

@@ -12,10 +12,10 @@ import typer
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
-from taskfleet.options import CallOptions
 from taskfleet.queue import TaskQueue
 from taskfleet.showing import shown
-from taskfleet.tasks import Message
+from taskfleet.tasks.message import Message
+from taskfleet.tasks.options import CallOptions
 
 
 def register(app: typer.Typer) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskfleet import context, describing
-from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
-from taskfleet.namespace import CLASS_TASKS
 from taskfleet.redis import keys
 from taskfleet.runtime.job import Interruption, Job
-from taskfleet.tasks import Definition
+from taskfleet.tasks.batch import BatchItem
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.namespace import CLASS_TASKS
 
 if TYPE_CHECKING:
     from taskfleet.protocol.broker import Claim

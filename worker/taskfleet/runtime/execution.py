@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from taskfleet import background, context, describing, showing, workflows
-from taskfleet.batches import BatchItem
 from taskfleet.context import TaskContext
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
@@ -26,8 +25,9 @@ from taskfleet.runtime.process_executor import ChildError, ProcessDiedError, Ret
 from taskfleet.runtime.progress import ProgressReporter
 from taskfleet.runtime.rejections import Intake, Refusal
 from taskfleet.runtime.reporting import Reports
-from taskfleet.signature import pack_result
-from taskfleet.tasks import Definition
+from taskfleet.tasks.batch import BatchItem
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.signature import pack_result
 
 if TYPE_CHECKING:
     from taskfleet.protocol.broker import Outcome

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.signature import Signature
-from taskfleet.tasks import Definition, TaskFunction
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.signature import Signature
 
 
 def check(definition: Definition) -> None:

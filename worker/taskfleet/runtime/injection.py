@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.context import TaskContext
-from taskfleet.dependencies import Node, Plan
+from taskfleet.tasks.dependencies import Node, Plan
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker

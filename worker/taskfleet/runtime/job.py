@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taskfleet.context import TaskContext, caller
 from taskfleet.protocol.envelope import Envelope
-from taskfleet.tasks import Definition
+from taskfleet.tasks.definition import Definition
 
 if TYPE_CHECKING:
     from taskfleet.runtime.progress import ProgressReporter

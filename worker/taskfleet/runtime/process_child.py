@@ -38,7 +38,7 @@ from taskfleet.protocol.progress import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
 from taskfleet.runtime import import_path, returned
 from taskfleet.runtime.threads import forget_loop
-from taskfleet.signature import pack_result
+from taskfleet.tasks.signature import pack_result
 
 _REPORT_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0  # for the ordinary end of an idle process, with all that is registered for it

@@ -28,8 +28,8 @@ from taskfleet.runtime.process_child import LENGTH
 if TYPE_CHECKING:
     from taskfleet.context import TaskContext
     from taskfleet.runtime.job import Job
-    from taskfleet.signature import Value
-    from taskfleet.tasks import Definition
+    from taskfleet.tasks.definition import Definition
+    from taskfleet.travel.value import Value
 
 logger = showing.logger("taskfleet.processes")
 

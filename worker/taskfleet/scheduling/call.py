@@ -7,9 +7,12 @@ from typing import Any, cast
 
 from taskfleet import checks, queue_names, sendable
 from taskfleet.errors import ConfigurationError, SerializationError
-from taskfleet.namespace import CLASS_TASKS, Registry
-from taskfleet.options import TaskOptions
-from taskfleet.tasks import NO_OPTIONS, Definition, Message, Task, TaskFunction, define
+from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.definition import Definition, define
+from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.message import Message
+from taskfleet.tasks.namespace import CLASS_TASKS, Registry
+from taskfleet.tasks.options import NO_OPTIONS, TaskOptions
 from taskfleet.travel.value import problem_of
 
 ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str

@@ -16,7 +16,9 @@ from taskfleet.redis import keys
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
-    from taskfleet.tasks import Message, Task, TaskFunction
+    from taskfleet.tasks.class_task import Task
+    from taskfleet.tasks.function import TaskFunction
+    from taskfleet.tasks.message import Message
     from taskfleet.workflows import Chain, Group
 
 R = TypeVar("R")

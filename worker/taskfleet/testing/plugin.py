@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from taskfleet import origin
 from taskfleet.queue import TaskQueue
+from taskfleet.tasks import origin
 from taskfleet.testing import InlineWorker, InMemoryBroker, in_memory
 
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import typing_extensions
 
-from taskfleet import dependencies
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope, outcome
 from taskfleet.protocol.envelope import TypedForm
-from taskfleet.travel.value import Value, first_problem
-
-__all__ = ["Signature", "Value", "first_problem", "hints_of", "pack_result"]
+from taskfleet.tasks import dependencies
+from taskfleet.travel.value import Value
 
 _UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
 _LATER: Any = object()  # the place of what is not given

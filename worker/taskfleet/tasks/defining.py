@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
-from taskfleet import checks, dependencies
-from taskfleet.batches import BatchFunction, BatchOptions, BatchTask, define_batch
+from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.namespace import CLASS_TASKS, Registry
-from taskfleet.options import Duration, Executor, KeyFunction, TaskOptions, UniqueMode
-from taskfleet.retry import Retry
-from taskfleet.signature import hints_of
-from taskfleet.tasks import Definition, TaskFunction, define
-
-if TYPE_CHECKING:
-    from taskfleet.tasks import Sender
+from taskfleet.tasks import dependencies
+from taskfleet.tasks.batch import BatchFunction, BatchTask, define_batch
+from taskfleet.tasks.definition import Definition, define
+from taskfleet.tasks.function import Sender, TaskFunction
+from taskfleet.tasks.namespace import CLASS_TASKS, Registry
+from taskfleet.tasks.options import BatchOptions, BatchTaskOptions, FunctionTaskOptions, TaskOptions
+from taskfleet.tasks.signature import hints_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 B = TypeVar("B")
-ExceptionTypes = type[BaseException] | Collection[type[BaseException]]
-
-
-class BatchTaskOptions(TypedDict, total=False):
-    """What `@queue.batch_task(…)` takes; the defaults are those of `TaskOptions`. Durations: seconds or timedeltas."""
-
-    name: str | None
-    queue: str
-    max_retries: int
-    timeout: Duration | None
-    retry: Retry
-    max_age: Duration | None
-    never_retry: ExceptionTypes
-    always_retry: ExceptionTypes
-    result_ttl: Duration | None
-    expires: Duration | None
-    delay: Duration
-    unique_key: str | KeyFunction | None
-    unique_mode: UniqueMode
-    limit_key: str | KeyFunction | None
-    fair_key: str | KeyFunction | None
-
-
-class FunctionTaskOptions(BatchTaskOptions, total=False):
-    """What `@queue.task(…)` takes."""
-
-    executor: Executor
 
 
 class Defining:

@@ -6,13 +6,11 @@ import gc
 import weakref
 from collections.abc import Iterator
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskfleet.errors import ConfigurationError, TaskNotFoundError
-from taskfleet.origin import origin_of
-
-if TYPE_CHECKING:
-    from taskfleet.tasks import Definition
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.origin import origin_of
 
 
 class Registry:
@@ -25,7 +23,7 @@ class Registry:
     def add(self, definition: Definition, *, thing: Any = None) -> None:
         """Define a task. Errors: `ConfigurationError` names both, when the name is another task's.
 
-        What runs again in its own place replaces what it has defined before: see `taskfleet.origin`. `thing` is what
+        What runs again in its own place replaces what it has defined before: see the module `origin`. `thing` is what
         the author has defined, if that is not the definition's function.
         """
         name = definition.name

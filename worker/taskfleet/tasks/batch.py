@@ -5,21 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from taskfleet import checks, dependencies
+from taskfleet import checks
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError
-from taskfleet.options import TaskOptions
-from taskfleet.signature import Signature, hints_of
-from taskfleet.tasks import Definition, Sender, TaskFunction, place_of, with_executor
+from taskfleet.tasks import dependencies
+from taskfleet.tasks.definition import Definition, location_of, with_executor
+from taskfleet.tasks.function import Sender, TaskFunction
+from taskfleet.tasks.options import BatchOptions, TaskOptions
+from taskfleet.tasks.signature import Signature, hints_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
-
-_LONGEST_WINDOW_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +39,6 @@ class BatchItem:
 
 
 BatchFunction = Callable[..., Awaitable[Sequence[Any]] | Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """`size` items at most, gathered for `window` seconds at most."""
-
-    size: int
-    window: float
-
-    @classmethod
-    def of(cls, name: str, size: int, window_ms: float | timedelta) -> BatchOptions:
-        """Checked, of the batch task `name`: 1 to 100,000 items, and milliseconds (or a timedelta) up to an hour."""
-        where = f"batch task {name!r}: "
-        checks.whole(f"{where}size", size, least=1, most=100_000)
-        window = checks.seconds_in(window_ms)
-        if window is not None and isinstance(window_ms, timedelta):
-            window *= 1000
-        if window is None or not 0 <= window <= _LONGEST_WINDOW_MS:
-            problem = "is negative" if window is not None and window < 0 else "is not valid"
-            raise ConfigurationError(
-                f"{where}window_ms={checks.shown(window_ms)} {problem}; "
-                f"expected milliseconds (or a timedelta), 0 to {_LONGEST_WINDOW_MS}"
-            )
-        return cls(size, window / 1000)
 
 
 class BatchTask(TaskFunction[P, R, C], Generic[P, R, C]):
@@ -102,7 +77,7 @@ def define_batch(
     if markers:
         plan = dependencies.plan(name, markers, hints_of, threaded=options.executor == "thread", has_context=False)
     signature = Signature(item or _anything, name)
-    return Definition(name, function, options, signature=signature, where=place_of(function), plan=plan, batch=batch)
+    return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan, batch=batch)
 
 
 def _anything(*args: Any, **kwargs: Any) -> Any:

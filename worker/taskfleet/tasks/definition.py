@@ -1,0 +1,122 @@
+"""One task as the worker knows it, and how a function becomes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from taskfleet.errors import ConfigurationError
+from taskfleet.tasks import dependencies
+from taskfleet.tasks.dependencies import Plan
+from taskfleet.tasks.options import BatchOptions, TaskOptions
+from taskfleet.tasks.origin import Origin
+from taskfleet.tasks.signature import Signature, hints_of
+
+
+class Definition:
+    """One task as the worker knows it: a name, a function, its signature and options."""
+
+    __slots__ = (
+        "batch",
+        "function",
+        "has_call_defaults",
+        "made",
+        "name",
+        "options",
+        "origin",
+        "plan",
+        "signature",
+        "takes_result",
+        "where",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        options: TaskOptions,
+        *,
+        signature: Signature,
+        where: str,
+        takes_result: bool | None = None,
+        plan: Plan | None = None,
+        batch: BatchOptions | None = None,
+    ) -> None:
+        self.plan = plan  # of its dependencies, if it has any
+        self.batch = batch  # for a batch task
+        self.name = name
+        self.function = function
+        self.options = options
+        self.signature = signature
+        self.where = where
+        self.origin: Origin | None = None  # set by the first registry that it is added to
+        self.made: weakref.ref[Any] | None = None  # the task function that its author has
+        # What a call takes over unless it sets it itself; most tasks have nothing of the kind.
+        self.has_call_defaults = any(
+            (options.delay, options.expires is not None, options.unique_key, options.limit_key, options.fair_key)
+        )
+        self.takes_result = signature.takes_first if takes_result is None else takes_result
+
+
+def location_of(thing: Any) -> str:
+    """file:line of a function or class."""
+    try:
+        _, line = inspect.getsourcelines(thing)
+        return f"{inspect.getsourcefile(thing)}:{line}"
+    except (OSError, TypeError):
+        return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Definition:
+    """The definition of a function task; errors name the function."""
+    options = with_executor(name, function, options)
+    signature = Signature(function, name)
+    plan = None
+    if signature.injected:
+        if options.executor == "process":
+            raise ConfigurationError(
+                f"task {name!r}: executor='process' goes with no dependencies, which live in the worker's process; "
+                "make what the function needs inside it"
+            )
+        plan = dependencies.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
+    return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan)
+
+
+def with_executor(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskOptions:
+    """`options` with the executor that the function can run in; errors name the task."""
+    if isinstance(function, (staticmethod, classmethod)) or not callable(function):
+        raise ConfigurationError(f"task {name!r}: decorate a plain function")
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"task {name!r}: {function.__qualname__} is a class; derive it from taskfleet.Task, or decorate a function"
+        )
+    if not isinstance(getattr(function, "__qualname__", None), str):
+        raise ConfigurationError(
+            f"task {name!r}: {type(function).__name__} is no function, though it can be called; decorate one that is "
+            "defined with def or async def and calls it"
+        )
+    check_runs(name, function.__qualname__, function)
+    is_async = inspect.iscoroutinefunction(function)
+    executor = options.executor
+    if executor == "async" and not is_async:
+        return dataclasses.replace(options, executor="thread")
+    if executor != "async" and is_async:
+        raise ConfigurationError(f"task {name!r} is async: it runs on the loop, not with executor={executor!r}")
+    if executor == "process" and "<" in function.__qualname__:
+        raise ConfigurationError(
+            f"task {name!r} ({location_of(function)}): with executor='process' another process finds the function by "
+            f"module and name, which {function.__qualname__!r} has not; define it with def at the top of a module"
+        )
+    return options
+
+
+def check_runs(name: str, label: str, function: Callable[..., Any]) -> None:
+    """Errors for a function whose call only makes a generator, of which nothing would run."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"task {name!r}: {label} is a generator, for it has a yield: a call runs nothing of it; collect what it "
+            "gives and return that"
+        )

@@ -1,0 +1,102 @@
+"""Functions that are tasks: they are called here, or enqueued."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
+
+from taskfleet.handles import TaskHandle
+from taskfleet.tasks import dependencies
+from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.message import Message
+from taskfleet.tasks.options import NO_OPTIONS, CallOptions, SetByCall
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class Sender(Protocol):
+    """Where a task function sends its messages: the queue that it was defined on."""
+
+    async def send(self, message: Message[R]) -> TaskHandle[R]: ...
+
+    def send_sync(self, message: Message[R]) -> TaskHandle[R]: ...
+
+
+class BoundTask(Generic[P, R]):
+    """A task with options for the calls made through it."""
+
+    def __init__(self, sender: Sender, definition: Definition, options: CallOptions) -> None:
+        self._sender = sender
+        self._definition = definition
+        self._options = options
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """The call, for `enqueue_many`."""
+        return Message(self._definition, args, kwargs, self._options)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Send the call; returns when Redis has it.
+
+        Errors: `SerializationError` (names the parameter), `QueueFullError`, `BrokerConnectionError`.
+        """
+        return await self._sender.send(Message(self._definition, args, kwargs, self._options))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self._definition, args, kwargs, self._options))
+
+
+class TaskFunction(Generic[P, R, C]):
+    """A function that can be called here, or enqueued. `C` is what the plain call returns."""
+
+    def __init__(self, sender: Sender, definition: Definition, function: Callable[P, C]) -> None:
+        self._sender = sender
+        self._function = function
+        self.definition = definition
+        definition.made = weakref.ref(self)
+        functools.update_wrapper(cast("Any", self), function)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        if self.definition.plan is not None:
+            dependencies.check_plain_call(self._function, args, kwargs)
+        return self._function(*args, **kwargs)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """The call, for `enqueue_many`."""
+        return Message(self.definition, args, kwargs, NO_OPTIONS)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Send the call; returns when Redis has it.
+
+        Errors: `SerializationError` (names the parameter), `QueueFullError`, `BrokerConnectionError`.
+        """
+        return await self._sender.send(Message(self.definition, args, kwargs, NO_OPTIONS))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`enqueue` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_sync(Message(self.definition, args, kwargs, NO_OPTIONS))
+
+    def options(self, **options: Unpack[SetByCall]) -> BoundTask[P, R]:
+        """The same task with options of this call: `queue, delay, eta, expires, max_retries, timeout, result_ttl,
+        retry, max_age, unique_key, unique_mode, limit_key, fair_key, after, wait_for_room`.
+
+        Durations are seconds or timedeltas, up to 100 years; `eta` is a time with a zone.
+
+        Args:
+            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` says what a second does.
+            limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this key.
+            fair_key: keys take turns, however many tasks each has.
+            after: it waits until all of these have succeeded; when one fails, it is cancelled.
+            wait_for_room: how long to wait while the queue is full, before `QueueFullError`.
+
+        Errors: `ConfigurationError` names the option, its value and what is expected.
+        """
+        return BoundTask(self._sender, self.definition, CallOptions.of(options))
