@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import queue
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,26 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench.errors import BenchError
-
-_PR_SET_PDEATHSIG = 1
-
-_parent = os.getpid()
-
-
-def _remember_parent() -> None:
-    global _parent
-    _parent = os.getpid()
-
-
-os.register_at_fork(before=_remember_parent)
-
-
-def end_with_parent() -> None:
-    """Have the kernel kill a child when the bench is gone, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != _parent:  # it went before the kernel knew
-            os._exit(0)
+from taskfleet.child_process import ends_with_this_process
 
 
 class Child:
@@ -56,7 +34,7 @@ class Child:
             stderr=self._errors,
             text=True,
             env={**os.environ, **environment},
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import redis
 
-from bench.children import end_with_parent
 from bench.errors import BenchError
+from taskfleet.child_process import ends_with_this_process
 
 _START_SECONDS = 15.0
 _SCRIPT_CALLS = ("evalsha", "eval", "fcall")
@@ -79,7 +79,7 @@ class RedisServer:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )  # fmt: skip
         deadline = time.monotonic() + _START_SECONDS
         while True:

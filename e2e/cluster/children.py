@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-_PR_SET_PDEATHSIG = 1
-# Loaded before any fork: after it, in the child of a process with threads, the loader's lock may be held.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def start_child(arguments: Sequence[str | Path], *, log: Path) -> subprocess.Popen[bytes]:
     """Start a process that writes to `log`, and that the kernel kills when this process is gone."""
-    parent = os.getpid()
-
-    def end_with_parent() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # the parent went before prctl could say so
-                os._exit(1)
+    from taskfleet.child_process import ends_with_this_process  # `python -m e2e.cluster` runs without the product
 
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -32,7 +18,7 @@ def start_child(arguments: Sequence[str | Path], *, log: Path) -> subprocess.Pop
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
             start_new_session=True,  # Ctrl-C in a terminal stops the tests, which then stop their servers
         )
 

@@ -18,11 +18,12 @@ from typing import Any
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
 
+from taskfleet.child_process import ends_with_this_process
 from tests.chaos.faults import Fault
 from tests.chaos.kinds import POISONED
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.stories import DRAINED
-from tests.support.redis_server import RedisServer, end_with_parent, free_port
+from tests.support.redis_server import RedisServer, free_port
 
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ class Slot:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=end_with_parent,
+                preexec_fn=ends_with_this_process(),
             )
 
     def restart(self) -> None:
@@ -136,7 +137,7 @@ class Fleet:
                 sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
                 *(f"{name}={port}" for name, port in ports.items()),
             ],
-            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=end_with_parent,
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=ends_with_this_process(),
         )  # fmt: skip
 
     def _environment(self, name: str, role: str, port: int) -> dict[str, str]:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from taskfleet.child_process import ends_with_this_process
 from tests.chaos import old_version
 from tests.chaos.__main__ import main
 from tests.support import requirements
-from tests.support.redis_server import end_with_parent
 
 
 def test_faults_lose_nothing_and_explain_every_duplicate(tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -69,7 +69,7 @@ def test_a_suite_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None
         ],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.DEVNULL,
-        preexec_fn=end_with_parent,
+        preexec_fn=ends_with_this_process(),
     )
     _until(lambda: len(_pids(folder)) >= 3, "proxy, worker and producer write their ledgers")
     children = _pids(folder) - {suite.pid}

@@ -19,9 +19,10 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 from taskfleet import TaskQueue
+from taskfleet.child_process import ends_with_this_process
 from taskfleet.config import RedisSettings, Settings
 from tests.support.manifests import GOOD
-from tests.support.redis_server import RedisServer, end_with_parent, free_port
+from tests.support.redis_server import RedisServer, free_port
 
 Manifest = dict[str, Any]
 
@@ -49,7 +50,7 @@ def operator(
             [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],
             env=os.environ | {"KUBECONFIG": str(control_plane)},
             stderr=log,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
         yield process
         process.send_signal(signal.SIGTERM)

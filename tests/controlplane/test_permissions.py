@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
+from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_chart import CLUSTER_WIDE, helm, objects, render, second_namespace, wait_until_granted
 from tests.controlplane.test_operator import CHILDREN, Space, enqueue, settled, until
 from tests.support.manifests import GOOD
-from tests.support.redis_server import RedisServer, end_with_parent
+from tests.support.redis_server import RedisServer
 
 __all__ = ["helm", "second_namespace"]
 
@@ -63,7 +64,7 @@ def test_the_chart_grants_what_the_operator_needs(
             [sys.executable, "-m", "taskfleet", *arguments],
             env=os.environ | {"KUBECONFIG": str(kubeconfig)},
             stderr=log,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
     try:
         space.apply(manifest)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
+from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, until
-from tests.support.redis_server import RedisServer, end_with_parent
+from tests.support.redis_server import RedisServer
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
 Make = Callable[..., "Queue"]
@@ -75,7 +76,7 @@ def shared(
             [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace],
             env=os.environ | {"KUBECONFIG": str(control_plane)},
             stderr=out,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
         yield Space(kubectl, namespace)
         alive = process.poll() is None

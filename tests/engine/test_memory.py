@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.child_process import ends_with_this_process
 from taskfleet.runtime.job import Job
 from tests.engine import app
 from tests.engine.conftest import RunWorker, until
-from tests.support.redis_server import end_with_parent
 
 _ROUNDS, _TASKS = 10, 100_000
 
@@ -30,7 +30,7 @@ def worker(queue: TaskQueue) -> Iterator[tuple[TaskQueue, int]]:
         [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue", "--concurrency", "100"],
         env=os.environ | environment,
         stderr=subprocess.DEVNULL,
-        preexec_fn=end_with_parent,
+        preexec_fn=ends_with_this_process(),
     )
     yield queue, process.pid
     process.terminate()

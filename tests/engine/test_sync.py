@@ -37,8 +37,9 @@ from taskfleet import (
     current_task,
     group,
 )
+from taskfleet.child_process import ends_with_this_process
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support.redis_server import end_with_parent, free_port
+from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -294,7 +295,7 @@ def script(make_queue: MakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
 
     return start

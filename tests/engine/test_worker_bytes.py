@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.child_process import ends_with_this_process
 from tests.engine import app
 from tests.engine.conftest import until
 from tests.engine.test_sealing import push
-from tests.support.redis_server import end_with_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -36,8 +36,10 @@ def start_worker(queue: TaskQueue) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(slots: int, most_mb: int = 4000, **settings: str) -> int:
+        end_with_this_process = ends_with_this_process()
+
         def limited() -> None:
-            end_with_parent()
+            end_with_this_process()
             resource.setrlimit(resource.RLIMIT_DATA, (most_mb * MB, most_mb * MB))
 
         environment = {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix, **settings}

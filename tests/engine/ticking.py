@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 
 from taskfleet import Schedule, TaskQueue
+from taskfleet.child_process import ends_with_this_process
 from tests.support import white_box
-from tests.support.redis_server import end_with_parent
 
 LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
 
@@ -54,7 +54,7 @@ async def start_process(queue: TaskQueue) -> asyncio.subprocess.Process:
         sys.executable, "-m", "tests.engine.ticking",
         env=os.environ | {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix},
         stdout=asyncio.subprocess.PIPE,
-        preexec_fn=end_with_parent,
+        preexec_fn=ends_with_this_process(),
     )  # fmt: skip
     assert process.stdout is not None
     assert await process.stdout.readline() == b"started\n"

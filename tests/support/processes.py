@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.support.redis_server import end_with_parent
+from taskfleet.child_process import ends_with_this_process
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -23,7 +23,7 @@ def python_processes(*first: str) -> Iterator[Start]:
             [sys.executable, "-m", *first, *arguments],
             env=os.environ | environment,
             stderr=subprocess.PIPE,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )
         started.append(process)
         return process

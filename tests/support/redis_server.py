@@ -16,22 +16,7 @@ from typing import Any, Self
 
 import redis
 
-from taskfleet.child_process import end_with
-
-_parent = os.getpid()
-
-
-def _remember_parent() -> None:
-    global _parent
-    _parent = os.getpid()
-
-
-os.register_at_fork(before=_remember_parent)
-
-
-def end_with_parent() -> None:
-    """Have the kernel kill a child when its parent is gone, even by SIGKILL."""
-    end_with(_parent, signal.SIGKILL)
+from taskfleet.child_process import ends_with_this_process
 
 
 def free_port() -> int:
@@ -67,7 +52,7 @@ def _has_tls(path: str) -> bool:
         capture_output=True,
         timeout=5,
         check=False,
-        preexec_fn=end_with_parent,
+        preexec_fn=ends_with_this_process(),
     )
     return b"tls-key-file" in probe.stdout + probe.stderr
 
@@ -108,7 +93,7 @@ class RedisServer:
                 "--dir", str(self.folder), *self._options,
             ],
             stdout=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,
+            preexec_fn=ends_with_this_process(),
         )  # fmt: skip
         deadline = time.monotonic() + 15
         while True:

@@ -1,14 +1,16 @@
-"""Processes that belong to one another: what a parent tells its children, and that none outlives it.
+"""Child processes: how a parent asks a child to end, and how a child ends when its parent is gone.
 
-A child of ours has a pipe from its parent. Through it the parent asks it to end, and to hurry: by signals it could not,
-as those come from elsewhere too, and to whole groups at a time. The pipe ends with the parent, however that ends.
-What is no program of ours can only be tied by the kernel (`end_with`).
+A child that runs the `taskfleet` command reads a pipe from its parent. Through the pipe the parent asks it to drain, or
+to end at once. A signal could not tell the child who asks: signals also come from elsewhere, and to whole process
+groups. The pipe closes when the parent ends, however that happens. Another program cannot read such a pipe; on Linux
+the kernel ends it with its parent (`ends_with_this_process`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -24,7 +26,8 @@ logger = showing.logger("taskfleet.process")
 
 _VARIABLE = "TASKFLEET_PARENT_PIPE"
 _DRAIN, _HURRY = b"d", b"h"
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
@@ -124,12 +127,18 @@ def _exit() -> None:
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
-    """Have the kernel send this process `number` when the process `parent`, which has started it, is gone (on Linux).
+    """Have the kernel send this process `number` when the process `parent`, which started it, ends (Linux only).
 
-    The kernel looks at the thread that has started it, which must be one that stays. For code between fork and exec as
-    well, so nothing is imported here.
+    The kernel watches the thread that started this process, so that thread must live as long as the parent does. The
+    function also runs between fork and exec, where another thread of the parent may have held any lock: it imports and
+    loads nothing.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
-        os._exit(0)  # it was gone before the kernel knew
+        os._exit(0)  # the parent ended before the kernel knew
+
+
+def ends_with_this_process(number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """A `preexec_fn` for `subprocess.Popen`: the child gets `number` when the process that calls this function ends."""
+    return functools.partial(end_with, os.getpid(), number)

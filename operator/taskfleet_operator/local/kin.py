@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taskfleet.child_process import end_with
+from taskfleet.child_process import ends_with_this_process
 
 
 def start(command: Sequence[str], *, environment: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
@@ -17,7 +16,6 @@ def start(command: Sequence[str], *, environment: Mapping[str, str], output: Pat
     It runs in a session of its own: Ctrl-C is for us to hear. It writes to a file, not to a pipe, so that after our
     death its last words do not break it.
     """
-    parent = os.getpid()
     with output.open("ab") as sink:
         return subprocess.Popen(
             command,
@@ -26,5 +24,5 @@ def start(command: Sequence[str], *, environment: Mapping[str, str], output: Pat
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: end_with(parent, signal.SIGTERM),  # this process has one thread when it starts one
+            preexec_fn=ends_with_this_process(signal.SIGTERM),  # this process has one thread when it starts one
         )
