@@ -72,9 +72,12 @@ class Access:
     sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tls: Tls | None = None
     reply_bytes: int = replies.REPLY_BYTES
+    # The parsed URL: parsed once, since every call asks what kind of server it leads to.
+    place: urls.Place = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         place = urls.parse(self.url)
+        object.__setattr__(self, "place", place)
         if self.sentinel_login and place.kind != "sentinel":
             raise ConfigurationError("redis.sentinel_username and its password need redis+sentinel:// addresses")
         said = place.options
@@ -85,10 +88,6 @@ class Access:
         object.__setattr__(self, "pool_size", said.max_connections or self.pool_size)
         if place.tls:
             object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
-
-    @property
-    def place(self) -> urls.Place:
-        return urls.parse(self.url)
 
     def options(self) -> dict[str, Any]:
         """Connection options beside host and port, for any data server."""
