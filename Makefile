@@ -78,7 +78,6 @@ bench-full: venv  ## every scenario of every queue, three times, 100,000 tasks; 
 crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
-	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 
 lock: venv  ## pin requirements/*.txt again
 	cd requirements && sh lock.sh

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import TaskQueueError
-from taskfleet_operator.autoscaler import Decision
+from taskfleet_operator.autoscaler import ScalingDecision
 from taskfleet_operator.local import session
-from taskfleet_operator.local.plan import Plan, plan_of
+from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.view import Picture, View, choose
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import load_manifest
 
 FOLDER = Path(__file__).parent
@@ -54,7 +54,7 @@ class Watcher:
         else:
             self.empty.set()
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: ScalingDecision) -> None:
         self._view.decided(decision)
 
     def say(self, text: str) -> None:
@@ -67,7 +67,7 @@ class Watcher:
         self._view.close()
 
 
-def quick_plan() -> Plan:
+def quick_plan() -> LocalPlan:
     """The manifest's plan with the demo's waits."""
     plan = plan_of(load_manifest(FOLDER / "taskqueue.yaml"), FOLDER)
     queues = tuple(replace(queue, target_latency_seconds=None) for queue in plan.queues)
@@ -88,7 +88,9 @@ async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
     return outcomes
 
 
-async def demo(tasks: int, plan: Plan, redis_url: str, folder: Path, watcher: Watcher, seconds: float) -> Counter[str]:
+async def demo(
+    tasks: int, plan: LocalPlan, redis_url: str, folder: Path, watcher: Watcher, seconds: float
+) -> Counter[str]:
     """One run of fleet and producer together; the fleet is drained in the end, whatever happens."""
     stop = asyncio.Event()
     fleet = asyncio.create_task(session.run(plan, redis_url, folder, watcher, stop))

@@ -71,12 +71,12 @@ def register(app: typer.Typer) -> None:
         logs.configure(log_level)
         import kopf
 
-        from .control.cluster import Cluster
+        from .control.kubernetes_api import KubernetesApi
         from .handlers import registry
 
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
-        asyncio.run(Cluster.configuration())  # kopf would try for ever, with a traceback each time
+        asyncio.run(KubernetesApi.configuration())  # kopf would try for ever, with a traceback each time
         kopf.run(
             registry=registry(clusterwide=not namespaces),
             # Its own guess asks for the name of the user, and in a container user 65532 has none.

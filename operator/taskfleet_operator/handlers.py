@@ -14,11 +14,11 @@ import kopf
 from taskfleet import showing
 
 from .children.names import MANAGED_BY, SELECTOR
-from .control.cluster import Cluster
+from .control.cluster_store import ClusterStore
+from .control.kubernetes_api import KubernetesApi
 from .control.reconciler import Reconciler
 from .control.scaler import Fleets
-from .control.status import StatusWriter
-from .control.store import Store
+from .control.status_writer import StatusWriter
 from .control.workqueue import WorkQueue
 from .resource.taskqueue import GROUP, PLURAL, VERSION
 
@@ -28,9 +28,9 @@ logger = showing.logger("taskfleet.operator")
 class Operator:
     """The parts that live as long as the process."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: KubernetesApi) -> None:
         self.cluster = cluster
-        self.store = Store()
+        self.store = ClusterStore()
         self.status = StatusWriter(cluster, self.store)
         self.fleets = Fleets(cluster, self.store, self.status)
         self.work = WorkQueue(Reconciler(cluster, self.store, self.status, self.fleets).reconcile)
@@ -57,7 +57,7 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
         _configure(settings)
         # Whoever serves named namespaces may list neither namespaces nor definitions; kopf would try for a minute.
         settings.scanning.disabled = not clusterwide
-        operator.append(Operator(await Cluster.connect()))
+        operator.append(Operator(await KubernetesApi.connect()))
 
     @kopf.on.cleanup(registry=found)
     async def stop(**_: Any) -> None:  # pyright: ignore[reportUnusedFunction]

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 from taskfleet.errors import ConfigurationError
 
-from .autoscaler import Overrides
+from .autoscaler import ScalingOverrides
 
 PREFIX = "autoscaling.taskfleet.io/"
 
 
-def overrides_of(suspend: bool, annotations: Mapping[str, str]) -> Overrides:
+def overrides_of(suspend: bool, annotations: Mapping[str, str]) -> ScalingOverrides:
     """What `spec.suspend` and the annotations of a TaskQueue ask for.
 
     Raises ConfigurationError that names an annotation whose value means nothing.
     """
-    return Overrides(
+    return ScalingOverrides(
         suspend=suspend,
         paused=_flag(annotations, "paused"),
         paused_replicas=_count(annotations, "paused-replicas"),

@@ -11,14 +11,14 @@ from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 
-from .autoscaler import NO_OVERRIDES, Overrides, QueueSample, Sample, WorkerSample, horizons
-from .resource.autoscaler import AutoscalerSpec
+from .autoscaler import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample, horizons
+from .resource.autoscaler_spec import AutoscalerSpec
 
 STALE_HEARTBEAT_SECONDS = 30.0
 """A worker silent for longer does not count: it is dead, or it cannot reach Redis."""
 
 
-class Broker(Protocol):
+class QueueReader(Protocol):
     """What sampling asks of `taskfleet.redis.broker.RedisBroker`."""
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]: ...
@@ -57,7 +57,7 @@ class Reading:
 
 
 async def read(
-    broker: Broker, queues: Sequence[str], spec: AutoscalerSpec, start_latency_seconds: float | None
+    broker: QueueReader, queues: Sequence[str], spec: AutoscalerSpec, start_latency_seconds: float | None
 ) -> Reading:
     """Read the queues once; a second time only when something is due soon, to see if it is due very soon.
 
@@ -89,10 +89,10 @@ def build(
     *,
     slots_per_replica: int,
     start_latency_seconds: float | None = None,
-    overrides: Overrides = NO_OVERRIDES,
+    overrides: ScalingOverrides = NO_OVERRIDES,
     scheduled: Mapping[str, Sequence[float]] | None = None,
     spec: AutoscalerSpec | None = None,
-) -> Sample:
+) -> FleetSample:
     """The sample of one TaskQueue.
 
     `scheduled` gives, for each queue, the seconds until its cron schedules fire next; they count as due work when
@@ -100,7 +100,7 @@ def build(
     """
     live = workers_of(reading, replicas.names)
     start, drain = horizons(start_latency_seconds, spec) if spec is not None else (0.0, 0.0)
-    return Sample(
+    return FleetSample(
         queues=tuple(
             _queue(reading, target, (scheduled or {}).get(target.name, ()), start, drain) for target in queues
         ),
@@ -116,21 +116,21 @@ def build(
 
 
 async def sample(
-    broker: Broker,
+    broker: QueueReader,
     queues: Sequence[QueueTarget],
     replicas: Replicas,
     spec: AutoscalerSpec,
     *,
     slots_per_replica: int,
     start_latency_seconds: float | None = None,
-    overrides: Overrides = NO_OVERRIDES,
+    overrides: ScalingOverrides = NO_OVERRIDES,
     scheduled: Mapping[str, Sequence[float]] | None = None,
-) -> tuple[Sample, Reading | None]:
+) -> tuple[FleetSample, Reading | None]:
     """Read and build. A read that fails gives a failed sample, not an exception."""
     try:
         reading = await read(broker, [queue.name for queue in queues], spec, start_latency_seconds)
     except TaskQueueError as error:
-        return Sample.failed(str(error), replicas.current, replicas.ready, overrides), None
+        return FleetSample.failed(str(error), replicas.current, replicas.ready, overrides), None
     built = build(
         reading,
         queues,

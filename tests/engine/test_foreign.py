@@ -17,7 +17,7 @@ from taskfleet.process.metrics import exposition
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator import sampling
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.sampling import QueueTarget, Replicas
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run

@@ -19,12 +19,12 @@ from taskfleet.cancellation import end
 from taskfleet.config import RedisSettings, Settings
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis.broker import RedisBroker
-from taskfleet_operator.autoscaler import Decision, Overrides
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
 from taskfleet_operator.local import session
-from taskfleet_operator.local.fleet import LocalFleet
-from taskfleet_operator.local.plan import Plan
+from taskfleet_operator.local.plan import LocalPlan
+from taskfleet_operator.local.process_fleet import LocalFleet
 from taskfleet_operator.local.view import Picture
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.sampling import QueueTarget, read
 from tests.engine.conftest import until
 from tests.support.redis_server import RedisServer
@@ -44,14 +44,14 @@ class Notebook:
     """A view that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.decisions: list[Decision] = []
+        self.decisions: list[ScalingDecision] = []
         self.said: list[str] = []
         self.pictures: list[Picture] = []
 
     def picture(self, picture: Picture) -> None:
         self.pictures.append(picture)
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: ScalingDecision) -> None:
         self.decisions.append(decision)
 
     def say(self, text: str) -> None:
@@ -63,8 +63,8 @@ class Notebook:
 
 
 @pytest.fixture
-def plan() -> Plan:
-    return Plan(
+def plan() -> LocalPlan:
+    return LocalPlan(
         name="naps",
         app="tests.support.sleeping_app:queue",
         queues=(QueueTarget("default"),),
@@ -73,7 +73,7 @@ def plan() -> Plan:
         drain_timeout_seconds=10,
         autoscaler=AutoscalerSpec.model_validate(QUICK),
         replicas=1,
-        overrides=Overrides(),
+        overrides=ScalingOverrides(),
         manifest_url="",
         key_prefix=f"local-{secrets.token_hex(4)}",
         environment={},
@@ -81,7 +81,7 @@ def plan() -> Plan:
 
 
 @pytest.fixture(autouse=True)
-def _worker_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def _worker_environment(plan: LocalPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", plan.key_prefix)
     monkeypatch.setenv("TASKFLEET_WORKERS__HEARTBEAT_INTERVAL", "0.2")
@@ -100,7 +100,7 @@ class Producer:
 
 
 @pytest.fixture
-async def producer(plan: Plan, server: RedisServer) -> AsyncIterator[Producer]:
+async def producer(plan: LocalPlan, server: RedisServer) -> AsyncIterator[Producer]:
     queue = TaskQueue(settings=Settings(redis=RedisSettings(url=server.url, key_prefix=plan.key_prefix)))
 
     @queue.task(name="nap")
@@ -112,7 +112,7 @@ async def producer(plan: Plan, server: RedisServer) -> AsyncIterator[Producer]:
 
 
 @contextlib.asynccontextmanager
-async def running_fleet(plan: Plan, url: str, folder: Path) -> AsyncIterator[tuple[LocalFleet, RedisBroker]]:
+async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterator[tuple[LocalFleet, RedisBroker]]:
     """A fleet that is tended and not decided on."""
     broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
     fleet = LocalFleet(plan, broker, url, folder)
@@ -133,7 +133,7 @@ async def running_fleet(plan: Plan, url: str, folder: Path) -> AsyncIterator[tup
 
 
 async def test_a_burst_brings_workers_and_its_end_takes_them_away(
-    plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
     run = asyncio.create_task(session.run(plan, server.url, tmp_path, notebook, stop))
@@ -152,7 +152,7 @@ async def test_a_burst_brings_workers_and_its_end_takes_them_away(
 
 
 async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
-    plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
     lazy = replace(plan, autoscaler=plan.autoscaler.model_copy(update={"poll_interval_seconds": 600}))
@@ -166,7 +166,7 @@ async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
 
 
 async def test_a_busy_worker_is_not_the_one_that_goes(
-    plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
 
@@ -191,7 +191,7 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
 
 
 async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
-    plan: Plan, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, server: RedisServer, tmp_path: Path
 ) -> None:
     (tmp_path / "second").mkdir()
     async with (
@@ -208,7 +208,7 @@ async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
 
 
 async def test_a_suspended_fleet_finishes_what_runs_and_goes(
-    plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
         await fleet.scale(1, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
@@ -226,7 +226,7 @@ async def test_a_suspended_fleet_finishes_what_runs_and_goes(
 
 
 async def test_demand_that_returns_keeps_those_that_were_about_to_leave(
-    plan: Plan, producer: Producer, server: RedisServer, tmp_path: Path
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
 
@@ -253,7 +253,7 @@ async def test_demand_that_returns_keeps_those_that_were_about_to_leave(
         assert fleet.replicas == 1
 
 
-async def test_a_worker_that_dies_is_replaced(plan: Plan, server: RedisServer, tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_replaced(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:
     async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
         events: list[str] = []
         fleet.on_event = events.append
@@ -266,7 +266,7 @@ async def test_a_worker_that_dies_is_replaced(plan: Plan, server: RedisServer, t
         assert "ended with -9" in events[0]
 
 
-async def test_an_app_that_cannot_be_imported_is_one_line(plan: Plan, server: RedisServer, tmp_path: Path) -> None:
+async def test_an_app_that_cannot_be_imported_is_one_line(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:
     stop = asyncio.Event()
     broken = replace(
         plan, app="no.such.module:queue", autoscaler=plan.autoscaler.model_copy(update={"min_replicas": 1})
@@ -275,7 +275,7 @@ async def test_an_app_that_cannot_be_imported_is_one_line(plan: Plan, server: Re
         await session.run(broken, server.url, tmp_path, Notebook(), stop)
 
 
-async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(plan: Plan, tmp_path: Path) -> None:
+async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(plan: LocalPlan, tmp_path: Path) -> None:
     steady = replace(plan, autoscaler=plan.autoscaler.model_copy(update={"min_replicas": 1}))
     with RedisServer() as own:
         notebook, stop = Notebook(), asyncio.Event()

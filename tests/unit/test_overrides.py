@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from taskfleet.errors import ConfigurationError
-from taskfleet_operator.autoscaler import Overrides
+from taskfleet_operator.autoscaler import ScalingOverrides
 from taskfleet_operator.overrides import overrides_of
 
 
 def test_the_annotations_become_overrides() -> None:
-    assert overrides_of(False, {"other": "x"}) == Overrides()
+    assert overrides_of(False, {"other": "x"}) == ScalingOverrides()
     assert overrides_of(
         True,
         {
@@ -19,7 +19,7 @@ def test_the_annotations_become_overrides() -> None:
             "autoscaling.taskfleet.io/paused-scale-in": "false",
             "autoscaling.taskfleet.io/force-activation": "True",
         },
-    ) == Overrides(suspend=True, paused=True, paused_replicas=3, force_activation=True)
+    ) == ScalingOverrides(suspend=True, paused=True, paused_replicas=3, force_activation=True)
 
 
 @pytest.mark.parametrize(("name", "value"), [("paused", "yes"), ("paused-replicas", "-1"), ("paused-replicas", "few")])

@@ -10,7 +10,7 @@ from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet_operator import sampling
 from taskfleet_operator.autoscaler import choose_victims
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.sampling import QueueTarget, Reading, Replicas
 
 STATS = QueueStats(
@@ -84,7 +84,7 @@ async def test_a_read_that_fails_is_a_failed_sample() -> None:
     assert (seen.current_replicas, seen.ready_replicas, reading) == (2, 1, None)
 
 
-def build(*workers: WorkerInfo, stats: QueueStats = STATS, fires: Sequence[float] = ()) -> sampling.Sample:
+def build(*workers: WorkerInfo, stats: QueueStats = STATS, fires: Sequence[float] = ()) -> sampling.FleetSample:
     return sampling.build(
         Reading({"default": stats}, {"default": 0}, workers),
         QUEUES,

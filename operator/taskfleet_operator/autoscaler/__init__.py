@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from .decide import decide
-from .decision import Decision
+from .decision import ScalingDecision
 from .recommend import QueueTerms, drain_seconds, horizons, start_seconds
-from .sample import NO_OVERRIDES, Overrides, QueueSample, Sample, WorkerSample
-from .state import State
+from .sample import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample
+from .state import ScalingState
 from .victims import choose_victims
 
 __all__ = [
     "NO_OVERRIDES",
-    "Decision",
-    "Overrides",
+    "ScalingDecision",
+    "ScalingOverrides",
     "QueueSample",
     "QueueTerms",
-    "Sample",
-    "State",
+    "FleetSample",
+    "ScalingState",
     "WorkerSample",
     "choose_victims",
     "decide",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..resource.autoscaler import AutoscalerSpec
-from .sample import Sample
-from .state import STABLE_WINDOW_SECONDS, State
+from ..resource.autoscaler_spec import AutoscalerSpec
+from .sample import FleetSample
+from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 
-def activation(sample: Sample, spec: AutoscalerSpec) -> str:
+def activation(sample: FleetSample, spec: AutoscalerSpec) -> str:
     """Why a queue without workers gets one, "" when it does not."""
     if sample.backlog > spec.activation.backlog:
         return f"{sample.backlog} ready"
@@ -19,7 +19,7 @@ def activation(sample: Sample, spec: AutoscalerSpec) -> str:
     return "activation is forced" if sample.overrides.force_activation else ""
 
 
-def was_active(sample: Sample, state: State) -> bool:
+def was_active(sample: FleetSample, state: ScalingState) -> bool:
     """Whether there is something to do, or was since the last look: tasks may come and go between two of them."""
     arrived = any(
         queue.enqueued_total != points[-1].enqueued for queue in sample.queues if (points := state.points(queue.name))
@@ -27,7 +27,7 @@ def was_active(sample: Sample, state: State) -> bool:
     return arrived or _has_work(sample) or sample.overrides.force_activation
 
 
-def is_idle(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> bool:
+def is_idle(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> bool:
     """Whether there has been nothing to do for the cooldown.
 
     The time of the last activity may come from `status`, which is written seldom; so after a restart a stable window
@@ -37,5 +37,5 @@ def is_idle(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> b
     return looked and not _has_work(sample) and now - state.last_active >= spec.cooldown_seconds
 
 
-def _has_work(sample: Sample) -> bool:
+def _has_work(sample: FleetSample) -> bool:
     return bool(sample.backlog or sample.in_flight or sample.due_within_start or sample.busy_workers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..resource.autoscaler import ScaleDownRules, ScaleUpRules, ScalingPolicy
+from ..resource.autoscaler_spec import ScaleDownRules, ScaleUpRules, ScalingPolicy
 from .state import ScaleEvent
 
 UNLIMITED = 2**31 - 1

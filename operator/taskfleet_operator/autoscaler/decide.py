@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..resource.autoscaler import AutoscalerSpec
-from . import activity, behavior, fallback, panic, rates, recommend, stabilise, suspicion
-from .decision import Decision
+from ..resource.autoscaler_spec import AutoscalerSpec
+from . import activity, behavior, fallback, panic, plausibility, rates, recommend, stabilise
+from .decision import ScalingDecision
+from .figures import describe
 from .recommend import Wanted
-from .sample import Sample
-from .state import STABLE_WINDOW_SECONDS, ScaleEvent, State
-from .terms import describe
+from .sample import FleetSample
+from .state import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
 
 
-def decide(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> Decision:
+def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     """The number of replicas for this sample. Pure: the same arguments give the same decision.
 
     `now` is in seconds on the same clock as the times in `state`, and does not go backwards. The caller applies
@@ -27,7 +27,7 @@ def decide(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> De
     state = _with_scale_events(sample, state, spec, now)
     if sample.failure:
         return _without_sample(sample, state, spec, now)
-    doubt = suspicion.cause(sample, state)
+    doubt = plausibility.cause(sample, state)
     distrusted = rates.went_backwards(sample, state)
     state = _with_sample(sample, state, spec, now, doubt=doubt)
     wanted = (
@@ -46,7 +46,9 @@ def decide(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> De
 class _Draft:
     """A decision in the making: the number so far, and which rule changed it last."""
 
-    def __init__(self, sample: Sample, state: State, spec: AutoscalerSpec, now: float, wanted: Wanted) -> None:
+    def __init__(
+        self, sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float, wanted: Wanted
+    ) -> None:
         self.sample = sample
         self.state = state
         self.spec = spec
@@ -63,8 +65,8 @@ class _Draft:
         if replicas != self.replicas:
             self.replicas, self.limited_by = replicas, rule
 
-    def finish(self, desired: int, reason: str, message: str, *, limited_by: str = "") -> Decision:
-        return Decision(
+    def finish(self, desired: int, reason: str, message: str, *, limited_by: str = "") -> ScalingDecision:
+        return ScalingDecision(
             desired=desired,
             current=self.current,
             reason=reason,
@@ -77,7 +79,7 @@ class _Draft:
         )
 
 
-def _scaled(draft: _Draft) -> Decision:
+def _scaled(draft: _Draft) -> ScalingDecision:
     """The steps, in their order."""
     sample, spec, now, current = draft.sample, draft.spec, draft.now, draft.current
     idle = activity.is_idle(sample, draft.state, spec, now)
@@ -200,7 +202,7 @@ def _may_go_to_zero(draft: _Draft) -> bool:
     )
 
 
-def _overridden(draft: _Draft) -> Decision | None:
+def _overridden(draft: _Draft) -> ScalingDecision | None:
     """What the user has decided himself."""
     overrides, current = draft.sample.overrides, draft.current
     if overrides.suspend:
@@ -217,12 +219,12 @@ def _overridden(draft: _Draft) -> Decision | None:
     return None
 
 
-def _remember(draft: _Draft, wanted: int) -> State:
+def _remember(draft: _Draft, wanted: int) -> ScalingState:
     kept = stabilise.remembered(draft.state.recommendations, wanted, draft.spec.behavior, draft.now)
     return replace(draft.state, recommendations=kept)
 
 
-def _with_scale_events(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> State:
+def _with_scale_events(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingState:
     """Add what has been added or deleted since the last decision, by whomever; forget what no policy asks for."""
     change = sample.current_replicas - state.last_current
     longest = behavior.longest_period(spec.behavior.scale_up, spec.behavior.scale_down)
@@ -233,10 +235,12 @@ def _with_scale_events(sample: Sample, state: State, spec: AutoscalerSpec, now: 
     return replace(state, events=events)
 
 
-def _with_sample(sample: Sample, state: State, spec: AutoscalerSpec, now: float, *, doubt: str) -> State:
+def _with_sample(
+    sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float, *, doubt: str
+) -> ScalingState:
     """The state with this sample's counters, activity and doubts."""
     prior = float(spec.target.processing_time_seconds)
-    silent = suspicion.is_silent(sample)
+    silent = plausibility.is_silent(sample)
     newly_doubted = bool(doubt) and (rates.went_backwards(sample, state) or state.silent_since is None)
     window = spec.behavior.scale_down.stabilization_window_seconds
     return replace(
@@ -249,7 +253,7 @@ def _with_sample(sample: Sample, state: State, spec: AutoscalerSpec, now: float,
     )
 
 
-def _without_sample(sample: Sample, state: State, spec: AutoscalerSpec, now: float) -> Decision:
+def _without_sample(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     """Fail static: no sample, no change; then the fallback."""
     current = sample.current_replicas
     failures = state.failures + 1

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .recommend import QueueTerms
-from .state import State
+from .state import ScalingState
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScalingDecision:
     """The outcome of one look at a TaskQueue.
 
     `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that held
@@ -25,7 +25,7 @@ class Decision:
     limited_by: str
     terms: Mapping[str, float]
     queues: tuple[QueueTerms, ...]
-    state: State
+    state: ScalingState
     fallback: bool = False
     panicking: bool = False
 

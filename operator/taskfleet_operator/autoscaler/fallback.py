@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..resource.autoscaler import AutoscalerSpec
+from ..resource.autoscaler_spec import AutoscalerSpec
 
 
 def replicas(current: int, spec: AutoscalerSpec) -> int:

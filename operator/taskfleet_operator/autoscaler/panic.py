@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..resource.autoscaler import AutoscalerSpec
+from ..resource.autoscaler_spec import AutoscalerSpec
 from .recommend import Wanted
-from .sample import Sample
+from .sample import FleetSample
 
 
-def cause(sample: Sample, wanted: Wanted, spec: AutoscalerSpec) -> str:
+def cause(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec) -> str:
     """Why this sample is reason to panic, "" when it is not.
 
     Either the short window wants `thresholdPercent` of the ready replicas (Knative's rule), or a task has waited longer

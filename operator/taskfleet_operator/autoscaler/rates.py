@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .sample import QueueSample, Sample
-from .state import STABLE_WINDOW_SECONDS, Point, QueueHistory, State
+from .sample import FleetSample, QueueSample
+from .state import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 
 PRIOR_TASKS = 10
 """The weight, in tasks, of what was believed before over what is measured."""
@@ -15,12 +15,12 @@ _CLOSEST_POINTS_SECONDS = 0.5
 """Points closer than this say little; a storm of wake-ups must not grow the state."""
 
 
-def went_backwards(sample: Sample, state: State) -> bool:
+def went_backwards(sample: FleetSample, state: ScalingState) -> bool:
     """Whether any counter is lower than it was: a failover to an older replica, or a flushed database."""
     return any(_is_lower(queue, state.points(queue.name)) for queue in sample.queues)
 
 
-def record(sample: Sample, state: State, prior_seconds: float, now: float) -> tuple[QueueHistory, ...]:
+def record(sample: FleetSample, state: ScalingState, prior_seconds: float, now: float) -> tuple[QueueHistory, ...]:
     """The histories with this sample added. A queue whose counters went backwards starts anew, its run time kept."""
     histories: list[QueueHistory] = []
     for queue in sample.queues:

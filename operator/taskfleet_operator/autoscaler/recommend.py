@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..resource.autoscaler import AutoscalerSpec
+from ..resource.autoscaler_spec import AutoscalerSpec
 from .rates import arrivals_per_second, is_history
-from .sample import QueueSample, Sample
-from .state import STABLE_WINDOW_SECONDS, State
+from .sample import FleetSample, QueueSample
+from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 DEFAULT_START_SECONDS = 10.0
 """From a pod's creation to its worker's registration, until one was seen."""
@@ -82,7 +82,7 @@ def horizons(start_latency_seconds: float | None, spec: AutoscalerSpec) -> tuple
     return start, max(start, float(spec.prewarm.horizon_seconds))
 
 
-def terms_of(queue: QueueSample, sample: Sample, state: State, spec: AutoscalerSpec) -> QueueTerms:
+def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> QueueTerms:
     """The terms of one queue, from a state that has recorded this sample."""
     points = state.points(queue.name)
     service = points[-1].service_seconds
@@ -107,7 +107,7 @@ def terms_of(queue: QueueSample, sample: Sample, state: State, spec: AutoscalerS
     )
 
 
-def drain_time(sample: Sample, state: State, spec: AutoscalerSpec) -> Wanted:
+def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:
     """`policy: DrainTime`. Queues without a history count by KEDA's rule, ready tasks per replica."""
     queues = tuple(terms_of(queue, sample, state, spec) for queue in sample.queues)
     per_replica = max(1, sample.slots_per_replica)
@@ -136,7 +136,7 @@ def drain_time(sample: Sample, state: State, spec: AutoscalerSpec) -> Wanted:
     )
 
 
-def threshold(sample: Sample, state: State, spec: AutoscalerSpec) -> Wanted:
+def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:
     """`policy: Threshold`: ready tasks per worker, plus or minus a count after so many equal signals in a row."""
     rule = spec.threshold
     current = sample.current_replicas

@@ -44,7 +44,7 @@ class WorkerSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides:
+class ScalingOverrides:
     """`spec.suspend` and the pause annotations, which mean what KEDA's mean."""
 
     suspend: bool = False
@@ -55,11 +55,11 @@ class Overrides:
     force_activation: bool = False
 
 
-NO_OVERRIDES = Overrides()
+NO_OVERRIDES = ScalingOverrides()
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class FleetSample:
     """All that one decision may know.
 
     `current_replicas` is the number asked for (`spec.replicas` of the Deployment); `pending_replicas` are asked for and
@@ -76,13 +76,13 @@ class Sample:
     pending_replicas: int = 0
     slots_per_replica: int = 1
     start_latency_seconds: float | None = None
-    overrides: Overrides = NO_OVERRIDES
+    overrides: ScalingOverrides = NO_OVERRIDES
     failure: str = ""
 
     @classmethod
     def failed(
-        cls, reason: str, current_replicas: int, ready_replicas: int, overrides: Overrides = NO_OVERRIDES
-    ) -> Sample:
+        cls, reason: str, current_replicas: int, ready_replicas: int, overrides: ScalingOverrides = NO_OVERRIDES
+    ) -> FleetSample:
         """The queues could not be read, for `reason` (one line)."""
         return cls(
             queues=(),

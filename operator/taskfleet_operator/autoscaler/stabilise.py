@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..resource.autoscaler import BehaviorSpec
+from ..resource.autoscaler_spec import BehaviorSpec
 from .state import Recommendation
 
 

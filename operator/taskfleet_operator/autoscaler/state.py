@@ -47,7 +47,7 @@ class ScaleEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ScalingState:
     """The history that a decision needs. Times are seconds on the caller's clock, the one that gives `now`.
 
     `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a start,
@@ -71,7 +71,7 @@ class State:
     @classmethod
     def initial(
         cls, current: int, now: float, *, last_active: float | None = None, panic_until: float | None = None
-    ) -> State:
+    ) -> ScalingState:
         """The state of a start or restart.
 
         The current count is the first recommendation, as in Kubernetes' HPA, so that forgetting what was seen before

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..resource.taskqueue import TaskQueue
+from ..resource.taskqueue import TaskQueueResource
 from .deployment import deployment
 from .names import Child
 from .surroundings import config_map, disruption_budget, service, service_account
 
 
-def children_of(queue: TaskQueue, secrets: dict[str, str] | None = None) -> list[Child]:
+def children_of(queue: TaskQueueResource, secrets: dict[str, str] | None = None) -> list[Child]:
     """All objects, in the order in which they are applied; the Deployment is the last and has no `replicas`.
 
     `secrets` maps `name/key` of each referenced secret key to a digest of its value: a new value rolls the pods.

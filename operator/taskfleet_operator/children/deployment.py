@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from ..resource.taskqueue import TaskQueue
+from ..resource.taskqueue import TaskQueueResource
 from . import names
 from .merge import strategic
 from .names import Child
@@ -18,7 +18,7 @@ _SECRETS = "/etc/taskfleet/redis"
 _KILL_MARGIN_SECONDS = 15  # between the end of the drain and the kubelet's SIGKILL
 
 
-def deployment(queue: TaskQueue, config: dict[str, str], secrets: dict[str, str]) -> Child:
+def deployment(queue: TaskQueueResource, config: dict[str, str], secrets: dict[str, str]) -> Child:
     """The Deployment, without `replicas`, which belong to the autoscaler's field manager."""
     template = _template(queue, config)
     read = json.dumps([template, config, sorted(secrets.items())], sort_keys=True)
@@ -39,13 +39,13 @@ def deployment(queue: TaskQueue, config: dict[str, str], secrets: dict[str, str]
     }
 
 
-def _strategy(queue: TaskQueue) -> dict[str, Any]:
+def _strategy(queue: TaskQueueResource) -> dict[str, Any]:
     update = queue.spec.worker.update_strategy.rolling_update
     surge, unavailable = ("25%", 0) if update is None else (update.max_surge, update.max_unavailable)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
 
 
-def _template(queue: TaskQueue, config: dict[str, str]) -> dict[str, Any]:
+def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any]:
     worker = queue.spec.worker
     container: dict[str, Any] = {
         "name": "worker",
@@ -111,7 +111,7 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _environment(queue: TaskQueue) -> list[dict[str, Any]]:
+def _environment(queue: TaskQueueResource) -> list[dict[str, Any]]:
     redis = queue.spec.redis
     name = names.worker_name(queue)
     entries: list[dict[str, Any]] = []

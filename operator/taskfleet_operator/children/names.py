@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..resource.taskqueue import API_VERSION, KIND, TaskQueue
+from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
 
 Child = dict[str, Any]
 
@@ -12,17 +12,17 @@ MANAGED_BY = "taskfleet-operator"
 SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY}"
 
 
-def worker_name(queue: TaskQueue) -> str:
+def worker_name(queue: TaskQueueResource) -> str:
     """The name of the Deployment and of what surrounds it."""
     return f"{queue.metadata.name}-worker"
 
 
-def selector(queue: TaskQueue) -> dict[str, str]:
+def selector(queue: TaskQueueResource) -> dict[str, str]:
     """The labels that tell this TaskQueue's pods from all others; they never change."""
     return {"app.kubernetes.io/name": "taskfleet-worker", "app.kubernetes.io/instance": queue.metadata.name}
 
 
-def labels(queue: TaskQueue) -> dict[str, str]:
+def labels(queue: TaskQueueResource) -> dict[str, str]:
     return {
         **selector(queue),
         "app.kubernetes.io/component": "worker",
@@ -31,7 +31,7 @@ def labels(queue: TaskQueue) -> dict[str, str]:
     }
 
 
-def metadata(queue: TaskQueue, name: str) -> dict[str, Any]:
+def metadata(queue: TaskQueueResource, name: str) -> dict[str, Any]:
     """Metadata of a child. Without a uid, as in a rendered manifest, there is no owner to point to."""
     found: dict[str, Any] = {"name": name, "labels": labels(queue)}
     if queue.metadata.namespace:

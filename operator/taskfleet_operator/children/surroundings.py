@@ -8,7 +8,7 @@ from typing import Any
 
 from taskfleet.options import QueueOptions
 
-from ..resource.taskqueue import TaskQueue
+from ..resource.taskqueue import TaskQueueResource
 from . import names
 from .names import Child
 
@@ -17,7 +17,7 @@ QUEUES_KEY = "queues.json"
 _OPTIONS = {field.name for field in fields(QueueOptions)}
 
 
-def service_account(queue: TaskQueue) -> Child:
+def service_account(queue: TaskQueueResource) -> Child:
     """Worker pods have no permission in Kubernetes and no token."""
     return {
         "apiVersion": "v1",
@@ -27,7 +27,7 @@ def service_account(queue: TaskQueue) -> Child:
     }
 
 
-def queue_options(queue: TaskQueue) -> list[dict[str, Any]]:
+def queue_options(queue: TaskQueueResource) -> list[dict[str, Any]]:
     """`spec.queues` as the library takes them: snake case, without what only the autoscaler reads."""
     return [
         {key: value for key, value in one.model_dump(exclude_none=True).items() if key in _OPTIONS}
@@ -35,7 +35,7 @@ def queue_options(queue: TaskQueue) -> list[dict[str, Any]]:
     ]
 
 
-def config_map(queue: TaskQueue) -> Child:
+def config_map(queue: TaskQueueResource) -> Child:
     """The options of the queues, which the workers read at start."""
     return {
         "apiVersion": "v1",
@@ -45,7 +45,7 @@ def config_map(queue: TaskQueue) -> Child:
     }
 
 
-def service(queue: TaskQueue) -> Child:
+def service(queue: TaskQueueResource) -> Child:
     """Headless: a name under which Prometheus finds every worker."""
     return {
         "apiVersion": "v1",
@@ -59,7 +59,7 @@ def service(queue: TaskQueue) -> Child:
     }
 
 
-def disruption_budget(queue: TaskQueue) -> Child:
+def disruption_budget(queue: TaskQueueResource) -> Child:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

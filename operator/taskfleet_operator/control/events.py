@@ -9,9 +9,9 @@ from typing import Any
 from taskfleet import showing
 
 from ..resource.taskqueue import API_VERSION, KIND
-from .cluster import OPERATOR
+from .cluster_store import Object
 from .conditions import rfc3339
-from .store import Object
+from .kubernetes_api import OPERATOR
 
 
 def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:

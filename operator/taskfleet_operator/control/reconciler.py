@@ -13,14 +13,14 @@ from ..children import children_of
 from ..children.names import worker_name
 from ..overrides import overrides_of
 from ..resource.manifest import problems
-from ..resource.taskqueue import TaskQueue, not_supported
-from .access import Access, MissingSecretError, access_of
-from .cluster import OPERATOR, ApiError, Cluster
+from ..resource.taskqueue import TaskQueueResource, not_supported
+from .cluster_store import ClusterStore, Key
 from .conditions import Condition
+from .credentials import MissingSecretError, RedisCredentials, credentials_of
 from .drift import holds
+from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
 from .scaler import Fleets
-from .status import StatusWriter
-from .store import Key, Store
+from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
 
@@ -32,7 +32,7 @@ _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 class Reconciler:
     """`reconcile(key)` is level-triggered: it reads what is there now, whatever event has caused it."""
 
-    def __init__(self, cluster: Cluster, store: Store, status: StatusWriter, fleets: Fleets) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, fleets: Fleets) -> None:
         self._cluster = cluster
         self._store = store
         self._status = status
@@ -58,7 +58,7 @@ class Reconciler:
             await self._fleets.drop(key)
             return None
         try:
-            access = await access_of(queue, self._cluster)
+            access = await credentials_of(queue, self._cluster)
         except MissingSecretError as error:
             await self._status.insist(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
             return _SECRET_RETRY_SECONDS
@@ -82,9 +82,11 @@ class Reconciler:
         await self._fleets.ensure(key, queue, access)
         return RESYNC_SECONDS
 
-    async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueue | None:
+    async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueueResource | None:
         try:
-            queue = TaskQueue.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
+            queue = TaskQueueResource.model_validate(
+                {name: body[name] for name in ("metadata", "spec") if name in body}
+            )
             problem = not_supported(queue.spec)
             overrides_of(queue.spec.suspend, queue.metadata.annotations)
         except pydantic.ValidationError as error:
@@ -106,7 +108,7 @@ class Reconciler:
             ],
         )
 
-    async def _apply(self, key: Key, queue: TaskQueue, access: Access) -> None:
+    async def _apply(self, key: Key, queue: TaskQueueResource, access: RedisCredentials) -> None:
         namespace, _ = key
         children = children_of(queue, access.digests)
         for child in children:
@@ -123,7 +125,7 @@ class Reconciler:
         if queue.spec.worker.pod_disruption_budget.mode == "Disabled":
             await self._remove_budget(key, queue)
 
-    async def _create(self, queue: TaskQueue, deployment: dict[str, Any]) -> None:
+    async def _create(self, queue: TaskQueueResource, deployment: dict[str, Any]) -> None:
         """A Deployment without replicas would start with one: it is born with what the autoscaler starts from."""
         autoscaler = queue.spec.autoscaler
         replicas = (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
@@ -137,7 +139,7 @@ class Reconciler:
         await self._cluster.apply(deployment, OPERATOR)
         logger.info("%s/%s: created its Deployment", namespace, queue.metadata.name)
 
-    async def _remove_budget(self, key: Key, queue: TaskQueue) -> None:
+    async def _remove_budget(self, key: Key, queue: TaskQueueResource) -> None:
         budget = self._store.children["PodDisruptionBudget"].get(key, {})
         owners = budget.get("metadata", {}).get("ownerReferences", ())
         if any(owner.get("uid") == queue.metadata.uid for owner in owners):

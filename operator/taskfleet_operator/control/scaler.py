@@ -13,19 +13,19 @@ from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.supervising import supervise
 
-from ..autoscaler import Decision, Sample, State, decide
+from ..autoscaler import FleetSample, ScalingDecision, ScalingState, decide
 from ..children.names import selector, worker_name
 from ..overrides import overrides_of
-from ..resource.taskqueue import TaskQueue
+from ..resource.taskqueue import TaskQueueResource
 from ..sampling import QueueTarget, Reading, Replicas, percentile, sample, workers_of
 from . import events
-from .access import Access
-from .cluster import ApiError, Cluster
+from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
 from .conditions import rfc3339
-from .departures import Departures
-from .status import StatusWriter
-from .store import Key, Object, Store, is_ready, seconds_of
-from .telling import FIGURES, fields_of, verdicts
+from .credentials import RedisCredentials
+from .draining import Departures
+from .kubernetes_api import ApiError, KubernetesApi
+from .status_fields import FIGURES, fields_of, verdicts
+from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
 
@@ -39,7 +39,13 @@ class Fleet:
     """One TaskQueue's workers. `run` looks at every poll, and at once when something wakes it."""
 
     def __init__(
-        self, key: Key, queue: TaskQueue, broker: RedisBroker, cluster: Cluster, store: Store, status: StatusWriter
+        self,
+        key: Key,
+        queue: TaskQueueResource,
+        broker: RedisBroker,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        status: StatusWriter,
     ) -> None:
         self.key = key
         self.queue = queue
@@ -48,7 +54,7 @@ class Fleet:
         self._store = store
         self._status = status
         self._wake = asyncio.Event()
-        self._state: State | None = None
+        self._state: ScalingState | None = None
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._latencies: list[float] = []
         self._registered: set[str] | None = None  # None: those that are there when we start are no news
@@ -61,7 +67,7 @@ class Fleet:
         """Look now: a queue has got work, a pod or the TaskQueue has changed."""
         self._wake.set()
 
-    def update(self, queue: TaskQueue) -> None:
+    def update(self, queue: TaskQueueResource) -> None:
         # Not the whole object: our own status moves its resourceVersion, and would have us look, and write, again.
         news = (queue.spec, queue.metadata.annotations) != (self.queue.spec, self.queue.metadata.annotations)
         self.queue = queue
@@ -120,7 +126,7 @@ class Fleet:
             return int(deployment["spec"].get("replicas", 1))
         return replicas
 
-    async def _sample(self, current: int, pods: dict[str, Object]) -> tuple[Sample, Reading | None]:
+    async def _sample(self, current: int, pods: dict[str, Object]) -> tuple[FleetSample, Reading | None]:
         spec = self.queue.spec
         ready = sum(map(is_ready, pods.values()))
         return await sample(
@@ -133,9 +139,9 @@ class Fleet:
             overrides=overrides_of(spec.suspend, self.queue.metadata.annotations),
         )
 
-    def _initial(self, current: int, now: float) -> State:
+    def _initial(self, current: int, now: float) -> ScalingState:
         before = self._status.current(self.key).get("autoscaler") or {}
-        return State.initial(
+        return ScalingState.initial(
             current,
             now,
             last_active=seconds_of(before.get("lastActiveTime")),
@@ -150,7 +156,9 @@ class Fleet:
                 self._latencies = [*self._latencies[1 - _LATENCIES_KEPT :], now - created]
         self._registered = registered
 
-    async def _move(self, decision: Decision, reading: Reading | None, pods: dict[str, Object], current: int) -> None:
+    async def _move(
+        self, decision: ScalingDecision, reading: Reading | None, pods: dict[str, Object], current: int
+    ) -> None:
         staying = current - len(self._departures)
         if decision.desired > staying:
             await self._departures.call_off(decision.desired - staying)
@@ -174,7 +182,7 @@ class Fleet:
             if gone:
                 await self._set(current - gone, current, decision)
 
-    async def _set(self, replicas: int, current: int, decision: Decision) -> None:
+    async def _set(self, replicas: int, current: int, decision: ScalingDecision) -> None:
         namespace = self.key[0]
         scaled = await self._cluster.scale(namespace, worker_name(self.queue), replicas)
         self._assumed = (replicas, scaled["metadata"].get("generation", 0))
@@ -188,7 +196,7 @@ class Fleet:
                 await self._cluster.create_event(namespace, event)
         self._told_change(decision, current, replicas)
 
-    def _told_change(self, decision: Decision, current: int, replicas: int) -> None:
+    def _told_change(self, decision: ScalingDecision, current: int, replicas: int) -> None:
         self._last_change = {
             "time": rfc3339(time.time()),
             "from": current,
@@ -200,8 +208,8 @@ class Fleet:
 
     async def _tell(
         self,
-        decision: Decision,
-        seen: Sample,
+        decision: ScalingDecision,
+        seen: FleetSample,
         reading: Reading | None,
         current: int,
         pods: dict[str, Object],
@@ -237,14 +245,14 @@ class Fleet:
 class Fleets:
     """All fleets, and one broker for all that reach the same Redis in the same way."""
 
-    def __init__(self, cluster: Cluster, store: Store, status: StatusWriter) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter) -> None:
         self._cluster = cluster
         self._store = store
         self._status = status
-        self._fleets: dict[Key, tuple[Access, Fleet, asyncio.Task[None]]] = {}
-        self._brokers: dict[Access, tuple[RedisBroker, asyncio.Task[None]]] = {}
+        self._fleets: dict[Key, tuple[RedisCredentials, Fleet, asyncio.Task[None]]] = {}
+        self._brokers: dict[RedisCredentials, tuple[RedisBroker, asyncio.Task[None]]] = {}
 
-    async def ensure(self, key: Key, queue: TaskQueue, access: Access) -> None:
+    async def ensure(self, key: Key, queue: TaskQueueResource, access: RedisCredentials) -> None:
         """Have a loop for this TaskQueue, with this spec and this access."""
         try:
             overrides_of(queue.spec.suspend, queue.metadata.annotations)
@@ -284,7 +292,7 @@ class Fleets:
         for key in list(self._fleets):
             await self.drop(key)
 
-    def _broker(self, access: Access) -> RedisBroker:
+    def _broker(self, access: RedisCredentials) -> RedisBroker:
         known = self._brokers.get(access)
         if known is None:
             broker = access.connect()
@@ -292,14 +300,14 @@ class Fleets:
             known = self._brokers[access] = (broker, asyncio.create_task(listening))
         return known[0]
 
-    async def _listen(self, access: Access, broker: RedisBroker) -> None:
+    async def _listen(self, access: RedisCredentials, broker: RedisBroker) -> None:
         async for queue_name in broker.activity():
             for other, fleet, _ in list(self._fleets.values()):
                 if other == access and _serves(fleet.queue, queue_name):
                     fleet.wake()
 
 
-def _serves(queue: TaskQueue, name: str) -> bool:
+def _serves(queue: TaskQueueResource, name: str) -> bool:
     # An empty name says that announcements may have been missed.
     return not name or any(one.name == name for one in queue.spec.queues)
 

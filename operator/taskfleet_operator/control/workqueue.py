@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from taskfleet import showing
 from taskfleet.supervising import supervise
 
-from .store import Key
+from .cluster_store import Key
 
 logger = showing.logger("taskfleet.operator")
 

@@ -13,10 +13,10 @@ from taskfleet.errors import BrokerConnectionError, ConfigurationError
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.supervising import supervise
 
-from ..autoscaler import Decision, Sample, State, decide
+from ..autoscaler import FleetSample, ScalingDecision, ScalingState, decide
 from ..sampling import Reading, sample
-from .fleet import LocalFleet
-from .plan import Plan
+from .plan import LocalPlan
+from .process_fleet import LocalFleet
 from .view import Picture, QueueRow, View, WorkerRow
 
 logger = showing.logger("taskfleet.up")
@@ -42,16 +42,16 @@ def _going_on() -> Generator[None]:
 class ControlLoop:
     """Runs one plan until `stop` is set. Does not end the workers; that is the caller's."""
 
-    def __init__(self, plan: Plan, broker: RedisBroker, fleet: LocalFleet, view: View, redis_url: str) -> None:
+    def __init__(self, plan: LocalPlan, broker: RedisBroker, fleet: LocalFleet, view: View, redis_url: str) -> None:
         self.plan = plan
-        self.decision: Decision | None = None
+        self.decision: ScalingDecision | None = None
         self.peak = 0
         self._broker = broker
         self._fleet = fleet
         self._view = view
         self._title = f"{plan.name}  {redis_url}"
         self._wake = asyncio.Event()
-        self._state = State.initial(0, time.monotonic())
+        self._state = ScalingState.initial(0, time.monotonic())
 
     async def run(self, stop: asyncio.Event) -> None:
         listener = asyncio.create_task(supervise("the listener for work", self._listen))
@@ -94,7 +94,7 @@ class ControlLoop:
         counts = self._fleet.counts()
         return counts.ready < counts.current
 
-    async def _look(self) -> tuple[Sample, Reading | None]:
+    async def _look(self) -> tuple[FleetSample, Reading | None]:
         return await sample(
             self._broker,
             self.plan.queues,

@@ -12,15 +12,15 @@ from typing import Any
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import QueueOptions
 
-from ..autoscaler import Overrides
+from ..autoscaler import ScalingOverrides
 from ..overrides import overrides_of
-from ..resource.autoscaler import AutoscalerSpec
-from ..resource.taskqueue import TaskQueue
+from ..resource.autoscaler_spec import AutoscalerSpec
+from ..resource.taskqueue import TaskQueueResource
 from ..sampling import QueueTarget
 
 
 @dataclass(frozen=True)
-class Plan:
+class LocalPlan:
     """The manifest's parts that count without a cluster. `environment` is for every worker; times in seconds."""
 
     name: str
@@ -31,7 +31,7 @@ class Plan:
     drain_timeout_seconds: int
     autoscaler: AutoscalerSpec
     replicas: int
-    overrides: Overrides
+    overrides: ScalingOverrides
     manifest_url: str
     key_prefix: str
     environment: Mapping[str, str]
@@ -41,7 +41,7 @@ class Plan:
         return self.concurrency * self.processes
 
 
-def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
+def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
     """The plan for a manifest that lies in `folder`; the app may be imported from there or from the current folder."""
     spec = manifest.spec
     if not spec.worker.app:
@@ -58,7 +58,7 @@ def plan_of(manifest: TaskQueue, folder: Path) -> Plan:
         "PYTHONUNBUFFERED": "1",
         "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # a few workers on one machine may tell more often
     }
-    return Plan(
+    return LocalPlan(
         name=manifest.metadata.name or "taskqueue",
         app=spec.worker.app,
         queues=tuple(QueueTarget(queue.name, queue.target_latency_seconds) for queue in spec.queues),

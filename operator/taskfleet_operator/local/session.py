@@ -14,10 +14,10 @@ from taskfleet.errors import BrokerConnectionError
 from taskfleet.process import requests
 from taskfleet.redis.broker import RedisBroker
 
-from .fleet import LocalFleet
+from .embedded_valkey import EmbeddedValkey
 from .loop import ControlLoop
-from .plan import Plan
-from .valkey import EmbeddedValkey
+from .plan import LocalPlan
+from .process_fleet import LocalFleet
 from .view import View
 
 P = ParamSpec("P")
@@ -35,7 +35,7 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def redis_of(plan: Plan, asked: str | None, folder: Path, view: View) -> Generator[str]:
+def redis_of(plan: LocalPlan, asked: str | None, folder: Path, view: View) -> Generator[str]:
     """The URL of the Redis to use; ends what it started."""
     chosen = asked or os.environ.get("REDIS_URL")
     if chosen and chosen != EMBEDDED:
@@ -55,7 +55,7 @@ def redis_of(plan: Plan, asked: str | None, folder: Path, view: View) -> Generat
         yield server.url
 
 
-async def run(plan: Plan, redis_url: str, folder: Path, view: View, stop: asyncio.Event) -> Outcome:
+async def run(plan: LocalPlan, redis_url: str, folder: Path, view: View, stop: asyncio.Event) -> Outcome:
     """Keep the fleet until `stop` is set or a signal comes, then drain it. A second signal ends it at once."""
     hurry = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from taskfleet.showing import shown
 
-from ..autoscaler import Decision
+from ..autoscaler import ScalingDecision
 
 _LINE_LIMIT = 4000  # characters
 
@@ -45,7 +45,7 @@ class Picture:
     maximum: int
     queues: Sequence[QueueRow]
     workers: Sequence[WorkerRow]
-    decision: Decision | None
+    decision: ScalingDecision | None
 
 
 class View(Protocol):
@@ -53,7 +53,7 @@ class View(Protocol):
 
     def picture(self, picture: Picture) -> None: ...
 
-    def decided(self, decision: Decision) -> None: ...
+    def decided(self, decision: ScalingDecision) -> None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -72,7 +72,7 @@ class LineView:
 
     def picture(self, picture: Picture) -> None: ...
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: ScalingDecision) -> None:
         if decision.changed:
             limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
             self.say(f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}{limit}")
@@ -98,7 +98,7 @@ class JsonView:
 
     def picture(self, picture: Picture) -> None: ...
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: ScalingDecision) -> None:
         if decision.changed:
             self._print(
                 event="decision",
@@ -168,7 +168,7 @@ class TableView:
             )
         )
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: ScalingDecision) -> None:
         if decision.changed:
             self.say(f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}")
 

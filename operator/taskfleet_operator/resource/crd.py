@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from .model import ResourceModel, Rule
-from .status import TaskQueueStatus
-from .taskqueue import GROUP, KIND, PLURAL, VERSION, TaskQueue, TaskQueueSpec
+from .resource_model import ResourceModel, Rule
+from .status_schema import TaskQueueStatus
+from .taskqueue import GROUP, KIND, PLURAL, VERSION, TaskQueueResource, TaskQueueSpec
 
 Schema = dict[str, Any]
 
@@ -49,7 +49,7 @@ def definition() -> Schema:
             "spec": spec,
             "status": status,
         },
-        "x-kubernetes-validations": [_validation(rule) for rule in TaskQueue.rules],
+        "x-kubernetes-validations": [_validation(rule) for rule in TaskQueueResource.rules],
     }
     version: Schema = {
         "name": VERSION,

@@ -10,10 +10,10 @@ import yaml
 
 from taskfleet.errors import ConfigurationError
 
-from .taskqueue import API_VERSION, KIND, TaskQueue, not_supported
+from .taskqueue import API_VERSION, KIND, TaskQueueResource, not_supported
 
 
-def load_manifest(path: str | Path) -> TaskQueue:
+def load_manifest(path: str | Path) -> TaskQueueResource:
     """The TaskQueue in a YAML file; `ConfigurationError` names file, field and what to do, in one line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -33,13 +33,13 @@ def load_manifest(path: str | Path) -> TaskQueue:
     return queue
 
 
-def parse(document: dict[str, Any], source: str) -> TaskQueue:
+def parse(document: dict[str, Any], source: str) -> TaskQueueResource:
     """The TaskQueue in a mapping; `source` begins the message of an error."""
     version = document.get("apiVersion")
     if version != API_VERSION:
         raise ConfigurationError(f"{source}: apiVersion: expected {API_VERSION}, found {version!r}")
     try:
-        return TaskQueue.model_validate(document)
+        return TaskQueueResource.model_validate(document)
     except pydantic.ValidationError as error:
         raise ConfigurationError(f"{source}: {problems(error)}") from None
 

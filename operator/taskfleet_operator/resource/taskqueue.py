@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 
-from .autoscaler import AutoscalerSpec, FeatureMode
-from .model import ResourceModel, Rule
-from .queues import QueueSpec
-from .redis import RedisSpec
-from .schedules import ScheduleSpec
-from .worker import WorkerSpec
+from .autoscaler_spec import AutoscalerSpec, FeatureMode
+from .queue_spec import QueueSpec
+from .redis_spec import RedisSpec
+from .resource_model import ResourceModel, Rule
+from .schedule_spec import ScheduleSpec
+from .worker_spec import WorkerSpec
 
 GROUP, VERSION, PLURAL, KIND = "taskfleet.io", "v1alpha1", "taskqueues", "TaskQueue"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -87,7 +87,7 @@ class Metadata(ResourceModel):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
-class TaskQueue(ResourceModel):
+class TaskQueueResource(ResourceModel):
     """One object of the resource; `status` is kept as the API gives it."""
 
     api_version: Literal["taskfleet.io/v1alpha1"] = "taskfleet.io/v1alpha1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from taskfleet_operator.autoscaler import Decision, QueueSample, Sample, State, decide
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingDecision, ScalingState, decide
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 
 NOW = 10_000.0
 
@@ -31,7 +31,7 @@ def queue(backlog: int = 0, **fields: Any) -> QueueSample:
     return QueueSample(name=fields.pop("name", "default"), backlog=backlog, **{**defaults, **fields})
 
 
-def sample(*queues: QueueSample, current: int = 0, **fields: Any) -> Sample:
+def sample(*queues: QueueSample, current: int = 0, **fields: Any) -> FleetSample:
     defaults: dict[str, Any] = {
         "workers_registered": current,
         "busy_workers": 0,
@@ -39,16 +39,16 @@ def sample(*queues: QueueSample, current: int = 0, **fields: Any) -> Sample:
         "slots_per_replica": 8,
         "start_latency_seconds": 5.0,
     }
-    return Sample(queues=queues or (queue(),), current_replicas=current, **{**defaults, **fields})
+    return FleetSample(queues=queues or (queue(),), current_replicas=current, **{**defaults, **fields})
 
 
-def fresh(current: int, *, now: float = NOW, last_active: float | None = None) -> State:
+def fresh(current: int, *, now: float = NOW, last_active: float | None = None) -> ScalingState:
     """A state that started long ago and has wanted nothing since."""
     return replace(
-        State.initial(current, now - 3600, last_active=now - 3600),
+        ScalingState.initial(current, now - 3600, last_active=now - 3600),
         last_active=now if last_active is None else last_active,
     )
 
 
-def first(sample_: Sample, spec_: AutoscalerSpec, **fields: Any) -> Decision:
+def first(sample_: FleetSample, spec_: AutoscalerSpec, **fields: Any) -> ScalingDecision:
     return decide(sample_, fresh(sample_.current_replicas, **fields), spec_, NOW)

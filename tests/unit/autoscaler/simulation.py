@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from taskfleet_operator.autoscaler import Decision, QueueSample, Sample, State, decide
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingDecision, ScalingState, decide
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 
 
 @dataclass
@@ -23,11 +23,11 @@ class Fleet:
     finished: float = 0.0
     oldest: list[tuple[float, float]] = field(default_factory=list)
     births: list[float] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[ScalingDecision] = field(default_factory=list)
 
     def run(self, arrivals: Callable[[float], float], seconds: int, *, step: float = 0.5) -> list[int]:
         """Replicas asked for at every poll."""
-        state = State.initial(0, 0.0)
+        state = ScalingState.initial(0, 0.0)
         poll = self.spec.poll_interval_seconds
         counts: list[int] = []
         for tick in range(int(seconds / step)):
@@ -54,7 +54,7 @@ class Fleet:
         while len(self.oldest) > 1 and self.oldest[0][1] <= self.finished + 1e-9:
             self.oldest.pop(0)
 
-    def _sample(self, now: float) -> Sample:
+    def _sample(self, now: float) -> FleetSample:
         ready = self._ready(now)
         waiting = round(self.backlog)
         busy = min(ready, round(self.backlog / self.slots + 0.5)) if waiting else 0
@@ -66,7 +66,7 @@ class Fleet:
             finished_total=int(self.finished),
             busy_ms_total=int(int(self.finished) * self.service * 1000),
         )
-        return Sample(
+        return FleetSample(
             queues=(queue,),
             workers_registered=ready,
             busy_workers=busy,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet_operator.autoscaler import QueueSample, Sample, State, decide
+from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingState, decide
 from taskfleet_operator.autoscaler.state import Point, QueueHistory, Recommendation, ScaleEvent
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from tests.unit.autoscaler.scenes import NOW, queue, spec
 
 counts = st.integers(0, 60)
@@ -49,13 +49,13 @@ def specs(draw: st.DrawFn) -> AutoscalerSpec:
 
 
 @st.composite
-def states(draw: st.DrawFn, current: int) -> State:
+def states(draw: st.DrawFn, current: int) -> ScalingState:
     points = tuple(
         Point(NOW - 60 + index * 5, 1000 + sum(adds[: index + 1]), 900, 450.0, 0.5)
         for adds in [draw(st.lists(st.integers(0, 500), min_size=0, max_size=12))]
         for index in range(len(adds))
     )
-    return State(
+    return ScalingState(
         started=NOW - draw(ages),
         last_active=NOW - draw(ages),
         last_current=draw(counts),
@@ -74,11 +74,11 @@ def states(draw: st.DrawFn, current: int) -> State:
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[Sample, State, AutoscalerSpec]:
+def scenes(draw: st.DrawFn) -> tuple[FleetSample, ScalingState, AutoscalerSpec]:
     current = draw(counts)
     ready = draw(st.integers(0, current))
     registered = draw(st.integers(0, ready))
-    seen = Sample(
+    seen = FleetSample(
         queues=(
             queue(
                 draw(st.integers(0, 50_000)),
@@ -101,19 +101,21 @@ def scenes(draw: st.DrawFn) -> tuple[Sample, State, AutoscalerSpec]:
     return seen, draw(states(current)), draw(specs())
 
 
-def with_backlog(seen: Sample, backlog: int) -> Sample:
+def with_backlog(seen: FleetSample, backlog: int) -> FleetSample:
     return replace(seen, queues=(replace(seen.queues[0], backlog=backlog),))
 
 
 @given(scenes())
-def test_the_count_is_within_its_limits(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_the_count_is_within_its_limits(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
     desired = decide(seen, state, rule, NOW).desired
     assert rule.min_replicas <= desired <= rule.max_replicas
 
 
 @given(scenes(), st.integers(0, 50_000))
-def test_more_backlog_never_means_fewer_replicas(scene: tuple[Sample, State, AutoscalerSpec], more: int) -> None:
+def test_more_backlog_never_means_fewer_replicas(
+    scene: tuple[FleetSample, ScalingState, AutoscalerSpec], more: int
+) -> None:
     seen, state, rule = scene
     backlog = seen.queues[0].backlog
     fewer = decide(seen, state, rule, NOW).desired
@@ -121,7 +123,7 @@ def test_more_backlog_never_means_fewer_replicas(scene: tuple[Sample, State, Aut
 
 
 @given(scenes())
-def test_zero_only_when_idle_for_the_cooldown(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_zero_only_when_idle_for_the_cooldown(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
     decision = decide(seen, state, rule, NOW)
     if decision.desired == 0 and seen.current_replicas > 0:
@@ -134,30 +136,32 @@ def test_zero_only_when_idle_for_the_cooldown(scene: tuple[Sample, State, Autosc
 
 
 @given(scenes())
-def test_workers_that_are_busy_are_never_too_many(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_workers_that_are_busy_are_never_too_many(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
     desired = decide(seen, state, rule, NOW).desired
     assert desired >= min(seen.busy_workers, rule.max_replicas)
 
 
 @given(scenes())
-def test_without_a_sample_nothing_changes(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_without_a_sample_nothing_changes(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
-    failed = Sample.failed("refused", seen.current_replicas, seen.ready_replicas)
+    failed = FleetSample.failed("refused", seen.current_replicas, seen.ready_replicas)
     assert decide(failed, replace(state, failures=0), rule, NOW).desired == seen.current_replicas
 
 
 @given(scenes())
-def test_a_state_that_went_through_json_decides_the_same(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_a_state_that_went_through_json_decides_the_same(
+    scene: tuple[FleetSample, ScalingState, AutoscalerSpec],
+) -> None:
     seen, state, rule = scene
     decision = decide(seen, state, rule, NOW)
-    copied = State.from_dict(json.loads(json.dumps(decision.state.to_dict())))
+    copied = ScalingState.from_dict(json.loads(json.dumps(decision.state.to_dict())))
     assert copied == decision.state
     assert decide(seen, copied, rule, NOW + 5) == decide(seen, decision.state, rule, NOW + 5)
 
 
 @given(scenes())
-def test_a_decision_explains_itself(scene: tuple[Sample, State, AutoscalerSpec]) -> None:
+def test_a_decision_explains_itself(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     decision = decide(*scene, NOW)
     assert decision.reason.isalpha()
     assert decision.reason[0].isupper()
@@ -167,10 +171,12 @@ def test_a_decision_explains_itself(scene: tuple[Sample, State, AutoscalerSpec])
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60))
 def test_the_remembered_state_stays_small(arrivals: list[int]) -> None:
-    rule, state, enqueued = spec(), State.initial(1, NOW), 0
+    rule, state, enqueued = spec(), ScalingState.initial(1, NOW), 0
     for step, arrived in enumerate(arrivals):
         enqueued += arrived
         seen = QueueSample(name="default", backlog=0, enqueued_total=enqueued, finished_total=enqueued)
-        state = decide(Sample((seen,), 1, 0, current_replicas=1, ready_replicas=1), state, rule, NOW + step * 0.1).state
+        state = decide(
+            FleetSample((seen,), 1, 0, current_replicas=1, ready_replicas=1), state, rule, NOW + step * 0.1
+        ).state
     assert len(state.points("default")) <= 2 + 60 / 0.25
     assert len(state.recommendations) <= len(arrivals) + 1

@@ -6,22 +6,22 @@ import math
 
 import pytest
 
-from taskfleet_operator.autoscaler import State, decide
+from taskfleet_operator.autoscaler import ScalingState, decide
 from taskfleet_operator.autoscaler.state import Point, QueueHistory
 from tests.unit.autoscaler.scenes import NOW, STEADY, first, fresh, queue, sample, spec
 
 
-def steady_arrivals(per_second: float, service: float, *, current: int) -> State:
+def steady_arrivals(per_second: float, service: float, *, current: int) -> ScalingState:
     """A state after a minute of arrivals at one rate, each task running `service` seconds."""
     state = fresh(current)
     points = tuple(
         Point(NOW - age, 1000 + int((60 - age) * per_second), 1000, 500.0, service) for age in range(60, 0, -5)
     )
-    return State(**{**state_fields(state), "queues": (QueueHistory("default", points),)})
+    return ScalingState(**{**state_fields(state), "queues": (QueueHistory("default", points),)})
 
 
-def state_fields(state: State) -> dict[str, object]:
-    return {name: getattr(state, name) for name in State.__dataclass_fields__}
+def state_fields(state: ScalingState) -> dict[str, object]:
+    return {name: getattr(state, name) for name in ScalingState.__dataclass_fields__}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskfleet_operator.autoscaler import Sample
+from taskfleet_operator.autoscaler import FleetSample
 from tests.unit.autoscaler.scenes import STEADY, spec
 from tests.unit.autoscaler.simulation import Fleet, reversals
 
@@ -65,7 +65,7 @@ def test_after_the_work_zero_comes_with_the_cooldown_and_not_before() -> None:
 class Ignorant(Fleet):
     """Told that replicas start at once."""
 
-    def _sample(self, now: float) -> Sample:
+    def _sample(self, now: float) -> FleetSample:
         return replace(super()._sample(now), start_latency_seconds=0.0)
 
 

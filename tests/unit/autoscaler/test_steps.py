@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from taskfleet_operator.autoscaler import Overrides, QueueSample, Sample, State, decide
+from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingOverrides, ScalingState, decide
 from taskfleet_operator.autoscaler.state import Recommendation, ScaleEvent
 from tests.unit.autoscaler.scenes import NOW, STEADY, first, fresh, queue, sample, spec
 
@@ -164,7 +164,7 @@ class TestZero:
         assert decide(came_and_went, state, spec(), NOW + 11).desired == 1
 
     def test_a_restart_looks_for_itself_before_it_believes_an_old_time(self) -> None:
-        state = State.initial(1, NOW, last_active=NOW - 9999)
+        state = ScalingState.initial(1, NOW, last_active=NOW - 9999)
         seen = decide(sample(queue(0), current=1), state, spec(), NOW)
         assert seen.desired == 1
         assert decide(sample(queue(0), current=1), seen.state, spec(), NOW + 60).desired == 0
@@ -207,20 +207,20 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("overrides", "busy", "replicas", "reason"),
         [
-            (Overrides(suspend=True), 4, 0, "Suspended"),
-            (Overrides(paused=True), 4, 4, "Paused"),
-            (Overrides(paused_replicas=7), 4, 7, "Paused"),
-            (Overrides(suspend=True, paused=True), 4, 0, "Suspended"),
+            (ScalingOverrides(suspend=True), 4, 0, "Suspended"),
+            (ScalingOverrides(paused=True), 4, 4, "Paused"),
+            (ScalingOverrides(paused_replicas=7), 4, 7, "Paused"),
+            (ScalingOverrides(suspend=True, paused=True), 4, 0, "Suspended"),
         ],
     )
     def test_suspend_and_pause_come_before_the_work(
-        self, overrides: Overrides, busy: int, replicas: int, reason: str
+        self, overrides: ScalingOverrides, busy: int, replicas: int, reason: str
     ) -> None:
         decision = first(sample(load(30), current=4, busy_workers=busy, overrides=overrides), spec())
         assert (decision.desired, decision.reason) == (replicas, reason)
 
     def test_one_direction_may_be_paused(self) -> None:
-        no_in, no_out = Overrides(paused_scale_in=True), Overrides(paused_scale_out=True)
+        no_in, no_out = ScalingOverrides(paused_scale_in=True), ScalingOverrides(paused_scale_out=True)
         rule = spec(behavior=STEADY, panic=CALM)
         assert first(sample(load(0.1), current=4, overrides=no_in), rule).desired == 4
         assert first(sample(load(9), current=4, overrides=no_in), rule).desired == 9
@@ -228,7 +228,7 @@ class TestOverrides:
         assert first(sample(load(1), current=4, overrides=no_out), rule).desired == 1
 
     def test_forced_activation_keeps_one(self) -> None:
-        forced = Overrides(force_activation=True)
+        forced = ScalingOverrides(force_activation=True)
         assert first(sample(queue(0), overrides=forced), spec()).desired == 1
         assert first(sample(queue(0), current=1, overrides=forced), spec(), last_active=0.0).desired == 1
 
@@ -238,7 +238,7 @@ class TestWithoutASample:
         rule = spec(fallback={"failureThreshold": 3, **fallback})
         state = fresh(current)
         for step in range(times):
-            decision = decide(Sample.failed("redis:6379 refuses", current, current), state, rule, NOW + step * 5)
+            decision = decide(FleetSample.failed("redis:6379 refuses", current, current), state, rule, NOW + step * 5)
             state = decision.state
         return decision.desired, decision.reason
 
@@ -264,7 +264,7 @@ class TestWithoutASample:
 
     def test_one_good_sample_ends_the_count(self) -> None:
         state = fresh(5)
-        for seen in (Sample.failed("x", 5, 5), Sample.failed("x", 5, 5), sample(load(5), current=5)):
+        for seen in (FleetSample.failed("x", 5, 5), FleetSample.failed("x", 5, 5), sample(load(5), current=5)):
             state = decide(seen, state, spec(), NOW).state
         assert state.failures == 0
 
@@ -301,7 +301,7 @@ class TestSuspectSamples:
 
 def test_a_restart_scales_nothing_down_within_the_window() -> None:
     rule = spec(panic=CALM)
-    state = State.initial(12, NOW)
+    state = ScalingState.initial(12, NOW)
     decision = decide(sample(load(0.5), current=12), state, rule, NOW + 119)
     assert decision.desired == 12
     assert decide(sample(load(0.5), current=12), decision.state, rule, NOW + 121).desired == 6
@@ -309,6 +309,6 @@ def test_a_restart_scales_nothing_down_within_the_window() -> None:
 
 def test_a_restart_scales_nothing_down_before_its_rates_are_full() -> None:
     rule = spec(panic=CALM, behavior=STEADY)
-    early = decide(sample(load(0.5), current=12), State.initial(12, NOW), rule, NOW + 59)
+    early = decide(sample(load(0.5), current=12), ScalingState.initial(12, NOW), rule, NOW + 59)
     assert (early.desired, early.limited_by) == (12, "JustStarted")
     assert decide(sample(load(0.5), current=12), early.state, rule, NOW + 61).desired == 1

@@ -14,8 +14,15 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.autoscaler import Decision, Overrides, QueueSample, Sample, State, decide
-from taskfleet_operator.resource.autoscaler import AutoscalerSpec
+from taskfleet_operator.autoscaler import (
+    FleetSample,
+    QueueSample,
+    ScalingDecision,
+    ScalingOverrides,
+    ScalingState,
+    decide,
+)
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from tests.unit.autoscaler.scenes import spec
 from tests.unit.autoscaler.simulation import Fleet
 
@@ -42,9 +49,9 @@ SCENARIOS = {
 
 
 class Recorder(Fleet):
-    samples: list[Sample]
+    samples: list[FleetSample]
 
-    def _sample(self, now: float) -> Sample:
+    def _sample(self, now: float) -> FleetSample:
         sample = super()._sample(now)
         self.samples.append(sample)
         return sample
@@ -64,7 +71,7 @@ def record(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def outcome(decision: Decision) -> dict[str, Any]:
+def outcome(decision: ScalingDecision) -> dict[str, Any]:
     return {
         "desired": decision.desired,
         "reason": decision.reason,
@@ -73,15 +80,15 @@ def outcome(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _plain(sample: Sample) -> dict[str, Any]:
+def _plain(sample: FleetSample) -> dict[str, Any]:
     fields = asdict(sample)
     del fields["overrides"], fields["failure"]
     return fields
 
 
-def _sample(fields: dict[str, Any]) -> Sample:
+def _sample(fields: dict[str, Any]) -> FleetSample:
     queues = tuple(QueueSample(**queue) for queue in fields.pop("queues"))
-    return Sample(queues=queues, overrides=Overrides(), **fields)
+    return FleetSample(queues=queues, overrides=ScalingOverrides(), **fields)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -93,7 +100,7 @@ def test_the_recorded_decisions_are_made_again(name: str) -> None:
         path.write_text(f'{{"spec": {json.dumps(steps["spec"])}, "steps": [\n{lines}\n]}}\n')
     trace = json.loads(path.read_text())
     rule = AutoscalerSpec.model_validate(trace["spec"])
-    state = State.initial(trace["steps"][0]["sample"]["current_replicas"], trace["steps"][0]["now"])
+    state = ScalingState.initial(trace["steps"][0]["sample"]["current_replicas"], trace["steps"][0]["now"])
     for step in trace["steps"]:
         decision = decide(_sample(step["sample"]), state, rule, step["now"])
         assert outcome(decision) == {key: step[key] for key in outcome(decision)}, f"at {step['now']} s"

@@ -13,12 +13,12 @@ import yaml
 from taskfleet_operator.children import children_of
 from taskfleet_operator.children.merge import strategic
 from taskfleet_operator.control.drift import holds
-from taskfleet_operator.resource.taskqueue import TaskQueue
+from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD, changed
 
 
 def children(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    queue = TaskQueue.model_validate(changed(changes))
+    queue = TaskQueueResource.model_validate(changed(changes))
     return {child["kind"]: child for child in children_of(queue, secrets)}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 from taskfleet_operator.control.scaler import Fleet
-from taskfleet_operator.resource.taskqueue import TaskQueue
+from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
 
 
-def queue(**metadata: Any) -> TaskQueue:
-    return TaskQueue.model_validate(GOOD | {"metadata": {"name": "orders", **metadata}})
+def queue(**metadata: Any) -> TaskQueueResource:
+    return TaskQueueResource.model_validate(GOOD | {"metadata": {"name": "orders", **metadata}})
 
 
 async def test_its_own_status_does_not_wake_it() -> None:

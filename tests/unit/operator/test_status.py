@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskfleet_operator.control.status import merge_patch
+from taskfleet_operator.control.status_writer import merge_patch
 
 
 def test_what_is_gone_from_a_nested_mapping_is_null() -> None:

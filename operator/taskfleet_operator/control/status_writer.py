@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import conditions
-from .cluster import ApiError, Cluster
+from .cluster_store import ClusterStore, Key
 from .conditions import Condition
-from .store import Key, Store
+from .kubernetes_api import ApiError, KubernetesApi
 
 
 class StatusWriter:
@@ -20,7 +20,7 @@ class StatusWriter:
     It remembers what it wrote, because the watch tells of a write later than the next one may come.
     """
 
-    def __init__(self, cluster: Cluster, store: Store) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore) -> None:
         self._cluster = cluster
         self._store = store
         self._written: dict[Key, dict[str, Any]] = {}

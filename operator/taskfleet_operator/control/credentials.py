@@ -11,9 +11,9 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 
-from ..resource.redis import SecretKeyRef
-from ..resource.taskqueue import TaskQueue
-from .cluster import Cluster
+from ..resource.redis_spec import SecretKeyRef
+from ..resource.taskqueue import TaskQueueResource
+from .kubernetes_api import KubernetesApi
 
 
 class MissingSecretError(Exception):
@@ -21,7 +21,7 @@ class MissingSecretError(Exception):
 
 
 @dataclass(frozen=True)
-class Access:
+class RedisCredentials:
     """How to reach one Redis. `digests` maps `secret/key` to a digest of its value, for the pods' hash."""
 
     url: str
@@ -45,7 +45,7 @@ class Access:
         )
 
 
-async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
+async def credentials_of(queue: TaskQueueResource, cluster: KubernetesApi) -> RedisCredentials:
     """Read the secrets that `spec.redis` names. Raises `MissingSecretError` that names what is missing."""
     redis = queue.spec.redis
     namespace = queue.metadata.namespace or "default"
@@ -78,7 +78,7 @@ async def access_of(queue: TaskQueue, cluster: Cluster) -> Access:
         username = redis.auth.username
         if redis.auth.password_secret_ref is not None:
             password = await value_of(redis.auth.password_secret_ref)
-    return Access(
+    return RedisCredentials(
         url=seen_from_elsewhere(url, namespace),
         prefix=redis.key_prefix,
         username=username,

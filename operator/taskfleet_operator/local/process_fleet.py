@@ -12,8 +12,8 @@ from taskfleet.redis.broker import RedisBroker
 
 from ..autoscaler import choose_victims
 from ..sampling import Reading, Replicas, candidates, percentile, workers_of
-from .plan import Plan
-from .worker import LocalWorker
+from .plan import LocalPlan
+from .worker_process import LocalWorker
 
 _CORDON_SECONDS = 600.0
 _LATENCIES_KEPT = 20
@@ -27,7 +27,7 @@ class LocalFleet:
     Fewer is done as in the cluster: cordon idle ones, wait until they say that they are drained, then SIGTERM.
     """
 
-    def __init__(self, plan: Plan, broker: RedisBroker, redis_url: str, folder: Path) -> None:
+    def __init__(self, plan: LocalPlan, broker: RedisBroker, redis_url: str, folder: Path) -> None:
         self.plan = plan
         self.workers: dict[str, LocalWorker] = {}
         self.replicas = 0

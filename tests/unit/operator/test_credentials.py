@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.control.access import MissingSecretError, access_of, seen_from_elsewhere
-from taskfleet_operator.control.cluster import Cluster
-from taskfleet_operator.resource.taskqueue import TaskQueue
+from taskfleet_operator.control.credentials import MissingSecretError, credentials_of, seen_from_elsewhere
+from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.resource.taskqueue import TaskQueueResource
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ async def reached(value: bytes) -> str:
         "worker": {"image": "shop:1", "app": "shop:queue"},
         "autoscaler": {"minReplicas": 0, "maxReplicas": 1},
     }
-    queue = TaskQueue.model_validate({"metadata": {"name": "orders", "namespace": "shop"}, "spec": spec})
-    return (await access_of(queue, cast("Cluster", OneSecret(value)))).url
+    queue = TaskQueueResource.model_validate({"metadata": {"name": "orders", "namespace": "shop"}, "spec": spec})
+    return (await credentials_of(queue, cast("KubernetesApi", OneSecret(value)))).url
 
 
 async def test_a_secret_holds_a_url_that_means_what_it_says() -> None:

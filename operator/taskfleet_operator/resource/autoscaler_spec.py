@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from .model import ResourceModel, Rule
+from .resource_model import ResourceModel, Rule
 
 DECIMAL_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
 MAX_DECIMAL_LENGTH = 20

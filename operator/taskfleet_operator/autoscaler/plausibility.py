@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .rates import went_backwards
-from .sample import Sample
-from .state import State
+from .sample import FleetSample
+from .state import ScalingState
 
 
-def cause(sample: Sample, state: State) -> str:
+def cause(sample: FleetSample, state: ScalingState) -> str:
     """Why the sample is suspect, "" when it is not."""
     if went_backwards(sample, state):
         return "a queue's counters went backwards: Redis failed over to an older copy, or was emptied"
@@ -16,6 +16,6 @@ def cause(sample: Sample, state: State) -> str:
     return ""
 
 
-def is_silent(sample: Sample) -> bool:
+def is_silent(sample: FleetSample) -> bool:
     """Ready pods without a single heartbeat: either the registry is lost, or we look at another Redis than they."""
     return sample.workers_registered == 0 and sample.ready_replicas > 0

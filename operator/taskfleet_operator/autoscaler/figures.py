@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..resource.autoscaler import AutoscalerSpec
+from ..resource.autoscaler_spec import AutoscalerSpec
 from .recommend import Wanted, start_seconds
-from .sample import Sample
+from .sample import FleetSample
 
 
-def describe(sample: Sample, wanted: Wanted, spec: AutoscalerSpec, *, panicking: bool) -> Mapping[str, float]:
+def describe(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec, *, panicking: bool) -> Mapping[str, float]:
     """The terms of the whole TaskQueue: sums over its queues; run and drain times as the queue that needs most has."""
     queues = wanted.queues
     return {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .autoscaler import DecimalString
-from .model import ResourceModel
+from .autoscaler_spec import DecimalString
+from .resource_model import ResourceModel
 
 
 class QueueStatus(ResourceModel):
@@ -49,7 +49,7 @@ class ScheduleStatus(ResourceModel):
     next_schedule_time: str | None = None
 
 
-class Condition(ResourceModel):
+class ConditionStatus(ResourceModel):
     """A standard condition."""
 
     type: str
@@ -74,4 +74,4 @@ class TaskQueueStatus(ResourceModel):
     queues: tuple[QueueStatus, ...] = ()
     autoscaler: AutoscalerStatus | None = None
     schedules: tuple[ScheduleStatus, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[ConditionStatus, ...] = ()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from taskfleet.child_process import Child
 
-from .plan import Plan
-from .valkey import free_port
+from .embedded_valkey import free_port
+from .plan import LocalPlan
 
 _KEPT_LINES = 20
 _HURRY_SECONDS = 2.0  # how long it may take to end at once
@@ -25,7 +25,7 @@ class LocalWorker:
     to drain; `registered` is when its first heartbeat was seen.
     """
 
-    def __init__(self, name: str, plan: Plan, redis_url: str, folder: Path) -> None:
+    def __init__(self, name: str, plan: LocalPlan, redis_url: str, folder: Path) -> None:
         self.name = name
         self.born = time.monotonic()
         self.registered: float | None = None

@@ -1,17 +1,17 @@
-"""A Redis of our own, for a machine that has none."""
+"""An embedded Valkey server, for a machine without a Redis."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Self
 
+from taskfleet.child_process import ends_with_this_process
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
-
-from . import kin
 
 _START_SECONDS = 10.0
 
@@ -28,14 +28,20 @@ class EmbeddedValkey:
         binary = _binary()
         port = free_port()
         output = self._folder / "valkey.log"
-        self._process = kin.start(
-            [
-                binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                "--dir", str(self._folder),
-            ],
-            environment=os.environ,
-            output=output,
-        )  # fmt: skip
+        command = [
+            binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", str(self._folder),
+        ]  # fmt: skip
+        # Its output goes to a file: a pipe would break when this process is killed before the server.
+        with output.open("ab") as sink:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process only
+                preexec_fn=ends_with_this_process(signal.SIGTERM),  # safe: only one thread runs this early
+            )
         self.url = f"redis://127.0.0.1:{port}/0"
         deadline = time.monotonic() + _START_SECONDS
         while not answers("127.0.0.1", port):

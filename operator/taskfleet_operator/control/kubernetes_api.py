@@ -46,14 +46,14 @@ class ApiError(Exception):
 _config: Any = config  # its functions have no types
 
 
-class Cluster:
+class KubernetesApi:
     """A connection to one API server. Every call has a timeout of 15 seconds."""
 
     def __init__(self, api: kubernetes_client.ApiClient) -> None:
         self._api: Any = api  # generated code, largely without types
 
     @classmethod
-    async def connect(cls) -> Cluster:
+    async def connect(cls) -> KubernetesApi:
         """From inside a pod, else from the kubeconfig; `ConfigurationError` when there is neither."""
         return cls(kubernetes_client.ApiClient(await cls.configuration()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet_operator.control.store import seconds_of
+from taskfleet_operator.control.cluster_store import seconds_of
 
 
 @pytest.mark.parametrize("timestamp", [None, "", "yesterday", "9999-99-99T00:00:00Z", "2026-11-25", "\x1b", "Z"])

@@ -23,7 +23,7 @@ def owner_of(body: Object) -> Key | None:
     return (metadata.get("namespace", ""), instance) if instance else None
 
 
-class Store:
+class ClusterStore:
     """Objects by key, as of their last event. Events of one object arrive in order."""
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ from taskfleet.redis.broker import RedisBroker
 
 from ..autoscaler import choose_victims
 from ..sampling import Reading, candidates, workers_of
-from .cluster import ApiError, Cluster
-from .store import Key, Object, Store, seconds_of
+from .cluster_store import ClusterStore, Key, Object, seconds_of
+from .kubernetes_api import ApiError, KubernetesApi
 
 logger = showing.logger("taskfleet.operator")
 
@@ -33,7 +33,7 @@ class _Departure:
 class Departures:
     """The pods of one TaskQueue that empty themselves. True while there are any."""
 
-    def __init__(self, key: Key, broker: RedisBroker, cluster: Cluster, store: Store) -> None:
+    def __init__(self, key: Key, broker: RedisBroker, cluster: KubernetesApi, store: ClusterStore) -> None:
         self._key = key
         self._broker = broker
         self._cluster = cluster

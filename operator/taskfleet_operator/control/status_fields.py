@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..autoscaler import Decision, QueueTerms, Sample
-from ..resource.taskqueue import TaskQueue
+from ..autoscaler import FleetSample, QueueTerms, ScalingDecision
+from ..resource.taskqueue import TaskQueueResource
 from ..sampling import Reading
 from .conditions import Condition, rfc3339
 
@@ -15,7 +15,7 @@ FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSecond
 
 
 def fields_of(
-    decision: Decision,
+    decision: ScalingDecision,
     reading: Reading | None,
     queues: Sequence[str],
     *,
@@ -72,7 +72,9 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
     return told
 
 
-def verdicts(decision: Decision, seen: Sample, queue: TaskQueue, asked: int, pods: int) -> list[Condition]:
+def verdicts(
+    decision: ScalingDecision, seen: FleetSample, queue: TaskQueueResource, asked: int, pods: int
+) -> list[Condition]:
     """The conditions that follow from a look. `asked` replicas were asked for, `pods` are there."""
     reachable = not seen.failure
     ready = seen.ready_replicas >= asked
@@ -108,7 +110,7 @@ def verdicts(decision: Decision, seen: Sample, queue: TaskQueue, asked: int, pod
     ]
 
 
-def _readiness(ready: bool, reachable: bool, seen: Sample, asked: int) -> tuple[str, str]:
+def _readiness(ready: bool, reachable: bool, seen: FleetSample, asked: int) -> tuple[str, str]:
     if not reachable:
         return "RedisUnreachable", seen.failure
     if not ready:
@@ -116,5 +118,5 @@ def _readiness(ready: bool, reachable: bool, seen: Sample, asked: int) -> tuple[
     return "WorkersReady", "every worker that is asked for is ready"
 
 
-def _suspended(queue: TaskQueue) -> str:
+def _suspended(queue: TaskQueueResource) -> str:
     return "Suspended" if queue.spec.suspend else "NotPaused"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .model import ResourceModel, Rule
+from .resource_model import ResourceModel, Rule
 
 RedisMode = Literal["Standalone", "Sentinel", "Cluster"]
 TlsMode = Literal["Disabled", "Enabled"]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from .model import ResourceModel, Rule
-from .queues import QUEUE_NAME
+from .queue_spec import QUEUE_NAME
+from .resource_model import ResourceModel, Rule
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 _FIELDS = r"^\S+(\s+\S+){4,5}$|^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .model import ResourceModel
+from .resource_model import ResourceModel
 
 QUEUE_NAME = r"^[A-Za-z0-9_:.\-]+$"
 

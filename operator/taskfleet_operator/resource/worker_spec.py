@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from .model import ResourceModel, Rule
+from .resource_model import ResourceModel, Rule
 
 UpdateType = Literal["RollingUpdate", "Drain"]
 FeatureMode = Literal["Enabled", "Disabled"]
