@@ -7,10 +7,12 @@ import asyncio
 import json
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from tests.chaos import report
+from tests.chaos.old_version import FIRST, PREVIOUS
 from tests.chaos.run import Plan, Sabotage, run
 
 
@@ -23,9 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--seconds", type=float, default=default.seconds, help="how long tasks are sent and faults happen (%(default)s)"
     )
     parser.add_argument("--seed", type=int, help="decides the faults and the tasks (default: a new one, printed)")
-    parser.add_argument("--workers", type=int, default=default.workers, help="of the new version (%(default)s)")
+    parser.add_argument("--workers", type=int, default=default.workers, help="of this version (%(default)s)")
     parser.add_argument("--producers", type=int, default=default.producers, help="processes (%(default)s)")
-    parser.add_argument("--new-only", action="store_true", help="no worker of the old version")
+    parser.add_argument("--new-only", action="store_true", help="no worker of an earlier version")
+    parser.add_argument(
+        "--previous", metavar="COMMIT", default=PREVIOUS.commit, help="the version before (%(default)s)"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep ledgers and logs there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     parser.add_argument(
@@ -33,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         choices=get_args(Sabotage),
         nargs="+",
         default=[],
-        help="break something in Redis behind the engine's back: the run must find it and fail",
+        help="break something in Redis: the run must find it and fail",
     )
     options = parser.parse_args(arguments)
     plan = Plan(
@@ -43,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         seed=secrets.randbelow(1_000_000) if options.seed is None else options.seed,
         workers=options.workers,
         producers=options.producers,
-        mix_versions=not options.new_only,
+        versions=() if options.new_only else (FIRST, replace(PREVIOUS, commit=options.previous)),
         sabotage=tuple(options.sabotage),
         keep=options.keep,
     )

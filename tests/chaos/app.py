@@ -1,4 +1,4 @@
-"""The application of the suite's workers: `taskfleet worker tests.chaos.app:queue`, of the new version or the old."""
+"""The application of all workers of the suite, those of earlier versions too: `taskfleet worker tests.chaos.app:queue`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 from taskfleet import TaskQueue
 from tests.chaos.kinds import LEASE_SECONDS, Kind, Notes, Plain, PlainRetried, ledger_folder, queues
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.old_version import FIRST
 
 _BEAT_SECONDS = 0.2
 
 
 def _beat(ledger: Ledger) -> None:
-    """Note when this process did not get to run: on a busy machine that alone can cost a lease."""
+    """Note when this process got no processor time: on a busy machine that alone can cost a lease."""
     last = now()
     while True:
         time.sleep(_BEAT_SECONDS)
@@ -25,14 +26,14 @@ def _beat(ledger: Ledger) -> None:
 
 
 def _application() -> TaskQueue:
-    old = os.environ.get("CHAOS_ROLE") == "old"
-    application = TaskQueue.from_config(queues=[q for q in queues() if not old or q["name"] == "mixed"])
+    first = os.environ.get("CHAOS_ROLE") == FIRST.name
+    application = TaskQueue.from_config(queues=[q for q in queues() if not first or q["name"] in FIRST.queues])
     ledger = Ledger(ledger_folder(), f"worker-{os.environ['TASKFLEET_WORKER_NAME']}")
     threading.Thread(target=_beat, args=(ledger,), daemon=True).start()
-    if old:
+    if first:
         kinds: list[Kind] = [Plain(), PlainRetried()]
     else:
-        from tests.chaos.workload import KINDS  # the old version knows no workflows, and cannot import them
+        from tests.chaos.workload import KINDS  # the first version cannot import them
 
         kinds = list(KINDS.values())
     for kind in kinds:

@@ -13,10 +13,13 @@ from taskfleet.redis import keys
 from taskfleet.travel.value import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
+from tests.chaos.kinds import queues
 from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of
-from tests.chaos.workload import KIND_OF_PART, place_of
+from tests.chaos.workload import KIND_OF_PART
 
 _CHUNK = 1000
+_PARTITIONS = {options["name"]: int(options.get("partitions", 1)) for options in queues()}
+PARTITIONS = [keys.partition(name, i) for name, count in _PARTITIONS.items() for i in range(count)]
 # Keys without a time to live that may be left after a drain, and who owns them.
 OWNED = {
     "queues": "the names of all queues",
@@ -64,7 +67,7 @@ def _read_producer(path: Path, stories: dict[str, Story]) -> None:
         match verb:
             case "sent":
                 task_id, n, kind, queue = rest
-                story = Story(task_id, n, kind, place_of(queue, task_id), at, "unknown")
+                story = Story(task_id, n, kind, keys.spread(queue, _PARTITIONS[queue], task_id), at, "unknown")
                 story.cancelled_by_others = KIND_OF_PART[kind].cancelled_by_others
                 stories[task_id] = story
             case "accepted" | "refused" | "merged":

@@ -1,4 +1,4 @@
-"""The processes of a run: a Redis, the proxy, workers of two versions, producers; and what is done to them."""
+"""The processes of a run (a Redis, the proxy, workers of several versions, producers), and the faults done to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,20 @@ from taskfleet.child_process import ends_with_this_process
 from tests.chaos.faults import Fault
 from tests.chaos.kinds import POISONED
 from tests.chaos.ledger import Ledger, now
+from tests.chaos.old_version import OldVersion
 from tests.chaos.stories import DRAINED
 from tests.support.redis_server import RedisServer, free_port
 
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
-_MOST_FAILURES = 5  # one that cannot work is not started for ever
-_OLD_DRAIN_SECONDS = 10.0
-_DRAIN_SECONDS = 40.0  # the grace period, and what it takes to reach a Redis that comes back
+_MOST_FAILURES = 5  # a process that cannot work is not started again for ever
+_HANGING_DRAIN_SECONDS = 10.0
+_DRAIN_SECONDS = 40.0  # the grace period, and the time to reach a Redis that comes back
 RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
 
 
 class Slot:
-    """One place for a process: when that dies, another takes it, unless it has done its work."""
+    """One process, started again when it dies, unless it has done its work."""
 
     def __init__(self, name: str, role: str, command: Sequence[str], environment: dict[str, str], folder: Path) -> None:
         self.name = name
@@ -71,7 +72,7 @@ class Slot:
         """The name of the ledger that its process writes."""
         return f"{'producer' if self.role == 'producer' else 'worker'}-{self.name}.{self.process.pid}"
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
 
@@ -88,7 +89,15 @@ class Fleet:
     """Starts everything, carries out faults, and notes what it did in a ledger of its own."""
 
     def __init__(
-        self, folder: Path, *, workers: int, producers: int, tasks: int, seconds: float, seed: int, old: Path | None
+        self,
+        folder: Path,
+        *,
+        workers: int,
+        producers: int,
+        tasks: int,
+        seconds: float,
+        seed: int,
+        old: Mapping[OldVersion, Path],
     ) -> None:
         self._folder = folder
         self._notes = Ledger(folder, "faults")
@@ -96,13 +105,13 @@ class Fleet:
         # Its thread must live as long as the server: the kernel tells a child when the thread that made it ends.
         self._server_thread = ThreadPoolExecutor(1)
         self._redis_lock = asyncio.Lock()
-        self.worker_names = [f"w{i}" for i in range(workers)] + (["old"] if old else [])
+        self.worker_names = [f"w{i}" for i in range(workers)] + [version.name for version in old]
         self.producer_names = [f"p{i}" for i in range(producers)]
-        self._old = old
+        self._old = {version.name: (version, folder) for version, folder in old.items()}
         self._plan = (tasks, seconds, seed)
         self.slots: dict[str, Slot] = {}
         self.defects: list[str] = []
-        self.old_hung = 0  # drains of the old version that did not end
+        self.hung = 0  # drains, by a version that hangs, that did not end
         self.done: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
         self._ending = False
@@ -119,9 +128,10 @@ class Fleet:
         if line.strip() != b"ready":
             raise RuntimeError("the proxy did not start")
         for name in self.worker_names:
-            role = "old" if name == "old" else "worker"
+            role = name if name in self._old else "worker"
             command = [sys.executable, "-m", "taskfleet", "worker", "tests.chaos.app:queue", "--concurrency", "48"]
-            command += ["--queues", "mixed"] if role == "old" else []
+            if name in self._old and (queues := self._old[name][0].queues):
+                command += ["--queues", ",".join(queues)]
             self.slots[name] = Slot(name, role, command, self._environment(name, role, ports[name]), self._folder)
         tasks, seconds, seed = self._plan
         for number, name in enumerate(self.producer_names):
@@ -141,7 +151,7 @@ class Fleet:
         )  # fmt: skip
 
     def _environment(self, name: str, role: str, port: int) -> dict[str, str]:
-        path = [str(_ROOT)] if role != "old" else [str(self._old), str(_ROOT)]
+        library = self._old[role][1] if role in self._old else _ROOT / "worker"
         return {
             "REDIS_URL": f"redis://127.0.0.1:{port}/0",
             "REDIS_COMMAND_TIMEOUT": "2",
@@ -151,7 +161,7 @@ class Fleet:
             "TASKFLEET_WORKER_NAME": name,
             "CHAOS_ROLE": role,
             "CHAOS_LEDGER": str(self._folder),
-            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONPATH": os.pathsep.join([str(library), str(_ROOT)]),
         }
 
     async def _in_server_thread(self, function: Any) -> None:
@@ -174,7 +184,7 @@ class Fleet:
                     how = "was ended by its task"
                 else:
                     how = f"ended by itself with {code}"
-                    self.defects.append(f"process {slot.name} {how}: {slot.last_words()}")
+                    self.defects.append(f"process {slot.name} {how}: {slot.last_line()}")
                     slot.failures += 1
                 self._notes.note("died", now(), slot.key, how)
                 if self._ending or slot.failures >= _MOST_FAILURES:
@@ -233,27 +243,28 @@ class Fleet:
                 self._note(fault, start, now())
 
     async def terminate(self, slot: Slot) -> None:
-        """SIGTERM, and wait until it has drained; one that does not is a defect."""
+        """SIGTERM, and wait until it has drained; a process that does not drain is a defect."""
         process, key = slot.process, slot.key
         slot.expected = "was told to end"
         self._notes.note("draining", now(), key)
         process.terminate()
-        patience = _OLD_DRAIN_SECONDS if slot.role == "old" else _DRAIN_SECONDS
+        hangs = slot.role in self._old and self._old[slot.role][0].hangs
+        patience = _HANGING_DRAIN_SECONDS if hangs else _DRAIN_SECONDS
         try:
             async with asyncio.timeout(patience):
                 await self._gone(process)
         except TimeoutError:
-            # The old version may hang in a drain without Redis; that is mended, and a kill is what an operator does.
-            if slot.role == "old":
-                self.old_hung += 1
+            # The first version may hang in a drain without Redis. That is mended since; an operator would kill it.
+            if hangs:
+                self.hung += 1
             else:
-                self.defects.append(f"{key} did not drain in {patience:g} s: {slot.last_words()}")
+                self.defects.append(f"{key} did not drain in {patience:g} s: {slot.last_line()}")
             process.kill()
             await self._gone(process)
         else:
             # A signal that comes before the worker has a handler for it ends it at once.
             if process.returncode not in (0, POISONED, -signal.SIGTERM):
-                self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_words()}")
+                self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_line()}")
 
     async def _gone(self, process: subprocess.Popen[bytes]) -> None:
         while process.poll() is None:  # noqa: ASYNC110 - the kernel sends no asyncio.Event
@@ -324,11 +335,11 @@ class Fleet:
         while not all(slot.complete for slot in producers):  # noqa: ASYNC110 - as in _gone
             await asyncio.sleep(0.05)
 
-    async def restart_old(self) -> None:
-        """End the worker of the old version: it may hold on to a task of which it has lost track."""
-        slot = self.slots["old"]
+    async def restart(self, version: OldVersion) -> None:
+        """Kill the worker of a version that hangs: it may keep the lease of a task of which it has lost track."""
+        slot = self.slots[version.name]
         async with slot.lock:
-            self.old_hung += 1
+            self.hung += 1
             slot.expected = "was killed"
             process = slot.process
             process.kill()

@@ -8,8 +8,7 @@ from collections.abc import Hashable, Iterable
 from random import Random
 from typing import Any
 
-from taskfleet import Retry, TaskQueue
-from taskfleet.tasks.message import Message
+from taskfleet import Message, Retry, TaskQueue
 from tests.chaos.kinds import LIMIT, Kind, Nap, Notes, Returned, returned
 from tests.chaos.stories import Execution, Story
 

@@ -1,8 +1,9 @@
 """Kinds of tasks, one class each: how it is sent, what its handler does, how it may end.
 
 A new feature is a new class in `workload.KINDS`: give it a share, define its handlers, make its call from a number, and
-say in `judge`, or in `judge_together`, which ends are right. Shares are parts per 100,000 of all calls. This module is
-imported by workers of the old version too: what those do not know is in modules of its own.
+say in `judge`, or in `judge_together`, which ends are right. Shares are parts per 100,000 of all calls. Workers of
+earlier versions import the kinds too, so these modules use public names of the library only. Features that the first
+version (`old_version.FIRST`) lacks stand in `keyed_kinds` and `workflow_kinds`, which it does not import.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from taskfleet import Retry, TaskQueue, current_task
-from taskfleet.context import TaskContext
-from taskfleet.tasks.message import Message
+from taskfleet import Message, Retry, TaskContext, TaskQueue, current_task
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.stories import Story
 
@@ -147,7 +146,7 @@ class Nap(Kind):
 
 
 class Silent(Nap):
-    """Work whose result nobody keeps."""
+    """Work whose result is not kept."""
 
     name = "silent"
     share = 15_000
@@ -159,7 +158,7 @@ class Silent(Nap):
 
 
 class Plain(Nap):
-    """What the old version knows too, on the queue that old and new workers share."""
+    """Work that every version knows, on the queue that workers of all versions serve."""
 
     name = "plain"
     share = 10_000
@@ -169,7 +168,7 @@ class Plain(Nap):
 
 
 class PlainRetried(Kind):
-    """A retry on the queue that old and new workers share: the two attempts may run in different versions."""
+    """A retry on the queue that all versions serve: the two attempts may run in different versions."""
 
     name = "plain_retried"
     share = 2_000

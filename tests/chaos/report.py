@@ -27,8 +27,10 @@ def text(result: Result) -> str:
     versions = "one"
     if result.skipped:
         versions = f"NOT TESTED: {result.skipped}"
-    elif result.plan.mix_versions:
-        versions = f"{result.old_executions} executions by the old version, which hung {result.old_hung} times"
+    elif result.by_version:
+        commits = {version.name: version.commit for version in result.plan.versions}
+        each = (f"{n} executions by the {name} version ({commits[name]})" for name, n in result.by_version.items())
+        versions = f"{', '.join(each)}; {result.hung} drains hung"
     owned = f"{len(remains.orphans)} of them without" if remains.orphans else "each with"
     lines = [
         _line("faults", f"{_counts(result.faults)}; {result.restarts} processes started again"),
@@ -80,8 +82,8 @@ def data(result: Result) -> dict[str, Any]:
         "explanations": dict(verdict.explanations),
         "overlaps": verdict.overlaps,
         "longest_overlap_seconds": round(verdict.longest_overlap, 3),
-        "old_version_executions": result.old_executions,
-        "old_version_hung": result.old_hung,
+        "executions_by_version": result.by_version,
+        "hung": result.hung,
         "not_tested": result.skipped,
         "lost": verdict.lost,
         "defects": verdict.defects + result.defects,

@@ -19,8 +19,10 @@ from tests.chaos import audit, faults, old_version
 from tests.chaos.fleet import PREFIX, Fleet
 from tests.chaos.kinds import LEASE_SECONDS
 from tests.chaos.ledger import now
+from tests.chaos.old_version import FIRST, PREVIOUS, OldVersion
 from tests.chaos.reconcile import Rules, Verdict, judge
-from tests.chaos.workload import KIND_OF_PART, PLACES
+from tests.chaos.stories import slot_of
+from tests.chaos.workload import KIND_OF_PART
 
 Sabotage = Literal["lose", "double", "orphan"]
 
@@ -37,10 +39,10 @@ class Plan:
     faults: int = 210
     seconds: float = 270.0
     seed: int = 1
-    workers: int = 3
+    workers: int = 2
     producers: int = 3
-    mix_versions: bool = True
-    sabotage: tuple[Sabotage, ...] = ()  # break something behind the engine's back, to see that it is found
+    versions: tuple[OldVersion, ...] = (FIRST, PREVIOUS)  # whose workers take part beside those of this version
+    sabotage: tuple[Sabotage, ...] = ()  # break something in Redis, to see that it is found
     keep: Path | None = None
 
 
@@ -54,10 +56,10 @@ class Result:
     faults: Counter[str]
     hits: Counter[str]  # connections cut, replies lost, requests torn or delayed
     seconds: float = 0.0
-    skipped: str = ""  # why the old version was not mixed in
+    skipped: str = ""  # why an earlier version did not take part
     restarts: int = 0
-    old_executions: int = 0
-    old_hung: int = 0
+    by_version: dict[str, int] = field(default_factory=dict[str, int])  # executions of the earlier versions
+    hung: int = 0
     defects: list[str] = field(default_factory=list)
 
     @property
@@ -70,12 +72,12 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
     folder = plan.keep or Path(tempfile.mkdtemp(prefix="taskfleet-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     skipped = ""
-    old = None
-    if plan.mix_versions:
+    old: dict[OldVersion, Path] = {}
+    for version in plan.versions:
         try:
-            old = old_version.folder()
-        except old_version.NoOldVersion as error:
-            skipped = f"the version {old_version.COMMIT} is not here: {error}"
+            old[version] = old_version.folder(version.commit)
+        except old_version.NoOldVersionError as error:
+            skipped = f"the version {version.commit} is not here: {error}"
             say(f"NOT TESTED: old and new workers on one Redis: {skipped}")
     began = now()
     fleet = Fleet(
@@ -110,14 +112,14 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
 async def _counts(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
     """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
     pipeline = fleet.redis.pipeline(transaction=False)
-    for name in PLACES:
+    for name in audit.PARTITIONS:
         of = keys.of_queue(PREFIX, name).all
         pipeline.hmget(of[8], "enqueued", "finished")
         pipeline.hlen(of[1])
         pipeline.llen(of[0])
     replies = await pipeline.execute()
     counts: dict[str, tuple[int, int, int, int]] = {}
-    for i, name in enumerate(PLACES):
+    for i, name in enumerate(audit.PARTITIONS):
         (enqueued, finished), held, listed = replies[3 * i : 3 * i + 3]
         counts[name] = (int(enqueued or 0), int(finished or 0), held, listed)
     return counts
@@ -138,16 +140,20 @@ async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> Non
 
 async def _settle(fleet: Fleet) -> str:
     """Wait until every queue is empty; returns what is left when nothing changes any more."""
-    last, since, old = None, now(), "old" in fleet.slots
+    last, since, hanging = None, now(), FIRST.name in fleet.slots
     while True:
         counts = await _counts(fleet)
         if not any(held or listed for _, _, held, listed in counts.values()):
             return ""
         if counts != last:
             last, since = counts, now()
-        elif old and now() - since > _STILL_SECONDS / 2 and all(name == "mixed" for name, c in counts.items() if c[2]):
-            old = False
-            await fleet.restart_old()
+        elif (
+            hanging
+            and now() - since > _STILL_SECONDS / 2
+            and all(name in FIRST.queues for name, c in counts.items() if c[2])
+        ):
+            hanging = False
+            await fleet.restart(FIRST)
         elif now() - since > _STILL_SECONDS:
             left = {
                 name: f"{held} tasks, {listed} ready" for name, (_, _, held, listed) in counts.items() if held or listed
@@ -159,7 +165,7 @@ async def _settle(fleet: Fleet) -> str:
 async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     stories, around, defects, hits = audit.read_ledgers(folder, LEASE_SECONDS)
     await audit.read_outcomes(fleet.redis, PREFIX, stories)
-    remains = await audit.read_remains(fleet.redis, PREFIX, PLACES, set(stories))
+    remains = await audit.read_remains(fleet.redis, PREFIX, audit.PARTITIONS, set(stories))
     rules = {
         part: Rules(kind.name, kind.judge, kind.together, kind.judge_together) for part, kind in KIND_OF_PART.items()
     }
@@ -182,9 +188,9 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     traces = {slot.name: n for slot in fleet.slots.values() if (n := slot.traces())}
     if traces:
         defects.append(f"tracebacks in the logs: {traces}")
-    old = sum(run.process.startswith("worker-old.") for story in stories.values() for run in story.executions)
-    if fleet.worker_names[-1] == "old" and not old:
-        defects.append("the worker of the old version ran nothing")
+    by_version = Counter(slot_of(run.process) for story in stories.values() for run in story.executions)
+    earlier = {version.name: by_version[version.name] for version in plan.versions if version.name in fleet.slots}
+    defects += [f"the worker of the {name} version ran nothing" for name, count in earlier.items() if not count]
     restarts = sum(slot.starts - 1 for slot in fleet.slots.values())
     return Result(
         plan,
@@ -193,8 +199,8 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
         fleet.done,
         hits,
         restarts=restarts,
-        old_executions=old,
-        old_hung=fleet.old_hung,
+        by_version=earlier,
+        hung=fleet.hung,
         defects=defects,
     )
 

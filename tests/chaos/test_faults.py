@@ -16,7 +16,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Client
 from tests.engine.conftest import until
 
-_WORKERS, _PRODUCERS = ["w0", "w1", "old"], ["p0"]
+_WORKERS, _PRODUCERS = ["w0", "w1", "previous"], ["p0"]
 
 
 def test_a_seed_decides_the_schedule() -> None:

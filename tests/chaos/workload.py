@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from random import Random
 
-from taskfleet.redis import keys
 from tests.chaos import keyed_kinds, kinds, workflow_kinds
-from tests.chaos.kinds import Kind, queues
+from tests.chaos.kinds import Kind
 
 KINDS: dict[str, Kind] = {
     kind.name: kind()
@@ -23,16 +22,9 @@ _ALL = list(KINDS.values())
 _SHARES = list(itertools.accumulate(kind.share for kind in _ALL))
 
 KIND_OF_PART = {part: kind for kind in _ALL for part in kind.parts}
-PARTITIONS = {options["name"]: int(options.get("partitions", 1)) for options in queues()}
-PLACES = [keys.partition(name, i) for name, partitions in PARTITIONS.items() for i in range(partitions)]
 
 
 def choose(n: int, seed: int) -> tuple[Kind, Random]:
     """The kind of call `n`, and the source of what it draws."""
     draw = Random(seed * 1_000_003 + n)  # an int: seeding with a string costs a digest
     return draw.choices(_ALL, cum_weights=_SHARES)[0], draw
-
-
-def place_of(queue: str, task_id: str) -> str:
-    """The partition in which a task is."""
-    return keys.spread(queue, PARTITIONS[queue], task_id)
