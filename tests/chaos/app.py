@@ -1,4 +1,4 @@
-"""The application of all workers of the suite, those of earlier versions too: `taskfleet worker tests.chaos.app:queue`."""
+"""The application of all workers of the suite, of this version and of earlier ones: `tests.chaos.app:queue`."""
 
 from __future__ import annotations
 
