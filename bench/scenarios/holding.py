@@ -9,15 +9,17 @@ from typing import Any
 
 from bench.scenarios.stage import Stage
 from taskfleet import DeadLetterOptions, QueueOptions
-from taskfleet.protocol import outcome
-from taskfleet.protocol.broker import CHUNK, MOST_EDGES, Item, Outcome
+from taskfleet.protocol import dead_letter, result_record
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.item import MOST_EDGES, Item
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis.broker import RedisBroker
 
 _QUEUE = "q"
 _OPTIONS = QueueOptions(_QUEUE, dead_letter=DeadLetterOptions(max_length=10_000_000))
-_DONE = outcome.pack_success(b"\x01")
-_CANCELLED = outcome.pack_end(outcome.CANCELLED, "cancelled")
-_FAILURE = outcome.pack_failure("exception", "ValueError: no", "")
+_DONE = result_record.pack_success(b"\x01")
+_CANCELLED = result_record.pack_cancelled("cancelled")
+_FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
 _SLOWER_THAN_US = 500
 _KEPT_MS = 60_000
 

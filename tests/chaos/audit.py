@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from taskfleet.protocol.outcome import SUCCEEDED, DeadLetter, unpack_end
+from taskfleet.protocol.dead_letter import DeadLetter
+from taskfleet.protocol.partitions import partition_name, queue_of, spread
+from taskfleet.protocol.result_record import SUCCEEDED, unpack_end
 from taskfleet.redis import keys
 from taskfleet.travel.value import Value
 from tests.chaos import ledger
@@ -19,7 +21,7 @@ from tests.chaos.workload import KIND_OF_PART
 
 _CHUNK = 1000
 _PARTITIONS = {options["name"]: int(options.get("partitions", 1)) for options in queues()}
-PARTITIONS = [keys.partition(name, i) for name, count in _PARTITIONS.items() for i in range(count)]
+PARTITIONS = [partition_name(name, i) for name, count in _PARTITIONS.items() for i in range(count)]
 # Keys without a time to live that may be left after a drain, and who owns them.
 OWNED = {
     "queues": "the names of all queues",
@@ -67,7 +69,7 @@ def _read_producer(path: Path, stories: dict[str, Story]) -> None:
         match verb:
             case "sent":
                 task_id, n, kind, queue = rest
-                story = Story(task_id, n, kind, keys.spread(queue, _PARTITIONS[queue], task_id), at, "unknown")
+                story = Story(task_id, n, kind, spread(queue, _PARTITIONS[queue], task_id), at, "unknown")
                 story.cancelled_by_others = KIND_OF_PART[kind].cancelled_by_others
                 stories[task_id] = story
             case "accepted" | "refused" | "merged":
@@ -136,7 +138,7 @@ async def read_outcomes(redis: Any, prefix: str, stories: dict[str, Story]) -> N
 def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bool) -> list[Outcome]:
     found: list[Outcome] = []
     if letter is not None:
-        dead = DeadLetter.of_packed(story.id, letter, queue=keys.queue_of(story.queue))
+        dead = DeadLetter.of_packed(story.id, letter, queue=queue_of(story.queue))
         found.append(
             Outcome(
                 dead.state, reason=dead.reason, attempts=dead.attempts, deliveries=dead.deliveries, letter=True,
@@ -144,7 +146,7 @@ def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bo
             )
         )  # fmt: skip
     if record is not None:
-        state, value = unpack_end(record, queue=keys.queue_of(story.queue), task_id=story.id)
+        state, value = unpack_end(record, queue=queue_of(story.queue), task_id=story.id)
         found.append(Outcome(state, _RETURNED.load(value) if state == SUCCEEDED else value))
     if held:
         found.append(Outcome("stuck"))

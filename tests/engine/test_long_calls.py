@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskfleet import NewerVersionError, QueueOptions, chain, group
-from taskfleet.protocol import envelope, outcome
-from taskfleet.protocol.broker import MOST_EDGES, Claim, Outcome
+from taskfleet.protocol import dead_letter, envelope, result_record
+from taskfleet.protocol.claim import Claim
+from taskfleet.protocol.item import MOST_EDGES
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker
 from tests.support.redis_server import RedisServer
 
 OPTIONS = QueueOptions("q")
-CANCELLED = outcome.pack_end(outcome.CANCELLED, "cancelled")
-FAILURE = outcome.pack_failure("exception", "ValueError: no", "")
+CANCELLED = result_record.pack_cancelled("cancelled")
+FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ async def run_dry(broker: RedisBroker, *, results: dict[str, bytes] | None = Non
         for claim in reply.claims:
             assert claim[1] not in seen
             seen[claim[1]] = claim
-        record = outcome.pack_success(b"\x01")
+        record = result_record.pack_success(b"\x01")
         outcomes = [
             (claim[1], claim[4], "s", 0, (results or {}).get(claim[1], record), 60_000, 0) for claim in reply.claims
         ]
@@ -121,7 +123,7 @@ async def test_all_that_wait_for_one_task_are_let_in_once(broker: RedisBroker) -
     seen = await run_dry(broker)
     assert len(seen) == MANY + 1
     assert seen["wide"][2][8:] == b"envelope"
-    assert all(seen[f"d{n}"][5] == [outcome.pack_success(b"\x01")] for n in range(MANY))
+    assert all(seen[f"d{n}"][5] == [result_record.pack_success(b"\x01")] for n in range(MANY))
     assert await left_of(broker, "q") == set()
 
 
@@ -147,7 +149,7 @@ async def test_all_that_wait_for_one_task_end_with_it(broker: RedisBroker, endin
         return
     for n in (0, 1, MOST_EDGES, MANY - 1):
         state, record = await broker.status(there, f"d{n}")
-        assert (state, outcome.unpack_end(record, queue=there, task_id=f"d{n}")[0]) == ("ended", "cancelled")
+        assert (state, result_record.unpack_end(record, queue=there, task_id=f"d{n}")[0]) == ("ended", "cancelled")
     assert (await broker.stats_many([there]))[there].blocked == 0
     await broker.step("q", OPTIONS, "w", 1, [])  # passes over the place of what was cancelled while it was ready
     assert await left_of(broker, "q", there) == set()
@@ -156,7 +158,7 @@ async def test_all_that_wait_for_one_task_end_with_it(broker: RedisBroker, endin
 async def test_whoever_comes_next_goes_on_where_a_relay_has_died(broker: RedisBroker) -> None:
     await a_wide_task(broker)
     (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
-    done = [("wide", claim[4], "s", 0, outcome.pack_success(b"\x01"), 60_000, 0)]
+    done = [("wide", claim[4], "s", 0, result_record.pack_success(b"\x01"), 60_000, 0)]
     assert (await broker.step("q", OPTIONS, "w", 0, done)).signals
     assert await broker._drain("q")
     assert (await broker.stats_many(["q"]))["q"].ready > 0
@@ -177,7 +179,7 @@ async def a_task_that_waits_for_many(broker: RedisBroker, n: int) -> None:
 @pytest.mark.parametrize(("n", "size"), [(MANY, 5), (30, 200_000)])
 async def test_the_results_of_many_come_in_order(broker: RedisBroker, n: int, size: int) -> None:
     await a_task_that_waits_for_many(broker, n)
-    records = {f"m{at}": outcome.pack_success(f"{at}".zfill(size).encode()) for at in range(n)}
+    records = {f"m{at}": result_record.pack_success(f"{at}".zfill(size).encode()) for at in range(n)}
     seen = await run_dry(broker, results=records)
     assert seen["last"][2][8:] == b"envelope"
     assert seen["last"][5] == [records[f"m{at}"] for at in range(n)]
@@ -188,7 +190,7 @@ async def test_a_dead_letter_keeps_the_results_of_many(broker: RedisBroker) -> N
     await a_task_that_waits_for_many(broker, MANY)
     claims: list[Claim] = []
     while not (claims and claims[0][1] == "last"):
-        done = [(claim[1], claim[4], "s", 0, outcome.pack_success(b"\x01"), 60_000, 0) for claim in claims]
+        done = [(claim[1], claim[4], "s", 0, result_record.pack_success(b"\x01"), 60_000, 0) for claim in claims]
         claims = (await broker.step("q", OPTIONS, "w", 400, done)).claims
     for _ in range(2):
         await broker.step("q", OPTIONS, "w", 0, [("last", claims[0][4], "f", 0, CANCELLED, 60_000, FAILURE)])

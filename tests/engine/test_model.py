@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit
-from taskfleet.protocol import outcome
-from taskfleet.protocol.broker import Broker, Item, Outcome, Signal
+from taskfleet.protocol import dead_letter, result_record
+from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.item import Item
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.signal import Signal
 from taskfleet.redis import scripts
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.connection import Access
@@ -43,10 +46,10 @@ _OPTIONS = (
     QueueOptions("q", dead_letter=DeadLetterOptions(max_length=1)),
     QueueOptions("q", dead_letter=DeadLetterOptions(ttl_seconds=1)),
 )
-_RESULT = outcome.pack_success(b"\x01")
-_CANCELLED = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
-_EXPIRED = outcome.pack_end(outcome.EXPIRED, "it expired before it ran")
-_FAILURE = outcome.pack_failure("exception", "ValueError: no", "")
+_RESULT = result_record.pack_success(b"\x01")
+_CANCELLED = result_record.pack_cancelled("cancelled while it ran")
+_EXPIRED = result_record.pack_expired("it expired before it ran")
+_FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
 
 _queue = st.sampled_from(QUEUES)
 _owner = st.sampled_from(["w1", "w2"])
@@ -116,7 +119,7 @@ class Pair:
         except QueueFullError as error:
             return str(error)
         if isinstance(reply, tuple) and reply[0] == "dead":  # a letter is the same when it reads the same
-            return "dead", repr(outcome.DeadLetter.of_packed("", reply[1], queue="")).encode()
+            return "dead", repr(dead_letter.DeadLetter.of_packed("", reply[1], queue="")).encode()
         return reply
 
     def renew(self, *args: Any) -> None:
@@ -213,7 +216,8 @@ class Machine(RuleBasedStateMachine):
         state, record = self.pair.both("link", queue, before, [(here, waits[0], 0, int(carries))])
         if state in ("ended", "dead"):
             succeeded = (
-                state == "ended" and outcome.unpack_end(record, queue=queue, task_id=before)[0] == outcome.SUCCEEDED
+                state == "ended"
+                and result_record.unpack_end(record, queue=queue, task_id=before)[0] == result_record.SUCCEEDED
             )
             self.pair.both("signal", Signal(here, waits[0], 0, before, "succeeded" if succeeded else "failed", b"why"))
         if confirm and state != "unknown":

@@ -24,7 +24,7 @@ from taskfleet import (
     chain,
     chord,
 )
-from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol import envelope, result_record
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.ticking import overdue, schedule
@@ -212,7 +212,7 @@ async def test_forged_results_are_refused(
     with pytest.raises(BadSignatureError):
         await one.status()
     # One without a seal.
-    await redis.set(names.result(two.id), outcome.pack_success(envelope.pack("forged")))
+    await redis.set(names.result(two.id), result_record.pack_success(envelope.pack("forged")))
     with pytest.raises(BadSignatureError, match="the result is not signed"):
         await two.result(timeout=10)
 
@@ -412,7 +412,7 @@ async def test_the_result_of_another_task_is_not_passed_on(
     await until(lambda: worker.stopped, "the worker has ended")
     handle = await queue.enqueue(chain(add.message(1, 1), add.message(1)))
     # The first is done, and the second is put in its place before a worker comes: with a result of another task.
-    unsigned = outcome.pack_success(envelope.pack(1_000_000))
+    unsigned = result_record.pack_success(envelope.pack(1_000_000))
     for forged, reason in (
         ([record], "bad_signature"),
         ([unsigned], "bad_signature"),

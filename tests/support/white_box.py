@@ -8,7 +8,8 @@ from typing import Any
 
 from taskfleet import QueueOptions, TaskQueue
 from taskfleet.memory.store import Scheduled
-from taskfleet.protocol.broker import Claim, Outcome
+from taskfleet.protocol.claim import Claim
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.testing import InMemoryBroker
 
 SPOILT_MS = 1_000_000_000_000  # when what is spoilt was due

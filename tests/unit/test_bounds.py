@@ -19,10 +19,10 @@ from taskfleet import (
     SerializationError,
     workflows,
 )
-from taskfleet.protocol import compression, envelope, outcome, unpacking
+from taskfleet.protocol import compression, dead_letter, envelope, result_record, unpacking
+from taskfleet.protocol.schedules import Entry
 from taskfleet.protocol.sealing import Seal
 from taskfleet.redis.broker import RedisBroker, _results_of
-from taskfleet.redis.schedules import Entry
 
 MIB = 1_048_576
 SIGNED = Seal(signing_keys=[b"k" * 32])
@@ -97,7 +97,7 @@ def test_a_newer_version_is_recognised_without_being_unpacked() -> None:
 def test_a_result_of_any_size_is_read_within_bounds(data: bytes) -> None:
     def read() -> None:
         with pytest.raises(SerializationError):
-            outcome.unpack_end(b"\x92\xa9succeeded" + data, queue="q", task_id="id", seal=READER)
+            result_record.unpack_end(b"\x92\xa9succeeded" + data, queue="q", task_id="id", seal=READER)
 
     assert peak_mib(read) < 70
 
@@ -105,25 +105,25 @@ def test_a_result_of_any_size_is_read_within_bounds(data: bytes) -> None:
 def test_ten_million_maps_in_place_of_a_result_are_not_unpacked() -> None:
     def read() -> None:
         with pytest.raises(SerializationError):
-            outcome.unpack_end(b"\x92\xa9succeeded" + empty_maps(10_000_000), queue="q", task_id="id")
+            result_record.unpack_end(b"\x92\xa9succeeded" + empty_maps(10_000_000), queue="q", task_id="id")
 
     assert peak_mib(read) < 50
 
 
 def test_a_result_larger_than_the_readers_limit_can_be_read() -> None:
-    record = outcome.pack_success(envelope.pack([b"x" * MIB] * 8))
-    assert outcome.unpack_end(record, queue="q", task_id="id") == ("succeeded", [b"x" * MIB] * 8)
+    record = result_record.pack_success(envelope.pack([b"x" * MIB] * 8))
+    assert result_record.unpack_end(record, queue="q", task_id="id") == ("succeeded", [b"x" * MIB] * 8)
 
 
 def test_one_beyond_sixteen_times_the_limit_is_not_looked_at() -> None:
     with pytest.raises(SerializationError, match=r"at most 16777216 are read here: raise max_payload_bytes"):
-        outcome.unpack_end(bytes(17 * MIB), queue="q", task_id="id")
+        result_record.unpack_end(bytes(17 * MIB), queue="q", task_id="id")
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_a_dead_letter_says_that_it_is_damaged_and_how(data: bytes) -> None:
     def read() -> None:
-        letter = outcome.DeadLetter.of_packed("id", data, queue="q")
+        letter = dead_letter.DeadLetter.of_packed("id", data, queue="q")
         assert letter.reason == "unreadable"
 
     assert peak_mib(read) < 60
@@ -132,11 +132,11 @@ def test_a_dead_letter_says_that_it_is_damaged_and_how(data: bytes) -> None:
 def test_a_dead_letter_shows_the_name_of_a_task_whose_arguments_are_not_unpacked() -> None:
     blob = STAMP + b"\x94\x01\xa4work" + empty_maps() + b"\x80"
     packed = msgpack.packb(
-        [b"dead", 1, 1, 1e12, blob, outcome.pack_failure("too_large", "why", ""), b"", b""], use_bin_type=False
+        [b"dead", 1, 1, 1e12, blob, dead_letter.pack_failure("too_large", "why", ""), b"", b""], use_bin_type=False
     )
 
     def read() -> None:
-        letter = outcome.DeadLetter.of_packed("id", packed, queue="q")
+        letter = dead_letter.DeadLetter.of_packed("id", packed, queue="q")
         assert (letter.task, letter.reason, letter.error) == ("work", "too_large", "why")
 
     assert peak_mib(read) < 50
@@ -145,7 +145,7 @@ def test_a_dead_letter_shows_the_name_of_a_task_whose_arguments_are_not_unpacked
 def test_texts_of_a_dead_letter_are_bounded() -> None:
     record = msgpack.packb([b"r" * MIB, b"e" * MIB, b"t" * 100_000], use_bin_type=False)
     for packed in (record, record[: MIB - 200]):
-        letter = outcome.DeadLetter.of_packed(
+        letter = dead_letter.DeadLetter.of_packed(
             "id", msgpack.packb([b"s" * MIB, 1, 1, 1e12, b"", packed], use_bin_type=False), queue="q"
         )
         texts = (letter.state, letter.reason, letter.error, letter.traceback)
@@ -167,7 +167,7 @@ def test_progress_schedules_signals_and_inputs_are_read_within_bounds(data: byte
         assert _results_of(data) == [data[:1]]
         with pytest.raises(SerializationError):
             workflows.first_argument(1, _results_of(data))
-        assert outcome.explain("failed", data, queue="q", task_id="id").startswith("failed")
+        assert result_record.explain("failed", data, queue="q", task_id="id").startswith("failed")
 
     Schedule.of_entry(Entry("q", "name", packed_spec, b"", 1))
     assert peak_mib(read) < 60
@@ -227,7 +227,7 @@ def test_results_that_one_task_takes_are_bounded_together(size: int) -> None:
 
 def test_many_results_of_an_ordinary_kind_are_taken() -> None:
     result = [{"name": "x" * 20, "price": n * 1.5, "tags": ["one", "two"]} for n in range(1000)]
-    records = [outcome.pack_success(envelope.pack(result))] * 150
+    records = [result_record.pack_success(envelope.pack(result))] * 150
     size = sum(map(len, records))
     assert size > 8 * MIB
     workflows.first_argument([1] * len(records), records)

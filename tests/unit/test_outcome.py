@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet import BadSignatureError, DeadLetter, NewerVersionError, SerializationError
-from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol import dead_letter, envelope, result_record
 from taskfleet.protocol.sealing import Seal
 
 KEY = b"k" * 32
@@ -29,7 +29,7 @@ packed = st.recursive(
 def letter(**changed: Any) -> bytes:
     """As Redis packs it: everything in the old string type."""
     parts = {"state": "dead", "attempts": 1, "deliveries": 2, "died": 2000, "blob": BLOB, "record": b""} | changed
-    parts["record"] = parts["record"] or outcome.pack_failure("reason", "error", "traceback")
+    parts["record"] = parts["record"] or dead_letter.pack_failure("reason", "error", "traceback")
     return msgpack.packb(list(parts.values()), use_bin_type=False)
 
 
@@ -37,7 +37,7 @@ def letter(**changed: Any) -> bytes:
 def test_a_garbage_result_is_a_typed_error(record: bytes) -> None:
     for seal in (Seal(), Seal(signing_keys=[KEY])):
         try:
-            state, _ = outcome.unpack_end(record, queue="q", task_id="id", seal=seal)
+            state, _ = result_record.unpack_end(record, queue="q", task_id="id", seal=seal)
         except SerializationError as error:
             message = str(error)
             assert message.startswith("task id: ")
@@ -46,19 +46,22 @@ def test_a_garbage_result_is_a_typed_error(record: bytes) -> None:
 
 
 def test_what_a_later_version_adds_to_a_result_is_ignored() -> None:
-    assert outcome.unpack_end(msgpack.packb(["succeeded", 5, {"more": 1}]), queue="q", task_id="id") == ("succeeded", 5)
+    assert result_record.unpack_end(msgpack.packb(["succeeded", 5, {"more": 1}]), queue="q", task_id="id") == (
+        "succeeded",
+        5,
+    )
 
 
 def test_a_result_of_a_newer_version_is_told_apart() -> None:
     with pytest.raises(NewerVersionError, match="task id: the result has envelope version 9") as caught:
-        outcome.unpack_end(msgpack.packb([9, {}]), queue="q", task_id="id")
+        result_record.unpack_end(msgpack.packb([9, {}]), queue="q", task_id="id")
     assert caught.value.version == 9
 
 
 def test_a_result_of_another_task_is_refused() -> None:
-    record = ENCRYPTING.close("result", "q", "another", outcome.pack_end("succeeded", "forged"))
+    record = ENCRYPTING.close("result", "q", "another", result_record.pack_end("succeeded", "forged"))
     with pytest.raises(BadSignatureError, match="task id: the result cannot be decrypted"):
-        outcome.unpack_end(record, queue="q", task_id="id", seal=ENCRYPTING)
+        result_record.unpack_end(record, queue="q", task_id="id", seal=ENCRYPTING)
 
 
 @given(st.binary(max_size=200) | packed)
@@ -79,7 +82,7 @@ def test_figures_that_make_no_sense_do_not_stop_a_listing(attempts: Any, deliver
 
 def test_an_encrypted_dead_letter_can_be_listed_without_its_key() -> None:
     blob = BLOB[:8] + ENCRYPTING.close("task", "q", "id", BLOB[8:])
-    record = ENCRYPTING.close("error", "q", "id", outcome.pack_failure("exception", "secret", "secret"))
+    record = ENCRYPTING.close("error", "q", "id", dead_letter.pack_failure("exception", "secret", "secret"))
     found = letter(blob=blob, record=record)
     listed = DeadLetter.of_packed("id", found, queue="q", seal=ENCRYPTING)
     assert (listed.task, listed.reason, listed.error) == ("send_email", "exception", "secret")
@@ -95,6 +98,6 @@ def test_an_error_that_redis_itself_has_written_is_shown_to_who_has_keys() -> No
 
 
 def test_an_error_text_that_is_not_unicode_is_recorded() -> None:
-    record = outcome.pack_failure("exception", "half a pair: \ud83d", "")
+    record = dead_letter.pack_failure("exception", "half a pair: \ud83d", "")
     listed = DeadLetter.of_packed("id", letter(record=record), queue="q")
     assert listed.error == "half a pair: \\ud83d"

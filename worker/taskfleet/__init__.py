@@ -36,7 +36,7 @@ from taskfleet.errors import (
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import CallNext, Middleware, SendNext, WorkerContext
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
-from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from taskfleet.protocol import bounds
-from taskfleet.protocol.broker import Item
+from taskfleet.protocol.item import Item
 
 KEPT_BYTES = 4 * bounds.CALL_BYTES
 

@@ -16,10 +16,10 @@ from taskfleet.errors import (
     TaskNotFoundError,
     TaskTimeoutError,
 )
-from taskfleet.protocol import outcome
-from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol import result_record
+from taskfleet.protocol.dead_letter import DeadLetter
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.progress import Progress
-from taskfleet.redis import keys
 from taskfleet.travel.value import Value
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TaskHandle(Generic[R]):
 
     @property
     def queue(self) -> str | None:
-        return keys.queue_of(self.place) if self.place is not None else None
+        return queue_of(self.place) if self.place is not None else None
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
@@ -91,10 +91,10 @@ class TaskHandle(Generic[R]):
             await self._find(ended=False)
         if self.place is None:
             return False
-        record = outcome.pack_end(outcome.CANCELLED, "cancelled before it ran")
-        record = self._home.seal.close("result", keys.queue_of(self.place), self.id, record)
+        record = result_record.pack_cancelled("cancelled before it ran")
+        record = self._home.seal.close("result", queue_of(self.place), self.id, record)
         return await self._home.broker.cancel(
-            self.place, self.id, record, outcome.CANCELLED_TTL_MS, "cancelled before it ran"
+            self.place, self.id, record, result_record.CANCELLED_TTL_MS, "cancelled before it ran"
         )
 
     async def progress(self) -> Progress | None:
@@ -151,18 +151,18 @@ class TaskHandle(Generic[R]):
         if state == "dead":
             letter = self._letter(data)
             message = f"task {letter.task!r} ({self.id}) {letter.state}: {letter.error}"
-            if letter.state == outcome.CANCELLED:
+            if letter.state == result_record.CANCELLED:
                 raise TaskCancelledError(f"task {self.id} was cancelled", task_id=self.id)
             if letter.reason == "timeout":
                 raise TaskTimeoutError(message, task_id=self.id, traceback=letter.traceback)
             raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)
         end, value = self._end(data)
-        if end == outcome.SUCCEEDED:
+        if end == result_record.SUCCEEDED:
             try:
                 return cast("R", self._value.load(value))
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise SerializationError(f"task {self.id}: its stored result cannot be read: {error!s:.200}") from None
-        if end == outcome.CANCELLED:
+        if end == result_record.CANCELLED:
             raise TaskCancelledError(f"task {self.id} was cancelled: {value}", task_id=self.id)
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
 
@@ -170,7 +170,7 @@ class TaskHandle(Generic[R]):
         return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._home.seal)
 
     def _end(self, data: bytes) -> tuple[str, Any]:
-        return outcome.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._home.seal)
+        return result_record.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._home.seal)
 
     async def _look(self) -> tuple[str, bytes]:
         if self.place is not None:

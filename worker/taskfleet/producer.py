@@ -22,10 +22,12 @@ from taskfleet.errors import (
     TaskQueueError,
 )
 from taskfleet.handles import GroupHandle, TaskHandle
-from taskfleet.protocol import bounds, outcome
-from taskfleet.protocol.broker import CHUNK, MOST_EDGES, Edge, Item, Signal
+from taskfleet.protocol import bounds, dead_letter, result_record
+from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.clock import FRESH_SECONDS, ClockUnknownError
-from taskfleet.redis import keys
+from taskfleet.protocol.item import MOST_EDGES, Edge, Item
+from taskfleet.protocol.partitions import queue_of, spread
+from taskfleet.protocol.signal import Signal
 from taskfleet.redis.connection import backoff_seconds
 from taskfleet.workflows import Node, Plan
 
@@ -79,7 +81,7 @@ class Sending:
         """The partition that a task goes to."""
         name = message.queue
         partitions = self._queue.options_of(name).partitions
-        return name if partitions == 1 else keys.spread(name, partitions, message.spread_key or task_id)
+        return name if partitions == 1 else spread(name, partitions, message.spread_key or task_id)
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message. Calls of one loop tick travel together."""
@@ -120,7 +122,7 @@ class Sending:
         except (TypeError, ValueError, OverflowError) as error:
             # Everything was checked before; what slipped through is still an error of ours, in one line.
             raise SerializationError(
-                f"queue {keys.queue_of(place)!r}: a task cannot be put into a message: {error}"
+                f"queue {queue_of(place)!r}: a task cannot be put into a message: {error}"
             ) from error
 
     async def _send_outgoing(self, place: str) -> None:
@@ -215,7 +217,7 @@ class Sending:
         """Which positions in which partition another task of the same unique key stands for."""
         holders: dict[str, dict[int, str]] = defaultdict(dict)
         for place, positions in bulk.by_place().items():
-            queue = keys.queue_of(place)
+            queue = queue_of(place)
             if queue in refused:
                 continue
             max_length = self._queue.options_of(queue).max_length
@@ -326,7 +328,7 @@ class Sending:
         for place, waiting in by_place.items():
             await self._broker.confirm(place, waiting)
         for node in gated:
-            await self._broker.signal(Signal(places[node], node.id, 0, node.id, outcome.SUCCEEDED, b""))
+            await self._broker.signal(Signal(places[node], node.id, 0, node.id, result_record.SUCCEEDED, b""))
         return True
 
     async def _take_back(self, route: Route) -> None:
@@ -367,7 +369,7 @@ class Sending:
             by_place[places[node]].append(node)
         kept: dict[Node, str] = {}
         for place, group in by_place.items():
-            max_length = self._queue.options_of(keys.queue_of(place)).max_length
+            max_length = self._queue.options_of(queue_of(place)).max_length
             wait = max(node.message.options.wait_for_room for node in group)
             send = functools.partial(
                 self._broker.enqueue, place, [encoded[node] for node in group], max_length=max_length
@@ -390,13 +392,13 @@ class Sending:
         if state != "linked":
             # It has ended already: told at once, as its ending would have told.
             if state == "ended":
-                state, reason = outcome.unpack_end(
-                    record, queue=keys.queue_of(where), task_id=handle.id, seal=self._queue.seal
+                state, reason = result_record.unpack_end(
+                    record, queue=queue_of(where), task_id=handle.id, seal=self._queue.seal
                 )
-                record = b"" if state == outcome.SUCCEEDED else str(reason).encode()
+                record = b"" if state == result_record.SUCCEEDED else str(reason).encode()
             else:
-                letter = outcome.DeadLetter.of_packed(
-                    handle.id, record, queue=keys.queue_of(where), seal=self._queue.seal
+                letter = dead_letter.DeadLetter.of_packed(
+                    handle.id, record, queue=queue_of(where), seal=self._queue.seal
                 )
                 state, record = letter.state, letter.error.encode()
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))

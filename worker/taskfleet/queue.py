@@ -16,10 +16,11 @@ from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.broker import Broker, Renewer
-from taskfleet.protocol.outcome import DeadLetter
+from taskfleet.protocol.dead_letter import DeadLetter
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Policy
 from taskfleet.protocol.stats import QueueStats
-from taskfleet.redis import connection, keys, replies
+from taskfleet.redis import connection, replies
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.from_settings import access_of, url_of
 from taskfleet.scheduling import adding
@@ -140,7 +141,7 @@ class TaskQueue(Defining):
         """The options of a queue, also by the name of one of its partitions."""
         options = self._options.get(name)
         if options is None:
-            queue = keys.queue_of(name)
+            queue = queue_of(name)
             if queue != name:
                 return self.options_of(queue)
             options = self._options[queue] = QueueOptions(queue)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskfleet import checks, ids
 from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
-from taskfleet.protocol import outcome, unpacking
+from taskfleet.protocol import result_record, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.message import Message
@@ -162,7 +162,7 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
         # Each may be as long as a result: what all of them become together is bounded too.
         budget = unpacking.Budget.of_limit(max(2 * seal.limit, size // _BYTES_PER_CONTAINER))
     values = [
-        outcome.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
+        result_record.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
         for record, (queue, task_id) in zip(records, sources, strict=True)
     ]
     return carried.argument(_nest(shape, iter(values)))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue
-from taskfleet.protocol import outcome
-from taskfleet.protocol.broker import StepReply
+from taskfleet.protocol import result_record
+from taskfleet.protocol.claim import StepReply
 from taskfleet.runtime.job import Job
 from tests.engine.conftest import RunWorker, until
 from tests.support import white_box
@@ -158,8 +158,8 @@ async def test_whatever_a_marked_task_comes_to_it_ends_as_cancelled(queue: TaskQ
     worker = white_box.RawWorker(queue, "w", lease_ms=60_000)
     await worker.step(1)
     await white_box.mark_cancelled(queue, handle.id)
-    record = outcome.pack_end(outcome.CANCELLED, "cancelled while it ran")
-    own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else record
+    record = result_record.pack_cancelled("cancelled while it ran")
+    own = result_record.pack_expired("it expired") if code == "x" else record
     extra: Any = {"f": b"\x93\xa1x\xa1x\xa1x", "d": b"\x93\xa1x\xa1x\xa1x", "x": record}.get(code, 50)
     await worker.step(0, [(handle.id, 1, code, 0, own, 60_000, extra)])
     assert await handle.status() == "cancelled"
@@ -179,7 +179,7 @@ async def test_an_older_workers_outcome_of_a_marked_task_is_recorded_too(
     worker = white_box.RawWorker(queue, "w", lease_ms=60_000)
     await worker.step(1)
     await white_box.mark_cancelled(queue, handle.id)
-    own = outcome.pack_end(outcome.EXPIRED, "it expired") if code == "x" else b""
+    own = result_record.pack_expired("it expired") if code == "x" else b""
     await worker.step(0, [(handle.id, 1, code, 0, own, 60_000, b"\x93\xa1x\xa1x\xa1x" if code == "d" else 0)])
     assert await handle.status() == state
     assert await white_box.cancel_marks(queue) == set()

@@ -12,7 +12,8 @@ from pydantic import BaseModel, field_validator
 
 from taskfleet import Retry, RetryLater, Task, TaskExecutionError, TaskQueue
 from taskfleet.options import QueueOptions
-from taskfleet.protocol.broker import Outcome, StepReply
+from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.outcome import Outcome
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
-from taskfleet.protocol.broker import Claim, Outcome, Renewer
+from taskfleet.protocol.broker import Renewer
+from taskfleet.protocol.claim import Claim
+from taskfleet.protocol.outcome import Outcome
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 from tests.support.white_box import RawWorker

@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING, Any
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.memory.schedules import InMemorySchedules
 from taskfleet.memory.store import Beat, Store
-from taskfleet.protocol.broker import (
-    CHUNK,
-    REPLACEMENTS,
-    Edge,
-    Item,
-    Outcome,
-    Signal,
-    StepReply,
-    coming_again,
-    kept_letters,
-)
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.dead_letter import warn_of_kept
 from taskfleet.protocol.envelope import PydanticJson, TypedForm
+from taskfleet.protocol.item import REPLACEMENTS, Edge, Item, coming_again
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
-from taskfleet.redis import keys
 from taskfleet.travel.value import revived
 
 if TYPE_CHECKING:
@@ -101,7 +96,7 @@ class InMemoryBroker:
         """The tasks that were accepted (of that name), in order, whatever became of them; the last 10,000."""
         found: list[EnqueuedTask] = []
         for partition, task_id, blob in list(self.store.accepted):
-            queue = keys.queue_of(partition)
+            queue = queue_of(partition)
             task = self.seal.open_task(queue, task_id, bytes(8) + blob)
             if name is None or task.name == name:
                 found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
@@ -257,7 +252,7 @@ class InMemoryBroker:
 
     async def queues(self) -> list[str]:
         """The names of all queues that ever had a task."""
-        return sorted({keys.queue_of(name) for name in await self.partitions()})
+        return sorted({queue_of(name) for name in await self.partitions()})
 
     async def partitions(self, queue: str | None = None) -> list[str]:
         """The names of all partitions; with `queue`, of that queue: at least its first."""
@@ -321,7 +316,7 @@ class InMemoryBroker:
                     stay += kept
                     if chunk or to_look_at <= 0 or not (count or kept):
                         break
-        kept_letters(queue, stay)
+        warn_of_kept(queue, stay)
         return moved
 
     async def purge_dead(self, queue: str) -> int:
@@ -357,7 +352,7 @@ class InMemoryBroker:
     async def purge_keys(self, queues: Sequence[str]) -> None:
         """Delete everything that belongs to these queues, results included."""
         for name in await self.partitions():
-            if keys.queue_of(name) in queues:
+            if queue_of(name) in queues:
                 self.store.forget(name)
 
     # The fleet.

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet.memory.state import AGAIN_MS, NEVER, Edge, Gathering, Progress, QueueState, Tag
 from taskfleet.memory.step import Step
-from taskfleet.protocol import outcome
-from taskfleet.protocol.broker import CHUNK, Item, Outcome, Signal, StepReply, queue_full
+from taskfleet.protocol import result_record
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.item import Item, queue_full
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
-from taskfleet.redis.keys import queue_of
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -188,7 +192,7 @@ class QueueModel(QueueState):
             self.resolve(signal.id, signal.position, signal.value)
             self._say_active()
         elif signal.id in self.gathering:
-            self.end_waiting(signal.id, record, outcome.CANCELLED_TTL_MS, told)
+            self.end_waiting(signal.id, record, result_record.CANCELLED_TTL_MS, told)
         return len(self.outbox)
 
     def status(self, now: int, task_id: str, *, announce: bool) -> tuple[str, bytes]:
@@ -294,7 +298,7 @@ class QueueModel(QueueState):
             if letter is None:
                 continue
             holder = self.holder_of(letter.unique) if letter.unique is not None else None
-            if holder is not None or letter.state == outcome.CANCELLED:
+            if holder is not None or letter.state == result_record.CANCELLED:
                 stay.append((task_id, holder or ""))
                 continue
             del self.letters[task_id]

@@ -10,9 +10,9 @@ import msgpack
 
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.store import Scheduled
-from taskfleet.protocol import outcome, unpacking
-from taskfleet.redis.keys import queue_of
-from taskfleet.redis.schedules import NO_STATE, START, Due, Entry, Place, Tick, TickReply
+from taskfleet.protocol import result_record, unpacking
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
 
 if TYPE_CHECKING:
     from taskfleet.memory.broker import InMemoryBroker
@@ -63,7 +63,7 @@ class InMemorySchedules:
             return [Entry(queue, name, one.spec, one.state, one.tick_ms) for name, one in there]
 
     async def due(
-        self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = MappingProxyType({})
+        self, queues: Sequence[str], *, limit: int, past: Mapping[str, TickPosition] = MappingProxyType({})
     ) -> list[Due]:
         """What is due of several partitions; at most `limit` of each, without those up to `past`."""
         found: list[Due] = []
@@ -77,8 +77,8 @@ class InMemorySchedules:
             if first and (first > len(ticking) or ticking[first - 1].name.encode() != last):
                 first = 0
             page = due[first : first + limit]
-            reached = (first + len(page), page[-1].name.encode()) if page else (first, last)
-            found.append(Due(queue, now, later, tuple(page), len(due) > reached[0], reached))
+            reached = TickPosition(first + len(page), page[-1].name.encode() if page else last)
+            found.append(Due(queue, now, later, tuple(page), len(due) > reached.looked_at, reached))
         return found
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
@@ -129,9 +129,9 @@ class InMemorySchedules:
                 model.said.append(("control", f"cancel {interrupted}"))
             if waiting is not None:
                 reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
-                record = outcome.pack_end(outcome.CANCELLED, reason)
+                record = result_record.pack_cancelled(reason)
                 record = self._broker.seal.close("result", queue_of(model.name), waiting, record)
-                model.end_waiting(waiting, record, outcome.CANCELLED_TTL_MS, reason.encode())
+                model.end_waiting(waiting, record, result_record.CANCELLED_TTL_MS, reason.encode())
             due = model.now + tick.delay_ms if was_due is None else was_due
             self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
             model.accept(tick.task_id, tick.envelope, dict(tick.more), due, follows=follows)

@@ -9,7 +9,7 @@ from typing import cast
 import msgpack
 
 from taskfleet.memory.sorted_set import SortedSet
-from taskfleet.protocol.broker import Signal
+from taskfleet.protocol.signal import Signal
 
 NEVER = float("inf")
 AGAIN_MS = 30_000  # how often one that comes after another looks whether that has ended unheard

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 import msgpack
 
 from taskfleet.memory.state import SIGNALLED_AGAIN_MS, Gathering, Letter, Progress, QueueState, Tag
-from taskfleet.protocol.broker import TAKEOVERS_PER_STEP, Claim, Outcome, StepReply, Takeover
+from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
+from taskfleet.protocol.outcome import Outcome
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from taskfleet import checks
 from taskfleet.memory.model import QueueModel
-from taskfleet.redis import keys
+from taskfleet.protocol.partitions import queue_of
 
 _REMEMBERED = 10_000  # enqueued tasks
 
@@ -127,7 +127,7 @@ class Store:
                 self._tell_watchers()
 
     def partitions_of(self, queue: str) -> list[str]:
-        return sorted({name for name in self.known if keys.queue_of(name) == queue} | {queue})
+        return sorted({name for name in self.known if queue_of(name) == queue} | {queue})
 
     def schedules_of(self, partition: str) -> dict[str, Scheduled]:
         """By name."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Item, Outcome
+from taskfleet.protocol.item import ITEM_ENVELOPE, Item
+from taskfleet.protocol.outcome import OUTCOME_EXTRA, OUTCOME_RESULT, Outcome
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ CHUNK = 1000  # items in one call: bounded, so that none holds a queue for long
 CALL_BYTES = 8 * 1_048_576  # a call of several items has no more; an item that is larger goes alone
 SURE_BYTES = 1_048_576 - 65_536  # below the lowest that Redis' own limits can be set to
 _FRAME = 64  # of an item: its id and numbers
-_envelope = operator.itemgetter(1)
+_envelope = operator.itemgetter(ITEM_ENVELOPE)
 
 
 def windows(
@@ -52,20 +52,21 @@ def _items_bytes(items: Sequence[Any]) -> int:
 def item_bytes(item: Item) -> int:
     """About what a task is in a call that adds it."""
     if len(item) == 4:
-        return len(item[1]) + _FRAME
+        return len(item[ITEM_ENVELOPE]) + _FRAME
     more = item[4]
     # Text that stands there once; those that wait for it may be many.
     size = sum(4 * len(value) for value in more.values() if isinstance(value, (str, bytes)))
-    size += sum(len(place) + len(task_id) + 16 for place, task_id, *_ in more.get("n", ()))
-    return len(item[1]) + 2 * _FRAME + size
+    size += sum(len(partition) + len(task_id) + 16 for partition, task_id, *_ in more.get("n", ()))
+    return len(item[ITEM_ENVELOPE]) + 2 * _FRAME + size
 
 
 def outcome_bytes(outcome: Outcome) -> int:
     """About what an outcome is in a call that records it."""
-    extra = outcome[6]
-    return len(outcome[4]) + (len(extra) if type(extra) is bytes else 0) + _FRAME
+    extra = outcome[OUTCOME_EXTRA]
+    return len(outcome[OUTCOME_RESULT]) + (len(extra) if type(extra) is bytes else 0) + _FRAME
 
 
 def id_bytes(held: tuple[str, object]) -> int:
     """About what (id, delivery) is."""
-    return 4 * len(held[0]) + 16
+    task_id, _ = held
+    return 4 * len(task_id) + 16

@@ -1,147 +1,26 @@
-"""What a broker does, wherever it keeps its queues: in Redis, or in the memory of one process.
+"""The ports to a broker, wherever it keeps its queues: in Redis, or in the memory of one process.
 
-Producers, handles, workers and the lease thread know this interface only. Its two implementations are
-`engine.broker.RedisBroker` with `engine.renewal.RedisRenewer`, and `taskfleet.testing.InMemoryBroker`.
+Producers, handles, workers and the lease thread know these interfaces only. They are implemented by `redis/` and by
+`memory/`. A parameter named `queue` is the name of a whole queue; a `Partition` is one partition of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from taskfleet import showing
-from taskfleet.errors import QueueFullError
-from taskfleet.protocol import envelope, outcome
-from taskfleet.protocol.bounds import CHUNK as CHUNK
+from taskfleet.protocol.claim import StepReply
 from taskfleet.protocol.clock import Clock
+from taskfleet.protocol.item import Edge, Item
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.protocol.sealing import Seal
+from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet.redis import keys
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
-    from taskfleet.redis.schedules import Due, Entry, Place, Tick, TickReply
-
-logger = showing.logger("taskfleet")
-
-TAKEOVERS_PER_STEP = 100
-MOST_EDGES = 500  # that one call may add to a task
-HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
-REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
-
-# id, envelope, delay_ms, eta_ms (0: none), and for some tasks what enqueue.lua calls `more`
-Item = tuple[str, bytes, int, int] | tuple[str, bytes, int, int, dict[str, Any]]
-# id, delivery, code, busy_ms, result, ttl_ms, extra: see lua/step.lua
-Outcome = tuple[str, int, str, int, bytes, int, Any]
-# queue, id, stamped envelope, attempt, delivery, results of the tasks that it waited for
-Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
-
-
-class Takeover(NamedTuple):
-    """A task whose worker is gone: it waits for another, or is a dead letter when that has happened too often."""
-
-    id: str
-    name: str
-    attempt: int
-    crashes: int
-    dead: bool
-
-    @classmethod
-    def of_head(cls, task_id: str, head: bytes, attempt: int, crashes: int, dead: bool) -> Takeover:
-        """With the name that stands at the start of a stored task, where that can be read."""
-        try:
-            name, _ = envelope.name_of(head[:HEAD_BYTES])
-        except Exception:
-            name = "?"
-        return cls(task_id, name, attempt, crashes, dead)
-
-
-# queue, id, position, 1 to be given the result: one of those that wait for a task
-Edge = tuple[str, str, int, int]
-
-
-class StepReply(NamedTuple):
-    """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
-
-    left: int
-    horizon_ms: int
-    stale: int
-    claims: list[Claim]
-    signals: int
-    memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
-    taken_over: Sequence[Takeover] = ()
-    paged: Sequence[tuple[int, int]] = ()  # claims whose results are to be read apart, and how many those are
-
-
-class Signal(NamedTuple):
-    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not.
-
-    `source_queue` is needed to open a sealed value.
-    """
-
-    queue: str
-    id: str
-    position: int
-    source: str
-    state: str
-    value: bytes
-    source_queue: str = ""
-
-    def cancellation(self, seal: Seal) -> tuple[bytes, bytes]:
-        """Should the task that waits be cancelled for this: its result record, and what those after it are told."""
-        source_queue = keys.queue_of(self.source_queue)
-        if self.source == self.id:  # nobody else's end: what it was to end with itself
-            reason = self.value.decode()
-        else:
-            ended = outcome.explain(self.state, self.value, queue=source_queue, task_id=self.source, seal=seal)
-            reason = f"task {self.source}, which it waits for, {ended}"
-        record = outcome.pack_end(outcome.CANCELLED, reason)
-        record = seal.close("result", keys.queue_of(self.queue), self.id, record)
-        # What is passed on may be as secret as the error that it tells of: then it is the sealed record.
-        return record, record if seal.writes else reason.encode()
-
-
-def replacing(seal: Seal, queue: str, more: dict[str, Any], older: str) -> dict[str, Any]:
-    """What enqueue.lua calls `more`, naming the task to replace, with the record of that one's end."""
-    return {**more, "x": older, "r": seal.close("result", keys.queue_of(queue), older, more["r"])}
-
-
-def coming_again(seal: Seal, queue: str, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
-    """By position, those of the `held` that are to be sent again: each names the task that it is to replace.
-
-    That is the one told, or the one before it among these: a call may hold many of one key.
-    """
-    before: dict[str, str] = {}  # unique key → the newest so far
-    again: dict[int, Item] = {}
-    for at in sorted(held):
-        item = items[at]
-        more = more_of(item)
-        if more["m"] != "k":
-            older = before.get(more["u"], held[at])
-            again[at] = (*item[:4], replacing(seal, queue, more, older))
-            before[more["u"]] = item[0]
-        elif more["u"] in before:
-            again[at] = item  # whom it finds is not settled yet
-    return again
-
-
-def more_of(item: Item) -> dict[str, Any]:
-    """What enqueue.lua calls `more`."""
-    return item[4] if len(item) > 4 else {}
-
-
-def kept_letters(queue: str, stay: Sequence[tuple[str, str]]) -> None:
-    """Say which dead letters could not be put back: (id, the task that has its unique key, or '')."""
-    for task_id, holder in stay[:10]:
-        why = f"task {holder} has its unique key" if holder else "it was cancelled, or is damaged"
-        logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
-
-
-def queue_full(queue: str, waiting: int, max_length: int) -> QueueFullError:
-    return QueueFullError(
-        f"queue {queue!r} is full: {waiting} of at most {max_length} tasks wait; try again later or raise max_length"
-    )
 
 
 class Schedules(Protocol):
@@ -161,7 +40,7 @@ class Schedules(Protocol):
 
     async def entries_of(self, queue: str) -> list[Entry]: ...
 
-    async def due(self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = ...) -> list[Due]: ...
+    async def due(self, queues: Sequence[str], *, limit: int, past: Mapping[str, TickPosition] = ...) -> list[Due]: ...
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]: ...
 

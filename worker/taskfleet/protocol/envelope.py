@@ -2,10 +2,8 @@
 
     [1, task name, args, kwargs] or, when the call sets something for itself, [1, name, args, kwargs, {key: value}]
 
-Keys of the map: `r` max_retries, `t` timeout (s), `x` expires at (Unix s, by the clock of Redis), `k` result_ttl (s),
-`a` max_age (s), `b` retry policy, `n` 1 when another task takes its result, `i` how the results that it takes are
-nested, `s` whose they are: (queue, id) each, where results are sealed. `c` is reserved.
-Redis puts eight bytes before it: when the task was accepted, milliseconds as a big-endian double.
+The keys of the map are those of protocol/call_settings.py. Redis puts eight bytes before the list: when the task was
+accepted, in milliseconds, as a big-endian double.
 
 Version 2 is a sealed envelope (protocol/sealing.py). Version 17 is version 1 with a value in it that programs which
 know only 1 and 2 cannot read (`TypedForm`). docs/reference/envelope.md has the rules for further versions.
@@ -21,7 +19,7 @@ from typing import Any, cast
 import msgpack
 
 from taskfleet.errors import NewerVersionError, SerializationError
-from taskfleet.protocol import unpacking
+from taskfleet.protocol import call_settings, unpacking
 
 _stamp = struct.Struct(">d").unpack_from
 
@@ -30,7 +28,6 @@ SEALED = 2  # also the newest layout that is known here
 TYPED = 16 + VERSION  # version 1 with a typed form in it, which those who know only 1 and 2 could not read
 STAMP_BYTES = 8
 _LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999: what datetime can hold
-_MOST_SECONDS = 1e10  # longer than 300 years: what timers and Redis' times to live can hold
 
 
 class PydanticJson(bytes):
@@ -122,7 +119,9 @@ def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None
     parts = unpack(data, limit)
     try:
         settings = parts[4] if len(parts) > 4 else {}
-        return encode(parts[1], parts[2], parts[3], {**settings, "x": (now_ms + expires_ms) / 1000}, parts[0])
+        return encode(
+            parts[1], parts[2], parts[3], {**settings, call_settings.EXPIRES_AT: (now_ms + expires_ms) / 1000}, parts[0]
+        )
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise SerializationError(f"it is no task envelope: {error}") from None
 
@@ -176,7 +175,7 @@ def decode(blob: bytes, limit: int | None = None) -> Envelope:
     ):
         raise _refusal(blob, "the payload is not a task envelope")
     if settings:
-        _check(settings)
+        call_settings.check(settings)
     return Envelope(name, args, kwargs, settings, enqueued_ms)
 
 
@@ -213,27 +212,3 @@ def _refusal(blob: bytes, problem: str) -> SerializationError:
     if version_of(data) == SEALED:
         return SealedError("the payload is sealed")
     return newer_version(data, "the payload") or SerializationError(problem)
-
-
-# The worker reckons with these: what is no number, or one that no timer can hold, must not get as far.
-_NUMBER = (int, float)
-_NUMBERS: dict[str, tuple[type, ...]] = {
-    "r": (int,),
-    "t": (int, float, type(None)),
-    "x": _NUMBER,
-    "k": _NUMBER,
-    "c": _NUMBER,
-    "a": _NUMBER,
-}
-
-
-def _check(settings: dict[Any, Any]) -> None:
-    """Keys that are not known here are for newer workers and are left alone."""
-    for key, value in settings.items():
-        types = _NUMBERS.get(key)
-        sound = types is None or (type(value) in types and (value is None or abs(value) <= _MOST_SECONDS))
-        if key == "b":
-            # A retry policy: what is odd about it besides numbers is met where it is used.
-            sound = type(value) is list and all(type(x) not in _NUMBER or 0 <= x <= _MOST_SECONDS for x in value)
-        if not sound:
-            raise SerializationError(f"the payload is not a task envelope: its setting {key!r} is out of range")

@@ -119,6 +119,11 @@ def record(data: bytes, *, most_bytes: int, containers: int = 1) -> list[Any]:
     return found
 
 
+def decoded(part: bytes, most: int) -> str:
+    """The first `most` characters of a text, whatever its bytes are."""
+    return part[: 4 * most].decode("utf-8", "replace")[:most]
+
+
 def is_whole(data: bytes) -> bool:
     """Whether `data` is one messagepack value, of whatever kind. Nothing is built of it."""
     unpacker: Any = msgpack.Unpacker(max_buffer_size=len(data) or 1)

@@ -20,24 +20,16 @@ from taskfleet.errors import (
     SerializationError,
     TaskQueueError,
 )
-from taskfleet.protocol import bounds, outcome, unpacking
-from taskfleet.protocol.broker import (
-    CHUNK,
-    REPLACEMENTS,
-    TAKEOVERS_PER_STEP,
-    Claim,
-    Edge,
-    Item,
-    Outcome,
-    Signal,
-    StepReply,
-    Takeover,
-    coming_again,
-    kept_letters,
-    queue_full,
-)
+from taskfleet.protocol import bounds, dead_letter, result_record, unpacking
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
 from taskfleet.protocol.clock import RedisClock
+from taskfleet.protocol.dead_letter import warn_of_kept
+from taskfleet.protocol.item import REPLACEMENTS, Edge, Item, coming_again, queue_full
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.redis import connection, keys, misfits, replies, scripts
@@ -270,7 +262,7 @@ class RedisBroker:
         replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
         packed = msgpack.packb(items, use_bin_type=False)
         args = (
-            self.fleet.activity, keys.queue_of(queue), max_length, total, packed, number, names.done_channel
+            self.fleet.activity, queue_of(queue), max_length, total, packed, number, names.done_channel
         )  # fmt: skip
         return (*names.all, names.sender(sender), *replaced), args
 
@@ -336,8 +328,8 @@ class RedisBroker:
         names = self.keys_of(signal.queue)
         record, told = signal.cancellation(self.seal)
         args = (
-            signal.id, signal.position, signal.state, signal.value, record, outcome.CANCELLED_TTL_MS,
-            names.done_channel, told, self.fleet.activity, keys.queue_of(signal.queue),
+            signal.id, signal.position, signal.state, signal.value, record, result_record.CANCELLED_TTL_MS,
+            names.done_channel, told, self.fleet.activity, queue_of(signal.queue),
         )  # fmt: skip
         waiting: int = await self._patiently(
             lambda: self.client.run(scripts.RESOLVE, (*names.all, names.result(signal.id)), args)
@@ -377,7 +369,7 @@ class RedisBroker:
 
     async def _drain(self, queue: str) -> int:
         """Go on with what no single call may do; returns how much is left to be told or done."""
-        args = (self.fleet.activity, keys.queue_of(queue))
+        args = (self.fleet.activity, queue_of(queue))
         left: int = await self._patiently(lambda: self.client.run(scripts.DRAIN, self.keys_of(queue).all, args))
         return left
 
@@ -565,14 +557,14 @@ class RedisBroker:
 
     async def queues(self) -> list[str]:
         """The names of all queues that ever had a task."""
-        return sorted({keys.queue_of(name) for name in await self.partitions()})
+        return sorted({queue_of(name) for name in await self.partitions()})
 
     async def partitions(self, queue: str | None = None) -> list[str]:
         """The names of all partitions in Redis; with `queue`, of that queue: at least its first."""
         members = await self._patiently(lambda: self.client.redis.smembers(self.fleet.queues))
         names = self.places(members)
         if queue is not None:
-            names = {name for name in names if keys.queue_of(name) == queue} | {queue}
+            names = {name for name in names if queue_of(name) == queue} | {queue}
         return sorted(names)
 
     def places(self, members: Iterable[bytes]) -> set[str]:
@@ -589,7 +581,7 @@ class RedisBroker:
         """The figures of several queues, each the sum of its partitions."""
         if not queues:
             return {}
-        names = {name for name in await self.partitions() if keys.queue_of(name) in queues} | set(queues)
+        names = {name for name in await self.partitions() if queue_of(name) in queues} | set(queues)
         calls = [(self.keys_of(name).all, (horizon_ms,)) for name in sorted(names)]
         told: list[Any] = []
         for start in range(0, len(calls), _FIGURES_TOGETHER):
@@ -597,7 +589,7 @@ class RedisBroker:
             told += await self._patiently(lambda some=some: self.client.run_many(scripts.STATS, some))
         parts: dict[str, list[QueueStats]] = {queue: [] for queue in queues}
         for name, reply in zip(sorted(names), told, strict=True):
-            parts[keys.queue_of(name)].append(QueueStats.of_reply(reply))
+            parts[queue_of(name)].append(QueueStats.of_reply(reply))
         return {queue: QueueStats.total(found) for queue, found in parts.items()}
 
     async def workers(self) -> list[WorkerInfo]:
@@ -671,7 +663,7 @@ class RedisBroker:
                 together = len(some) // 2
                 if not together:
                     most = self.client.access.reply_bytes
-                    yield some[0], outcome.unreadable_letter(f"it has more than the {most} bytes of one reply here")
+                    yield some[0], dead_letter.unreadable_letter(f"it has more than the {most} bytes of one reply here")
                     at, together = at + 1, 1
                 continue
             at += len(some)
@@ -713,7 +705,7 @@ class RedisBroker:
                     if not looked or to_look_at <= 0:
                         break
                 to_look_at = None
-        kept_letters(queue, stay)
+        warn_of_kept(queue, stay)
         return moved
 
     async def purge_dead(self, queue: str) -> int:
@@ -760,7 +752,7 @@ class RedisBroker:
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
         """Delete everything that belongs to these queues, results included."""
-        for queue in [name for name in await self.partitions() if keys.queue_of(name) in queues]:
+        for queue in [name for name in await self.partitions() if queue_of(name) in queues]:
             names = self.keys_of(queue)
             await self._patiently(lambda names=names: self.client.redis.unlink(*names.all, *names.schedules))
             found: list[bytes] = []

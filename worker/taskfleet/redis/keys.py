@@ -5,7 +5,6 @@ One hash tag per queue, so that everything a script touches lives in one cluster
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 QUEUE_PARTS = (
@@ -16,21 +15,6 @@ QUEUE_PARTS = (
 
 # Of no interest to the scripts that move tasks, which are called far more often: they are declared where they are used.
 _SCHEDULE_PARTS = ("schedules", "ticks", "ticked")
-
-
-def partition(queue: str, number: int) -> str:
-    """The name of one partition: a hash slot of its own. The first has the queue's name, so that a queue can grow."""
-    return f"{queue}/{number}" if number else queue
-
-
-def queue_of(name: str) -> str:
-    """The queue of a partition. A slash is in no queue's name."""
-    return name.partition("/")[0]
-
-
-def spread(queue: str, partitions: int, key: str) -> str:
-    """The partition for a task of that key."""
-    return queue if partitions == 1 else partition(queue, zlib.crc32(key.encode()) % partitions)
 
 
 @dataclass(frozen=True, slots=True)

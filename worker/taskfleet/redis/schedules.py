@@ -1,95 +1,31 @@
 """The schedules of every queue, in Redis: each in the hash slot that its tasks go to.
 
-`queue` means a partition everywhere here: the names are those of keys.partition.
+`queue` means a partition everywhere here: protocol/partitions.py has the names.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError
-from taskfleet.protocol import bounds, outcome
-from taskfleet.redis import keys, scripts
+from taskfleet.protocol import bounds, result_record
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
+from taskfleet.redis import scripts
 from taskfleet.redis.redis_errors import connection_error
 from taskfleet.redis.replies import TooLongError
 
 if TYPE_CHECKING:
     from taskfleet.redis.broker import RedisBroker
 
-NO_STATE = b""
 _MOST_LISTED, _PAGE_BYTES = 500, 1_000_000  # in about one reply of a list
-Place = tuple[int, bytes]  # in the order of ticks: how many stand up to there, and the name of the last of these
-START: Place = (0, b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One schedule as it is stored, in a partition of its queue.
-
-    `spec` and `state` are messagepack (scheduling/record.py); times are milliseconds by the clock of Redis. `tick_ms`
-    is `None` when it is paused, or will not tick any more.
-    """
-
-    queue: str
-    name: str
-    spec: bytes
-    state: bytes
-    tick_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left.
-
-    `reached`: the place of the last that was looked at, and its name, to go on from.
-    """
-
-    queue: str
-    now_ms: int
-    later_ms: int | None
-    entries: tuple[Entry, ...]
-    more: bool
-    reached: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """One tick to let happen: what was read (`entry`, `revision`), and what to make of it.
-
-    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `more` is what lua/tick.lua
-    says. `replaces` is the id of a waiting task that may be replaced, or empty.
-    """
-
-    entry: Entry
-    revision: str
-    fire_ms: int | None
-    next_ms: int | None
-    dropped: bool
-    task_id: str
-    envelope: bytes
-    delay_ms: int
-    more: dict[str, str]
-    replaces: str
-    max_length: int
-
-
-class TickReply(NamedTuple):
-    """What became of a tick: fired, skipped, dropped, stale, early, full, or name (`named` is in the way).
-
-    `signals`: how many stand in the outbox of the queue, to be relayed.
-    """
-
-    result: str
-    named: str
-    signals: int
 
 
 class ScheduleStore:
@@ -174,7 +110,7 @@ class ScheduleStore:
                 yield entry
 
     async def due(
-        self, queues: Sequence[str], *, limit: int, past: Mapping[str, Place] = MappingProxyType({})
+        self, queues: Sequence[str], *, limit: int, past: Mapping[str, TickPosition] = MappingProxyType({})
     ) -> list[Due]:
         """Look at several queues in one round trip; at most `limit` due schedules of each.
 
@@ -190,7 +126,7 @@ class ScheduleStore:
         return [self._due(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
     async def _fewer_due(
-        self, queues: Sequence[str], limit: int, past: Mapping[str, Place], error: TooLongError
+        self, queues: Sequence[str], limit: int, past: Mapping[str, TickPosition], error: TooLongError
     ) -> list[Due]:
         """Fewer at a time, and each queue for itself: one whose next schedule is too large to read costs no other."""
         if limit > 1:
@@ -211,7 +147,8 @@ class ScheduleStore:
     def _due(self, queue: str, now_ms: int, later_ms: int, flat: Sequence[Any], more: int, *reached: Any) -> Due:
         found = (self._entry(queue, flat[i], flat[i + 2], flat[i + 3], flat[i + 1]) for i in range(0, len(flat), 4))
         entries = tuple(entry for entry in found if entry is not None)
-        return Due(queue, now_ms, later_ms if 0 <= later_ms <= foreign.LAST_MS else None, entries, bool(more), reached)
+        later = later_ms if 0 <= later_ms <= foreign.LAST_MS else None
+        return Due(queue, now_ms, later, entries, bool(more), TickPosition(*reached))
 
     def _entry(self, queue: str, name: bytes, spec: bytes, state: bytes, tick: bytes | int | None) -> Entry | None:
         """`None` for a schedule that nobody of us has written; the others go on."""
@@ -228,13 +165,13 @@ class ScheduleStore:
         replaced = [names.result(tick.replaces)] if tick.replaces else []
         item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
         reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
-        record = outcome.pack_end(outcome.CANCELLED, reason)
+        record = result_record.pack_cancelled(reason)
         if tick.replaces:
-            record = self._broker.seal.close("result", keys.queue_of(queue), tick.replaces, record)
+            record = self._broker.seal.close("result", queue_of(queue), tick.replaces, record)
         args = (
-            fleet.activity, keys.queue_of(queue), tick.max_length, fleet.control_channel, names.done_channel,
+            fleet.activity, queue_of(queue), tick.max_length, fleet.control_channel, names.done_channel,
             tick.entry.name, tick.revision, tick.entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
-            item, tick.replaces, record, outcome.CANCELLED_TTL_MS, reason,
+            item, tick.replaces, record, result_record.CANCELLED_TTL_MS, reason,
             int(tick.dropped),
         )  # fmt: skip
         return (*names.all, *names.schedules, *replaced), args

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from taskfleet import background, showing
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
-from taskfleet.redis import keys
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.runtime import selection
 from taskfleet.supervising import supervise
 
@@ -152,7 +152,7 @@ class Autoscaler:
 
     async def _look(self) -> Sample:
         tiers = selection.tiers_of(self._queue, None)
-        names = sorted({keys.queue_of(name) for tier in tiers for name in tier.names})
+        names = sorted({queue_of(name) for tier in tiers for name in tier.names})
         stats = await self._queue.broker.stats_many(names)
         active = self._workers.active
         return Sample(

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet import context, describing
 from taskfleet.context import TaskContext
-from taskfleet.redis import keys
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.runtime.job import Interruption, Job
 from taskfleet.tasks.batch import BatchItem
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.namespace import CLASS_TASKS
 
 if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Claim
+    from taskfleet.protocol.claim import Claim
     from taskfleet.runtime.execution import Execution
     from taskfleet.runtime.worker import Worker
 
@@ -105,7 +105,7 @@ class Batches:
             return  # what would gather now could not run: it is left to others
         capacities: dict[str, int] = {}
         for place, share in shares.items():
-            queue = keys.queue_of(place)
+            queue = queue_of(place)
             known = self._known.get(queue)
             if known is None or not share:
                 continue
@@ -132,7 +132,7 @@ class Batches:
         left: list[Claim] = []
         counts = {queue: [0, 0] for queue in asked}
         for claim in claims:
-            queue, task_id = keys.queue_of(claim[0]), claim[1]
+            queue, task_id = queue_of(claim[0]), claim[1]
             if worker.held.get(task_id) != (claim[0], claim[4]):
                 continue
             full = len(worker.running) + len(self.waiting) >= worker.usable
@@ -154,7 +154,7 @@ class Batches:
         definition = job.definition
         batch = definition.batch
         assert batch is not None
-        queue = keys.queue_of(job.queue)
+        queue = queue_of(job.queue)
         gathering = self._open.get((queue, definition.name))
         if gathering is None:
             gathering = self._open[queue, definition.name] = Gathering(queue, definition)

@@ -15,8 +15,8 @@ from taskfleet import background, context, describing, showing, workflows
 from taskfleet.context import TaskContext
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.middleware import Middleware, WorkerContext
-from taskfleet.protocol import envelope, outcome
-from taskfleet.redis import keys
+from taskfleet.protocol import dead_letter, envelope, result_record
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.retry import MAX_SECONDS, delay_ms
 from taskfleet.runtime import injection, retrying, returned
 from taskfleet.runtime.batches import Batches, BatchJob
@@ -30,7 +30,7 @@ from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.signature import pack_result
 
 if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Outcome
+    from taskfleet.protocol.outcome import Outcome
     from taskfleet.runtime.worker import Worker
 
 logger = showing.logger("taskfleet.worker")
@@ -137,7 +137,7 @@ class Execution:
             self._refuse(queue, task_id, delivery, self.intake.too_large(queue, len(blob), self._most_bytes), attempt)
             return True
         try:
-            task = envelope.decode(blob) if self._plain else self._seal.open_task(keys.queue_of(queue), task_id, blob)
+            task = envelope.decode(blob) if self._plain else self._seal.open_task(queue_of(queue), task_id, blob)
         except SerializationError as error:
             looked = self.intake.look_closer(queue, task_id, blob, error)
             if isinstance(looked, Refusal):
@@ -153,7 +153,7 @@ class Execution:
             return False
         settings = task.settings
         if settings and "x" in settings and settings["x"] <= worker.redis_seconds(queue):
-            self._end(queue, task_id, delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
+            self._end(queue, task_id, delivery, "x", result_record.pack_expired("it expired before it ran"))
             return True
         try:
             if inputs is not None:
@@ -332,7 +332,7 @@ class Execution:
             record = value.record()
         else:
             record = pack_result(job.definition.signature.result, value, passed_on=bool(job.setting("n", False)))
-        return self._seal.close("result", keys.queue_of(job.queue), job.id, record) if self._seal.writes else record
+        return self._seal.close("result", queue_of(job.queue), job.id, record) if self._seal.writes else record
 
     def _ttl_ms(self, job: Job) -> int:
         ttl = job.setting("k", job.definition.options.result_ttl)
@@ -385,7 +385,7 @@ class Execution:
         with contextlib.suppress(BaseException):
             logger.error("task %s: its end could not be recorded as it was:\n%s", job.id, describing.trace(problem))
         message = f"its end could not be recorded: {describing.describe(problem)}"
-        self._report(job, "f", b"", 0, outcome.pack_failure("internal", message, describing.trace(problem)))
+        self._report(job, "f", b"", 0, dead_letter.pack_failure("internal", message, describing.trace(problem)))
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         if not retrying.is_wanted(job, error, self._worker.redis_seconds):
@@ -405,7 +405,7 @@ class Execution:
         )
 
     def fail(self, job: Job, reason: str, message: str, text: str, error: BaseException | None = None) -> None:
-        record = outcome.pack_failure(reason, message, text)
+        record = dead_letter.pack_failure(reason, message, text)
         if not self._report(job, "f", *self._if_cancelled(), record):
             return
         self.reports.failed(job, reason, message, text, error)
@@ -465,7 +465,7 @@ class Execution:
         self.reports.buried(queue, task_id, task.name if task else "?", attempt, reason, message)
         self.counts[queue, "d"] += 1
         cancelled, ttl_ms = self._if_cancelled()
-        cancelled, record = self._sealed(queue, task_id, cancelled, outcome.pack_failure(reason, message, ""))
+        cancelled, record = self._sealed(queue, task_id, cancelled, dead_letter.pack_failure(reason, message, ""))
         self._worker.finished((task_id, delivery, "d", 0, cancelled, ttl_ms, record), queue)
         if self._hooks.on_dead:
             # One that cannot be read has no name, and came at an unknown time.
@@ -485,11 +485,23 @@ class Execution:
 
     def cancel_unstarted(self, job: Job) -> None:
         """A task that was cancelled after its claim and before its run."""
-        self._end(job.queue, job.id, job.delivery, "c", outcome.pack_end(outcome.CANCELLED, "cancelled before it ran"))
+        self._end(
+            job.queue,
+            job.id,
+            job.delivery,
+            "c",
+            result_record.pack_cancelled("cancelled before it ran"),
+        )
 
     def expire(self, job: Job) -> None:
         """A task whose time has passed after its claim and before its run."""
-        self._end(job.queue, job.id, job.delivery, "x", outcome.pack_end(outcome.EXPIRED, "it expired before it ran"))
+        self._end(
+            job.queue,
+            job.id,
+            job.delivery,
+            "x",
+            result_record.pack_expired("it expired before it ran"),
+        )
 
     def _refuse(
         self,
@@ -508,7 +520,7 @@ class Execution:
 
     def failed_outcome(self, queue: str, task_id: str, delivery: int, reason: str, message: str) -> Outcome:
         """The outcome of a failure in its plainest form."""
-        _, record = self._sealed(queue, task_id, b"", outcome.pack_failure(reason, message, ""))
+        _, record = self._sealed(queue, task_id, b"", dead_letter.pack_failure(reason, message, ""))
         return (task_id, delivery, "f", 0, b"", 0, record)
 
     def handed_back(self, queue: str, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
@@ -520,9 +532,9 @@ class Execution:
     def _sealed(self, queue: str, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
         """What an outcome stores, sealed: its result record and, when it is one, its error record."""
         if result:
-            result = self._seal.close("result", keys.queue_of(queue), task_id, result)
+            result = self._seal.close("result", queue_of(queue), task_id, result)
         if isinstance(extra, bytes):
-            extra = self._seal.close("error", keys.queue_of(queue), task_id, extra)
+            extra = self._seal.close("error", queue_of(queue), task_id, extra)
         return result, extra
 
     def _end(self, queue: str, task_id: str, delivery: int, code: str, record: bytes) -> None:
@@ -537,7 +549,7 @@ class Execution:
 
     def _if_cancelled(self) -> tuple[bytes, int]:
         """The record of a cancellation: Redis may know of one that has not reached us."""
-        return outcome.pack_end(outcome.CANCELLED, "cancelled while it ran"), self._cancelled_ttl_ms()
+        return result_record.pack_cancelled("cancelled while it ran"), self._cancelled_ttl_ms()
 
     def _cancelled_ttl_ms(self) -> int:
         # Even with results off, somebody who asks soon learns why there is none.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet import describing, showing
 from taskfleet.protocol import bounds
-from taskfleet.protocol.broker import Outcome
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis import redis_errors
 
 if TYPE_CHECKING:

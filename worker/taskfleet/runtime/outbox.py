@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 
 from taskfleet.protocol import bounds
-from taskfleet.protocol.broker import Outcome
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis import redis_errors
 
 _result, _extra = operator.itemgetter(4), operator.itemgetter(6)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import background, showing
 from taskfleet.cancellation import end
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol import envelope, result_record
 from taskfleet.runtime import import_path
 from taskfleet.runtime.process_child import LENGTH
 
@@ -78,7 +78,7 @@ class Returned:
         if self._bad:
             self.seen = self
         else:
-            self.seen = result.load(outcome.unpack_result(self._record, queue="", task_id=""))
+            self.seen = result.load(result_record.unpack_result(self._record, queue="", task_id=""))
         return self.seen
 
 

@@ -13,8 +13,8 @@ from taskfleet import describing, showing
 from taskfleet.errors import BadSignatureError, NewerVersionError, SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.envelope import Envelope
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Seal
-from taskfleet.redis import keys
 
 logger = showing.logger("taskfleet.worker")
 
@@ -51,7 +51,7 @@ class Intake:
         if isinstance(error, envelope.SealedError):
             # Sealed by somebody who has keys or compresses, where this process has neither.
             try:
-                return self._seal.open_task(keys.queue_of(queue), task_id, blob)
+                return self._seal.open_task(queue_of(queue), task_id, blob)
             except SerializationError as closer:
                 error = closer
         return self.refuse(queue, blob, error, "undecodable")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet import queue_names
 from taskfleet.errors import ConfigurationError
-from taskfleet.redis import keys
+from taskfleet.protocol.partitions import partition_name, queue_of
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -55,7 +55,7 @@ def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
         tier = by_priority.setdefault(0 if one_tier else options.priority, {})
         for number in range(options.partitions):
             share = (asked or 1) if one_tier else options.weight
-            tier[keys.partition(name, number)] = share / options.partitions
+            tier[partition_name(name, number)] = share / options.partitions
     return [Tier(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
 
 
@@ -98,14 +98,14 @@ class Selection:
     @property
     def queues(self) -> list[str]:
         """The queues, each once, whatever its partitions."""
-        return list(dict.fromkeys(keys.queue_of(name) for name in self.names))
+        return list(dict.fromkeys(queue_of(name) for name in self.names))
 
     def add(self, partition: str) -> bool:
         """Serve a partition that a queue of ours had before it was given fewer; what is left there is drained.
 
         Returns whether it is new. Of other queues nothing is ever added, whatever is found in Redis.
         """
-        queue = keys.queue_of(partition)
+        queue = queue_of(partition)
         if partition in self.rank or queue not in self.rank:
             return False
         tier = self.tiers[self.rank[queue]]

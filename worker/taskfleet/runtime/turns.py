@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from taskfleet.protocol.broker import Claim
+from taskfleet.protocol.claim import Claim
 
 if TYPE_CHECKING:
     from taskfleet.runtime.selection import Tier

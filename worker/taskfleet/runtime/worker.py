@@ -19,9 +19,11 @@ from taskfleet import background, checks, showing
 from taskfleet.cancellation import end
 from taskfleet.context import CURRENT
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.protocol.broker import Claim, Outcome, StepReply
+from taskfleet.protocol.claim import Claim, StepReply
 from taskfleet.protocol.clock import ClockUnknownError
-from taskfleet.redis import connection, keys, redis_errors, replies
+from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.redis import connection, redis_errors, replies
 from taskfleet.runtime import selection
 from taskfleet.runtime.deadlines import Deadlines
 from taskfleet.runtime.execution import Execution
@@ -480,7 +482,7 @@ class Worker:
         self._set_memory_full(reply.memory_full)
         for gone in reply.taken_over:
             say = self.execution.reports.died if gone.dead else self.execution.reports.taken_over
-            say(keys.queue_of(name), gone.id, gone.name, gone.attempt, gone.crashes)
+            say(queue_of(name), gone.id, gone.name, gone.attempt, gone.crashes)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self.selection.seen(name, reply.left, horizon, self.now())
         claims = reply.claims

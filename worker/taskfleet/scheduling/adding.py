@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import checks, queue_names, showing
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.broker import Broker
-from taskfleet.redis import keys
-from taskfleet.redis.schedules import Entry
+from taskfleet.protocol.partitions import spread
+from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.call import ScheduledTask, message_of
 from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
 from taskfleet.scheduling.timing import timing_of
@@ -84,7 +84,7 @@ def check(
     # Not `options_of`: the queue may be another program's, which workers of this one must not take for their own.
     known = (options for options in queue.queue_options if options.name == name_of_queue)
     partitions = next((options.partitions for options in known), 1)
-    place = keys.spread(name_of_queue, partitions, call.spread_key or name)
+    place = spread(name_of_queue, partitions, call.spread_key or name)
     return NewSchedule(name, place, spec)
 
 

@@ -17,8 +17,8 @@ import msgpack
 from taskfleet import checks, foreign
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import unpacking
-from taskfleet.redis.keys import queue_of
-from taskfleet.redis.schedules import Entry
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.timing import Timing, timing_of
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]

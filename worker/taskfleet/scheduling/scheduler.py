@@ -15,8 +15,9 @@ from taskfleet import background, ids, showing
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
-from taskfleet.redis import connection, keys
-from taskfleet.redis.schedules import Due, Entry, Place, Tick, TickReply
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
+from taskfleet.redis import connection
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
@@ -53,7 +54,7 @@ class Scheduler:
         self._unreadable: set[tuple[str, str, int]] = set()
         # By queue: up to where all that is due is unreadable here. It stays due for another scheduler, and must not
         # keep what comes after it from being looked at.
-        self._past: dict[str, Place] = {}
+        self._past: dict[str, TickPosition] = {}
         self._past_until = 0.0
 
     async def run(self) -> None:
@@ -202,7 +203,7 @@ class Scheduler:
         assert entry.tick_ms is not None
         try:
             spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
-            call = self._queue.seal.open("schedule", keys.queue_of(entry.queue), entry.name, spec.envelope)
+            call = self._queue.seal.open("schedule", queue_of(entry.queue), entry.name, spec.envelope)
             revision = revision_of(entry.spec)
             verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
             call = envelope.expiring(call, now_ms, spec.expires_ms, self._queue.seal.limit)
@@ -219,7 +220,7 @@ class Scheduler:
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
             task_id=task_id,
-            envelope=self._queue.seal.close("task", keys.queue_of(entry.queue), task_id, call),
+            envelope=self._queue.seal.close("task", queue_of(entry.queue), task_id, call),
             delay_ms=spec.delay_ms,
             more=spec.more,
             replaces=state.task_id if spec.policy == "Replace" else "",
@@ -228,12 +229,12 @@ class Scheduler:
 
     def _max_length(self, queue: str) -> int:
         # Not `options_of`: that would make a queue known that this program does not otherwise have.
-        name = keys.queue_of(queue)
+        name = queue_of(queue)
         return next((options.max_length for options in self._queue.queue_options if options.name == name), 0)
 
 
 def _log(tick: Tick, reply: str) -> None:
-    name, queue = tick.entry.name, keys.queue_of(tick.entry.queue)
+    name, queue = tick.entry.name, queue_of(tick.entry.queue)
     if tick.dropped and reply in ("fired", "skipped", "dropped"):
         logger.warning("schedule %r of queue %r: ticks were later than the starting deadline and dropped", name, queue)
     if reply == "skipped":

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskfleet import checks, ids
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import envelope, outcome
-from taskfleet.protocol.broker import Item
+from taskfleet.protocol import envelope, result_record
+from taskfleet.protocol.item import Item
 from taskfleet.retry import delay_ms
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.options import NO_OPTIONS, CallOptions, KeyFunction
@@ -137,8 +137,8 @@ class Message(Generic[R]):
             mode = options.unique_mode or defaults.unique_mode
             more |= {"u": unique, "m": mode[0]}
             if mode != "keep_existing":
-                record = outcome.pack_end(outcome.CANCELLED, "replaced by a newer task of the same unique key")
-                more |= {"r": record, "t": outcome.CANCELLED_TTL_MS}
+                record = result_record.pack_cancelled("replaced by a newer task of the same unique key")
+                more |= {"r": record, "t": result_record.CANCELLED_TTL_MS}
         if limit := self._key("limit_key", options.limit_key or defaults.limit_key):
             more["l"] = limit
         if fair := self._key("fair_key", options.fair_key or defaults.fair_key):

@@ -10,7 +10,7 @@ from typing import Any
 import typing_extensions
 
 from taskfleet.errors import ConfigurationError, SerializationError
-from taskfleet.protocol import envelope, outcome
+from taskfleet.protocol import envelope, result_record
 from taskfleet.protocol.envelope import TypedForm
 from taskfleet.tasks import dependencies
 from taskfleet.travel.value import Value
@@ -216,11 +216,11 @@ def pack_result(value: Value, result: Any, *, passed_on: bool = False) -> bytes:
     """The result record; raises `SerializationError`. `passed_on`: another task of its workflow takes the result."""
     if type(result) is value.plain:
         try:  # not contextlib.suppress, which takes as long as all of this
-            return outcome.pack_success(envelope.pack(result))
+            return result_record.pack_success(envelope.pack(result))
         except (TypeError, ValueError, OverflowError):
             pass  # too large a number, half a surrogate pair
     forms = value.forms_of_result(result, passed_on=passed_on)
     try:
-        return outcome.pack_success(*map(envelope.pack, forms))
+        return result_record.pack_success(*map(envelope.pack, forms))
     except (TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"{value.label}: {_packing_problem(error)}") from None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from taskfleet.errors import ConfigurationError, TaskExecutionError
 from taskfleet.memory.broker import EnqueuedTask, InMemoryBroker
 from taskfleet.memory.model import QueueModel
-from taskfleet.protocol.outcome import DeadLetter
-from taskfleet.redis import keys
+from taskfleet.protocol.dead_letter import DeadLetter
+from taskfleet.protocol.partitions import queue_of
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -136,9 +136,7 @@ class InlineWorker:
     async def _working(self) -> AsyncGenerator[None]:
         from taskfleet.runtime.worker import Worker
 
-        queues = sorted(
-            {keys.queue_of(name) for name in self._store.models} | {o.name for o in self.queue.queue_options}
-        )
+        queues = sorted({queue_of(name) for name in self._store.models} | {o.name for o in self.queue.queue_options})
         worker = Worker(self.queue, queues=queues, name="inline")
         running = asyncio.create_task(worker.run())
         try:
@@ -174,7 +172,10 @@ class InlineWorker:
             for task_id in model.dead:
                 if task_id not in known:
                     letter = DeadLetter.of_packed(
-                        task_id, model.letters[task_id].packed(), queue=keys.queue_of(model.name), seal=self.queue.seal
+                        task_id,
+                        model.letters[task_id].packed(),
+                        queue=queue_of(model.name),
+                        seal=self.queue.seal,
                     )
                     message = f"task {letter.task!r} ({task_id}) {letter.state}: {letter.error}"
                     raise TaskExecutionError(message, task_id=task_id, traceback=letter.traceback)

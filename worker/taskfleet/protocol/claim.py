@@ -1,0 +1,60 @@
+"""A claim: a task that a worker holds under a lease; and the reply to a step call, which brings claims.
+
+A claim is a plain tuple, since a worker gets one for every task and a named tuple costs three times as much. It is read
+by unpacking, or by the indexes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from taskfleet.protocol import envelope
+
+TAKEOVERS_PER_STEP = 100
+HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
+
+Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
+"""Partition, task id, stamped envelope, attempt, delivery, and the results of the tasks that it waited for."""
+
+CLAIM_PARTITION: Final = 0
+CLAIM_ID: Final = 1
+CLAIM_BLOB: Final = 2
+CLAIM_ATTEMPT: Final = 3
+CLAIM_DELIVERY: Final = 4
+CLAIM_INPUTS: Final = 5
+
+HeldTask = tuple[str, int]
+"""Id and delivery of a task that a worker holds: with the worker's incarnation, its fencing token."""
+
+
+class Takeover(NamedTuple):
+    """A task whose worker is gone: it waits for another, or is a dead letter when that has happened too often."""
+
+    id: str
+    name: str
+    attempt: int
+    crashes: int
+    dead: bool
+
+    @classmethod
+    def of_head(cls, task_id: str, head: bytes, attempt: int, crashes: int, dead: bool) -> Takeover:
+        """With the name that stands at the start of a stored task, where that can be read."""
+        try:
+            name, _ = envelope.name_of(head[:HEAD_BYTES])
+        except Exception:
+            name = "?"
+        return cls(task_id, name, attempt, crashes, dead)
+
+
+class StepReply(NamedTuple):
+    """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
+
+    left: int
+    horizon_ms: int
+    stale: int
+    claims: list[Claim]
+    signals: int
+    memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
+    taken_over: Sequence[Takeover] = ()
+    paged: Sequence[tuple[int, int]] = ()  # claims whose results are to be read apart, and how many those are

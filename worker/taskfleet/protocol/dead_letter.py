@@ -1,0 +1,118 @@
+"""A dead letter: a task that ended for good without a result, as it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgpack
+
+from taskfleet import showing
+from taskfleet.errors import SerializationError
+from taskfleet.protocol import envelope, unpacking
+from taskfleet.protocol.sealing import PLAIN, Seal
+
+_REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
+_RECORD_BYTES = 1_048_576  # of an error record, which has at most four bytes a character
+
+logger = showing.logger("taskfleet")
+
+
+def pack(state: str, attempts: int, deliveries: int, died_ms: int, blob: bytes, error_record: bytes) -> bytes:
+    """A dead letter as `DeadLetter.of_packed` reads it. Redis packs the same fields, and two that only it reads."""
+    parts = [state, attempts, deliveries, died_ms, blob, error_record]
+    return cast("bytes", msgpack.packb(parts, use_bin_type=False))
+
+
+def pack_failure(reason: str, error: str, traceback: str) -> bytes:
+    """The error record of a dead letter, which a worker writes; long tracebacks keep their end, where the cause is."""
+    parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
+    # What a task raises may hold half a surrogate pair, which UTF-8 has no place for.
+    return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
+
+
+def unreadable_letter(problem: str) -> bytes:
+    """A packed dead letter in place of one that cannot be read."""
+    return pack(
+        "dead", 0, 0, 0, b"", pack_failure("unreadable", f"the dead letter itself cannot be read: {problem}", "")
+    )
+
+
+def warn_of_kept(queue: str, kept: Sequence[tuple[str, str]]) -> None:
+    """Log which dead letters could not be put back: (id, the task that has its unique key, or '')."""
+    for task_id, holder in kept[:10]:
+        why = f"task {holder} has its unique key" if holder else "it was cancelled, or is damaged"
+        logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A task that ended for good without a result.
+
+    `state` is failed (its retries are used up) or dead (too many deliveries, not decodable, unknown name). What cannot
+    be read, for want of a key or because it is damaged, is `?` or says so in its place: a listing always works.
+    """
+
+    id: str
+    task: str
+    state: str
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    deliveries: int
+    enqueued_at: dt.datetime | None
+    died_at: dt.datetime
+
+    @classmethod
+    def of_packed(cls, task_id: str, packed: bytes, *, queue: str, seal: Seal = PLAIN) -> DeadLetter:
+        try:
+            # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
+            fields = unpacking.record(packed, most_bytes=len(packed))
+            state, attempts, deliveries, died_ms, blob, record = fields[:6]
+            name, enqueued = _task_of(blob, queue, task_id, seal)
+            reason, error, traceback = _error_of(record, queue, task_id, seal)
+            died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
+            return cls(
+                task_id,
+                name,
+                unpacking.decoded(state, _REASON_CHARACTERS),
+                reason,
+                error,
+                traceback,
+                int(attempts),
+                int(deliveries),
+                enqueued,
+                died,
+            )
+        except Exception as error:
+            epoch = dt.datetime.fromtimestamp(0, dt.UTC)
+            problem = f"the dead letter itself is damaged: {error}"
+            return cls(task_id, "?", "dead", "unreadable", problem, "", 0, 0, None, epoch)
+
+
+def _task_of(blob: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, dt.datetime | None]:
+    with contextlib.suppress(SerializationError, ValueError, OverflowError, struct.error):
+        # Its name, and no more: the arguments of a hundred tasks at once are as large as they like.
+        name, enqueued_ms = envelope.name_of(seal.open_blob(queue, task_id, blob))
+        return name, dt.datetime.fromtimestamp(enqueued_ms / 1000, dt.UTC)
+    return "?", None
+
+
+def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str]:
+    # Redis itself writes some of these, and has no keys: one that is not sealed is taken as it is. It decides nothing.
+    try:
+        if envelope.version_of(record) is not None:
+            record = seal.open("error", queue, task_id, record)
+        reason, error, traceback = unpacking.record(record, most_bytes=_RECORD_BYTES)[:3]
+        return (
+            unpacking.decoded(reason, _REASON_CHARACTERS),
+            unpacking.decoded(error, _ERROR_CHARACTERS),
+            unpacking.decoded(traceback, _TRACEBACK_CHARACTERS),
+        )
+    except Exception as problem:
+        return "unreadable", f"its error cannot be read: {problem}", ""

@@ -1,0 +1,90 @@
+"""The result record: how a task ended that succeeded, was cancelled or has expired, and its result."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from taskfleet.errors import BadSignatureError, SerializationError
+from taskfleet.protocol import envelope, unpacking
+from taskfleet.protocol.sealing import PLAIN, Seal
+
+SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
+CANCELLED_TTL_MS = 3_600_000
+_ERROR_CHARACTERS = 4000
+_RECORD_BYTES = 1_048_576  # of a record that is only explained, which has at most four bytes a character
+
+
+def pack_success(packed_result: bytes, packed_form: bytes = b"") -> bytes:
+    """The record of a result that is packed already, with its typed form behind it where there is one."""
+    # ["succeeded", result] or ["succeeded", result, form].
+    if packed_form:
+        return b"\x93\xa9succeeded" + packed_result + packed_form
+    return b"\x92\xa9succeeded" + packed_result
+
+
+def pack_end(state: str, reason: str) -> bytes:
+    return envelope.pack([state, reason])
+
+
+def pack_cancelled(reason: str) -> bytes:
+    return pack_end(CANCELLED, reason)
+
+
+def pack_expired(reason: str) -> bytes:
+    return pack_end(EXPIRED, reason)
+
+
+def unpack_end(
+    record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
+) -> tuple[str, Any]:
+    """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours.
+
+    Records that are unpacked together may share a `budget`.
+    """
+    try:
+        parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit, budget)
+        state, value = parts[:2]  # what a newer version adds comes behind
+        if len(parts) > 2 and type(parts[2]) is envelope.TypedForm:
+            value = parts[2]
+        problem = "it is no result record"
+    except SerializationError as error:
+        error.args = (f"task {task_id}: {error}",)
+        raise
+    except Exception as error:
+        state = value = None
+        problem = str(error) or type(error).__name__
+    if type(state) is not str:
+        raise SerializationError(f"task {task_id}: its stored result cannot be read: {problem}")
+    return state, value
+
+
+def unpack_result(
+    record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
+) -> Any:
+    """The result of a task that has succeeded. Errors: as `unpack_end`'s, also for the record of any other end.
+
+    A genuine record says how its task ended, and whoever writes to Redis can put it where a result is waited for: the
+    reason of a cancellation must not pass for a result there.
+    """
+    state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
+    if state != SUCCEEDED:
+        refusal = BadSignatureError if seal.requires else SerializationError
+        raise refusal(
+            f"task {task_id}: its result is waited for, and this is the record of another end: {state[:40]!r}"
+        )
+    return value
+
+
+def explain(state: str, value: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> str:
+    """An ending in words, from its record or its plain reason."""
+    if envelope.version_of(value) is not None:
+        try:
+            value = seal.open("error" if state in ("failed", "dead") else "result", queue, task_id, value)
+        except SerializationError:
+            return state
+    with contextlib.suppress(SerializationError):
+        record = unpacking.record(value, most_bytes=_RECORD_BYTES)
+        if len(record) >= 2 and isinstance(record[1], bytes):
+            return f"{state}: {unpacking.decoded(record[1], _ERROR_CHARACTERS)}"
+    return f"{state}: {unpacking.decoded(value, _ERROR_CHARACTERS)}" if value else state
