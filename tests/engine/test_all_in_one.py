@@ -33,12 +33,12 @@ async def test_schedules_tick_in_it_when_asked_for(shared: TaskQueue, monkeypatc
     await shared.add_schedule(name="often", every=1, task="double", args=[1], queue="prices")
     builder = TaskQueueBuilder().auto_register_tasks(SHOP)
     async with builder.build() as app:
-        assert app.session().scheduler is None
+        assert app.sessions.current().scheduler is None
     async with builder.with_scheduler().build():
         await until(lambda: _finished(shared, "prices"), "a tick has run")
     monkeypatch.setenv("TASK_QUEUE_SCHEDULER", "false")
     async with builder.build() as app:
-        assert app.session().scheduler is None
+        assert app.sessions.current().scheduler is None
 
 
 async def _finished(queue: TaskQueue, name: str) -> bool:
@@ -102,7 +102,7 @@ async def test_workers_come_with_the_load_and_go_without_interrupting_anything(
         long = await shared.enqueue_many([tasks.wait_for.message("long") for _ in range(2)])
         gates["short"].set()
         assert [await handle.result(timeout=10) for handle in handles] == [101] * 80
-        await until(lambda: len(app._local_workers().active) == 1, "all but one are told to end")
+        await until(lambda: len(app.local_workers().active) == 1, "all but one are told to end")
         assert [await handle.status() for handle in long] == ["running", "running"]
         gates["long"].set()
         assert [await handle.result(timeout=10) for handle in long] == [101, 101]  # first attempt, first delivery

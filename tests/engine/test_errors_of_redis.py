@@ -13,6 +13,7 @@ import pytest
 from taskfleet import BrokerConnectionError, TaskQueue, TaskQueueError, chain, chord, group
 from taskfleet.config import RedisSettings, Settings
 from taskfleet.errors import BrokerOutOfMemoryError
+from taskfleet.handles import TaskHandle
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue
 from tests.engine.test_command import run
@@ -47,7 +48,7 @@ CALLS: dict[str, Call] = {
     "result": lambda queue, task: queue.handle("a").result(timeout=5),
     "cancel": lambda queue, task: queue.handle("a").cancel(),
     "progress": lambda queue, task: queue.handle("a").progress(),
-    "known": lambda queue, task: queue.handle_of("a", "default", task.definition).result(timeout=5),
+    "known": lambda queue, task: TaskHandle(queue.sessions, "a", "default").result(timeout=5),
 }
 # Those that run something here, or end it: they do not wait for Redis.
 _LOCAL = {

@@ -117,7 +117,7 @@ def test_loops_that_nobody_closes_are_not_kept_for_ever(make_queue: MakeQueue) -
         for loop in loops:
             assert loop.run_until_complete(queue.health_check())
         assert loops[0].run_until_complete(queue.health_check())  # forgotten, and as good as new
-        assert len(list(queue._sessions)) < 12
+        assert len(list(queue.sessions)) < 12
         for loop in loops:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
@@ -239,11 +239,11 @@ async def test_a_task_uses_the_queue_in_a_loop_of_its_own(make_queue: MakeQueue,
             await asyncio.sleep(0.01)
 
     worker = await run_worker(queue)
-    session = queue.session()
+    session = queue.sessions.current()
     handles: list[TaskHandle[Any]] = [await each for n in range(20) for each in (parent.enqueue(n), steady.enqueue())]
     for handle in handles:
         await handle.result(timeout=30)
-    assert queue.session() is session
+    assert queue.sessions.current() is session
     assert worker.failures == 0
     assert not worker.draining
 
@@ -364,7 +364,7 @@ async def test_closing_a_queue_closes_the_connections_of_other_loops_too(make_qu
     try:
         assert await asyncio.to_thread(used.wait, 10)
         await queue.close()
-        assert [session.broker.descriptors() for session in queue._sessions] == [[], []]
+        assert [session.broker.descriptors() for session in queue.sessions] == [[], []]
     finally:
         stop.set()
         await asyncio.to_thread(thread.join, 20)
@@ -418,7 +418,7 @@ async def test_a_process_that_forks_beside_its_loop(make_queue: MakeQueue, queue
         pid = os.fork()
     if pid == 0:
         try:
-            os.write(write, b"%d" % len(list(queue._sessions)))
+            os.write(write, b"%d" % len(list(queue.sessions)))
             os.write(write, b"%d" % asyncio.new_event_loop().run_until_complete(queue.health_check()))
         finally:
             os._exit(0)

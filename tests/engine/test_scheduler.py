@@ -131,7 +131,7 @@ async def test_a_wrong_clock_of_this_machine_changes_nothing(
     queue, right = make_queue(), time.time
     for skew in (-3 * 86_400, 3 * 86_400):
         monkeypatch.setattr(time, "time", lambda skew=skew: right() + skew)
-        scheduler = Scheduler(queue)
+        scheduler = Scheduler(queue.application, queue.sessions.new_broker())
         found = await queue.add_schedule(name="s", schedule="* * * * *", task="note")
         assert found.next_at is not None
         assert 0 < found.next_at.timestamp() * 1000 - await now_ms(queue) <= 60_000
@@ -142,7 +142,7 @@ async def test_a_wrong_clock_of_this_machine_changes_nothing(
 
 
 async def test_a_scheduler_that_believes_a_tick_is_due_is_told_that_it_is_early(queue: TaskQueue) -> None:
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     found = await queue.add_schedule(name="s", schedule="@daily", task="note")
     assert found.next_at is not None
     tick_ms = int(found.next_at.timestamp() * 1000)
@@ -187,7 +187,7 @@ async def test_a_restart_of_redis_costs_no_tick_and_repeats_none(make_queue: Mak
 
 async def test_lost_scripts_are_not_noticed(make_queue: MakeQueue, server: RedisServer) -> None:
     queue = make_queue(server.url)
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     redis = queue.broker.client.redis
     await queue.add_schedule(name="s", schedule="@daily", task="note")
     for n in range(1, 4):

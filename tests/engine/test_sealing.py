@@ -493,7 +493,7 @@ async def test_what_a_schedule_adds_is_sealed(
 ) -> None:
     queue = make_queue(**options)
     work = define(queue)
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     await queue.add_schedule(
         name="s", schedule="0 0 * * *", task=work, args=["SECRET" * 20], concurrency_policy="Replace"
     )
@@ -515,7 +515,7 @@ async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
     make_queue: MakeQueue, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, forger = make_queue(**options), make_queue()
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     await forger.add_schedule(name="s", schedule="0 0 * * *", task=define(forger), args=["forged"])
     assert (await ticked(queue, scheduler)).fired_total == 0
@@ -735,11 +735,11 @@ async def test_a_schedule_that_was_removed_can_be_put_back_until_its_key_is_gone
 
     for version in kept:
         await put_back(version)
-        scheduler = Scheduler(queue)
+        scheduler = Scheduler(queue.application, queue.sessions.new_broker())
         assert (await ticked(queue, scheduler)).fired_total == 1
         await scheduler._broker.close()
         assert await queue.remove_schedule("s")
     await put_back("second")
-    scheduler = Scheduler(after)
+    scheduler = Scheduler(after.application, after.sessions.new_broker())
     assert (await ticked(after, scheduler)).fired_total == 0
     await scheduler._broker.close()

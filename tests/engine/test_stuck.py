@@ -282,7 +282,7 @@ async def test_workers_beside_the_application_tell_it(queue: TaskQueue) -> None:
         await _stubborn(release)
 
     await queue.start_workers(1)
-    workers = queue._local_workers()
+    workers = queue.local_workers()
     workers.on_failure = told.append
     for worker in workers.active:
         worker.slots = worker.usable = 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from taskfleet.protocol.broker import Broker
 
 
-class Announcements:
+class Completions:
     """Listens to the endings in the partitions that somebody waits on, and sets the events of those who wait."""
 
     def __init__(self, broker: Broker) -> None:

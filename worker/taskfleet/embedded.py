@@ -41,7 +41,7 @@ class AllInOne(TaskQueue):
             return
         self._stopping, self._failure = asyncio.Event(), None
         try:
-            workers = self._local_workers()
+            workers = self.local_workers()
             workers.on_failure = self._failed
             await self.start_workers()
             if self._with_scheduler:

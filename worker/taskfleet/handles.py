@@ -6,9 +6,10 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from taskfleet import checks, sync
+from taskfleet.completions import Completions
 from taskfleet.errors import (
     SerializationError,
     TaskCancelledError,
@@ -17,13 +18,12 @@ from taskfleet.errors import (
     TaskTimeoutError,
 )
 from taskfleet.protocol import result_record
+from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.progress import Progress
+from taskfleet.protocol.sealing import Seal
 from taskfleet.travel.value import Value
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -38,16 +38,33 @@ _ANY = Value(Any, "result")
 _RECHECK_SECONDS = 5.0
 
 
+class Connections(Protocol):
+    """What a handle needs, found anew for each call: a handle may go from one event loop to another."""
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of the running loop."""
+        ...
+
+    @property
+    def completions(self) -> Completions:
+        """The completions that the running loop listens to."""
+        ...
+
+    @property
+    def seal(self) -> Seal: ...
+
+
 class TaskHandle(Generic[R]):
     """One enqueued task.
 
     `queue` is `None` for a handle made from a bare id, until it has been found.
     """
 
-    __slots__ = ("_home", "_value", "id", "place")
+    __slots__ = ("_connections", "_value", "id", "place")
 
-    def __init__(self, home: TaskQueue, task_id: str, place: str | None, value: Value = _ANY) -> None:
-        self._home = home  # each call finds the connections of its own loop there
+    def __init__(self, connections: Connections, task_id: str, place: str | None, value: Value = _ANY) -> None:
+        self._connections = connections
         self._value = value
         self.id = task_id
         self.place = place  # the partition of its queue
@@ -92,8 +109,8 @@ class TaskHandle(Generic[R]):
         if self.place is None:
             return False
         record = result_record.pack_cancelled("cancelled before it ran")
-        record = self._home.seal.close("result", queue_of(self.place), self.id, record)
-        return await self._home.broker.cancel(
+        record = self._connections.seal.close("result", queue_of(self.place), self.id, record)
+        return await self._connections.broker.cancel(
             self.place, self.id, record, result_record.CANCELLED_TTL_MS, "cancelled before it ran"
         )
 
@@ -101,7 +118,7 @@ class TaskHandle(Generic[R]):
         """What the task has last said of how far it is (`current_task().progress`); `None` before that, and once it
         has ended. A task that is run again keeps the report of its last run until it makes another."""
         place = await self.locate()
-        record = await self._home.broker.progress(place, self.id) if place is not None else None
+        record = await self._connections.broker.progress(place, self.id) if place is not None else None
         return Progress.of_record(record) if record is not None else None
 
     # The same from code without an event loop, in any thread.
@@ -131,11 +148,11 @@ class TaskHandle(Generic[R]):
             if state == "unknown":
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
             assert self.place is not None
-            async with self._home.session().announcements.expect(self.place, self.id) as ended:
+            async with self._connections.completions.expect(self.place, self.id) as ended:
                 while True:
                     # Before asking: the end may be announced while the answer is on its way.
                     ended.clear()
-                    state, data = await self._home.broker.status(self.place, self.id, announce=True)
+                    state, data = await self._connections.broker.status(self.place, self.id, announce=True)
                     if state in ("ended", "dead"):
                         break
                     if state == "unknown":
@@ -167,21 +184,21 @@ class TaskHandle(Generic[R]):
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
 
     def _letter(self, data: bytes) -> DeadLetter:
-        return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._home.seal)
+        return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._connections.seal)
 
     def _end(self, data: bytes) -> tuple[str, Any]:
-        return result_record.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._home.seal)
+        return result_record.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._connections.seal)
 
     async def _look(self) -> tuple[str, bytes]:
         if self.place is not None:
-            return await self._home.broker.status(self.place, self.id)
+            return await self._connections.broker.status(self.place, self.id)
         return await self._find(ended=True)
 
     async def _find(self, *, ended: bool) -> tuple[str, bytes]:
         """Look for a bare id everywhere. Of tasks of one id, that is one that has `ended`, or else one that has not."""
         found = ("unknown", b"")
-        for place in await self._home.broker.partitions():
-            state, data = await self._home.broker.status(place, self.id)
+        for place in await self._connections.broker.partitions():
+            state, data = await self._connections.broker.status(place, self.id)
             if state == "unknown":
                 continue
             if self.place is None:
@@ -196,6 +213,12 @@ class TaskHandle(Generic[R]):
         if self.place is None:
             await self._look()
         return self.place
+
+
+class HandleFactory(Protocol):
+    """Makes the handle on a task, of which the partition and the result's type may be unknown."""
+
+    def __call__(self, task_id: str, place: str | None, value: Value = ..., /) -> TaskHandle[Any]: ...
 
 
 class GroupHandle:

@@ -9,9 +9,10 @@ import gc
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from taskfleet import background, ids
+from taskfleet.application import Application
 from taskfleet.bulk import KEPT_BYTES, Bulk
 from taskfleet.errors import (
     BulkEnqueueError,
@@ -21,20 +22,17 @@ from taskfleet.errors import (
     TaskNotFoundError,
     TaskQueueError,
 )
-from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
 from taskfleet.protocol import bounds, dead_letter, result_record
 from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import FRESH_SECONDS, ClockUnknownError
 from taskfleet.protocol.item import MOST_EDGES, Edge, Item
 from taskfleet.protocol.partitions import queue_of, spread
 from taskfleet.protocol.signal import Signal
 from taskfleet.redis.connection import backoff_seconds
+from taskfleet.tasks.message import Message
 from taskfleet.workflows import Node, Plan
-
-if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Broker
-    from taskfleet.queue import TaskQueue
-    from taskfleet.tasks.message import Message
 
 T = TypeVar("T")
 
@@ -57,13 +55,14 @@ class Route:
         return self.holders.get(node, node.id)
 
 
-class Sending:
-    """Sends for one `TaskQueue`, on one event loop."""
+class Producer:
+    """Sends the tasks of one application, on one event loop."""
 
-    def __init__(self, queue: TaskQueue, broker: Broker) -> None:
-        self._queue = queue
+    def __init__(self, application: Application, broker: Broker, handle: HandleFactory) -> None:
+        self._application = application
         self._broker = broker
-        self._sealer = queue.seal if queue.seal.writes else None
+        self._handle = handle
+        self._sealer = application.seal if application.seal.writes else None
         self._outgoing: dict[str, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._busy: set[str] = set()
@@ -80,13 +79,13 @@ class Sending:
     def _place(self, message: Message[Any], task_id: str) -> str:
         """The partition that a task goes to."""
         name = message.queue
-        partitions = self._queue.options_of(name).partitions
+        partitions = self._application.options_of(name).partitions
         return name if partitions == 1 else spread(name, partitions, message.spread_key or task_id)
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message. Calls of one loop tick travel together."""
         try:
-            item = message.encode(self._queue.max_payload_bytes, self._sealer, clock=self._clock)
+            item = message.encode(self._application.max_payload_bytes, self._sealer, clock=self._clock)
         except ClockUnknownError as error:
             await self._broker.clock.ask(error.queue)
             return await self.one(message)
@@ -95,7 +94,7 @@ class Sending:
             task_id = await _with_room(message.options.wait_for_room, lambda: self._send(place, item))
         else:
             task_id = await self._send(place, item)
-        return self._queue.handle_of(task_id, place, message.task)
+        return self._handle(task_id, place, message.task.signature.result)
 
     async def _send(self, place: str, item: Item) -> str:
         """A call goes at once; those that come while it is under way gather, and go together when it is back."""
@@ -105,7 +104,7 @@ class Sending:
             return await future
         self._busy.add(place)
         try:
-            max_length = self._queue.options_of(place).max_length
+            max_length = self._application.options_of(place).max_length
             holders = await self._enqueue(place, (item,), max_length)
             return holders.get(0, item[0]) if holders else item[0]
         finally:
@@ -128,7 +127,7 @@ class Sending:
     async def _send_outgoing(self, place: str) -> None:
         try:
             while batch := self._outgoing.pop(place, None):
-                max_length = self._queue.options_of(place).max_length
+                max_length = self._application.options_of(place).max_length
                 if max_length:
                     # One by one, so that a full queue refuses only what does not fit.
                     for pair in batch:
@@ -172,7 +171,7 @@ class Sending:
                     await asyncio.sleep(0)  # Redis works on what has been sent while the handles are made
                     with _collector_paused():
                         handles += [
-                            self._queue.handle_of(bulk.items[at][0], places[at], messages[at].task)
+                            self._handle(bulk.items[at][0], places[at], messages[at].task.signature.result)
                             for at in range(start, min(start + CHUNK, len(places)))
                         ]
             holders = await sending
@@ -188,7 +187,7 @@ class Sending:
         return handles
 
     def _encode_all(self, messages: Sequence[Message[Any]]) -> tuple[Bulk, list[tuple[int, TaskQueueError]]]:
-        largest = self._queue.max_payload_bytes
+        largest = self._application.max_payload_bytes
         # One time for each queue: what is encoded again is to be what it was.
         clock = functools.cache(self._clock)
         bulk = Bulk(lambda n, task_id: messages[n].encode(largest, self._sealer, task_id=task_id, clock=clock))
@@ -220,7 +219,7 @@ class Sending:
             queue = queue_of(place)
             if queue in refused:
                 continue
-            max_length = self._queue.options_of(queue).max_length
+            max_length = self._application.options_of(queue).max_length
             for start, items in bulk.parts(positions):
                 # The first makes sure of room for all.
                 send = functools.partial(
@@ -242,8 +241,10 @@ class Sending:
             route = await self._route(plan)
             try:
                 if await self._send_plan(plan, route):
-                    ends = [self._queue.handle_of(route.id_of(node), route.places[node], node.message.task)
-                            for node in plan.ends]  # fmt: skip
+                    ends = [
+                        self._handle(route.id_of(node), route.places[node], node.message.task.signature.result)
+                        for node in plan.ends
+                    ]
                     return ends[0] if plan.shape == 1 else GroupHandle(ends, plan.shape)
             except BaseException:
                 await self._take_back(route)
@@ -334,19 +335,19 @@ class Sending:
     async def _take_back(self, route: Route) -> None:
         for node in route.sent:
             with contextlib.suppress(TaskQueueError):
-                await self._queue.handle_of(node.id, route.places[node], node.message.task).cancel()
+                await self._handle(node.id, route.places[node]).cancel()
 
     def _encode(self, node: Node, waiting: Sequence[Edge], route: Route) -> Item:
         settings: dict[str, Any] = {}
         if node.carried:
             settings["i"] = node.shape
-            if self._queue.seal.configured:
+            if self._application.seal.configured:
                 # Whose results these are to be: no other task's can be put in their place.
                 settings["s"] = [[before.message.queue, route.id_of(before)] for before in node.after[: node.carried]]
         if node.waited_for:
             settings["n"] = 1
         item = node.message.encode(
-            self._queue.max_payload_bytes,
+            self._application.max_payload_bytes,
             self._sealer,
             task_id=node.id,
             behind_result=node.carried > 0,
@@ -369,7 +370,7 @@ class Sending:
             by_place[places[node]].append(node)
         kept: dict[Node, str] = {}
         for place, group in by_place.items():
-            max_length = self._queue.options_of(queue_of(place)).max_length
+            max_length = self._application.options_of(queue_of(place)).max_length
             wait = max(node.message.options.wait_for_room for node in group)
             send = functools.partial(
                 self._broker.enqueue, place, [encoded[node] for node in group], max_length=max_length
@@ -381,7 +382,7 @@ class Sending:
     async def _link(self, node: Node, place: str, handle: TaskHandle[Any], position: int) -> None:
         """Let a node wait for a task that was sent before."""
         # Looked for with our connections: it may be of another queue object.
-        where = handle.place or await self._queue.handle(handle.id).locate()
+        where = handle.place or await self._handle(handle.id, None).locate()
         state, record = "unknown", b""
         if where is not None:
             state, record = await self._broker.link(where, handle.id, [(place, node.id, position, 0)])
@@ -393,12 +394,12 @@ class Sending:
             # It has ended already: told at once, as its ending would have told.
             if state == "ended":
                 state, reason = result_record.unpack_end(
-                    record, queue=queue_of(where), task_id=handle.id, seal=self._queue.seal
+                    record, queue=queue_of(where), task_id=handle.id, seal=self._application.seal
                 )
                 record = b"" if state == result_record.SUCCEEDED else str(reason).encode()
             else:
                 letter = dead_letter.DeadLetter.of_packed(
-                    handle.id, record, queue=queue_of(where), seal=self._queue.seal
+                    handle.id, record, queue=queue_of(where), seal=self._application.seal
                 )
                 state, record = letter.state, letter.error.encode()
             await self._broker.signal(Signal(place, node.id, position, handle.id, state, record))

@@ -7,9 +7,10 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from taskfleet import checks, config, queue_names, security, sendable, sync
+from taskfleet.application import Application
 from taskfleet.context import CURRENT
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
@@ -17,8 +18,7 @@ from taskfleet.middleware import Middleware, Stack
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.dead_letter import DeadLetter
-from taskfleet.protocol.partitions import queue_of
-from taskfleet.protocol.sealing import Policy
+from taskfleet.protocol.sealing import Policy, Seal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.redis import connection, replies
 from taskfleet.redis.broker import RedisBroker
@@ -27,23 +27,15 @@ from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
-from taskfleet.session import Session, Sessions
-from taskfleet.tasks import dependencies
+from taskfleet.session import LoopWorkers, Session, Sessions
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.defining import Defining
-from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
-from taskfleet.tasks.namespace import Registry
 from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.local_workers import LocalWorkers
 
 P = ParamSpec("P")
 R = TypeVar("R")
 B = TypeVar("B")
-
-_MOST_STORED_BYTES = 512 * 1_048_576  # the longest string that Redis holds
 
 
 class TaskQueue(Defining):
@@ -93,35 +85,30 @@ class TaskQueue(Defining):
             raise ConfigurationError("url and broker both say where the queues are kept; keep one")
         if settings is None:
             settings = config.from_environment()
-        self.settings = checks.instance(config.Settings, "what taskfleet.config.load() returns")("settings", settings)
+        settings = checks.instance(config.Settings, "what taskfleet.config.load() returns")("settings", settings)
         if broker is not None and not isinstance(getattr(broker, "url", None), str):
             raise ConfigurationError(
                 f"broker={checks.shown(broker)} is no broker; expected a RedisBroker or InMemoryBroker"
             )
-        if broker is not None:
-            self.url = broker.url
-        else:
-            self.url = url_of(self.settings.redis) if url is None else url
-        self.result_ttl = checks.seconds("result_ttl", result_ttl)
-        self.max_payload_bytes = checks.whole("max_payload_bytes", max_payload_bytes, least=1, most=_MOST_STORED_BYTES)
-        self.max_result_bytes = checks.whole("max_result_bytes", max_result_bytes, least=1, most=_MOST_STORED_BYTES)
-        self.seal = security.seal_of(
-            self.settings.security,
+        self.application = Application(
+            settings,
+            queues=queues,
+            result_ttl=result_ttl,
+            max_payload_bytes=max_payload_bytes,
+            max_result_bytes=max_result_bytes,
             signing_keys=signing_keys,
             encryption_keys=encryption_keys,
             compression=compression,
             compression_threshold_bytes=compression_threshold_bytes,
             sealing=sealing,
-            stored_limit_bytes=max(max_payload_bytes, max_result_bytes),
+            middleware=middleware,
         )
-        self.registry = Registry()
-        self.middleware = Stack(checks.several("middleware", middleware, "instances of Middleware"))
-        self.overrides = dependencies.Overrides()
-        self._options = QueueOptions.of_all(queues, where="queues") | config.queue_options()
+        self.registry = self.application.registry
+        self.overrides = self.application.overrides
         if broker is None:
-            broker = _open(self.url, self.settings.redis, max(self.max_payload_bytes, self.max_result_bytes))
-        broker.seal = self.seal
-        self._sessions = Sessions(self, broker)
+            url = url_of(settings.redis) if url is None else url
+            broker = _open(url, settings.redis, max(self.max_payload_bytes, self.max_result_bytes))
+        self.sessions = Sessions(self.application, broker)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
@@ -129,27 +116,45 @@ class TaskQueue(Defining):
         return cls(settings=config.load(path), **options)
 
     def __repr__(self) -> str:
-        return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(self._options)})"
+        return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(o.name for o in self.queue_options)})"
 
     # Options.
 
     def add_middleware(self, middleware: Middleware) -> None:
         """Add one inside all others. `ConfigurationError` once a worker of this queue has started."""
-        self.middleware.add(middleware)
+        self.application.middleware.add(middleware)
 
     def options_of(self, name: str) -> QueueOptions:
         """The options of a queue, also by the name of one of its partitions."""
-        options = self._options.get(name)
-        if options is None:
-            queue = queue_of(name)
-            if queue != name:
-                return self.options_of(queue)
-            options = self._options[queue] = QueueOptions(queue)
-        return options
+        return self.application.options_of(name)
 
     @property
     def queue_options(self) -> list[QueueOptions]:
-        return list(self._options.values())
+        return self.application.queue_options
+
+    @property
+    def settings(self) -> config.Settings:
+        return self.application.settings
+
+    @property
+    def middleware(self) -> Stack:
+        return self.application.middleware
+
+    @property
+    def seal(self) -> Seal:
+        return self.application.seal
+
+    @property
+    def result_ttl(self) -> float:
+        return self.application.result_ttl
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self.application.max_payload_bytes
+
+    @property
+    def max_result_bytes(self) -> int:
+        return self.application.max_result_bytes
 
     # Sending.
 
@@ -198,14 +203,14 @@ class TaskQueue(Defining):
 
     async def _send_workflow(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
         if not self.middleware.enqueue:
-            return await self.session().sending.plan(plan)
+            return await self.sessions.current().producer.plan(plan)
         for node in plan.nodes:
             node.message = _with_headers(node.message)
         end: TaskHandle[Any] | GroupHandle | None = None
 
         async def send() -> Sequence[TaskHandle[Any]]:
             nonlocal end
-            end = await self.session().sending.plan(plan)
+            end = await self.sessions.current().producer.plan(plan)
             return end.handles if isinstance(end, GroupHandle) else [end]
 
         await self.middleware.around_enqueue([node.message for node in plan.nodes], send)
@@ -216,7 +221,7 @@ class TaskQueue(Defining):
         return [await self._send(message)]
 
     async def _send(self, message: Message[R]) -> TaskHandle[R]:
-        sending = self.session().sending
+        sending = self.sessions.current().producer
         if message.options.after:
             return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
         return await sending.one(message)
@@ -236,19 +241,15 @@ class TaskQueue(Defining):
             messages = [_with_headers(message) for message in messages]
             return list(
                 await self.middleware.around_enqueue(
-                    messages, lambda: self.session().sending.many(messages, wait_for_room=wait_for_room)
+                    messages, lambda: self.sessions.current().producer.many(messages, wait_for_room=wait_for_room)
                 )
             )
-        return await self.session().sending.many(messages, wait_for_room=wait_for_room)
+        return await self.sessions.current().producer.many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
         task_id = checks.key("task_id", task_id, what="an id")
-        return TaskHandle(self, task_id, None)
-
-    def handle_of(self, task_id: str, place: str, definition: Definition) -> TaskHandle[Any]:
-        """A handle on a task of that definition in a partition of its queue."""
-        return TaskHandle(self, task_id, place, definition.signature.result)
+        return TaskHandle(self.sessions, task_id, None)
 
     # Sending from code without an event loop, in any thread.
 
@@ -370,7 +371,7 @@ class TaskQueue(Defining):
         Errors: `ConfigurationError` names the argument or the field, `SerializationError` the task's parameter.
         """
         new = adding.check(
-            self,
+            self.application,
             name=name, task=task, schedule=schedule, every=every, args=args, to=queue,
             kwargs={} if kwargs is None else kwargs,
             time_zone=time_zone, starting_deadline_seconds=starting_deadline_seconds,
@@ -389,13 +390,13 @@ class TaskQueue(Defining):
 
     async def start_scheduler(self) -> None:
         """Let the schedules of all queues tick from this process too; any number of processes may."""
-        session = self.session()
+        session = self.sessions.current()
         if session.scheduler is None:
-            session.scheduler = RunningScheduler(self)
+            session.scheduler = RunningScheduler(self.application, self.sessions.new_broker)
 
     async def stop_scheduler(self) -> None:
         """Leave the schedules to others: stops what this loop has started."""
-        session = self.session()
+        session = self.sessions.current()
         scheduler, session.scheduler = session.scheduler, None
         if scheduler is not None:
             await scheduler.stop()
@@ -408,12 +409,13 @@ class TaskQueue(Defining):
         if count is None:
             count = self.settings.workers.initial_count
         count = checks.whole("count", count, most=1000)
-        self._local_workers().start(count, queues)
+        self.local_workers().start(count, queues)
 
-    def _local_workers(self) -> LocalWorkers:
+    def local_workers(self) -> LoopWorkers:
+        """The workers of the running loop, of which there may be none yet."""
         from taskfleet.runtime.local_workers import LocalWorkers
 
-        session = self.session()
+        session = self.sessions.current()
         if session.workers is None:
             session.workers = LocalWorkers(self)
         return session.workers
@@ -421,31 +423,36 @@ class TaskQueue(Defining):
     async def stop_workers(self) -> None:
         """Drain the workers of this process, in whatever loop they run: running tasks get the grace period, the rest
         goes back."""
-        await self._sessions.stop_workers(everywhere=True)
+        await self.sessions.stop_workers(everywhere=True)
 
     @property
     def worker_count(self) -> int:
         """How many workers run in this process."""
-        return sum(len(session.workers) for session in self._sessions if session.workers is not None)
+        return sum(len(session.workers) for session in self.sessions if session.workers is not None)
 
     # Connections.
 
     def session(self) -> Session:
         """What the running loop has of this queue: any number of loops and threads may use it."""
-        return self._sessions.current()
+        return self.sessions.current()
+
+    @property
+    def url(self) -> str:
+        """Where the queues are kept."""
+        return self.sessions.url
 
     @property
     def broker(self) -> Broker:
         """That of the running loop. Outside of one it can tell names of keys, and must not be called."""
-        return self._sessions.broker
+        return self.sessions.broker
 
     def new_broker(self) -> Broker:
         """A broker with connections of its own."""
-        return self._sessions.pattern.another()
+        return self.sessions.new_broker()
 
     def new_renewer(self) -> Renewer:
         """The calls of a worker's lease thread, with connections of their own."""
-        return self._sessions.pattern.renewer()
+        return self.sessions.new_renewer()
 
     async def close(self) -> None:
         """Stop the scheduler and the workers that this loop has started and close all connections; the next call opens
@@ -456,8 +463,8 @@ class TaskQueue(Defining):
         of_task = CURRENT.get() is not None
         if not of_task:
             await self.stop_scheduler()
-            await self._sessions.stop_workers(everywhere=False)
-        await self._sessions.disconnect(elsewhere=not of_task)
+            await self.sessions.stop_workers(everywhere=False)
+        await self.sessions.disconnect(elsewhere=not of_task)
 
     async def __aenter__(self) -> TaskQueue:
         return self
@@ -474,7 +481,7 @@ def _with_headers(message: Message[R]) -> Message[R]:
 def _open(url: str, redis: config.RedisSettings, stored_limit_bytes: int) -> Broker:
     # Callers without a type checker pass anything.
     if isinstance(url, str) and url.startswith("memory:"):  # pyright: ignore[reportUnnecessaryIsInstance]
-        from taskfleet.testing import InMemoryBroker
+        from taskfleet.memory.broker import InMemoryBroker
 
         return InMemoryBroker.of_url(url, redis.key_prefix)
     access = dataclasses.replace(access_of(redis, url), reply_bytes=replies.bound(stored_limit_bytes))

@@ -12,36 +12,80 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Sized
+from typing import Any, Protocol
 
 from taskfleet import background
-from taskfleet.completions import Announcements
-from taskfleet.producer import Sending
-
-if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Broker
-    from taskfleet.queue import TaskQueue
-    from taskfleet.runtime.local_workers import LocalWorkers
-    from taskfleet.scheduling.scheduler import RunningScheduler
+from taskfleet.application import Application
+from taskfleet.completions import Completions
+from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.producer import Producer
+from taskfleet.protocol.broker import Broker, Renewer
+from taskfleet.protocol.sealing import Seal
 
 _IDLE_LOOPS = 8
 _ELSEWHERE_SECONDS = 5.0  # how long the loop of another thread may take to close its connections
 
 
-class Session:
-    """What one loop has of a `TaskQueue`."""
+class LoopScheduler(Protocol):
+    """The scheduler that runs on one loop (`scheduling.scheduler`)."""
 
-    def __init__(self, queue: TaskQueue, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
+    async def stop(self) -> None: ...
+
+
+class LoopWorker(Protocol):
+    """One worker that runs on a loop (`runtime.worker`)."""
+
+    @property
+    def running(self) -> Sized:
+        """The tasks that it runs."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it may run at once."""
+        ...
+
+
+class LoopWorkers(Protocol):
+    """The workers that run on one loop (`runtime.local_workers`)."""
+
+    on_failure: Callable[[BaseException], None] | None
+
+    def start(self, count: int, queues: Sequence[str] | None) -> None: ...
+
+    def retire(self, count: int) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    @property
+    def active(self) -> Sequence[LoopWorker]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Session:
+    """The part of one event loop: its broker, its producer, its completions, and the workers that run on it."""
+
+    def __init__(
+        self,
+        pattern: Broker,
+        broker: Broker,
+        loop: asyncio.AbstractEventLoop,
+        application: Application,
+        handle: HandleFactory,
+    ) -> None:
         self.loop = loop
+        self.pattern = pattern  # of the broker, which has connections of its own
         self.broker = broker
-        self.announcements = Announcements(broker)
-        self.sending = Sending(queue, broker)
-        self.workers: LocalWorkers | None = None
-        self.scheduler: RunningScheduler | None = None
+        self.completions = Completions(broker)
+        self.producer = Producer(application, broker, handle)
+        self.workers: LoopWorkers | None = None
+        self.scheduler: LoopScheduler | None = None
         self._held = 0
         self.let_go: weakref.finalize[Any, Any] | None = None
 
@@ -57,24 +101,35 @@ class Session:
     async def disconnect(self) -> None:
         """Close the connections, unless a worker runs on them; the next call opens new ones."""
         if not self._held:
-            await self.announcements.close()
+            await self.completions.close()
             await self.broker.close()
 
 
 class Sessions:
     """The sessions of one `TaskQueue`, by loop. The first has `broker` itself, each other one its like."""
 
-    def __init__(self, queue: TaskQueue, broker: Broker) -> None:
-        self._queue = queue
+    def __init__(self, application: Application, broker: Broker) -> None:
+        self._application = application
+        self._handle: HandleFactory = functools.partial(TaskHandle, self)
         self._pattern = broker
-        self._pattern_taken = False
-        self._by_loop: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._by_broker_and_loop: dict[tuple[Broker, asyncio.AbstractEventLoop], Session] = {}
+        self._taken: set[Broker] = set()  # the first session of a broker has that one itself
         self._last: Session | None = None
         self._making = threading.Lock()
+        broker.seal = application.seal
         _everywhere.add(self)
 
     def __iter__(self) -> Generator[Session]:
-        yield from list(self._by_loop.values())
+        yield from [session for session in list(self._by_broker_and_loop.values()) if session.pattern is self._pattern]
+
+    @property
+    def url(self) -> str:
+        """Where the queues are kept."""
+        return self._pattern.url
+
+    @property
+    def seal(self) -> Seal:
+        return self._application.seal
 
     @property
     def broker(self) -> Broker:
@@ -86,8 +141,16 @@ class Sessions:
         return self.current().broker
 
     @property
-    def pattern(self) -> Broker:
-        return self._pattern
+    def completions(self) -> Completions:
+        return self.current().completions
+
+    def new_broker(self) -> Broker:
+        """A broker with connections of its own."""
+        return self._pattern.another()
+
+    def new_renewer(self) -> Renewer:
+        """The calls of a worker's lease thread, with connections of their own."""
+        return self._pattern.renewer()
 
     def current(self) -> Session:
         """Of the running loop."""
@@ -95,23 +158,25 @@ class Sessions:
         last = self._last
         if last is not None and last.loop is loop:
             return last
-        session = self._by_loop.get(loop)
+        session = self._by_broker_and_loop.get((self._pattern, loop))
         if session is None:
             with self._making:
                 self._drop_ended()
-                session = self._by_loop[loop] = self._new(loop)
+                session = self._by_broker_and_loop[self._pattern, loop] = self._new(loop)
         self._last = session
         return session
 
     def _new(self, loop: asyncio.AbstractEventLoop) -> Session:
-        broker, self._pattern_taken = (self._pattern.another() if self._pattern_taken else self._pattern), True
-        session = Session(self._queue, broker, loop)
-        guard = _until_its_loop_ends(weakref.ref(self), loop, session.broker, session.announcements)
+        pattern = self._pattern
+        taken = pattern in self._taken
+        self._taken.add(pattern)
+        session = Session(pattern, pattern.another() if taken else pattern, loop, self._application, self._handle)
+        guard = _until_its_loop_ends(weakref.ref(self), pattern, loop, session.broker, session.completions)
         # Begun, so that the loop knows of it; it comes to its `yield` without waiting for anything.
         with contextlib.suppress(StopIteration):
             guard.__anext__().send(None)
         # What holds the generator must be neither the loop nor the queue: it outlives the one that goes first.
-        session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker, session.announcements)
+        session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker, session.completions)
         session.let_go.atexit = False
         return session
 
@@ -121,15 +186,18 @@ class Sessions:
         idle = [session for session in self if not session.loop.is_running()]
         for session in idle:
             if session.loop.is_closed():
-                self.forget(session.loop)
+                self._forget(session)
                 session.broker.abandon()
         for session in [session for session in idle if not session.loop.is_closed()][:-_IDLE_LOOPS]:
-            self.forget(session.loop)
+            self._forget(session)
 
-    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Its loop has ended."""
-        session = self._by_loop.pop(loop, None)
-        if session is not None and session.let_go is not None:
+    def loop_has_ended(self, pattern: Broker, loop: asyncio.AbstractEventLoop) -> None:
+        if (session := self._by_broker_and_loop.get((pattern, loop))) is not None:
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._by_broker_and_loop.pop((session.pattern, session.loop), None)
+        if session.let_go is not None:
             session.let_go.detach()
         if self._last is session:
             self._last = None
@@ -154,16 +222,26 @@ class Sessions:
             elif elsewhere and session.loop.is_running():
                 await _on(session.loop, session.disconnect(), _ELSEWHERE_SECONDS)
 
-    def drop(self) -> None:
-        """Nobody uses these any more: close everything, soon and from wherever this is called."""
-        for session in self:
-            if session.let_go is not None:
-                session.let_go()
-            self.forget(session.loop)
+    @contextlib.contextmanager
+    def on(self, broker: Broker) -> Generator[None]:
+        """Inside the `with` block all calls go to `broker`. Afterwards its sessions are closed, and those of before the
+        block go on."""
+        before, self._pattern, self._last = self._pattern, broker, None
+        broker.seal = self._application.seal
+        try:
+            yield
+        finally:
+            for session in self:
+                if session.let_go is not None:
+                    session.let_go()  # closes the connections soon, from whichever thread this is
+                self._forget(session)
+            self._taken.discard(broker)
+            self._pattern, self._last = before, None
 
     def leave_to_parent(self) -> None:
         """In a forked child: close the parent's sockets here, and never touch what used them."""
-        sessions, self._by_loop, self._last = list(self._by_loop.values()), {}, None
+        sessions, self._last = list(self._by_broker_and_loop.values()), None
+        self._by_broker_and_loop = {}
         self._making = threading.Lock()  # another thread of the parent may have held it
         for session in sessions:
             if session.let_go is not None:
@@ -177,24 +255,28 @@ class Sessions:
 
 
 async def _until_its_loop_ends(
-    sessions: weakref.ref[Sessions], loop: asyncio.AbstractEventLoop, broker: Broker, announcements: Announcements
+    sessions: weakref.ref[Sessions],
+    pattern: Broker,
+    loop: asyncio.AbstractEventLoop,
+    broker: Broker,
+    completions: Completions,
 ) -> AsyncGenerator[None]:
     try:
         yield
     finally:
         if (known := sessions()) is not None:
-            known.forget(loop)
-        await announcements.close()
+            known.loop_has_ended(pattern, loop)
+        await completions.close()
         await broker.close()
 
 
 def _let_go(
-    loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker, announcements: Announcements
+    loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker, completions: Completions
 ) -> None:
     """The queue is no more."""
 
     async def close() -> None:
-        await announcements.close()
+        await completions.close()
         await broker.close()
         with contextlib.suppress(RuntimeError):  # its loop ends just now, and finalises it
             await guard.aclose()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from taskfleet import TaskQueue, TaskTimeoutError
+from taskfleet.handles import TaskHandle
 from tests.engine.conftest import RunWorker, until
 
 
@@ -50,7 +51,7 @@ async def test_one_id_in_two_queues_is_two_tasks(queue: TaskQueue, run_worker: R
     for name, n in (("default", 1), ("other", 2), ("another", 3)):
         item = hold.message(n).encode(10_000, task_id="same")
         await queue.broker.enqueue(name, [item])
-    handles = [queue.handle_of("same", name, hold.definition) for name in ("default", "other", "another")]
+    handles = [TaskHandle(queue.sessions, "same", name) for name in ("default", "other", "another")]
     worker = await run_worker(queue, queues=["default", "other", "another"])
     await until(lambda: worker.running, "one runs")
     release.set()
@@ -71,7 +72,7 @@ async def test_a_bare_id_is_looked_for_in_all_queues(queue: TaskQueue, run_worke
     for name in ("a", "z"):
         await queue.broker.enqueue(name, [task.message(5).encode(10_000, task_id="same")])
     await run_worker(queue, queues=[ended])
-    await queue.handle_of("same", ended, task.definition).result(timeout=10)
+    await TaskHandle(queue.sessions, "same", ended).result(timeout=10)
     found = queue.handle("same")
     assert await found.result(timeout=10) == 5
     assert found.queue == ended

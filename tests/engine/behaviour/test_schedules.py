@@ -27,7 +27,7 @@ DAY = 86_400_000
 @pytest.fixture
 async def scheduler(queue: TaskQueue) -> AsyncIterator[Scheduler]:
     """A scheduler whose passes the test makes itself."""
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     yield scheduler
     await scheduler._broker.close()
 
@@ -144,7 +144,7 @@ async def test_many_processes_that_start_at_once_add_one_schedule(make_queue: Ma
     listed = await asyncio.gather(*(add(queue) for queue in queues))
     assert len({one.next_at for one in listed}) == 1
     await overdue(queues[0], "s", DAY)
-    scheduler = Scheduler(queues[0])
+    scheduler = Scheduler(queues[0].application, queues[0].sessions.new_broker())
     await asyncio.gather(scheduler.one_pass(), *(add(queue) for queue in queues))
     await scheduler.one_pass()
     assert (await schedule(queues[0], "s")).fired_total == 1
@@ -248,7 +248,7 @@ async def test_replace_cancels_a_waiting_task(queue: TaskQueue, scheduler: Sched
 async def test_replace_cancels_a_running_task(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     # The worker is told: it does not only find the mark when it renews its leases.
     queue = make_queue(heartbeat=60)
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     started: list[str] = []
 
     @queue.task
@@ -299,7 +299,7 @@ async def test_allow_adds_beside_an_unfinished_task(queue: TaskQueue, scheduler:
 
 async def test_a_full_queue_lets_the_tick_wait_for_room(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "default", "max_length": 1}])
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
 
     @queue.task
     async def note(name: str) -> None: ...
@@ -319,7 +319,7 @@ async def test_a_full_queue_lets_the_tick_wait_for_room(make_queue: MakeQueue) -
 
 async def test_a_task_that_is_replaced_makes_room_in_a_full_queue(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "default", "max_length": 1}])
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     await add(queue, concurrency_policy="Replace")
     for count in (1, 2):
         await overdue(queue, "s", DAY)
@@ -400,7 +400,7 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
         settings = envelope.decode(blob).settings
         assert 29_000 < settings["x"] * 1000 - before < 31_000
     limited = dataclasses.replace(queue.options_of("default"), concurrency_per_key=1)
-    queue._options["default"] = limited
+    queue.application._options["default"] = limited
     await run_worker(queue)
     await until(lambda: len(most) == 3, "all have run")
     assert max(most) == 1
@@ -408,7 +408,7 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
 
 async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "default", "partitions": 4}])
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     names = [f"s{n}" for n in range(8)]
     for name in names:
         await add(queue, name)
@@ -449,7 +449,7 @@ async def test_what_waits_for_a_replaced_task_is_cancelled_too(queue: TaskQueue,
 
 async def test_one_pass_adds_no_more_than_its_limit_and_no_queue_waits_for_another(make_queue: MakeQueue) -> None:
     queue = make_queue(scheduler=SchedulerSettings(max_tasks_per_tick=2))
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     for n in range(5):
         for name in ("default", "other"):
             await add(queue, f"{name}-{n}", queue=name)
@@ -511,7 +511,7 @@ async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
 
 async def test_more_of_what_cannot_be_read_than_fits_in_a_pass_is_no_reason_to_spin(make_queue: MakeQueue) -> None:
     queue = make_queue(scheduler=SchedulerSettings(max_tasks_per_tick=1))
-    scheduler = Scheduler(queue)
+    scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     for name in ("a", "b"):
         await add(queue, name)
         await overdue(queue, name, DAY)

@@ -20,7 +20,7 @@ from taskfleet.supervising import supervise
 if TYPE_CHECKING:
     from taskfleet.config import AutoscalerSettings
     from taskfleet.queue import TaskQueue
-    from taskfleet.runtime.local_workers import LocalWorkers
+    from taskfleet.session import LoopWorkers
 
 logger = showing.logger("taskfleet.autoscaler")
 
@@ -112,7 +112,7 @@ class Autoscaler:
     """Looks, decides and acts until it is stopped."""
 
     def __init__(
-        self, queue: TaskQueue, workers: LocalWorkers, limits: AutoscalerSettings, *, pace: Pace | None = None
+        self, queue: TaskQueue, workers: LoopWorkers, limits: AutoscalerSettings, *, pace: Pace | None = None
     ) -> None:
         self._queue = queue
         self._workers = workers

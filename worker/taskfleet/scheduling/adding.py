@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskfleet import checks, queue_names, showing
+from taskfleet.application import Application
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import spread
@@ -15,9 +16,6 @@ from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.call import ScheduledTask, message_of
 from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
 from taskfleet.scheduling.timing import timing_of
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
 
 logger = showing.logger("taskfleet.scheduler")
 
@@ -32,7 +30,7 @@ class NewSchedule:
 
 
 def check(
-    queue: TaskQueue,
+    application: Application,
     *,
     name: str,
     task: ScheduledTask,
@@ -61,15 +59,15 @@ def check(
         checks.text("schedule", schedule)
     checks.flag("paused", paused)
     timing_of(schedule, every, time_zone or "UTC")  # an expression, an interval or a zone that is wrong is an error now
-    call = message_of(task, args, kwargs, queue.registry)
+    call = message_of(task, args, kwargs, application.registry)
     name_of_queue = queue_names.validate(to if to is not None else call.queue)
-    _, envelope, delay_ms, _, *rest = call.encode(queue.max_payload_bytes)
+    _, envelope, delay_ms, _, *rest = call.encode(application.max_payload_bytes)
     more: dict[str, Any] = rest[0] if rest else {}
     expires = call.task.options.expires
     spec = Spec(
         task=call.task.name,
         # Whoever lets it tick will vouch for its tasks: so it says itself who has made it.
-        envelope=queue.seal.close("schedule", name_of_queue, name, envelope),
+        envelope=application.seal.close("schedule", name_of_queue, name, envelope),
         schedule=schedule,
         every=checks.seconds_in(every),
         time_zone=time_zone or "UTC",
@@ -81,9 +79,7 @@ def check(
         more={key: more[key] for key in ("u", "m", "l", "f") if key in more},
     )
     # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
-    # Not `options_of`: the queue may be another program's, which workers of this one must not take for their own.
-    known = (options for options in queue.queue_options if options.name == name_of_queue)
-    partitions = next((options.partitions for options in known), 1)
+    partitions = application.known_options_of(name_of_queue).partitions
     place = spread(name_of_queue, partitions, call.spread_key or name)
     return NewSchedule(name, place, spec)
 

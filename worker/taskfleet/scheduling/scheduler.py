@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
 from taskfleet import background, ids, showing
+from taskfleet.application import Application
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
+from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.redis import connection
 from taskfleet.scheduling.record import Spec, State, revision_of
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
 
 logger = showing.logger("taskfleet.scheduler")
 
@@ -41,12 +39,12 @@ class Scheduler:
     waited out; what was missed meanwhile fires once, if its starting deadline allows.
     """
 
-    def __init__(self, queue: TaskQueue) -> None:
-        self._queue = queue
-        self._settings = queue.settings.scheduler
+    def __init__(self, application: Application, broker: Broker) -> None:
+        self._application = application
+        self._settings = application.settings.scheduler
         # Connections of its own: a busy worker's pool would make ticks late, and the subscription would take one away.
-        self._broker = queue.new_broker()
-        self._store = self._broker.schedules
+        self._broker = broker
+        self._store = broker.schedules
         self._changed = asyncio.Event()
         self._stopping = False
         self._failures = 0
@@ -94,7 +92,7 @@ class Scheduler:
         except (redis_exceptions.RedisError, OSError, TaskQueueError) as error:
             if self._failures % 20 == 0:
                 logger.warning(
-                    "no schedule ticks: %s (trying again)", connection.connection_error(self._queue.url, error)
+                    "no schedule ticks: %s (trying again)", connection.connection_error(self._broker.url, error)
                 )
             with contextlib.suppress(redis_exceptions.RedisError, OSError):
                 await self._store.failed(error)
@@ -203,10 +201,10 @@ class Scheduler:
         assert entry.tick_ms is not None
         try:
             spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
-            call = self._queue.seal.open("schedule", queue_of(entry.queue), entry.name, spec.envelope)
+            call = self._application.seal.open("schedule", queue_of(entry.queue), entry.name, spec.envelope)
             revision = revision_of(entry.spec)
             verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
-            call = envelope.expiring(call, now_ms, spec.expires_ms, self._queue.seal.limit)
+            call = envelope.expiring(call, now_ms, spec.expires_ms, self._application.seal.limit)
         except Exception as error:
             # Another scheduler may know its version or its time zone: it stays due for that one.
             if self._warn_once(entry.queue, entry.name, entry.spec):
@@ -220,17 +218,12 @@ class Scheduler:
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
             task_id=task_id,
-            envelope=self._queue.seal.close("task", queue_of(entry.queue), task_id, call),
+            envelope=self._application.seal.close("task", queue_of(entry.queue), task_id, call),
             delay_ms=spec.delay_ms,
             more=spec.more,
             replaces=state.task_id if spec.policy == "Replace" else "",
-            max_length=self._max_length(entry.queue),
+            max_length=self._application.known_options_of(entry.queue).max_length,
         )
-
-    def _max_length(self, queue: str) -> int:
-        # Not `options_of`: that would make a queue known that this program does not otherwise have.
-        name = queue_of(queue)
-        return next((options.max_length for options in self._queue.queue_options if options.name == name), 0)
 
 
 def _log(tick: Tick, reply: str) -> None:
@@ -248,14 +241,15 @@ def _log(tick: Tick, reply: str) -> None:
 class RunningScheduler:
     """A scheduler in a task of this loop."""
 
-    def __init__(self, queue: TaskQueue) -> None:
-        self._queue = queue
+    def __init__(self, application: Application, new_broker: Callable[[], Broker]) -> None:
+        self._application = application
+        self._new_broker = new_broker
         self._scheduler: Scheduler | None = None
         work = supervise("the scheduler", self._run)
         self._task = background.start(work, context=background.of_the_application())
 
     async def _run(self) -> None:
-        self._scheduler = Scheduler(self._queue)
+        self._scheduler = Scheduler(self._application, self._new_broker())
         await self._scheduler.run()
 
     async def stop(self) -> None:

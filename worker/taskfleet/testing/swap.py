@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from taskfleet.memory.broker import InMemoryBroker
-from taskfleet.session import Sessions
 from taskfleet.testing.inline import InlineWorker
 
 if TYPE_CHECKING:
@@ -25,12 +24,5 @@ def in_memory(queue: TaskQueue, *, clock: Callable[[], float] | None = None) -> 
     Everything else of the queue stays: its tasks, options and middleware. Afterwards it is as it was, and what was
     enqueued in the block is gone. Workers that the block starts with `start_workers` must be stopped inside it.
     """
-    broker = InMemoryBroker(clock=clock)
-    broker.seal = queue.seal
-    before = queue.url, queue._sessions
-    queue.url, queue._sessions = broker.url, Sessions(queue, broker)
-    try:
+    with queue.sessions.on(InMemoryBroker(clock=clock)):
         yield InlineWorker(queue)
-    finally:
-        queue._sessions.drop()
-        queue.url, queue._sessions = before
