@@ -32,7 +32,7 @@ from taskfleet.protocol.partitions import queue_of, spread
 from taskfleet.protocol.signal import Signal
 from taskfleet.redis.connection import backoff_seconds
 from taskfleet.tasks.message import Message
-from taskfleet.workflows import Node, Plan
+from taskfleet.workflows import Node, WorkflowPlan
 
 T = TypeVar("T")
 
@@ -232,7 +232,7 @@ class Producer:
 
     # Workflows.
 
-    async def plan(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
+    async def workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
         """Send all nodes of a workflow: those that wait first, so that nothing ends before it can be told.
 
         In place of a node whose unique key another task has, and keeps, stands that task.
@@ -255,7 +255,7 @@ class Producer:
                 node.id = ids.new_id()
         raise TaskQueueError("a workflow: its unique keys change hands faster than it can be sent; try again")
 
-    async def _route(self, plan: Plan) -> Route:
+    async def _route(self, plan: WorkflowPlan) -> Route:
         places = {node: self._place(node.message, node.id) for node in plan.nodes}
         route = Route(places)
         first: dict[tuple[str, str], Node] = {}  # of each key, by partition
@@ -272,7 +272,7 @@ class Producer:
                 route.holders[node] = holder
         return route
 
-    async def _send_plan(self, plan: Plan, route: Route) -> bool:
+    async def _send_plan(self, plan: WorkflowPlan, route: Route) -> bool:
         """Whether it is there as a whole; if not, a task that was to stand for a node did not."""
         places = route.places
         waiting_for: dict[Node, list[Edge]] = defaultdict(list)

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from taskfleet import checks, config, queue_names, security, sendable, sync
 from taskfleet.application import Application
 from taskfleet.context import CURRENT
+from taskfleet.dispatcher import Dispatcher
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
@@ -20,6 +21,7 @@ from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.sealing import Policy, Seal
 from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.redis import connection, replies
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.from_settings import access_of, url_of
@@ -31,7 +33,7 @@ from taskfleet.session import LoopWorkers, Session, Sessions
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.message import Message
-from taskfleet.workflows import Chain, Group, Plan, Workflow, compile_workflow
+from taskfleet.workflows import Chain, Group, Workflow, compile_workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,12 +105,12 @@ class TaskQueue(Defining):
             sealing=sealing,
             middleware=middleware,
         )
-        self.registry = self.application.registry
-        self.overrides = self.application.overrides
         if broker is None:
             url = url_of(settings.redis) if url is None else url
             broker = _open(url, settings.redis, max(self.max_payload_bytes, self.max_result_bytes))
         self.sessions = Sessions(self.application, broker)
+        self._dispatcher = Dispatcher(self.application, self.sessions)
+        super().__init__(self.application.registry, self.application.overrides, self._dispatcher)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
@@ -174,7 +176,7 @@ class TaskQueue(Defining):
         """
         if isinstance(task, Workflow):
             sendable.check_workflow(queue)
-            return await self._send_workflow(compile_workflow(task))
+            return await self._dispatcher.send_workflow(compile_workflow(task))
         return await self.send(self._message(task, queue, "queue.enqueue"))
 
     async def schedule(
@@ -196,35 +198,7 @@ class TaskQueue(Defining):
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Calls of one loop tick travel together."""
-        if self.middleware.enqueue:
-            message = _with_headers(message)
-            return (await self.middleware.around_enqueue([message], lambda: self._send_alone(message)))[0]
-        return await self._send(message)
-
-    async def _send_workflow(self, plan: Plan) -> TaskHandle[Any] | GroupHandle:
-        if not self.middleware.enqueue:
-            return await self.sessions.current().producer.plan(plan)
-        for node in plan.nodes:
-            node.message = _with_headers(node.message)
-        end: TaskHandle[Any] | GroupHandle | None = None
-
-        async def send() -> Sequence[TaskHandle[Any]]:
-            nonlocal end
-            end = await self.sessions.current().producer.plan(plan)
-            return end.handles if isinstance(end, GroupHandle) else [end]
-
-        await self.middleware.around_enqueue([node.message for node in plan.nodes], send)
-        assert end is not None
-        return end
-
-    async def _send_alone(self, message: Message[R]) -> list[TaskHandle[R]]:
-        return [await self._send(message)]
-
-    async def _send(self, message: Message[R]) -> TaskHandle[R]:
-        sending = self.sessions.current().producer
-        if message.options.after:
-            return cast("TaskHandle[R]", await sending.plan(compile_workflow(message)))
-        return await sending.one(message)
+        return await self._dispatcher.send(message)
 
     async def enqueue_many(
         self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
@@ -237,14 +211,7 @@ class TaskQueue(Defining):
         """
         wait_for_room = checks.seconds("wait_for_room", wait_for_room)
         messages = sendable.messages_of(messages, "queue.enqueue_many")
-        if self.middleware.enqueue:
-            messages = [_with_headers(message) for message in messages]
-            return list(
-                await self.middleware.around_enqueue(
-                    messages, lambda: self.sessions.current().producer.many(messages, wait_for_room=wait_for_room)
-                )
-            )
-        return await self.sessions.current().producer.many(messages, wait_for_room=wait_for_room)
+        return await self._dispatcher.send_many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
@@ -283,8 +250,7 @@ class TaskQueue(Defining):
 
     def send_sync(self, message: Message[R]) -> TaskHandle[R]:
         """`send` for code without an event loop."""
-        instead = f"await {message.task.name}.enqueue(…)"
-        return sync.run(functools.partial(self.send, message), instead=instead, sends=True)
+        return self._dispatcher.send_sync(message)
 
     # Looking after queues.
 
@@ -298,6 +264,10 @@ class TaskQueue(Defining):
         name = queue_names.validate(name)
         horizon_ms = int(checks.seconds("horizon", horizon) * 1000)
         return (await self.broker.stats_many([name], horizon_ms=horizon_ms))[name]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that live, in whatever process, each as its last heartbeat tells."""
+        return await self.broker.workers()
 
     async def get_metrics(self) -> dict[str, QueueStats]:
         """The figures of all queues."""
@@ -471,11 +441,6 @@ class TaskQueue(Defining):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _with_headers(message: Message[R]) -> Message[R]:
-    """A copy that middleware may write on: the caller may send the same message again."""
-    return dataclasses.replace(message, headers=dict(message.headers))
 
 
 def _open(url: str, redis: config.RedisSettings, stored_limit_bytes: int) -> Broker:

@@ -101,7 +101,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Plan:
+class WorkflowPlan:
     """The nodes of a workflow, those that others wait for first. `ends` give its result, nested as `shape` says."""
 
     nodes: list[Node]
@@ -110,17 +110,19 @@ class Plan:
     shape: Shape
 
 
-def compile_workflow(member: Member) -> Plan:
+def compile_workflow(member: Member) -> WorkflowPlan:
     """The nodes of a workflow. Errors: `ConfigurationError`."""
     if isinstance(member, Chain):
         plans = [compile_workflow(each) for each in member.members]
         for before, behind in itertools.pairwise(plans):
             for node in behind.starts:
                 _let_wait(node, before)
-        return Plan([node for plan in plans for node in plan.nodes], plans[0].starts, plans[-1].ends, plans[-1].shape)
+        return WorkflowPlan(
+            [node for plan in plans for node in plan.nodes], plans[0].starts, plans[-1].ends, plans[-1].shape
+        )
     if isinstance(member, Workflow):
         plans = [compile_workflow(each) for each in member.members]
-        return Plan(
+        return WorkflowPlan(
             [node for plan in plans for node in plan.nodes],
             [node for plan in plans for node in plan.starts],
             [node for plan in plans for node in plan.ends],
@@ -128,10 +130,10 @@ def compile_workflow(member: Member) -> Plan:
         )
     message = member.message() if isinstance(member, Task) else member
     node = Node(message, handles=list(message.options.after))
-    return Plan([node], [node], [node], 1)
+    return WorkflowPlan([node], [node], [node], 1)
 
 
-def _let_wait(node: Node, before: Plan) -> None:
+def _let_wait(node: Node, before: WorkflowPlan) -> None:
     if node.message.unique_key is not None:
         raise ConfigurationError(
             f"task {node.message.task.name!r}: unique_key cannot be used inside a workflow: "

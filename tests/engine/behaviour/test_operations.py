@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
 
-from taskfleet import TaskNotFoundError, TaskQueue, TaskTimeoutError
+from taskfleet import TaskNotFoundError, TaskQueue, TaskTimeoutError, WorkerInfo
 from tests.engine.conftest import RunWorker, until
 from tests.support import white_box
 from tests.support.white_box import RawWorker
@@ -68,6 +69,29 @@ async def test_workers_in_this_process(queue: TaskQueue) -> None:
     await queue.start_workers()
     assert queue.worker_count == 1  # workers.initial_count
     assert await queue.health_check()
+
+
+async def test_the_workers_of_all_processes_are_listed(queue: TaskQueue, run_worker: RunWorker) -> None:
+    release = asyncio.Event()
+
+    @queue.task
+    async def hold() -> None:
+        await release.wait()
+
+    assert await queue.workers() == []
+    worker = await run_worker(queue, concurrency=3)
+    await hold.enqueue()
+
+    async def busy() -> WorkerInfo | None:
+        return next((one for one in await queue.workers() if one.busy), None)
+
+    found = await until(busy, "its heartbeat tells of the task")
+    assert (found.worker_id, found.name, found.pid) == (worker.worker_id, worker.name, os.getpid())
+    assert (found.slots, found.busy, found.queues, found.state) == (3, 1, ("default",), "running")
+    release.set()
+    worker.drain()
+    await until(lambda: worker.stopped, "it has ended")
+    assert await queue.workers() == []
 
 
 async def test_figures_tell_what_is_there(queue: TaskQueue) -> None:

@@ -17,6 +17,7 @@ class Gate:
     """Tasks of a queue that wait until they are let go, one by one, in the order in which they have started."""
 
     def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
         self.order: list[str] = []
         self._let_go = asyncio.Semaphore(0)
 
@@ -29,7 +30,7 @@ class Gate:
 
     async def send(self, name: str, count: int = 1, *, delay: float = 0.0) -> None:
         bound = self.task.options(queue=name, delay=delay)
-        await self.task._sender.enqueue_many([bound.message(name) for _ in range(count)])  # type: ignore[attr-defined]
+        await self._queue.enqueue_many([bound.message(name) for _ in range(count)])
 
     def free(self, slots: int = 1) -> None:
         for _ in range(slots):

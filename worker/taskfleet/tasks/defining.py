@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
@@ -25,8 +25,10 @@ B = TypeVar("B")
 class Defining:
     """The part of a `TaskQueue` that tasks are defined on."""
 
-    registry: Registry
-    overrides: dependencies.Overrides
+    def __init__(self, registry: Registry, overrides: dependencies.Overrides, sender: Sender) -> None:
+        self.registry = registry
+        self.overrides = overrides
+        self._sender = sender
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R, Coroutine[Any, Any, R]]: ...
@@ -57,7 +59,7 @@ class Defining:
     def _define(self, function: Callable[..., Any], name: str | None, options: TaskOptions) -> Any:
         definition = define(name or _name_of(function), function, options)
         self.registry.add(definition)
-        return TaskFunction(cast("Sender", self), definition, function)
+        return TaskFunction(self._sender, definition, function)
 
     @overload
     def batch_task(
@@ -109,7 +111,7 @@ class Defining:
             batch = BatchOptions.of(task_name, size, window_ms)
             definition = define_batch(task_name, function, task_options, batch, item)
             self.registry.add(definition)
-            return BatchTask(cast("Sender", self), definition, function)
+            return BatchTask(self._sender, definition, function)
 
         return decorate
 
