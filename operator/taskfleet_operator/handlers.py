@@ -13,6 +13,7 @@ import kopf
 
 from taskfleet import showing
 
+from .children import KINDS, ChildKind
 from .children.names import MANAGED_BY, SELECTOR
 from .control.cluster_store import ClusterStore
 from .control.kubernetes_api import KubernetesApi
@@ -74,18 +75,18 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
         if key is not None:
             operator[0].work.add(key)
 
-    def watch(kind: str, group: str, version: str, plural: str) -> None:
+    def watch(kind: ChildKind) -> None:
         async def child_seen(event: Any, **_: Any) -> None:
-            key = operator[0].store.put_child(kind, event["object"], deleted=event["type"] == "DELETED")
+            key = operator[0].store.put_child(kind.kind, event["object"], deleted=event["type"] == "DELETED")
             if key is not None:
                 operator[0].work.add(key)
-                if kind == "Deployment":
+                if kind.scaled:
                     operator[0].fleets.wake(key)
 
-        kopf.on.event(group, version, plural, labels=_LABELS, registry=found)(child_seen)
+        kopf.on.event(kind.group, kind.version, kind.plural, labels=_LABELS, registry=found)(child_seen)
 
-    for kind, resource in _CHILDREN.items():
-        watch(kind, *resource)
+    for kind in KINDS:
+        watch(kind)
 
     @kopf.on.event("", "v1", "pods", labels=_LABELS, registry=found)
     async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -96,13 +97,6 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     return found
 
 
-_CHILDREN = {
-    "ServiceAccount": ("", "v1", "serviceaccounts"),
-    "ConfigMap": ("", "v1", "configmaps"),
-    "Service": ("", "v1", "services"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-    "Deployment": ("apps", "v1", "deployments"),
-}
 _LABELS: Any = {"app.kubernetes.io/managed-by": MANAGED_BY}
 
 
@@ -112,7 +106,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500
-    for resource in (*_CHILDREN.values(), ("", "v1", "pods")):
+    for resource in (*((kind.group, kind.version, kind.plural) for kind in KINDS), ("", "v1", "pods")):
         settings.watching.label_selectors[resource] = SELECTOR
     settings.networking.request_timeout = 15
     settings.networking.connect_timeout = 5

@@ -21,12 +21,14 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
 from taskfleet_operator.local import session
-from taskfleet_operator.local.plan import LocalPlan
+from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.process_fleet import LocalFleet
 from taskfleet_operator.local.view import Picture
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
+from taskfleet_operator.resource.manifest import parse
 from taskfleet_operator.sampling import QueueTarget, read
 from tests.engine.conftest import until
+from tests.support.manifests import changed
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -92,8 +94,8 @@ class Producer:
         self._queue = queue
         self._nap = nap
 
-    async def naps(self, count: int, seconds: float) -> None:
-        await self._queue.enqueue_many([self._nap.message(seconds) for _ in range(count)])
+    async def naps(self, count: int, seconds: float, **options: Any) -> None:
+        await self._queue.enqueue_many([self._nap.options(**options).message(seconds) for _ in range(count)])
 
     async def stats(self) -> QueueStats:
         return await self._queue.queue_stats("default")
@@ -264,6 +266,47 @@ async def test_a_worker_that_dies_is_replaced(plan: LocalPlan, server: RedisServ
         await until(lambda: fleet.workers and first.name not in fleet.workers, "another took its place")
         await until(lambda: fleet.counts().ready == 1, "and is ready")
         assert "ended with -9" in events[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({}, 3),  # the four slots of two workers; all three tasks run at once
+        ({"concurrency": 1}, 1),
+        ({"concurrencyPerKey": 1}, 1),
+        ({"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}, 2),
+    ],
+    ids=lambda value: next(iter(value), "no limit") if isinstance(value, dict) else "",
+)
+async def test_workers_obey_the_limits_of_the_manifest(
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path, options: dict[str, Any], most: int
+) -> None:
+    manifest = changed({"spec.queues": [{"name": "default", **options}], "spec.redis.keyPrefix": plan.key_prefix})
+    environment = plan_of(parse(manifest, "orders.yaml"), tmp_path).environment
+    two = plan.autoscaler.model_copy(update={"min_replicas": 2})
+    limited = replace(plan, autoscaler=two, environment={"TASKFLEET_QUEUES": environment["TASKFLEET_QUEUES"]})
+    notebook, stop = Notebook(), asyncio.Event()
+    run = asyncio.create_task(session.run(limited, server.url, tmp_path, notebook, stop))
+    await until(
+        lambda: (
+            [worker.state for worker in notebook.pictures[-1:] and notebook.pictures[-1].workers] == ["running"] * 2
+        ),
+        "two workers",
+        seconds=60,
+    )
+    await producer.naps(3, 0.5, limit_key="customer")
+    most_at_once = 0
+
+    async def done() -> bool:
+        nonlocal most_at_once
+        stats = await producer.stats()
+        most_at_once = max(most_at_once, stats.in_flight)
+        return stats.finished_total == 3
+
+    await until(done, "3 finished tasks")
+    stop.set()
+    await run
+    assert most_at_once == most
 
 
 async def test_an_app_that_cannot_be_imported_is_one_line(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:

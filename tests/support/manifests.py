@@ -101,6 +101,24 @@ CASES = [
         "queues[1].name",
     ),
     Case(
+        "no task at once",
+        {"spec.queues.0.concurrency": 0},
+        {"spec.queues.0.concurrency": 1},
+        "queues[0].concurrency",
+    ),
+    Case(
+        "no task at once of a key",
+        {"spec.queues.0.concurrencyPerKey": 0},
+        {"spec.queues.0.concurrencyPerKey": 1},
+        "queues[0].concurrencyPerKey",
+    ),
+    Case(
+        "a rate limit of a key without its burst",
+        {"spec.queues.0.rateLimitPerKey": {"tasksPerSecond": 5}},
+        {"spec.queues.0.rateLimitPerKey": {"tasksPerSecond": 5, "burst": 5}},
+        "queues[0].rateLimitPerKey.burst",
+    ),
+    Case(
         "a schedule's unknown queue",
         {"spec.schedules": [SCHEDULE | {"queue": "defualt"}]},
         {"spec.schedules": [SCHEDULE]},

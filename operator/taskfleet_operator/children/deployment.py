@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..resource.taskqueue import TaskQueueResource
-from . import names
-from .merge import strategic
-from .names import Child
-from .surroundings import PROBE_PORT, QUEUES_KEY
+from . import config_map, names
+from .child_kind import Child, ChildKind
+from .strategic_merge import strategic
 
 HASH_ANNOTATION = "taskfleet.io/config-hash"
 RESTART_ANNOTATION = "kubectl.kubernetes.io/restartedAt"
@@ -18,10 +18,10 @@ _SECRETS = "/etc/taskfleet/redis"
 _KILL_MARGIN_SECONDS = 15  # between the end of the drain and the kubelet's SIGKILL
 
 
-def deployment(queue: TaskQueueResource, config: dict[str, str], secrets: dict[str, str]) -> Child:
-    """The Deployment, without `replicas`, which belong to the autoscaler's field manager."""
-    template = _template(queue, config)
-    read = json.dumps([template, config, sorted(secrets.items())], sort_keys=True)
+def _build(queue: TaskQueueResource, secrets: Mapping[str, str]) -> Child:
+    """The Deployment. Its hash covers everything that a worker reads, so that a change rolls the pods only then."""
+    template = _pod_template(queue)
+    read = json.dumps([template, config_map.data(queue), sorted(secrets.items())], sort_keys=True)
     annotations = template["metadata"].setdefault("annotations", {})
     annotations[HASH_ANNOTATION] = hashlib.sha256(read.encode()).hexdigest()[:16]
     if restarted := queue.metadata.annotations.get(RESTART_ANNOTATION):
@@ -29,7 +29,7 @@ def deployment(queue: TaskQueueResource, config: dict[str, str], secrets: dict[s
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": names.metadata(queue, names.worker_name(queue)),
+        "metadata": names.metadata(queue),
         "spec": {
             "selector": {"matchLabels": names.selector(queue)},
             "strategy": _strategy(queue),
@@ -45,7 +45,7 @@ def _strategy(queue: TaskQueueResource) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
 
 
-def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any]:
+def _pod_template(queue: TaskQueueResource) -> dict[str, Any]:
     worker = queue.spec.worker
     container: dict[str, Any] = {
         "name": "worker",
@@ -53,10 +53,10 @@ def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any
         "command": ["taskfleet"],
         "args": [
             "worker", worker.app, "--concurrency", str(worker.concurrency), "--processes", str(worker.processes),
-            "--probe-port", str(PROBE_PORT),
+            "--probe-port", str(names.PROBE_PORT),
         ],
         "env": _environment(queue),
-        "ports": [{"name": "probes", "containerPort": PROBE_PORT, "protocol": "TCP"}],
+        "ports": [{"name": "probes", "containerPort": names.PROBE_PORT, "protocol": "TCP"}],
         # Interpreters start slowly on a crowded node: liveness counts only from the first success on.
         "startupProbe": _probe("/livez", period=1, failures=120),
         "livenessProbe": _probe("/livez", period=10, failures=3),
@@ -66,7 +66,7 @@ def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the only place that can be written
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the only writable directory
     }  # fmt: skip
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     auth = queue.spec.redis.auth
@@ -79,7 +79,7 @@ def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any
                 "secret": {"secretName": reference.name, "items": [{"key": reference.key, "path": "password"}]},
             }
         )
-    ours = {
+    base = {
         "metadata": {"labels": names.labels(queue)},
         "spec": {
             "serviceAccountName": names.worker_name(queue),
@@ -96,8 +96,8 @@ def _template(queue: TaskQueueResource, config: dict[str, str]) -> dict[str, Any
             "volumes": volumes,
         },
     }
-    merged: dict[str, Any] = strategic(ours, worker.template)
-    # What finds the pods cannot be taken from us.
+    merged: dict[str, Any] = strategic(base, worker.template)
+    # A template cannot change the labels by which the Deployment and the operator find the pods.
     merged["metadata"]["labels"] = {**merged["metadata"].get("labels", {}), **names.labels(queue)}
     return merged
 
@@ -135,6 +135,9 @@ def _environment(queue: TaskQueueResource) -> list[dict[str, Any]]:
             plain["TASKFLEET_REDIS__PASSWORD_FILE"] = f"{_SECRETS}/password"
     entries += [{"name": key, "value": str(value)} for key, value in plain.items()]
     entries.append({"name": "TASKFLEET_WORKER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
-    options = {"name": name, "key": QUEUES_KEY}
+    options = {"name": name, "key": config_map.QUEUES_KEY}
     entries.append({"name": "TASKFLEET_QUEUES", "valueFrom": {"configMapKeyRef": options}})
     return entries
+
+
+KIND = ChildKind("apps/v1", "Deployment", "deployments", _build, scaled=True)

@@ -1,4 +1,4 @@
-"""Names, labels and ownership that all children share."""
+"""Names, labels, ownership and the probe port that all children share."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import Any
 
 from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
 
-Child = dict[str, Any]
-
 MANAGED_BY = "taskfleet-operator"
+PROBE_PORT = 8080
+"""The workers' port for probes and metrics."""
+
 SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY}"
 
 
 def worker_name(queue: TaskQueueResource) -> str:
-    """The name of the Deployment and of what surrounds it."""
+    """The name of every child."""
     return f"{queue.metadata.name}-worker"
 
 
 def selector(queue: TaskQueueResource) -> dict[str, str]:
-    """The labels that tell this TaskQueue's pods from all others; they never change."""
+    """The labels by which this TaskQueue's pods are found. They never change."""
     return {"app.kubernetes.io/name": "taskfleet-worker", "app.kubernetes.io/instance": queue.metadata.name}
 
 
@@ -31,9 +32,9 @@ def labels(queue: TaskQueueResource) -> dict[str, str]:
     }
 
 
-def metadata(queue: TaskQueueResource, name: str) -> dict[str, Any]:
-    """Metadata of a child. Without a uid, as in a rendered manifest, there is no owner to point to."""
-    found: dict[str, Any] = {"name": name, "labels": labels(queue)}
+def metadata(queue: TaskQueueResource) -> dict[str, Any]:
+    """Metadata of a child. A rendered manifest has no uid, and so its children have no owner reference."""
+    found: dict[str, Any] = {"name": worker_name(queue), "labels": labels(queue)}
     if queue.metadata.namespace:
         found["namespace"] = queue.metadata.namespace
     if queue.metadata.uid:

@@ -12,6 +12,7 @@ from kubernetes.aio.config import ConfigException
 
 from taskfleet.errors import ConfigurationError
 
+from ..children import KINDS
 from ..resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
 
 Object = dict[str, Any]
@@ -21,15 +22,11 @@ _TIMEOUT_SECONDS = 15.0
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _MALFORMED = ("failed to convert", "failed to create typed")
 _PLURALS = {
-    ("v1", "ConfigMap"): "configmaps",
-    ("v1", "ServiceAccount"): "serviceaccounts",
-    ("v1", "Service"): "services",
     ("v1", "Pod"): "pods",
     ("v1", "Secret"): "secrets",
     ("v1", "Event"): "events",
-    ("apps/v1", "Deployment"): "deployments",
-    ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     (API_VERSION, "TaskQueue"): PLURAL,
+    **{(kind.api_version, kind.kind): kind.plural for kind in KINDS},
 }
 
 

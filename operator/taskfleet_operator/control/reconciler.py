@@ -9,7 +9,7 @@ import pydantic
 from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
-from ..children import children_of
+from ..children import KINDS, Child, ChildKind
 from ..children.names import worker_name
 from ..overrides import overrides_of
 from ..resource.manifest import problems
@@ -58,12 +58,12 @@ class Reconciler:
             await self._fleets.drop(key)
             return None
         try:
-            access = await credentials_of(queue, self._cluster)
+            credentials = await credentials_of(queue, self._cluster)
         except MissingSecretError as error:
             await self._status.insist(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
             return _SECRET_RETRY_SECONDS
         try:
-            await self._apply(key, queue, access)
+            await self._apply(key, queue, credentials)
         except ApiError as error:
             if error.status == 403 and "being terminated" in str(error):
                 return None  # the namespace is on its way out, and the TaskQueue with it
@@ -79,7 +79,7 @@ class Reconciler:
             {"observedGeneration": queue.metadata.generation},
             [Condition("SpecValid", True, "Valid", "every field was understood")],
         )
-        await self._fleets.ensure(key, queue, access)
+        await self._fleets.ensure(key, queue, credentials)
         return RESYNC_SECONDS
 
     async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueueResource | None:
@@ -108,40 +108,39 @@ class Reconciler:
             ],
         )
 
-    async def _apply(self, key: Key, queue: TaskQueueResource, access: RedisCredentials) -> None:
-        namespace, _ = key
-        children = children_of(queue, access.digests)
-        for child in children:
-            kind, name = child["kind"], child["metadata"]["name"]
-            # What the watch has not shown may still be there: at a start, before all has been listed.
-            live = self._store.children[kind].get(key)
+    async def _apply(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
+        for kind in KINDS:
+            child = kind.build(queue, credentials.digests)
+            if child is None:
+                await self._remove(key, queue, kind)
+                continue
+            live = self._store.children[kind.kind].get(key)
             if live is None:
-                live = await self._cluster.get(child["apiVersion"], kind, namespace, name)
-            if live is None and kind == "Deployment":
-                await self._create(queue, child)
+                # The watch may not have listed it yet, as at a start of the operator.
+                live = await self._cluster.get(kind.api_version, kind.kind, key[0], child["metadata"]["name"])
+            if live is None and kind.scaled:
+                await self._create_scaled(queue, child)
             elif live is None or not holds(child, live):
                 await self._cluster.apply(child, OPERATOR)
-                logger.info("%s/%s: applied %s", *key, kind)
-        if queue.spec.worker.pod_disruption_budget.mode == "Disabled":
-            await self._remove_budget(key, queue)
+                logger.info("%s/%s: applied %s", *key, kind.kind)
 
-    async def _create(self, queue: TaskQueueResource, deployment: dict[str, Any]) -> None:
-        """A Deployment without replicas would start with one: it is born with what the autoscaler starts from."""
+    async def _create_scaled(self, queue: TaskQueueResource, child: Child) -> None:
+        """Create a child with the replicas that the autoscaler starts from. Without them it would start with one."""
         autoscaler = queue.spec.autoscaler
         replicas = (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
         if queue.spec.suspend:
             replicas = 0
-        spec = {**deployment["spec"], "replicas": replicas}
-        created = await self._cluster.apply({**deployment, "spec": spec}, OPERATOR)
+        created = await self._cluster.apply({**child, "spec": {**child["spec"], "replicas": replicas}}, OPERATOR)
         namespace = created["metadata"]["namespace"]
-        # Both own the number for a moment; then the operator lets go of it, and it stays the autoscaler's.
-        await self._cluster.scale(namespace, deployment["metadata"]["name"], replicas)
-        await self._cluster.apply(deployment, OPERATOR)
-        logger.info("%s/%s: created its Deployment", namespace, queue.metadata.name)
+        # Both managers own the number for a moment. Then the operator's lets go of it, and the autoscaler's keeps it.
+        await self._cluster.scale(namespace, child["metadata"]["name"], replicas)
+        await self._cluster.apply(child, OPERATOR)
+        logger.info("%s/%s: created its %s", namespace, queue.metadata.name, child["kind"])
 
-    async def _remove_budget(self, key: Key, queue: TaskQueueResource) -> None:
-        budget = self._store.children["PodDisruptionBudget"].get(key, {})
-        owners = budget.get("metadata", {}).get("ownerReferences", ())
+    async def _remove(self, key: Key, queue: TaskQueueResource, kind: ChildKind) -> None:
+        """Delete a child that this TaskQueue owns and no longer has."""
+        live = self._store.children[kind.kind].get(key, {})
+        owners = live.get("metadata", {}).get("ownerReferences", ())
         if any(owner.get("uid") == queue.metadata.uid for owner in owners):
-            await self._cluster.delete("policy/v1", "PodDisruptionBudget", key[0], worker_name(queue))
-            logger.info("%s/%s: removed its disruption budget", *key)
+            await self._cluster.delete(kind.api_version, kind.kind, key[0], worker_name(queue))
+            logger.info("%s/%s: removed its %s", *key, kind.kind)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.options import QueueOptions
 
 from ..autoscaler import ScalingOverrides
 from ..overrides import overrides_of
@@ -46,10 +45,9 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
     spec = manifest.spec
     if not spec.worker.app:
         raise ConfigurationError("spec.worker.app: say which TaskQueue the workers run, such as shop.tasks:queue")
-    options = [_options(queue.model_dump(exclude_none=True)) for queue in spec.queues]
     environment = {
         **_plain_variables(spec.worker.template or {}),
-        "TASKFLEET_QUEUES": json.dumps(options),
+        "TASKFLEET_QUEUES": json.dumps([queue.options() for queue in spec.queues]),
         "TASKFLEET_REDIS__KEY_PREFIX": spec.redis.key_prefix,
         "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": str(spec.worker.drain_timeout_seconds),
         "PYTHONPATH": os.pathsep.join(
@@ -72,11 +70,6 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
         key_prefix=spec.redis.key_prefix,
         environment=environment,
     )
-
-
-def _options(queue: Mapping[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(QueueOptions)}
-    return {key: value for key, value in queue.items() if key in known}
 
 
 def _plain_variables(template: Mapping[str, Any]) -> dict[str, str]:

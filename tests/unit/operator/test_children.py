@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from taskfleet_operator.children import children_of
-from taskfleet_operator.children.merge import strategic
+from taskfleet_operator.children.strategic_merge import strategic
 from taskfleet_operator.control.drift import holds
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD, changed
