@@ -35,6 +35,7 @@ CALLS: dict[str, Call] = {
     "health_check": lambda queue, task: queue.health_check(),
     "queue_stats": lambda queue, task: queue.queue_stats("default"),
     "get_metrics": lambda queue, task: queue.get_metrics(),
+    "workers": lambda queue, task: queue.workers(),
     "dead_letters": lambda queue, task: queue.dead_letters("default"),
     "requeue_dead": lambda queue, task: queue.requeue_dead("default"),
     "purge_dead": lambda queue, task: queue.purge_dead("default"),
