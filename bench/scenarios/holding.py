@@ -11,7 +11,7 @@ from bench.scenarios.stage import Stage
 from taskfleet import DeadLetterOptions, QueueOptions
 from taskfleet.protocol import dead_letter, result_record
 from taskfleet.protocol.bounds import CHUNK
-from taskfleet.protocol.item import MOST_EDGES, Item
+from taskfleet.protocol.item import MOST_EDGES, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis.broker import RedisBroker
 
@@ -77,7 +77,7 @@ async def _send(broker: RedisBroker, items: Sequence[Item]) -> None:
 
 
 async def _fill(broker: RedisBroker, n: int, blob: bytes = b"x" * 50) -> None:
-    await _send(broker, [(f"t{i}", blob, 0, 0) for i in range(n)])
+    await _send(broker, [(f"t{i}", blob, 0, 0, None) for i in range(n)])
 
 
 async def _drain(broker: RedisBroker, code: str) -> None:
@@ -93,15 +93,17 @@ async def _drain(broker: RedisBroker, code: str) -> None:
 
 
 async def _chord(broker: RedisBroker, n: int) -> None:
-    await broker.enqueue(_QUEUE, [("last", b"x", 0, 0, {"w": [n, n, 0]})])
-    await _send(broker, [(f"m{i}", b"x", 0, 0, {"n": [(_QUEUE, "last", i, 1)]}) for i in range(n)])
+    await broker.enqueue(_QUEUE, [("last", b"x", 0, 0, Extras(waits=Waits(n, n)))])
+    await _send(
+        broker, [(f"m{i}", b"x", 0, 0, Extras(edges=[Edge(_QUEUE, "last", i, carries=True)])) for i in range(n)]
+    )
 
 
 async def _wide(broker: RedisBroker, n: int) -> None:
-    await _send(broker, [(f"d{i}", b"x", 0, 0, {"w": [1, 0, 0]}) for i in range(n)])
-    await broker.enqueue(_QUEUE, [("wide", b"x", 0, 0)])
+    await _send(broker, [(f"d{i}", b"x", 0, 0, Extras(waits=Waits(1, 0))) for i in range(n)])
+    await broker.enqueue(_QUEUE, [("wide", b"x", 0, 0, None)])
     for start in range(0, n, MOST_EDGES):
-        edges = [(_QUEUE, f"d{i}", 0, 0) for i in range(start, min(n, start + MOST_EDGES))]
+        edges = [Edge(_QUEUE, f"d{i}", 0, carries=False) for i in range(start, min(n, start + MOST_EDGES))]
         await broker.link(_QUEUE, "wide", edges)
 
 

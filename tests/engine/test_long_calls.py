@@ -9,7 +9,7 @@ import pytest
 from taskfleet import NewerVersionError, QueueOptions, chain, group
 from taskfleet.protocol import dead_letter, envelope, result_record
 from taskfleet.protocol.claim import Claim
-from taskfleet.protocol.item import MOST_EDGES
+from taskfleet.protocol.item import MOST_EDGES, Edge, Extras, Waits
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker
@@ -32,8 +32,8 @@ async def test_a_claim_takes_no_more_bytes_than_it_may(broker: RedisBroker) -> N
     megabyte = b"x" * 1_000_000
     blobs = [b"small", *[megabyte] * 5, b"small", b"x" * 5_000_000, b"small"]
     for n, blob in enumerate(blobs):
-        more = {"f": "a" if n % 2 else "b"} if n > 3 else None
-        await broker.enqueue("q", [(f"t{n}", blob, 0, 0, more) if more else (f"t{n}", blob, 0, 0)])
+        extras = Extras(fair_key="a" if n % 2 else "b") if n > 3 else None
+        await broker.enqueue("q", [(f"t{n}", blob, 0, 0, extras)])
     seen: list[str] = []
     left = 1
     while left:
@@ -48,7 +48,7 @@ async def test_a_claim_takes_no_more_bytes_than_it_may(broker: RedisBroker) -> N
 
 
 async def test_small_payloads_are_claimed_all_at_once(broker: RedisBroker) -> None:
-    await broker.enqueue("q", [(f"t{n}", b"x" * 500, 0, 0) for n in range(900)])
+    await broker.enqueue("q", [(f"t{n}", b"x" * 500, 0, 0, None) for n in range(900)])
     assert len((await broker.step("q", OPTIONS, "w", 1000, [])).claims) == 900
 
 
@@ -56,7 +56,7 @@ async def test_small_payloads_are_claimed_all_at_once(broker: RedisBroker) -> No
 async def test_large_letters_are_requeued_in_several_calls(broker: RedisBroker, named: bool) -> None:
     ids = [f"t{n}" for n in range(7)]
     for task_id in ids:
-        await broker.enqueue("q", [(task_id, b"x" * 1_500_000, 0, 0)])
+        await broker.enqueue("q", [(task_id, b"x" * 1_500_000, 0, 0, None)])
         (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
         await broker.step("q", OPTIONS, "w", 0, [(task_id, claim[4], "f", 0, CANCELLED, 1000, FAILURE)])
     assert await broker.requeue_dead("q", [*ids, "unknown"] if named else None) == 7
@@ -65,7 +65,7 @@ async def test_large_letters_are_requeued_in_several_calls(broker: RedisBroker, 
 
 
 async def test_what_is_due_at_once_moves_in_order(broker: RedisBroker) -> None:
-    await broker.enqueue("q", [(f"t{n:04}", b"x", 60_000, 0) for n in range(999)])
+    await broker.enqueue("q", [(f"t{n:04}", b"x", 60_000, 0, None) for n in range(999)])
     await broker.client.redis.zadd(broker.keys_of("q").all[5], {f"t{n:04}": 1000 + n for n in range(999)})
     seen: list[str] = []
     while claims := (await broker.step("q", OPTIONS, "w", 300, [])).claims:
@@ -100,10 +100,10 @@ async def run_dry(broker: RedisBroker, *, results: dict[str, bytes] | None = Non
 async def a_wide_task(broker: RedisBroker, *, there: str = "q") -> None:
     for start in range(0, MANY, 1000):
         numbers = range(start, min(MANY, start + 1000))
-        await broker.enqueue(there, [(f"d{n}", b"x", 0, 0, {"w": [1, 1, 0]}) for n in numbers])
-    await broker.enqueue("q", [("wide", b"envelope", 0, 0)])
+        await broker.enqueue(there, [(f"d{n}", b"x", 0, 0, Extras(waits=Waits(1, 1))) for n in numbers])
+    await broker.enqueue("q", [("wide", b"envelope", 0, 0, None)])
     for start in range(0, MANY, MOST_EDGES):
-        edges = [(there, f"d{n}", 0, 1) for n in range(start, min(MANY, start + MOST_EDGES))]
+        edges = [Edge(there, f"d{n}", 0, carries=True) for n in range(start, min(MANY, start + MOST_EDGES))]
         for _ in range(2):  # sent twice, it links once
             assert await broker.link("q", "wide", edges) == ("linked", b"")
 
@@ -170,10 +170,12 @@ async def test_whoever_comes_next_goes_on_where_a_relay_has_died(broker: RedisBr
 
 
 async def a_task_that_waits_for_many(broker: RedisBroker, n: int) -> None:
-    await broker.enqueue("q", [("last", b"envelope", 0, 0, {"w": [n, n, 0]})])
+    await broker.enqueue("q", [("last", b"envelope", 0, 0, Extras(waits=Waits(n, n)))])
     for start in range(0, n, 1000):
         numbers = range(start, min(n, start + 1000))
-        await broker.enqueue("q", [(f"m{at}", b"x", 0, 0, {"n": [("q", "last", at, 1)]}) for at in numbers])
+        await broker.enqueue(
+            "q", [(f"m{at}", b"x", 0, 0, Extras(edges=[Edge("q", "last", at, carries=True)])) for at in numbers]
+        )
 
 
 @pytest.mark.parametrize(("n", "size"), [(MANY, 5), (30, 200_000)])
@@ -221,7 +223,7 @@ async def test_workers_of_older_versions_hand_back_what_they_cannot_tell_of(brok
 
 
 async def test_outcomes_that_are_too_much_for_one_call_go_in_several(broker: RedisBroker) -> None:
-    await broker.enqueue("q", [(f"t{n}", b"x" * 300_000, 0, 0, {"l": "k"}) for n in range(20)])
+    await broker.enqueue("q", [(f"t{n}", b"x" * 300_000, 0, 0, Extras(limit_key="k")) for n in range(20)])
     claims: list[Claim] = []
     while len(claims) < 20:
         claims += (await broker.step("q", OPTIONS, "w", 20, [])).claims
@@ -236,15 +238,13 @@ async def steps_sent(broker: RedisBroker) -> int:
     return int((await broker.client.redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
 
 
-@pytest.mark.parametrize("more", [None, {"l": "k"}])
+@pytest.mark.parametrize("extras", [None, Extras(limit_key="k")])
 @pytest.mark.parametrize("record", [b"", CANCELLED])
 async def test_large_payloads_are_freed_a_bounded_number_of_bytes_at_a_time(
-    broker: RedisBroker, more: dict[str, str] | None, record: bytes
+    broker: RedisBroker, extras: Extras | None, record: bytes
 ) -> None:
     for n in range(70):
-        await broker.enqueue(
-            "q", [(f"t{n}", b"x" * 1_000_000, 0, 0, more) if more else (f"t{n}", b"x" * 1_000_000, 0, 0)]
-        )
+        await broker.enqueue("q", [(f"t{n}", b"x" * 1_000_000, 0, 0, extras)])
     claims: list[Claim] = []
     while len(claims) < 70:
         claims += (await broker.step("q", OPTIONS, "w", 20, [])).claims
@@ -259,7 +259,7 @@ async def test_large_payloads_are_freed_a_bounded_number_of_bytes_at_a_time(
 
 async def test_small_payloads_end_in_one_call_also_beside_a_large_one(broker: RedisBroker) -> None:
     sizes = [40_000_000, *[500] * 200]
-    await broker.enqueue("q", [(f"t{n}", b"x" * size, 0, 0) for n, size in enumerate(sizes)])
+    await broker.enqueue("q", [(f"t{n}", b"x" * size, 0, 0, None) for n, size in enumerate(sizes)])
     claims: list[Claim] = []
     while len(claims) < len(sizes):
         claims += (await broker.step("q", OPTIONS, "w", 100, [])).claims
@@ -276,7 +276,7 @@ async def test_large_dead_letters_beyond_their_number_go_a_few_at_a_time(broker:
         await broker.client.redis.zadd(broker.keys_of("q").all[6], {f"d{n}": n + 1})
     left = []
     for n in range(2):
-        await broker.enqueue("q", [(f"t{n}", b"x" * 20_000, 0, 0)])
+        await broker.enqueue("q", [(f"t{n}", b"x" * 20_000, 0, 0, None)])
         (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
         await broker.step("q", OPTIONS, "w", 0, [(claim[1], claim[4], "f", 0, CANCELLED, 60_000, FAILURE)])
         left.append(await broker.client.redis.hlen(letters))

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit
 from taskfleet.protocol import dead_letter, result_record
 from taskfleet.protocol.broker import Broker
-from taskfleet.protocol.item import Item
+from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.signal import Signal
 from taskfleet.redis import scripts
@@ -56,18 +57,27 @@ _owner = st.sampled_from(["w1", "w2"])
 _options = st.sampled_from(_OPTIONS)
 _pick = st.integers(0, 30)  # of what there is at that time
 _delay = st.sampled_from([0, 0, 0, 40, 1500])
-_more = st.fixed_dictionaries(
-    {},
-    optional={
-        "u": st.tuples(st.sampled_from(["u1", "u2"]), st.sampled_from("krd")),
-        "l": st.sampled_from(["l1", "l2"]),
-        "f": st.sampled_from(["f1", "f2"]),
-    },
+_unique = st.one_of(st.none(), st.tuples(st.sampled_from(["u1", "u2"]), st.sampled_from("krd")))
+_keys = st.tuples(
+    st.one_of(st.none(), st.sampled_from(["l1", "l2"])), st.one_of(st.none(), st.sampled_from(["f1", "f2"]))
 )
+
+
+def _extras_of(unique: tuple[str, str] | None, keys: tuple[str | None, str | None]) -> Extras | None:
+    limit, fair = keys
+    if unique is None:
+        return Extras(limit_key=limit, fair_key=fair) if limit or fair else None
+    key, mode = unique
+    if mode == KEEP_EXISTING:
+        return Extras(key, mode, limit, fair)
+    return Extras(key, mode, limit, fair, replaced_record=_CANCELLED, replaced_ttl_ms=_ENDLESS_MS)
+
+
+_extras = st.builds(_extras_of, _unique, _keys)
 _rounds = st.lists(
     st.tuples(_pick, st.sampled_from("srrnfx"), st.sampled_from([0, 0, 30]), st.integers(0, 4)), min_size=2, max_size=8
 )
-_specs = st.lists(st.tuples(_delay, _more), min_size=1, max_size=5)
+_specs = st.lists(st.tuples(_delay, _extras), min_size=1, max_size=5)
 _outcomes = st.lists(
     st.tuples(_pick, st.sampled_from("sssrnfdcx"), st.booleans(), st.sampled_from([0, 0, 30, 900])), max_size=4
 )
@@ -160,29 +170,25 @@ class Machine(RuleBasedStateMachine):
 
     # Producers.
 
-    def _item(self, queue: str, delay: int, more: dict[str, Any]) -> Item:
+    def _item(self, queue: str, delay: int, extras: Extras | None = None) -> Item:
         self.count += 1
         task_id = f"t{self.count:03d}"
         self.ids.append((queue, task_id))
-        if "u" in more:
-            key, mode = more["u"]
-            more = more | {"u": key, "m": mode}
-            if mode != "k":
-                more |= {"r": _CANCELLED, "t": _ENDLESS_MS}
-        item: Item = (task_id, b"envelope of " + task_id.encode(), delay, 0)
-        return (*item, more) if more else item
+        return task_id, b"envelope of " + task_id.encode(), delay, 0, extras
 
     @rule(
-        queue=_queue, specs=st.lists(st.tuples(_delay, _more), min_size=1, max_size=5), most=st.sampled_from([0, 0, 6])
+        queue=_queue,
+        specs=st.lists(st.tuples(_delay, _extras), min_size=1, max_size=5),
+        most=st.sampled_from([0, 0, 6]),
     )
-    def enqueue(self, queue: str, specs: list[tuple[int, dict[str, Any]]], most: int) -> None:
-        items = [self._item(queue, delay, more) for delay, more in specs]
+    def enqueue(self, queue: str, specs: list[tuple[int, Extras | None]], most: int) -> None:
+        items = [self._item(queue, delay, extras) for delay, extras in specs]
         self.pair.both("enqueue", queue, items, max_length=most)
 
     @rule(queue=_queue, ahead=st.sampled_from([-1000, 0, 700]), again=st.booleans())
     def enqueue_by_the_clock(self, queue: str, ahead: int, again: bool) -> None:
-        task_id, blob, _, _ = self._item(queue, 0, {})[:4]
-        item = (task_id, blob, 0, self.pair.clock.ms + ahead)
+        task_id, blob, *_ = self._item(queue, 0)
+        item = (task_id, blob, 0, self.pair.clock.ms + ahead, None)
         self.pair.both("enqueue", queue, [item, item] if again else [item])
 
     @rule()
@@ -192,36 +198,34 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         here=_queue, there=st.lists(_queue, min_size=1, max_size=3), carried=st.integers(0, 3), delay=_delay,
-        more=_more, unless=st.sampled_from([0, 0, 500]),
+        keys=_keys, unless=st.sampled_from([0, 0, 500]),
     )  # fmt: skip
     def enqueue_workflow(
-        self, here: str, there: list[str], carried: int, delay: int, more: dict[str, Any], unless: int
+        self, here: str, there: list[str], carried: int, delay: int, keys: tuple[str | None, str | None], unless: int
     ) -> None:
         carried = min(carried, len(there))
-        more = {key: value for key, value in more.items() if key != "u"}
-        waits = self._item(here, delay, more | {"w": [len(there), carried, unless]})
+        limit, fair = keys
+        extras = Extras(limit_key=limit, fair_key=fair, waits=Waits(len(there), carried, unless))
+        waits = self._item(here, delay, extras)
         self.pair.both("enqueue", here, [waits])
         for position, queue in enumerate(there):
-            self.pair.both(
-                "enqueue", queue, [self._item(queue, 0, {"n": [(here, waits[0], position, int(position < carried))]})]
-            )
+            edge = Edge(here, waits[ITEM_ID], position, carries=position < carried)
+            self.pair.both("enqueue", queue, [self._item(queue, 0, Extras(edges=[edge]))])
 
-    @rule(here=_queue, pick=_pick, confirm=st.booleans(), carries=st.booleans(), more=_more)
-    def enqueue_after(self, here: str, pick: int, confirm: bool, carries: bool, more: dict[str, Any]) -> None:
+    @rule(here=_queue, pick=_pick, confirm=st.booleans(), carries=st.booleans(), extras=_extras)
+    def enqueue_after(self, here: str, pick: int, confirm: bool, carries: bool, extras: Extras | None) -> None:
         if (some := self._some(pick)) is None:
             return
         queue, before = some
-        waits = self._item(here, 0, more | {"w": [1, int(carries), 800]})
+        waits = self._item(here, 0, replace(extras or Extras(), waits=Waits(1, int(carries), 800)))
         self.pair.both("enqueue", here, [waits])
-        state, record = self.pair.both("link", queue, before, [(here, waits[0], 0, int(carries))])
+        state, record = self.pair.both("link", queue, before, [Edge(here, waits[ITEM_ID], 0, carries)])
         if state in ("ended", "dead"):
-            succeeded = (
-                state == "ended"
-                and result_record.unpack_end(record, queue=queue, task_id=before)[0] == result_record.SUCCEEDED
-            )
-            self.pair.both("signal", Signal(here, waits[0], 0, before, "succeeded" if succeeded else "failed", b"why"))
+            ended = state == "ended" and result_record.unpack_end(record, queue=queue, task_id=before)[0]
+            how = "succeeded" if ended == result_record.SUCCEEDED else "failed"
+            self.pair.both("signal", Signal(here, waits[ITEM_ID], 0, before, how, b"why"))
         if confirm and state != "unknown":
-            self.pair.both("confirm", here, [waits[0]])
+            self.pair.both("confirm", here, [waits[ITEM_ID]])
 
     @rule(pick=_pick)
     def cancel(self, pick: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from taskfleet import ConfigurationError, PayloadTooLargeError, SerializationError, Task, TaskQueue
 from taskfleet.protocol import envelope
+from taskfleet.protocol.item import Extras
 from taskfleet.scheduling.call import message_of
 from taskfleet.scheduling.record import Spec, identity_of, revision_of
 
@@ -95,7 +96,7 @@ def spec(**options: Any) -> Spec:
     fields: dict[str, Any] = {
         "task": "report", "envelope": b"\x00\xff", "schedule": "@hourly", "every": None, "time_zone": "Asia/Kathmandu",
         "policy": "Forbid", "deadline_ms": 1500, "paused": False,
-        "delay_ms": 0, "expires_ms": None, "more": {},
+        "delay_ms": 0, "expires_ms": None, "extras": Extras(),
     }  # fmt: skip
     return Spec(**fields | options)
 
@@ -108,7 +109,7 @@ def spec(**options: Any) -> Spec:
         spec(deadline_ms=None),
         spec(paused=True),
         spec(task="ä"),
-        spec(delay_ms=5, expires_ms=7, more={"u": "ä", "m": "k"}),
+        spec(delay_ms=5, expires_ms=7, extras=Extras("ä", limit_key="l")),
     ],
 )
 def test_a_spec_survives_storing(stored: Spec) -> None:

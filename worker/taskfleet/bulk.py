@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from taskfleet.protocol import bounds
-from taskfleet.protocol.item import Item
+from taskfleet.protocol.item import ITEM_ID, Item
 
 KEPT_BYTES = 4 * bounds.CALL_BYTES
 
@@ -28,7 +28,7 @@ class Bulk:
     def let_go(self, task_id: str, number: int) -> None:
         """Keep no more of the next item than whose turn it is."""
         self._let_go[len(self.items)] = number
-        self.items.append((task_id, b"", 0, 0))
+        self.items.append((task_id, b"", 0, 0, None))
 
     def by_place(self) -> dict[str, Sequence[int]]:
         """The positions of each partition's messages, in order."""
@@ -49,7 +49,7 @@ class Bulk:
         for count, position in enumerate(positions):
             item = self.items[position]
             if position in self._let_go:
-                item = self._encode(self._let_go[position], item[0])
+                item = self._encode(self._let_go[position], item[ITEM_ID])
             more = bounds.item_bytes(item)
             if part and size + more > bounds.CALL_BYTES:
                 yield start, part

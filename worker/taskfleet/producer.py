@@ -23,11 +23,11 @@ from taskfleet.errors import (
     TaskQueueError,
 )
 from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
-from taskfleet.protocol import bounds, dead_letter, result_record
+from taskfleet.protocol import bounds, call_settings, dead_letter, result_record
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import FRESH_SECONDS, ClockUnknownError
-from taskfleet.protocol.item import MOST_EDGES, Edge, Item
+from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_EXTRAS, ITEM_ID, MOST_EDGES, Edge, Extras, Item, Waits
 from taskfleet.protocol.partitions import queue_of, spread
 from taskfleet.protocol.signal import Signal
 from taskfleet.redis.connection import backoff_seconds
@@ -89,7 +89,7 @@ class Producer:
         except ClockUnknownError as error:
             await self._broker.clock.ask(error.queue)
             return await self.one(message)
-        place = self._place(message, item[0])
+        place = self._place(message, item[ITEM_ID])
         if message.options.wait_for_room:
             task_id = await _with_room(message.options.wait_for_room, lambda: self._send(place, item))
         else:
@@ -106,7 +106,7 @@ class Producer:
         try:
             max_length = self._application.options_of(place).max_length
             holders = await self._enqueue(place, (item,), max_length)
-            return holders.get(0, item[0]) if holders else item[0]
+            return holders.get(0, item[ITEM_ID]) if holders else item[ITEM_ID]
         finally:
             if place in self._outgoing:
                 self._senders[place] = background.start(self._send_outgoing(place))
@@ -156,7 +156,7 @@ class Producer:
         else:
             for position, (item, future) in enumerate(batch):
                 if not future.done():
-                    future.set_result(holders.get(position, item[0]) if holders else item[0])
+                    future.set_result(holders.get(position, item[ITEM_ID]) if holders else item[ITEM_ID])
 
     async def many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
         """Send many messages in order, all or nothing per queue."""
@@ -171,7 +171,7 @@ class Producer:
                     await asyncio.sleep(0)  # Redis works on what has been sent while the handles are made
                     with _collector_paused():
                         handles += [
-                            self._handle(bulk.items[at][0], places[at], messages[at].task.signature.result)
+                            self._handle(bulk.items[at][ITEM_ID], places[at], messages[at].task.signature.result)
                             for at in range(start, min(start + CHUNK, len(places)))
                         ]
             holders = await sending
@@ -202,12 +202,12 @@ class Producer:
                             "send it with await task.options(after=…).enqueue(…)"
                         )
                     item = message.encode(largest, self._sealer, clock=clock)
-                    bulk.places.append(self._place(message, item[0]))
-                    size += len(item[1])
+                    bulk.places.append(self._place(message, item[ITEM_ID]))
+                    size += len(item[ITEM_ENVELOPE])
                     if size <= KEPT_BYTES:
                         bulk.items.append(item)
                     else:
-                        bulk.let_go(item[0], index)
+                        bulk.let_go(item[ITEM_ID], index)
                 except TaskQueueError as error:
                     errors.append((index, error))
         return bulk, errors
@@ -278,7 +278,7 @@ class Producer:
         waiting_for: dict[Node, list[Edge]] = defaultdict(list)
         for node in plan.nodes:
             for position, before in enumerate(node.after):
-                edge = (places[node], node.id, position, int(position < node.carried))
+                edge = Edge(places[node], node.id, position, carries=position < node.carried)
                 waiting_for[route.twins.get(before, before)].append(edge)
         # All are encoded before the first is sent: a bad argument leaves nothing behind.
         own = [node for node in plan.nodes if node not in route.twins and node not in route.holders]
@@ -289,7 +289,7 @@ class Producer:
         wide = [node for node in own if len(waiting_for[node]) > MOST_EDGES]
         for node in wide:
             if not node.waits:
-                encoded[node][4]["w"] = [1, 0, _WHOLE_WITHIN_MS]  # type: ignore[misc]
+                _extras_of(encoded[node]).waits = Waits(1, 0, _WHOLE_WITHIN_MS)
         starts = [node for node in own if not node.waits]
         keeping = [node for node in starts if node.keeps_existing and node.message.unique_key]
         others = [node for node in starts if not (node.keeps_existing and node.message.unique_key)]
@@ -305,7 +305,9 @@ class Producer:
             await self._send_nodes([*blocked, *starts], places, encoded, route.sent)
             return True
         for node in blocked:
-            encoded[node][4]["w"][2] = _WHOLE_WITHIN_MS  # type: ignore[misc]
+            extras = _extras_of(encoded[node])
+            assert extras.waits is not None
+            extras.waits = extras.waits._replace(unconfirmed_ms=_WHOLE_WITHIN_MS)
         if await self._send_nodes(blocked, places, encoded, route.sent):
             return False
         for node in blocked:
@@ -340,12 +342,13 @@ class Producer:
     def _encode(self, node: Node, waiting: Sequence[Edge], route: Route) -> Item:
         settings: dict[str, Any] = {}
         if node.carried:
-            settings["i"] = node.shape
+            settings[call_settings.INPUT_SHAPE] = node.shape
             if self._application.seal.configured:
                 # Whose results these are to be: no other task's can be put in their place.
-                settings["s"] = [[before.message.queue, route.id_of(before)] for before in node.after[: node.carried]]
+                sources = [[before.message.queue, route.id_of(before)] for before in node.after[: node.carried]]
+                settings[call_settings.INPUT_SOURCES] = sources
         if node.waited_for:
-            settings["n"] = 1
+            settings[call_settings.RESULT_IS_TAKEN] = 1
         item = node.message.encode(
             self._application.max_payload_bytes,
             self._sealer,
@@ -354,12 +357,13 @@ class Producer:
             more_settings=settings,
             clock=self._clock,
         )
-        more: dict[str, Any] = dict(item[4]) if len(item) > 4 else {}
-        if waiting:
-            more["n"] = waiting[:MOST_EDGES]
-        if node.waits:
-            more["w"] = [len(node.after) + len(node.handles), node.carried, 0]
-        return (*item[:4], more) if more else item
+        task_id, blob, delay, eta, extras = item
+        if waiting or node.waits:
+            extras = extras or Extras()
+            extras.edges = waiting[:MOST_EDGES]
+            if node.waits:
+                extras.waits = Waits(len(node.after) + len(node.handles), node.carried)
+        return task_id, blob, delay, eta, extras
 
     async def _send_nodes(
         self, nodes: Sequence[Node], places: dict[Node, str], encoded: dict[Node, Item], sent: list[Node]
@@ -385,7 +389,7 @@ class Producer:
         where = handle.place or await self._handle(handle.id, None).locate()
         state, record = "unknown", b""
         if where is not None:
-            state, record = await self._broker.link(where, handle.id, [(place, node.id, position, 0)])
+            state, record = await self._broker.link(where, handle.id, [Edge(place, node.id, position, carries=False)])
         if where is None or state == "unknown":
             raise TaskNotFoundError(
                 f"after: task {handle.id} is not known: it never was, or it has ended without a result that is kept"
@@ -412,6 +416,12 @@ class Producer:
             if state != "linked":
                 return False
         return True
+
+
+def _extras_of(item: Item) -> Extras:
+    extras = item[ITEM_EXTRAS]
+    assert extras is not None
+    return extras
 
 
 def _waiting_bytes(waiting: tuple[Item, asyncio.Future[str]]) -> int:

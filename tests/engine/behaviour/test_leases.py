@@ -80,7 +80,7 @@ async def test_an_outcome_sent_twice_counts_once(queue: TaskQueue, value: bytes)
 
 
 async def test_enqueue_sent_twice_adds_once(queue: TaskQueue) -> None:
-    item = ("same-id", b"\x94\x01\xa4task\x90\x80", 0, 0)
+    item = ("same-id", b"\x94\x01\xa4task\x90\x80", 0, 0, None)
     await queue.broker.enqueue("default", [item, item])
     await queue.broker.enqueue("default", [item])
     assert (await queue.queue_stats("default")).enqueued_total == 1
@@ -212,7 +212,7 @@ async def test_the_shortest_of_different_leases_is_looked_after_first(queue: Tas
     await one_task(queue)
     long, short = RawWorker(queue, "long", lease_ms=60_000), RawWorker(queue, "short", lease_ms=2000)
     await long.step(1)
-    await queue.broker.enqueue("default", [("second", b"\x94\x01\xa4task\x90\x80", 0, 0)])
+    await queue.broker.enqueue("default", [("second", b"\x94\x01\xa4task\x90\x80", 0, 0, None)])
     reply = await queue.broker.step("default", short.options, "short", 1, [])
     assert 1000 < reply.horizon_ms <= 2001
 

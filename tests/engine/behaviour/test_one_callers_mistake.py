@@ -137,7 +137,7 @@ async def test_what_the_broker_cannot_pack_is_sent_without_it(make_queue: MakeQu
     enqueue = queue.broker.enqueue
 
     async def particular(place: str, items: Any, **options: Any) -> Any:
-        if any(len(item) > 4 and item[4].get("u") == "odd" for item in items):
+        if any(extras is not None and extras.unique_key == "odd" for *_, extras in items):
             raise UnicodeEncodeError("utf-8", "odd", 0, 1, "surrogates not allowed")
         return await enqueue(place, items, **options)
 

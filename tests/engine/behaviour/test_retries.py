@@ -159,11 +159,11 @@ async def test_what_cannot_be_run_is_buried_with_the_reason_and_stops_nothing(
         return 1
 
     items = [
-        ("bad1", b"\xc1 not messagepack", 0, 0),
-        ("bad2", b"\x01", 0, 0),
-        ("bad3", b"\x94\x02\xa4good\x90\x80", 0, 0),  # envelope version 2, and not a seal
-        ("bad4", b"\x94\x01\xa6nobody\x90\x80", 0, 0),
-        ("bad5", b"\x94\x01\xa4good\x91\x01\x80", 0, 0),  # one argument too many
+        ("bad1", b"\xc1 not messagepack", 0, 0, None),
+        ("bad2", b"\x01", 0, 0, None),
+        ("bad3", b"\x94\x02\xa4good\x90\x80", 0, 0, None),  # envelope version 2, and not a seal
+        ("bad4", b"\x94\x01\xa6nobody\x90\x80", 0, 0, None),
+        ("bad5", b"\x94\x01\xa4good\x91\x01\x80", 0, 0, None),  # one argument too many
     ]
     await queue.broker.enqueue("default", items)
     await white_box.overwrite(queue, "bad2", b"x")

@@ -20,6 +20,7 @@ from taskfleet import (
     chord,
     group,
 )
+from taskfleet.protocol.item import ITEM_EXTRAS, ITEM_ID, Extras, Waits
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
@@ -327,9 +328,9 @@ async def test_a_workflow_that_was_never_sent_whole_is_dropped(queue: TaskQueue,
     async def task() -> None: ...
 
     message = task.message()
-    item = (*message.encode(1000), {"w": [1, 0, 50]})
+    item = (*message.encode(1000)[:ITEM_EXTRAS], Extras(waits=Waits(1, 0, 50)))
     await queue.broker.enqueue("default", [item])  # its sender dies here
-    handle = queue.handle(item[0])
+    handle = queue.handle(item[ITEM_ID])
     assert await handle.status() == "blocked"
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="never sent whole"):

@@ -15,7 +15,7 @@ from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import StepReply
 from taskfleet.protocol.dead_letter import warn_of_kept
 from taskfleet.protocol.envelope import PydanticJson, TypedForm
-from taskfleet.protocol.item import REPLACEMENTS, Edge, Item, coming_again
+from taskfleet.protocol.item import ITEM_EXTRAS, REPLACEMENTS, Edge, Item, coming_again
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
@@ -159,11 +159,11 @@ class InMemoryBroker:
 
     async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         with self.store.queue(queue) as model:
-            fresh = {item[0]: item[1] for item in items if item[0] not in model.tasks}
+            fresh = {task_id: blob for task_id, blob, *_ in items if task_id not in model.tasks}
             holders = model.enqueue(self.store.now(), items, max_length, total)
             self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
             signals = len(model.outbox)
-        if signals and any(len(item) > 4 for item in items):
+        if signals and any(item[ITEM_EXTRAS] is not None for item in items):
             await self.relay(queue)  # what was replaced had others waiting for it
         return holders
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taskfleet.memory.state import AGAIN_MS, NEVER, Edge, Gathering, Progress, QueueState, Tag
+from taskfleet.memory.state import AGAIN_MS, NEVER, Gathering, Progress, QueueState, Tag
 from taskfleet.memory.step import Step
 from taskfleet.protocol import result_record
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import StepReply
-from taskfleet.protocol.item import Item, queue_full
+from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, REPLACE, Edge, Extras, Item, queue_full
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.signal import Signal
@@ -39,8 +39,8 @@ class QueueModel(QueueState):
     def enqueue(self, now: int, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         """Add tasks; returns the positions whose unique key another task has, and that one's id."""
         self.now = now
-        present = {item[0] for item in items} & self.tasks.keys()
-        fresh = sum(item[0] not in present for item in items)
+        present = {item[ITEM_ID] for item in items} & self.tasks.keys()
+        fresh = sum(item[ITEM_ID] not in present for item in items)
         if max_length and fresh:
             spared = self._spared(items, present)
             fresh, total, waiting = fresh - spared, total - spared, self.waiting()
@@ -50,25 +50,25 @@ class QueueModel(QueueState):
         holders: dict[int, str] = {}
         added = 0
         for position, item in enumerate(items):
-            task_id = item[0]
-            more = item[4] if len(item) > 4 else {}
+            task_id, envelope, _, _, extras = item
             if task_id in present:
                 continue
             due, follows = self._due(item), False
-            if "u" in more:
-                holder = self.holder_of(more["u"])
-                older = self.in_the_way(holder, more)
+            if extras is not None and extras.unique_key is not None:
+                holder = self.holder_of(extras.unique_key)
+                older = self.in_the_way(holder, extras)
                 follows = holder is not None and holder != older
                 if older is not None:
-                    if more["m"] == "k" or more.get("x") != older:
+                    if extras.unique_mode == KEEP_EXISTING or extras.replaces != older:
                         holders[position] = older
                         continue
-                    was_due = self.due_again(older) if more["m"] == "r" else None
-                    self.end_waiting(older, more["r"], more["t"], f"replaced by task {task_id}".encode())
+                    was_due = self.due_again(older) if extras.unique_mode == REPLACE else None
+                    reason = f"replaced by task {task_id}".encode()
+                    self.end_waiting(older, extras.replaced_record, extras.replaced_ttl_ms, reason)
                     due = due if was_due is None else was_due
             present.add(task_id)
             added += 1
-            self._put(task_id, item[1], more, due, follows=follows)
+            self._put(task_id, envelope, extras, due, follows=follows)
         self.counts["enqueued"] += added
         if nothing_ready and added:
             self._say_active()
@@ -78,19 +78,17 @@ class QueueModel(QueueState):
         """How many need no room of their own: they are kept out by another of their key, or take its place."""
         spared = 0
         seen: set[str] = set()
-        for item in items:
-            more = item[4] if len(item) > 4 else {}
-            if "u" in more and item[0] not in present:
-                key = more["u"]
-                in_the_way = self.in_the_way(self.holder_of(key), more) is not None
+        for task_id, _, _, _, extras in items:
+            if extras is not None and (key := extras.unique_key) is not None and task_id not in present:
+                in_the_way = self.in_the_way(self.holder_of(key), extras) is not None
                 spared += key in seen or in_the_way
                 seen.add(key)
         return spared
 
-    def accept(self, task_id: str, blob: bytes, more: dict[str, Any], due: int, *, follows: bool = False) -> None:
+    def accept(self, task_id: str, blob: bytes, extras: Extras, due: int, *, follows: bool = False) -> None:
         """Add one task that nothing stands in the way of: what lua/tick.lua adds."""
         nothing_ready = not self.ready and not self.fair
-        self._put(task_id, blob, more, due, follows=follows)
+        self._put(task_id, blob, extras, due, follows=follows)
         self.counts["enqueued"] += 1
         self.call_a_worker()
         if nothing_ready:
@@ -107,34 +105,33 @@ class QueueModel(QueueState):
 
     def _due(self, item: Item) -> int:
         """When the task is due, ms; 0 for at once."""
-        delay_ms, eta_ms = item[2], item[3]
+        _, _, delay_ms, eta_ms, _ = item
         if eta_ms:
             return eta_ms
         return self.now + delay_ms if delay_ms > 0 else 0
 
-    def in_the_way(self, holder: str | None, more: dict[str, Any]) -> str | None:
+    def in_the_way(self, holder: str | None, extras: Extras) -> str | None:
         """Of the tasks of a unique key, the one that is kept, or that a new one replaces: the newest that waits.
 
         One that runs is not replaced, so the new one comes after it.
         """
-        if holder is None or more["m"] == "k":
+        if holder is None or extras.unique_mode == KEEP_EXISTING or extras.unique_key is None:
             return holder
-        return self.follower_of(more["u"]) or (None if holder in self.owners else holder)
+        return self.follower_of(extras.unique_key) or (None if holder in self.owners else holder)
 
-    def _put(self, task_id: str, blob: bytes, more: dict[str, Any], due: int, *, follows: bool) -> None:
+    def _put(self, task_id: str, blob: bytes, extras: Extras | None, due: int, *, follows: bool) -> None:
         # The stamp is when the task was accepted: the age of the head is read from it.
         self.tasks[task_id] = struct.pack(">d", self.now) + blob
-        if "u" in more:
-            (self.followers if follows else self.unique)[more["u"]] = task_id
+        extras = extras or Extras()
+        if extras.unique_key is not None:
+            (self.followers if follows else self.unique)[extras.unique_key] = task_id
         tag = None
-        if any(key in more for key in "ulfn"):
-            edges = [Edge(queue, waiting, position, bool(carries)) for queue, waiting, position, carries in
-                     more.get("n", ())]  # fmt: skip
-            tag = self.tags[task_id] = Tag(more.get("u"), more.get("l"), more.get("f"), edges)
+        if extras.has_keys or extras.edges:
+            tag = self.tags[task_id] = Tag(extras.unique_key, extras.limit_key, extras.fair_key, list(extras.edges))
             if follows:
-                tag.due = 0 if "w" in more else due
-        if "w" in more:
-            pending, carried, unless_ms = more["w"]
+                tag.due = due if extras.waits is None else 0
+        if extras.waits is not None:
+            pending, carried, unless_ms = extras.waits
             self.gathering[task_id] = Gathering(pending, pending, carried, max(0, due - self.now))
             self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
         elif due > self.now or follows:
@@ -163,14 +160,14 @@ class QueueModel(QueueState):
         self.end_waiting(task_id, record, ttl_ms, reason.encode())
         return True, len(self.outbox)
 
-    def link(self, now: int, task_id: str, edges: Sequence[tuple[str, str, int, int]]) -> tuple[str, bytes]:
+    def link(self, now: int, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
         """Let tasks of any queue wait for one of this."""
         self.now = now
         if task_id in self.tasks:
             known = self.tags.setdefault(task_id, Tag()).edges
-            for queue, waiting_id, position, carries in edges:
-                if not any((edge.id, edge.position) == (waiting_id, position) for edge in known):
-                    known.append(Edge(queue, waiting_id, position, bool(carries)))
+            for edge in edges:
+                if not any((other.id, other.position) == (edge.id, edge.position) for other in known):
+                    known.append(edge)
             return "linked", b""
         if task_id in self.letters:
             return "dead", self.letters[task_id].packed()

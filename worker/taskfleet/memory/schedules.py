@@ -11,6 +11,7 @@ import msgpack
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.store import Scheduled
 from taskfleet.protocol import result_record, unpacking
+from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
 
@@ -99,22 +100,22 @@ class InMemorySchedules:
         state: list[Any] = _unpack(one.state) if one.state else [0, b"", 0, 0, 0]
         policy = _unpack(one.spec)[3].decode()
         previous = state[1].decode()
-        fires = tick.fire_ms is not None
+        fires, extras = tick.fire_ms is not None, tick.extras
         refused, waiting, interrupted, was_due, follows = False, None, None, None, False
         # What stands in the way: refused for good, or to be cancelled.
         if fires and policy != "Allow" and previous in model.tasks:
             refused = policy == "Forbid"
             if policy == "Replace":
                 waiting, interrupted = (None, previous) if previous in model.owners else (previous, None)
-        if fires and "u" in tick.more and not refused:
-            holder, follower = model.holder_of(tick.more["u"]), model.follower_of(tick.more["u"])
+        if fires and extras.unique_key is not None and not refused:
+            holder, follower = model.holder_of(extras.unique_key), model.follower_of(extras.unique_key)
             taken = holder is not None and holder not in (waiting, interrupted)
-            if tick.more["m"] == "k" and (taken or follower is not None):
+            if extras.unique_mode == KEEP_EXISTING and (taken or follower is not None):
                 refused = True
             elif holder is not None and (follower is not None or holder != waiting):
                 follows = follower is not None or holder in model.owners
                 waiting = follower or (waiting if follows else holder)
-                was_due = model.due_again(waiting) if waiting is not None and tick.more["m"] == "r" else None
+                was_due = model.due_again(waiting) if waiting is not None and extras.unique_mode == REPLACE else None
         if waiting is not None and not refused and waiting != tick.replaces:
             return TickReply("name", waiting, 0)
         result = "dropped"
@@ -134,7 +135,7 @@ class InMemorySchedules:
                 model.end_waiting(waiting, record, result_record.CANCELLED_TTL_MS, reason.encode())
             due = model.now + tick.delay_ms if was_due is None else was_due
             self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
-            model.accept(tick.task_id, tick.envelope, dict(tick.more), due, follows=follows)
+            model.accept(tick.task_id, tick.envelope, extras, due, follows=follows)
             result = "fired"
             state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]
         state[4] += tick.dropped

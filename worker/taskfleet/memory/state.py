@@ -9,6 +9,7 @@ from typing import cast
 import msgpack
 
 from taskfleet.memory.sorted_set import SortedSet
+from taskfleet.protocol.item import Edge
 from taskfleet.protocol.signal import Signal
 
 NEVER = float("inf")
@@ -24,16 +25,6 @@ class Progress:
     delivery: int = 0
     crashes: int = 0
     since_ms: int = 0
-
-
-@dataclass(slots=True)
-class Edge:
-    """A task that waits for another: which, as its how-manieth, and whether the result is passed on to it."""
-
-    queue: str
-    id: str
-    position: int
-    carries: bool
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from taskfleet.protocol.item import ITEM_ENVELOPE, Item
+from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_EXTRAS, Item
 from taskfleet.protocol.outcome import OUTCOME_EXTRA, OUTCOME_RESULT, Outcome
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ CALL_BYTES = 8 * 1_048_576  # a call of several items has no more; an item that 
 SURE_BYTES = 1_048_576 - 65_536  # below the lowest that Redis' own limits can be set to
 _FRAME = 64  # of an item: its id and numbers
 _envelope = operator.itemgetter(ITEM_ENVELOPE)
+_extras = operator.itemgetter(ITEM_EXTRAS)
 
 
 def windows(
@@ -43,21 +44,16 @@ def windows(
 
 
 def _items_bytes(items: Sequence[Any]) -> int:
-    # Most have nothing but their envelope, and a bulk has many: not a call of ours for each.
-    if max(map(len, items)) == 4:
+    # Most have nothing but their envelope, and a bulk has many: no call of a function for each.
+    if not any(map(_extras, items)):
         return sum(map(len, map(_envelope, items))) + _FRAME * len(items)
     return sum(map(item_bytes, items))
 
 
 def item_bytes(item: Item) -> int:
-    """About what a task is in a call that adds it."""
-    if len(item) == 4:
-        return len(item[ITEM_ENVELOPE]) + _FRAME
-    more = item[4]
-    # Text that stands there once; those that wait for it may be many.
-    size = sum(4 * len(value) for value in more.values() if isinstance(value, (str, bytes)))
-    size += sum(len(partition) + len(task_id) + 16 for partition, task_id, *_ in more.get("n", ()))
-    return len(item[ITEM_ENVELOPE]) + 2 * _FRAME + size
+    """About how many bytes a task is in a call that adds it."""
+    extras = item[ITEM_EXTRAS]
+    return len(item[ITEM_ENVELOPE]) + _FRAME + (_FRAME + extras.size() if extras is not None else 0)
 
 
 def outcome_bytes(outcome: Outcome) -> int:

@@ -7,28 +7,139 @@ read by unpacking, or by the indexes here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, cast
+
+import msgpack
 
 from taskfleet.errors import QueueFullError
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Seal
 
-Item = tuple[str, bytes, int, int] | tuple[str, bytes, int, int, dict[str, Any]]
-"""Task id, envelope, delay in ms, due time in Unix ms (0: none), and for some tasks what enqueue.lua calls `more`."""
-
-ITEM_ID: Final = 0
-ITEM_ENVELOPE: Final = 1
-
-# Partition, id and position of a task that waits for another, and 1 when it is given the result.
-Edge = tuple[str, str, int, int]
-
 MOST_EDGES = 500  # that one call may add to a task
 REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
 
+# The modes of a unique key, by the name that an application gives them.
+KEEP_EXISTING: Final = "k"
+REPLACE: Final = "r"
+DEBOUNCE: Final = "d"
+MODE_OF = {"keep_existing": KEEP_EXISTING, "replace": REPLACE, "debounce": DEBOUNCE}
 
-def replacing(seal: Seal, queue: str, more: dict[str, Any], older: str) -> dict[str, Any]:
-    """What enqueue.lua calls `more`, naming the task to replace, with the record of that one's end."""
-    return {**more, "x": older, "r": seal.close("result", queue_of(queue), older, more["r"])}
+
+class Edge(NamedTuple):
+    """A task that waits for another: which, at which of its positions, and whether it is given the result."""
+
+    queue: str
+    id: str
+    position: int
+    carries: bool
+
+
+class Waits(NamedTuple):
+    """How many tasks an item waits for, and how many of the first of these pass their results on to it.
+
+    Unless its workflow is confirmed within `unconfirmed_ms`, the item is dropped; 0: it is confirmed from the start.
+    """
+
+    pending: int
+    carried: int
+    unconfirmed_ms: int = 0
+
+
+@dataclass(slots=True)
+class Extras:
+    """What only some items have: keys, and their place in a workflow.
+
+    A unique key comes with its mode. To replace a task, an item names it in `replaces`, with that task's result record
+    and the record's time to live. `edges` are the tasks that wait for this one.
+    """
+
+    unique_key: str | None = None
+    unique_mode: str = KEEP_EXISTING
+    limit_key: str | None = None
+    fair_key: str | None = None
+    replaces: str | None = None
+    replaced_record: bytes = b""
+    replaced_ttl_ms: int = 0
+    edges: Sequence[Edge] = ()
+    waits: Waits | None = None
+
+    @property
+    def has_keys(self) -> bool:
+        return self.unique_key is not None or self.limit_key is not None or self.fair_key is not None
+
+    def letters(self) -> dict[str, Any]:
+        """The map that the scripts read. They store the keys and the edges under the same letters."""
+        letters: dict[str, Any] = {}
+        if self.unique_key is not None:
+            letters |= {"u": self.unique_key, "m": self.unique_mode}
+            if self.unique_mode != KEEP_EXISTING:
+                letters |= {"r": self.replaced_record, "t": self.replaced_ttl_ms}
+        if self.replaces is not None:
+            letters["x"] = self.replaces
+        if self.limit_key is not None:
+            letters["l"] = self.limit_key
+        if self.fair_key is not None:
+            letters["f"] = self.fair_key
+        if self.edges:
+            letters["n"] = edge_fields(self.edges)
+        if self.waits is not None:
+            letters["w"] = self.waits
+        return letters
+
+    def key_letters(self) -> dict[str, str]:
+        """The keys alone, as a schedule stores them for its tasks."""
+        letters = {"u": self.unique_key, "m": self.unique_mode, "l": self.limit_key, "f": self.fair_key}
+        if self.unique_key is None:
+            del letters["m"]
+        return {letter: key for letter, key in letters.items() if key is not None}
+
+    @classmethod
+    def of_key_letters(cls, letters: Mapping[str, str]) -> Extras:
+        return cls(letters.get("u"), letters.get("m", KEEP_EXISTING), letters.get("l"), letters.get("f"))
+
+    def size(self) -> int:
+        """About how many bytes these are in a call."""
+        texts = (self.unique_key, self.limit_key, self.fair_key, self.replaces)
+        size = sum(4 * len(text) for text in texts if text is not None) + 4 * len(self.replaced_record)
+        return size + sum(len(edge.queue) + len(edge.id) + 16 for edge in self.edges)
+
+
+Item = tuple[str, bytes, int, int, Extras | None]
+"""Task id, envelope, delay in ms, due time in Unix ms (0: none), and what only some items have."""
+
+ITEM_ID: Final = 0
+ITEM_ENVELOPE: Final = 1
+ITEM_DELAY_MS: Final = 2
+ITEM_ETA_MS: Final = 3
+ITEM_EXTRAS: Final = 4
+
+
+def pack_items(items: Sequence[Item]) -> bytes:
+    """As lua/enqueue.lua reads them. Errors: `TypeError`, `ValueError` and `OverflowError` as msgpack raises them."""
+    return cast("bytes", msgpack.packb(items, use_bin_type=False, default=_letters))
+
+
+def pack_edges(edges: Sequence[Edge]) -> bytes:
+    """As lua/link.lua reads them."""
+    return cast("bytes", msgpack.packb(edge_fields(edges), use_bin_type=False))
+
+
+def edge_fields(edges: Sequence[Edge]) -> list[tuple[str, str, int, int]]:
+    return [(edge.queue, edge.id, edge.position, int(edge.carries)) for edge in edges]
+
+
+def _letters(value: object) -> dict[str, Any]:
+    """msgpack's hook for what it has no type for."""
+    if isinstance(value, Extras):
+        return value.letters()
+    raise TypeError(f"type {type(value).__name__} cannot be encoded")
+
+
+def replacing(seal: Seal, queue: str, extras: Extras, older: str) -> Extras:
+    """The extras of an item that is to replace the task `older`, with the sealed record of that task's end."""
+    record = seal.close("result", queue_of(queue), older, extras.replaced_record)
+    return replace(extras, replaces=older, replaced_record=record)
 
 
 def coming_again(seal: Seal, queue: str, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
@@ -36,23 +147,19 @@ def coming_again(seal: Seal, queue: str, items: Sequence[Item], held: Mapping[in
 
     That is the one told, or the one before it among these: a call may hold many of one key.
     """
-    before: dict[str, str] = {}  # unique key → the newest so far
+    newest: dict[str, str] = {}  # by unique key
     again: dict[int, Item] = {}
     for at in sorted(held):
-        item = items[at]
-        more = more_of(item)
-        if more["m"] != "k":
-            older = before.get(more["u"], held[at])
-            again[at] = (*item[:4], replacing(seal, queue, more, older))
-            before[more["u"]] = item[0]
-        elif more["u"] in before:
-            again[at] = item  # whom it finds is not settled yet
+        task_id, blob, delay_ms, eta_ms, extras = items[at]
+        assert extras is not None  # only a unique key is held by another task
+        assert extras.unique_key is not None
+        if extras.unique_mode != KEEP_EXISTING:
+            older = newest.get(extras.unique_key, held[at])
+            again[at] = (task_id, blob, delay_ms, eta_ms, replacing(seal, queue, extras, older))
+            newest[extras.unique_key] = task_id
+        elif extras.unique_key in newest:
+            again[at] = items[at]  # which task holds its key is not settled yet
     return again
-
-
-def more_of(item: Item) -> dict[str, Any]:
-    """What enqueue.lua calls `more`."""
-    return item[4] if len(item) > 4 else {}
 
 
 def queue_full(queue: str, waiting: int, max_length: int) -> QueueFullError:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+import msgpack
+
+from taskfleet.protocol.item import Extras
 
 NO_STATE = b""
 
@@ -52,8 +56,8 @@ class Due:
 class Tick:
     """One tick to let happen: what was read (`entry`, `revision`), and what to make of it.
 
-    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more. `more` is what lua/tick.lua
-    says. `replaces` is the id of a waiting task that may be replaced, or empty.
+    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more.
+    `replaces` is the id of a waiting task that may be replaced, or empty.
     """
 
     entry: Entry
@@ -64,9 +68,14 @@ class Tick:
     task_id: str
     envelope: bytes
     delay_ms: int
-    more: dict[str, str]
+    extras: Extras  # its keys
     replaces: str
     max_length: int
+
+    def packed_task(self) -> bytes:
+        """The task to add, as lua/tick.lua reads it."""
+        parts = (self.task_id, self.envelope, self.delay_ms, self.extras.key_letters())
+        return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
 class TickReply(NamedTuple):

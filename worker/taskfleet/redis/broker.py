@@ -25,7 +25,16 @@ from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
 from taskfleet.protocol.clock import RedisClock
 from taskfleet.protocol.dead_letter import warn_of_kept
-from taskfleet.protocol.item import REPLACEMENTS, Edge, Item, coming_again, queue_full
+from taskfleet.protocol.item import (
+    ITEM_EXTRAS,
+    REPLACEMENTS,
+    Edge,
+    Item,
+    coming_again,
+    pack_edges,
+    pack_items,
+    queue_full,
+)
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
@@ -167,7 +176,7 @@ class RedisBroker:
         # The first call makes sure of room for all.
         (start, end, size), *parts = bounds.windows(items, bounds.item_bytes)
         holders = await self._enqueue_part(queue, items[start:end], max_length, room_for, size)
-        if parts and not any(len(item) > 4 for item in items):
+        if parts and all(item[ITEM_EXTRAS] is None for item in items):
             await self._enqueue_plain_parts(queue, items, parts)
         else:
             for start, end, size in parts:
@@ -259,8 +268,10 @@ class RedisBroker:
     ) -> tuple[Sequence[str], Sequence[Any]]:
         names = self.keys_of(queue)
         sender, number = stream
-        replaced = [names.result(item[4]["x"]) for item in items if len(item) > 4 and "x" in item[4]]
-        packed = msgpack.packb(items, use_bin_type=False)
+        replaced = [
+            names.result(extras.replaces) for *_, extras in items if extras is not None and extras.replaces is not None
+        ]
+        packed = pack_items(items)
         args = (
             self.fleet.activity, queue_of(queue), max_length, total, packed, number, names.done_channel
         )  # fmt: skip
@@ -309,7 +320,7 @@ class RedisBroker:
         (state, record): linked, unknown, dead and its letter, ended and its record.
         """
         names = self.keys_of(queue)
-        args = (task_id, msgpack.packb(edges, use_bin_type=False))
+        args = (task_id, pack_edges(edges))
         state, record = await self._patiently(
             lambda: self.client.run(scripts.LINK, (*names.all, names.result(task_id)), args)
         )

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
@@ -163,7 +162,7 @@ class ScheduleStore:
         queue = tick.entry.queue
         names, fleet = self._broker.keys_of(queue), self._broker.fleet
         replaced = [names.result(tick.replaces)] if tick.replaces else []
-        item = msgpack.packb((tick.task_id, tick.envelope, tick.delay_ms, tick.more), use_bin_type=False)
+        item = tick.packed_task()
         reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
         record = result_record.pack_cancelled(reason)
         if tick.replaces:

@@ -11,6 +11,7 @@ from taskfleet import checks, queue_names, showing
 from taskfleet.application import Application
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import spread
 from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.call import ScheduledTask, message_of
@@ -61,8 +62,7 @@ def check(
     timing_of(schedule, every, time_zone or "UTC")  # an expression, an interval or a zone that is wrong is an error now
     call = message_of(task, args, kwargs, application.registry)
     name_of_queue = queue_names.validate(to if to is not None else call.queue)
-    _, envelope, delay_ms, _, *rest = call.encode(application.max_payload_bytes)
-    more: dict[str, Any] = rest[0] if rest else {}
+    _, envelope, delay_ms, _, extras = call.encode(application.max_payload_bytes)
     expires = call.task.options.expires
     spec = Spec(
         task=call.task.name,
@@ -76,7 +76,7 @@ def check(
         paused=paused,
         delay_ms=delay_ms,
         expires_ms=None if expires is None else round(expires * 1000),
-        more={key: more[key] for key in ("u", "m", "l", "f") if key in more},
+        extras=extras or Extras(),
     )
     # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
     partitions = application.known_options_of(name_of_queue).partitions

@@ -17,6 +17,7 @@ import msgpack
 from taskfleet import checks, foreign
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import unpacking
+from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.timing import Timing, timing_of
@@ -81,7 +82,7 @@ class Schedule:
 class Spec:
     """What `add_schedule` was told, and what of the task's own options an enqueue takes over.
 
-    `envelope` is the encoded task, `more` its unique, limit and fair key (lua/tick.lua): the same at each tick.
+    `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick.
     """
 
     task: str
@@ -94,7 +95,7 @@ class Spec:
     paused: bool
     delay_ms: int
     expires_ms: int | None
-    more: dict[str, str]
+    extras: Extras
 
     @property
     def timing(self) -> Timing:
@@ -102,7 +103,7 @@ class Spec:
 
     def pack(self) -> bytes:
         """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
-        delay_ms, expires_ms or -1, more].
+        delay_ms, expires_ms or -1, keys].
 
         The scripts read the first four, and the sixth. The revision is a digest: the same spec has the same one,
         wherever it is added.
@@ -111,7 +112,7 @@ class Spec:
             self.timing.identity, self.policy, self.envelope, int(self.paused),
             -1 if self.deadline_ms is None else self.deadline_ms,
             self.schedule or "", float(self.every or 0), self.time_zone, self.task, self.delay_ms,
-            -1 if self.expires_ms is None else self.expires_ms, self.more,
+            -1 if self.expires_ms is None else self.expires_ms, self.extras.key_letters(),
         ]  # fmt: skip
         revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
         return _pack([_VERSION, revision, *rest])
@@ -121,7 +122,7 @@ class Spec:
         """Decode; raises `SerializationError` for what another version has written, or nobody of ours."""
         fields = _fields(packed)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
-        schedule, every, zone, task, delay, expires, more = rest
+        schedule, every, zone, task, delay, expires, letters = rest
         with _of_ours():
             return cls(
                 task=task.decode(),
@@ -134,7 +135,7 @@ class Spec:
                 paused=bool(paused),
                 delay_ms=_ms_or_none(delay) or 0,
                 expires_ms=_ms_or_none(expires),
-                more={key.decode(): value.decode() for key, value in more.items()},
+                extras=Extras.of_key_letters({key.decode(): value.decode() for key, value in letters.items()}),
             )
 
 

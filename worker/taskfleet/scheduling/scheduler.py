@@ -220,7 +220,7 @@ class Scheduler:
             task_id=task_id,
             envelope=self._application.seal.close("task", queue_of(entry.queue), task_id, call),
             delay_ms=spec.delay_ms,
-            more=spec.more,
+            extras=spec.extras,
             replaces=state.task_id if spec.policy == "Replace" else "",
             max_length=self._application.known_options_of(entry.queue).max_length,
         )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskfleet import checks, ids
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import envelope, result_record
-from taskfleet.protocol.item import Item
+from taskfleet.protocol import call_settings, envelope, result_record
+from taskfleet.protocol.item import KEEP_EXISTING, MODE_OF, Extras, Item
 from taskfleet.retry import delay_ms
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.options import NO_OPTIONS, CallOptions, KeyFunction
@@ -85,7 +85,7 @@ class Message(Generic[R]):
         if more_settings:
             settings |= more_settings
         if self.headers:
-            settings["h"] = _checked_headers(self.task.name, self.headers)
+            settings[call_settings.HEADERS] = _checked_headers(self.task.name, self.headers)
         try:
             version = signature.version_for(args, kwargs) if signature.may_be_typed else envelope.VERSION
             blob = envelope.encode(self.task.name, args, kwargs, settings, version)
@@ -101,49 +101,47 @@ class Message(Generic[R]):
                 "store the data elsewhere and pass its address"
             )
         if plain:
-            return task_id, blob, 0, 0
+            return task_id, blob, 0, 0, None
         eta = math.ceil(options.eta * 1000) if options.eta else 0
         delay = options.delay or (defaults.delay if not eta else 0.0)
-        more = self._more()
-        if more:
-            return task_id, blob, delay_ms(delay), eta, more
-        return task_id, blob, delay_ms(delay), eta
+        return task_id, blob, delay_ms(delay), eta, self._extras()
 
     def _settings(self, clock: Callable[[str], float] | None) -> dict[str, Any]:
-        """What the call sets for itself: protocol/envelope.py."""
+        """The settings that go into the envelope: protocol/call_settings.py."""
         options = self.options
         settings: dict[str, Any] = {}
         if options.max_retries is not None:
-            settings["r"] = options.max_retries
+            settings[call_settings.MAX_RETRIES] = options.max_retries
         if options.timeout is not None:
-            settings["t"] = options.timeout
+            settings[call_settings.TIMEOUT] = options.timeout
         if options.result_ttl is not None:
-            settings["k"] = options.result_ttl
+            settings[call_settings.RESULT_TTL] = options.result_ttl
         expires = self.task.options.expires if options.expires is None else options.expires
         if expires is not None:
             now = clock(self.queue) / 1000 if clock is not None else time.time()
-            settings["x"] = now + expires
+            settings[call_settings.EXPIRES_AT] = now + expires
         if options.retry is not None:
-            settings["b"] = options.retry.packed()
+            settings[call_settings.RETRY_POLICY] = options.retry.packed()
         if options.max_age is not None:
-            settings["a"] = options.max_age
+            settings[call_settings.MAX_AGE] = options.max_age
         return settings
 
-    def _more(self) -> dict[str, Any]:
-        """What lua/enqueue.lua calls `more`."""
+    def _extras(self) -> Extras | None:
+        """The keys of this call, if it has any."""
         options, defaults = self.options, self.task.options
-        more: dict[str, Any] = {}
-        if unique := self.unique_key:
-            mode = options.unique_mode or defaults.unique_mode
-            more |= {"u": unique, "m": mode[0]}
-            if mode != "keep_existing":
-                record = result_record.pack_cancelled("replaced by a newer task of the same unique key")
-                more |= {"r": record, "t": result_record.CANCELLED_TTL_MS}
-        if limit := self._key("limit_key", options.limit_key or defaults.limit_key):
-            more["l"] = limit
-        if fair := self._key("fair_key", options.fair_key or defaults.fair_key):
-            more["f"] = fair
-        return more
+        unique = self.unique_key
+        limit = self._key("limit_key", options.limit_key or defaults.limit_key)
+        fair = self._key("fair_key", options.fair_key or defaults.fair_key)
+        if not (unique or limit or fair):
+            return None
+        extras = Extras(limit_key=limit or None, fair_key=fair or None)
+        if unique:
+            extras.unique_key, extras.unique_mode = unique, MODE_OF[options.unique_mode or defaults.unique_mode]
+            if extras.unique_mode != KEEP_EXISTING:
+                reason = "replaced by a newer task of the same unique key"
+                extras.replaced_record = result_record.pack_cancelled(reason)
+                extras.replaced_ttl_ms = result_record.CANCELLED_TTL_MS
+        return extras
 
     def _key(self, option: str, key: str | KeyFunction | None) -> str | None:
         if key is None or isinstance(key, str):
