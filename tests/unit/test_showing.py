@@ -103,7 +103,7 @@ def test_a_figure_is_a_number_in_its_range(raw: object) -> None:
 @given(st.one_of(st.binary(), st.text(), st.integers(), st.floats(), st.none(), st.lists(st.binary())))
 def test_decoding_raises_nothing_else(raw: object) -> None:
     assert isinstance(foreign.text(raw), str)
-    for decode in (foreign.name, foreign.place, foreign.identifier, foreign.figure, foreign.whole):
+    for decode in (foreign.name, foreign.partition, foreign.identifier, foreign.figure, foreign.whole):
         with contextlib.suppress(foreign.ForeignError):
             decode(raw)
 

@@ -1,4 +1,7 @@
-"""Tasks of our own on the application's loop, which no task of a worker can stop or lend its context."""
+"""The library's own asyncio tasks on the application's event loop.
+
+The tasks that a worker runs share that loop. They can neither cancel these tasks nor pass their context on to them.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ R = TypeVar("R")
 
 
 class BackgroundTask(asyncio.Task[R]):
-    """Takes no cancellation from code that a worker runs; `cancellation.end` and the end of the loop still can.
+    """An asyncio task that ignores cancellations by code of a worker's task.
 
     A task that cancels all others of its loop, to clean up after itself, would otherwise end the worker and the calls
-    of its neighbours with it.
+    of its neighbours. `cancellation.end` and the end of the loop still cancel it.
     """
 
     __slots__ = ()
@@ -26,13 +29,13 @@ class BackgroundTask(asyncio.Task[R]):
 
 
 def start(work: Coroutine[Any, Any, R], *, context: contextvars.Context | None = None) -> asyncio.Task[R]:
-    """Run `work` on the running loop, in `context`: by default an empty one, since it is no caller's in particular."""
+    """Run `work` on the running loop, in `context`. The default is an empty context: the work belongs to no caller."""
     context = contextvars.Context() if context is None else context
     return BackgroundTask(work, loop=asyncio.get_running_loop(), context=context)
 
 
 def of_the_application() -> contextvars.Context:
-    """For what the application starts and keeps: a copy of the caller's context, part of no task that calls."""
+    """A context for work that the application starts and keeps: the caller's context, without the current task."""
     context = contextvars.copy_context()
     if CURRENT.get() is not None:
         context.run(CURRENT.set, None)

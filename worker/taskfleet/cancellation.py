@@ -1,4 +1,4 @@
-"""Ending tasks of the event loop for certain."""
+"""Cancel asyncio tasks, and make sure that they end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel until it works; what they ended with is of no interest.
+    """Cancel the tasks, again and again until all have ended. Their results and errors are dropped.
 
-    A cancellation that comes just as a reply does, or a connection is made, can get lost inside the client. It is the
-    plain cancellation of asyncio: tasks of ours do not listen to others (`taskfleet.background`).
+    The Redis client can lose a cancellation that comes at the moment of a reply or of a new connection, so one is not
+    enough. `asyncio.Task.cancel` is called itself, because background tasks override it (`taskfleet.background`).
     """
     ended = set(tasks)
     pending = ended

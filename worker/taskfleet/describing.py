@@ -1,7 +1,7 @@
-"""Errors in words, whatever the error is.
+"""Text and traceback of any exception.
 
-An exception is code of the application: its `__str__`, its class and what it is chained to may raise, lie, or go on
-without end. What is made here never raises, is bounded, and can be encoded.
+An exception is code of the application: its `__str__`, its class and the errors that it is chained to may raise, lie,
+or never end. The functions of this module never raise, and their texts are bounded and can be encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-TEXT_LIMIT = 4000  # characters, of what an error says
-TRACE_LIMIT = 16_000  # characters, of the end of a traceback, where the cause is
-_CHAIN_LIMIT = 30  # errors that one traceback tells of: causes, contexts, members of groups
-_FRAMES = 60
+TEXT_LIMIT = 4000  # characters of the text of an error
+TRACE_LIMIT = 16_000  # characters of a traceback: its end, where the cause is
+_CHAIN_LIMIT = 30  # errors in one traceback: causes, contexts, members of groups
+_FRAMES = 60  # of a traceback that the interpreter cannot format
 
-# The descriptors of `type` itself: a metaclass may have others.
+# The descriptor of `type` itself: a metaclass may override it.
 _name_of: Any = type.__dict__["__name__"].__get__
 
 
 def describe(error: BaseException) -> str:
-    """`ValueError: what it says`, at most `TEXT_LIMIT` characters of it."""
+    """`ValueError: its text`, with at most `TEXT_LIMIT` characters of the text."""
     return f"{name_of(type(error))}: {text_of(error)}"
 
 
@@ -33,16 +33,16 @@ def name_of(kind: type) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says of itself, or that it does not say it."""
+    """The text of an error, or a note that it has none."""
     try:
         return _clean(str(error), TEXT_LIMIT)
     except BaseException as problem:
-        # BaseException: an error whose text calls sys.exit() is no reason to end.
+        # BaseException: an error whose `__str__` calls sys.exit() must not end the process.
         return f"(it has no text: its __str__ raised {name_of(type(problem))})"
 
 
 def trace(error: BaseException) -> str:
-    """The traceback of an error, with what it was chained to; its last `TRACE_LIMIT` characters."""
+    """The traceback of an error and of the errors that it is chained to; its last `TRACE_LIMIT` characters."""
     try:
         if _is_ordinary(error):
             return _clean_end("".join(traceback.format_exception(error)))
@@ -54,7 +54,7 @@ def trace(error: BaseException) -> str:
 
 
 def _is_ordinary(error: BaseException) -> bool:
-    """Whether the interpreter's own formatter can be left alone with it."""
+    """Whether the formatter of the interpreter is safe for it: a short chain of errors with short texts."""
     seen = 0
     known: set[int] = set()
     waiting = [error]
@@ -83,7 +83,7 @@ def _linked(error: BaseException) -> Iterator[BaseException]:
 
 
 def _clean(text: str, limit: int) -> str:
-    # By the methods of `str` itself: a subclass may have others.
+    # The method of `str` itself: a subclass may override it.
     cut = str.__getitem__(text, slice(limit))
     return cut if cut.isascii() else encodable(cut)
 
@@ -94,5 +94,5 @@ def _clean_end(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """A text that UTF-8 has a place for: half a surrogate pair is written out."""
+    """The text in a form that UTF-8 can encode: half a surrogate pair is escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,24 +1,24 @@
-"""Every error that Taskfleet raises on purpose.
+"""The errors that Taskfleet raises on purpose.
 
     TaskQueueError
-    ├── ConfigurationError          an option, key or file is wrong; names it and what was expected
+    ├── ConfigurationError          an option, key or file is wrong; the message names it and the expected form
     │   └── InvalidQueueNameError
-    ├── BrokerConnectionError       Redis cannot be reached, or refuses us
+    ├── BrokerConnectionError       Redis cannot be reached, or refuses the connection
     │   ├── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
     │   └── ReplyTooLargeError      Redis sent more in one reply than this program takes
     ├── SerializationError          a value cannot be encoded, or does not fit its annotation
     │   ├── PayloadTooLargeError
-    │   ├── BadSignatureError       no key of ours vouches for a stored task or result
-    │   └── NewerVersionError       `.version`: it was stored by a newer Taskfleet than this one
-    ├── QueueFullError              the queue holds `max_length` tasks
-    ├── BulkEnqueueError            `enqueue_many` refused; `.errors` lists (index, error)
-    ├── EventLoopRunningError       a `…_sync` call where an event loop runs; also a RuntimeError
-    ├── TaskNotFoundError           no task of that id, or no task function of that name
-    └── TaskExecutionError          the task ended without a result
+    │   ├── BadSignatureError       a stored task or result has no signature of a known key
+    │   └── NewerVersionError       `.version`: a newer Taskfleet than this one stored it
+    ├── QueueFullError              the queue holds `max_length` waiting tasks
+    ├── BulkEnqueueError            `enqueue_many` was refused; `.errors` lists (index, error)
+    ├── EventLoopRunningError       a `…_sync` call inside a running event loop; also a RuntimeError
+    ├── TaskNotFoundError           no task has that id, or no task function that name
+    └── TaskExecutionError          the task ended without a result; `.task_id`, `.traceback`
         ├── TaskTimeoutError        `.task_id`, `.timeout_seconds`
         └── TaskCancelledError
 
-Every message is one line that names the thing and says what to do.
+Every message is one line that names the faulty thing and says what to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 
 class TaskQueueError(Exception):
-    """The root of all errors below."""
+    """The root of all errors of Taskfleet."""
 
 
 class ConfigurationError(TaskQueueError):
@@ -47,7 +47,7 @@ class BrokerOutOfMemoryError(BrokerConnectionError):
 
 
 class ReplyTooLargeError(BrokerConnectionError):
-    """Redis sent more in one reply than this program takes: what is stored there is larger than the limits here."""
+    """Redis sent more in one reply than this program takes: the stored value is larger than the limits here."""
 
 
 class SerializationError(TaskQueueError):
@@ -59,11 +59,11 @@ class PayloadTooLargeError(SerializationError):
 
 
 class BadSignatureError(SerializationError):
-    """What is stored of a task or result is not signed by any key that is known here, or belongs elsewhere."""
+    """A stored task or result is signed by no key that is known here, or was moved here from another task or queue."""
 
 
 class NewerVersionError(SerializationError):
-    """A stored task or result is of an envelope version that came after this program."""
+    """A newer Taskfleet than this one stored the task or result. `version` is that of its envelope."""
 
     def __init__(self, message: str, *, version: int) -> None:
         super().__init__(message)
@@ -85,15 +85,15 @@ class BulkEnqueueError(TaskQueueError):
 
 
 class EventLoopRunningError(TaskQueueError, RuntimeError):
-    """A `…_sync` call inside a running event loop, which it would block: await the other form."""
+    """A `…_sync` call inside a running event loop would block it; await the other form."""
 
 
 class TaskNotFoundError(TaskQueueError):
-    """No task of that id or no task function of that name is known."""
+    """No task has that id, or no task function that name."""
 
 
 class TaskExecutionError(TaskQueueError):
-    """The task ended without a result: it failed, or it is dead."""
+    """The task ended without a result: it failed, or it is dead. `traceback` is that of the last run, if it has one."""
 
     def __init__(self, message: str, *, task_id: str = "", traceback: str = "") -> None:
         super().__init__(message)

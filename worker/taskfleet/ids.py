@@ -1,4 +1,4 @@
-"""Task ids: unique without asking anybody, short in Redis."""
+"""Task ids: unique without a call to Redis, and short."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _next = _fresh()
 
 
 def _after_fork() -> None:
-    # A child that went on counting would give out its parent's ids again.
+    # A child that kept the parent's prefix and counter would make the same ids as the parent.
     global _next
     _next = _fresh()
 

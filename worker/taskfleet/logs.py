@@ -1,7 +1,7 @@
-"""What a process of ours writes to its log, and how much: to stderr, one event a line.
+"""The log of the `taskfleet` command: to stderr, one event a line, at a level that can be chosen.
 
-Only for programs that are ours: the `taskfleet` command, the processes that it starts, and `run_forever()` of a program
-that has set up no logging. A library leaves that to its application.
+Only the command, the processes that it starts, and `run_forever()` in a program without a logging setup call this
+module. Elsewhere the application configures logging, as with any library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def configure(option: str = "", *, default: str = "INFO") -> None:
-    """Log to stderr at the level of `--log-level`, else of TASKFLEET_LOG_LEVEL, for this process and those it starts.
+    """Log to stderr at the level of `--log-level`, else of TASKFLEET_LOG_LEVEL, in this process and its children.
 
     Errors: `ConfigurationError` for a level that does not exist.
     """
@@ -28,21 +28,21 @@ def configure(option: str = "", *, default: str = "INFO") -> None:
     if option:
         os.environ[VARIABLE] = level
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(handlers=[handler])  # nothing, where the program has set up its own
+    handler.setFormatter(_OneLineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler])  # does nothing in a program that has its own logging setup
     logging.getLogger().setLevel(level)
 
 
 def check(text: str, where: str) -> str:
-    """The level of that name, in any case. Errors: `ConfigurationError` lists those that there are."""
+    """The level of a name in upper or lower case. Errors: `ConfigurationError` lists the levels."""
     level = text.strip().upper()
     if level not in LEVELS:
         raise ConfigurationError(f"{where}: {text!r} is none of {', '.join(LEVELS)}")
     return level
 
 
-class _Lines(logging.Formatter):
-    """Also what other libraries log comes out on one line each, and tracebacks without control characters."""
+class _OneLineFormatter(logging.Formatter):
+    """Writes records of all libraries on one line each, and tracebacks without control characters."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = showing.shown(record.message, 2 * showing.MESSAGE_LIMIT)

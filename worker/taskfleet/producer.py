@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from taskfleet import background, ids
 from taskfleet.application import Application
+from taskfleet.backoff import backoff_seconds
 from taskfleet.bulk import KEPT_BYTES, Bulk
 from taskfleet.errors import (
     BulkEnqueueError,
@@ -30,7 +31,6 @@ from taskfleet.protocol.clock import FRESH_SECONDS, ClockUnknownError
 from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_EXTRAS, ITEM_ID, MOST_EDGES, Edge, Extras, Item, Waits
 from taskfleet.protocol.partitions import queue_of, spread
 from taskfleet.protocol.signal import Signal
-from taskfleet.redis.connection import backoff_seconds
 from taskfleet.tasks.message import Message
 from taskfleet.workflows import Node, WorkflowPlan
 

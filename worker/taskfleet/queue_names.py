@@ -1,4 +1,4 @@
-"""The names of queues: three usual ones, and the rule for all."""
+"""Queue names: three usual ones, and the rule that every name must follow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALID = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 def validate(name: str) -> str:
     """Return `name`, or raise `InvalidQueueNameError`."""
-    # Callers without a type checker pass anything.
+    # Callers without a type checker may pass any object.
     if not isinstance(name, str) or not _VALID.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidQueueNameError(
             f"queue name {shown(name)} is not valid: use 1 to 255 characters of letters, digits, '-', '_', ':' and '.'"
@@ -25,7 +25,7 @@ def validate(name: str) -> str:
 
 
 def check(name: str, value: str) -> str:
-    """`validate` for the option `name`."""
+    """`validate` for the value of an option; errors begin with the name of the option."""
     try:
         return validate(value)
     except InvalidQueueNameError as error:

@@ -1,7 +1,7 @@
-"""How text that others have written is shown, on a terminal, in a log, in a label: one line, bounded, nothing hidden.
+"""Foreign text on a terminal, in a log or in a label: one line, bounded, with nothing hidden.
 
-Ids, names, errors and reasons come out of Redis, and from what tasks raise. Printed as they are they could move the
-cursor, hide what stands before them, forge a line of the log, or fill a disk.
+Ids, names, errors and reasons come from Redis and from the exceptions of tasks. Printed unchanged, they could move the
+cursor, hide the text before them, forge a line of the log, or fill a disk.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 from taskfleet import describing
 
-LINE_LIMIT = 300
+LINE_LIMIT = 300  # characters, as all limits here
 MESSAGE_LIMIT = 4000
 TRACEBACK_LIMIT = 65_536
 
 
 def shown(text: str, limit: int = LINE_LIMIT) -> str:
-    """`text` on one line of at most about `limit` characters; a longer one says how long it is.
+    """`text` on one line of at most about `limit` characters; a longer text ends with its length.
 
-    Control characters, escape sequences, what turns the direction of writing, and halves of surrogate pairs are written
-    as Python would write them in a string.
+    Control characters, escape sequences, marks that turn the direction of writing, and halves of surrogate pairs are
+    escaped as in a Python string.
     """
     size = len(text)
     if size > limit:
@@ -32,22 +32,22 @@ def shown(text: str, limit: int = LINE_LIMIT) -> str:
 
 
 def lines(text: str, limit: int = TRACEBACK_LIMIT) -> str:
-    """As `shown`, for a text of several lines, such as a traceback. Of a longer one the end is kept."""
+    """As `shown`, for a text of several lines, such as a traceback. The end of a longer text is kept."""
     if len(text) > limit:
         text = f"... ({len(text)} characters)\n{text[-limit:]}"
     return "\n".join(shown(line.replace("\t", "    "), limit) for line in text.split("\n"))
 
 
 def logger(name: str) -> logging.Logger:
-    """The logger of that name, whose records are safe to write wherever the application sends them."""
+    """The logger of that name; its records are safe to write, whichever handlers the application has."""
     found = logging.getLogger(name)
     if _CLEAN not in found.filters:
         found.addFilter(_CLEAN)
     return found
 
 
-class _Clean(logging.Filter):
-    """Cleans what a record was given. Its template stays, by which services that gather logs tell them apart."""
+class _CleaningFilter(logging.Filter):
+    """Cleans the arguments of a record. The template stays, since log services group records by it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg = _clean(record.msg, MESSAGE_LIMIT)
@@ -64,9 +64,9 @@ class _Clean(logging.Filter):
 def _clean(value: Any, limit: int = MESSAGE_LIMIT) -> Any:
     if isinstance(value, (int, float)) or value is None:
         return value
-    if isinstance(value, BaseException):  # what a task raises may not even have a text
+    if isinstance(value, BaseException):  # the text of a task's exception may raise
         return shown(describing.text_of(value), limit)
     return shown(value if isinstance(value, str) else str(value), limit)
 
 
-_CLEAN = _Clean()
+_CLEAN = _CleaningFilter()

@@ -1,4 +1,4 @@
-"""Work in the background that must not end in silence."""
+"""Background work that must not end in silence: it is logged and started again."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from collections.abc import Awaitable, Callable
 
 from taskfleet import showing
-from taskfleet.redis.redis_errors import backoff_seconds
+from taskfleet.backoff import backoff_seconds
 
 logger = showing.logger("taskfleet.background")
 
-_SETTLED_SECONDS = 60.0  # whoever has worked for so long has overcome what has ended it before
+_SETTLED_SECONDS = 60.0  # work that has run for so long has overcome its earlier failures
 
 
-async def supervise(what: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Run `work()` until it returns or is cancelled: when it ends by an exception, that is said, and it starts again.
+async def supervise(subject: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work()` until it returns or is cancelled. When it raises, log the error and start it again after a pause.
 
-    `what` is the subject of the log line, such as "the control listener". Later and later, up to 5 s.
+    `subject` begins the log line, such as "the control listener". The pause grows with each failure, up to 5 s.
     """
     failures = 0
     while True:
@@ -30,5 +30,5 @@ async def supervise(what: str, work: Callable[[], Awaitable[object]]) -> None:
                 failures = 0
             failures += 1
             if failures & (failures - 1) == 0:  # the first, the second, the fourth, …
-                logger.exception("%s has ended by an error and is started again (%d in a row)", what, failures)
+                logger.exception("%s has ended by an error and is started again (%d in a row)", subject, failures)
         await asyncio.sleep(backoff_seconds(failures))

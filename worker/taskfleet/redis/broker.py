@@ -391,7 +391,7 @@ class RedisBroker:
             if type(position) is not int or type(value) is not bytes:
                 raise foreign.ForeignError("its fields are of other types")
             return Signal(
-                foreign.place(to),
+                foreign.partition(to),
                 foreign.text(task_id),
                 position,
                 foreign.text(source),
@@ -583,7 +583,7 @@ class RedisBroker:
         found: set[str] = set()
         for member in members:
             try:
-                found.add(foreign.place(member))
+                found.add(foreign.partition(member))
             except foreign.ForeignError as error:
                 self.skipped.add("queue name", member, error)
         return found

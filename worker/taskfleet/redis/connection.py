@@ -16,12 +16,12 @@ from redis import exceptions as redis_exceptions
 from redis.asyncio.connection import UnixDomainSocketConnection
 
 from taskfleet import foreign
+from taskfleet.backoff import backoff_seconds
 from taskfleet.errors import ConfigurationError
 from taskfleet.protocol import bounds
 from taskfleet.redis import replies, urls
 from taskfleet.redis.credentials import Tls
 from taskfleet.redis.redis_errors import (
-    backoff_seconds,
     call_too_large,
     connection_error,
     is_connection_closed,

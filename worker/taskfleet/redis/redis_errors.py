@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import ssl
 
@@ -108,12 +107,6 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same call can succeed later without anybody changing the program."""
     code = code_of(error)
     return code in _WRONG_SERVER or code in _MOVING or is_connection_lost(error)
-
-
-def backoff_seconds(failures: int) -> float:
-    """0.05 s doubling to 5 s, half of it jitter."""
-    ceiling = min(5.0, 0.05 * 2.0 ** min(failures, 10))
-    return ceiling * (0.5 + random.random() / 2)
 
 
 def connection_error(url: str, error: BaseException) -> TaskQueueError:
