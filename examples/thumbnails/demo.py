@@ -1,6 +1,6 @@
-"""The demo: a burst of real thumbnails on a Redis of its own, worked off by workers that come and go.
+"""The demo: a burst of real thumbnails on an embedded Valkey, with a fleet of workers that grows and shrinks.
 
-Runs `taskqueue.yaml` as `taskfleet up` would, with shorter waits, enqueues a burst, and accounts for every task. The
+It runs `taskqueue.yaml` as `taskfleet up` does, with shorter waits, enqueues a burst, and checks every result. The
 last line is `demo: N tasks done, M lost, workers 0 → P → 0, T s`; the exit code is 0 only when nothing was lost and the
 fleet grew and is back at zero.
 """
@@ -28,7 +28,7 @@ from taskfleet_operator.resource.manifest import load_manifest
 
 FOLDER = Path(__file__).parent
 
-# A demo does not wait for what a production fleet rightly waits for: growth in steps of two, and zero soon after.
+# Shorter waits than in production: growth in steps of two workers, and zero soon after the last task.
 QUICK: dict[str, Any] = {
     "pollIntervalSeconds": 1,
     "cooldownSeconds": 3,
@@ -39,7 +39,7 @@ QUICK: dict[str, Any] = {
 
 
 class Watcher:
-    """Passes everything on to a view, and knows when the fleet has come and gone."""
+    """Forwards all events to a view, and records the peak of the fleet and its return to zero."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -61,7 +61,7 @@ class Watcher:
         self._view.say(text)
 
     def worker_line(self, name: str, line: str) -> None:
-        """Left out: the view shows what the workers do."""
+        """Not shown: the view shows the workers already."""
 
     def close(self) -> None:
         self._view.close()
@@ -75,10 +75,10 @@ def quick_plan() -> LocalPlan:
 
 
 async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
-    """Enqueue the burst from outside the fleet, and wait for each result and for the last worker to go."""
-    import enqueue  # connects to REDIS_URL, which is known only now
+    """Enqueue the burst from outside the fleet, then wait for each result and for the last worker to end."""
+    import enqueue  # reads REDIS_URL at import, which is set only now
 
-    await asyncio.sleep(1)  # so that the fleet is seen at zero
+    await asyncio.sleep(1)  # so that the view shows the fleet at zero
     watcher.say(f"enqueue {tasks} thumbnails")
     sent = await enqueue.enqueue(tasks)
     outcomes = await enqueue.verify(sent, seconds)
@@ -91,7 +91,7 @@ async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
 async def demo(
     tasks: int, plan: LocalPlan, redis_url: str, folder: Path, watcher: Watcher, seconds: float
 ) -> Counter[str]:
-    """One run of fleet and producer together; the fleet is drained in the end, whatever happens."""
+    """Run the fleet and the producer together. The fleet is drained at the end in any case."""
     stop = asyncio.Event()
     fleet = asyncio.create_task(session.run(plan, redis_url, folder, watcher, stop))
     producer = asyncio.create_task(produce(tasks, watcher, seconds))
@@ -107,8 +107,8 @@ async def demo(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=1500, help="how many thumbnails (default: 1500)")
-    parser.add_argument("--timeout", type=float, default=180.0, help="give up after so many seconds (default: 180)")
+    parser.add_argument("--tasks", type=int, default=1500, help="number of thumbnails (default: 1500)")
+    parser.add_argument("--timeout", type=float, default=180.0, help="give up after this many seconds (default: 180)")
     options = parser.parse_args()
     started = time.monotonic()
     plan = quick_plan()

@@ -1,6 +1,6 @@
-"""Enqueue thumbnails of every photograph in several widths; with --verify, wait and account for every one.
+"""Enqueue thumbnails of every photograph in several widths; with --verify, wait for every result and check it.
 
-Prints one line of JSON. Exits with 1 when a task has no result, a wrong one, or has failed.
+The program prints one line of JSON. It exits with 1 when a task has failed, or has a wrong result or none.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from thumbnails import photos
 from thumbnails.tasks import Thumbnail, make_thumbnail, queue
 
 _WIDTHS = (64, 96, 128, 160, 192, 256)
-_WAITERS = 32  # results asked for at one time
+_WAITERS = 32  # number of results awaited at the same time
 _RETRY_SECONDS = 0.5
 
 
 async def enqueue(tasks: int) -> list[tuple[str, int, TaskHandle[Thumbnail]]]:
-    """Send the tasks in one batch; photograph, width in pixels and handle of each."""
+    """Send the tasks in one call; return photograph, width in pixels and handle of each."""
     wanted = list(itertools.islice(itertools.cycle(itertools.product(photos.NAMES, _WIDTHS)), tasks))
     handles = await queue.enqueue_many([make_thumbnail.message(photo, width) for photo, width in wanted])
     return [(photo, width, handle) for (photo, width), handle in zip(wanted, handles, strict=True)]
 
 
 async def outcome_of(photo: str, width: int, handle: TaskHandle[Thumbnail], deadline: float) -> str:
-    """`succeeded`, `failed`, `wrong` or `lost`. A Redis that restarts in between is waited for."""
+    """`succeeded`, `failed`, `wrong` or `lost`. Tolerates a restart of Redis in the meantime."""
     while True:
         try:
             result = await handle.result(timeout=max(0.1, deadline - time.monotonic()))
@@ -44,14 +44,14 @@ async def outcome_of(photo: str, width: int, handle: TaskHandle[Thumbnail], dead
         except TaskNotFoundError:
             return "lost"
         except TaskTimeoutError:
-            # Either nothing came before the deadline, or the task itself ran into its own timeout.
+            # Either no result arrived before the deadline, or the task exceeded its own timeout.
             return "lost" if time.monotonic() >= deadline else "failed"
         except TaskExecutionError:
             return "failed"
 
 
 async def verify(sent: list[tuple[str, int, TaskHandle[Thumbnail]]], timeout: float) -> Counter[str]:
-    """How many tasks ended how, after at most `timeout` seconds. A task has one record, found by its id."""
+    """Count the outcomes of the tasks, for at most `timeout` seconds. A task has one record, found by its id."""
     deadline = time.monotonic() + timeout
     limit = asyncio.Semaphore(_WAITERS)
 
@@ -60,7 +60,7 @@ async def verify(sent: list[tuple[str, int, TaskHandle[Thumbnail]]], timeout: fl
             return await outcome_of(photo, width, handle, deadline)
 
     outcomes = Counter(await asyncio.gather(*(check(*one) for one in sent)))
-    # An id that two handles share would hide a task behind another's result.
+    # If two handles had the same id, one task's result would hide the other task.
     outcomes["lost"] += len(sent) - len({handle.id for *_, handle in sent})
     return outcomes
 
@@ -82,7 +82,7 @@ async def main(tasks: int, wait: bool, timeout: float) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=2000, help="how many (default: 2000)")
-    parser.add_argument("--verify", action="store_true", help="wait for all results and account for each")
+    parser.add_argument("--verify", action="store_true", help="wait for all results and check each")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds --verify waits (default: 900)")
     options = parser.parse_args()
     try:

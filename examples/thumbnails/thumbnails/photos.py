@@ -1,4 +1,4 @@
-"""The photographs: those which the wheel of scikit-image carries, found without importing it."""
+"""The photographs in the wheel of scikit-image, found without importing it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class UnknownPhotoError(LookupError):
 
 
 def path_of(name: str) -> Path:
-    """Where a photograph is installed.
+    """The path of an installed photograph.
 
     Raises:
-        UnknownPhotoError: it is none of `NAMES`.
+        UnknownPhotoError: the name is not in `NAMES`.
         ModuleNotFoundError: the photographs are not installed.
     """
     installed = _installed()
@@ -47,7 +47,7 @@ def path_of(name: str) -> Path:
 
 @functools.cache
 def _installed() -> dict[str, Path]:
-    # The record of the installation names every file. scikit-image itself would need numpy and scipy.
+    # The installation record lists every file. Importing scikit-image would need numpy and scipy.
     try:
         files = importlib.metadata.files("scikit-image") or ()
     except importlib.metadata.PackageNotFoundError:

@@ -18,7 +18,7 @@ _HASH_SIDE = 8
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """What is known of a thumbnail: pixels, the size of its JPEG in bytes, and its difference hash in hexadecimal."""
+    """A thumbnail: its pixels, the size of its JPEG in bytes, and its difference hash in hexadecimal."""
 
     photo: str
     width: int
@@ -27,11 +27,11 @@ class Thumbnail:
     dhash: str
 
 
-# A plain function: it runs in a thread, and Pillow decodes and scales without holding the interpreter's lock.
-# Trying again does not make a photograph appear.
+# A plain function runs in a thread. Pillow releases the interpreter's lock while it decodes and scales.
+# A retry cannot succeed for a photograph that does not exist or for an invalid width.
 @queue.task(name="thumbnail", queue="default", timeout=60, never_retry=(photos.UnknownPhotoError, ValueError))
 def make_thumbnail(photo: str, width: int) -> Thumbnail:
-    """Scale a photograph to `width` pixels, its proportions kept, and encode it as JPEG."""
+    """Scale a photograph to `width` pixels, keep its proportions, and encode it as JPEG."""
     if width < 1:
         raise ValueError(f"width={width} must be at least 1 pixel")
     with Image.open(photos.path_of(photo)) as original:
@@ -43,11 +43,11 @@ def make_thumbnail(photo: str, width: int) -> Thumbnail:
 
 
 def difference_hash(image: Image.Image) -> str:
-    """64 bits as 16 hexadecimal digits: is each of 8 x 8 places brighter than its right neighbour.
+    """64 bits as 16 hexadecimal digits: for each of 8 x 8 pixels, whether it is brighter than its right neighbour.
 
     Images that look alike differ in few bits, whatever their size.
     """
     grey = image.convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.LANCZOS)
     rows = [grey.crop((0, y, _HASH_SIDE + 1, y + 1)).tobytes() for y in range(_HASH_SIDE)]
     bits = [left > right for row in rows for left, right in itertools.pairwise(row)]
-    return f"{sum(bit << place for place, bit in enumerate(reversed(bits))):016x}"
+    return f"{sum(bit << position for position, bit in enumerate(reversed(bits))):016x}"
