@@ -14,7 +14,7 @@ from taskfleet.runtime.batches import claim_size
 def test_claims_leave_a_slot_for_what_is_probably_no_item(share: int, capacity: int, batch_share: float) -> None:
     size = claim_size(share, capacity, batch_share)
     assert share <= size <= share + capacity
-    assert size * (1 - batch_share) <= share + 1  # the others expected among them have slots
+    assert size * (1 - batch_share) <= share + 1  # the other expected tasks have slots
 
 
 def test_a_queue_of_nothing_but_items_is_claimed_by_the_batch() -> None:

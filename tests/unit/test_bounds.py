@@ -1,4 +1,4 @@
-"""What is read from Redis costs memory in proportion to the limits, whoever has written it."""
+"""Data from Redis costs memory in proportion to the limits, even if a hostile program has written it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ READER = Seal(max_expanded_bytes=4 * MIB)
 
 
 def empty_maps(number: int = MANY) -> bytes:
-    """Empty maps, each of which is 72 bytes once it is unpacked."""
+    """A packed list of empty maps. Each map takes 72 bytes after it is unpacked."""
     return b"\xdd" + struct.pack(">I", number) + b"\x80" * number
 
 
 def nested_lists() -> bytes:
-    """Forty lists of a hundred thousand empty ones each: no list is long."""
+    """Forty lists of a hundred thousand empty lists each, so that no single list is too long."""
     inner = b"\xdd" + struct.pack(">I", 100_000) + b"\x90" * 100_000
     return b"\xdd" + struct.pack(">I", 40) + inner * 40
 
@@ -80,7 +80,7 @@ def test_nothing_is_unpacked_that_no_key_vouches_for(data: bytes) -> None:
         with pytest.raises(BadSignatureError):
             SIGNED.open_task("q", "id", STAMP + data)
 
-    assert peak_mib(read) < 15  # slices of the bytes themselves
+    assert peak_mib(read) < 15  # slices of the payload's own bytes
 
 
 def test_a_newer_version_is_recognised_without_being_unpacked() -> None:

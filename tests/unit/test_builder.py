@@ -21,7 +21,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def module(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Module]:
-    """Writes a module of a package that is this test's own, and returns the package's name."""
+    """Write a module of a package that only this test has, and return the package's name."""
     package = f"shop_{abs(hash(request.node.nodeid)):x}"
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text("")
@@ -46,7 +46,7 @@ async def {name}() -> None: ...
 def test_it_is_a_task_queue_with_the_tasks_of_all_modules(module: Module) -> None:
     module("a", TASKS.format(name="first"))
     module("b", TASKS.format(name="second"))
-    package = module("c", "from PACKAGE.a import first\n")  # the same task under two names is one
+    package = module("c", "from PACKAGE.a import first\n")  # one task under two names counts once
     module("__main__", "raise RuntimeError('a program')")
     app = TaskQueueBuilder("redis://elsewhere:6379/1").initial_workers(4).auto_register_tasks(package).build()
     assert isinstance(app, TaskQueue)
@@ -82,7 +82,7 @@ def test_what_is_said_stands_over_what_is_configured(tmp_path: Path, monkeypatch
     limits = app.settings.autoscaler
     assert (limits.min_workers, limits.max_workers, limits.scale_up_count) == (2, 9, 3)
     assert TaskQueueBuilder("redis://code:1/0").initial_workers(2).build().settings.workers.initial_count == 2
-    # A number that is configured for all programs is brought into the limits of this one.
+    # The configured number, which is for all programs, is clamped to the limits of this builder.
     assert TaskQueueBuilder().with_autoscaler(min_workers=4).build().settings.workers.initial_count == 4
 
 

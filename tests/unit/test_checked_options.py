@@ -1,4 +1,4 @@
-"""Options are checked where they are written: one line that names option, value and what is expected."""
+"""Options are checked where they are written: a one-line error names the option, the value and the expected form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Odd:
-    """What a caller can hand over besides: nothing of it may be asked, or show."""
+    """A value of an unrelated type. A check must neither call its methods nor show its representation."""
 
     def __repr__(self) -> str:
         raise RuntimeError("odd\n")
@@ -509,7 +509,7 @@ def test_options_of_the_task_queue_are_checked(options: dict[str, Any]) -> None:
     one_line(caught, next(iter(options)))
 
 
-# What is handed over to be sent.
+# Arguments of `enqueue` and its variants.
 
 
 def plain(n: int) -> None: ...

@@ -34,7 +34,7 @@ def test_only_one_module_calls_prctl_for_the_death_of_a_parent() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only the kernel of Linux ends a child with its parent")
 def test_a_child_ends_when_its_parent_is_killed() -> None:
     reader, writer = os.pipe()  # the parent and its child hold `writer`: it closes when both have ended
-    silence, never_written = os.pipe()  # the input of the child, which waits for it
+    silence, never_written = os.pipe()  # the standard input of the child, which blocks on it
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(writer)], pass_fds=[writer], stdin=silence, stdout=subprocess.PIPE
     )

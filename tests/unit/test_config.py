@@ -159,9 +159,9 @@ def test_what_the_code_gives_as_an_argument_stands(elsewhere: Path, monkeypatch:
     assert TaskQueue("redis://code:1/0").url == "redis://code:1/0"
     assert TaskQueue().url == "redis://environment:2/0"
     assert TaskQueue.from_config(url="redis://code:1/0").url == "redis://code:1/0"
-    # Settings that are handed in are taken as they are.
+    # `settings=` is used as it is: neither environment nor file overrides it.
     assert TaskQueue(settings=config.Settings()).settings.redis.pool_size == 10
-    # A file is only read by who asks for it.
+    # Only `from_config` reads a file.
     (elsewhere / "task-queue.toml").write_text("[workers]\nshutdown_grace_period = 7\n")
     assert TaskQueue().settings.workers.shutdown_grace_period == 30
     assert TaskQueue.from_config().settings.workers.shutdown_grace_period == 7

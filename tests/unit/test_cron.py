@@ -1,4 +1,4 @@
-"""When a cron expression ticks: on usual days, at the ends of months, and when the clocks change."""
+"""The ticks of a cron expression: on usual days, at the ends of months, and when the clocks change."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_skipped_midnight_ticks_at_the_first_moment_of_the_day() -> None:
 def test_a_time_that_the_clocks_repeat_ticks_the_first_time_only() -> None:
     expected = ["2026-10-24T02:30:00+02:00", "2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00"]
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-10-24T00:00:00+02:00", 3) == expected
-    # Also for who asks in the middle of the repeated hour, before and after that time.
+    # Also when the question comes in the middle of the repeated hour, before and after that time.
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-10-25T02:10:00+01:00", 1) == expected[2:]
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-10-25T02:50:00+01:00", 1) == expected[2:]
 
@@ -104,7 +104,7 @@ def test_half_an_hour_of_daylight_saving_is_no_other_case() -> None:
 
 
 def test_a_day_that_was_skipped_whole_ticks_once() -> None:
-    # Samoa went from 29 to 31 December 2011.
+    # Samoa skipped 30 December 2011.
     expected = ["2011-12-29T12:00:00-10:00", "2011-12-31T00:00:00+14:00", "2011-12-31T12:00:00+14:00"]
     assert ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T00:00:00-10:00", 3) == expected
 
@@ -166,7 +166,7 @@ ZONES = st.sampled_from([
     "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Africa/Casablanca",
     "Antarctica/Troll", "Asia/Kathmandu", "Pacific/Apia", "Europe/Dublin", "Asia/Gaza",
 ])  # fmt: skip
-# Often just around a change of the clocks in one of the zones.
+# Many moments are just around a change of the clocks in one of the zones.
 MOMENTS = st.one_of(
     st.integers(ms("2005-01-01T00:00:00+00:00"), ms("2060-01-01T00:00:00+00:00")),
     st.tuples(
@@ -189,7 +189,7 @@ def test_the_next_tick_is_later_on_a_whole_second_and_nothing_lies_between(
     assert tick is not None
     assert tick > moment
     assert tick % 1000 == 0
-    # Whoever asks anywhere before it gets the same answer: schedulers need not ask at the same time.
+    # The next tick is the same from any earlier moment: schedulers need not ask at the same time.
     assert cron.following((moment + tick) // 2) == tick
     assert cron.following(tick - 1) == tick
 

@@ -1,4 +1,4 @@
-"""What cannot be injected is an error where the task is defined."""
+"""A dependency that cannot be resolved is an error when the task is defined."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_an_unhashable_provider_is_refused() -> None:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> list[list[int]]:
-    """For each provider those before it that it needs."""
+    """For each provider, the earlier providers that it depends on."""
     size = draw(st.integers(1, 8))
     return [draw(st.lists(st.integers(0, n - 1), unique=True)) if n else [] for n in range(size)]
 
@@ -147,7 +147,7 @@ def test_a_plan_has_each_provider_once_and_after_those_it_needs(
     for position, node in enumerate(made.nodes):
         for child in node.children.values():
             assert child.key in keys[:position]
-            # What the loop makes never waits for what only the thread will make.
+            # A provider of the loop never depends on a provider of the thread.
             assert node.in_thread or not child.in_thread
         assert not (node.in_thread and node.kind == "coroutine")
         assert threaded or not node.in_thread

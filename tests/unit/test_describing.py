@@ -1,4 +1,4 @@
-"""Errors in words: never an error of their own, bounded, and fit to be encoded."""
+"""The text of an exception: making it never raises, it is bounded in length, and it can be encoded."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_an_error_is_chained_to_is_bounded() -> None:
     text = describing.trace(error)
     assert text.endswith("too much to tell)\n")
     assert len(text) < 1000
-    while error.__context__ is not None:  # one by one: the interpreter frees a chain recursively
+    while error.__context__ is not None:  # one by one, because the interpreter frees a chain recursively
         error, error.__context__ = error.__context__, None
 
 

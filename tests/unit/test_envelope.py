@@ -1,4 +1,4 @@
-"""The envelope's decoder meets everything that can stand in a database."""
+"""The envelope's decoder handles any bytes that Redis may hold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-# Unpacked trees of any shape: also those that a list of ours never has.
+# Unpacked values of any shape, also shapes that Taskfleet never writes.
 wild = st.recursive(
     st.none()
     | st.booleans()
@@ -53,7 +53,7 @@ def decodes_or_refuses(blob: bytes) -> envelope.Envelope | None:
         task = envelope.decode(blob)
     except SerializationError:
         return None
-    # What the worker relies on without looking.
+    # Properties that the worker relies on without a check.
     assert type(task.name) is str
     assert type(task.args) is list
     assert type(task.kwargs) is type(task.settings) is dict
@@ -153,7 +153,7 @@ def test_hostile_payloads_are_refused_in_bounded_time_and_memory(name: str) -> N
     with pytest.raises(SerializationError):
         envelope.decode(blob)
     assert time.perf_counter() - began < 5
-    # KiB. A list is as long as it says from the start, up to its payload's bytes, but what is not filled costs nothing.
+    # KiB. A list is allocated with its stated length, at most the payload's bytes, but unfilled pages cost nothing.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 

@@ -1,4 +1,4 @@
-"""Tasks that a newer worker has to run: they go back, later and later, and somebody is told."""
+"""Tasks of a newer version are handed back with growing delays, and the log and the metrics report them."""
 
 from __future__ import annotations
 

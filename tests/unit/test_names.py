@@ -1,4 +1,4 @@
-"""One name is one task. What is the same definition once more, and what is a second one."""
+"""One name is one task: a repeated definition replaces the first, a second definition is an error."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_a_class_of_a_loop_in_a_coroutine_is_named_by_its_own_line() -> No
 
     with pytest.raises(ConfigurationError, match="two tasks are named 'in_a_loop'") as caught:
         await asyncio.create_task(loop())
-    # What has called the coroutine is a line of asyncio, which tells nobody anything.
+    # The caller of the coroutine is a line of asyncio, which would not help the user.
     assert str(caught.value).count(f"{Path(__file__).name}:") == 2
 
 
@@ -216,7 +216,7 @@ def test_a_queue_that_is_gone_keeps_no_name_from_a_class() -> None:
 
         @queue.task(name="of_a_queue_that_is_gone")
         async def work() -> None:
-            await work.enqueue()  # a circle, which only the collector finds
+            await work.enqueue()  # a reference cycle, which only the garbage collector frees
 
     gc.disable()
     try:
@@ -229,7 +229,7 @@ def test_a_queue_that_is_gone_keeps_no_name_from_a_class() -> None:
     assert CLASS_TASKS.find("of_a_queue_that_is_gone") is not None
 
 
-# The same definition once more.
+# Repeated definitions, which replace the first.
 
 
 def test_a_factory_that_makes_the_same_again(queue: TaskQueue) -> None:
@@ -362,7 +362,7 @@ class {cls}(Task):
 
 
 class Shared:
-    """The queue that the modules of a test define their tasks on, as an application's modules do."""
+    """One queue on which all modules of a test define their tasks, as in an application."""
 
     queue = TaskQueue("redis://localhost:1")
 
@@ -372,7 +372,7 @@ shared = Shared()
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Writes a module that defines tasks; each test has class names of its own."""
+    """Write a module that defines tasks. Each test uses other class names."""
     monkeypatch.setattr(shared, "queue", TaskQueue("redis://localhost:1"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -462,13 +462,13 @@ def test_two_modules_that_define_one_name_are_an_error_also_when_one_is_reloaded
 )
 def test_a_name_that_is_defined_twice_in_one_run_of_a_module(write: Callable[..., Path], second: str) -> None:
     write("copied_app", "Copied", text=f"{APP}\n{second}\n")
-    for _ in range(2):  # a second try is no reload
+    for _ in range(2):  # a second attempt is not a reload
         with pytest.raises(ConfigurationError, match="two tasks are named"):
             importlib.import_module("copied_app")
 
 
 def cell(number: int, text: str, namespace: dict[str, Any]) -> None:
-    """Run a notebook's cell: a piece of `__main__` that comes from no file."""
+    """Run a notebook cell: code of `__main__` without a file."""
     exec(compile(text, f"<ipython-input-{number}-abc>", "exec"), namespace)
 
 

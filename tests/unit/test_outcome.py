@@ -1,4 +1,4 @@
-"""Result records and dead letters that are not what they should be."""
+"""Damaged result records and dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision of the autoscaler in the process, as tables."""
+"""The decisions of the in-process autoscaler, as tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LIMITS = AutoscalerSettings(
 )
 PACE = Pace(looks_up=2, looks_down=3, settle=5.0)
 SLOTS = 10
-READY = Memory(above=1, below=2)  # the next look that agrees acts
+READY = Memory(above=1, below=2)  # the next sample that agrees acts
 
 
 def sample(ready: int, workers: int, busy: int | None = None, at: float = 100.0) -> Sample:
-    """Without `busy` all slots are in use."""
+    """Without `busy`, all slots are in use."""
     return Sample(at, ready, workers, workers * SLOTS if busy is None else busy, workers * SLOTS)
 
 
@@ -50,12 +50,12 @@ def test_one_look(given: Sample, change: int, reason: str) -> None:
 @pytest.mark.parametrize(
     ("loads", "changes"),
     [
-        # Ready tasks at looks a second apart, for two workers that all are busy to the half; what is decided.
-        ("hi hi hi hi hi hi hi", "0 2 0 0 0 0 2"),  # two looks, then time to settle
-        ("hi ok hi ok hi ok hi", "0 0 0 0 0 0 0"),  # a peak is not a trend
+        # Ready tasks in samples one second apart, for two workers with half of their slots busy; and the decisions.
+        ("hi hi hi hi hi hi hi", "0 2 0 0 0 0 2"),  # two samples, then time to settle
+        ("hi ok hi ok hi ok hi", "0 0 0 0 0 0 0"),  # one sample is not a trend
         ("lo lo lo lo", "0 0 -1 0"),
         ("lo lo hi lo lo", "0 0 0 0 0"),
-        ("hi hi lo lo lo lo lo lo", "0 2 0 0 0 0 -1 0"),  # not back before the change could show
+        ("hi hi lo lo lo lo lo lo", "0 2 0 0 0 0 -1 0"),  # no change back before the first one has its effect
         ("hi lo hi lo hi lo hi lo", "0 0 0 0 0 0 0 0"),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_change_needs_agreement_and_time_to_settle(loads: str, changes: str) -
 
 
 def test_a_steady_load_reaches_a_number_of_workers_and_stays_there() -> None:
-    """Every worker takes ten tasks a second of the forty that come."""
+    """Forty tasks arrive each second, and every worker runs ten."""
     workers, backlog, memory = 1, 0.0, Memory()
     changes: list[tuple[int, int]] = []
     for second in range(300):

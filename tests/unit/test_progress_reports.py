@@ -1,4 +1,4 @@
-"""Reports of odd numbers and notes travel, or are refused where they are made."""
+"""Progress reports with unusual numbers and notes arrive, or are refused at the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the log tells of tasks that fail."""
+"""The rate limit of log lines about failed tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From Redis' figures to a sample."""
+"""The conversion of statistics from Redis into a sample."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def worker(name: str, *, busy: int = 0, idle: float = 0.0, age: float = 1.0, sta
 
 
 class FakeBroker:
-    """Answers with these figures; due within the horizon as a list of seconds says."""
+    """A broker that returns these statistics; a list of seconds gives the tasks due within the horizon."""
 
     def __init__(self, due: Sequence[float] = (), *, down: bool = False) -> None:
         self.due = due

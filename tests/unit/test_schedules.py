@@ -1,4 +1,4 @@
-"""What `add_schedule` refuses, before it talks to Redis."""
+"""Mistakes that `add_schedule` refuses before it connects to Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskfleet.protocol.item import Extras
 from taskfleet.scheduling.call import message_of
 from taskfleet.scheduling.record import Spec, identity_of, revision_of
 
-# Nothing listens there: an attempt to connect would be another error.
+# No server listens at this address, so an attempt to connect would raise another error.
 queue = TaskQueue("redis://127.0.0.1:1/0", max_payload_bytes=2000)
 
 

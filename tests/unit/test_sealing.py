@@ -1,4 +1,4 @@
-"""What a seal lets through, and what it does not."""
+"""Payloads that a seal accepts and payloads that it refuses."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_bit_can_be_changed(seal: Seal, data: st.DataObject) -> None:
     try:
         opened = seal.open("task", "q", "id", bytes(closed))
     except NewerVersionError:
-        # Another version number: it goes to a newer worker, which has its own rules; here it does not run.
+        # Another version number: the task goes to a newer worker, which has its own rules. It does not run here.
         return
     except BadSignatureError:
         return
@@ -140,7 +140,7 @@ def test_keys_rotate_without_a_moment_in_which_something_is_refused(option: str)
         Seal(**{option: keys})
         for keys in ([OLD], [OLD, NEW], [NEW, OLD], [NEW])  # type: ignore[arg-type]
     )
-    # While one step is rolled out, its processes and those of the step before share one Redis.
+    # During the rollout of a step, its processes and those of the step before share one Redis.
     for one, other in itertools.pairwise([only_old, both_old_first, both_new_first, only_new]):
         for writer, reader in ((one, other), (other, one)):
             assert reader.open("task", "q", "i", writer.close("task", "q", "i", PLAIN_TASK)) == PLAIN_TASK
@@ -231,7 +231,7 @@ def test_a_bomb_is_not_unpacked(named: bool) -> None:
 
 
 def peak_bytes(refused: Callable[[], object]) -> int:
-    """The most memory in use while `refused` is refused."""
+    """The peak of memory while the seal refuses `refused`."""
     tracemalloc.start()
     try:
         with pytest.raises(SerializationError):
@@ -242,7 +242,7 @@ def peak_bytes(refused: Callable[[], object]) -> int:
 
 
 def _stream(data: bytes, **options: int) -> bytes:
-    """A frame that does not say how much is in it."""
+    """A frame that does not state its unpacked size."""
     zstd = compression._load()
     packer = zstd.ZstdCompressor(options={zstd.CompressionParameter[name]: n for name, n in options.items()} or None)
     return b"".join([*(packer.compress(data[i : i + 65536]) for i in range(0, len(data), 65536)), packer.flush()])

@@ -1,4 +1,4 @@
-"""How foreign text is shown, and that the log shows it so, whoever writes there."""
+"""Foreign text is escaped and bounded wherever it is shown, in the log under any handler too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in the background that must not end in silence."""
+"""Background work that ends with an error is logged and started again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_what_ends_by_an_error_is_said_and_started_again(caplog: pytest.Lo
     with caplog.at_level(logging.ERROR):
         await supervise("the listener", work)
     assert runs == 20
-    # The first, the second, the fourth, …: a fault that stays does not fill the log.
+    # The first, second, fourth … error is logged: a lasting fault does not fill the log.
     assert [record.args[1] for record in caplog.records if isinstance(record.args, tuple)] == [1, 2, 4, 8, 16]
     assert "the listener has ended by an error and is started again" in caplog.text
     assert "invalid start byte" in caplog.text

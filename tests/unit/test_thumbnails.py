@@ -1,4 +1,4 @@
-"""The thumbnails example: its task is called as the function that it is; no Redis."""
+"""The thumbnails example: its task is called as a plain function, without Redis."""
 
 from __future__ import annotations
 

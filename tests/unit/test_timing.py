@@ -1,4 +1,4 @@
-"""Which of the ticks that were missed still fires."""
+"""Missed ticks: which of them still fires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 86_400_000
 
 
 class Counted:
-    """A timing that counts how often it is asked."""
+    """A timing that counts the calls of its methods."""
 
     def __init__(self, every_ms: int) -> None:
         self.identity = ""

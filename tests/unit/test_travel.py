@@ -1,4 +1,4 @@
-"""The types that docs/reference/types.md tells of: what arrives, what is refused, and what is no task at all."""
+"""The types of docs/reference/types.md: values that arrive, values that are refused, annotations that are errors."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class FromOutside:
 
 
 class Celsius:
-    """A class of the application's own that pydantic has been told of."""
+    """An application class with a pydantic schema."""
 
     def __init__(self, degrees: float) -> None:
         self.degrees = degrees
@@ -248,20 +248,20 @@ class Rounded(Celsius):
 
 
 def changed(model: Any, **state: Any) -> Any:
-    """A model that was changed after it was validated."""
+    """A model that is changed after its validation."""
     for name, value in state.items():
         setattr(model, name, value)
     return model
 
 
 def travels(annotation: Any, sent: Any) -> Any:
-    """What arrives of an argument."""
+    """The value of an argument after the way through the envelope."""
     value = Value(annotation, "task 't', parameter 'x'")
     return value.load(envelope.unpack(envelope.pack(value.dump(sent))))
 
 
 ARRIVES: list[tuple[Any, Any]] = [
-    # The rows of what once did not.
+    # Values that earlier versions did not carry.
     (Aliased, Aliased(orderId=42)),
     (AliasedWithout, AliasedWithout(orderId=42)),
     (ManyAliases, ManyAliases.model_validate({"x": 1, "p": [9]})),
@@ -312,7 +312,7 @@ ARRIVES: list[tuple[Any, Any]] = [
     (list[set[int | SecretStr | str]], [{""}]),
     (pathlib.Path | str, "/a"),
     (list[Point | tuple[int, str]], [(1, "a"), Point(1)]),
-    # Their kinds.
+    # Kinds of models.
     (Private, changed(Private(a=1), _seen=4)),
     (Open, Open(a=1, b=(1, 2), c=dt.date(2025, 1, 1))),
     (Measured, Measured(f=math.inf)),

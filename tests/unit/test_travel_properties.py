@@ -1,4 +1,4 @@
-"""Whatever is annotated: what is sent is what arrives."""
+"""For any annotation, a value arrives as it was sent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataOb
         form = value.dump(sent)
         packed = envelope.pack(form)
     except (SerializationError, TypeError, OverflowError):
-        # Only what is annotated as anything: messagepack's own types are all it takes.
+        # `Any` takes messagepack's own types only.
         if kind.annotation not in (Any, int):
             raise
         return

@@ -1,4 +1,4 @@
-"""Wrong calls must fail type checking: mypy is run on calls with the error each of them must have."""
+"""Wrong calls must fail type checking: mypy checks a file of calls, each with its expected error."""
 
 from __future__ import annotations
 

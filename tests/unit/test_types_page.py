@@ -1,4 +1,4 @@
-"""The rows of docs/reference/types.md: whatever the page names travels, and the tests know all that it names."""
+"""The tables of docs/reference/types.md: every type on the page is tested, and arrives or is refused as it says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Bits(enum.Flag):
     B = 2
 
 
-# What the page names, a type for it, and values that must arrive as they are.
+# A name on the page, an annotation for it, and values that must arrive unchanged.
 TRAVELS: dict[str, tuple[Any, list[Any]]] = {
     "str": (str, ["", "a\0ü"]),
     "int": (int, [0, -(2**63), 2**64 - 1]),
@@ -97,7 +97,7 @@ TRAVELS: dict[str, tuple[Any, list[Any]]] = {
     "Any": (Any, [{"a": [1, b"x", None]}]),
     "object": (object, [[1, "a"]]),
     "dict[str, Any]": (dict[str, Any], [{"a": Decimal("1.0")}]),
-    # Values that a validator changes are no values to compare: tests/unit/test_travel.py has them.
+    # A validator changes the value, so it cannot be compared here: see tests/unit/test_travel.py.
     "Json[…]": (pydantic.Json[list[int]], []),
     "__get_pydantic_core_schema__": (str, []),
 }

@@ -1,4 +1,4 @@
-"""A Redis URL means what it says, or is refused where it is written."""
+"""A Redis URL is used exactly as written, or refused when the queue is made."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How queues behave, whatever they are kept in: Redis or the memory of one process."""
+"""The behaviour of queues, in Redis and in the memory of one process."""

@@ -1,4 +1,4 @@
-"""Limits in bytes: what is larger than a worker or a reader takes, in Redis and in memory."""
+"""Limits in bytes: payloads larger than a worker takes, and results larger than a reader takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelled while it waits, and while it runs."""
+"""Cancellation of waiting and of running tasks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_task_that_succeeds_in_spite_of_its_cancellation_leaves_no_mark(
     worker = await run_worker(queue)
     handle = await deaf.enqueue()
     await started.wait()
-    # The mark without its announcement: the worker hears of it at its next renewal, which comes too late.
+    # The cancellation mark without its notification: the worker learns of it at its next renewal, which is too late.
     await white_box.mark_cancelled(queue, handle.id)
     release.set()
     await until(lambda: not worker.held, "it has ended")
@@ -106,7 +106,7 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
 
 
 async def _taken_over(queue: TaskQueue, task_id: str, *, max_deliveries: int = 5) -> None:
-    """Cancelled while it ran at a worker that was killed; another worker finds its lease ended."""
+    """A task is cancelled while it runs in a worker that was killed; another worker finds its lease ended."""
     lost = white_box.RawWorker(queue, "lost", lease_ms=60_000)
     assert task_id in (await lost.step(1))[1]
     assert await queue.handle(task_id).cancel() is True

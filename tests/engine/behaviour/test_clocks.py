@@ -1,4 +1,4 @@
-"""The clock of Redis decides, whatever producers and workers take for the time."""
+"""The clock of Redis decides, even if the clocks of producers and workers are wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _true_time = time.time
 
 @pytest.fixture(params=[600.0, -600.0])
 def wrong_clock(request: pytest.FixtureRequest, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> float:
-    """How far the clock of this machine is off, in seconds; that of the queues is right."""
+    """The error of this machine's clock in seconds. The clock of the queues is right."""
     if isinstance(queue.broker, InMemoryBroker):
         queue.broker.store._clock = lambda: _true_time() * 1000
     monkeypatch.setattr(time, "time", lambda: _true_time() + request.param)

@@ -1,4 +1,4 @@
-"""A run's context is its own: nothing that one task sets is seen by another."""
+"""Each run has its own context: no task sees variables that another task has set."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Remembers(BaseModel):
         return super().__new__(cls)
 
     def model_post_init(self, context: Any) -> None:
-        """With this a worker makes it field by field, without the validators that have run where it was sent."""
+        """A worker then builds the object field by field, without the validators that have run in the sender."""
 
 
 async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -158,7 +158,7 @@ async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQ
 
     both = [message for n in range(5) for message in (takes_model.message(Remembers(n=n)), plain.message())]
     tenant.set("application")
-    # Sent by somebody whose context is of no interest here.
+    # Sent from another context, which does not matter here.
     handles = await asyncio.create_task(queue.enqueue_many(both), context=contextvars.copy_context())
     await run_worker(queue)
     seen = await seen_by(handles)

@@ -1,4 +1,4 @@
-"""Not before its time, and not after it."""
+"""A delayed task runs neither before its time nor much later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An end is always recorded and a slot always comes back, whatever user code raises, returns or swallows."""
+"""Every outcome is recorded and every slot becomes free, whatever user code raises, returns or swallows."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ async def test_options_that_are_not_what_they_should_be_keep_no_end_from_being_r
     async def for_ever() -> int:
         return 3
 
-    # As a definition of an older program, or of another place, might have them.
+    # Annotations that a definition in an older or another program might have.
     for task, name, value in (
         (listed, "never_retry", [ValueError]),
         (alone, "never_retry", ValueError),
@@ -281,7 +281,7 @@ async def _is(handle: Any, status: str) -> bool:
 
 
 class _Poisoned:
-    """Refuses every call that carries the outcome of one task, as a client does that cannot encode it."""
+    """A broker that refuses every call with the outcome of one task, like a client that cannot encode it."""
 
     def __init__(self, queue: TaskQueue, error: Exception, *, codes: str) -> None:
         self.task_id = ""

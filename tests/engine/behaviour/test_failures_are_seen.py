@@ -1,4 +1,4 @@
-"""A worker says which tasks fail, die, retry and are taken over."""
+"""A worker logs the tasks that fail, die, are retried and are taken over."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_takeover_and_a_death_are_said(
 
 
 async def _say(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
-    """A worker that claims nothing takes the task over and says so."""
+    """A worker without free slots takes the task over and logs it."""
     from taskfleet.runtime.worker import Worker
 
     worker = Worker(queue)

@@ -9,7 +9,7 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
 async def claim_all(queue: TaskQueue, keys: dict[str, str], *, at_once: int = 1) -> list[str]:
-    """The keys of all tasks in the order in which they are claimed."""
+    """The keys of all tasks, in the order of their claims."""
     order: list[str] = []
     while True:
         reply = await queue.broker.step("default", queue.options_of("default"), "w", at_once, [])
@@ -37,7 +37,7 @@ async def test_a_small_key_does_not_wait_behind_a_large_one(queue: TaskQueue) ->
     order = await claim_all(queue, keys, at_once=7)
     assert order.count("large") == 300
     assert set(order[:30]) == {"large", "a", "b"}
-    # Each key has had its ten turns by the time that the large one has had ten.
+    # Each small key has had its ten turns when the large key has had ten.
     assert sorted(order[:30]) == ["a"] * 10 + ["b"] * 10 + ["large"] * 10
 
 

@@ -1,4 +1,4 @@
-"""What a handle can tell."""
+"""Handles: status, result and progress of a task."""
 
 from __future__ import annotations
 

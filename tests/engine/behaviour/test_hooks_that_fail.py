@@ -1,4 +1,4 @@
-"""Hooks that raise anything, or hang: no end, no slot and no worker depends on them."""
+"""Hooks that raise or hang cost neither an outcome, nor a slot, nor a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One owner at a time, and what becomes of the tasks of one that is gone."""
+"""Leases: one owner at a time, and takeovers of the tasks of a dead worker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_stale_token_changes_nothing(queue: TaskQueue) -> None:
     assert list(claimed) == [task_id]
     await asyncio.sleep(0.08)
     _, claimed = await fast.step(1)
-    assert claimed[task_id][3:5] == (1, 2)  # the first attempt, delivered again
+    assert claimed[task_id][3:5] == (1, 2)  # still the first attempt, in its second delivery
     assert await slow.renew((task_id, 1)) == [task_id]
     for code in "srncfd":
         stale, _ = await slow.step(0, [(task_id, 1, code, 5, b"", 0, b"\x93\xa1x\xa1x\xa1x" if code in "fd" else 0)])
@@ -90,7 +90,7 @@ async def test_expired_leases_go_to_the_head_in_order_and_finally_to_the_dead_le
     @queue.task
     async def task() -> None: ...
 
-    task_ids._after_fork()  # ids of one length: leases of one deadline go by their text, in which "10" is before "f"
+    task_ids._after_fork()  # of equal length: equal deadlines are sorted by text, where "10" is before "f"
     handles = await queue.enqueue_many([task.message() for _ in range(4)])
     ids = [handle.id for handle in handles]
     worker = RawWorker(queue, "w", lease_ms=20, max_deliveries=2)
@@ -138,7 +138,7 @@ async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
     thief = RawWorker(other, "thief")
 
     def steal() -> dict[str, Claim]:
-        # A thread with a loop of its own, since ours is blocked by design.
+        # A thread with a loop of its own, because the test blocks its loop on purpose.
         async def look() -> dict[str, Claim]:
             stolen: dict[str, Claim] = {}
             thief.queue = fresh = TaskQueue(settings=other.settings)
@@ -193,7 +193,7 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
         return 1
 
     full = await run_worker(queue, concurrency=2)
-    # Due tasks are claimed without a call, so the claim that waits for one must be taken back.
+    # A due task sends no wake-up, so the worker must take back its claim that waits for one.
     await queue.enqueue_many([hold.options(delay=0.2).message() for _ in range(2)])
     await until(lambda: len(full.running) == 2, "it is full")
     handles = [await quick.enqueue() for _ in range(3)]
@@ -201,7 +201,7 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
     async def all_wait() -> bool:
         return [await handle.status() for handle in handles] == ["ready"] * 3
 
-    # One may have come to the waiting claim just before that was taken back: then it goes back as well.
+    # The waiting claim may have got a task just before it was taken back. That task is handed back too.
     await until(all_wait, "all wait for another worker")
     await run_worker(queue, concurrency=2)
     assert [await handle.result(timeout=10) for handle in handles] == [1, 1, 1]
@@ -224,7 +224,7 @@ async def test_a_renewal_that_is_overtaken_by_a_retry_does_not_stop_the_retry(
     attempts: list[tuple[int, int]] = []
 
     class Slow:
-        """A renewer whose first call with a lease arrives late."""
+        """A renewer whose first call that renews a lease arrives late."""
 
         def __init__(self, renewer: Renewer) -> None:
             self._renewer = renewer
@@ -236,7 +236,7 @@ async def test_a_renewal_that_is_overtaken_by_a_retry_does_not_stop_the_retry(
                 assert retried.wait(10)
             reply = self._renewer.renew(*args)
             if overtaken:
-                assert reply[0] == [args[4][0][0]]  # that delivery is ours no more
+                assert reply[0] == [args[4][0][0]]  # this worker no longer owns that delivery
                 told.set()
             return reply
 

@@ -1,4 +1,4 @@
-"""Workers that are cordoned or drained."""
+"""Cordoned and draining workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tasks run at once and how often they start: per queue, and per limit key."""
+"""Limits on running tasks and on starts per second, per queue and per limit key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
 class Gauge:
-    """How many run at once, in all and by key, and when they started."""
+    """Records the number of running tasks, in all and by key, and the times of their starts."""
 
     def __init__(self) -> None:
         self.now: Counter[str] = Counter()
@@ -72,7 +72,7 @@ async def test_concurrency_per_key_limits_each_key_and_blocks_no_other(
     assert len(gauge.starts["a"]) < 20
     await until(lambda: _idle(queue, 28), "all are done")
     assert gauge.most["a"] == gauge.most["b"] == 2
-    # First in, first out; of the two that may run at once, either may reach its first line first.
+    # First in, first out. Of the two tasks that run at once, either may reach its first line first.
     assert all(abs(at - n) <= 1 for at, n in enumerate(order)), order
 
 
@@ -84,7 +84,7 @@ async def test_a_dead_holders_slot_comes_back(make_queue: MakeQueue, run_worker:
         return n
 
     handles = await queue.enqueue_many([work.options(limit_key="k").message(n) for n in range(3)])
-    # A worker that claims and is never heard of again.
+    # A worker that claims and then dies.
     reply = await queue.broker.step("default", queue.options_of("default"), "gone", 3, [])
     assert len(reply.claims) == 1
     await run_worker(queue)
@@ -180,7 +180,7 @@ async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancel
 
     first, second, third = await queue.enqueue_many([work.message() for _ in range(3)])
     assert [claim[1] for claim in (await queue.broker.step("default", options, "w", 3, [])).claims] == [first.id]
-    # Its slot lets the second one in, which is cancelled before anybody has claimed it.
+    # The free slot admits the second task, which is cancelled before any worker claims it.
     await queue.broker.step("default", options, "w", 0, [(first.id, 1, "s", 0, b"", 0, 0)])
     assert await second.cancel()
     assert [claim[1] for claim in (await queue.broker.step("default", options, "w", 3, [])).claims] == [third.id]

@@ -1,4 +1,4 @@
-"""What travels together fails apart: a call that cannot be sent is an error of its own caller, and of nobody else."""
+"""Calls that travel together fail separately: a call that cannot be sent is an error for its own caller only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GOOD = 6
 
 
 async def sent_beside(queue: TaskQueue, work: Any, bad: Callable[[], Any]) -> BaseException:
-    """The error of a bad call that is made in the same tick as good ones, which must all arrive."""
+    """The error of a bad call in the same loop tick as good calls, which must all arrive."""
 
     async def call() -> Any:
         return await bad()
 
     before = (await queue.queue_stats("default")).ready
-    # The first goes at once, the others gather behind it: the bad one is in the middle of those that share a call.
+    # The first call goes at once and the others gather, so the bad one is in the middle of a shared call.
     calls = [work.enqueue(n) for n in range(GOOD)]
     outcomes = await asyncio.gather(*calls[:3], call(), *calls[3:], return_exceptions=True)
     error = outcomes.pop(3)
@@ -128,7 +128,7 @@ async def test_a_header_that_cannot_travel_is_refused_alone(make_queue: MakeQueu
 
 
 async def test_what_the_broker_cannot_pack_is_sent_without_it(make_queue: MakeQueue) -> None:
-    """Whatever a check has overlooked: the others do not pay for it."""
+    """Even an error that no check has caught does not affect the other calls."""
     queue = make_queue()
 
     @queue.task

@@ -1,4 +1,4 @@
-"""Pause, purge, figures, workers in this process."""
+"""Pause, purge, statistics, and workers in this process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_who_waits_for_a_task_that_is_purged_learns_it_at_once(queue: Task
     assert await queue.purge("default") == 1
     with pytest.raises(TaskNotFoundError):
         await waiting
-    assert time.monotonic() - began < 2  # the next look without being told comes after 5 s
+    assert time.monotonic() - began < 2  # without a notification the worker looks again after 5 s
     assert not await white_box.awaited(queue)
 
 

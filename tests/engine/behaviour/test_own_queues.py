@@ -1,4 +1,4 @@
-"""A worker claims from the queues that it serves, and from no others, whatever else is in the same Redis."""
+"""A worker claims only from the queues that it serves, even if the same Redis has others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
 def app(queue: TaskQueue, name: str) -> tuple[TaskFunction[[int], int, object], list[int]]:
-    """An application with one task, in a queue of the same name."""
+    """An application with one task in a queue of the same name."""
     ran: list[int] = []
 
     @queue.task(queue=name, name=f"task_of_{name}")
@@ -26,7 +26,7 @@ def app(queue: TaskQueue, name: str) -> tuple[TaskFunction[[int], int, object], 
 
 
 def searches(queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Lets workers search for partitions all the time; gives how often one has."""
+    """Let workers search for partitions all the time; return a function that counts the searches."""
     monkeypatch.setattr(worker_module, "_LOOK_FOR_PARTITIONS_SECONDS", 0.01)
     find, count = queue.broker.partitions, 0
 

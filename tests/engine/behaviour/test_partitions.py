@@ -104,7 +104,7 @@ async def test_a_queue_can_get_more_and_fewer_partitions(make_queue: MakeQueue, 
 
     before = await one.enqueue_many([define(one).message(n) for n in range(10)])
     spread = await four.enqueue_many([define(four).message(n) for n in range(40)])
-    await run_worker(one)  # which knows of one partition only, and finds the others
+    await run_worker(one)  # this worker knows only one partition, and finds the others
     assert await asyncio.gather(*(handle.result(timeout=20) for handle in [*before, *spread])) == [
         *range(10), *range(40)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which queue comes first."""
+"""Priorities: which queue is served first."""
 
 from __future__ import annotations
 

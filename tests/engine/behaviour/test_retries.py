@@ -1,4 +1,4 @@
-"""What fails, what comes again, and what is buried."""
+"""Failures, retries and dead letters."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_what_cannot_be_run_is_buried_with_the_reason_and_stops_nothing(
     items = [
         ("bad1", b"\xc1 not messagepack", 0, 0, None),
         ("bad2", b"\x01", 0, 0, None),
-        ("bad3", b"\x94\x02\xa4good\x90\x80", 0, 0, None),  # envelope version 2, and not a seal
+        ("bad3", b"\x94\x02\xa4good\x90\x80", 0, 0, None),  # envelope version 2 without a valid seal
         ("bad4", b"\x94\x01\xa6nobody\x90\x80", 0, 0, None),
         ("bad5", b"\x94\x01\xa4good\x91\x01\x80", 0, 0, None),  # one argument too many
     ]
@@ -205,7 +205,7 @@ async def test_a_thousand_tasks_that_fail_at_once_do_not_retry_at_once(
 ) -> None:
     queue = make_queue(slots=1000)
 
-    # Minutes, and when they are due instead of when they run: a busy machine says nothing of the spread.
+    # Long delays, and due times in place of run times, because a busy machine would distort the spread.
     @queue.task(max_retries=1, retry=Retry.exponential(600.0))
     async def fails() -> None:
         raise ConnectionError("the service is down")
@@ -218,7 +218,7 @@ async def test_a_thousand_tasks_that_fail_at_once_do_not_retry_at_once(
 
     await until(waiting, "all but those whose time has come wait for it")
     times = await white_box.due_times(queue)
-    # Full jitter over ten minutes: a tenth has about a hundred of them (standard deviation 10).
+    # Full jitter over ten minutes: each tenth of them has about a hundred tasks (standard deviation 10).
     tenths = Counter(int((at - min(times)) / 60) for at in times)
     assert max(tenths.values()) < 200
     assert len(tenths) >= 9

@@ -1,4 +1,4 @@
-"""Schedules: what is stored, what a tick adds, what happens to ticks that were missed or find their task unfinished."""
+"""Schedules: their records, the tasks that ticks add, missed ticks, and ticks while the last task is unfinished."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DAY = 86_400_000
 
 @pytest.fixture
 async def scheduler(queue: TaskQueue) -> AsyncIterator[Scheduler]:
-    """A scheduler whose passes the test makes itself."""
+    """A scheduler whose passes the test triggers itself."""
     scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     yield scheduler
     await scheduler._broker.close()
 
 
 async def add(on: TaskQueue, name: str = "s", schedule: str = "0 0 * * *", **options: Any) -> Schedule:
-    """A schedule that ticks once a day, unless told otherwise."""
+    """A schedule that ticks once a day by default."""
     return await on.add_schedule(name=name, schedule=schedule, **{"task": "note", "args": [name]} | options)
 
 
@@ -103,7 +103,7 @@ async def test_a_million_missed_ticks_cost_no_more_than_one(queue: TaskQueue, sc
 async def test_a_tick_beyond_its_starting_deadline_is_dropped_counted_and_logged(
     queue: TaskQueue, scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Its last tick was up to a day ago, and for sure more than a millisecond.
+    # Its last tick was between one millisecond and one day ago.
     await add(queue, starting_deadline_seconds=0.001)
     await overdue(queue, "s", DAY)
     before = await schedule(queue, "s")
@@ -246,7 +246,7 @@ async def test_replace_cancels_a_waiting_task(queue: TaskQueue, scheduler: Sched
 
 
 async def test_replace_cancels_a_running_task(make_queue: MakeQueue, run_worker: RunWorker) -> None:
-    # The worker is told: it does not only find the mark when it renews its leases.
+    # The worker is notified, and does not find the mark only at its next renewal.
     queue = make_queue(heartbeat=60)
     scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     started: list[str] = []
@@ -374,7 +374,7 @@ async def test_a_tick_replaces_who_has_its_unique_key_if_the_task_says_so(
     ticked = (await schedule(queue, "s")).last_task_id
     assert ticked is not None
     assert await held.status() == "cancelled"
-    assert await queue.handle(ticked).status() == "delayed"  # it takes over the time, as an enqueue would
+    assert await queue.handle(ticked).status() == "delayed"  # it takes the time of the replaced task, as in an enqueue
 
 
 async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
@@ -421,7 +421,7 @@ async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_q
     for name, place in places.items():
         assert (name,) in {task.args for task in await added(queue, place)}
     assert (await queue.queue_stats("default")).ready == len(names)
-    # With another number of partitions each is in one place still.
+    # With another number of partitions, each schedule is still in one partition.
     fewer = make_queue(queues=[{"name": "default", "partitions": 1}])
     for name in names:
         await add(fewer, name)
@@ -517,7 +517,7 @@ async def test_more_of_what_cannot_be_read_than_fits_in_a_pass_is_no_reason_to_s
         await overdue(queue, name, DAY)
         await white_box.set_spec(queue, name, b"\x92\x02\x00")
     await scheduler.one_pass()
-    for _ in range(3):  # passed over, and not looked at again at once
+    for _ in range(3):  # skipped, and not read again at once
         assert await scheduler.one_pass() > 0.5
     await scheduler._broker.close()
 

@@ -1,4 +1,4 @@
-"""Many at once, and when there is no room."""
+"""Bulk enqueues, and full queues."""
 
 from __future__ import annotations
 

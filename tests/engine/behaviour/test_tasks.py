@@ -1,4 +1,4 @@
-"""What a task is: typed arguments, a result, an error."""
+"""Tasks: typed arguments, results and errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_task_runs_and_its_result_comes_back(queue: TaskQueue, run_worke
     async def add(a: int, b: int = 1) -> int:
         return a + b
 
-    assert await add(1) == 2  # a plain call is a plain call
+    assert await add(1) == 2  # a plain call runs the function here
     handle = await add.enqueue(2, b=3)
     assert await handle.status() == "ready"
     await run_worker(queue)

@@ -1,4 +1,4 @@
-"""A free slot goes to the highest tier that has work, however busy the worker is with another."""
+"""A free slot goes to the highest tier that has tasks, even if the worker is busy with another tier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIERS = [{"name": "low"}, {"name": "high", "priority": 10}]
 
 
 class Gate:
-    """Tasks of a queue that wait until they are let go, one by one, in the order in which they have started."""
+    """Tasks of a queue that block until the test releases them, one by one, in the order of their starts."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
@@ -115,7 +115,7 @@ async def test_a_storm_of_retries_keeps_no_higher_task_waiting(
     await until(lambda: runs > 1000, "the storm is on")
     for _ in range(3):
         before = runs
-        # As many as may run while a task is sent, claimed and recorded, on the slowest of machines.
+        # The number of tasks that may run while one task is sent, claimed and recorded, even on a slow machine.
         assert await (await first.enqueue()).result(timeout=20) - before < 5000
 
 
@@ -148,7 +148,7 @@ async def test_delayed_work_moves_while_the_worker_is_busy_with_another_queue(
     await run_worker(queue, concurrency=2, queues=["low", "high"])
     await gate.started(2)
     await gate.send("high", delay=0.2)
-    # Nobody has a free slot: it becomes ready all the same, for whoever has one.
+    # No worker has a free slot. The task becomes ready all the same, for the next free slot of any worker.
     await until(lambda: _ready(queue, "high", 1), "it is due")
     gate.free()
     assert (await gate.started(3))[2] == "high"
@@ -210,7 +210,7 @@ async def test_leases_that_end_are_taken_over_however_busy_the_survivors_are(
         return stats.ready == 1 or "high" in gate.order
 
     await until(taken_over, "the lease is taken over")
-    # Lease and 2 s, and what a busy machine may add.
+    # One lease and 2 s, plus an allowance for a busy machine.
     assert asyncio.get_running_loop().time() - began < 6.0
     gate.free(1000)
     await until(lambda: "high" in gate.order, "it has run")

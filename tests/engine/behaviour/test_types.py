@@ -1,4 +1,4 @@
-"""What is sent is what arrives: through a queue, by every way that a value can take."""
+"""Values arrive as they were sent, through a queue and by every way that a value can take."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ async def test_a_result_that_is_passed_on_is_validated_by_the_one_that_takes_it(
 
     await run_worker(queue)
     assert await (await queue.enqueue(chain(first.message(), second.message()))).result(timeout=10) == "a!"
-    # A class of other fields takes what it knows.
+    # A class with other fields takes the fields that it has.
     assert await (await queue.enqueue(chain(model.message(), field.message()))).result(timeout=10) == 3
 
 

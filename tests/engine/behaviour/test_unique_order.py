@@ -1,4 +1,4 @@
-"""Of the tasks of a unique key one runs at a time: what comes while it runs comes after it."""
+"""One task of a unique key runs at a time: a task that arrives while another runs comes after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILURE = b"\x93\xa1x\xa1x\xa1x"
 
 
 class Runs:
-    """What a task of one key did, and how many of it ran at once."""
+    """Records the actions of the tasks of one key, and how many of them ran at once."""
 
     def __init__(self) -> None:
         self.started: list[int] = []
@@ -252,7 +252,7 @@ async def test_a_dead_letter_stays_while_another_task_has_its_key(
     assert f"task {dead[0].id} stays a dead letter: task {other.id} has its unique key" in caplog.text
     assert await queue.requeue_dead("default") == 0
     assert await other.cancel()
-    # Of two of one key the older comes back, and has the key.
+    # Of two tasks of one key, the older one comes back and holds the key.
     assert await queue.requeue_dead("default") == 1
     assert (await dead[0].status(), await dead[1].status()) == ("ready", "failed")
     assert (await task.options(unique_mode="keep_existing").enqueue(4)).id == dead[0].id

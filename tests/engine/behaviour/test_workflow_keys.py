@@ -1,4 +1,4 @@
-"""Workflows whose first parts have unique keys: the end always comes, and nothing is left behind."""
+"""Workflows whose first members have unique keys: they always end, and leave no keys behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def queue(request: pytest.FixtureRequest, make_queue: MakeQueue) -> TaskQueue:
 
 @pytest.fixture
 def other(queue: TaskQueue, request: pytest.FixtureRequest) -> str:
-    """The queue of what comes after."""
+    """The queue of the later members."""
     return "other" if "two queues" in request.node.name else "default"
 
 
@@ -145,7 +145,7 @@ async def test_a_first_part_that_is_replaced_takes_its_chain_with_it(
         return n
 
     ends = [await queue.enqueue(chain(load.message(n), report.message(), report.message())) for n in range(3)]
-    # No worker is needed for that.
+    # This needs no worker.
     for end in ends[:2]:
         with pytest.raises(TaskCancelledError, match="replaced"):
             await end.result(timeout=10)
@@ -232,7 +232,7 @@ async def test_a_holder_that_ends_while_the_chain_is_sent_is_no_holder(
 
     waiting = await load.enqueue()
     find = queue.broker.holder
-    told: list[str | None] = ["ended-just-now", None]  # ended before it is joined; not there yet when it is looked for
+    told: list[str | None] = ["ended-just-now", None]  # ended before it is joined; not stored yet when it is looked up
 
     async def holder(place: str, key: str) -> str | None:
         return told.pop(0) if told else await find(place, key)
@@ -261,6 +261,6 @@ async def test_a_holder_whose_result_nobody_keeps_ends_the_chain(
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="result is not kept"):
         await end.result(timeout=10)
-    # A chain's own first part hands it on.
+    # The first member of a chain passes its result on.
     assert await (await queue.enqueue(chain(load.message(), report.message()))).result(timeout=10) == 1
     await nothing_left(queue)

@@ -294,7 +294,7 @@ async def test_a_redelivered_member_counts_once(make_queue: MakeQueue, run_worke
     gone = await queue.broker.step("default", options, "gone", 1, [])
     await run_worker(queue)
     await handle.result(timeout=10)
-    # The first owner comes back and reports what it did.
+    # The first owner comes back and reports its outcome.
     late = (gone.claims[0][1], 1, "s", 0, b"\x92\xa9succeeded\x63", 1000, 0)
     assert (await queue.broker.step("default", options, "gone", 0, [late])).stale == 1
     assert calls == [[1, 2]]
@@ -329,7 +329,7 @@ async def test_a_workflow_that_was_never_sent_whole_is_dropped(queue: TaskQueue,
 
     message = task.message()
     item = (*message.encode(1000)[:ITEM_EXTRAS], Extras(waits=Waits(1, 0, 50)))
-    await queue.broker.enqueue("default", [item])  # its sender dies here
+    await queue.broker.enqueue("default", [item])  # the sender dies here
     handle = queue.handle(item[ITEM_ID])
     assert await handle.status() == "blocked"
     await run_worker(queue)

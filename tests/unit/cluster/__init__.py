@@ -1,3 +1,3 @@
-"""Tests of what makes the test cluster."""
+"""Tests of the code that makes the test cluster."""
 
 from __future__ import annotations

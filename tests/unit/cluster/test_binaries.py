@@ -1,4 +1,4 @@
-"""Binaries come from the cache, or from Go, or not at all with a reason."""
+"""Binaries come from the cache or are built with Go; otherwise the error gives the reason."""
 
 from __future__ import annotations
 

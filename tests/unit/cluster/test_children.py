@@ -1,4 +1,4 @@
-"""Servers that tests start end with them."""
+"""Servers end with the test run that has started them."""
 
 from __future__ import annotations
 

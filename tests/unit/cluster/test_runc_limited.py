@@ -1,4 +1,4 @@
-"""runc is asked for what a machine without CAP_SYS_RESOURCE can give, and for all of it elsewhere."""
+"""Without CAP_SYS_RESOURCE the wrapper reduces the requested limits; with it, runc gets the request unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LACKING, _HAVING = "000001fffeffffff", "000001ffffffffff"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
-    """Runs the wrapper on a machine with the given bounding set; its runc prints its arguments."""
+    """Run the wrapper with the given capability bounding set and a runc that prints its arguments."""
 
     def run(bounding: str, *arguments: str) -> str:
         (tmp_path / "status").write_text(f"CapBnd:\t{bounding}\n")

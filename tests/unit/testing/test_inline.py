@@ -1,4 +1,4 @@
-"""Queues in memory as tests of applications use them."""
+"""Queues in memory, as used by tests of an application."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_what_was_enqueued_can_be_looked_at_and_then_run(queue: TaskQueue)
     assert await worker.run_until_idle() == 2
     assert sent == ["a@b.c"]
     assert await worker.run_until_idle() == 0
-    assert worker.enqueued(send) == [expected]  # whatever became of it
+    assert worker.enqueued(send) == [expected]  # in any state
 
 
 async def test_tasks_that_tasks_enqueue_run_too_in_whatever_queue(queue: TaskQueue) -> None:
@@ -265,7 +265,7 @@ def test_two_loops_and_a_thread_share_a_memory() -> None:
 
 
 async def test_a_queue_in_redis_is_in_memory_for_the_time_of_a_block() -> None:
-    app = TaskQueue("redis://127.0.0.1:1/0", result_ttl=60)  # nobody listens there
+    app = TaskQueue("redis://127.0.0.1:1/0", result_ttl=60)  # no server listens there
 
     @app.task
     async def double(n: int) -> int:

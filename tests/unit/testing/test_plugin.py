@@ -1,4 +1,4 @@
-"""The fixtures of the pytest plugin, in a pytest of their own."""
+"""The fixtures of the pytest plugin, in a separate run of pytest."""
 
 from __future__ import annotations
 
