@@ -346,7 +346,7 @@ def test_a_class_task_takes_a_timedelta() -> None:
 @pytest.mark.parametrize(
     "options",
     [{"delay": NAN}, {"eta": NAN}, {"eta": "now"}, {"unique_key": "\udcff"}, {"timeout": "3"}, {"max_retries": -1},
-     {"queue": "a b"}, {"after": [5]}, {"delay": 1, "eta": 2.0}, {"unique_mode": "replase"}],
+     {"queue": "a b"}, {"after": [5]}, {"delay": 1, "eta": datetime.now(UTC)}, {"unique_mode": "replase"}],
     ids=shown,
 )  # fmt: skip
 def test_call_options_of_a_class_task_are_checked_in_its_message(options: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ def test_call_options_of_a_class_task_are_checked_in_its_message(options: dict[s
     with pytest.raises(ConfigurationError, match="expected CallOptions"):
         Instance().message("high")  # type: ignore[arg-type]
     at = datetime.now(UTC)
-    message = Instance().message(CallOptions(eta=at, timeout=timedelta(seconds=3)))  # type: ignore[arg-type]
+    message = Instance().message(CallOptions(eta=at, timeout=timedelta(seconds=3)))
     assert (message.options.eta, message.options.timeout) == (at.timestamp(), 3.0)
 
 

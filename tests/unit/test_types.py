@@ -1,7 +1,8 @@
-"""Wrong calls must fail type checking: mypy checks a file of calls, each with its expected error."""
+"""Wrong calls must fail type checking: the type checkers are run on calls with the error each of them must have."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -36,11 +37,80 @@ async def calls() -> None:
     await plain.options(delay=1).enqueue()  # error: call-arg
     plain.options(dealy=1)  # error: call-arg
     wrong: int = await handle.result()  # error: assignment
-    queue.task(quue="x")  # error: call-overload
     await queue.add_schedule(name="a", schedule="@daily", task=add, args=[1])
     await queue.add_schedule(name="b", every=60, task=plain, kwargs={"a": 1}, concurrency_policy="Forbid")
     await queue.add_schedule(name="c", schedule="@daily", task="add", concurrency_policy="forbid")  # error: arg-type
     await queue.add_schedule(name="d", schedule="@daily", task=5)  # error: arg-type
+"""
+
+OPTIONS = """
+from datetime import UTC, datetime, timedelta
+
+from taskfleet import BatchItem, Retry, Task, TaskHandle, TaskQueue
+from taskfleet.tasks.options import CallOptions
+
+queue = TaskQueue()
+
+def key(a: int) -> str: return str(a)
+def number(a: int) -> int: return a
+
+@queue.task(
+    name="one", queue="q", max_retries=1, timeout=timedelta(minutes=1), retry=Retry.fixed(1), max_age=None,
+    never_retry=ValueError, always_retry=[OSError], executor="thread", result_ttl=0, expires=timedelta(days=1), delay=1,
+    unique_key=key, unique_mode="debounce", limit_key="l", fair_key=key,
+)
+def one(a: int) -> str: return str(a)
+
+@queue.batch_task(
+    size=10, window_ms=timedelta(milliseconds=50), name="many", queue="q", max_retries=1, timeout=None,
+    retry=Retry.fixed(1), max_age=1, never_retry=(ValueError,), always_retry={OSError}, result_ttl=None, expires=1.5,
+    delay=1, unique_key=key, unique_mode="replace", limit_key=key, fair_key="f",
+)
+def many(items: list[BatchItem]) -> list[int]: return [1]
+
+class Report(Task):
+    async def execute(self) -> None: ...
+
+queue.task(quue="x")  # error: call-overload
+queue.task(queue=None)  # error: call-overload
+queue.task(max_retries="3")  # error: call-overload
+queue.task(max_retries=None)  # error: call-overload
+queue.task(timeout="1")  # error: call-overload
+queue.task(executor="process ")  # error: call-overload
+queue.task(unique_key=number)  # error: arg-type
+queue.task(unique_mode="keep")  # error: call-overload
+queue.task(never_retry=1)  # error: call-overload
+queue.task(eta=datetime.now(UTC))  # error: call-overload
+queue.task(after=[])  # error: call-overload
+queue.batch_task(quue="x")  # error: call-overload
+queue.batch_task(delay=None)  # error: call-overload
+queue.batch_task(executor="thread")  # error: call-overload
+queue.batch_task(size="10")  # error: call-overload
+queue.batch_task(retry=3)  # error: call-overload
+queue.batch_task(wait_for_room=1)  # error: call-overload
+
+def calls(handle: TaskHandle[int]) -> None:
+    one.options(
+        queue="q", delay=timedelta(1), expires=1, max_retries=0, timeout=1, result_ttl=1, retry=Retry.fixed(1),
+        max_age=1, unique_key="u", unique_mode="replace", limit_key="l", fair_key="f", after=[handle], wait_for_room=1,
+    )
+    many.options(queue=None, eta=datetime.now(UTC), max_retries=None, retry=None, unique_mode=None, unique_key=None)
+    one.options(quue="x")  # error: call-arg
+    one.options(queue=3)  # error: arg-type
+    one.options(delay=None)  # error: arg-type
+    one.options(eta=3.0)  # error: arg-type
+    one.options(unique_key=key)  # error: arg-type
+    one.options(unique_mode="keep")  # error: arg-type
+    one.options(after=handle)  # error: arg-type
+    one.options(executor="thread")  # error: call-arg
+    one.options(never_retry=ValueError)  # error: call-arg
+    one.options(name="x")  # error: call-arg
+    many.options(timeout="1")  # error: arg-type
+    many.options(size=10)  # error: call-arg
+    Report().message({"delay": 1})
+    Report().message(CallOptions(eta=datetime.now(UTC)))
+    Report().message({"dealy": 1})  # error: arg-type
+    Report().message({"delay": "1"})  # error: arg-type
 """
 
 HOOKS = """
@@ -112,25 +182,38 @@ async def calls() -> None:
 """
 
 
-@pytest.mark.parametrize("calls", [CALLS, HOOKS], ids=["calls", "hooks"])
-def test_wrong_calls_fail_type_checking(tmp_path: Path, calls: str) -> None:
-    path = tmp_path / "calls.py"
-    path.write_text(calls)
-    expected = {
+ROOT = Path(__file__).parents[2]
+
+
+def expected_in(calls: str) -> set[tuple[int, str]]:
+    """The line and mypy's code of each error that `calls` must have."""
+    return {
         (number, match[1])
         for number, line in enumerate(calls.splitlines(), 1)
         if (match := re.search(r"# error: ([\w-]+)", line))
     }
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file", str(root / "pyproject.toml"), str(path)],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        check=False,
-    )
+
+
+def checked_by(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("calls", [CALLS, OPTIONS, HOOKS], ids=["calls", "options", "hooks"])
+def test_wrong_calls_fail_type_checking(tmp_path: Path, calls: str) -> None:
+    path = tmp_path / "calls.py"
+    path.write_text(calls)
+    done = checked_by("mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), str(path))
     found = {
         (int(match[1]), match[2])
         for match in re.finditer(r"calls\.py:(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
     }
-    assert found == expected, done.stdout + done.stderr
+    assert found == expected_in(calls), done.stdout + done.stderr
+
+
+def test_both_type_checkers_refuse_the_same_options(tmp_path: Path) -> None:
+    path = tmp_path / "calls.py"
+    path.write_text(OPTIONS)
+    done = checked_by("basedpyright", "--outputjson", str(path))
+    errors = [each for each in json.loads(done.stdout)["generalDiagnostics"] if each["severity"] == "error"]
+    lines = {each["range"]["start"]["line"] + 1 for each in errors}
+    assert lines == {line for line, _ in expected_in(OPTIONS)}, errors

@@ -183,18 +183,11 @@ class TaskQueue(Defining):
         self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
     ) -> TaskHandle[R]:
         """Send a class task or a message that becomes ready after `delay` (seconds or timedelta)."""
-        message = self._message(task, queue, "queue.schedule")
-        if message.options.eta is not None:
-            raise ConfigurationError("delay and the message's eta both say when it becomes ready; keep one")
-        options = dataclasses.replace(message.options, delay=checks.seconds("delay", delay))
-        return await self.send(dataclasses.replace(message, options=options))
+        return await self.send(self._message(task, queue, "queue.schedule").delayed(delay))
 
     def _message(self, task: Task | Message[Any], queue: str | None, call: str) -> Message[Any]:
         message = sendable.message_of(task, call)
-        if queue is not None:
-            options = dataclasses.replace(message.options, queue=queue_names.validate(queue))
-            message = dataclasses.replace(message, options=options)
-        return message
+        return message if queue is None else message.to(queue)
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Calls of one loop tick travel together."""

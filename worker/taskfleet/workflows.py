@@ -92,8 +92,7 @@ class Node:
     @property
     def keeps_existing(self) -> bool:
         """Whether another task that has its unique key stands for it."""
-        mode = self.message.options.unique_mode or self.message.task.options.unique_mode
-        return mode == "keep_existing"
+        return self.message.options.unique_mode == "keep_existing"
 
     @property
     def waits(self) -> bool:

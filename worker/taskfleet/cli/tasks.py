@@ -15,7 +15,6 @@ from taskfleet.handles import TaskHandle
 from taskfleet.queue import TaskQueue
 from taskfleet.showing import shown
 from taskfleet.tasks.message import Message
-from taskfleet.tasks.options import CallOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def register(app: typer.Typer) -> None:
         if definition is None:
             target.registry.get(task)
             raise AssertionError("unreachable")
-        options = CallOptions.of({"queue": queue or None, "delay": delay})
+        options = definition.options.for_call({"queue": queue or None, "delay": delay})
         message: Message[Any] = Message(definition, positional, named, options)
         return asyncio.run(_enqueue(target, message, wait))
 

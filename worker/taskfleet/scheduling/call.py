@@ -12,7 +12,7 @@ from taskfleet.tasks.definition import Definition, define
 from taskfleet.tasks.function import TaskFunction
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
-from taskfleet.tasks.options import NO_OPTIONS, TaskOptions
+from taskfleet.tasks.options import TaskOptions
 from taskfleet.travel.value import problem_of
 
 ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
@@ -35,9 +35,10 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
             if not args and set(kwargs) != {"task"}:
                 task = cls
         if isinstance(task, str):
-            return Message(definition or _undefined(task), tuple(args), dict(kwargs), NO_OPTIONS)
+            definition = definition or _undefined(task)
+            return Message(definition, tuple(args), dict(kwargs), definition.options)
     if isinstance(task, TaskFunction):
-        return Message(task.definition, tuple(args), dict(kwargs), NO_OPTIONS)
+        return Message(task.definition, tuple(args), dict(kwargs), task.definition.options)
     if isinstance(task, Task):
         if args or kwargs:
             raise ConfigurationError(

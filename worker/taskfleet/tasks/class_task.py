@@ -14,11 +14,10 @@ from taskfleet.tasks import dependencies
 from taskfleet.tasks.definition import Definition, check_runs, location_of
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.namespace import CLASS_TASKS
-from taskfleet.tasks.options import NO_OPTIONS, TASK_CHECKS, CallOptions, TaskOptions
+from taskfleet.tasks.options import OF_CLASS, CallOptions, TaskOptions
 from taskfleet.tasks.signature import Signature, hints_of
 from taskfleet.travel.hints import return_hint
 
-_call_options = checks.instance(CallOptions, "CallOptions(delay=…)")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -42,11 +41,15 @@ class Task(BaseModel):
             cls.name = _WORD_START.sub("_", cls.__name__).lower()
         CLASS_TASKS.add(_definition_of(cls), thing=cls)
 
-    def message(self, options: CallOptions = NO_OPTIONS) -> Message[Any]:
+    def message(self, options: CallOptions | None = None) -> Message[Any]:
         """This task as a message, for `enqueue_many`. Errors: `ConfigurationError` names the option."""
-        if options is not NO_OPTIONS:
-            options = _call_options("options", options).settled()
-        return Message(CLASS_TASKS.get(type(self).name), (self,), {}, options)
+        definition = CLASS_TASKS.get(type(self).name)
+        if options is None:
+            return Message(definition, (self,), {}, definition.options)
+        # Callers without a type checker pass anything.
+        if not isinstance(options, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"options={checks.shown(options)} is no dict; expected CallOptions(delay=…)")
+        return Message(definition, (self,), {}, definition.options.for_call(options))
 
 
 def _definition_of(cls: type[Task]) -> Definition:
@@ -72,7 +75,7 @@ def _definition_of(cls: type[Task]) -> Definition:
     run.__signature__ = inspect.Signature([inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
     threaded = not inspect.iscoroutinefunction(run)
     where = f"class task {cls.__qualname__} ({location_of(cls)}): "
-    for option in ("max_retries", "timeout_seconds"):
+    for option in OF_CLASS:
         field_of = cls.model_fields.get(option)
         if field_of is not None and not field_of.is_required():
             raise ConfigurationError(
@@ -80,11 +83,11 @@ def _definition_of(cls: type[Task]) -> Definition:
                 f"write {option} = {checks.shown(field_of.default)}, or give the field another name"
             )
     checks.text(where + "name", cls.name)
-    options = TaskOptions(
-        max_retries=TASK_CHECKS["max_retries"](where + "max_retries", cls.max_retries),
-        timeout=TASK_CHECKS["timeout"](where + "timeout_seconds", cls.timeout_seconds),
-        executor="thread" if threaded else "async",
-    )
+    own: dict[str, Any] = {
+        option: rules.check(where + attribute, getattr(cls, attribute))
+        for attribute, (option, rules) in OF_CLASS.items()
+    }
+    options = TaskOptions(executor="thread" if threaded else "async", **own)
     markers = dependencies.markers_of_method(execute, cls.name, hints_of)
     return Definition(
         cls.name,

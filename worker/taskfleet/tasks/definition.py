@@ -22,7 +22,6 @@ class Definition:
     __slots__ = (
         "batch",
         "function",
-        "has_call_defaults",
         "made",
         "name",
         "options",
@@ -54,10 +53,6 @@ class Definition:
         self.where = where
         self.origin: Origin | None = None  # set by the first registry that it is added to
         self.made: weakref.ref[Any] | None = None  # the task function that its author has
-        # What a call takes over unless it sets it itself; most tasks have nothing of the kind.
-        self.has_call_defaults = any(
-            (options.delay, options.expires is not None, options.unique_key, options.limit_key, options.fair_key)
-        )
         self.takes_result = signature.takes_first if takes_result is None else takes_result
 
 

@@ -11,7 +11,7 @@ from taskfleet.handles import TaskHandle
 from taskfleet.tasks import dependencies
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
-from taskfleet.tasks.options import NO_OPTIONS, CallOptions, SetByCall
+from taskfleet.tasks.options import CallOptions, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +29,7 @@ class Sender(Protocol):
 class BoundTask(Generic[P, R]):
     """A task with options for the calls made through it."""
 
-    def __init__(self, sender: Sender, definition: Definition, options: CallOptions) -> None:
+    def __init__(self, sender: Sender, definition: Definition, options: TaskOptions) -> None:
         self._sender = sender
         self._definition = definition
         self._options = options
@@ -71,22 +71,24 @@ class TaskFunction(Generic[P, R, C]):
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """The call, for `enqueue_many`."""
-        return Message(self.definition, args, kwargs, NO_OPTIONS)
+        definition = self.definition
+        return Message(definition, args, kwargs, definition.options)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send the call; returns when Redis has it.
 
         Errors: `SerializationError` (names the parameter), `QueueFullError`, `BrokerConnectionError`.
         """
-        return await self._sender.send(Message(self.definition, args, kwargs, NO_OPTIONS))
+        definition = self.definition
+        return await self._sender.send(Message(definition, args, kwargs, definition.options))
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """`enqueue` for code without an event loop, from any thread; the same errors."""
-        return self._sender.send_sync(Message(self.definition, args, kwargs, NO_OPTIONS))
+        definition = self.definition
+        return self._sender.send_sync(Message(definition, args, kwargs, definition.options))
 
-    def options(self, **options: Unpack[SetByCall]) -> BoundTask[P, R]:
-        """The same task with options of this call: `queue, delay, eta, expires, max_retries, timeout, result_ttl,
-        retry, max_age, unique_key, unique_mode, limit_key, fair_key, after, wait_for_room`.
+    def options(self, **options: Unpack[CallOptions]) -> BoundTask[P, R]:
+        """The same task with options of this call; `None` leaves an option to the task.
 
         Durations are seconds or timedeltas, up to 100 years; `eta` is a time with a zone.
 
@@ -99,4 +101,4 @@ class TaskFunction(Generic[P, R, C]):
 
         Errors: `ConfigurationError` names the option, its value and what is expected.
         """
-        return BoundTask(self._sender, self.definition, CallOptions.of(options))
+        return BoundTask(self._sender, self.definition, self.definition.options.for_call(options))

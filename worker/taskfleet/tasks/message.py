@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from taskfleet import checks, ids
-from taskfleet.errors import PayloadTooLargeError, SerializationError
+from taskfleet import checks, ids, queue_names
+from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.protocol.item import KEEP_EXISTING, MODE_OF, Extras, Item
 from taskfleet.retry import delay_ms
 from taskfleet.tasks.definition import Definition
-from taskfleet.tasks.options import NO_OPTIONS, CallOptions, KeyFunction
+from taskfleet.tasks.options import KeyFunction, TaskOptions
 
 if TYPE_CHECKING:
     from taskfleet.protocol.sealing import Seal
@@ -36,26 +38,35 @@ class Message(Generic[R]):
     task: Definition
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    options: CallOptions
+    options: TaskOptions  # those of the task, with what this call sets
     headers: dict[str, str] = field(default_factory=_new_dict)  # what middleware gives along
 
     @property
     def queue(self) -> str:
-        return self.options.queue or self.task.options.queue
+        return self.options.queue
 
     @property
     def unique_key(self) -> str | None:
-        return self._key("unique_key", self.options.unique_key or self.task.options.unique_key)
+        return self._key("unique_key", self.options.unique_key)
 
     @property
     def spread_key(self) -> str | None:
-        """What keeps tasks in one partition: they share a lock, a limit or a turn."""
-        task, options = self.task.options, self.options
-        return (
-            self.unique_key
-            or self._key("limit_key", options.limit_key or task.limit_key)
-            or self._key("fair_key", options.fair_key or task.fair_key)
-        )
+        """The key that keeps tasks in one partition: they share a lock, a limit or a turn."""
+        options = self.options
+        return self.unique_key or self._key("limit_key", options.limit_key) or self._key("fair_key", options.fair_key)
+
+    def to(self, queue: str) -> Message[R]:
+        """The same call for another queue. Errors: `InvalidQueueNameError`."""
+        return self._with(queue=queue_names.validate(queue))
+
+    def delayed(self, delay: float | timedelta) -> Message[R]:
+        """The same call, ready after `delay` (seconds or timedelta). Errors: `ConfigurationError`."""
+        if self.options.eta is not None:
+            raise ConfigurationError("delay and the message's eta both say when it becomes ready; keep one")
+        return self._with(delay=checks.seconds("delay", delay) or self.task.options.delay)
+
+    def _with(self, **options: Any) -> Message[R]:
+        return dataclasses.replace(self, options=self.options.changed(options))
 
     @property
     def takes_result(self) -> bool:
@@ -79,9 +90,8 @@ class Message(Generic[R]):
         """
         signature = self.task.signature
         args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)
-        options, defaults = self.options, self.task.options
-        plain = options is NO_OPTIONS and not self.task.has_call_defaults
-        settings = {} if plain else self._settings(clock)
+        options = self.options
+        settings = {} if options.plain else self._settings(clock)
         if more_settings:
             settings |= more_settings
         if self.headers:
@@ -100,43 +110,31 @@ class Message(Generic[R]):
                 f"task {self.task.name!r}: {len(blob)} bytes are more than max_payload_bytes={max_payload_bytes}; "
                 "store the data elsewhere and pass its address"
             )
-        if plain:
+        if options.plain:
             return task_id, blob, 0, 0, None
         eta = math.ceil(options.eta * 1000) if options.eta else 0
-        delay = options.delay or (defaults.delay if not eta else 0.0)
-        return task_id, blob, delay_ms(delay), eta, self._extras()
+        return task_id, blob, delay_ms(options.delay), eta, self._extras()
 
     def _settings(self, clock: Callable[[str], float] | None) -> dict[str, Any]:
         """The settings that go into the envelope: protocol/call_settings.py."""
-        options = self.options
-        settings: dict[str, Any] = {}
-        if options.max_retries is not None:
-            settings[call_settings.MAX_RETRIES] = options.max_retries
-        if options.timeout is not None:
-            settings[call_settings.TIMEOUT] = options.timeout
-        if options.result_ttl is not None:
-            settings[call_settings.RESULT_TTL] = options.result_ttl
-        expires = self.task.options.expires if options.expires is None else options.expires
+        settings = self.options.settings.copy()
+        expires = self.options.expires
         if expires is not None:
             now = clock(self.queue) / 1000 if clock is not None else time.time()
             settings[call_settings.EXPIRES_AT] = now + expires
-        if options.retry is not None:
-            settings[call_settings.RETRY_POLICY] = options.retry.packed()
-        if options.max_age is not None:
-            settings[call_settings.MAX_AGE] = options.max_age
         return settings
 
     def _extras(self) -> Extras | None:
         """The keys of this call, if it has any."""
-        options, defaults = self.options, self.task.options
+        options = self.options
         unique = self.unique_key
-        limit = self._key("limit_key", options.limit_key or defaults.limit_key)
-        fair = self._key("fair_key", options.fair_key or defaults.fair_key)
+        limit = self._key("limit_key", options.limit_key)
+        fair = self._key("fair_key", options.fair_key)
         if not (unique or limit or fair):
             return None
         extras = Extras(limit_key=limit or None, fair_key=fair or None)
         if unique:
-            extras.unique_key, extras.unique_mode = unique, MODE_OF[options.unique_mode or defaults.unique_mode]
+            extras.unique_key, extras.unique_mode = unique, MODE_OF[options.unique_mode]
             if extras.unique_mode != KEEP_EXISTING:
                 reason = "replaced by a newer task of the same unique key"
                 extras.replaced_record = result_record.pack_cancelled(reason)

@@ -1,48 +1,69 @@
-"""What can be set on a task: by its decorator, its class, or one call. All durations are seconds."""
+"""What can be set on a task: by its decorator, its class, or one call. All durations are seconds.
 
+An option is two lines here: one in the typed dicts, which say where it may be set and as what, and one in
+`TaskOptions`, which says what it is by default, how it is checked and how a call sends it to the worker.
+"""
+
+# ruff: noqa: RUF009 - what `_option` returns is a dataclass field
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Generic, Literal, Never, TypeAlias, TypedDict, TypeVar, get_args
 
 from taskfleet import checks, queue_names
-from taskfleet.checks import OptionError, checked, or_none
+from taskfleet.checks import OptionError, or_none
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
+from taskfleet.protocol import call_settings
 from taskfleet.retry import DEFAULT_RETRY, Retry
 
 Executor = Literal["async", "thread", "process"]
 UniqueMode = Literal["keep_existing", "replace", "debounce"]
-EXECUTORS: tuple[Executor, ...] = get_args(Executor)
-UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 KeyFunction: TypeAlias = Callable[..., str]  # a key from the call's arguments
 Duration: TypeAlias = float | timedelta
 ExceptionTypes: TypeAlias = type[BaseException] | Collection[type[BaseException]]
 
+T = TypeVar("T")
+Default = TypeVar("Default")  # `None` where it leaves an option to the task, `Never` where it does not
+Function = TypeVar("Function")  # `KeyFunction` where a key may come from one
+
 _LONGEST_WINDOW_MS = 3_600_000
 
 
-class BatchTaskOptions(TypedDict, total=False):
-    """What `@queue.batch_task(…)` takes; the defaults are those of `TaskOptions`. Durations: seconds or timedeltas."""
+class _SharedOptions(TypedDict, Generic[Default, Function], total=False):
+    """What decorators and calls take alike."""
 
-    name: str | None
-    queue: str
-    max_retries: int
+    queue: str | Default
+    max_retries: int | Default
     timeout: Duration | None
-    retry: Retry
+    retry: Retry | Default
     max_age: Duration | None
-    never_retry: ExceptionTypes
-    always_retry: ExceptionTypes
     result_ttl: Duration | None
     expires: Duration | None
     delay: Duration
-    unique_key: str | KeyFunction | None
-    unique_mode: UniqueMode
-    limit_key: str | KeyFunction | None
-    fair_key: str | KeyFunction | None
+    unique_key: str | Function | None
+    unique_mode: UniqueMode | Default
+    limit_key: str | Function | None
+    fair_key: str | Function | None
+
+
+class CallOptions(_SharedOptions[None, Never], total=False):
+    """What `task.options(…)` takes. `None` leaves an option to the task; `eta` has a time zone."""
+
+    eta: datetime | None
+    after: Sequence[TaskHandle[Any]]
+    wait_for_room: Duration
+
+
+class BatchTaskOptions(_SharedOptions[Never, KeyFunction], total=False):
+    """What `@queue.batch_task(…)` takes besides the `BatchOptions`."""
+
+    name: str | None
+    never_retry: ExceptionTypes
+    always_retry: ExceptionTypes
 
 
 class FunctionTaskOptions(BatchTaskOptions, total=False):
@@ -52,93 +73,131 @@ class FunctionTaskOptions(BatchTaskOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """How one task runs, as its decorator or class says."""
+class Option:
+    """The rules of one option."""
 
-    queue: str = queue_names.DEFAULT
-    max_retries: int = 3
-    timeout: float | None = 300.0
-    retry: Retry = DEFAULT_RETRY
-    max_age: float | None = None
-    never_retry: tuple[type[BaseException], ...] = ()
-    always_retry: tuple[type[BaseException], ...] = ()
-    executor: Executor = "async"
-    result_ttl: float | None = None
-    expires: float | None = None
-    delay: float = 0.0
-    unique_key: str | KeyFunction | None = None
-    unique_mode: UniqueMode = "keep_existing"
-    limit_key: str | KeyFunction | None = None
-    fair_key: str | KeyFunction | None = None
+    default: Any
+    check: checks.Check
+    check_of_call: checks.Check
+    setting: str | None  # the key under which a call sends it to the worker: protocol/call_settings.py
+    packed: Callable[[Any], Any] | None  # what is sent, if not the value itself
+    class_attribute: str | None  # of a class task
+
+
+def _option(
+    default: T,
+    check: checks.Check,
+    *,
+    of_call: checks.Check | None = None,
+    setting: str | None = None,
+    packed: Callable[[Any], Any] | None = None,
+    class_attribute: str | None = None,
+) -> T:
+    """An option of this default. A call's value has the same check unless it has one of its own."""
+    rules = Option(default, check, of_call or or_none(check), setting, packed, class_attribute)
+    return field(default=default, metadata={"option": rules})
+
+
+def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:
+    found = checks.several(name, value, "handles")
+    for each in found:
+        if not isinstance(each, TaskHandle):
+            raise OptionError(
+                f"{name}={checks.shown(value)} is no list of handles: it holds {checks.a_thing(each)}; "
+                "give what enqueue returned, such as after=[handle]"
+            )
+    return tuple(found)
+
+
+_key = partial(_option, None, or_none(checks.key_or_function), of_call=or_none(checks.key))
+_positive = or_none(checks.positive_seconds)
+_retries = partial(checks.whole, most=1_000_000_000)
+_retry = checks.instance(Retry, "Retry.fixed(…), Retry.linear(…) or Retry.exponential(…)")
+
+
+@dataclass(frozen=True)  # without slots: the options of a call are a copy of its task's, which a dict makes fastest
+class TaskOptions:
+    """How a task runs: its own options, or with those that one call sets."""
+
+    queue: str = _option(queue_names.DEFAULT, queue_names.check)
+    max_retries: int = _option(3, _retries, setting=call_settings.MAX_RETRIES, class_attribute="max_retries")
+    timeout: float | None = _option(300.0, _positive, setting=call_settings.TIMEOUT, class_attribute="timeout_seconds")
+    retry: Retry = _option(DEFAULT_RETRY, _retry, setting=call_settings.RETRY_POLICY, packed=Retry.packed)
+    max_age: float | None = _option(None, or_none(checks.seconds), setting=call_settings.MAX_AGE)
+    never_retry: tuple[type[BaseException], ...] = _option((), checks.exception_types)
+    always_retry: tuple[type[BaseException], ...] = _option((), checks.exception_types)
+    executor: Executor = _option("async", checks.choice(get_args(Executor)))
+    result_ttl: float | None = _option(None, or_none(checks.seconds), setting=call_settings.RESULT_TTL)
+    expires: float | None = _option(None, _positive)
+    delay: float = _option(0.0, checks.seconds, of_call=checks.seconds)
+    eta: float | None = _option(None, or_none(checks.moment))
+    unique_key: str | KeyFunction | None = _key()
+    unique_mode: UniqueMode = _option("keep_existing", checks.choice(get_args(UniqueMode)))
+    limit_key: str | KeyFunction | None = _key()
+    fair_key: str | KeyFunction | None = _key()
+    after: tuple[TaskHandle[Any], ...] = _option((), _handles, of_call=_handles)
+    wait_for_room: float = _option(0.0, checks.seconds, of_call=checks.seconds)
+
+    settings: dict[str, Any] = field(default_factory=dict[str, Any], init=False, compare=False)  # sent to the worker
+    plain: bool = field(init=False, compare=False)  # nothing but the arguments is sent
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", self._is_plain())
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> TaskOptions:
         """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
-        checks.known_names("task option {} is not known", given, ["name", *TASK_CHECKS])
-        return cls(**checked(TASK_CHECKS, given))
+        checks.known_names("task option {} is not known", given, ["name", *OF_DECORATOR])
+        return cls(**{name: OF_DECORATOR[name].check(name, value) for name, value in given.items()})
+
+    def for_call(self, given: CallOptions) -> TaskOptions:
+        """These options with what one call sets; `ConfigurationError` names the option that is wrong."""
+        checks.known_names("option {} is not known", given, OF_CALL)
+        changed: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        for name, value in given.items():
+            rules = OF_CALL[name]
+            checked = rules.check_of_call(name, value)
+            if checked is None or (name == "delay" and not checked):
+                continue
+            changed[name] = checked
+            if rules.setting is not None:
+                settings[rules.setting] = checked if rules.packed is None else rules.packed(checked)
+        if "eta" in changed:
+            if "delay" in changed:
+                raise OptionError("delay and eta both say when it becomes ready; keep one")
+            changed["delay"] = 0.0
+        return self.changed(changed, settings)
+
+    def changed(self, options: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> TaskOptions:
+        """A copy with other values of some options, which are not checked, and with more settings to send."""
+        copy = object.__new__(TaskOptions)
+        vars(copy).update(vars(self), **options)
+        if settings:
+            vars(copy)["settings"] = {**self.settings, **settings}
+        vars(copy)["plain"] = copy._is_plain()
+        return copy
+
+    def _is_plain(self) -> bool:
+        return not (
+            self.settings
+            or self.delay
+            or self.eta
+            or self.expires is not None
+            or self.unique_key
+            or self.limit_key
+            or self.fair_key
+        )
 
 
-class SetByCall(TypedDict, total=False):
-    """What `task.options(…)` takes. Durations are seconds or timedeltas; `eta` has a time zone."""
-
-    queue: str | None
-    delay: Duration
-    eta: datetime | None
-    expires: Duration | None
-    max_retries: int | None
-    timeout: Duration | None
-    result_ttl: Duration | None
-    retry: Retry | None
-    max_age: Duration | None
-    unique_key: str | None
-    unique_mode: UniqueMode | None
-    limit_key: str | None
-    fair_key: str | None
-    after: Sequence[TaskHandle[Any]]
-    wait_for_room: Duration
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """What one enqueue sets for itself; `None` leaves it to the task."""
-
-    queue: str | None = None
-    delay: float = 0.0
-    eta: float | None = None
-    expires: float | None = None
-    max_retries: int | None = None
-    timeout: float | None = None
-    result_ttl: float | None = None
-    retry: Retry | None = None
-    max_age: float | None = None
-    unique_key: str | None = None
-    unique_mode: UniqueMode | None = None
-    limit_key: str | None = None
-    fair_key: str | None = None
-    after: tuple[TaskHandle[Any], ...] = ()
-    wait_for_room: float = 0.0
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> CallOptions:
-        """Checked options of one call; `ConfigurationError` names the one that is wrong."""
-        checks.known_names("option {} is not known", given, _CALL_CHECKS)
-        return cls(**checked(_CALL_CHECKS, given))._consistent()
-
-    def settled(self) -> CallOptions:
-        """The same, checked: for options that were not made by `of`."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        eta = given.pop("eta")
-        if eta is not None:
-            eta = checks.moment("eta", eta) if isinstance(eta, datetime) else checks.seconds("eta", eta)
-        return CallOptions(eta=eta, **checked(_CALL_CHECKS, given))._consistent()
-
-    def _consistent(self) -> CallOptions:
-        if self.delay and self.eta is not None:
-            raise OptionError("delay and eta both say when it becomes ready; keep one")
-        return self
-
-
-NO_OPTIONS = CallOptions()
+OPTIONS: dict[str, Option] = {
+    each.name: each.metadata["option"] for each in fields(TaskOptions) if "option" in each.metadata
+}
+OF_DECORATOR = {name: OPTIONS[name] for name in FunctionTaskOptions.__optional_keys__ if name != "name"}
+OF_CALL = {name: OPTIONS[name] for name in CallOptions.__optional_keys__}
+OF_CLASS = {
+    rules.class_attribute: (name, rules) for name, rules in OPTIONS.items() if rules.class_attribute is not None
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,51 +222,3 @@ class BatchOptions:
                 f"expected milliseconds (or a timedelta), 0 to {_LONGEST_WINDOW_MS}"
             )
         return cls(size, window / 1000)
-
-
-def _handles(name: str, value: object) -> tuple[TaskHandle[Any], ...]:
-    found = checks.several(name, value, "handles")
-    for each in found:
-        if not isinstance(each, TaskHandle):
-            raise OptionError(
-                f"{name}={checks.shown(value)} is no list of handles: it holds {checks.a_thing(each)}; "
-                "give what enqueue returned, such as after=[handle]"
-            )
-    return tuple(found)
-
-
-_retry = checks.instance(Retry, "Retry.fixed(…), Retry.linear(…) or Retry.exponential(…)")
-_retries = partial(checks.whole, most=1_000_000_000)
-_key = or_none(checks.key_or_function)
-
-TASK_CHECKS: dict[str, checks.Check] = {
-    "queue": queue_names.check,
-    "max_retries": _retries,
-    "timeout": or_none(checks.positive_seconds),
-    "retry": _retry,
-    "max_age": or_none(checks.seconds),
-    "never_retry": checks.exception_types,
-    "always_retry": checks.exception_types,
-    "executor": checks.choice(EXECUTORS),
-    "result_ttl": or_none(checks.seconds),
-    "expires": or_none(checks.positive_seconds),
-    "delay": checks.seconds,
-    "unique_key": _key,
-    "unique_mode": checks.choice(UNIQUE_MODES),
-    "limit_key": _key,
-    "fair_key": _key,
-}
-_call_key = or_none(checks.key)
-_CALL_CHECKS: dict[str, checks.Check] = {
-    **{
-        name: or_none(TASK_CHECKS[name])
-        for name in ("queue", "expires", "max_retries", "timeout", "result_ttl", "retry", "max_age", "unique_mode")
-    },
-    "delay": checks.seconds,
-    "eta": or_none(checks.moment),
-    "unique_key": _call_key,
-    "limit_key": _call_key,
-    "fair_key": _call_key,
-    "after": _handles,
-    "wait_for_room": checks.seconds,
-}
