@@ -353,7 +353,7 @@ async def test_what_daemon_threads_are_sending_at_the_end_arrives(script: Any, m
         for n in range(5):
             threading.Thread(target=note.enqueue_sync, args=(f"late {n}",), daemon=True).start()
         from taskfleet import sync
-        while len(sync._background._sends) < 5:
+        while len(sync._loop_thread._sends) < 5:
             time.sleep(0.001)
         redis.close()
     """)

@@ -1,4 +1,4 @@
-"""`python -m taskfleet` is the command too."""
+"""`python -m taskfleet` runs the command."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
-    """A child that runs the `taskfleet` command, in a process group of its own: Ctrl-C is its parent's to hear."""
+    """A child that runs the `taskfleet` command. It has its own process group: Ctrl-C reaches its parent only."""
 
     def __init__(
         self,
@@ -42,49 +42,49 @@ class Child:
         stdout: Any = None,
         stderr: int | None = None,
     ) -> None:
-        """The rest is as of `subprocess.Popen`; the child writes where this process does, if nothing else is said."""
-        theirs, self._ours = os.pipe()
+        """Start it. The other arguments are those of `subprocess.Popen`; by default the child shares this output."""
+        child_end, self._parent_end = os.pipe()
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
-                env={**(os.environ if environment is None else environment), _VARIABLE: str(theirs)},
-                pass_fds=[theirs],
+                env={**(os.environ if environment is None else environment), _VARIABLE: str(child_end)},
+                pass_fds=[child_end],
                 process_group=0,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
             )
         except BaseException:
-            os.close(self._ours)
+            os.close(self._parent_end)
             raise
         finally:
-            os.close(theirs)
+            os.close(child_end)
 
     def drain(self) -> None:
-        """Ask it to end in good order; to be asked twice is nothing more."""
+        """Ask the child to finish its work and end; a second call changes nothing."""
         self._tell(_DRAIN)
 
     def hurry(self) -> None:
-        """Have it end at once, losing nothing."""
+        """Have the child end at once: it hands its tasks back and loses nothing."""
         self._tell(_HURRY)
 
-    def _tell(self, what: bytes) -> None:
-        with contextlib.suppress(OSError):  # it has ended
-            os.write(self._ours, what)
+    def _tell(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # the child has ended
+            os.write(self._parent_end, order)
 
     def ended(self) -> int | None:
         """The exit code; `None` while it runs."""
         code = self.process.poll()
-        if code is not None and self._ours >= 0:
-            os.close(self._ours)
-            self._ours = -1
+        if code is not None and self._parent_end >= 0:
+            os.close(self._parent_end)
+            self._parent_end = -1
         return code
 
 
 class Parent:
-    """Whoever has started this process as a `Child`, if anybody has.
+    """The process that has started this one as a `Child`, if there is one.
 
-    Until `listen` is called, this process has nothing to hand back, and ends at once when it is asked to.
+    Until `listen` is called this process holds no tasks, so it ends at once when its parent asks or is gone.
     """
 
     def __init__(self) -> None:
@@ -92,14 +92,14 @@ class Parent:
         self._drain: Callable[[], object] | None = None
         self._hurry: Callable[[], object] = _exit
         self._patience = 0.0
-        number = os.environ.pop(_VARIABLE, "")  # what we start ourselves is no child of our parent
+        number = os.environ.pop(_VARIABLE, "")  # children of this process are not children of its parent
         if number.isdigit():
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(number), False)
                 threading.Thread(target=self._read, args=(int(number),), name="taskfleet-parent", daemon=True).start()
 
     def listen(self, drain: Callable[[], object], hurry: Callable[[], object], patience: float) -> None:
-        """From now on call these, on another thread. Left by its parent, it may take `patience` seconds to drain."""
+        """Call these from now on, on another thread. When the parent is gone, draining may take `patience` seconds."""
         with self._lock:
             self._drain, self._hurry, self._patience = drain, hurry, patience
 

@@ -1,10 +1,11 @@
 """Calls from code without an event loop.
 
-One daemon thread a process runs a loop for all of them, so calls of several threads at once travel together, as calls
-of one loop do. Each queue that is called so has a session there (`taskfleet.session`), as in any other loop.
+One daemon thread in each process runs an event loop for all such calls, so that simultaneous calls of several threads
+share round trips, as calls of one loop do. Each queue has a session in that loop, as in any other loop
+(`taskfleet.session`).
 
-A fork leaves the child without that thread and with its parent's sockets. The child closes them unread and starts a
-thread of its own at its next call.
+After a fork the child has the sockets of its parent, but not the thread. It closes the sockets without reading them,
+and starts a thread of its own at its next call.
 """
 
 from __future__ import annotations
@@ -28,16 +29,15 @@ R = TypeVar("R")
 
 logger = showing.logger("taskfleet.sync")
 
-# How long the end of Python waits for calls that daemon threads still have on their way.
-_LAST_SENDS_SECONDS = 5.0
+_LAST_SENDS_SECONDS = 5.0  # how long the interpreter's exit waits for calls of daemon threads
 _ENDING = "Python is ending: the call was not made; make it before, or from a thread that Python waits for"
 
 
 def run(call: Callable[[], Coroutine[Any, Any, R]], *, instead: str, sends: bool = False) -> R:
     """Run `call()` in the background and return its result or raise its error.
 
-    `instead` is what to write where a loop runs already; calls that `sends` something are given a moment to finish when
-    Python ends. Errors: `EventLoopRunningError` inside a running loop, else those of the call.
+    `instead` is the form to await, for the error inside a running loop. Calls that send tasks (`sends`) get a moment to
+    finish when Python ends. Errors: `EventLoopRunningError` inside a running loop, else those of the call.
     """
     try:
         asyncio.get_running_loop()
@@ -48,11 +48,11 @@ def run(call: Callable[[], Coroutine[Any, Any, R]], *, instead: str, sends: bool
     return _running().call(call, sends)
 
 
-class _Background:
-    """The thread and its loop."""
+class _LoopThread:
+    """The daemon thread and its event loop."""
 
     def __init__(self) -> None:
-        # Our own selector, so that a forked child can ask which sockets there are.
+        # Made here, so that a forked child can list the sockets of the loop.
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         self._sends: set[asyncio.Task[Any]] = set()
@@ -82,7 +82,7 @@ class _Background:
         except concurrent.futures.CancelledError:
             raise BrokerConnectionError(_ENDING) from None
         except BaseException:
-            # Ctrl-C, most likely: nobody waits for the answer any more.
+            # Ctrl-C, most likely: the caller no longer waits for the answer.
             future.cancel()
             raise
 
@@ -98,7 +98,7 @@ class _Background:
             self._sends.discard(task)
 
     def end(self) -> None:
-        """Let what is being sent arrive, close all connections, end the thread."""
+        """Let calls that send tasks finish, close all connections, end the thread."""
         if self._gone:
             return
         self._gone = True
@@ -119,41 +119,41 @@ class _Background:
         await self._loop.shutdown_asyncgens()  # closes all connections: each session has one
 
     def abandon(self) -> None:
-        """In a forked child: close the parent's sockets here, and never touch what used them."""
+        """In a forked child: close the inherited sockets, and never touch the objects that used them."""
         self._gone = True
         for key in list(self._selector.get_map().values()):
             with contextlib.suppress(OSError):
                 os.close(key.fd)
-        # Its transports believe in their sockets, whose numbers others get now, and its loop in an epoll that is still
-        # the parent's: nothing of it may ever be finalised, at the end of the interpreter neither.
+        # The transports still hold the numbers of their sockets, which new files of the child get now, and the loop
+        # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
 
 _lock = threading.Lock()
-_background: _Background | None = None
+_loop_thread: _LoopThread | None = None
 
 
-def _running() -> _Background:
-    global _background
-    if _background is None:
+def _running() -> _LoopThread:
+    global _loop_thread
+    if _loop_thread is None:
         with _lock:
-            if _background is None:
-                _background = _Background()
-    return _background
+            if _loop_thread is None:
+                _loop_thread = _LoopThread()
+    return _loop_thread
 
 
 def _after_fork() -> None:
-    global _background, _lock
+    global _loop_thread, _lock
     _lock = threading.Lock()  # another thread of the parent may have held it
-    abandoned, _background = _background, None
+    abandoned, _loop_thread = _loop_thread, None
     if abandoned is not None:
         abandoned.abandon()
 
 
 def _at_exit() -> None:
-    # What ends after us, as we were registered when taskfleet was imported: nothing that uses it.
-    if _background is not None:
-        _background.end()
+    # Runs after the exit handlers of the application, which were registered later and may still make calls.
+    if _loop_thread is not None:
+        _loop_thread.end()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -13,10 +13,10 @@ def main() -> None:
     """Run the command; exit 0 success, 1 failure, 2 usage, 130 when Ctrl-C has ended it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What a terminal cannot show is written as Python would write it: no text is worth a traceback.
+            # Characters that the terminal cannot show are escaped: no text is worth a traceback.
             stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        # The kernel does not end the first process of a container by a signal that this does not handle.
+        # Process 1 of a container ignores signals without a handler: SIGTERM would not end the command there.
         signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
     try:
         code = _run()
@@ -26,11 +26,11 @@ def main() -> None:
         _say("taskfleet: aborted")
         code = 130
     except BrokenPipeError:
-        code = 1  # what reads us has gone: nothing is left to say
+        code = 1  # the reader of the output is gone
     except OSError as error:
         _say(f"taskfleet: cannot write: {error.strerror or error}")
         code = 1
-    _let_go()
+    _flush()
     raise SystemExit(code)
 
 
@@ -38,7 +38,7 @@ def _run() -> int:
     try:
         from taskfleet.cli import app
     except ImportError as error:
-        # Only the worker library is there: say which extra brings the command.
+        # Only the library is installed: name the extra that brings the command.
         _say(f"taskfleet: {error.name} is missing; install it with: pip install 'taskfleet[cli]'")
         return 2
     return app.run(sys.argv[1:])
@@ -49,8 +49,8 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _let_go() -> None:
-    """Python flushes once more at its end, and would tell of a pipe that is broken."""
+def _flush() -> None:
+    """Flush, and point a broken stream at /dev/null: Python flushes at exit, and would complain of the broken pipe."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:

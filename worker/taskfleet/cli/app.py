@@ -1,4 +1,4 @@
-"""The command's frame: options for all, commands of other packages, one line for an error."""
+"""The frame of the command: its subcommands, those of installed packages, and one line for each error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from taskfleet.version import __version__
 logger = showing.logger("taskfleet")
 
 _GROUP = "taskfleet.commands"
-_LINE = 2000  # characters of an error
-# Typer brings its own click, whose classes have no public name: they are the ancestors of one that has.
+_LINE_LIMIT = 2000  # characters of an error
+# Typer may vendor click, whose classes then have no public name; they are ancestors of a class that has one.
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
 
@@ -28,7 +28,7 @@ def _version(value: bool) -> None:
 
 
 def build() -> typer.Typer:
-    """All commands: the library's, and those that installed packages add."""
+    """All commands: those of the library, and those that installed packages register as entry points."""
     app = typer.Typer(
         name="taskfleet",
         help="A Redis-backed task queue for asyncio Python, and its Kubernetes operator.",
@@ -51,7 +51,7 @@ def build() -> typer.Typer:
         try:
             register = point.load()
         except ImportError:
-            continue  # its package is in the distribution, the extra that it needs is not installed
+            continue  # the package is in the distribution, but the extra that it needs is not installed
         register(app)
     return app
 
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
     except TaskQueueError as error:
         return _fail(error, 1)
     except typer.Abort as aborted:
-        # Ctrl-C arrives as this too; without it a question was answered with no.
+        # Typer turns Ctrl-C into Abort; any other Abort is the answer "no" to a question.
         if isinstance(aborted.__cause__ or aborted.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         print("taskfleet: aborted", file=sys.stderr)
@@ -75,20 +75,20 @@ def run(arguments: list[str]) -> int:
         if not isinstance(error, _ClickException):
             raise
         message = cast("Any", error).format_message()
-        # A command without arguments answers with its help, which is not one line.
-        line = f"taskfleet: {showing.shown(message, _LINE)} Try --help."
+        # A command group without arguments answers with its help, which is several lines.
+        line = f"taskfleet: {showing.shown(message, _LINE_LIMIT)} Try --help."
         print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
         return 2 if isinstance(error, _UsageError) else 1
     if result == 130:
-        raise KeyboardInterrupt  # Typer has caught it
+        raise KeyboardInterrupt  # Typer caught it and returned the exit code
     return result if isinstance(result, int) else 0
 
 
 def _fail(error: TaskQueueError, code: int) -> int:
-    trace = getattr(error, "trace", "")  # the application's own
+    trace = getattr(error, "trace", "")  # the traceback of the application's own code
     if trace:
         print(showing.lines(trace.rstrip("\n")), file=sys.stderr)
-    print(f"taskfleet: {showing.shown(' '.join(str(error).split()), _LINE)}", file=sys.stderr)
+    print(f"taskfleet: {showing.shown(' '.join(str(error).split()), _LINE_LIMIT)}", file=sys.stderr)
     if error.__cause__ is not None:
         logger.debug("caused by", exc_info=error.__cause__)
     return code

@@ -12,7 +12,7 @@ import typer
 from taskfleet.queue import TaskQueue
 from taskfleet.showing import shown
 
-_ERROR = 4000  # characters: as many as a worker records
+_ERROR_LIMIT = 4000  # characters: as many as a worker records
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def queues(as_json: bool = typer.Option(False, "--json")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """All queues and their figures."""
+        """List all queues with their figures."""
 
         async def show(queue: TaskQueue) -> None:
             metrics = await queue.get_metrics()
@@ -38,12 +38,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def pause(name: str = typer.Argument(..., metavar="QUEUE")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """Stop claiming from a queue; what runs goes on."""
+        """Stop claiming tasks of a queue; running tasks go on."""
         return _with_queue(lambda queue: queue.pause(name))
 
     @app.command()
     def resume(name: str = typer.Argument(..., metavar="QUEUE")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """Claim from a paused queue again."""
+        """Claim tasks of a paused queue again."""
         return _with_queue(lambda queue: queue.resume(name))
 
     dead = typer.Typer(help="Dead letters.", no_args_is_help=True)
@@ -54,14 +54,14 @@ def register(app: typer.Typer) -> None:
         limit: int = typer.Option(20, min=1, max=10_000),
         as_json: bool = typer.Option(False, "--json"),
     ) -> int:
-        """The oldest dead letters, with the reason."""
+        """List the oldest dead letters with their reasons."""
 
         async def show(queue: TaskQueue) -> None:
             for letter in await queue.dead_letters(name, limit=limit):
                 if as_json:
                     print(json.dumps(dataclasses.asdict(letter), default=str))
                 else:
-                    what = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR)}"
+                    what = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR_LIMIT)}"
                     print(f"{shown(letter.id)}  {letter.died_at:%F %T}  {what}")
 
         return _with_queue(show)
@@ -69,7 +69,7 @@ def register(app: typer.Typer) -> None:
     @dead.command()
     def requeue(  # pyright: ignore[reportUnusedFunction]
         name: str = typer.Argument(..., metavar="QUEUE"),
-        ids: list[str] = typer.Argument(None, metavar="[ID]...", help="None means all."),  # noqa: B008
+        ids: list[str] = typer.Argument(None, metavar="[ID]...", help="Without ids: all."),  # noqa: B008
     ) -> int:
         """Put dead letters back into their queue."""
 

@@ -18,18 +18,18 @@ _HEADS = ("name", "when", "zone", "task", "queue", "next", "last", "fired", "ski
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Tasks by the clock.", no_args_is_help=True)
+    group = typer.Typer(help="Schedules.", no_args_is_help=True)
 
     @group.command("list")
     def list_(as_json: bool = typer.Option(False, "--json")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """All schedules, with their last and next tick in UTC."""
+        """List all schedules with their last and next tick in UTC."""
         return asyncio.run(_list(as_json))
 
     @group.command()
     def remove(  # pyright: ignore[reportUnusedFunction]
         name: str, yes: bool = typer.Option(False, "--yes", help="Do not ask.")
     ) -> int:
-        """Remove a schedule; tasks that it has already enqueued stay."""
+        """Remove a schedule; tasks that it has enqueued stay."""
         if not yes:
             typer.confirm(f"Remove schedule {name!r}?", abort=True)
         return asyncio.run(_remove(name))

@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
         args: str = typer.Option("[]", help="Arguments as JSON: a list, or an object of named ones."),
         queue: str = typer.Option("", help="Another queue than the task's own."),
         delay: float = typer.Option(0.0, help="Seconds until it is ready.", min=0.0),
-        wait: float = typer.Option(0.0, help="Wait so many seconds for the result and print it as JSON.", min=0.0),
+        wait: float = typer.Option(0.0, help="Seconds to wait for the result, which is printed as JSON.", min=0.0),
     ) -> int:
-        """Send one task; prints its id."""
+        """Send one task and print its id."""
         from taskfleet.process.loading import load_app
 
         wait = checks.seconds("--wait", wait)  # before anything is sent
@@ -43,18 +43,18 @@ def register(app: typer.Typer) -> None:
         message: Message[Any] = Message(definition, positional, named, options)
         return asyncio.run(_enqueue(target, message, wait))
 
-    group = typer.Typer(help="One task.", no_args_is_help=True)
+    group = typer.Typer(help="A single task.", no_args_is_help=True)
 
     @group.command()
     def show(  # pyright: ignore[reportUnusedFunction]
         task_id: str = typer.Argument(..., metavar="ID"), as_json: bool = typer.Option(False, "--json")
     ) -> int:
-        """Where a task is, and how it ended."""
+        """Print the status of a task."""
         return asyncio.run(_show(task_id, as_json))
 
     @group.command()
     def cancel(task_id: str = typer.Argument(..., metavar="ID")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """Cancel a task, waiting or running."""
+        """Cancel a task that waits or runs."""
         return asyncio.run(_cancel(task_id))
 
     app.add_typer(group, name="task")
@@ -97,7 +97,7 @@ async def _cancel(task_id: str) -> int:
 
 
 def _json(value: object) -> str:
-    """A result as one line of JSON, which knows no NaN and no infinity: their names stand for them."""
+    """A result as one line of JSON. JSON has no NaN and no infinity; they become text."""
     from pydantic_core import to_jsonable_python
 
     return json.dumps(_finite(to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)), allow_nan=False)

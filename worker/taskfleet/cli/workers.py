@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         from taskfleet.runtime import selection
 
         parent = Parent()
-        requests.end_at_once()  # until there is something to drain
+        requests.end_at_once()  # until there is a worker to drain
 
         names = tuple(name.strip() for name in queues.split(",") if name.strip())
         if queues and not names:
