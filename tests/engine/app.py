@@ -1,4 +1,4 @@
-"""An application for workers that run as processes of their own. Every execution is noted outside the queue's keys."""
+"""An application for workers in separate processes. Every execution is noted outside the queue's keys."""
 
 from __future__ import annotations
 

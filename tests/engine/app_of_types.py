@@ -1,4 +1,4 @@
-"""An application whose one task takes values of many types: for the command's `--args`."""
+"""An application with one task that takes values of many types, for the command's `--args`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def described(
     anything: Any,
     pause: dt.timedelta = dt.timedelta(),
 ) -> dict[str, str]:
-    """Each argument as its `repr`; the time in words that no library words otherwise, the password as it is."""
+    """The `repr` of each argument; the time in a format that no library changes, the password in plain text."""
     given = dict(locals())
     secret = order.password.get_secret_value() if order.password is not None else ""
     return {name: repr(value) for name, value in given.items()} | {

@@ -1,4 +1,4 @@
-"""A real server for every test run, a fresh key prefix for every test."""
+"""A real Redis server for every test run, and a fresh key prefix for every test."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.redis_topologies import Cluster
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RedisServer]:
-    """A server of our own, which tests may stop and start."""
+    """A separate server, which tests may stop and start."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the behaviour tests run: `REDIS_TEST_URL`, or our own server, or Cluster (`--redis-topology=cluster`)."""
+    """The Redis of the behaviour tests: `REDIS_TEST_URL`, or a server or Cluster (`--redis-topology`) of this run."""
     if url := os.environ.get("REDIS_TEST_URL"):
         yield url
     elif request.config.getoption("redis_topology") == "cluster":
@@ -43,13 +43,13 @@ RunWorker = Callable[..., Awaitable[Worker]]
 
 @pytest.fixture
 def queues_url(redis_url: str) -> str:
-    """Where the queues of a test are kept."""
+    """The store of the test's queues."""
     return redis_url
 
 
 @pytest.fixture
 async def make_queue(queues_url: str) -> AsyncIterator[MakeQueue]:
-    """Makes queues that share one fresh key prefix; every key of it is deleted afterwards."""
+    """Make queues that share one fresh key prefix; all keys with that prefix are deleted afterwards."""
     prefix = f"test-{secrets.token_hex(6)}"
     queues: list[TaskQueue] = []
 
@@ -95,7 +95,7 @@ def queue(make_queue: MakeQueue) -> TaskQueue:
 
 @pytest.fixture
 def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """A queue whose Redis and prefix the environment names: commands and applications in other processes share it."""
+    """A queue whose Redis and prefix are in the environment, so that other processes share it."""
     queue = make_queue()
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
@@ -104,7 +104,7 @@ def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
 
 @pytest.fixture
 async def run_worker() -> AsyncIterator[RunWorker]:
-    """Runs workers beside the test and drains them after it. A test must ask for it after `make_queue`."""
+    """Run workers beside the test and drain them after it. A test must request it after `make_queue`."""
     running: list[tuple[Worker, asyncio.Task[None]]] = []
 
     async def run(queue: TaskQueue, **options: Any) -> Worker:
@@ -123,7 +123,7 @@ async def run_worker() -> AsyncIterator[RunWorker]:
 
 
 def awaiting(task: asyncio.Task[Any]) -> list[str]:
-    """What a task waits in, from the outside in."""
+    """The stack of coroutines that an asyncio task waits in, outermost first."""
     places: list[str] = []
     inner: Any = task.get_coro()
     while inner is not None:

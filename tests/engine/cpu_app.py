@@ -1,4 +1,4 @@
-"""Tasks that run in processes. Modules like this one are imported there."""
+"""Tasks that run in processes. The processes import this module."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def die_once() -> int:
 
 
 class OddError(Exception):
-    """One that cannot be pickled, and that could not be made again from its arguments."""
+    """An exception that cannot be pickled, nor be made again from its arguments."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__(f"{a} and {b}")
@@ -173,7 +173,7 @@ def echo(text: str) -> str:
 
 @queue.task(executor="process")
 def sockets() -> list[str]:
-    """The sockets that this process has."""
+    """The open sockets of this process."""
     found = []
     for fd in range(3, 256):
         try:
@@ -186,7 +186,7 @@ def sockets() -> list[str]:
 
 @queue.task(executor="process", max_retries=0)
 def with_offspring(note: str) -> None:
-    """Starts a program, and never ends."""
+    """Start a program, and never end."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     _note(f"{note}:{child.pid}:1")
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""Tasks that do what would end the loop of a careless worker, and neighbours that only wait."""
+"""Tasks whose actions would end the loop of a careless worker, and neighbours that only wait."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ MISCHIEF: dict[str, Callable[[asyncio.AbstractEventLoop], Any]] = {
 }
 
 
-# What fails the task that tries it.
+# Actions that fail the task that tries them.
 REFUSED = {"closing the loop", "a task factory"}
 
 
 @queue.task(max_retries=0)
 async def mischief(what: str) -> None:
-    await asyncio.sleep(0.1)  # the neighbours run
+    await asyncio.sleep(0.1)  # time for the neighbours to start
     MISCHIEF[what](asyncio.get_running_loop())
     await asyncio.sleep(0.1)
 
@@ -137,7 +137,7 @@ def neighbour_in_thread(n: int) -> list[int]:
 
 
 async def main(seconds: float) -> None:
-    """An application with workers beside it, in a loop of its own."""
+    """An application that runs workers on its own event loop."""
     async with queue:
         await queue.start_workers(1)
         await asyncio.sleep(seconds)

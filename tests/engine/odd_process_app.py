@@ -1,4 +1,4 @@
-"""Functions of processes that raise and return what cannot travel."""
+"""Functions for processes. They raise and return objects that cannot be encoded."""
 
 from __future__ import annotations
 

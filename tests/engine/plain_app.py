@@ -1,4 +1,4 @@
-"""An application that names its Redis in code and configures nothing else: the environment does."""
+"""An application that names its Redis in code. The environment configures everything else."""
 
 from __future__ import annotations
 

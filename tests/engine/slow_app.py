@@ -1,4 +1,4 @@
-"""An application that takes its time to be imported, and swallows what Python raises for a signal."""
+"""An application whose import is slow and swallows the exceptions that Python raises for signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application whose tasks do not let themselves be stopped."""
+"""An application whose tasks cannot be stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least that a Redis user must be allowed: with it all works, without any of it something does not."""
+"""The least rights of a Redis user: with them everything works, and each of them is needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def guarded() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def user(guarded: RedisServer, make_queue: MakeQueue) -> Callable[..., TaskQueue]:
-    """A queue under the rule of a role, with `changes` to it."""
+    """Make a queue whose user has the rule of a role, with `changes` to the rule."""
 
     def make(role: acl.Role, *changes: str, prefix: str = "app") -> TaskQueue:
         guarded.call("ACL", "SETUSER", role, "on", "nopass", *acl.rule(role, prefix), *changes)
@@ -44,7 +44,7 @@ def user(guarded: RedisServer, make_queue: MakeQueue) -> Callable[..., TaskQueue
 
 
 def define(queue: TaskQueue) -> dict[str, Any]:
-    """The same tasks for producers and workers."""
+    """Define the same tasks for producers and workers."""
 
     @queue.task
     async def double(n: int) -> int:
@@ -73,7 +73,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     define(worker)
     double, fail, sleep, elsewhere = tasks["double"], tasks["fail"], tasks["sleep"], tasks["elsewhere"]
 
-    # Without a worker: what waits, and ways to end it.
+    # Without a worker: waiting tasks, and the ways to end them.
     await double.enqueue(0)
     later = await double.options(delay=60).enqueue(0)
     assert await later.status() == "delayed"
@@ -93,7 +93,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert await (await double.options(expires=0.001).enqueue(1)).status() == "ready"
     assert await operator.purge("default") == 1
 
-    # With one.
+    # With a worker.
     running = await run_worker(worker, concurrency=3)
     assert (
         await (await producer.enqueue(chain(double.message(1), double.message(), elsewhere.message()))).result(
@@ -146,7 +146,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert asked_for - used - RARE == set()
 
 
-# Scripts ask for these only at moments that a test cannot bring about here; that of schedules is in their own tests.
+# Commands that scripts use only in situations that this test cannot create; the schedule tests cover theirs.
 RARE: set[str] = set()
 
 

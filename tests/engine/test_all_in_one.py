@@ -1,4 +1,4 @@
-"""The all-in-one process: what `TaskQueueBuilder` builds, running."""
+"""The all-in-one process of `TaskQueueBuilder`, while it runs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> AllInOne:
-    """Workers of two slots, without any grace for what would be interrupted."""
+    """Workers with two slots and no grace period, so that an interruption would show."""
     monkeypatch.setenv("TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS", "2")
     monkeypatch.setenv("TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD", "0")
     return TaskQueueBuilder().initial_workers(1).auto_register_tasks(SHOP).with_autoscaler(**limits).build()
@@ -96,7 +96,7 @@ async def test_workers_come_with_the_load_and_go_without_interrupting_anything(
     gates["short"], gates["long"] = asyncio.Event(), asyncio.Event()
     app = small(shared, monkeypatch, max_workers=5, scale_up_count=2)
     async with app:
-        # One that runs for long on every worker there will be, in between many that do not.
+        # Many short tasks occupy all workers; two long ones wait among them.
         handles = await shared.enqueue_many([tasks.wait_for.message("short") for _ in range(80)])
         await until(lambda: app.worker_count == 5, "as many workers as there may be")
         long = await shared.enqueue_many([tasks.wait_for.message("long") for _ in range(2)])
@@ -127,7 +127,7 @@ async def test_a_paused_queue_asks_for_no_workers(
 
 @pytest.mark.usefixtures("quickly")
 async def test_many_workers_share_one_process(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than connections in the pool."""
+    """Run more tasks than the pool has connections."""
     async with small(shared, monkeypatch, max_workers=25, scale_up_count=25) as app:
         handles = await shared.enqueue_many([tasks.nap.message(n, 0.3) for n in range(300)])
         await until(lambda: app.worker_count == 25, "all are there")
@@ -135,7 +135,7 @@ async def test_many_workers_share_one_process(shared: TaskQueue, monkeypatch: py
         await until(lambda: app.worker_count == 1, "they have gone", seconds=30)
 
 
-# As a process of its own.
+# In a separate process.
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ async def test_outcomes_that_belong_to_nobody_fail_all_with_the_reason(
     for handle in handles:
         with pytest.raises(TaskExecutionError, match=f"batch task 'work' {problem}"):
             await handle.result(timeout=10)
-    assert runs == 1  # running it again would do the work again and end the same
+    assert runs == 1  # a second run would repeat the work and end in the same way
     assert {letter.reason for letter in await queue.dead_letters("default")} == {"bad_outcomes"}
 
 
@@ -167,7 +167,7 @@ async def test_an_item_has_a_signature_of_its_own(queue: TaskQueue, run_worker: 
     handles = [await store.enqueue(when, value=1.5), await store.options(max_retries=0).enqueue(when)]
     await run_worker(queue)
     assert await results(handles) == [when.date()] * 2
-    assert await store([BatchItem("id", (when,))]) == [when.date()]  # a plain call is a plain call
+    assert await store([BatchItem("id", (when,))]) == [when.date()]  # a plain call runs the function here
 
 
 async def test_a_timeout_is_of_the_batch_and_each_item_is_retried_by_it(
@@ -433,7 +433,7 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
         await go_on.wait()
         return n
 
-    # Batch items first, so that the worker learns to claim far more than it has slots.
+    # Batch items come first, so that the worker learns to claim far more tasks than it has slots.
     first = await queue.enqueue_many([batch.message(n) for n in range(500)])
     mixed: list[Any] = []
     for n in range(200):
@@ -444,7 +444,7 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
     await until(lambda: len(started) == 2, "both slots are taken")
 
     async def is_back() -> bool:
-        # How much is claimed ahead follows the rate: what was right a moment ago goes back when the rate has fallen.
+        # The number of prefetched tasks follows the rate. When the rate falls, surplus tasks are handed back.
         stats = await queue.queue_stats("default")
         ordinary = [task_id for task_id in worker.held if task_id not in worker.batches._gathered]
         ahead = worker._prefetch()

@@ -1,4 +1,4 @@
-"""Calls are bounded in bytes: what is large goes in several, and what Redis refuses for its size is taken apart."""
+"""Calls are bounded in bytes: large data goes in several calls, and a call that Redis refuses for its size is split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LOW_LIMITS = {"says so": ("--proto-max-bulk-len", "1mb"), "hangs up": ("--client
 
 @pytest.fixture(scope="module", params=LOW_LIMITS.values(), ids=LOW_LIMITS)
 def low_limits(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server one of whose own limits is as low as it can be."""
+    """A server with one of its limits at the lowest possible value."""
     with RedisServer(*request.param) as server:
         yield server
 
 
 class Calls:
-    """The sizes of the messages that go out, by patching the one place where they are packed."""
+    """The sizes of outgoing messages, recorded in the one function that packs them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
@@ -103,7 +103,7 @@ async def test_a_worker_whose_outcomes_wait_claims_nothing(make_queue: MakeQueue
     worker._outbox.take = taken  # type: ignore[method-assign]
     for handle in handles:
         assert len(await handle.result(timeout=30)) == MB
-    # What has ended, and what was claimed ahead of that.
+    # Outcomes of ended tasks, and of tasks that were prefetched before.
     assert most <= (20 + 8 + 8) * MB + 8 * MIB
 
 
@@ -205,7 +205,7 @@ async def test_a_workflow_of_large_messages_goes_in_several_calls(
     assert calls.largest <= bounds.CALL_BYTES + MIB
 
 
-# A Redis whose limits somebody has lowered.
+# A Redis with lowered limits.
 
 
 async def test_a_bulk_that_redis_refuses_for_its_size_is_taken_apart(
@@ -283,7 +283,7 @@ async def test_a_result_that_redis_refuses_alone_fails_its_task(
     assert await (await of_size.enqueue(20)).result(timeout=10) == bytes(20)
 
 
-# A claim that is larger than any reply may be.
+# A claim larger than the limit of a reply.
 
 
 async def test_a_task_that_no_reply_can_hold_does_not_keep_the_others_from_being_claimed(
@@ -306,7 +306,7 @@ async def test_a_task_that_no_reply_can_hold_does_not_keep_the_others_from_being
     assert await queue.purge_dead("default") == 1
 
 
-# What is read page by page, and what is in the way of others.
+# Records that are read page by page, and records that block others.
 
 
 async def test_large_dead_letters_are_read_a_few_at_a_time(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -373,7 +373,7 @@ async def test_schedules_whose_tasks_are_large_tick_and_are_listed(
     spec = await redis.hget(names[0], "large0")
     for number in range(1, 75):
         await redis.hset(names[0], f"large{number}", spec)
-    # One that nobody could read, and another that is damaged and due first.
+    # One schedule is too large to read, and one is damaged and due first.
     await redis.hset(names[0], "monster", bytes(70 * MIB))
     await redis.hset(names[0], "damaged", b"\x80" * MIB)
     await redis.zadd(names[1], {"damaged": 1, **{f"large{number}": number + 2 for number in range(75)}})

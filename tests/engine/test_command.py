@@ -1,4 +1,4 @@
-"""The `taskfleet` command: what it prints, how it exits, and that errors are one line."""
+"""The `taskfleet` command: its output, its exit codes, and its one-line errors."""
 
 from __future__ import annotations
 
@@ -220,6 +220,6 @@ async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
     assert first.split()[:4] == ["beat", "every", "90", "s"]
     assert "paused" in first
     assert second.startswith("nightly  30 2 * * *  Europe/Berlin  report")
-    assert (await run("schedules", "remove", "nightly"))[0] == 1  # it asks, and nobody answers
+    assert (await run("schedules", "remove", "nightly"))[0] == 1  # it asks, and gets no answer
     assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (0, "removed\n")
     assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (1, "no schedule is named 'nightly'\n")

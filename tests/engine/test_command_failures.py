@@ -1,4 +1,4 @@
-"""How the command fails: a line, an exit code, and never a traceback but that of the application's own code."""
+"""Failures of the command: one line, an exit code, and no traceback except that of the application's own code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_what_the_application_raises_is_shown_with_file_and_line(
     "mistake",
     [
         "@queue.task(queue='two words')\nasync def work() -> None: ...",
-        "QueueOptions('two words')",  # its own code is made by `dataclasses`, and has no file
+        "QueueOptions('two words')",  # `dataclasses` generates its code, which has no file
         "TaskQueue('memory://', queues=[{'name': 'two words'}])",
     ],
 )
@@ -131,7 +131,7 @@ async def test_a_terminal_that_knows_only_ascii(shared: TaskQueue, arguments: li
 
 
 async def _piped(*arguments: str, redirect: str, **environment: str) -> str:
-    """What is on stderr when nobody reads what is printed."""
+    """The content of stderr when the reader of stdout has gone."""
     line = " ".join([sys.executable, "-m", "taskfleet", *arguments, redirect])
     done = await asyncio.to_thread(
         subprocess.run, ["bash", "-c", line], env=os.environ | environment, capture_output=True, text=True, timeout=60
@@ -148,7 +148,7 @@ async def test_a_broken_pipe_is_no_traceback(shared: TaskQueue, command: list[st
 
 
 async def test_ctrl_c_is_one_line_and_130() -> None:
-    # Nobody answers there, so it waits.
+    # No server answers there, so the command waits.
     silent = socket.create_server(("127.0.0.1", 0))
     port = silent.getsockname()[1]
     called = subprocess.Popen(  # noqa: ASYNC220

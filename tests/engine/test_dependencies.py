@@ -142,7 +142,7 @@ async def test_both_forms_are_no_part_of_the_call(queue: TaskQueue, run_worker: 
     assert await (await marked.enqueue(1, y=2, z=4)).result(timeout=10) == "124 plain"  # type: ignore[call-arg]
     with pytest.raises(SerializationError, match="parameter 'db' is injected where it runs; leave it out"):
         await marked.enqueue(1, db=Session(), y=2)
-    assert await marked(1, Session("given"), 2) == "123 given"  # a plain call is a plain call
+    assert await marked(1, Session("given"), 2) == "123 given"  # a plain call injects nothing
 
 
 async def test_the_result_before_it_in_a_chain_is_the_first_argument_of_the_call(
@@ -205,7 +205,7 @@ async def test_nested_dependencies_are_made_once_and_closed_in_reverse(queue: Ta
         "settings", "connection opens", "repository opens", "runs", "repository closes", "connection closes",
     ]  # fmt: skip
     await (await task.enqueue()).result(timeout=10)
-    assert log.count("settings") == 2  # a cache of the run, not of the worker
+    assert log.count("settings") == 2  # cached for the run, not for the worker
 
 
 def who(task: TaskContext) -> str:
@@ -315,7 +315,7 @@ class Client:
 
 
 async def client(config: Any = Depends(settings, scope="worker")) -> AsyncIterator[Client]:
-    await asyncio.sleep(0.05)  # others ask while it is being made
+    await asyncio.sleep(0.05)  # other tasks request it while it is being made
     yield Client()
     log.append("client closes")
 

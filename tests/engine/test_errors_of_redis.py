@@ -1,4 +1,4 @@
-"""Whatever Redis answers, a user meets an error of ours: one line that names the server and says what to do."""
+"""For every reply of Redis, the user gets a Taskfleet error: one line that names the server and says what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CALLS: dict[str, Call] = {
     "progress": lambda queue, task: queue.handle("a").progress(),
     "known": lambda queue, task: TaskHandle(queue.sessions, "a", "default").result(timeout=5),
 }
-# Those that run something here, or end it: they do not wait for Redis.
+# Calls that start or stop work in this process. They do not wait for Redis.
 _LOCAL = {
     "start_workers", "stop_workers", "start_scheduler", "stop_scheduler", "disconnect", "close", "schedule", "send",
 }  # fmt: skip

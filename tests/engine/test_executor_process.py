@@ -1,4 +1,4 @@
-"""`executor="process"`: real workers, real processes, really killed."""
+"""`executor="process"` with real workers and real processes, which are really killed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.support.processes import Start, python_processes
 
 @pytest.fixture
 def queue(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """A queue that knows the tasks of cpu_app; processes, which import that, come to the same Redis and prefix."""
+    """A queue with the tasks of cpu_app. Processes import cpu_app and use the same Redis and prefix."""
     queue = make_queue()
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
@@ -51,7 +51,7 @@ def queue(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
 
 
 def is_there(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Whether the process runs. A zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -60,7 +60,7 @@ def is_there(pid: int) -> bool:
 
 
 async def ledger(queue: TaskQueue, note: str) -> list[int]:
-    """The process ids that tasks have noted."""
+    """The process ids that tasks have recorded."""
     entries = await queue.broker.client.redis.lrange(f"{queue.broker.prefix}:ledger", 0, -1)
     parts = [entry.decode().split(":") for entry in entries]
     return [int(pid) for text, pid, _ in parts if text == note]
@@ -126,7 +126,7 @@ async def test_values_and_context_arrive_as_in_any_task(queue: TaskQueue, run_wo
     assert await dates.result(timeout=20) == (dt.date(2024, 3, 1), Decimal("2.50"))
     text = "x" * 900_000
     assert await (await queue.enqueue(cpu_app.echo.message(text))).result(timeout=20) == text
-    # Behind a second name, and under a name that is still the plain function's.
+    # Under a second name, and under a name that still refers to the plain function.
     assert await (await queue.enqueue(cpu_app.twice.message(3))).result(timeout=20) == 9
     assert await (await queue.enqueue(cpu_app.beside.message(3))).result(timeout=20) == 4
 
@@ -225,9 +225,9 @@ async def test_exceptions_come_back_with_their_traceback(queue: TaskQueue, run_w
     with pytest.raises(TaskExecutionError):
         await never.result(timeout=20)
     attempts = {letter.id: letter.attempts for letter in await queue.dead_letters("default")}
-    assert attempts[never.id] == 1  # a subclass of what is never retried
+    assert attempts[never.id] == 1  # a subclass of an exception in `never_retry`
     assert await (await queue.enqueue(cpu_app.later.message())).result(timeout=20) == 2
-    assert len(worker.processes.pids) == 1  # all of that in one process
+    assert len(worker.processes.pids) == 1  # all of these ran in one process
 
 
 async def test_progress_is_told_and_its_latest_report_arrives(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -277,7 +277,7 @@ async def test_middleware_sees_values_and_headers_arrive(
     dates = await watched.enqueue(cpu_app.add_days.options(result_ttl=0).message(day, 2))
     await until(lambda: watching.seen, "it has run")
     assert watching.seen == [(dt.date(2024, 3, 1), Decimal(2))]
-    assert await dates.status() == "unknown"  # not kept, as asked
+    assert await dates.status() == "unknown"  # not kept, as requested
     headers = await watched.enqueue(cpu_app.count_up.message(0, 0.0))
     assert await headers.result(timeout=20) == {"from": "here"}
     for message in (cpu_app.unfit.message(), cpu_app.odd.message()):
@@ -307,7 +307,7 @@ async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueu
     began = time.monotonic()
     handles = await queue.enqueue_many([cpu_app.square.message(n) for n in range(1000)])
     assert [await handle.result(timeout=30) for handle in handles] == [n * n for n in range(1000)]
-    assert time.monotonic() - began < 15  # about 1 s; a process for each would take minutes
+    assert time.monotonic() - began < 15  # about 1 s; one process per task would take minutes
     assert 1 <= len(worker.processes.pids) <= 3
 
 
@@ -325,7 +325,7 @@ async def test_a_timeout_shorter_than_the_start_is_met_in_the_end(queue: TaskQue
     worker = await run_worker(queue)
     attempt = await (await queue.enqueue(cpu_app.short.message())).result(timeout=60)
     assert attempt > 1  # else the machine is too fast for this test
-    assert len(worker.processes.pids) == 1  # the process that was on its way is the one that ran it
+    assert len(worker.processes.pids) == 1  # the process that was still starting has run the retry
 
 
 async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -336,7 +336,7 @@ async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker
     assert not is_there(pid)
 
 
-# The worker as a process of its own.
+# The worker in a separate process.
 
 
 @pytest.fixture
@@ -391,7 +391,7 @@ async def test_what_is_not_used_is_not_imported() -> None:
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
-# Functions that no process would find.
+# Functions that a process could not import.
 
 
 def test_a_closure_is_refused_where_it_is_defined(queue: TaskQueue) -> None:
@@ -481,5 +481,5 @@ async def test_a_result_of_any_size_costs_the_worker_no_memory(queue: TaskQueue,
         tracemalloc.stop()
         assert peak < 20_000_000
     assert {letter.reason for letter in await queue.dead_letters("default")} == {"result_too_large"}
-    # Its process is still the one that it was.
+    # The same process has served all of them.
     assert worker.processes.pids == [pid]

@@ -1,4 +1,4 @@
-"""What others have written into Redis, by mistake or on purpose: it is left out, said, and stops nothing."""
+"""Foreign data in Redis, by mistake or on purpose, is skipped and logged, and stops nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def broker(queue: TaskQueue) -> RedisBroker:
 
 @pytest.fixture
 def shared(queue: TaskQueue, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """The queue as the command finds it."""
+    """The queue, in the environment of the command."""
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", broker.prefix)
     return queue
@@ -84,7 +84,7 @@ async def test_a_worker_goes_on_among_foreign_messages_and_names(
         await redis.publish(broker.keys_of("default").done_channel, message)
     handle = await forever.enqueue()
     await until(lambda: worker.running, "it runs")
-    assert await handle.cancel()  # by the control channel
+    assert await handle.cancel()  # through the control channel
     await until(lambda: not worker.running, "the control listener has heard of it")
     assert worker.selection.queues == ["default"]
     assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(worker)
@@ -231,7 +231,7 @@ async def test_other_schedules_tick_among_those_that_nobody_of_us_has_written(
     await redis.hset(specs, "state", sound)
     await redis.zadd(ticks, {"state": 1})
     await redis.hset(ticked, "state", b"\xc1")
-    # A whole queue whose schedules are something else.
+    # A queue whose schedule keys have another type.
     await redis.sadd(broker.fleet.queues, "other")
     await redis.set(broker.keys_of("other").schedules[1], b"\xff")
     worker = await run_worker(queue)
@@ -360,7 +360,7 @@ async def test_a_tag_of_other_types_keeps_nobody_from_running_or_ending(
     packed = msgpack.packb(tag)
     names = broker.keys_of("default").all
     await broker.client.redis.hset(names[13], mapping=dict.fromkeys((odd.id, waiting.id, cancelled.id), packed))
-    replacing = await work.options(unique_key="key", unique_mode="replace").enqueue()  # in its place, at its time
+    replacing = await work.options(unique_key="key", unique_mode="replace").enqueue()  # takes its position
     assert await cancelled.cancel()
     await run_worker(queue)
     assert [await handle.result(timeout=15) for handle in (odd, await work.enqueue())] == [1, 1]

@@ -1,4 +1,4 @@
-"""The scripts in the guides print what the guides say."""
+"""The scripts in the guides print the output that the guides show."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_the_script_of_a_guide_prints_what_it_says(make_queue: MakeQueue, 
 
 
 def _files(page: Path) -> dict[str, str]:
-    """The files of a page: code blocks that begin with a comment with their name."""
+    """The files of a page: code blocks whose first line is a comment with the file name."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"```\w+\n# ([\w/]+\.\w+)\n(.*?)```", text, re.DOTALL)
     return dict(blocks)

@@ -1,4 +1,4 @@
-"""A worker among payloads that nobody of ours has written, and among those of a newer version."""
+"""A worker meets foreign payloads and payloads of a newer version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stamp(age: float = 0.0) -> bytes:
 
 
 def fuzzed(count: int, seed: int) -> list[bytes]:
-    """Payloads that no decoder takes: random bytes, cuts, flipped bits, odd types, hostile lengths and depths."""
+    """Payloads that a decoder must refuse: random bytes, cuts, flipped bits, odd types, hostile lengths and depths."""
     rng = random.Random(seed)
     found: list[bytes] = []
     while len(found) < count:
@@ -65,7 +65,7 @@ def _wild(rng: random.Random) -> bytes:
 
 
 def odd_calls(count: int) -> list[bytes]:
-    """Envelopes that are sound, and calls that are not."""
+    """Valid envelopes with invalid calls."""
     calls: list[list[Any]] = [
         [1, "nobody", [], {}],
         [1, "work", [], {}],
@@ -123,11 +123,11 @@ async def test_a_thousand_bad_payloads_stop_nothing(
     assert all(letter.state == "dead" and letter.error for letter in letters)
     reasons = {letter.reason for letter in letters}
     assert reasons == ({"bad_signature"} if options else {"undecodable", "unknown_task", "bad_arguments"})
-    # It lives, and works.
+    # The worker is alive and works.
     assert await (await work.enqueue(5)).result(timeout=10) == 5
     assert worker.alive
     assert worker.ready
-    # The command lists them, one line each, and deletes them.
+    # The command lists the dead letters, one line each, and deletes them.
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
     code, out, errors = await run("dead", "list", "default", "--limit", "2000")
@@ -242,7 +242,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
         await push(queue, f"new{n}", stamp() + msgpack.packb([3, {"task": "work", "n": 1000 + n}]))
     with caplog.at_level(logging.WARNING, "taskfleet.worker"):
         old = await run_worker(queue)
-        # Many deliveries, more than max_deliveries and the retries: no attempt and no crash is counted.
+        # More deliveries than max_deliveries and the retries together: neither attempts nor crashes are counted.
         await until(lambda: old.execution.intake.counts["default", "newer_version"] >= 80, "four rounds")
         assert await (await work.enqueue(1)).result(timeout=10) == 1
     (logged,) = (record.getMessage() for record in caplog.records)
@@ -254,7 +254,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
     text = exposition(old).decode()
     assert 'taskfleet_unreadable_payloads_total{queue="default",reason="newer_version"}' in text
     assert 'taskfleet_newer_version_wait_seconds{queue="default"}' in text
-    # A newer worker comes, while the old one is still there.
+    # A newer worker starts while the old one still runs.
     decode = envelope.decode
 
     def newer_decode(blob: bytes) -> envelope.Envelope:
@@ -273,7 +273,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
 
 
 class _Opener:
-    """Version N+1's way of reading."""
+    """The decoder of version N+1."""
 
     writes = requires = False
 

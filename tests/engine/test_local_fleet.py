@@ -43,7 +43,7 @@ QUICK = {
 
 
 class Notebook:
-    """A view that keeps what it is told."""
+    """A view that records its calls."""
 
     def __init__(self) -> None:
         self.decisions: list[ScalingDecision] = []
@@ -115,7 +115,7 @@ async def producer(plan: LocalPlan, server: RedisServer) -> AsyncIterator[Produc
 
 @contextlib.asynccontextmanager
 async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterator[tuple[LocalFleet, RedisBroker]]:
-    """A fleet that is tended and not decided on."""
+    """A fleet that replaces dead workers, without an autoscaler."""
     broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
     fleet = LocalFleet(plan, broker, url, folder)
 
@@ -177,7 +177,7 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
 
         await fleet.scale(1, await look(), drain_busy=False)
         await until(lambda: fleet.counts().ready == 1, "the first worker is ready")
-        await producer.naps(1, 12.0)  # longer than others take to start on a busy machine
+        await producer.naps(1, 12.0)  # longer than another worker takes to start on a busy machine
         busy = next(iter(fleet.workers))
 
         async def is_busy() -> bool:
@@ -271,7 +271,7 @@ async def test_a_worker_that_dies_is_replaced(plan: LocalPlan, server: RedisServ
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        ({}, 3),  # the four slots of two workers; all three tasks run at once
+        ({}, 3),  # two workers have four slots; all three tasks run at once
         ({"concurrency": 1}, 1),
         ({"concurrencyPerKey": 1}, 1),
         ({"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}, 2),

@@ -1,4 +1,4 @@
-"""What one call may copy or move is bounded, however much there is."""
+"""One call copies or moves a bounded amount of data, however much there is."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ async def a_wide_task(broker: RedisBroker, *, there: str = "q") -> None:
     await broker.enqueue("q", [("wide", b"envelope", 0, 0, None)])
     for start in range(0, MANY, MOST_EDGES):
         edges = [Edge(there, f"d{n}", 0, carries=True) for n in range(start, min(MANY, start + MOST_EDGES))]
-        for _ in range(2):  # sent twice, it links once
+        for _ in range(2):  # a second sending links nothing more
             assert await broker.link("q", "wide", edges) == ("linked", b"")
 
 
 async def left_of(broker: RedisBroker, *queues: str) -> set[str]:
-    """The parts in which something is left."""
+    """The names of the keys that are not empty."""
     kept = {"stat", "control", "dead", "letter", "wake"}
     found = set()
     for queue in queues:
@@ -151,7 +151,7 @@ async def test_all_that_wait_for_one_task_end_with_it(broker: RedisBroker, endin
         state, record = await broker.status(there, f"d{n}")
         assert (state, result_record.unpack_end(record, queue=there, task_id=f"d{n}")[0]) == ("ended", "cancelled")
     assert (await broker.stats_many([there]))[there].blocked == 0
-    await broker.step("q", OPTIONS, "w", 1, [])  # passes over the place of what was cancelled while it was ready
+    await broker.step("q", OPTIONS, "w", 1, [])  # skips the id of the task that was cancelled while it was ready
     assert await left_of(broker, "q", there) == set()
 
 
@@ -163,7 +163,7 @@ async def test_whoever_comes_next_goes_on_where_a_relay_has_died(broker: RedisBr
     assert await broker._drain("q")
     assert (await broker.stats_many(["q"]))["q"].ready > 0
     other = broker.another()
-    seen = await run_dry(other)  # a worker is told that something is left
+    seen = await run_dry(other)  # a worker is told that signals are left
     await other.close()
     assert len(seen) == MANY
     assert await left_of(broker, "q") == set()

@@ -97,7 +97,7 @@ def test_a_loop_that_is_closed_without_ceremony_loses_its_sockets_with_the_next(
     queue = make_queue()
     before = sockets()
     with warnings.catch_warnings():
-        if factory is uvloop.new_event_loop:  # which warns when it closes them itself
+        if factory is uvloop.new_event_loop:  # uvloop warns when it closes the sockets itself
             warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(3):
             loop = factory()
@@ -116,7 +116,7 @@ def test_loops_that_nobody_closes_are_not_kept_for_ever(make_queue: MakeQueue) -
         loops = [asyncio.new_event_loop() for _ in range(12)]
         for loop in loops:
             assert loop.run_until_complete(queue.health_check())
-        assert loops[0].run_until_complete(queue.health_check())  # forgotten, and as good as new
+        assert loops[0].run_until_complete(queue.health_check())  # its session was dropped, and it gets a new one
         assert len(list(queue.sessions)) < 12
         for loop in loops:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -137,7 +137,7 @@ def test_a_queue_that_nobody_has_any_more_closes_its_connections(make_queue: Mak
     async def count() -> int:
         return sockets()
 
-    own = in_loop(count())  # those of a loop
+    own = in_loop(count())  # the sockets of a loop
     in_loop(main())
     assert sockets() == before
 
@@ -300,10 +300,10 @@ async def test_workers_of_two_loops(make_queue: MakeQueue) -> None:
             return len(ran) == 2
 
         await until(both_ran, "both have run one")
-        await queue.close()  # those of this loop
+        await queue.close()  # the workers of this loop
         assert queue.worker_count == 1
         assert await (await note.enqueue()).result(timeout=10) is None
-        await queue.stop_workers()  # those of every loop
+        await queue.stop_workers()  # the workers of every loop
         assert queue.worker_count == 0
     finally:
         stop.set()
@@ -356,7 +356,7 @@ async def test_closing_a_queue_closes_the_connections_of_other_loops_too(make_qu
         await queue.health_check()
         used.set()
         await asyncio.to_thread(stop.wait, 30)
-        await queue.health_check()  # it opens new ones
+        await queue.health_check()  # it opens new connections
         alive.append(1)
 
     thread = threading.Thread(target=lambda: in_loop(elsewhere()))
@@ -396,7 +396,7 @@ async def test_a_forked_child_has_sockets_of_its_own(make_queue: MakeQueue, queu
         process.start()
         assert receiver.poll(20)
         ids: list[str] = receiver.recv()
-        process.join(20)  # its exit code is Python's own complaint: it joins the thread that it was forked from
+        process.join(20)  # the exit code is Python's: it tries to join the thread that it was forked from
         return ids
 
     async with queue:

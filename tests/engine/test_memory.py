@@ -1,4 +1,4 @@
-"""A worker that has run a million tasks is as large as before, and Redis is empty."""
+"""A million tasks leave neither memory in the worker nor keys in Redis."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them
 
         await until(finished, f"round {done} is done", seconds=120)
         sizes.append(resident_kb(pid))
-    # A round that meets a longer backlog than all before it makes the process larger, once. What is kept of each task
-    # makes it larger in every round: five bytes of a task would be seen.
+    # A round with a longer backlog than all before enlarges the process once. Memory kept for each task would enlarge
+    # it in every round: even five bytes per task would show.
     growth = [after - before for before, after in itertools.pairwise(sizes[2:])]
     assert statistics.median(growth) < 512, sizes
     redis = queue.broker.client.redis
@@ -83,8 +83,8 @@ async def test_finished_tasks_are_freed_without_the_collector(queue: TaskQueue, 
             [message for _ in range(500) for message in (task.message(), waits.message())]
         )
         await asyncio.gather(*(handle.result(timeout=30) for handle in handles))
-        # The deadlines remember some that have ended; none of them keeps its asyncio task, and with it a cycle.
-        ours = {handle.id for handle in handles}  # and not what another test has left
+        # The deadlines still hold some ended jobs. None of these may keep its asyncio task, which would form a cycle.
+        ours = {handle.id for handle in handles}  # jobs of other tests do not count
         assert not [job for job in gc.get_objects() if isinstance(job, Job) and job.id in ours and job.task is not None]
     finally:
         gc.enable()

@@ -29,7 +29,7 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 
 
 class Recorder(Middleware):
-    """Notes every hook under its own name."""
+    """Middleware that records every hook under its own name."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name, self.log = name, log
@@ -99,7 +99,7 @@ async def test_headers_travel_to_the_worker_and_with_every_retry(make_queue: Mak
     handles = await queue.enqueue_many([message, message])
     assert [await handle.result(timeout=10) for handle in handles] == [{"trace": "task-0"}, {"trace": "task-1"}]
     assert sorted(attempt for attempt, _ in seen) == [1, 1, 2, 2]
-    assert message.headers == {}  # the caller's own message is left as it was
+    assert message.headers == {}  # the caller's own message is unchanged
 
 
 async def test_the_members_of_a_workflow_have_headers_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -157,7 +157,7 @@ async def test_headers_that_are_not_text_are_refused(make_queue: MakeQueue) -> N
 
 
 class Failing(Middleware):
-    """Raises where it is told to."""
+    """Middleware that raises in a given hook."""
 
     def __init__(self, *where: str) -> None:
         self.where = where

@@ -1,4 +1,4 @@
-"""One task, whatever it does short of killing the process, touches no other."""
+"""No task affects another, unless it kills the process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_what_a_task_does_to_its_loop(shared: TaskQueue, start: Start, wha
     culprit = await shared.enqueue(message("mischief", what))
     worker = start("--concurrency", "20")
     await as_if_alone(handles)
-    assert await other.result(timeout=10) == 1  # perhaps by another run, which is no attempt
+    assert await other.result(timeout=10) == 1  # perhaps in a second run, which uses up no attempt
     with pytest.raises(TaskExecutionError) if what in REFUSED else contextlib.nullcontext():
         await culprit.result(timeout=10)
     await as_if_alone(await neighbours(shared))
@@ -96,7 +96,7 @@ async def test_what_ends_the_loop_of_an_application_hands_back_what_ran_beside(s
     with python_processes("tests.engine.neighbours_app") as start:
         process = start("60", TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS="20")
         assert await asyncio.to_thread(process.wait, 30) != 0
-        # Not left to their leases: they wait again, and have not failed.
+        # Handed back at once and not left to their leases; none has failed.
         stats = await shared.queue_stats("default")
         assert (stats.in_flight, stats.failed_total, stats.dead) == (0, 0, 0)
         assert await culprit.cancel()
@@ -199,7 +199,7 @@ async def test_a_task_cannot_cancel_another_nor_what_its_worker_does(
     @queue.task(max_retries=0)
     async def cancels_all() -> int:
         others = asyncio.all_tasks() - {asyncio.current_task(), mine}
-        # The loop of the fixture that runs the worker is the test's own task, not the worker's.
+        # The fixture's asyncio task that runs the worker belongs to the test, not to the worker.
         others = {task for task in others if type(task) is not asyncio.Task}
         return sum(task.cancel() for task in others)
 

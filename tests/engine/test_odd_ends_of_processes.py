@@ -1,4 +1,4 @@
-"""Whatever a function raises or returns in its process, its end is recorded, and the process serves the next."""
+"""Whatever a function raises or returns in its process, its outcome is recorded, and the process runs the next task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.engine.conftest import MakeQueue, RunWorker
 
 @pytest.fixture
 def queue(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
-    """A queue that knows the tasks of odd_process_app."""
+    """A queue with the tasks of odd_process_app."""
     queue = make_queue()
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)

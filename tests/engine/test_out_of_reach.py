@@ -1,4 +1,4 @@
-"""A worker that Redis has been out of reach for: what it holds, what it may still record, and that it can end."""
+"""A worker that could not reach Redis for a while: its leases, the outcomes that it may still record, and its end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_drain_that_begins_while_redis_is_away_ends(durable: RedisServer
 async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
-    queue = make_queue(heartbeat=30.0)  # no renewal comes in between
+    queue = make_queue(heartbeat=30.0)  # no renewal happens in the meantime
     release = asyncio.Event()
     deliveries: list[int] = []
 
@@ -58,7 +58,7 @@ async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     handle = await hold.enqueue()
     await until(lambda: deliveries == [1], "it runs")
     names = queue.broker.keys_of("default")
-    await queue.broker.client.redis.zadd(names.all[3], {handle.id: 1})  # as if its lease had run out long ago
+    await queue.broker.client.redis.zadd(names.all[3], {handle.id: 1})  # as if its lease had ended long ago
     await other.enqueue()  # the next call takes the task over
     await until(lambda: deliveries == [1, 2], "it runs again")
     release.set()
@@ -110,7 +110,7 @@ async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outc
         reply = await step(*args)
         if reply.claims:
             assert await handle.cancel()
-            worker.drain()  # it is claimed, and not started any more
+            worker.drain()  # the task is claimed and will not be started
         return reply
 
     monkeypatch.setattr(queue.broker, "step", draining)
@@ -122,7 +122,7 @@ async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outc
 async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
     make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "_EAGER", False)  # as before Python 3.12
+    monkeypatch.setattr(execution, "_EAGER", False)  # as in Python before 3.12
     queue = make_queue()
     ran = False
 

@@ -53,7 +53,7 @@ async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start:
     executions = Counter(n for n, _, _ in await ledger(shared))
     assert set(executions) == set(range(400))
     repeated = [n for n, count in executions.items() if count > 1]
-    assert len(repeated) <= held  # run twice only what the victim held
+    assert len(repeated) <= held  # only tasks that the victim held ran twice
     assert all(attempt == 1 for _, attempt, _ in await ledger(shared))
 
 
@@ -201,7 +201,7 @@ async def test_the_environment_stands_over_an_application_that_only_says_where_r
 
     handle = await long.enqueue()
     settings = {
-        "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": "0.1",  # without it 30 s, longer than this test waits
+        "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": "0.1",  # the default is 30 s, longer than this test waits
         "TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS": "3",
         "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "0.2",
     }

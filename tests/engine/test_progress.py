@@ -97,7 +97,7 @@ async def test_a_tight_loop_does_not_flood_redis_and_its_last_report_arrives(
 
     await until(all_done, "the last report of each has arrived")
     assert 1 <= len(sent) <= (time.monotonic() - began) / 0.25 + 2
-    assert max(sent) == 5  # all tasks in one call
+    assert max(sent) == 5  # one call for all tasks
     finish.set()
     for handle in handles:
         await handle.result(timeout=10)

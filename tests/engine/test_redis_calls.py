@@ -1,4 +1,4 @@
-"""What only Redis has: calls and replies that get lost, keys that stay behind."""
+"""Behaviour of Redis only: lost calls, lost replies, and keys that are left."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
         if script is scripts.ENQUEUE:
             sent += 1
             if sent == 1:
-                # It runs, and ends without a result to keep, before its sender learns that it arrived.
+                # The task runs and ends without a kept result before its sender learns that it arrived.
                 claimed = await broker.step("default", queue.options_of("default"), "w", 1, [])
                 await broker.step(
                     "default", queue.options_of("default"), "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)]
@@ -108,9 +108,9 @@ async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
     worker = await run_worker(queue)
     broker.client.run = losing(broker.client.run)  # type: ignore[method-assign]
     broker.client.pop_and_run = losing(broker.client.pop_and_run)  # type: ignore[method-assign]
-    await (await task.enqueue()).result(timeout=10)  # the call that was under way already
+    await (await task.enqueue()).result(timeout=10)  # served by the call that was under way already
     handle = await task.enqueue()
-    assert await handle.result(timeout=10) == (1, 2)  # long before its lease of 30 s ends
+    assert await handle.result(timeout=10) == (1, 2)  # well within its lease of 30 s
     assert lost == 1
     assert worker.lost_acks == 0
 
@@ -163,7 +163,7 @@ async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_orde
         nonlocal sent
         sent += 1
         if script is scripts.ENQUEUE and sent == 1:
-            await run_many(script, calls[:3])  # the line is cut half-way through
+            await run_many(script, calls[:3])  # the connection breaks half-way
             raise redis_exceptions.ConnectionError("the replies are lost")
         return await run_many(script, calls)
 

@@ -1,4 +1,4 @@
-"""When Redis misbehaves: what users see, and that work goes on."""
+"""When Redis misbehaves: the errors that users see, and the work that continues."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def durable() -> AsyncIterator[RedisServer]:
 
 @pytest.fixture
 async def volatile() -> AsyncIterator[RedisServer]:
-    """A server whose data is gone when it ends."""
+    """A server that loses its data when it ends."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
 async def proxy(durable: RedisServer) -> AsyncIterator[Proxy]:
-    """A proxy before `durable`."""
+    """A proxy in front of `durable`."""
     async with Proxy(durable.port) as proxy:
         yield proxy
 
@@ -171,7 +171,7 @@ async def test_lost_replies_to_a_worker_lose_nothing_and_run_nothing_twice(
     handles = await queue.enqueue_many([task.message(n) for n in range(300)])
     proxy.lose_reply = every(7, scripts.STEP)
     worker = await run_worker(queue, concurrency=5)
-    # With leases of a minute, what a lost reply has claimed could not be taken over in this time.
+    # Leases last a minute, so the tasks claimed in a lost reply could not be taken over in this time.
     assert [await handle.result(timeout=30) for handle in handles] == list(range(300))
     assert proxy.lost > 5
     assert sorted(ran) == list(range(300))
@@ -237,8 +237,8 @@ async def test_a_subscription_that_hears_nothing_asks_whether_it_stands(
     listening = asyncio.create_task(listen())
     await until(lambda: heard == [""], "subscribed")
     await asyncio.sleep(0.5)
-    assert heard == [""]  # silence alone is no failure
-    proxy.delay = 60  # the connections stand, and nothing comes back: as a host that is gone
+    assert heard == [""]  # silence alone is not a failure
+    proxy.delay = 60  # the connections stay open without replies, as if the host were gone
     await asyncio.sleep(1.0)
     proxy.delay = 0
     await until(lambda: heard == ["", ""], "subscribed again")
@@ -290,7 +290,7 @@ async def test_a_worker_without_redis_says_that_it_is_not_ready_and_goes_on_tryi
     await until(lambda: not worker.ready, "it is not ready", seconds=25)
     assert worker.alive
     assert worker.why_not_ready() == f"no answer from Redis at 127.0.0.1:{durable.port}"
-    # It says so, but not with every attempt.
+    # The worker logs it, but not at every attempt.
     warnings = [record for record in caplog.records if record.name == "taskfleet.worker"]
     assert 1 <= len([record for record in warnings if "connection refused" in record.getMessage().lower()]) < 10
     durable.start()
@@ -315,7 +315,7 @@ async def test_a_drain_ends_without_redis_when_the_leases_have_ended(
     await until(lambda: worker.stopped, "it has ended")
 
 
-# Data that is gone.
+# Lost data.
 
 
 async def test_an_ack_of_a_task_that_redis_has_lost_is_counted(
@@ -374,7 +374,7 @@ async def test_a_replica_that_was_behind_takes_over(
     old = await queue.enqueue_many([task.message(n) for n in range(3)])
     await asyncio.to_thread(wait_until, lambda: durable.call("WAIT", 1, 1000) == 1, "the replica has them")
     replica.call("REPLICAOF", "NO", "ONE")
-    # The replica never hears of these, nor of any claim.
+    # The replica gets neither these tasks nor any claim.
     await queue.enqueue_many([task.message(n) for n in range(3, 6)])
     worker = await run_worker(queue, concurrency=6)
     await until(lambda: len(ran) == 6, "all run")
@@ -382,14 +382,14 @@ async def test_a_replica_that_was_behind_takes_over(
     durable.stop()
     proxy.cut()
     release.set()
-    # Nothing crashes; what the new master knows is done, and done again where it must be.
+    # Nothing crashes. All tasks that the new master knows are done, some of them a second time.
     assert [await handle.result(timeout=20) for handle in old] == [0, 1, 2]
     await until(lambda: not worker.held, "nothing is held")
     assert sorted(ran[:6]) == list(range(6))
     assert await (await task.enqueue(9)).result(timeout=10) == 9
 
 
-# A server that is not the one to talk to.
+# A server that is not the master.
 
 
 async def test_a_master_that_becomes_a_replica_is_left(
@@ -405,7 +405,7 @@ async def test_a_master_that_becomes_a_replica_is_left(
     worker = await run_worker(queue, concurrency=4)
     first = await queue.enqueue_many([task.message(n) for n in range(100)])
     await asyncio.to_thread(wait_until, lambda: durable.call("WAIT", 1, 1000) == 1, "the replica is in step")
-    # The address leads to the new master; every connection to the old one still stands.
+    # The address leads to the new master, but all connections to the old one are still open.
     proxy.target = replica.port
     replica.call("REPLICAOF", "NO", "ONE")
     durable.call("REPLICAOF", "127.0.0.1", str(replica.port))
@@ -414,7 +414,7 @@ async def test_a_master_that_becomes_a_replica_is_left(
     assert results == list(range(100, 110))
     await until(lambda: not worker.held, "nothing is held")
     for n, handle in enumerate(first):
-        # What the old master acknowledged after the last replicated write is lost with its history.
+        # Writes that the old master acknowledged after the last replication are lost.
         if await handle.status() != "unknown":
             assert await handle.result(timeout=30) == n
 
@@ -449,7 +449,7 @@ async def test_a_server_that_loads_is_waited_for(
 
     worker = await run_worker(queue)
     volatile.stop()
-    # A log that takes seconds to load, on a server that answers in between.
+    # An append-only file that takes seconds to load, on a server that answers in the meantime.
     slow = "for i = 1, 60000 do end"
     command = f"*3\r\n$4\r\nEVAL\r\n${len(slow)}\r\n{slow}\r\n$1\r\n0\r\n"
     (volatile.folder / "appendonly.aof").write_text(command * 8_000)
@@ -529,7 +529,7 @@ async def test_a_rotated_password_is_read_again(
     with pytest.raises(BrokerConnectionError, match="refuses the credentials: check user name and password"):
         await task.enqueue(2)
     await until(lambda: worker.failing_since is not None, "the worker is refused")
-    # Between the old and the new one, the file may be gone for a moment.
+    # During a rotation, the file may be missing for a moment.
     secret.unlink()
     with pytest.raises(BrokerConnectionError) as caught:
         await task.enqueue(2)
@@ -560,7 +560,7 @@ async def test_a_user_whose_rights_come_back_works_on(
 
 
 async def taken_over(queue: TaskQueue) -> int:
-    """How many leases of the default queue have ended without an outcome."""
+    """The number of leases of the default queue that have ended without an outcome."""
     return int(await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[8], "taken_over") or 0)
 
 

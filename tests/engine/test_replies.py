@@ -1,4 +1,4 @@
-"""A server that answers too much, or what no Redis would: the client lets go, and says so in one line."""
+"""A server whose replies are too large or invalid: the client closes the connection and raises a one-line error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_reply_without_end_is_one_error(answer: Callable[[], Iterator[by
         text = str(caught.value)
         assert "one reply has more than " in text
         assert "\n" not in text
-        # It was asked once: the same call would be answered the same way.
+        # The call was sent once, because a second one would get the same reply.
         assert server.asked.count(command) == 1
         assert server.sent < replies.REPLY_BYTES + 16 * MIB
 

@@ -1,4 +1,4 @@
-"""The scheduler's loop: each tick once however many run and die, on time, by the clock of Redis."""
+"""The scheduler's loop: each tick fires once, on time by the clock of Redis, however many schedulers run and die."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400_000
 
 
 async def each_second_once(queue: TaskQueue, names: list[str]) -> None:
-    """Every schedule has fired in each second from its first to its last, and in none twice."""
+    """Every schedule has fired exactly once in each second from its first tick to its last."""
     tasks = await added(queue)
     seconds = {name: [int(task.at_ms // 1000) for task in tasks if task.args == (name,)] for name in names}
     for name, ticks in seconds.items():
@@ -73,7 +73,7 @@ async def test_a_scheduler_killed_between_ticks_costs_none(queue: TaskQueue) -> 
 
 
 async def test_ticks_are_never_early_and_hardly_late(make_queue: MakeQueue) -> None:
-    # The longest sleep is far longer than the period: what keeps time is knowing the next tick.
+    # `tick_interval` is far longer than the period, so the scheduler must wake up for the next tick that it knows.
     queue = make_queue(scheduler=SchedulerSettings(tick_interval=3600))
     await queue.add_schedule(name="s", schedule="* * * * * *", task="note", args=["s"])
     await queue.start_scheduler()
@@ -83,7 +83,7 @@ async def test_ticks_are_never_early_and_hardly_late(make_queue: MakeQueue) -> N
 
     await until(enough, "four ticks")
     late = [task.at_ms % 1000 for task in await added(queue)]
-    # 100 ms on an idle machine; this one may have other things to do. Early would be 999.
+    # 100 ms on an idle machine, more on this busy one. An early tick would show as about 999 ms.
     assert max(late) < 500, late
 
 
@@ -91,7 +91,7 @@ async def test_a_schedule_added_elsewhere_is_heard_of_at_once(make_queue: MakeQu
     queue, other = make_queue(scheduler=SchedulerSettings(tick_interval=3600)), make_queue()
     await queue.start_scheduler()
     for name in ("first", "second"):
-        # Once a day, in two seconds: between the two the scheduler has nothing to wake up for.
+        # Daily schedules that tick in two seconds: before they are added, the scheduler has no reason to wake up.
         soon = datetime.fromtimestamp(await now_ms(queue) / 1000 + 2, UTC)
         await other.add_schedule(name=name, schedule=f"{soon:%S %M %H} * * *", task="note", queue=name)
         await until(lambda name=name: added(queue, name), "it ticks", seconds=6)
@@ -119,7 +119,7 @@ async def test_an_idle_scheduler_sleeps(make_queue: MakeQueue, server: RedisServ
         return bool((await redis.pubsub_numsub(channel))[0][1])
 
     await until(subscribed, "it listens")
-    await asyncio.sleep(0.3)  # what it does because it has subscribed
+    await asyncio.sleep(0.3)  # time for the commands after its subscription
     before = await commands()
     await asyncio.sleep(1.0)
     assert await commands() - before <= 2
@@ -180,7 +180,7 @@ async def test_a_restart_of_redis_costs_no_tick_and_repeats_none(make_queue: Mak
         await until(more, "it ticks again")
         await queue.stop_scheduler()
         seconds = [int(task.at_ms // 1000) for task in await added(queue)]
-        assert len(seconds) - len(set(seconds)) <= 1  # the missed ones fired as one, just before the next
+        assert len(seconds) - len(set(seconds)) <= 1  # the missed ticks fired as one, just before the next tick
         assert (await schedule(queue, "s")).fired_total == len(seconds)
         await queue.close()
 

@@ -1,4 +1,4 @@
-"""Signed, encrypted and compressed tasks through a real Redis, and what somebody with access to it can do."""
+"""Signed, encrypted and compressed tasks in a real Redis, and the attacks that access to it permits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def settled(queue: TaskQueue, name: str = "default") -> None:
 
 
 async def everything_stored(queue: TaskQueue) -> bytes:
-    """All that Redis holds of this test, in one piece."""
+    """All data of this test in Redis, as one byte string."""
     redis, parts = queue.broker.client.redis, []
     async for key in redis.scan_iter(match=f"{queue.broker.prefix}:*"):
         parts.append(await redis.dump(key))
@@ -134,11 +134,11 @@ async def test_nothing_of_an_encrypted_task_stands_in_redis(make_queue: MakeQueu
     assert b"payroll" not in stored
 
 
-# Somebody with write access to Redis.
+# An attacker with write access to Redis.
 
 
 async def push(queue: TaskQueue, task_id: str, blob: bytes, name: str = "default") -> None:
-    """As an attacker would, past the library."""
+    """Store a payload directly in Redis, as an attacker would."""
     redis, names = queue.broker.client.redis, queue.broker.keys_of(name)
     await redis.sadd(queue.broker.fleet.queues, name)
     await redis.hset(names.all[1], task_id, blob)
@@ -165,7 +165,7 @@ async def test_what_is_not_vouched_for_never_runs_and_never_loops(
     letter = await the_dead_letter(queue)
     assert (letter.id, letter.task, letter.state, letter.reason) == (forged.id, "?", "dead", "bad_signature")
     assert letter.deliveries == 1
-    # Put back, it is refused again: still no loop, still not run.
+    # Requeued, it is refused again: it neither loops nor runs.
     await queue.requeue_dead("default")
     letter = await the_dead_letter(queue)
     await settled(queue)
@@ -205,13 +205,13 @@ async def test_forged_results_are_refused(
     one, two = await work.enqueue("one"), await work.enqueue("two")
     assert (await one.result(timeout=10), await two.result(timeout=10)) == ("oneone", "twotwo")
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
-    # Another task's result.
+    # The result of another task.
     await redis.set(names.result(one.id), await redis.get(names.result(two.id)))
     with pytest.raises(BadSignatureError, match=f"task {one.id}: the result .*belongs elsewhere"):
         await one.result(timeout=10)
     with pytest.raises(BadSignatureError):
         await one.status()
-    # One without a seal.
+    # A result without a seal.
     await redis.set(names.result(two.id), result_record.pack_success(envelope.pack("forged")))
     with pytest.raises(BadSignatureError, match="the result is not signed"):
         await two.result(timeout=10)
@@ -250,7 +250,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     work_during = define(during, ran)
     worker = await run_worker(during)
     assert await during.handle(of_before.id).result(timeout=10) == "beforebefore"
-    # Its result was sealed with the new key, which whoever still has only the old one refuses, not misreads.
+    # The new key sealed its result. A reader with only the old key refuses the result and does not misread it.
     with pytest.raises(BadSignatureError, match="is not among"):
         await of_before.result(timeout=10)
     worker.drain()
@@ -262,7 +262,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     late = await define(before).enqueue("late")
     letter = await the_dead_letter(after)
     assert (letter.id, letter.reason) == (late.id, "bad_signature")
-    # The task is not lost: with its key it runs.
+    # The task is not lost: it would run with its key.
     assert ran == ["before", "during"]
 
 
@@ -300,7 +300,7 @@ async def test_limits_hold_for_what_is_stored(make_queue: MakeQueue, run_worker:
         await sent.result(timeout=10)
     assert len(await plain.dead_letters("default")) == 2
     await plain.purge_dead("default")
-    # What nobody would unpack is not sent either.
+    # A payload that every reader would refuse is not sent.
     with pytest.raises(PayloadTooLargeError):
         await define(compressing).enqueue("x" * 16_001)
     assert await redis.hlen(names.all[1]) == 0
@@ -336,7 +336,7 @@ async def test_a_bomb_is_a_dead_letter(make_queue: MakeQueue, run_worker: RunWor
     assert "at most 160000 are taken" in letter.error
 
 
-# Workflows, unique keys, partitions: what is passed on inside Redis.
+# Workflows, unique keys, partitions: records that Redis passes on.
 
 
 def define_steps(queue: TaskQueue) -> tuple[Any, Any, Any]:
@@ -392,7 +392,7 @@ async def test_a_failure_is_explained_to_all_that_come_after(
     (letter,) = await queue.dead_letters("default")
     assert letter.error == "ValueError: SECRET-REASON"
     assert len(seen) > 3
-    # Not even on its way from one queue to the next.
+    # Not even on the way from one queue to the next.
     assert ("SECRET" in repr(seen)) == (options == SIGNED)
     assert (b"SECRET" in await everything_stored(queue)) == (options == SIGNED)
 
@@ -411,7 +411,7 @@ async def test_the_result_of_another_task_is_not_passed_on(
     worker.drain()
     await until(lambda: worker.stopped, "the worker has ended")
     handle = await queue.enqueue(chain(add.message(1, 1), add.message(1)))
-    # The first is done, and the second is put in its place before a worker comes: with a result of another task.
+    # The first task counts as done, and the second becomes ready with the result of another task.
     unsigned = result_record.pack_success(envelope.pack(1_000_000))
     for forged, reason in (
         ([record], "bad_signature"),
@@ -463,11 +463,11 @@ async def test_who_waits_for_a_replaced_task_learns_that_it_was(make_queue: Make
 async def test_workflows_outlive_the_steps_to_sealing(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
-    # Each step's workers meet what the step before has sent.
+    # The workers of each step get tasks that the step before has sent.
     steps = [("read", "write"), ("write", "require"), ("write", "read")]
     for sender_policy, worker_policy in steps:
         if worker_policy == "require" and "signing_keys" not in options and "encryption_keys" not in options:
-            continue  # there is no key to require
+            continue  # without keys there is nothing to require
         sender, there = make_queue(**options, sealing=sender_policy), make_queue(**options, sealing=worker_policy)
         add, total, _ = define_steps(sender)
         define_steps(there)
@@ -478,7 +478,7 @@ async def test_workflows_outlive_the_steps_to_sealing(
         await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
 
 
-# Schedules: what Redis keeps of them becomes a task that a scheduler vouches for.
+# Schedules: a scheduler signs the tasks that it makes from the records in Redis.
 
 
 async def ticked(queue: TaskQueue, scheduler: Scheduler) -> Schedule:
@@ -520,7 +520,7 @@ async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
     await forger.add_schedule(name="s", schedule="0 0 * * *", task=define(forger), args=["forged"])
     assert (await ticked(queue, scheduler)).fired_total == 0
     assert "schedule 's' of queue 'default' does not tick here: its task is not signed" in caplog.text
-    # Nor does a copy of a genuine one under another name.
+    # A copy of a genuine schedule under another name does not tick either.
     await queue.add_schedule(name="genuine", schedule="0 0 * * *", task=define(queue), args=["genuine"])
     await redis.hset(names.schedules[0], "s", await redis.hget(names.schedules[0], "genuine"))
     assert (await ticked(queue, scheduler)).fired_total == 0
@@ -529,11 +529,11 @@ async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
     await scheduler._broker.close()
 
 
-# Genuine records in the wrong place. Each is signed; what it says of its task is all that it may be taken for.
+# Genuine, signed records in the wrong position. A record must count only as the kind and task that it states.
 
 
 async def the_end_of(queue: TaskQueue, run_worker: RunWorker, handle: TaskHandle[Any], how: str) -> bytes:
-    """The record in Redis of a task that has ended that way."""
+    """The record in Redis of a task that has ended in this way."""
     names = queue.broker.keys_of("default")
     if how == "cancelled":
         assert await handle.cancel()
@@ -549,7 +549,7 @@ async def the_end_of(queue: TaskQueue, run_worker: RunWorker, handle: TaskHandle
 
 
 async def swap_input(queue: TaskQueue, run_worker: RunWorker, task_id: str, records: list[bytes]) -> DeadLetter | None:
-    """Let a task run that waits for results, with these in their place; its dead letter, if it became one."""
+    """Run a task that waits for results with these records instead; return its dead letter, if it became one."""
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     await redis.zrem(names.all[5], task_id)
     await redis.delete(names.all[0])
@@ -586,7 +586,7 @@ async def test_a_cancellation_does_not_pass_for_the_result_that_it_is_not(
     )
     handle = await queue.enqueue(flow)
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
-    # What waits is kept aside: its own cancellation is undone, as somebody with write access can.
+    # Save the waiting task, and undo its cancellation below, as an attacker with write access could.
     blob = await redis.hget(names.all[1], handle.id)
     (head,) = [i.decode() for i in await redis.lrange(names.all[0], 0, -1)]
     record = await the_end_of(queue, run_worker, queue.handle(head), how)
@@ -603,7 +603,7 @@ async def test_a_cancellation_does_not_pass_for_the_result_that_it_is_not(
 async def test_a_record_of_one_kind_passes_for_no_other(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
-    """Of one task there are: the task itself, its result, its error. None can be read as another."""
+    """A task has three records: the task, its result and its error. None is accepted as another."""
     ran: list[str] = []
     queue = make_queue(**options)
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
@@ -675,12 +675,12 @@ async def test_what_expires_cannot_be_stored_again_after_that(
     for handle in (once, brief):
         assert await handle.cancel()
     await run_worker(queue)
-    await asyncio.sleep(0.06)  # the expiry itself
+    await asyncio.sleep(0.06)  # until it has expired
     for task_id, blob in blobs.items():
         await redis.delete(names.result(task_id))
         await push(queue, task_id, blob)
     await settled(queue)
-    # As the page says: a genuine task runs again, also one that was cancelled; not after it has expired.
+    # As docs/how-to/security.md says: a genuine task runs again, also a cancelled one, but not an expired one.
     assert ran == ["replayed"]
     assert await brief.status() == "expired"
 
@@ -689,7 +689,7 @@ async def test_what_expires_cannot_be_stored_again_after_that(
 async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
-    """As the page says; what one task has returned is never taken for what another has."""
+    """As docs/how-to/security.md says. The result of one task is never accepted as that of another."""
     queue = make_queue(**options)
     times: list[int] = []
 
@@ -717,7 +717,7 @@ async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
 async def test_a_schedule_that_was_removed_can_be_put_back_until_its_key_is_gone(
     make_queue: MakeQueue, option: str
 ) -> None:
-    """As the page says: Redis is all that remembers a removal, and who writes there can undo it."""
+    """As docs/how-to/security.md says: only Redis remembers a removal, so write access can undo it."""
     old, new = b"o" * 32, b"n" * 32
     queue, after = make_queue(**{option: [old]}), make_queue(**{option: [new]})
     work = define(queue)

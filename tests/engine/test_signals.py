@@ -1,4 +1,4 @@
-"""A process that is asked to end: once is once, however it arrives, and nothing is left behind."""
+"""Requests to end a process: each counts once on whatever way it arrives, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def workers(queue: TaskQueue) -> dict[str, int]:
 
 
 async def two_that_work(queue: TaskQueue, start: Start, seconds: float) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """A parent, and the pids of its two processes, each of which runs a task."""
+    """A parent and the pids of its two child processes, each with a running task."""
     await queue.enqueue_many([message("note", n, seconds) for n in range(2)])
     parent = start("tests.engine.app:queue", "--processes", "2", "--concurrency", "1", TASKFLEET_WORKER_NAME="pod")
 
@@ -59,7 +59,7 @@ def to_the_parent(parent: int, children: list[int], number: int) -> None:
 
 
 def to_everybody(parent: int, children: list[int], number: int) -> None:
-    """As systemd and Heroku do, and a terminal."""
+    """Signal all processes, as systemd, Heroku and a terminal do."""
     for pid in (*children, parent):
         os.kill(pid, number)
 
@@ -105,8 +105,8 @@ async def test_a_signal_and_its_echo_are_one_request(shared: TaskQueue, start: S
     await shared.enqueue_many([message("note", 1, 1.0)])
     worker = start("tests.engine.app:queue")
     await until(lambda: ledger(shared), "it works")
-    worker.send_signal(signal.SIGINT)  # of the terminal
-    worker.send_signal(signal.SIGTERM)  # of a parent that has got it too
+    worker.send_signal(signal.SIGINT)  # from the terminal
+    worker.send_signal(signal.SIGTERM)  # from a parent that has received the terminal's signal too
     assert await ends(worker) == 0
     assert (await shared.queue_stats("default")).finished_total == 1
 
@@ -151,7 +151,7 @@ def descendants(pid: int) -> set[int]:
 async def test_nor_one_that_was_killed_while_they_start(shared: TaskQueue, start: Start, moment: float) -> None:
     parent = start("tests.engine.app:queue", "--processes", "4")
     children = await until(lambda: descendants(parent.pid), "it starts them")
-    await asyncio.sleep(moment)  # whenever it is
+    await asyncio.sleep(moment)  # at several moments of the start
     children |= descendants(parent.pid)
     parent.kill()
     await until(lambda: all(map(gone, children)), "none is left", seconds=30)
@@ -198,7 +198,7 @@ async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_p
 
 
 async def test_a_signal_to_a_child_that_still_imports_ends_it(start: Start, tmp_path: Path) -> None:
-    # The parent imports too, to check; so it is a child of our own here.
+    # A parent imports the application too, to check it. So the test starts the child process itself.
     from taskfleet.child_process import Child
 
     mark = tmp_path / "importing"
@@ -234,7 +234,7 @@ async def test_what_counts_as_a_second_request(asked: tuple[Requests, list[str],
     requests, calls, clock = asked
     requests.told()
     requests.told()
-    requests.heard(signal.SIGTERM)  # of systemd, to everybody, as the parent has told
+    requests.heard(signal.SIGTERM)  # from systemd, to all processes, after the parent's request through the pipe
     assert calls == ["end"]
     clock.now += 0.5
     requests.heard(signal.SIGINT)

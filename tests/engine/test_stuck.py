@@ -1,4 +1,4 @@
-"""Handlers that cannot be stopped: their end is recorded, their slot stays taken, and too many make a worker leave."""
+"""Handlers that cannot be stopped: their outcome is recorded, their slot stays taken, and too many end the worker."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_threads_in_c_leave_threads_for_the_other_slots(queue: TaskQueue, 
 
     @queue.task(timeout=0.1, max_retries=0)
     def in_c() -> None:
-        release.wait(60)  # takes no interruption before it returns
+        release.wait(60)  # cannot be interrupted before it returns
 
     @queue.task(timeout=30, max_retries=3)
     def quick() -> None:
@@ -305,12 +305,12 @@ async def test_the_end_of_a_loop_finds_what_is_stuck_in_it(queue: TaskQueue) -> 
     await stubborn.enqueue()
     await asyncio.wait_for(running, 15)
     (task,) = worker.stopping._stuck
-    task.cancel()  # as asyncio.run() does with all that is left
+    task.cancel()  # as asyncio.run() does with all remaining tasks
     release.set()
     await until(lambda: not len(worker.stopping), "it has ended")
 
 
-# As processes.
+# In separate processes.
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ async def test_a_process_ends_in_spite_of_a_handler_that_does_not(shared: TaskQu
     assert process.returncode == 0
     assert b"1 handlers could not be stopped" in log
     assert b"nothing held" not in log
-    assert await handle.status() == "ready"  # handed back, without an attempt
+    assert await handle.status() == "ready"  # handed back without losing an attempt
 
 
 @pytest.mark.parametrize(("name", "args"), [("leaves_a_thread", (600,)), ("leaves_a_task", ())])

@@ -168,10 +168,10 @@ async def test_the_applications_own_connections_are_left_alone(queue: TaskQueue)
     await nothing.enqueue(0)
     before = queue.broker
     handle = await asyncio.to_thread(nothing.enqueue_sync, 1)
-    assert await handle.status() == "ready"  # one made in a thread can be awaited here
+    assert await handle.status() == "ready"  # a handle made in a thread can be awaited here
     assert queue.broker is before
     first = await nothing.enqueue(2)
-    assert await asyncio.to_thread(first.status_sync) == "ready"  # and the other way round
+    assert await asyncio.to_thread(first.status_sync) == "ready"  # and vice versa
 
 
 async def test_calls_of_many_threads_travel_together(queue: TaskQueue) -> None:
@@ -217,7 +217,7 @@ async def test_middleware_sees_the_callers_context(make_queue: MakeQueue, run_wo
         return dict(current_task().headers)
 
     await run_worker(queue)
-    trace.set("abc")  # asyncio.to_thread takes it along
+    trace.set("abc")  # asyncio.to_thread copies the context
     handle = await asyncio.to_thread(headers.enqueue_sync)
     assert await handle.result(timeout=10) == {"trace": "abc"}
 
@@ -234,7 +234,7 @@ async def test_workflows_are_sent_and_waited_for(queue: TaskQueue, run_worker: R
         assert both.result_sync(timeout=10) == [3, 7]
         assert both.statuses_sync() == ["succeeded", "succeeded"]
         assert both.cancel_sync() is False
-        # After a task that is only known by its id: it is looked for with the connections of the call.
+        # After a task known only by its id, which is looked up with the connections of the call.
         after = add.options(after=[queue.handle(end.id)]).enqueue_sync(5, 6)
         assert after.result_sync(timeout=10) == 11
 
@@ -257,14 +257,14 @@ async def test_closing_the_queue_closes_what_the_calls_opened(make_queue: MakeQu
     assert await clients() > before
     await queue.close()
     await until(lambda: _equals(clients, before), "its connection is closed")
-    await asyncio.to_thread(nothing.enqueue_sync)  # and opens again when asked
+    await asyncio.to_thread(nothing.enqueue_sync)  # and opens again at the next call
 
 
 async def _equals(count: Callable[[], Any], value: int) -> bool:
     return bool(await count() == value)
 
 
-# Scripts of their own: how they end is what counts.
+# Separate scripts, to test how they end.
 
 HEAD = """
 import atexit, os, signal, sys, threading, time
@@ -279,7 +279,7 @@ async def note(text: str) -> None: ...
 
 @pytest.fixture
 def script(make_queue: MakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Starts a script that talks to this test's Redis and prefix; any warning of its own is an error on stderr."""
+    """Start a script with this test's Redis and prefix. Its warnings are errors on stderr."""
     queue = make_queue()
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
@@ -289,7 +289,7 @@ def script(make_queue: MakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         future = "from __future__ import annotations\n"
         path.write_text(future + before + HEAD + textwrap.dedent(body))
         return subprocess.Popen(
-            # From 3.12 on Python warns of every fork beside a thread; that these forks are safe is what is tested.
+            # Since 3.12 Python warns about every fork beside a thread. This test shows that these forks are safe.
             [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -506,7 +506,7 @@ async def test_ctrl_c_interrupts_a_waiting_call(script: Any, waiting: str) -> No
 
 
 async def test_a_web_application_without_a_loop(script: Any, make_queue: MakeQueue) -> None:
-    """A threaded WSGI server, preforked: the application was loaded, and has enqueued, before the fork."""
+    """A preforking, threaded WSGI server: the application is loaded, and has enqueued, before the fork."""
     process = script("""
         import socketserver
         from wsgiref.simple_server import WSGIRequestHandler, WSGIServer

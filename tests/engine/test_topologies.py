@@ -1,4 +1,4 @@
-"""Sentinels, a Cluster, TLS: the same queue on all of them, and what happens when a master goes."""
+"""Sentinels, a Cluster and TLS: the same queue on all of them, and failovers of a master."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUES = ("high", "default", "low", "mail", "reports")
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Any]:
-    """Makes queues of settings; closes them."""
+    """Make queues from settings, and close them after the test."""
     queues: list[TaskQueue] = []
 
     def make(url: str | None = None, **redis: Any) -> TaskQueue:
@@ -42,7 +42,7 @@ async def connect() -> AsyncIterator[Any]:
 
 
 async def goes_round(queue: TaskQueue, run_worker: RunWorker) -> None:
-    """A task, a delayed one, a failed one and a workflow of several queues, their views and their end."""
+    """Run a task, a delayed one, a failed one and a workflow over several queues, and check their records."""
 
     @queue.task
     async def double(n: int) -> int:
@@ -75,7 +75,7 @@ async def _dead(queue: TaskQueue) -> bool:
 
 
 async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tasks: int = 150) -> None:
-    """Work on all queues while `disturb()` runs; every task ends, and none ran twice without a takeover."""
+    """Run tasks in all queues while `disturb()` runs. Every task ends, and none runs twice without a takeover."""
     ran: list[int] = []
 
     @queue.task(max_retries=0)
@@ -109,7 +109,7 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
 
 
 async def _patient(call: Any) -> Any:
-    """What an application does that can wait: try again while Redis has no master."""
+    """Repeat a call while Redis has no master, like an application that can wait."""
     while True:
         try:
             return await call()
@@ -133,7 +133,7 @@ async def test_a_queue_behind_sentinels_by_url(sentinels: SentinelTrio, connect:
 async def test_a_queue_behind_sentinels_by_settings(
     sentinels: SentinelTrio, connect: Any, run_worker: RunWorker
 ) -> None:
-    # The first one does not answer: the others are asked.
+    # The first Sentinel does not answer, so the others are asked.
     addresses = [f"127.0.0.1:{free_port()}", *sentinels.addresses]
     queue = connect(sentinel_addresses=addresses, sentinel_master="mymaster")
     assert queue.url == f"redis+sentinel://{','.join(addresses)}/mymaster"
@@ -169,7 +169,7 @@ async def test_work_survives_a_failover_by_sentinels(connect: Any, run_worker: R
             trio.master.stop()
             trio.wait_for_other_master(before)
 
-        # What a master acknowledges just before it dies may be lost with it; here the replica has confirmed all.
+        # A dying master may lose writes that it has acknowledged last. Here the replica has confirmed all of them.
         trio.master.call("CONFIG", "SET", "min-replicas-to-write", "1")
         await survives(connect(trio.url), run_worker, failover)
 
@@ -196,7 +196,7 @@ def cluster() -> Iterator[Cluster]:
 
 async def test_a_queue_on_a_cluster_by_url(cluster: Cluster, connect: Any, run_worker: RunWorker) -> None:
     queue = connect(cluster.url)
-    # The queues really lie on several servers.
+    # The queues are on several servers.
     assert len({cluster.holder_of(queue.broker.keys_of(name).wake).port for name in QUEUES}) > 1
     await goes_round(queue, run_worker)
 
@@ -216,7 +216,7 @@ async def test_a_worker_of_a_cluster_is_called_for_every_queue(
         return asyncio.get_running_loop().time()
 
     await run_worker(queue, queues=list(QUEUES))
-    await asyncio.sleep(0.3)  # it has looked at all of them, and waits
+    await asyncio.sleep(0.3)  # the worker has checked all queues, and waits
     for name in QUEUES:
         began = asyncio.get_running_loop().time()
         assert await (await task.options(queue=name).enqueue()).result(timeout=5) - began < 1.0
@@ -245,7 +245,7 @@ async def test_a_slot_that_is_half_moved_answers(cluster: Cluster, connect: Any)
     await task.enqueue(1)
     names = queue.broker.keys_of("default")
     target = next(node for node in cluster.masters if node is not cluster.holder_of(names.wake))
-    # Nothing of the queue is left at the source: every call is sent on with ASK, on the connection that said ASKING.
+    # The source has no keys of the queue left, so it redirects every call with ASK, to a connection that sent ASKING.
     await queue.broker.purge_keys(["default"])
     replies: list[int] = []
 
@@ -268,7 +268,7 @@ async def test_work_survives_the_death_of_a_cluster_master(connect: Any, run_wor
         holder = cluster.holder_of(queue.broker.keys_of("default").wake)
 
         def failover() -> None:
-            # What a master acknowledges and no replica has is lost with it, here as anywhere.
+            # Writes that a master has acknowledged and no replica has are lost with it.
             cluster.wait_for_replicas()
             holder.stop()
             cluster.wait_for_other_holder(queue.broker.keys_of("default").wake, holder)
@@ -390,7 +390,7 @@ async def test_sentinels_under_tls(
         await goes_round(queue, run_worker)
 
 
-# What is written wrong.
+# Mistakes in settings.
 
 
 @pytest.mark.parametrize(

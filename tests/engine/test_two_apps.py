@@ -1,4 +1,4 @@
-"""Two applications share one Redis: worker processes and `taskfleet up` of both."""
+"""Two applications share one Redis, with worker processes and with `taskfleet up`."""
 
 from __future__ import annotations
 

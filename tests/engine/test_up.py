@@ -1,4 +1,4 @@
-"""`taskfleet up` as its user runs it."""
+"""`taskfleet up`, run as a user runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory of a worker is bounded by its slots and the limits, whatever it is sent: docs/explanation/bytes.md."""
+"""A worker's memory is bounded by its slots and limits, for any payloads: docs/explanation/bytes.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Start = Callable[..., int]
 
 
 def highest_mb(pid: int) -> int:
-    """The most memory that a process has had."""
+    """The peak memory of a process, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) // 1000 for line in status.splitlines() if line.startswith("VmHWM:"))
 
@@ -65,14 +65,14 @@ async def test_a_worker_holds_so_many_bytes_for_each_slot_and_no_more(queue: Tas
     assert await small.result(timeout=30) == b"first"
     before = highest_mb(pid)
     data = os.urandom(MB)
-    # All of a round end at the same time.
+    # All tasks of a round end at the same time.
     await queue.enqueue_many([app.mirror.options(result_ttl=5).message(data, 0.3) for _ in range(tasks)])
 
     async def done() -> bool:
         return (await queue.queue_stats("default")).finished_total == tasks + 1
 
     await until(done, "all are done", seconds=120)
-    # In each slot a payload as it came, what it was decoded to, and a result; and a few calls and replies of them.
+    # Each slot holds a payload, its decoded arguments and a result. A few calls and replies are added.
     assert highest_mb(pid) - before < 3 * slots * 1.05 + 200
 
 

@@ -1,4 +1,4 @@
-"""What the tests of schedules look at: tasks that ticks have added, and time that is moved for one schedule."""
+"""Helpers for schedule tests: the tasks that ticks have added, and moving the time of one schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG_AGO = 12 * 86_400_000  # milliseconds: a million ticks of a second each
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A task that waits: its arguments, and when it was accepted, milliseconds by the clock of Redis."""
+    """A waiting task: its arguments, and the time of its acceptance in milliseconds of Redis' clock."""
 
     id: str
     args: tuple[object, ...]
@@ -24,7 +24,7 @@ class Added:
 
 
 async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
-    """What waits in a queue, in order."""
+    """The ready tasks of a queue, in order."""
     waiting = await white_box.ready(queue, name)
     found = [(i, queue.seal.open_task(name, i, blob)) for i, blob in waiting]
     return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
@@ -37,7 +37,7 @@ async def schedule(queue: TaskQueue, name: str) -> Schedule:
 
 
 async def overdue(queue: TaskQueue, name: str, ms: int, *, of: str = "default") -> None:
-    """Have the next tick of a schedule lie `ms` before it, as after a downtime. Whole periods keep it a tick."""
+    """Move the next tick of a schedule `ms` into the past, as after a downtime. Use multiples of its period."""
     await white_box.move_tick(queue, name, -ms, of)
 
 
@@ -49,7 +49,7 @@ async def _run_scheduler() -> None:
 
 
 async def start_process(queue: TaskQueue) -> asyncio.subprocess.Process:
-    """A scheduler in a process of its own, started."""
+    """Start a scheduler in a separate process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.engine.ticking",
         env=os.environ | {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix},
