@@ -1,4 +1,4 @@
-"""The structures of one queue, and the moves between them: lua/transitions.lua in plain Python."""
+"""The structures of one queue, and the moves between them: lua/queue/ in plain Python."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from taskfleet.protocol.sealing import Seal
 
 
 class Signal(NamedTuple):
-    """How a task ended, told to one that waits for it: lua/transitions.lua. `value` is its result record or why not.
+    """How a task ended, told to one that waits for it: lua/queue/signals.lua. `value` is its result record or why not.
 
     `source_queue` is needed to open a sealed value.
     """

@@ -448,7 +448,7 @@ class RedisBroker:
         return await self._with_pages(self._step_reply(queue, reply))
 
     async def _with_pages(self, reply: StepReply) -> StepReply:
-        """With the results that were too many for the call: lua/transitions.lua."""
+        """With the results that were too many for the call: lua/queue/inputs.lua."""
         if not reply.paged:
             return reply
         claims = list(reply.claims)

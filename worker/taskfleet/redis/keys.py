@@ -26,7 +26,7 @@ class QueueKeys:
     6 delayed (id → due, ms) · 7 dead (id → died, ms) · 8 letter (id → dead letter) · 9 stat (counters) ·
     10 control (paused; large: some payloads are) · 11 wake (list that idle workers block on) ·
     12 cancel (ids to cancel) ·
-    13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/transitions.lua) ·
+    13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/queue/records.lua) ·
     15 unique (unique key → id; with a NUL behind it → the one that comes after) · 16 fair (id → its turn) ·
     17 turns (fair key → its last turn) ·
     18 parked (limit key, number, id: waits for its key) · 19 slots (limit key → running) ·

@@ -1,4 +1,14 @@
-"""The Lua scripts, read once from their files and called by digest."""
+"""The Lua scripts, read once from their files and called by digest.
+
+Redis has no modules for scripts, so each script is joined from the files in `lua/`. A file says in its first lines what
+is joined with it:
+
+    -- needs: keys queue/clock     these files stand before it, each once, and its code may use their names
+    -- then: step/record           these files follow it in this order, each in a block of its own
+
+Needed files are joined as late as possible. Every call that reaches a file pays for the functions in it, and a script
+that has returned before does not.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +28,45 @@ class Script:
     digest: str
 
 
-def _text(name: str) -> str:
-    return resources.files("taskfleet.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-
-
-# Redis has no modules for scripts: what a script asks for with `-- with: keys` or `-- with: transitions` stands before
-# it. Keys are then called by their names; `last_key` is how many belong to the queue.
-_KEYS = "local {}, last_key = {}, {}\n".format(
+# Keys are called by their names; `last_key` is how many belong to the queue.
+KEYS = "local {}, last_key = {}, {}\n".format(
     ", ".join(QUEUE_PARTS), ", ".join(f"KEYS[{i + 1}]" for i in range(len(QUEUE_PARTS))), len(QUEUE_PARTS)
 )
-_WITH = {"keys": _KEYS, "transitions": _KEYS + _text("transitions")}
+
+
+def text_of(file: str) -> str:
+    """The text of a file in `lua/`; `keys` is made from the names of the keys."""
+    if file == "keys":
+        return KEYS
+    return resources.files("taskfleet.redis").joinpath("lua", f"{file}.lua").read_text(encoding="utf-8")
+
+
+def named(text: str, directive: str) -> list[str]:
+    """The files that the first lines of a file name under `needs` or `then`."""
+    head = f"-- {directive}: "
+    return [file for line in text.splitlines() if line.startswith(head) for file in line.removeprefix(head).split()]
+
+
+def joined(file: str) -> list[tuple[str, str]]:
+    """The files of a script in the order in which they stand in it: (name, text)."""
+    parts: dict[str, str] = {}
+
+    def add(name: str, *, block: bool = False) -> None:
+        if name in parts:
+            return
+        text = text_of(name)
+        for needed in named(text, "needs"):
+            add(needed)
+        parts[name] = f"do\n{text}end\n" if block else text
+        for following in named(text, "then"):
+            add(following, block=True)
+
+    add(file)
+    return list(parts.items())
 
 
 def _read(name: str) -> Script:
-    source = _text(name)
-    first_line, _, _ = source.partition("\n")
-    if first_line.startswith("-- with: "):
-        source = _WITH[first_line.removeprefix("-- with: ")] + source
+    source = "".join(text for _, text in joined(name))
     # SHA-1 is what EVALSHA identifies scripts by.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 

@@ -1,7 +1,7 @@
--- with: transitions
+-- needs: keys queue/counters queue/records queue/signals queue/ending
 -- Cancel one task: at once when it waits, through its worker when it runs.
 -- KEYS  the queue's (redis/keys.py); its result key
--- ARGV  1 id  2 result record  3 ttl_ms  4 control channel  5 done channel  6 reason, for those that wait for it
+-- ARGV  1 id  2 result record  3 ttl_ms  4 control channel  5 done channel  6 reason, for the tasks that wait for it
 -- REPLY {1 when something changed, else 0; signals in the outbox}
 local id = ARGV[1]
 redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others

@@ -1,16 +1,17 @@
--- with: transitions
--- Go on with what no single call may do at once: tell those that wait for a task of its end, or drop what had come for it.
+-- needs: keys queue/counters queue/unpacking queue/inputs queue/signals
+-- Go on with the first job, which is too much for one call: tell the tasks that wait for another of its end, or drop
+-- the results that had come for a task.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 activity channel  2 queue name
--- REPLY what is left to be told or done, here and in other queues
--- What a call has done is gone from `edges` in the same step, so that it is done once, whoever goes on with it.
-local function tell_some(id, last, state, value)
+-- REPLY how many signals and jobs are left, here and to other queues
+-- What a call has done is gone from `edges` in the same step, so it is done once, whichever client goes on with it.
+local function signal_some(id, last, state, value)
   local at, from = string.match(redis.call('HGET', edges, id) or '', '^(%d+):(%d+)$')
   at, from = tonumber(at), tonumber(from)
   if not at then return true end
   local some = unpacked(redis.call('HGET', edges, id .. ':' .. at) or '') or {}
-  local to = math.min(#some, from + math.min(MOST_TOLD, math.max(1, math.floor(MOST_BYTES / math.max(1, #value)))))
-  for i = from + 1, to do tell(id, some[i], state, value) end
+  local to = math.min(#some, from + math.min(MOST_SIGNALS, math.max(1, math.floor(MOST_BYTES / math.max(1, #value)))))
+  for i = from + 1, to do signal_one(id, some[i], state, value) end
   if to < #some then
     redis.call('HSET', edges, id, at .. ':' .. to)
     return false
@@ -41,9 +42,9 @@ if packed then
   local job = unpacked(packed) or {}
   local nothing_ready = redis.call('EXISTS', ready, fair) == 0
   local done = true
-  local id, last = text_or_nil(job[2]), number_or_nil(job[3])  -- what nobody of ours has written is dropped
+  local id, last = text_or_nil(job[2]), number_or_nil(job[3])  -- a job that another program has written is dropped
   if id and last and job[1] == 'tell' and text_or_nil(job[4]) and text_or_nil(job[5]) then
-    done = tell_some(id, last, job[4], job[5])
+    done = signal_some(id, last, job[4], job[5])
   elseif id and last and job[1] == 'sweep' and last <= MOST_GATHERED then
     done = sweep_some(id, last)
   end

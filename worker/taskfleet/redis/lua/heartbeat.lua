@@ -1,9 +1,8 @@
+-- needs: queue/clock
 -- Say that a worker lives, and read whether it is cordoned.
 -- KEYS  1 workers (id → last heartbeat, ms)  2 this worker's hash  3 its cordon key
 -- ARGV  1 worker id  2 ttl_ms  3 … field, value, …
 -- REPLY 1 when cordoned, else 0
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 10, 'LIMIT', 0, 1000)
 redis.call('ZREM', KEYS[1], '', unpack(silent))
 redis.call('ZADD', KEYS[1], now, ARGV[1])  -- after a write that takes no memory, a Redis without any permits the others

@@ -1,8 +1,10 @@
--- with: transitions
--- Let tasks of any queue wait for one of this queue.
+-- needs: keys queue/unpacking queue/records queue/inputs
+-- Let tasks of any queue wait for a task of this queue.
+-- A task that many wait for has more of its edges in `edges`: fields id:1, id:2, … of at most EDGES each.
 -- KEYS  the queue's (redis/keys.py); the result key of the task to wait for
--- ARGV  1 id to wait for  2 messagepack list of those that wait: (queue, id, position, 1 to be given the result)
+-- ARGV  1 id to wait for  2 messagepack list of edges to the tasks that wait (queue/records.lua)
 -- REPLY {state, record}: linked, unknown, dead (with the dead letter), or ended (with the result record)
+local EDGES = 500
 local id = ARGV[1]
 if redis.call('HEXISTS', task, id) == 1 then
   local t = tag_of(id) or {}
@@ -17,7 +19,7 @@ if redis.call('HEXISTS', task, id) == 1 then
   end
   for _, edge in ipairs(cmsgpack.unpack(ARGV[2])) do
     local known = false
-    for i = 1, #last do 
+    for i = 1, #last do
       local other = type(last[i]) == 'table' and last[i] or {}
       known = known or other[2] == edge[2] and other[3] == edge[3]
     end

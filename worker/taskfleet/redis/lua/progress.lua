@@ -1,15 +1,14 @@
--- with: keys
--- Store what running tasks say of how far they are.
+-- needs: keys queue/clock
+-- Store how far running tasks say that they are.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 owner  2 messagepack list of (id, delivery, packed report)
--- REPLY {ids no longer ours}
+-- REPLY {ids that this owner no longer holds}
 -- A report counts only under its own token. It is stamped by the clock of Redis, and removed when the task ends.
 local items = cmsgpack.unpack(ARGV[2])
 local ids, lost, fresh = {}, {}, {}
 for i = 1, #items do ids[i] = items[i][1] end
 local tokens = redis.call('HMGET', owner, unpack(ids))
-local time = redis.call('TIME')
-local stamp = struct.pack('>d', time[1] * 1000 + math.floor(time[2] / 1000))
+local stamp = struct.pack('>d', now)
 for i = 1, #items do
   if tokens[i] == ARGV[1] .. ':' .. items[i][2] then
     fresh[#fresh + 1] = ids[i]

@@ -1,7 +1,8 @@
--- with: transitions
--- Drop waiting work, a bounded number at a time; running tasks are left alone. What waits for a dropped task is told.
+-- needs: keys queue/counters queue/records queue/signals queue/ending
+-- Drop waiting work, a bounded number at a time; running tasks are left alone. The tasks that wait for a dropped
+-- one are told.
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 how many at most  2 reason for those that wait for a dropped task  3 done channel
+-- ARGV  1 how many at most  2 reason for the tasks that wait for a dropped one  3 done channel
 -- REPLY {dropped, left, signals in the outbox}
 local limit = tonumber(ARGV[1])
 local ids = redis.call('LPOP', ready, limit) or {}
@@ -21,18 +22,17 @@ for i, id in ipairs(ids) do
   local t = tag_of(id)
   if redis.call('HDEL', task, id) == 1 then
     dropped = dropped + 1
-    if i > listed then unplace(id, t) end
+    if i > listed then withdraw(id, t) end
   elseif i <= listed then
     missing = missing + 1
   else
     redis.call('HDEL', gather, id)
   end
-  redis.call('HDEL', meta, id)
-  redis.call('HDEL', progress, id)
+  forget(id)
   release(id, t, 'cancelled', ARGV[2])
-  if redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[3], id) end
+  announce_end(id, ARGV[3])
 end
--- Also what is nobody's task: a purge ends.
+-- Members without a task go too, so that a purge comes to its end.
 for key, some in pairs(found) do
   if #some > 0 then redis.call('ZREM', key, unpack(some)) end
 end

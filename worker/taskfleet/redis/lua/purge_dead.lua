@@ -1,5 +1,5 @@
--- with: transitions
--- Drop dead letters, a bounded number at a time, and what had been passed on to their tasks.
+-- needs: keys queue/inputs
+-- Drop dead letters, a bounded number at a time, and the results that had been passed on to their tasks.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 how many at most
 -- REPLY {dropped, left, jobs that are left to drain.lua}
@@ -13,7 +13,7 @@ for _, id in ipairs(redis.call('ZRANGE', dead, 0, ARGV[1] - 1)) do
   ids[#ids + 1] = id
 end
 if #ids > 0 then
-  drop_letters_inputs(ids)
+  drop_inputs_of_letters(ids)
   redis.call('ZREM', dead, unpack(ids))
   redis.call('HDEL', letter, unpack(ids))
 end

@@ -1,11 +1,9 @@
--- with: keys
+-- needs: keys queue/clock queue/counters
 -- Prolong the leases of one worker.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
--- REPLY {{ids no longer ours}, {ids to cancel}}
--- A lease is prolonged only under its own token, so a worker that was away cannot take back what another has claimed.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- REPLY {{ids that this owner no longer holds}, {ids to cancel}}
+-- A lease is prolonged only under its own token, so a worker that was away cannot take back a task that another has claimed.
 redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
 local items = cmsgpack.unpack(ARGV[4])
 local lost, cancelled, scores, ids = {}, {}, {}, {}
@@ -25,8 +23,5 @@ if #ids > 0 then
   end
   if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
 end
--- A counter that is no number any more, because others have written there, begins anew.
-if tonumber(ARGV[3]) > 0 and type(redis.pcall('HINCRBY', stat, 'busy_ms', ARGV[3])) ~= 'number' then
-  redis.call('HSET', stat, 'busy_ms', ARGV[3])
-end
+if tonumber(ARGV[3]) > 0 then count(stat, 'busy_ms', ARGV[3]) end
 return {lost, cancelled}

@@ -1,7 +1,7 @@
--- with: transitions
+-- needs: keys queue/counters queue/wake queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs
 -- Put dead letters back to the tail of their queue, with all their attempts before them. A letter stays when another
--- task has its unique key by now, or when it tells of a cancellation (what was cancelled never runs),
--- or is none of ours.
+-- task has its unique key by now, when it tells of a cancellation (a cancelled task never runs), or when another program
+-- has written it.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
 --       5 how many of the oldest have been looked at, and stay
@@ -33,8 +33,8 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       local passed_on = text_or_nil(record[8]) or ''
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
-      -- The delivery number goes on from where it was: an outcome from before the funeral stays stale.
-      place_at_tail(id, t, 1, record[3], 0)
+      -- The delivery number goes on from where it was, so an outcome of an earlier delivery stays stale.
+      make_ready_at_tail(id, t, 1, record[3], 0)
       moved = moved + 1
     end
   end

@@ -1,8 +1,8 @@
--- with: transitions
+-- needs: keys queue/counters queue/records queue/signals queue/ending
 -- Tell a task that waits for others how one of them ended. Told twice, it counts once.
 -- KEYS  the queue's of the task that waits (redis/keys.py); its result key
--- ARGV  1 id  2 position  3 how the other ended  4 its result record, or the reason  5 record should this one be
---       cancelled for it  6 ttl_ms  7 done channel  8 reason for those that wait for this one
+-- ARGV  1 id  2 position  3 how the other ended  4 its result record, or the reason  5 record should this task
+--       be cancelled for it  6 ttl_ms  7 done channel  8 reason for the tasks that wait for this one
 --       9 activity channel  10 queue name
 -- REPLY signals in the outbox of this queue
 local id = ARGV[1]

@@ -1,11 +1,10 @@
--- What is due of one queue's schedules, and when to look again. Reads only.
+-- needs: queue/clock
+-- The ticks that are due of one queue's schedules, and when to look again. Reads only.
 -- KEYS  1 schedules  2 ticks  3 ticked
--- ARGV  1 how many at most  2 how many of the first to pass over  3 name of the last of these: where another stands
---       in its place, none is passed over
+-- ARGV  1 how many at most  2 how many of the first to pass over  3 name of the last of these: when another stands
+--       at its position, none is passed over
 -- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …}, 1 when more is due,
---       place of the last that was looked at, its name}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+--       position of the last that was looked at, its name}
 local limit = tonumber(ARGV[1])
 local MOST_BYTES = 4000000  -- that one call copies, or one schedule that is larger
 local due, bytes, looked, last = {}, 0, tonumber(ARGV[2]), ARGV[3]

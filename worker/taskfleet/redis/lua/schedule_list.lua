@@ -1,4 +1,5 @@
--- A page of the schedules of one queue, in no order. Reads only. One that is there all the while is in a page, or in two.
+-- A page of the schedules of one queue, in no order. Reads only. A schedule that exists all the while
+-- is in one page, or in two.
 -- KEYS  1 schedules  2 ticks  3 ticked
 -- ARGV  1 cursor (0 begins)  2 about how many
 -- REPLY {cursor of the next page, 0 when this was the last, {name, spec, state or '', next tick in ms or '', …}}

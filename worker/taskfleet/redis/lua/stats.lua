@@ -1,12 +1,10 @@
--- with: keys
--- What there is to know of one queue, at constant cost (ZCOUNT is logarithmic).
+-- needs: keys queue/clock
+-- The figures of one queue, at constant cost (ZCOUNT is logarithmic).
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 horizon_ms: delayed work due within it is counted as due
 -- REPLY {ready, in_flight, delayed, due, dead, oldest_age_ms, enqueued, finished, failed, busy_ms, paused, blocked}
--- Work that is overdue but not yet moved counts as ready: with no worker there is nobody to move it; so does a signal
--- in the outbox. What waits for a slot or token of its key counts as delayed.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A task that is overdue but not yet moved counts as ready, since without a worker nothing moves it. So does a signal in
+-- the outbox. A parked task, which waits for a slot or token of its limit key, counts as delayed.
 local counted = redis.call('HMGET', stat, 'enqueued', 'finished', 'failed', 'busy_ms', 'removed')
 local overdue = redis.call('ZCOUNT', delayed, '-inf', now)
 local listed = redis.call('LLEN', ready)
@@ -22,7 +20,7 @@ for _, head in ipairs({redis.call('LINDEX', ready, 0) or '', redis.call('ZRANGE'
     if since == 0 then
       local blob = redis.call('HGET', task, head)
       since = blob and #blob >= 8 and struct.unpack('>d', blob) or now
-      if not (since >= 0 and since <= now) then since = now end  -- no stamp of ours, or not even a number
+      if not (since >= 0 and since <= now) then since = now end  -- another program has written the stamp, or it is not even a number
     end
     age = math.max(age, now - since)
   end

@@ -1,5 +1,5 @@
--- with: keys
--- Where one task is, and how it ended; optionally say that somebody waits for its end.
+-- needs: keys
+-- Where one task is, and how it ended; optionally note that a client waits for its end.
 -- KEYS  the queue's (redis/keys.py); its result key
 -- ARGV  1 id  2 '1' to have its end published on the done channel
 -- REPLY {state, result or dead letter or ''}: state is running, ready, delayed, blocked, retrying, ended, dead, unknown

@@ -1,4 +1,4 @@
--- with: transitions
+-- needs: keys queue/clock queue/counters queue/wake queue/unpacking queue/length queue/records queue/unique_keys queue/signals queue/ending queue/adding
 -- Let one tick of a schedule happen: set its next tick and add its task, or pass over it, in one step.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked; only with ARGV 12: the result key of that task
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 control channel  5 done channel
@@ -10,7 +10,8 @@
 -- REPLY {fired, skipped (Forbid: the last task is not finished; or the unique key is taken) or dropped (too late);
 --       signals in the outbox}, or, with nothing changed, {stale (another scheduler was first, or the schedule is not
 --       what the caller has read), early or full; 0}, or {name; id}: come again with that task in ARGV 12
--- Whoever comes second finds another tick, so each happens once, however many schedulers there are. The clock is Redis'.
+-- A scheduler that comes second finds another tick, so each happens once, however many schedulers there are. The clock is
+-- that of Redis.
 local schedules, ticks, ticked = KEYS[last_key + 1], KEYS[last_key + 2], KEYS[last_key + 3]
 local name, fire = ARGV[6], tonumber(ARGV[10])
 
@@ -29,7 +30,7 @@ state = state and unpacked(state) or {0, '', 0, 0, 0}
 local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 end
 local function running(other) return redis.call('HEXISTS', owner, other) == 1 end
 
--- What stands in the way: `refused` for good, `waiting` and `interrupted` to be cancelled.
+-- Tasks that are in the way: `refused` says that one stays, `waiting` and `interrupted` are to be cancelled.
 local refused, waiting, interrupted, was_due, follows = false, nil, nil, nil, false
 local previous = state[2]
 -- A task is in `task` until its outcome is recorded: one that failed, died or was cancelled is not there any more.
@@ -62,9 +63,7 @@ if refused then
 elseif fire > 0 then
   local limit = tonumber(ARGV[3])
   if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the one that replaces it
-    local there = redis.call('LLEN', ready) - (tonumber(redis.call('HGET', stat, 'removed')) or 0)
-    for _, key in ipairs({fair, delayed, parked, blocked}) do there = there + redis.call('ZCARD', key) end
-    if there + 1 > limit then return {'full', 0} end
+    if waiting_tasks() + 1 > limit then return {'full', 0} end
   end
   local nothing_ready = redis.call('EXISTS', fair) == 0 and redis.call('LLEN', ready) == 0
   if interrupted then
@@ -74,20 +73,7 @@ elseif fire > 0 then
   if waiting then
     end_waiting(waiting, tag_of(waiting), KEYS[last_key + 4], ARGV[13], ARGV[14], ARGV[5], ARGV[15])
   end
-  redis.call('HSET', task, id, struct.pack('>d', now) .. item[2])
-  local due = was_due or now + delay
-  local t
-  if more.u or more.l or more.f then
-    t = {u = more.u, l = more.l, f = more.f}
-    if follows then t.d = due end
-    redis.call('HSET', tag, id, cmsgpack.pack(t))
-  end
-  if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
-  if due > now or follows then
-    redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
-  else
-    place(id, t, false)
-  end
+  put(id, item[2], more, was_due or now + delay, follows)
   add('enqueued', 1)
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

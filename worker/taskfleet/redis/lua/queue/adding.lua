@@ -1,0 +1,38 @@
+-- needs: keys queue/clock queue/records queue/ready queue/unique_keys queue/inputs
+-- Adding one task that may have a tag or wait for others, and what a unique key does to it.
+
+-- Of the tasks of a unique key, the one that keeps a new one out (mode k), or that a new one replaces: the newest that
+-- waits. A task that runs is not replaced, so a new one follows it.
+local function in_the_way(holder, key, mode)
+  if not holder or mode == 'k' then return holder end
+  return follower_of(key) or redis.call('HEXISTS', owner, holder) == 0 and holder or nil
+end
+
+-- When a task that waits is due, for the task that takes its place: 0 for at once, nil when its workflow says when.
+local function due_again(id, t)
+  if redis.call('HEXISTS', gather, id) == 1 then return nil end
+  return t and t.d or tonumber(redis.call('ZSCORE', delayed, id)) or 0
+end
+
+-- Add a task with its `more` (enqueue.lua). `due` is in Unix ms, 0 for at once; `follows` says that another task holds
+-- its unique key. Returns whether it is ready.
+-- The stamp before the envelope is when the task was accepted: the age of the head is read from it.
+local function put(id, envelope, more, due, follows)
+  redis.call('HSET', task, id, struct.pack('>d', now) .. envelope)
+  local t
+  if more.u or more.l or more.f or more.n then
+    t = {u = more.u, l = more.l, f = more.f, n = more.n}
+    if follows then t.d = more.w and 0 or due end
+    redis.call('HSET', tag, id, cmsgpack.pack(t))
+  end
+  if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
+  if more.w then
+    block(id, more.w[1], more.w[2], math.max(0, due - at_least_now), more.w[3])
+  elseif due > now or follows then
+    redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
+  else
+    make_ready(id, t, false)
+    return true
+  end
+  return false
+end

@@ -1,0 +1,40 @@
+-- needs: keys queue/unpacking
+-- The two records that only some tasks have.
+-- A history (in `meta`) belongs to a task that is not on its first delivery: attempt:delivery:crashes:ready_ms, where
+-- ready_ms is when it became ready, or 0 for when it was enqueued.
+-- A tag is a messagepack map: u unique key, l limit key, f fair key, p its position in `parked`, n the tasks that wait
+-- for it: a list of edges (queue, id, position, 1 to be given the result), e how many fields of `edges` hold more of
+-- them, d when it is due by itself while another task has its unique key (Unix ms).
+
+local function parsed_history(value)
+  if not value then return 1, 0, 0, 0 end
+  local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
+  if not attempt then return 1, 0, 0, 0 end  -- written by another program: no reason to stop the queue
+  return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
+end
+
+local function history_of(id) return parsed_history(redis.call('HGET', meta, id)) end
+
+local function history_text(attempt, delivery, crashes, since)
+  return string.format('%d:%d:%d:%d', attempt, delivery, crashes, since)
+end
+
+local function write_history(id, attempt, delivery, crashes, since)
+  redis.call('HSET', meta, id, history_text(attempt, delivery, crashes, since))
+end
+
+-- The tag in `packed`, without the parts that have a wrong type; nil when there is none.
+local function sound_tag(packed)
+  local t = unpacked(packed)
+  if not t then return nil end
+  t.u, t.l, t.f, t.p = text_or_nil(t.u), text_or_nil(t.l), text_or_nil(t.f), text_or_nil(t.p)
+  t.d, t.e = number_or_nil(t.d), number_or_nil(t.e)
+  if not t.l then t.p = nil end
+  if type(t.n) ~= 'table' then t.n = nil end
+  return t
+end
+
+local function tag_of(id)
+  local packed = redis.call('HGET', tag, id)
+  return packed and sound_tag(packed) or nil
+end

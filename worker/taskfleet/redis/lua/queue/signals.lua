@@ -1,0 +1,94 @@
+-- needs: keys queue/clock queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs queue/wake
+-- Signals: how a task ended, told to the tasks that wait for it. A signal within the queue takes effect at once; one to
+-- another queue goes into `outbox`, from where a client relays it. What is too much for one call is a job in `jobs`,
+-- which drain.lua works off; `edges` has then id:number → some of the waiting tasks, and id → how far the job is.
+
+local here = string.match(KEYS[1], '{(.-)}:ready$')  -- the name of this queue
+local MOST_SIGNALS = 300  -- that one call sends
+
+-- A task that `id` waits for has succeeded. Told twice, it counts once.
+local function resolve(id, position, value)
+  local record = redis.call('HGET', gather, id)
+  if not record or redis.call('HSETNX', gather, id .. ':' .. position, value) == 0 then return end
+  local pending, total, carried, delay = parsed_gather(record)
+  if not pending then return end
+  pending = pending - 1
+  if pending > 0 then
+    redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, total, carried, delay))
+    return
+  end
+  local wide = carried > 0 and is_wide(id, carried)
+  if wide then
+    redis.call('HSET', input, id, cmsgpack.pack(carried .. ' of ' .. total .. ' in pages'))
+    wrap(id)
+    redis.call('ZREM', blocked, id)
+    redis.call('HDEL', gather, id)
+  elseif carried > 0 then
+    local values = {}
+    each_thousand(id, carried, function(fields)
+      for _, value in ipairs(redis.call('HMGET', gather, unpack(fields))) do values[#values + 1] = value end
+    end)
+    redis.call('HSET', input, id, cmsgpack.pack(values))
+  end
+  if not wide then drop_gathered(id, total) end
+  local t = tag_of(id)
+  if delay > 0 then
+    if t and t.d then
+      t.d = at_least_now + delay
+      redis.call('HSET', tag, id, cmsgpack.pack(t))
+    end
+    redis.call('ZADD', delayed, at_least_now + delay, id)
+    delayed_changed = true
+  else
+    come_due(id, t, 1, 0, 0)
+  end
+  call_a_worker()
+end
+
+-- Tell the task at the end of one edge. A task that was to be given a result which is not kept cannot run.
+local function signal_one(id, edge, state, value)
+  if type(edge) ~= 'table' or not (text_or_nil(edge[1]) and text_or_nil(edge[2]) and number_or_nil(edge[3])) then return end
+  local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
+  if state == 'succeeded' and edge[4] == 1 and value == '' then
+    state, sent = 'ended', 'its result is not kept (result_ttl=0)'
+  end
+  if state == 'succeeded' and edge[1] == here then
+    resolve(edge[2], edge[3], sent)
+  else
+    redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
+  end
+end
+
+-- Tell all tasks that wait for one. They are few and small, or it becomes a job.
+local signalled_edges = 0
+
+local function signal_all(id, t, state, value)
+  if not t.n then return end
+  signalled_edges = signalled_edges + #t.n
+  if not t.e and signalled_edges <= MOST_SIGNALS and (#t.n == 1 or #t.n * #value <= MOST_BYTES) then
+    for _, edge in ipairs(t.n) do signal_one(id, edge, state, value) end
+  else
+    redis.call('HSET', edges, id .. ':0', cmsgpack.pack(t.n), id, '0:0')
+    redis.call('RPUSH', jobs, cmsgpack.pack({'tell', id, t.e or 0, state, value}))
+  end
+end
+
+-- How many signals and jobs are left to clients after this call.
+local function signals_left() return redis.call('LLEN', outbox) + redis.call('LLEN', jobs) end
+
+-- A task has ended and its id is out of all queues' structures: its unique key goes to the follower, and the tasks that
+-- wait for it are told.
+local function release(id, t, state, value)
+  drop_input(id, state)
+  if not t then return end
+  redis.call('HDEL', tag, id)
+  if t.u then
+    if redis.call('HGET', unique, t.u) == id then
+      redis.call('HDEL', unique, t.u)
+      promote(t.u)
+    elseif redis.call('HGET', unique, t.u .. '\0') == id then
+      redis.call('HDEL', unique, t.u .. '\0')
+    end
+  end
+  signal_all(id, t, state, value)
+end

@@ -1,0 +1,17 @@
+-- needs: keys queue/clock queue/counters queue/inputs step
+-- Make a task a dead letter: (state, attempt, delivery, died_ms, envelope, error record, its keys, its inputs).
+-- A letter has all that requeue_dead.lua needs to run the task again.
+local buried_bytes = 0
+
+local function bury(id, state, attempt, delivery, record)
+  local blob = unwrapped(redis.call('HGET', task, id) or '')
+  local t, passed_on = tag_if_any(id), ''
+  local kept = ''
+  if t and (t.l or t.f or t.u) then kept = cmsgpack.pack({l = t.l, f = t.f, u = t.u}) end
+  if tagged then passed_on = redis.call('HGET', input, id) or '' end
+  buried_bytes = buried_bytes + #blob + #passed_on
+  redis.call('HSET', letter, id, cmsgpack.pack({state, attempt, delivery, now, blob, record, kept, passed_on}))
+  redis.call('ZADD', dead, now, id)
+  ends(id, state, record)
+  add('failed', 1)
+end

@@ -1,0 +1,118 @@
+-- needs: keys queue/clock queue/counters queue/records queue/ready queue/inputs step step/slots
+-- Claim up to `may_start` tasks, each under a lease and a fencing token (owner:delivery).
+
+if may_start > 0 and not paused then
+  -- The turn of the last task that was taken from `fair`.
+  local turn_served
+
+  local function take(n)
+    local ids = redis.call('LPOP', ready, n) or {}
+    if tagged and #ids < n then
+      local popped = redis.call('ZPOPMIN', fair, n - #ids)
+      for i = 1, #popped, 2 do
+        ids[#ids + 1] = popped[i]
+        turn_served = popped[i + 1]
+      end
+    end
+    return ids
+  end
+
+  -- Whether a task's limit key lets it start. If not, the task is parked.
+  local function admitted(id, t)
+    if key_slots > 0 and (tonumber(redis.call('HGET', slots, t.l)) or 0) >= key_slots then
+      park(id, t)
+      return false
+    end
+    if interval > 0 then
+      local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, t.l)) or 0)
+      if arrival > now + tolerance then
+        park(id, t)
+        redis.call('ZADD', retry_at, math.ceil(arrival - tolerance), t.l)
+        return false
+      end
+      redis.call('ZADD', arrivals, arrival + interval, t.l)
+      redis.call('PEXPIRE', arrivals, math.ceil(2 * (tolerance + interval)) + 60000)
+    end
+    count(slots, t.l, 1)
+    return true
+  end
+
+  -- Where payloads are large: how many of the next `n` tasks fit into what one call may copy. The first always does.
+  local bytes_left = MOST_BYTES
+  local function fitting(n)
+    local ids = redis.call('LRANGE', ready, 0, n - 1)
+    if tagged and #ids < n then
+      for _, id in ipairs(redis.call('ZRANGE', fair, 0, n - #ids - 1)) do ids[#ids + 1] = id end
+    end
+    for i = 1, #ids do
+      local size = redis.call('HSTRLEN', task, ids[i]) + (tagged and redis.call('HSTRLEN', input, ids[i]) or 0)
+      if size > bytes_left and bytes_left < MOST_BYTES then return i - 1 end
+      bytes_left = bytes_left - size
+    end
+    return #ids
+  end
+
+  local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
+  local ends_at = now + tonumber(ARGV[3])
+  while n_claimed < may_start and looked < 2000 do
+    local n = may_start - n_claimed
+    if large then n = fitting(math.min(n, 16)) end
+    local ids = n > 0 and take(n) or {}
+    if #ids == 0 then break end
+    looked = looked + #ids
+    local blobs = redis.call('HMGET', task, unpack(ids))
+    local histories = redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
+    local tags = tagged and redis.call('HMGET', tag, unpack(ids)) or {}
+    for i = 1, #ids do
+      local id, blob, history, t = ids[i], blobs[i], histories[i] or '', tags[i]
+      if t then t = sound_tag(t) end
+      if not blob then
+        removed = removed + 1  -- a task that was cancelled while it was ready: only its id was left
+      elseif not (t and t.l) or admitted(id, t) then
+        local token = first_token
+        if history ~= '' then token = me .. ':' .. (tonumber(string.match(history, '^%d+:(%d+):')) or 0) + 1 end
+        n_claimed = n_claimed + 1
+        leases[2 * n_claimed - 1] = ends_at
+        leases[2 * n_claimed] = id
+        tokens[2 * n_claimed - 1] = id
+        tokens[2 * n_claimed] = token
+        claimed[c + 1] = id
+        claimed[c + 2] = tagged and unwrapped(blob) or blob
+        claimed[c + 3] = history
+        c = c + 3
+        local passed_on = tagged and redis.call('HGET', input, id)
+        if passed_on then
+          inputs[#inputs + 1] = n_claimed - 1
+          inputs[#inputs + 1] = passed_on
+        end
+      end
+    end
+  end
+  if n_claimed > 0 then
+    redis.call('ZADD', lease, unpack(leases))
+    redis.call('HSET', owner, unpack(tokens))
+  end
+  if removed > 0 then add('removed', -removed) end
+  -- All tasks that were let in are claimed, and there are slots left: the limit was raised, so more may come in.
+  if key_slots > 0 and n_claimed < may_start then
+    for _, key in ipairs(freed_keys) do
+      if (tonumber(redis.call('HGET', slots, key)) or 0) < key_slots and is_parked(key) then
+        redis.call('ZADD', retry_at, now, key)
+      end
+    end
+  end
+  if turn_served then
+    if redis.call('EXISTS', fair) == 0 then
+      end_turns()
+    else
+      redis.call('HSET', control, 'turn', turn_served)
+      local behind = redis.call('ZRANGEBYSCORE', turns, '-inf', turn_served, 'LIMIT', 0, 100)
+      if #behind > 0 then redis.call('ZREM', turns, unpack(behind)) end
+    end
+  end
+end
+
+if tokens_left then
+  tokens_left = tokens_left - n_claimed
+  redis.call('HSET', control, 'tokens', tostring(tokens_left), 'filled', now)
+end

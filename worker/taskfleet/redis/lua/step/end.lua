@@ -1,0 +1,21 @@
+-- needs: keys queue/records queue/signals step
+-- Drop the tasks that have ended, tell the tasks that wait for them, and publish the ends that clients wait for.
+if n_ended > 0 then
+  -- A task that succeeded in spite of its cancellation takes the mark along.
+  local cancelling = redis.call('EXISTS', cancel) == 1
+  local noted = redis.call('EXISTS', meta) == 1
+  local awaited = redis.call('EXISTS', await) == 1
+  local reported = redis.call('EXISTS', progress) == 1
+  for first = 1, n_ended, 1000 do
+    local last = math.min(first + 999, n_ended)
+    redis.call('HDEL', task, unpack(ended, first, last))
+    if noted then redis.call('HDEL', meta, unpack(ended, first, last)) end
+    if cancelling then redis.call('HDEL', cancel, unpack(ended, first, last)) end
+    if reported then redis.call('HDEL', progress, unpack(ended, first, last)) end
+  end
+  for i = 1, n_ended do
+    local id = ended[i]
+    if tagged then release(id, tag_of(id), ended_how[id][1], ended_how[id][2]) end
+    if awaited and redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[8], id) end
+  end
+end

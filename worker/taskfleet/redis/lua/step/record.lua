@@ -1,0 +1,124 @@
+-- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots
+-- Record the outcomes that come under a valid token.
+-- Those of tasks with tags cost more. What is too much for one call is left to the next, and counted in `unrecorded`.
+local MOST_TAGGED, MOST_OTHERS = 200, 250  -- outcomes in one call
+local n_done, n_recorded, unfinished = 0, 0, false
+
+-- First deliveries that succeeded and keep no result: nearly all outcomes, and the cheapest.
+if ARGV[13] and ARGV[13] ~= '' then
+  local done = cmsgpack.unpack(ARGV[13])
+  local tokens = redis.call('HMGET', owner, unpack(done))
+  local recorded = {}
+  n_done = tagged and math.min(#done, MOST_TAGGED) or #done
+  if large then
+    local most = n_done
+    n_done = 0
+    while n_done < most and may_free(task, done[n_done + 1]) do n_done = n_done + 1 end
+  end
+  unfinished = n_done < #done
+  for i = 1, n_done do
+    if tokens[i] == first_token and not recorded[done[i]] then
+      recorded[done[i]] = true
+      if tagged then free_slot(tag_of(done[i])) end
+      ends(done[i], 'succeeded', '')
+    else
+      stale[#stale + 1] = done[i]
+    end
+  end
+  if n_ended > 0 then
+    lease_changed = true
+    redis.call('ZREM', lease, unpack(ended))
+    redis.call('HDEL', owner, unpack(ended))
+    add('finished', n_ended)
+    if tonumber(ARGV[12]) > 0 then add('busy_ms', tonumber(ARGV[12])) end
+  end
+end
+
+if ARGV[9] ~= '' then
+  local cancelled = redis.call('EXISTS', cancel) == 1
+
+  -- A task that is to run again: after its retry delay, or because it was handed back.
+  local function put_back(id, t, delivery, code, delay)
+    local attempt, _, crashes, since = history_of(id)
+    if code == 'r' then
+      attempt, crashes = attempt + 1, 0
+      add('retried', 1)
+    end
+    if delay > 0 then
+      write_history(id, attempt, delivery, crashes, 0)
+      redis.call('ZADD', delayed, at_least_now + delay, id)
+      delayed_changed = true
+    elseif code == 'r' then
+      make_ready_at_tail(id, t, attempt, delivery, crashes)
+    else
+      write_history(id, attempt, delivery, crashes, since)
+      make_ready(id, t, true)
+    end
+  end
+
+  local finished = 0
+
+  local function record_one(outcome, result_key)
+    local id, delivery, code, result, extra = outcome[1], outcome[2], outcome[3], outcome[5], outcome[7]
+    if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then
+      -- Workers of older versions give no record of a cancellation with these two: they are recorded as they are.
+      local without_record = code == 'x' and extra == 0 or code == 'd' and result == ''
+      if not without_record then
+        if code == 'x' then result = extra end
+        code = 'c'
+      end
+    end
+    local t = tag_if_any(id)
+    free_slot(t)
+    if code == 'r' or code == 'n' then return put_back(id, t, delivery, code, extra) end
+    finished = finished + 1
+    if code == 'f' or code == 'd' then
+      local attempt = history_of(id)
+      return bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)
+    end
+    if result_key then redis.call('SET', result_key, result, 'PX', outcome[6]) end
+    local state = code == 's' and 'succeeded' or code == 'c' and 'cancelled' or 'expired'
+    if state ~= 'succeeded' then add(state, 1) end
+    ends(id, state, result)
+  end
+
+  local outcomes = cmsgpack.unpack(ARGV[9])
+  local ids = {}
+  for i = 1, #outcomes do ids[i] = outcomes[i][1] end
+  local tokens = #ids > 0 and redis.call('HMGET', owner, unpack(ids)) or {}
+  local held, recorded, next_result = {}, {}, last_key + 1
+  local n_held, busy_ms = 0, 0
+  local most = tagged and MOST_TAGGED - n_done or MOST_OTHERS
+  for i = 1, #outcomes do
+    if i > most or buried_bytes > MOST_BYTES or large and not may_free(task, ids[i]) then
+      unfinished = true
+      break
+    end
+    n_recorded = i
+    local outcome, id, result_key = outcomes[i], ids[i], nil
+    if outcome[5] ~= '' and outcome[6] > 0 then result_key = KEYS[next_result]; next_result = next_result + 1 end
+    local token = first_token
+    if outcome[2] ~= 1 then token = me .. ':' .. outcome[2] end
+    if tokens[i] ~= token or recorded[id] then
+      stale[#stale + 1] = id
+    else
+      recorded[id] = true
+      n_held = n_held + 1
+      held[n_held] = id
+      busy_ms = busy_ms + outcome[4]
+      record_one(outcome, result_key)
+    end
+  end
+  if busy_ms > 0 then add('busy_ms', busy_ms) end
+  if finished > 0 then add('finished', finished) end
+  if n_held > 0 then
+    lease_changed = true
+    redis.call('ZREM', lease, unpack(held))
+    redis.call('HDEL', owner, unpack(held))
+  end
+end
+
+if unfinished then
+  wanted = 0
+  unrecorded = {n_done, n_recorded}
+end

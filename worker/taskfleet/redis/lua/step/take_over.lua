@@ -1,0 +1,41 @@
+-- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots step/cancelling
+-- Take over the tasks whose lease has ended without an outcome: their worker is gone. The crash is counted, and the
+-- task goes to the head of its queue, or becomes a dead letter when it has had max_deliveries crashes.
+local lost = {}
+if first_end and first_end <= now then
+  lease_changed = true
+  lost = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
+end
+for i = #lost, 1, -1 do
+  local id = lost[i]
+  local token = redis.call('HGET', owner, id)
+  redis.call('ZREM', lease, id)
+  redis.call('HDEL', owner, id)
+  if redis.call('HEXISTS', task, id) == 1 then
+    local attempt, delivery, crashes = history_of(id)
+    local t = tag_if_any(id)
+    free_slot(t)
+    delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
+    crashes = crashes + 1
+    local dies = crashes >= tonumber(ARGV[4])
+    local n = #taken_over
+    taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
+    taken_over[n + 4] = dies and 1 or 0
+    taken_over[n + 5] = string.sub(unwrapped(redis.call('HGET', task, id)), 1, 300)
+    if redis.call('HDEL', cancel, id) == 1 then
+      taken_over[n + 4] = 0
+      -- A script may only touch the keys that it is given, and the result key of this task is not among them: the
+      -- client that relays the signal ends the task.
+      block(id, 1, 0, 0, SIGNALLED_AGAIN_MS)
+      signal_cancelled(id, 'cancelled while it ran')
+    elseif dies then
+      bury(id, 'dead', attempt, delivery,
+        cmsgpack.pack({'max_deliveries', 'its worker died ' .. crashes .. ' times while it ran', ''}))
+      add('finished', 1)
+    else
+      write_history(id, attempt, delivery, crashes, now)
+      make_ready(id, t, true)
+      add('taken_over', 1)
+    end
+  end
+end
