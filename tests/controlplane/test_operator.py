@@ -20,7 +20,7 @@ from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
-from taskfleet.config import RedisSettings, Settings
+from taskfleet.settings import RedisSettings, Settings
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer, free_port
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet.config import RedisSettings, SchedulerSettings, Settings, WorkerSettings
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.runtime.worker import Worker
+from taskfleet.settings import RedisSettings, SchedulerSettings, Settings, WorkerSettings
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import Cluster
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from taskfleet import BrokerConnectionError, TaskQueue, TaskQueueError, chain, chord, group
-from taskfleet.config import RedisSettings, Settings
 from taskfleet.errors import BrokerOutOfMemoryError
 from taskfleet.handles import TaskHandle
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.settings import RedisSettings, Settings
 from tests.engine.conftest import MakeQueue
 from tests.engine.test_command import run
 from tests.support.erring_server import answering

@@ -16,9 +16,9 @@ import pytest
 
 from taskfleet import QueueStats, TaskQueue
 from taskfleet.cancellation import end
-from taskfleet.config import RedisSettings, Settings
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
 from taskfleet_operator.local import session
 from taskfleet_operator.local.plan import LocalPlan, plan_of

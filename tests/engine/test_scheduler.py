@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import pytest
 
 from taskfleet import TaskQueue, TaskQueueError
-from taskfleet.config import SchedulerSettings
 from taskfleet.scheduling.scheduler import Scheduler
+from taskfleet.settings import SchedulerSettings
 from tests.engine.conftest import MakeQueue, until
 from tests.engine.ticking import added, overdue, schedule, start_process
 from tests.support.redis_server import RedisServer

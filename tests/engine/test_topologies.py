@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskfleet import BrokerConnectionError, ConfigurationError, TaskQueue
-from taskfleet.config import RedisSettings, Settings, WorkerSettings
+from taskfleet.settings import RedisSettings, Settings, WorkerSettings
 from tests.engine.conftest import RunWorker, until
 from tests.support import requirements
 from tests.support.certificates import Certificates

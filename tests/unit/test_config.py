@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from taskfleet import ConfigurationError, TaskQueue, config
+from taskfleet.config import NAMED
+from taskfleet.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +167,7 @@ def test_what_the_code_gives_as_an_argument_stands(elsewhere: Path, monkeypatch:
     assert TaskQueue().url == "redis://environment:2/0"
     assert TaskQueue.from_config(url="redis://code:1/0").url == "redis://code:1/0"
     # `settings=` is used as it is: neither environment nor file overrides it.
-    assert TaskQueue(settings=config.Settings()).settings.redis.pool_size == 10
+    assert TaskQueue(settings=Settings()).settings.redis.pool_size == 10
     # Only `from_config` reads a file.
     (elsewhere / "task-queue.toml").write_text("[workers]\nshutdown_grace_period = 7\n")
     assert TaskQueue().settings.workers.shutdown_grace_period == 30
@@ -210,3 +217,31 @@ def test_two_variables_for_one_setting_must_agree(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TASKFLEET_REDIS__POOL_SIZE", "4")
     with pytest.raises(ConfigurationError, match="are the same setting with two values; keep one"):
         TaskQueue()
+
+
+def _documented(cls: type[BaseModel]) -> set[str]:
+    """The fields of a section that a docstring follows."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        field.target.id
+        for field, after in itertools.pairwise(tree.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+    }
+
+
+SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
+
+
+@pytest.mark.parametrize("section", [Settings, *SECTIONS.values()])
+def test_each_setting_has_a_docstring(section: type[BaseModel]) -> None:
+    assert _documented(section) == section.model_fields.keys()
+
+
+@pytest.mark.parametrize("variable", list(NAMED))
+def test_a_setting_with_a_variable_of_its_own_names_it(variable: str) -> None:
+    section, key = NAMED[variable]
+    source = inspect.getsource(SECTIONS[section])  # type: ignore[arg-type]
+    docstring = source.split(f"\n    {key}: ")[1].split('"""')[1]
+    assert f"`{variable}`" in docstring

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet.config import AutoscalerSettings
 from taskfleet.runtime.autoscaling import Decision, Memory, Pace, Sample, decide
+from taskfleet.settings import AutoscalerSettings
 
 LIMITS = AutoscalerSettings(
     min_workers=1, max_workers=6, scale_up_threshold=5, scale_down_threshold=1, scale_up_count=2, scale_down_count=1

@@ -11,6 +11,7 @@ import pytest
 
 from taskfleet import ConfigurationError, TaskQueue, config
 from taskfleet.protocol import sealing
+from taskfleet.settings import SecuritySettings, Settings
 
 KEY = b"k" * 32
 TEXT = base64.b64encode(b"\xfb\xff" * 16).decode()
@@ -63,8 +64,8 @@ def test_the_code_stands_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_keys_are_not_in_what_is_printed() -> None:
-    section = config.SecuritySettings(signing_keys=("very-secret",), encryption_keys=(TEXT,))
-    queue = TaskQueue(settings=config.Settings(security=section), signing_keys=["very-secret-as-well"])
+    section = SecuritySettings(signing_keys=("very-secret",), encryption_keys=(TEXT,))
+    queue = TaskQueue(settings=Settings(security=section), signing_keys=["very-secret-as-well"])
     for text in (repr(queue), repr(queue.settings), str(queue.settings), repr(queue.seal)):
         assert "secret" not in text
         assert TEXT not in text

@@ -15,6 +15,7 @@ from taskfleet.middleware import Middleware, Stack
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Policy
+from taskfleet.settings import Settings
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.dependencies import Overrides
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
@@ -27,7 +28,7 @@ class Application:
 
     def __init__(
         self,
-        settings: config.Settings,
+        settings: Settings,
         *,
         queues: Sequence[QueueOptions | Mapping[str, Any] | str] = (),
         result_ttl: float | timedelta = 3600.0,

@@ -11,6 +11,7 @@ from taskfleet import autodiscover, checks, config, showing
 from taskfleet.embedded import AllInOne
 from taskfleet.errors import ConfigurationError
 from taskfleet.process import requests
+from taskfleet.settings import AutoscalerSettings, Settings, WorkerSettings
 from taskfleet.tasks.namespace import Registry
 from taskfleet.travel.value import first_problem
 
@@ -84,7 +85,7 @@ class TaskQueueBuilder:
             settings = config.load(self._path)
         except ConfigurationError as error:
             problems.append(str(error))
-            settings = config.Settings()
+            settings = Settings()
         settings = self._settle(settings, problems)
         registry = self._register(settings, problems)
         app: AllInOne | None = None
@@ -106,20 +107,18 @@ class TaskQueueBuilder:
             raise ConfigurationError(f"TaskQueueBuilder: {count}{'; '.join(problems)}") from None
         return app
 
-    def _settle(self, settings: config.Settings, problems: list[str]) -> config.Settings:
+    def _settle(self, settings: Settings, problems: list[str]) -> Settings:
         """The settings with what the builder was told."""
         autoscaler = settings.autoscaler
         if self._autoscaler is not None:
             try:
-                autoscaler = config.AutoscalerSettings.model_validate(
-                    autoscaler.model_dump() | self._autoscaler, strict=True
-                )
+                autoscaler = AutoscalerSettings.model_validate(autoscaler.model_dump() | self._autoscaler, strict=True)
             except pydantic.ValidationError as error:
                 problems.append(f"with_autoscaler: {first_problem(error).removeprefix('Value error, ')}")
         workers = settings.workers
         if self._workers is not None:
             try:
-                workers = config.WorkerSettings.model_validate(
+                workers = WorkerSettings.model_validate(
                     workers.model_dump() | {"initial_count": self._workers}, strict=True
                 )
             except pydantic.ValidationError as error:
@@ -136,7 +135,7 @@ class TaskQueueBuilder:
                 workers = workers.model_copy(update={"initial_count": min(max(workers.initial_count, least), most)})
         return settings.model_copy(update={"autoscaler": autoscaler, "workers": workers})
 
-    def _register(self, settings: config.Settings, problems: list[str]) -> Registry:
+    def _register(self, settings: Settings, problems: list[str]) -> Registry:
         registry = Registry()
         if not settings.auto_register.enabled:
             if self._modules:

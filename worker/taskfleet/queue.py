@@ -30,6 +30,7 @@ from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.session import LoopWorkers, Session, Sessions
+from taskfleet.settings import RedisSettings, Settings
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.message import Message
@@ -81,13 +82,13 @@ class TaskQueue(Defining):
         compression_threshold_bytes: int | None = None,
         sealing: Policy | None = None,
         middleware: Sequence[Middleware] = (),
-        settings: config.Settings | None = None,
+        settings: Settings | None = None,
     ) -> None:
         if url is not None and broker is not None:
             raise ConfigurationError("url and broker both say where the queues are kept; keep one")
         if settings is None:
             settings = config.from_environment()
-        settings = checks.instance(config.Settings, "what taskfleet.config.load() returns")("settings", settings)
+        settings = checks.instance(Settings, "what taskfleet.config.load() returns")("settings", settings)
         if broker is not None and not isinstance(getattr(broker, "url", None), str):
             raise ConfigurationError(
                 f"broker={checks.shown(broker)} is no broker; expected a RedisBroker or InMemoryBroker"
@@ -135,7 +136,7 @@ class TaskQueue(Defining):
         return self.application.queue_options
 
     @property
-    def settings(self) -> config.Settings:
+    def settings(self) -> Settings:
         return self.application.settings
 
     @property
@@ -436,7 +437,7 @@ class TaskQueue(Defining):
         await self.close()
 
 
-def _open(url: str, redis: config.RedisSettings, stored_limit_bytes: int) -> Broker:
+def _open(url: str, redis: RedisSettings, stored_limit_bytes: int) -> Broker:
     # Callers without a type checker pass anything.
     if isinstance(url, str) and url.startswith("memory:"):  # pyright: ignore[reportUnnecessaryIsInstance]
         from taskfleet.memory.broker import InMemoryBroker

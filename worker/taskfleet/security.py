@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from taskfleet import checks, showing
-from taskfleet.config import SecuritySettings
 from taskfleet.errors import ConfigurationError
 from taskfleet.protocol import encryption
 from taskfleet.protocol.sealing import EXPANSION, Policy, Seal
+from taskfleet.settings import SecuritySettings
 
 logger = showing.logger("taskfleet")
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from taskfleet import Schedule, TaskQueue
-from taskfleet.config import SchedulerSettings
 from taskfleet.protocol import envelope
 from taskfleet.scheduling.scheduler import Scheduler
+from taskfleet.settings import SchedulerSettings
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.ticking import LONG_AGO, added, overdue, schedule
 from tests.support import white_box

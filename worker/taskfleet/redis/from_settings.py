@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from taskfleet.config import RedisSettings
 from taskfleet.redis import urls
 from taskfleet.redis.connection import Access
 from taskfleet.redis.credentials import FileCredentials, Tls
 from taskfleet.redis.server import Timeouts
+from taskfleet.settings import RedisSettings
 
 
 def url_of(redis: RedisSettings) -> str:

@@ -18,9 +18,9 @@ from taskfleet.runtime import selection
 from taskfleet.supervising import supervise
 
 if TYPE_CHECKING:
-    from taskfleet.config import AutoscalerSettings
     from taskfleet.queue import TaskQueue
     from taskfleet.session import LoopWorkers
+    from taskfleet.settings import AutoscalerSettings
 
 logger = showing.logger("taskfleet.autoscaler")
 
