@@ -1,4 +1,4 @@
-"""Reading the end: the ledgers of all processes, and everything that is left in Redis."""
+"""Read the end of a run: the ledgers of all processes, and everything that is left in Redis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OWNED = {
 
 
 def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surroundings, list[str], Counter[str]]:
-    """(stories by id, what happened around them, defects that the ledgers show, what the proxy has hit)."""
+    """(stories by id, their surroundings, defects that the ledgers show, hits of the proxy by kind)."""
     stories: dict[str, Story] = {}
     defects: list[str] = []
     for path in sorted(folder.glob("producer-*.ledger")):
@@ -60,7 +60,7 @@ def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surround
     return stories, Surroundings(lease=lease, windows=windows, died=died, draining=draining), defects, hits
 
 
-# As handlers return it, in whatever form it has travelled.
+# The results of the handlers, decoded.
 _RETURNED = Value(list[int], "result")
 
 
@@ -108,7 +108,7 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
 
 @dataclass(slots=True)
 class Remains:
-    """What is left in Redis. `orphans` are keys without an owner or a time to live; each with why it is one."""
+    """Keys and counters left in Redis. `orphans` are keys without an owner or a time to live, each with the reason."""
 
     orphans: list[str] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bo
 
 
 async def read_remains(redis: Any, prefix: str, queues: Iterable[str], ids: set[str]) -> Remains:
-    """List every key of the database, and say which should not be there."""
+    """List every key of the database, and find those that should not be left."""
     remains = Remains()
     results = {keys.of_queue(prefix, queue).result("") for queue in queues}
     batch: list[str] = []

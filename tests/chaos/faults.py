@@ -1,4 +1,4 @@
-"""Which faults happen when: a schedule that a seed decides."""
+"""The schedule of faults, which a seed decides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 
 from tests.chaos.kinds import LEASE_SECONDS
 
-# fault → (weight, whom it hits, shortest, longest duration in seconds or number of times)
+# fault → (weight, target, shortest and longest duration in seconds, or number of times)
 _FAULTS: dict[str, tuple[int, str, float, float]] = {
     # Processes.
     "kill": (16, "worker", 0, 0),
@@ -57,7 +57,7 @@ def schedule(seed: int, count: int, seconds: float, workers: list[str], producer
     for i, what in enumerate(chosen):
         _, hits, least, most = _FAULTS[what]
         amount = float(draw.randint(int(least), int(most))) if what in _COUNTED else round(draw.uniform(least, most), 3)
-        # A producer has many short calls, a worker one after another: half of what loses replies is for producers.
+        # A producer has many short calls, a worker one after another: half of these faults hit producers.
         pool = producers if what in {"lose", "late"} and draw.random() < 0.5 else targets[hits]
         faults.append(Fault(round((i + draw.random()) * gap, 3), what, draw.choice(pool), amount))
     return faults

@@ -42,7 +42,7 @@ class Slot:
         self.role = role
         self.lock = asyncio.Lock()  # one fault of processes at a time
         self.complete = False
-        self.expected: str | None = None  # how its process is being ended, if it is
+        self.expected: str | None = None  # how the suite is ending its process, if it is
         self.starts = 0
         self.failures = 0  # how often it ended by itself
         self._command = command
@@ -77,16 +77,16 @@ class Slot:
         return lines[-1] if lines else "it said nothing"
 
     def traces(self) -> int:
-        """How many tracebacks its processes have logged, besides those of tasks that are there to fail."""
+        """The number of logged tracebacks, without those of tasks that are there to fail."""
         _, *traces = self._log.read_text(errors="replace").split("Traceback (most recent call last)")
-        return sum(_MEANT not in trace.partition("\n20")[0] for trace in traces)
+        return sum(_INTENDED not in trace.partition("\n20")[0] for trace in traces)
 
 
-_MEANT = "\nValueError: as it should"  # what the tasks of tests/chaos raise
+_INTENDED = "\nValueError: as it should"  # raised by tasks that are there to fail
 
 
 class Fleet:
-    """Starts everything, carries out faults, and notes what it did in a ledger of its own."""
+    """Starts the processes, carries out faults, and notes them in a ledger of its own."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Fleet:
         self._folder = folder
         self._notes = Ledger(folder, "faults")
         self.server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
-        # Its thread must live as long as the server: the kernel tells a child when the thread that made it ends.
+        # Its thread must live as long as the server: the kernel ends a child with the thread that started it.
         self._server_thread = ThreadPoolExecutor(1)
         self._redis_lock = asyncio.Lock()
         self.worker_names = [f"w{i}" for i in range(workers)] + [version.name for version in old]
@@ -168,7 +168,7 @@ class Fleet:
         await asyncio.get_running_loop().run_in_executor(self._server_thread, function)
 
     async def _watch_slots(self) -> None:
-        """Start a process again where one has died, and know why it did."""
+        """Start processes that have died again, and note the reason."""
         while True:
             await asyncio.sleep(0.02)
             for slot in self.slots.values():
@@ -216,7 +216,7 @@ class Fleet:
         self.done[fault.what] += 1
 
     def _note(self, fault: Fault, start: float, end: float, process: str = "") -> None:
-        """`process` is the slot that was out of reach meanwhile: a name, `*` for everybody, or nobody."""
+        """`process` names the slot that was out of reach meanwhile: one, `*` for all, or empty for none."""
         self._notes.note("fault", start, end, fault.what, fault.target, fault.amount, process)
 
     async def _process_fault(self, fault: Fault, slot: Slot) -> None:
@@ -283,7 +283,7 @@ class Fleet:
         assert self._proxy.stdin is not None
         self._proxy.stdin.write((json.dumps(order) + "\n").encode())
         self._proxy.stdin.flush()
-        self._note(fault, start, end, fault.target if end > start else "")  # what else it hits, the proxy notes
+        self._note(fault, start, end, fault.target if end > start else "")  # the proxy notes the hits
 
     async def _redis_fault(self, fault: Fault) -> None:
         start = now()

@@ -124,5 +124,5 @@ class Spread(Nap):
 
 
 def lasting(story: Story) -> list[Execution]:
-    """The executions that nobody took over: while they ran, they held what a key allows."""
+    """The executions that were not taken over: while they ran, they held the key."""
     return [run for run in story.executions if run.how == "ok" and run.delivery == story.last_delivery]

@@ -1,4 +1,4 @@
-"""Kinds of tasks, one class each: how it is sent, what its handler does, how it may end.
+"""Kinds of tasks, one class each: how it is sent, its handler, and the ends that are right.
 
 A new feature is a new class in `workload.KINDS`: give it a share, define its handlers, make its call from a number, and
 say in `judge`, or in `judge_together`, which ends are right. Shares are parts per 100,000 of all calls. Workers of
@@ -25,7 +25,7 @@ LEASE_SECONDS = 3.0
 LIMIT = 2  # how many of one limit key run at once in the queue `limited`
 POISONED = 66  # the exit code of a worker that its task has ended
 
-Returned = list[int]  # what handlers return: number, attempt, delivery
+Returned = list[int]  # the result of a handler: number, attempt, delivery
 
 
 def queues() -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def returned(n: int, task: TaskContext) -> Returned:
 
 
 class Kind:
-    """One kind of call. What it sends are its parts: one task, or several of a workflow."""
+    """One kind of call. Its parts are the tasks that it sends: one, or those of a workflow."""
 
     name: ClassVar[str]
     share: ClassVar[int]
@@ -96,7 +96,7 @@ class Kind:
         raise NotImplementedError
 
     def call(self, n: int, draw: Random) -> tuple[Any, list[str]]:
-        """(what to enqueue, the queue of each part)."""
+        """(message or workflow, the queue of each part)."""
         message = self.message(n, draw)
         return message, [message.queue]
 
@@ -109,7 +109,7 @@ class Kind:
         return None
 
     def judge(self, story: Story) -> Iterable[str]:
-        """What is wrong with how a task ended, beyond what is wrong for every task."""
+        """Defects of one task, beyond those that all kinds are checked for."""
         state = "succeeded" if story.outcome.state == "gone" else story.outcome.state
         if state not in self.ends:
             yield f"it may end as {' or '.join(self.ends)}, not as {state}"
@@ -117,11 +117,11 @@ class Kind:
             yield "its result was to be kept and is gone"
 
     def together(self, story: Story) -> Hashable:
-        """Tasks of the same answer are judged together too; None: this one is not."""
+        """Tasks with the same value are judged together too; None: this one is not."""
         return None
 
     def judge_together(self, stories: list[Story]) -> Iterable[str]:
-        """What is wrong with several tasks side by side."""
+        """Defects of the tasks that `together` groups."""
         return ()
 
 
@@ -354,7 +354,7 @@ class Expiring(Nap):
 
 
 class Bounded(Nap):
-    """A queue with a length limit, which refuses what does not fit."""
+    """A queue with a length limit, which refuses tasks beyond it."""
 
     name = "bounded"
     share = 2_500
@@ -415,5 +415,5 @@ class Poison(Kind):
 
 
 def ledger_folder() -> Path:
-    """Where the processes of this run write."""
+    """The folder of the ledgers of this run."""
     return Path(os.environ["CHAOS_LEDGER"])

@@ -1,6 +1,6 @@
 """The ledger outside the queue: one append-only file for each process, one write(2) for each note.
 
-What a process has written stays when it is killed: the kernel has it. Times are seconds of the monotonic clock, which
+Notes survive the death of their process, because the kernel has them. Times are seconds of the monotonic clock, which
 all processes of a machine share. A note is a JSON list, its first item the verb.
 """
 

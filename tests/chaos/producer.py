@@ -31,7 +31,7 @@ WHOLE_WITHIN_SECONDS = 20.0
 
 
 class NotedIds:
-    """The source of task ids, which notes each task before anybody else hears of its id."""
+    """The source of task ids. It notes each task before its id leaves the process."""
 
     def __init__(self, notes: Ledger) -> None:
         self._notes = notes
@@ -57,7 +57,7 @@ class NotedIds:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: what to enqueue, and (number, part, queue) of every task of it."""
+    """One call: the message or workflow, and (number, part, queue) of each of its tasks."""
 
     kind: Kind
     sent: Any
@@ -75,7 +75,7 @@ class Producer:
         self._notes = Ledger(ledger_folder(), f"producer-p{number}")
         self._ids = NotedIds(self._notes)
         ids._next = self._ids
-        # What a sender that was killed has left of a workflow is dropped while we watch, not ten minutes later.
+        # A workflow that a killed sender left unfinished is dropped within the run, not ten minutes later.
         producer._WHOLE_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())
         for kind in KINDS.values():
@@ -98,7 +98,7 @@ class Producer:
             ahead = (self._position - first) / self._rate - (now() - began)
             if ahead > 0:
                 await asyncio.sleep(ahead)
-            # How much is sent together, and how, is the number's own choice, whatever happened before it.
+            # The number alone decides how many calls are sent together and how, whatever happened before.
             draw = Random(self._seed * 7919 + self._numbers[self._position])
             at_once = draw.choice((1, 1, 1, 2, 5, 10, 20, 50, _MOST_AT_ONCE))
             numbers = self._numbers[self._position : self._position + at_once]
@@ -117,7 +117,7 @@ class Producer:
         self._notes.note("complete", now())
 
     async def _know_the_time(self, queues: set[str]) -> None:
-        """Of what expires the time of Redis is asked before its id is made: here that must not come in between."""
+        """Ask for the time of Redis first: an enqueue with `expires` would ask between making an id and sending it."""
         clock = self._queue.broker.clock
         for queue in queues:
             known = False
@@ -174,7 +174,7 @@ class Producer:
 
     @contextlib.contextmanager
     def _answer(self, given: list[str]) -> Iterator[list[bool]]:
-        """What the producer knows when a call fails; one that succeeds, or is refused, is answered."""
+        """Note a call that fails as `unknown` or `refused`; the list is not empty when there was an answer."""
         answered: list[bool] = []
         try:
             yield answered

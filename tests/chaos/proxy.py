@@ -1,7 +1,7 @@
-"""Between the processes under test and Redis: a proxy that cuts, stalls, tears and swallows, one port for each client.
+"""A proxy between the processes under test and Redis that cuts, stalls, tears and loses; one port for each client.
 
-A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes what it hits in a ledger in
-that folder. It reads orders from its standard input, one JSON object a line, and ends with it:
+A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes hits in a ledger in that
+folder. It reads orders from its standard input, one JSON object a line, and ends with it:
 
     {"do": "cut", "client": "w1"}                      every connection is reset
     {"do": "stall", "client": "w1", "seconds": 2.5}    nothing passes, in either direction
@@ -29,7 +29,7 @@ _BYTES = 65536
 
 
 class Client:
-    """What happens now to the connections of one process."""
+    """The faults that apply now to the connections of one process."""
 
     def __init__(self, name: str, redis_port: int, notes: Ledger) -> None:
         self._name = name

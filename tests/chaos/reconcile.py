@@ -20,7 +20,7 @@ _NOTICE_SECONDS = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a kind of task adds: rules for one, and for all those of which `together` says the same."""
+    """The rules of one kind: for a single task, and for all tasks with the same value of `together`."""
 
     name: str
     one: Callable[[Story], Iterable[str]]
@@ -101,7 +101,7 @@ def judge(stories: Iterable[Story], around: Surroundings, rules: Mapping[str, Ru
 
 def _has_ended(story: Story) -> bool:
     if story.outcome.state == "gone":
-        # Without a result to keep, the ledger alone can tell that it was done.
+        # Without a result to keep, only the ledger shows that the task was done.
         return any(execution.how == "ok" for execution in story.executions)
     return story.outcome.state in ENDED_STATES or story.outcome.state == "several"
 

@@ -1,4 +1,4 @@
-"""What a run prints."""
+"""The output of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summary(result: Result) -> str:
 
 
 def text(result: Result) -> str:
-    """The figures, what is wrong, and the summary as the last line."""
+    """The figures, everything that is wrong, and the summary as the last line."""
     verdict, remains = result.verdict, result.remains
     versions = "one"
     if result.skipped:

@@ -33,7 +33,7 @@ _STILL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do. `seconds` is how long tasks are sent and faults happen."""
+    """The parameters of a run. Tasks are sent and faults happen during `seconds`."""
 
     tasks: int = 200_000
     faults: int = 210
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Result:
-    """What a run has found; `good` when nothing is wrong."""
+    """The findings of a run; `good` when nothing is wrong."""
 
     plan: Plan
     verdict: Verdict
@@ -139,7 +139,7 @@ async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> Non
 
 
 async def _settle(fleet: Fleet) -> str:
-    """Wait until every queue is empty; returns what is left when nothing changes any more."""
+    """Wait until every queue is empty; when nothing changes any more, return the tasks that are left."""
     last, since, hanging = None, now(), FIRST.name in fleet.slots
     while True:
         counts = await _counts(fleet)
@@ -225,7 +225,7 @@ async def _spoiled(redis: Any, names: tuple[str, ...], sabotage: Sabotage) -> bo
             return False
         await redis.hdel(names[1], task_id)
         return True
-    # double: give a task that will run for a while out once more, as if nobody had it.
+    # double: put the id of a slow running task back into the ready list.
     running = await redis.zrange(names[3], 0, -1)
     blobs = await redis.hmget(names[1], running) if running else []
     slow = [task_id for task_id, blob in zip(running, blobs, strict=True) if blob and b"slow" in blob]

@@ -1,4 +1,4 @@
-"""What the ledger and Redis tell of one task, and of what went on around it."""
+"""The story of one task, from the ledgers and Redis, and the events around it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# What the producer knows. `merged`: another task has its unique key, and this one was not added. `unknown`: the call
-# failed, or its producer was killed, after it may have arrived.
+# The answer that the producer got. `merged`: another task has its unique key, and this one was not added. `unknown`:
+# the call failed, or its producer was killed, after the task may have arrived.
 Answer = Literal["accepted", "unknown", "refused", "merged"]
 # How a handler ended: `cut` is a handler that was cancelled or interrupted, None one that never ended.
 Ending = Literal["ok", "raised", "cut"]
@@ -29,7 +29,7 @@ class Execution:
 
 @dataclass(slots=True)
 class Outcome:
-    """What Redis has of a task at the end.
+    """The record of a task in Redis at the end of a run.
 
     `state` is succeeded, cancelled, expired (result records), failed, dead, cancelled (dead letters), `gone` (no trace:
     ended without a result to keep, or lost) or `stuck` (it still waits or runs).
@@ -56,7 +56,7 @@ class Story:
     executions: list[Execution] = field(default_factory=list)
     cancels: list[float] = field(default_factory=list)  # when its cancellation was asked for
     cancelled_by_others: bool = False  # a workflow or a unique key may cancel it
-    waits: list[tuple[str, Any]] = field(default_factory=list)  # what those who awaited its result got
+    waits: list[tuple[str, Any]] = field(default_factory=list)  # answers to callers that awaited the result
     outcome: Outcome = field(default_factory=lambda: Outcome("gone"))
 
     @property
@@ -83,7 +83,7 @@ def slot_of(process: str) -> str:
 
 
 class Surroundings:
-    """What happened to the processes: when each died, was told to drain, and was out of reach."""
+    """The events around the tasks: when each process died, was told to drain, and was out of reach."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Surroundings:
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     def spans(self, process: str) -> list[tuple[float, float]]:
-        """When the process was out of reach, in order; what is less than a renewal and a reconnection apart is one."""
+        """When the process was out of reach, in order. Spans closer than a renewal and a reconnection are one."""
         slot = slot_of(process)
         spans = self._spans.get(slot)
         if spans is None:

@@ -1,4 +1,4 @@
-"""The faults themselves: a schedule that its seed decides, and a proxy that does to connections what it is told."""
+"""The faults: a schedule that a seed decides, and a proxy that follows orders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_faults_come_one_after_the_other_and_every_kind_among_them() -> None:
 
 
 class Server:
-    """What arrives, byte for byte; the answer to every request is `reply`."""
+    """Records every byte that arrives, and answers each request with `reply`."""
 
     def __init__(self) -> None:
         self.received = b""

@@ -1,4 +1,4 @@
-"""What kinds of tasks add to the judgement: keys that exclude each other, workflows in order."""
+"""The rules of the kinds of tasks: keys that exclude each other, workflows in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement finds what it must: synthetic ledgers, each with one thing wrong."""
+"""The judgement finds every defect: synthetic ledgers, each with one thing wrong."""
 
 from __future__ import annotations
 

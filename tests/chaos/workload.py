@@ -25,6 +25,6 @@ KIND_OF_PART = {part: kind for kind in _ALL for part in kind.parts}
 
 
 def choose(n: int, seed: int) -> tuple[Kind, Random]:
-    """The kind of call `n`, and the source of what it draws."""
+    """The kind of call `n`, and its source of random numbers."""
     draw = Random(seed * 1_000_003 + n)  # an int: seeding with a string costs a digest
     return draw.choices(_ALL, cum_weights=_SHARES)[0], draw

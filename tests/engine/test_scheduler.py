@@ -16,8 +16,8 @@ from taskfleet import TaskQueue, TaskQueueError
 from taskfleet.scheduling.scheduler import Scheduler
 from taskfleet.settings import SchedulerSettings
 from tests.engine.conftest import MakeQueue, until
-from tests.engine.ticking import added, overdue, schedule, start_process
 from tests.support.redis_server import RedisServer
+from tests.support.ticks import added, overdue, schedule, start_process
 from tests.support.white_box import now_ms
 
 DAY = 86_400_000

@@ -27,7 +27,7 @@ from taskfleet import (
 from taskfleet.protocol import envelope, result_record
 from taskfleet.scheduling.scheduler import Scheduler
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.engine.ticking import overdue, schedule
+from tests.support.ticks import overdue, schedule
 
 SIGNED: dict[str, Any] = {"signing_keys": [b"s" * 32]}
 ENCRYPTED: dict[str, Any] = {"encryption_keys": [base64.b64encode(b"e" * 32).decode()]}

@@ -1,3 +1,3 @@
-"""What tests start: real servers that end with the test run, however that ends."""
+"""Support of the tests: real servers, processes, proxies and views into a queue. tests/README.md lists them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Annotations of any shape, and values of them, for property tests of what travels."""
+"""Annotations of any shape, and values of them, for property tests of arguments and results."""
 
 from __future__ import annotations
 

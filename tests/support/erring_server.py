@@ -1,4 +1,4 @@
-"""A server that greets like Redis, and answers every command with what it is told to."""
+"""A server that greets like Redis, and answers every command with one fixed reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GREETINGS = (b"SELECT", b"HELLO", b"CLIENT", b"AUTH")
 
 @contextlib.asynccontextmanager
 async def answering(reply: bytes) -> AsyncIterator[str]:
-    """The URL of such a server. An empty `reply` hangs up; `b"..."` is silence."""
+    """The URL of such a server. With an empty `reply` it hangs up; with `b"..."` it never answers."""
     writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A server that speaks Redis' protocol and answers what no Redis would."""
+"""A server that speaks the protocol of Redis and gives answers that no Redis would give."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OK = b"+OK\r\n"
 class HostileRedis:
     """Answers each command whose name is in `answers` with those bytes, for as long as they last; all others with OK.
 
-    `sent` is how many bytes of answers have been taken off it.
+    `sent` counts the bytes of answers that clients have read.
     """
 
     def __init__(self, answers: dict[bytes, bytes | Iterator[bytes]]) -> None:
@@ -45,7 +45,7 @@ class HostileRedis:
                     await writer.drain()
                     self.sent += len(part)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has had enough
+            pass  # the client has hung up
         finally:
             writer.transport.abort()
 

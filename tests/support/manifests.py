@@ -27,20 +27,20 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
     """`GOOD` with values set (or removed) at dotted paths below it; a number steps into a list."""
     manifest = copy.deepcopy(GOOD)
     for path, value in changes.items():
-        place: Any = manifest
+        node: Any = manifest
         *parents, last = path.split(".")
         for part in parents:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
         if value is REMOVE:
-            del place[last]
+            del node[last]
         else:
-            place[int(last) if isinstance(place, list) else last] = value
+            node[int(last) if isinstance(node, list) else last] = value
     return manifest
 
 
 @dataclass(frozen=True)
 class Case:
-    """Changes that a rule refuses, changes close by that it allows, and what the error says."""
+    """Changes that a rule refuses, similar changes that it allows, and a part of the error message."""
 
     name: str
     bad: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Real Redis and Valkey servers on free ports of this machine."""
+"""Real Redis and Valkey servers on free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taskfleet.child_process import ends_with_this_process
 
 
 def free_port() -> int:
-    """A port that nobody listens on now; nor on the one that a Cluster's bus takes, 10000 above it."""
+    """A free port whose Cluster bus port, 10000 above it, is free too."""
     while True:
         with socket.socket() as probe, socket.socket() as bus:
             probe.bind(("127.0.0.1", 0))
@@ -40,13 +40,13 @@ def binary() -> str:
 
 
 def binary_with_tls() -> str | None:
-    """A server that was built with TLS: `REDIS_SERVER_TLS`, ours, or the system's; `None` when there is none."""
+    """A server that has TLS: `REDIS_SERVER_TLS`, that of `binary()`, or the system's; `None` when there is none."""
     candidates = [os.environ.get("REDIS_SERVER_TLS"), binary(), shutil.which("redis-server"), "/usr/bin/redis-server"]
     return next((path for path in candidates if path and os.access(path, os.X_OK) and _has_tls(path)), None)
 
 
 def _has_tls(path: str) -> bool:
-    # One that has TLS misses the key; one that was built without it misses TLS.
+    # A server with TLS complains of the missing key, one without TLS of the unknown option.
     probe = subprocess.run(
         [path, "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"],
         capture_output=True,
@@ -70,7 +70,7 @@ def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0
 
 
 class RedisServer:
-    """Start, stop, kill, pause: everything that happens to a server.
+    """A server that a test can start, stop, kill and pause.
 
     `options` are the server's own; `program` another binary than the usual one.
     """
@@ -147,7 +147,7 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it; what it held without an append-only file is gone."""
+        """End it; data without an append-only file is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)

@@ -10,7 +10,7 @@ from tests.support.redis_server import RedisServer, free_port, wait_until
 
 SLOTS = 16384
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-# Replicas get in step without waiting for more of them, and tell how far they are.
+# Replicas synchronise without waiting for further replicas, and report their offsets.
 _AT_ONCE = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 
 
@@ -203,7 +203,7 @@ class Cluster:
             wait_until(lambda node=node: node.call("WAIT", 1, 1000) >= 1, "the replicas have all")
 
     def wait_for_other_holder(self, key: str, holder: RedisServer) -> None:
-        """Until another server holds the slot of `key`, and says that the Cluster is ok."""
+        """Wait until another server holds the slot of `key` and reports the Cluster as ok."""
 
         def held() -> bool:
             now = self.holder_of(key)

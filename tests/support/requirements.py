@@ -1,7 +1,7 @@
-"""A tier of tests that cannot run here says so where it is seen, and fails where it must run.
+"""Requirements of a tier of tests: a control plane, a cluster, the git history.
 
-A tier needs a real thing (a control plane, a cluster). Where that cannot be had, its tests are skipped, the
-last lines of the output name the tier and the reason, and with `CI=true` or `TASKFLEET_REQUIRE=1` the run fails.
+Where a requirement is missing, the tests of the tier are skipped, and the last lines of the output name the tier and
+the reason. With `CI=true` or `TASKFLEET_REQUIRE=1` the run fails instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Redis by a clock of ours: scripts whose `TIME` is the last argument of the call."""
+"""Scripts on a clock of the test: their `TIME` is the last argument of the call."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from taskfleet.redis.connection import Access, RedisClient
 from taskfleet.redis.scripts import Script
 
-_ASKS = "redis.call('TIME')"
-_IS_TOLD = "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}"
+_TIME_CALL = "redis.call('TIME')"
+_LAST_ARGUMENT = "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}"
 
 
 @functools.cache
 def timed(script: Script) -> Script:
     """The same script, on the clock of its last argument."""
-    source = script.source.replace(_ASKS, _IS_TOLD)
+    source = script.source.replace(_TIME_CALL, _LAST_ARGUMENT)
     assert "TIME" not in source, f"{script.name}.lua asks for the time in another way"
     return Script(script.name, source, hashlib.sha1(source.encode()).hexdigest())
 

@@ -23,7 +23,7 @@ _READ = {
 
 
 async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
-    """What stands in Redis of one queue."""
+    """Everything that Redis holds of one queue."""
     results = [key async for key in redis.scan_iter(match=names.result("*"), count=10_000)]
     pipeline = redis.pipeline(transaction=False)
     for part, key in zip(QUEUE_PARTS, names.all, strict=True):
@@ -77,7 +77,7 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
 
 
 def of_model(model: QueueModel) -> dict[str, Any]:
-    """What the model of one queue holds."""
+    """Everything that the in-memory model of one queue holds."""
     snapshot: dict[str, Any] = {
         "ready": list(model.ready),
         "tasks": dict(model.tasks),

@@ -1,4 +1,4 @@
-"""Reach into a queue, whatever it is kept in, to bring about what otherwise takes a broken worker or a lost reply."""
+"""Reach into a queue, in Redis or in memory, for states that otherwise take a broken worker or a lost reply."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskfleet.protocol.claim import Claim
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.testing import InMemoryBroker
 
-SPOILT_MS = 1_000_000_000_000  # when what is spoilt was due
+SPOILT_MS = 1_000_000_000_000  # when a spoilt schedule was due
 
 
 async def give_away(queue: TaskQueue, task_id: str) -> None:
-    """Leave what a takeover leaves behind: another owner's token."""
+    """Give the lease of a task to another owner, as a takeover does."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
             model.owners[task_id] = ("another", 2)
@@ -41,14 +41,14 @@ async def cancel_marks(queue: TaskQueue) -> set[str]:
 
 
 async def awaited(queue: TaskQueue) -> int:
-    """How many tasks somebody waits for."""
+    """The number of tasks whose end is announced to a waiting caller."""
     if isinstance(queue.broker, InMemoryBroker):
         return len(queue.broker.store.models["default"].announced)
     return int(await _redis(queue).scard(_keys(queue).all[12]))
 
 
 async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
-    """Put something else in the place of a stored task."""
+    """Replace the stored bytes of a task."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
             model.tasks[task_id] = blob
@@ -57,7 +57,7 @@ async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
 
 
 async def ready(queue: TaskQueue, name: str = "default") -> list[tuple[str, bytes]]:
-    """(id, stored task) of what waits in a partition for a worker, in order."""
+    """(id, stored task) of the tasks that are ready in a partition, in order."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue(name) as model:
             return [(task_id, model.tasks[task_id]) for task_id in model.ready if task_id in model.tasks]
@@ -75,7 +75,7 @@ async def unfinished(queue: TaskQueue) -> list[bytes]:
 
 
 async def vanish(queue: TaskQueue, task_id: str) -> None:
-    """What a loss of data, or the end of a task at a worker that knows nothing of followers, leaves behind."""
+    """Remove a task, as a loss of data does, or its end in an old worker that knows no unique followers."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
             del model.tasks[task_id], model.tags[task_id]
@@ -89,7 +89,7 @@ async def vanish(queue: TaskQueue, task_id: str) -> None:
 
 
 async def make_due(queue: TaskQueue, task_id: str) -> None:
-    """Let the time of a delayed task have come."""
+    """Make a delayed task due."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
             model.delayed.add(task_id, 1)
@@ -106,7 +106,7 @@ async def due_times(queue: TaskQueue) -> list[float]:
 
 
 async def end_lease(queue: TaskQueue, task_id: str) -> None:
-    """Let the lease of a running task have ended."""
+    """Expire the lease of a running task."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
             model.leases.add(task_id, 1)
@@ -115,7 +115,7 @@ async def end_lease(queue: TaskQueue, task_id: str) -> None:
 
 
 async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
-    """What is kept of workflows and keys, by partition: tasks that wait, what came for them, tags, holders, signals."""
+    """The structures of workflows and keys that are not empty, by partition."""
     left: dict[str, set[str]] = {}
     for name in names or ("default",):
         if isinstance(queue.broker, InMemoryBroker):
@@ -135,14 +135,14 @@ async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
 
 
 async def calls(queue: TaskQueue) -> int:
-    """How many calls wait for a worker to hear them."""
+    """The number of wake-up calls that no worker has taken yet."""
     if isinstance(queue.broker, InMemoryBroker):
         return queue.broker.store.models["default"].calls
     return int(await _redis(queue).llen(_keys(queue).wake))
 
 
 async def now_ms(queue: TaskQueue) -> float:
-    """The clock that the queues go by."""
+    """The clock of the queue, milliseconds."""
     if isinstance(queue.broker, InMemoryBroker):
         return queue.broker.store.now()
     seconds, micros = await _redis(queue).time()
@@ -150,7 +150,7 @@ async def now_ms(queue: TaskQueue) -> float:
 
 
 async def spoilt_schedules(queue: TaskQueue, count: int) -> None:
-    """Have `count` schedules be due that nobody can read."""
+    """Store `count` schedules that are due and cannot be read."""
     names = [f"spoilt-{n:04}" for n in range(count)]
     if isinstance(queue.broker, InMemoryBroker):
         there = queue.broker.store.schedules_of("default")
@@ -174,7 +174,7 @@ async def move_tick(queue: TaskQueue, schedule: str, ms: int, name: str) -> None
 
 
 async def spec_of(queue: TaskQueue, schedule: str) -> bytes:
-    """How a schedule is stored."""
+    """The stored bytes of a schedule."""
     if isinstance(queue.broker, InMemoryBroker):
         return queue.broker.store.schedules_of("default")[schedule].spec
     spec: bytes = await _redis(queue).hget(_keys(queue).schedules[0], schedule)
@@ -182,7 +182,7 @@ async def spec_of(queue: TaskQueue, schedule: str) -> bytes:
 
 
 async def set_spec(queue: TaskQueue, schedule: str, spec: bytes) -> None:
-    """Store something else as a schedule."""
+    """Replace the stored bytes of a schedule."""
     if isinstance(queue.broker, InMemoryBroker):
         queue.broker.store.schedules_of("default")[schedule].spec = spec
     else:
@@ -205,14 +205,14 @@ def _keys(queue: TaskQueue, name: str = "default") -> Any:
 
 
 def options_of(lease_seconds: float, **options: Any) -> QueueOptions:
-    """Options with a lease shorter than anybody may ask for."""
+    """Options with a lease that is shorter than `QueueOptions` allows."""
     made = replace(QueueOptions("default"), **options)
     object.__setattr__(made, "lease_seconds", lease_seconds)
     return made
 
 
 class RawWorker:
-    """Speaks to the broker as a worker does, so that a test can be a worker that has gone wrong."""
+    """Calls the broker as a worker does, so that a test can act as a broken worker."""
 
     def __init__(self, queue: TaskQueue, owner: str, *, lease_ms: int = 1000, max_deliveries: int = 5) -> None:
         self.queue, self.owner, self.lease_ms = queue, owner, lease_ms
@@ -224,7 +224,7 @@ class RawWorker:
         return reply.stale, {claim[1]: claim for claim in reply.claims}
 
     async def renew(self, *held: tuple[str, int]) -> list[str]:
-        """The ids that are not ours any more."""
+        """Renew leases; the ids of those that this worker has lost."""
 
         def renew() -> list[str]:
             renewer = self.queue.new_renewer()

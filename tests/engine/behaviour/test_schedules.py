@@ -17,8 +17,8 @@ from taskfleet.protocol import envelope
 from taskfleet.scheduling.scheduler import Scheduler
 from taskfleet.settings import SchedulerSettings
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.engine.ticking import LONG_AGO, added, overdue, schedule
 from tests.support import white_box
+from tests.support.ticks import LONG_AGO, added, overdue, schedule
 from tests.support.white_box import now_ms
 
 DAY = 86_400_000

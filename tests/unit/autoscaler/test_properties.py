@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingState, decide
 from taskfleet_operator.autoscaler.state import Point, QueueHistory, Recommendation, ScaleEvent
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
-from tests.unit.autoscaler.scenes import NOW, queue, spec
+from tests.unit.autoscaler.builders import NOW, queue, spec
 
 counts = st.integers(0, 60)
 ages = st.floats(0, 700, allow_nan=False)

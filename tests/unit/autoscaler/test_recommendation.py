@@ -8,7 +8,7 @@ import pytest
 
 from taskfleet_operator.autoscaler import ScalingState, decide
 from taskfleet_operator.autoscaler.state import Point, QueueHistory
-from tests.unit.autoscaler.scenes import NOW, STEADY, first, fresh, queue, sample, spec
+from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
 
 def steady_arrivals(per_second: float, service: float, *, current: int) -> ScalingState:

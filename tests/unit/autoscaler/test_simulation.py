@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet_operator.autoscaler import FleetSample
-from tests.unit.autoscaler.scenes import STEADY, spec
+from tests.unit.autoscaler.builders import STEADY, spec
 from tests.unit.autoscaler.simulation import Fleet, reversals
 
 ROOM = {"maxReplicas": 500, "maxPendingReplicas": 500}

@@ -8,7 +8,7 @@ import pytest
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingOverrides, ScalingState, decide
 from taskfleet_operator.autoscaler.state import Recommendation, ScaleEvent
-from tests.unit.autoscaler.scenes import NOW, STEADY, first, fresh, queue, sample, spec
+from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
 CALM = {"mode": "Disabled"}
 

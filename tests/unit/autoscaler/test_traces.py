@@ -23,7 +23,7 @@ from taskfleet_operator.autoscaler import (
     decide,
 )
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
-from tests.unit.autoscaler.scenes import spec
+from tests.unit.autoscaler.builders import spec
 from tests.unit.autoscaler.simulation import Fleet
 
 TRACES = Path(__file__).parent / "traces"

@@ -1,4 +1,4 @@
-"""Helpers for schedule tests: the tasks that ticks have added, and moving the time of one schedule."""
+"""Support for schedule tests: the tasks that ticks have added, and moving the time of one schedule."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def _run_scheduler() -> None:
 async def start_process(queue: TaskQueue) -> asyncio.subprocess.Process:
     """Start a scheduler in a separate process."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.engine.ticking",
+        sys.executable, "-m", "tests.support.ticks",
         env=os.environ | {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix},
         stdout=asyncio.subprocess.PIPE,
         preexec_fn=ends_with_this_process(),
