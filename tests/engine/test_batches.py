@@ -58,7 +58,7 @@ async def test_two_slots_gather_a_batch_of_a_hundred(make_queue: MakeQueue, run_
     assert (stats.ready, stats.in_flight, stats.finished_total, stats.failed_total) == (0, 0, 500, 0)
 
 
-async def test_what_gathers_in_the_window_runs_together(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_items_that_gather_in_the_window_run_together(queue: TaskQueue, run_worker: RunWorker) -> None:
     batches: list[list[int]] = []
 
     @queue.batch_task(size=100, window_ms=300)
@@ -132,7 +132,7 @@ async def test_raising_fails_all_and_each_is_retried(queue: TaskQueue, run_worke
         ({"a": 1}, "returned dict, not a list"),
     ],
 )
-async def test_outcomes_that_belong_to_nobody_fail_all_with_the_reason(
+async def test_outcomes_that_match_no_item_fail_all_with_the_reason(
     queue: TaskQueue, run_worker: RunWorker, returned: Any, problem: str
 ) -> None:
     runs = 0
@@ -325,7 +325,7 @@ async def test_a_drain_hands_gathered_items_back_in_order_without_an_attempt(
     assert ran == [(n, 1) for n in range(10)]
 
 
-async def test_the_end_of_the_grace_period_hands_back_what_ran_too(
+async def test_the_end_of_the_grace_period_hands_back_running_items_too(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     queue = make_queue(grace=0.1)
@@ -465,9 +465,7 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
     assert sorted(started) == list(range(200))
 
 
-async def test_a_batch_that_waits_for_a_slot_goes_before_what_came_later(
-    queue: TaskQueue, run_worker: RunWorker
-) -> None:
+async def test_a_batch_that_waits_for_a_slot_goes_before_later_tasks(queue: TaskQueue, run_worker: RunWorker) -> None:
     order: list[str] = []
     go_on = asyncio.Event()
 

@@ -39,7 +39,7 @@ APP = "from taskfleet import TaskQueue\nqueue = TaskQueue()\n"
         ("raise RuntimeError('\x1b[2J\\n')\n", "(shop.py:1)", "RuntimeError: \\x1b[2J"),
     ],
 )
-async def test_what_the_application_raises_is_shown_with_file_and_line(
+async def test_an_exception_of_the_application_is_shown_with_file_and_line(
     folder: Path, text: str, line: str, trace: str
 ) -> None:
     (folder / "shop.py").write_text(text)
@@ -62,7 +62,7 @@ async def test_what_the_application_raises_is_shown_with_file_and_line(
         "TaskQueue('memory://', queues=[{'name': 'two words'}])",
     ],
 )
-async def test_what_is_wrong_for_us_is_one_line_with_file_and_line(folder: Path, mistake: str) -> None:
+async def test_a_taskfleet_error_at_import_is_one_line_with_file_and_line(folder: Path, mistake: str) -> None:
     (folder / "shop.py").write_text(APP + "from taskfleet import QueueOptions\n" + mistake + "\n")
     code, _, errors = await run("worker", "shop:queue")
     assert code == 2
@@ -76,7 +76,7 @@ async def test_what_is_wrong_for_us_is_one_line_with_file_and_line(folder: Path,
     [("shop:queu", "did you mean 'queue'?"), ("shopp:queue", "did you mean 'shop'?"), ("shop:zzz", "'queue'"),
      ("pack.moduel:queue", "did you mean 'pack.module'?")],
 )  # fmt: skip
-async def test_what_is_not_there_is_one_line_with_what_is(folder: Path, app: str, near: str) -> None:
+async def test_a_missing_name_is_one_line_with_similar_names(folder: Path, app: str, near: str) -> None:
     (folder / "shop.py").write_text(APP)
     (folder / "pack").mkdir()
     (folder / "pack" / "__init__.py").touch()

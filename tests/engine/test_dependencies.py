@@ -288,7 +288,9 @@ async def needs_a_plain_one(name: str = Depends(thread_name)) -> str:
     return name
 
 
-async def test_what_only_a_plain_function_needs_is_made_in_its_thread(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_a_provider_that_only_a_plain_function_needs_runs_in_its_thread(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
     @queue.task
     def task(name: str = Depends(thread_name)) -> int:
         assert name == threading.current_thread().name
@@ -477,7 +479,7 @@ class ReportWithSession(Task):
         return f"{self.number} {db.name}"
 
 
-async def test_class_tasks_are_given_what_execute_asks_for(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_class_tasks_get_the_dependencies_of_execute(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue()
     await run_worker(queue)
     assert await (await queue.enqueue(ReportWithSession(number=3))).result(timeout=10) == "3 plain"

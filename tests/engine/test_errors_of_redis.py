@@ -93,7 +93,7 @@ def test_every_public_call_is_tried() -> None:
 
 
 @pytest.mark.parametrize("answer", REPLIES)
-async def test_every_call_raises_an_error_of_ours(answer: str) -> None:
+async def test_every_call_raises_a_taskfleet_error(answer: str) -> None:
     async with answering(REPLIES[answer]) as url:
         queue, task = queue_at(url)
         try:
@@ -163,7 +163,7 @@ async def test_the_command_says_it_in_one_line(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("part", ["ready", "task", "lease", "dead", "stat", "control"])
-async def test_a_key_of_somebody_else_in_our_place_is_named(make_queue: MakeQueue, part: str) -> None:
+async def test_a_foreign_key_under_the_same_name_is_named(make_queue: MakeQueue, part: str) -> None:
     queue = make_queue()
     broker = queue.broker
     assert isinstance(broker, RedisBroker)

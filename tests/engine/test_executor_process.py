@@ -103,7 +103,7 @@ async def test_it_runs_elsewhere_and_the_process_is_used_again(queue: TaskQueue,
     assert os.getpid() not in pids
 
 
-async def test_what_a_call_sets_is_gone_with_it(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_variables_that_a_call_sets_end_with_it(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue, concurrency=1)
     pids: set[int] = set()
     for name in ("a", "fails at first", "b", "c"):
@@ -162,7 +162,7 @@ def _one(worker: Worker) -> list[int]:
     return pids if len(pids) == 1 else []
 
 
-async def test_cancelling_kills_what_the_task_has_started_too(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_cancelling_kills_programs_that_the_task_has_started(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     handle = await queue.enqueue(cpu_app.with_offspring.message("offspring"))
     (offspring,) = await until(lambda: ledger(queue, "offspring"), "it has started a program")
@@ -311,9 +311,7 @@ async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueu
     assert 1 <= len(worker.processes.pids) <= 3
 
 
-async def test_a_process_that_nobody_needs_ends(
-    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_idle_process_ends(queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_executor, "_IDLE_SECONDS", 0.1)
     worker = await run_worker(queue)
     pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
@@ -345,7 +343,7 @@ def start(queue: TaskQueue) -> Iterator[Start]:
         yield start
 
 
-async def test_sigterm_hands_back_what_the_grace_period_cannot_finish(queue: TaskQueue, start: Start) -> None:
+async def test_sigterm_hands_back_tasks_that_outlast_the_grace_period(queue: TaskQueue, start: Start) -> None:
     worker = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="1.5")
     short, long = await queue.enqueue_many([cpu_app.nap.message(1.0, "short"), cpu_app.nap.message(60.0, "long")])
     await until(lambda: _both(queue, "short", "long"), "both run", seconds=30)
@@ -382,7 +380,7 @@ async def _in_flight(queue: TaskQueue, count: int) -> bool:
     return (await queue.queue_stats("default")).in_flight == count
 
 
-async def test_what_is_not_used_is_not_imported() -> None:
+async def test_a_worker_without_processes_does_not_import_multiprocessing() -> None:
     code = (
         "import sys, taskfleet.runtime.worker; "
         "print(*[m for m in sys.modules if m.split('.')[0] == 'multiprocessing' or m == 'concurrent.futures.process'])"

@@ -44,7 +44,7 @@ def shared(queue: TaskQueue, broker: RedisBroker, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("channel", ["control", "endings", "activity", "schedules"])
-async def test_a_listener_outlives_whatever_is_published(broker: RedisBroker, channel: str) -> None:
+async def test_a_listener_survives_any_published_message(broker: RedisBroker, channel: str) -> None:
     listening, name = {
         "control": (broker.control, broker.fleet.control_channel),
         "endings": (lambda: broker.endings("default"), broker.keys_of("default").done_channel),
@@ -185,7 +185,7 @@ async def test_a_heartbeat_of_no_time_is_left_out(broker: RedisBroker, score: st
 
 @pytest.mark.parametrize("counter", ["enqueued", "finished", "failed", "busy_ms", "removed"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-7", "\x1b", ""])
-async def test_figures_are_numbers_whatever_stands_in_the_counters(
+async def test_statistics_are_numbers_for_any_content_of_the_counters(
     queue: TaskQueue, broker: RedisBroker, counter: str, value: str
 ) -> None:
     names = broker.keys_of("default")
@@ -201,7 +201,7 @@ _ODD_TICKS: list[tuple[bytes, Any]] = [
 ]  # fmt: skip
 
 
-async def test_other_schedules_tick_among_those_that_nobody_of_us_has_written(
+async def test_schedules_tick_beside_foreign_records(
     make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = make_queue()
@@ -314,7 +314,7 @@ async def test_damaged_dead_letters_do_not_keep_others_from_going_back(queue: Ta
     [b"", b"\xff", b"\x00" * 8, struct.pack(">d", float("nan")) + msgpack.packb([1, 2, "n"]),
      struct.pack(">d", 1e300) + msgpack.packb([1, 2, "n"]), struct.pack(">d", 1.0) + msgpack.packb(["a", [], 5])],
 )  # fmt: skip
-async def test_a_damaged_progress_report_is_an_error_of_ours(
+async def test_a_damaged_progress_report_is_a_taskfleet_error(
     queue: TaskQueue, broker: RedisBroker, record: bytes
 ) -> None:
     @queue.task
@@ -347,7 +347,7 @@ _ODD_TAGS = [
 
 
 @pytest.mark.parametrize("tag", _ODD_TAGS)
-async def test_a_tag_of_other_types_keeps_nobody_from_running_or_ending(
+async def test_a_tag_of_other_types_blocks_no_task(
     queue: TaskQueue, broker: RedisBroker, run_worker: RunWorker, tag: dict[str, Any]
 ) -> None:
     @queue.task
@@ -435,7 +435,7 @@ async def test_work_for_later_that_is_none_is_dropped(
     await until(lambda: _empty(broker, key), "nothing of it is left")
 
 
-async def test_a_purge_ends_though_others_have_written_into_what_waits(queue: TaskQueue, broker: RedisBroker) -> None:
+async def test_a_purge_ends_although_waiting_keys_hold_foreign_data(queue: TaskQueue, broker: RedisBroker) -> None:
     @queue.task
     async def work() -> None: ...
 

@@ -18,7 +18,7 @@ _SCRIPT = re.compile(r"```python\n(# \w+\.py\n.*?)```\n\n```text\n(.*?)```", re.
 
 
 @pytest.mark.parametrize("guide", ["middleware", "dependencies", "batches", "progress"])
-async def test_the_script_of_a_guide_prints_what_it_says(make_queue: MakeQueue, tmp_path: Path, guide: str) -> None:
+async def test_the_script_of_a_guide_prints_the_shown_output(make_queue: MakeQueue, tmp_path: Path, guide: str) -> None:
     scripts = _SCRIPT.findall((GUIDES / f"{guide}.md").read_text(encoding="utf-8"))
     assert scripts
     queue = make_queue()
@@ -44,7 +44,7 @@ def _files(page: Path) -> dict[str, str]:
     return dict(blocks)
 
 
-async def test_the_quickstart_prints_what_it_says(make_queue: MakeQueue, tmp_path: Path) -> None:
+async def test_the_quickstart_prints_the_shown_output(make_queue: MakeQueue, tmp_path: Path) -> None:
     page = GUIDES.parent / "quickstart.md"
     files = _files(page)
     for name, source in files.items():

@@ -213,7 +213,7 @@ async def test_a_worker_with_a_larger_limit_takes_a_larger_payload(
     assert await handle.result(timeout=10) == 3_000_000
 
 
-async def test_ten_megabytes_in_place_of_a_result_are_an_error_of_whoever_reads_it(queue: TaskQueue) -> None:
+async def test_ten_megabytes_in_place_of_a_result_are_an_error_for_the_reader(queue: TaskQueue) -> None:
     key = queue.broker.keys_of("default").result("odd")
     await queue.queue_stats("default")
     await queue.broker.client.redis.sadd(queue.broker.fleet.queues, "default")

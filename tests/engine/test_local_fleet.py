@@ -209,7 +209,7 @@ async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
         assert [(worker.name, worker.state) for worker in await broker.workers()] == [(*second.workers, "running")]
 
 
-async def test_a_suspended_fleet_finishes_what_runs_and_goes(
+async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):

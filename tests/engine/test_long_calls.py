@@ -64,7 +64,7 @@ async def test_large_letters_are_requeued_in_several_calls(broker: RedisBroker, 
     assert (await broker.stats_many(["q"]))["q"].dead == 0
 
 
-async def test_what_is_due_at_once_moves_in_order(broker: RedisBroker) -> None:
+async def test_tasks_that_are_due_at_the_same_time_move_in_order(broker: RedisBroker) -> None:
     await broker.enqueue("q", [(f"t{n:04}", b"x", 60_000, 0, None) for n in range(999)])
     await broker.client.redis.zadd(broker.keys_of("q").all[5], {f"t{n:04}": 1000 + n for n in range(999)})
     seen: list[str] = []
@@ -155,7 +155,7 @@ async def test_all_that_wait_for_one_task_end_with_it(broker: RedisBroker, endin
     assert await left_of(broker, "q", there) == set()
 
 
-async def test_whoever_comes_next_goes_on_where_a_relay_has_died(broker: RedisBroker) -> None:
+async def test_the_next_worker_continues_where_a_relay_has_died(broker: RedisBroker) -> None:
     await a_wide_task(broker)
     (claim,) = (await broker.step("q", OPTIONS, "w", 1, [])).claims
     done = [("wide", claim[4], "s", 0, result_record.pack_success(b"\x01"), 60_000, 0)]
@@ -215,7 +215,7 @@ async def test_a_task_that_waits_for_many_leaves_nothing_when_it_is_cancelled(br
     assert await left_of(broker, "q") == set()
 
 
-async def test_workers_of_older_versions_hand_back_what_they_cannot_tell_of(broker: RedisBroker) -> None:
+async def test_workers_of_older_versions_hand_back_wide_tasks(broker: RedisBroker) -> None:
     await a_wide_task(broker)
     stored = await broker.client.redis.hget(broker.keys_of("q").task, "wide")
     assert envelope.version_of(stored[8:]) == 4

@@ -109,7 +109,7 @@ def test_a_loop_that_is_closed_without_ceremony_loses_its_sockets_with_the_next(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:coroutine method 'aclose':RuntimeWarning")
-def test_loops_that_nobody_closes_are_not_kept_for_ever(make_queue: MakeQueue) -> None:
+def test_loops_that_are_never_closed_are_not_kept_forever(make_queue: MakeQueue) -> None:
     queue = make_queue()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ def test_loops_that_nobody_closes_are_not_kept_for_ever(make_queue: MakeQueue) -
         gc.collect()
 
 
-def test_a_queue_that_nobody_has_any_more_closes_its_connections(make_queue: MakeQueue) -> None:
+def test_an_unreferenced_queue_closes_its_connections(make_queue: MakeQueue) -> None:
     before = sockets()
 
     async def main() -> None:
@@ -185,7 +185,7 @@ def test_threads_with_a_loop_each_share_a_queue(make_queue: MakeQueue) -> None:
     assert in_loop(stats()) == 800
 
 
-def test_a_handle_is_used_in_whatever_loop_has_it(make_queue: MakeQueue) -> None:
+def test_a_handle_can_be_used_in_any_loop(make_queue: MakeQueue) -> None:
     queue = make_queue()
 
     @queue.task
@@ -316,7 +316,7 @@ async def _all_of(queue: TaskQueue, count: int) -> Any:
     return known if len(known) == count else None
 
 
-def test_workers_that_end_with_their_loop_hand_back_what_they_have(make_queue: MakeQueue) -> None:
+def test_workers_that_end_with_their_loop_hand_back_their_tasks(make_queue: MakeQueue) -> None:
     queue = make_queue(slots=2)
 
     @queue.task(max_retries=0)

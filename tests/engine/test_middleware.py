@@ -198,7 +198,7 @@ class Failing(Middleware):
     ("where", "problem"),
     [("before sending", "before sending"), ("no sending", r"Failing: its enqueue hook returned without call_next\(\)")],
 )
-async def test_what_a_hook_refuses_is_not_sent(make_queue: MakeQueue, where: str, problem: str) -> None:
+async def test_a_message_that_a_hook_refuses_is_not_sent(make_queue: MakeQueue, where: str, problem: str) -> None:
     queue = make_queue(middleware=[Failing(where)])
 
     @queue.task
@@ -264,7 +264,7 @@ async def test_hooks_that_are_told_and_fail_change_nothing(
         assert f"Failing.{hook} failed" in caplog.text
 
 
-async def test_a_worker_whose_startup_fails_claims_nothing_and_shuts_down_what_had_started(
+async def test_a_worker_whose_startup_fails_claims_nothing_and_shuts_down_started_middleware(
     make_queue: MakeQueue,
 ) -> None:
     log: list[str] = []
@@ -396,7 +396,9 @@ async def test_a_timeout_goes_through_the_hooks(make_queue: MakeQueue, run_worke
     assert seen == ["cancelled"]
 
 
-async def test_what_is_no_middleware_or_comes_too_late_is_refused(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_an_object_that_is_no_middleware_or_comes_too_late_is_refused(
+    queue: TaskQueue, run_worker: RunWorker
+) -> None:
     with pytest.raises(ConfigurationError, match="is no instance of a subclass"):
         queue.add_middleware(Recorder)  # type: ignore[arg-type]
 

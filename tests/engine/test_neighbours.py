@@ -40,7 +40,9 @@ async def as_if_alone(handles: list[TaskHandle[Any]]) -> None:
 
 
 @pytest.mark.parametrize("what", MISCHIEF)
-async def test_what_a_task_does_to_its_loop(shared: TaskQueue, start: Start, what: str) -> None:
+async def test_a_task_that_harms_its_loop_does_not_affect_its_neighbours(
+    shared: TaskQueue, start: Start, what: str
+) -> None:
     handles = await neighbours(shared)
     other = await shared.enqueue(message("neighbour_with_children", 3))
     culprit = await shared.enqueue(message("mischief", what))
@@ -79,7 +81,9 @@ async def _enqueued(queue: TaskQueue, count: int) -> bool:
 
 
 @pytest.mark.parametrize("what", ["sys.exit", "KeyboardInterrupt", "a loop of its own"])
-async def test_what_a_task_does_to_its_thread(shared: TaskQueue, start: Start, what: str) -> None:
+async def test_a_task_that_harms_its_thread_does_not_affect_its_neighbours(
+    shared: TaskQueue, start: Start, what: str
+) -> None:
     handles = await neighbours(shared)
     culprit = await shared.enqueue(message("mischief_in_thread", what))
     worker = start("--concurrency", "20")
@@ -90,7 +94,9 @@ async def test_what_a_task_does_to_its_thread(shared: TaskQueue, start: Start, w
 
 
 @pytest.mark.parametrize("what", ["sys.exit in a child task", "KeyboardInterrupt in a callback", "sys.exit in a timer"])
-async def test_what_ends_the_loop_of_an_application_hands_back_what_ran_beside(shared: TaskQueue, what: str) -> None:
+async def test_a_task_that_ends_the_loop_of_an_application_hands_back_its_neighbours(
+    shared: TaskQueue, what: str
+) -> None:
     handles = await neighbours(shared)
     culprit = await shared.enqueue(message("mischief", what))
     with python_processes("tests.engine.neighbours_app") as start:
@@ -191,7 +197,7 @@ async def test_a_cancellation_of_the_tasks_own_making_is_its_failure(queue: Task
     assert await (await times_out.enqueue()).result(timeout=10) == "in time"
 
 
-async def test_a_task_cannot_cancel_another_nor_what_its_worker_does(
+async def test_a_task_can_cancel_neither_another_nor_its_worker(
     queue: TaskQueue, run_worker: RunWorker, sleeper: Any
 ) -> None:
     mine = asyncio.current_task()
@@ -213,7 +219,7 @@ async def test_a_task_cannot_cancel_another_nor_what_its_worker_does(
     assert await (await sleeper.enqueue(0)).result(timeout=10) == 1
 
 
-async def test_a_worker_whose_run_is_cancelled_hands_back_what_it_had(
+async def test_a_worker_whose_run_is_cancelled_hands_back_its_tasks(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     queue = make_queue(slots=2)

@@ -93,7 +93,7 @@ async def _state(queue: TaskQueue, state: str) -> bool:
     return any(worker.state == state for worker in await queue.broker.workers())
 
 
-async def test_a_frozen_worker_cannot_record_what_another_has_done(shared: TaskQueue, start: Start) -> None:
+async def test_a_frozen_worker_cannot_record_a_task_that_another_has_done(shared: TaskQueue, start: Start) -> None:
     (handle,) = await shared.enqueue_many([message("note", 7, 3.0)])
     frozen = start()
     await until(lambda: ledger(shared), "it works")

@@ -31,7 +31,7 @@ async def test_concurrent_enqueues_share_calls(queue: TaskQueue) -> None:
     assert after - before <= 5
 
 
-async def test_after_a_drain_only_what_was_asked_for_is_kept(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_after_a_drain_only_requested_data_is_kept(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(result_ttl=0)
 
     @queue.task(max_retries=1)
@@ -85,9 +85,7 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
     assert await queue.handle(task_id).status() == "unknown"
 
 
-async def test_what_a_call_without_a_reply_has_claimed_goes_back_at_once(
-    queue: TaskQueue, run_worker: RunWorker
-) -> None:
+async def test_tasks_claimed_by_a_call_without_a_reply_go_back_at_once(queue: TaskQueue, run_worker: RunWorker) -> None:
     broker, lost = queue.broker, 0
 
     def losing(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -77,7 +77,7 @@ NO_REPLY = {
 
 
 @pytest.mark.parametrize("answer", NO_REPLY.values(), ids=NO_REPLY)
-async def test_what_is_no_reply_is_an_error_of_one_line(answer: bytes) -> None:
+async def test_an_invalid_reply_is_a_one_line_error(answer: bytes) -> None:
     async with HostileRedis({b"EVALSHA": answer, b"HELLO": HELLO}) as server:
         broker = RedisBroker.from_url(server.url, command_timeout=0.5)
         with pytest.raises(BrokerConnectionError) as caught:

@@ -152,7 +152,7 @@ def stamp() -> bytes:
 
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
 @pytest.mark.parametrize("forger", [{}, {"signing_keys": [b"x" * 32]}, {"encryption_keys": [b"x" * 32]}, COMPRESSED])
-async def test_what_is_not_vouched_for_never_runs_and_never_loops(
+async def test_an_unsigned_task_never_runs_and_never_loops(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any], forger: dict[str, Any]
 ) -> None:
     ran: list[str] = []
@@ -266,7 +266,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     assert ran == ["before", "during"]
 
 
-async def test_a_worker_without_keys_runs_what_is_signed_or_compressed(
+async def test_a_worker_without_keys_runs_signed_or_compressed_tasks(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     plain = make_queue()
@@ -280,7 +280,7 @@ async def test_a_worker_without_keys_runs_what_is_signed_or_compressed(
 # Limits.
 
 
-async def test_limits_hold_for_what_is_stored(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_limits_hold_for_stored_sizes(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     limits: dict[str, Any] = {"max_payload_bytes": 1000, "max_result_bytes": 1000}
     plain, compressing = make_queue(**limits), make_queue(**limits, compression="zstd")
     work = define(plain)
@@ -488,7 +488,7 @@ async def ticked(queue: TaskQueue, scheduler: Scheduler) -> Schedule:
 
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
-async def test_what_a_schedule_adds_is_sealed(
+async def test_tasks_that_a_schedule_adds_are_sealed(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
     queue = make_queue(**options)
@@ -511,7 +511,7 @@ async def test_what_a_schedule_adds_is_sealed(
 
 
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
-async def test_a_schedule_that_nobody_vouches_for_does_not_tick(
+async def test_an_unsigned_schedule_does_not_tick(
     make_queue: MakeQueue, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, forger = make_queue(**options), make_queue()
@@ -662,7 +662,7 @@ async def test_no_byte_of_a_task_can_be_changed(
 
 
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
-async def test_what_expires_cannot_be_stored_again_after_that(
+async def test_an_expired_task_cannot_be_replayed(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
 ) -> None:
     ran: list[str] = []

@@ -230,7 +230,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[Requests, list[str], Clock]:
     return Requests(lambda: calls.append("end"), lambda: calls.append("hurry")), calls, clock
 
 
-async def test_what_counts_as_a_second_request(asked: tuple[Requests, list[str], Clock]) -> None:
+async def test_an_echo_is_no_second_request(asked: tuple[Requests, list[str], Clock]) -> None:
     requests, calls, clock = asked
     requests.told()
     requests.told()

@@ -228,7 +228,7 @@ class _Swallows(Middleware):
             await _stubborn(self._release)
 
 
-async def test_what_is_around_a_handler_keeps_its_slot_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_stuck_code_around_a_handler_keeps_its_slot_too(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     release = asyncio.Event()
     queue = make_queue(middleware=[_Swallows(release)])
 
@@ -293,7 +293,7 @@ async def test_workers_beside_the_application_tell_it(queue: TaskQueue) -> None:
     release.set()
 
 
-async def test_the_end_of_a_loop_finds_what_is_stuck_in_it(queue: TaskQueue) -> None:
+async def test_a_stuck_handler_can_be_cancelled_at_the_end_of_its_loop(queue: TaskQueue) -> None:
     release = asyncio.Event()
 
     @queue.task(timeout=0.1, max_retries=0)
@@ -352,7 +352,7 @@ async def test_a_process_ends_in_spite_of_a_handler_that_does_not(shared: TaskQu
 
 
 @pytest.mark.parametrize(("name", "args"), [("leaves_a_thread", (600,)), ("leaves_a_task", ())])
-async def test_a_process_ends_in_spite_of_what_tasks_have_left_in_it(
+async def test_a_process_ends_in_spite_of_threads_and_tasks_left_in_it(
     shared: TaskQueue, start: Start, name: str, args: tuple[Any, ...]
 ) -> None:
     process = start()

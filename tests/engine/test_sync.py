@@ -137,7 +137,7 @@ def test_a_redis_that_does_not_answer_is_a_connection_error(make_queue: MakeQueu
         nothing.enqueue_sync()
 
 
-async def test_inside_a_running_loop_they_say_what_to_await(queue: TaskQueue) -> None:
+async def test_inside_a_running_loop_the_error_names_the_call_to_await(queue: TaskQueue) -> None:
     @queue.task
     async def add(a: int, b: int) -> int:
         return a + b
@@ -242,7 +242,7 @@ async def test_workflows_are_sent_and_waited_for(queue: TaskQueue, run_worker: R
     await asyncio.to_thread(produce)
 
 
-async def test_closing_the_queue_closes_what_the_calls_opened(make_queue: MakeQueue) -> None:
+async def test_closing_the_queue_closes_the_connections_of_its_calls(make_queue: MakeQueue) -> None:
     queue, other = make_queue(), make_queue()
 
     @queue.task
@@ -344,7 +344,7 @@ async def test_the_exit_code_of_a_script_is_its_own(script: Any, make_queue: Mak
     assert await ready_texts(make_queue()) == ["a", "at exit"]
 
 
-async def test_what_daemon_threads_are_sending_at_the_end_arrives(script: Any, make_queue: MakeQueue) -> None:
+async def test_calls_that_daemon_threads_are_sending_at_the_end_arrive(script: Any, make_queue: MakeQueue) -> None:
     queue = make_queue()
     process = script("""
         note.enqueue_sync("first")

@@ -67,7 +67,7 @@ async def test_workers_of_two_applications(shared: TaskQueue) -> None:
         await both_run_their_own(shared, start_a)
 
 
-def test_workers_that_nobody_has_named_differ(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_without_a_given_name_get_different_names(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TASKFLEET_WORKER_NAME", raising=False)
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
     assert Worker(shared).worker_id != Worker(shared).worker_id

@@ -77,7 +77,7 @@ async def test_a_worker_holds_so_many_bytes_for_each_slot_and_no_more(queue: Tas
 
 
 @pytest.mark.parametrize("security", [{}, {"TASKFLEET_SECURITY__SIGNING_KEYS": "k" * 32}], ids=["plain", "signed"])
-async def test_a_worker_of_half_a_gigabyte_outlives_what_is_made_to_kill_it(
+async def test_a_worker_of_half_a_gigabyte_survives_payloads_made_to_kill_it(
     queue: TaskQueue, start_worker: Start, security: dict[str, str]
 ) -> None:
     stamp = struct.pack(">d", time.time() * 1000)

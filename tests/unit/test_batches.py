@@ -11,7 +11,7 @@ from taskfleet.runtime.batches import claim_size
 
 
 @given(st.integers(1, 1000), st.integers(0, 2000), st.floats(0, 1))
-def test_claims_leave_a_slot_for_what_is_probably_no_item(share: int, capacity: int, batch_share: float) -> None:
+def test_claims_leave_a_slot_for_a_probable_ordinary_task(share: int, capacity: int, batch_share: float) -> None:
     size = claim_size(share, capacity, batch_share)
     assert share <= size <= share + capacity
     assert size * (1 - batch_share) <= share + 1  # the other expected tasks have slots
@@ -46,7 +46,7 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], problem:
         async def work(items: list[BatchItem]) -> list[None]: ...
 
 
-def test_a_batch_function_takes_its_items_and_what_is_injected() -> None:
+def test_a_batch_function_takes_its_items_and_dependencies() -> None:
     queue = TaskQueue()
     with pytest.raises(ConfigurationError, match=r"nothing else that is not injected; it has \(items, more\)"):
 

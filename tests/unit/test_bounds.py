@@ -193,7 +193,7 @@ def test_a_progress_report_of_another_kind_is_a_serialization_error(report: byte
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
-def test_what_is_compressed_expands_within_bounds(data: bytes) -> None:
+def test_compressed_data_expands_within_bounds(data: bytes) -> None:
     frame = compression.compress(b"\x94\x01\xa4work" + data + b"\x80")
     bomb = envelope.pack([2, 1, b"", b"", frame])
 
@@ -204,7 +204,7 @@ def test_what_is_compressed_expands_within_bounds(data: bytes) -> None:
     assert peak_mib(read) < 80
 
 
-def test_what_nobody_would_expand_is_not_written() -> None:
+def test_data_that_no_reader_would_expand_is_not_written() -> None:
     seal = Seal(compress=True, max_expanded_bytes=4 * MIB)
     for value in ([0] * MIB, [[1, 2]] * 300_000):
         with pytest.raises(PayloadTooLargeError, match=r"holds more than \d+ .*raise max_payload_bytes"):

@@ -69,7 +69,7 @@ def test_a_package_of_class_tasks_only_will_do(module: Module) -> None:
     assert app.find_task("only_in_this_test") is not None
 
 
-def test_what_is_said_stands_over_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_override_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "task-queue.toml").write_text(
         '[redis]\nurl = "redis://file:1/0"\n[workers]\ninitial_count = 3\nmax_concurrent_tasks = 5\n'
         "[autoscaler]\nmin_workers = 2\nmax_workers = 7\n"
@@ -117,9 +117,7 @@ def test_registering_can_be_switched_off(module: Module, monkeypatch: pytest.Mon
         (lambda b: b.auto_register_tasks("json"), "auto_register_tasks('json'): no task is defined there"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_option(
-    build: Callable[[Any], TaskQueueBuilder], problem: str
-) -> None:
+def test_a_mistake_is_one_line_that_names_the_option(build: Callable[[Any], TaskQueueBuilder], problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build(TaskQueueBuilder()).build()
     assert f"TaskQueueBuilder: {problem}" in str(caught.value)

@@ -102,7 +102,7 @@ ROUTES: list[Callable[..., Any]] = [decorated, batch, for_one_call]
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("option", DURATIONS)
 @pytest.mark.parametrize("value", NO_SECONDS, ids=lambda value: shown(value)[:20])
-def test_what_is_no_duration_is_refused(queue: TaskQueue, route: Any, option: str, value: Any) -> None:
+def test_an_invalid_duration_is_refused(queue: TaskQueue, route: Any, option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         route(queue, **{option: value})
     one_line(caught, f"{option}=", "expected seconds (a number or a timedelta)")
@@ -139,7 +139,7 @@ class Real(float):
         return "Real"
 
 
-def test_what_is_kept_is_of_the_plain_types(queue: TaskQueue) -> None:
+def test_stored_options_are_of_plain_types(queue: TaskQueue) -> None:
     options = decorated(
         queue,
         max_retries=Number.THREE,
@@ -157,7 +157,7 @@ COUNTS: list[Any] = [Odd(), Long(), -1, 2.5, 3.0, "3", True, NAN, INF, Decimal(3
 
 
 @pytest.mark.parametrize("value", COUNTS, ids=lambda value: shown(value)[:20])
-def test_what_is_no_count_is_refused(queue: TaskQueue, value: Any) -> None:
+def test_an_invalid_count_is_refused(queue: TaskQueue, value: Any) -> None:
     for route in ROUTES:
         with pytest.raises(ConfigurationError) as caught:
             route(queue, max_retries=value)
@@ -205,7 +205,7 @@ def test_the_window_of_a_batch_is_milliseconds_up_to_an_hour(queue: TaskQueue, v
         ("name", "x" * 300, "is not valid"),
     ],
 )
-def test_options_of_a_task_name_what_is_expected(queue: TaskQueue, option: str, value: Any, problem: str) -> None:
+def test_errors_of_task_options_name_the_expected_form(queue: TaskQueue, option: str, value: Any, problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         decorated(queue, **{option: value})
     one_line(caught, problem)
@@ -283,7 +283,7 @@ def test_an_eta_is_a_datetime_with_a_zone(queue: TaskQueue, value: Any) -> None:
     one_line(caught, "eta=")
 
 
-def test_an_eta_of_the_past_is_now_whatever_its_year(queue: TaskQueue) -> None:
+def test_an_eta_in_the_past_of_any_year_is_now(queue: TaskQueue) -> None:
     for year in (1, 1900, 1970):
         message = for_one_call(queue, eta=datetime(year, 1, 1, tzinfo=UTC)).message()
         assert message.encode(10_000)[3] > 0
@@ -378,7 +378,7 @@ def test_the_delays_of_a_retry_are_checked(value: Any) -> None:
         one_line(caught, "expected seconds")
 
 
-def test_a_retry_is_made_of_what_it_says() -> None:
+def test_a_retry_policy_checks_its_arguments() -> None:
     assert Retry.exponential(timedelta(seconds=2)).delay == 2.0
     with pytest.raises(ConfigurationError, match=r"kind='expnential' is not known.*did you mean 'exponential'"):
         Retry("expnential", 1, 1, False)  # type: ignore[arg-type]
@@ -541,7 +541,7 @@ class Instance(Task):
         (lambda work: {"n": 1}, "a dict is no message"),
     ],
 )
-async def test_what_is_no_message_is_told_what_to_write(queue: TaskQueue, make: Any, problem: str) -> None:
+async def test_enqueue_without_a_message_says_how_to_write_the_call(queue: TaskQueue, make: Any, problem: str) -> None:
     work = decorated(queue)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a coroutine that is never awaited
@@ -672,7 +672,7 @@ async def test_workers_of_this_process_are_started_for_a_list_of_queues(queue: T
         lambda: TaskQueueBuilder("memory://b", signing_keys=[]),
     ],
 )
-def test_what_a_builder_is_told_is_checked(build: Any) -> None:
+def test_arguments_of_a_builder_are_checked(build: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build().build()
     one_line(caught)

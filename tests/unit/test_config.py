@@ -148,7 +148,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("variable", SETTINGS)
 @pytest.mark.parametrize("url", ["redis://code:1/0", "memory://code", None])
-def test_the_environment_is_read_whatever_the_code_says_of_the_place(
+def test_the_environment_is_read_even_if_the_code_gives_the_url(
     monkeypatch: pytest.MonkeyPatch, variable: str, url: str | None
 ) -> None:
     section, key, text, value = SETTINGS[variable]
@@ -160,7 +160,7 @@ def test_the_environment_is_read_whatever_the_code_says_of_the_place(
     assert "\n" not in str(caught.value)
 
 
-def test_what_the_code_gives_as_an_argument_stands(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_in_the_code_overrides_the_environment(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://environment:2/0")
     monkeypatch.setenv("REDIS_POOL_SIZE", "3")
     assert TaskQueue("redis://code:1/0").url == "redis://code:1/0"
@@ -202,7 +202,7 @@ def test_a_setting_is_checked(elsewhere: Path, text: str, problem: str) -> None:
     assert str(caught.value).startswith("task-queue.toml: ")
 
 
-def test_a_section_that_is_almost_ours_is_a_slip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_section_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_SOMETHING__ELSE", "1")
     TaskQueue()
     monkeypatch.setenv("TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD", "1")

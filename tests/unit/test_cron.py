@@ -48,7 +48,7 @@ def ticks(expression: str, zone: str, after: str, count: int) -> list[str]:
         ("0 0 * JAN sun", "2026-01-26T00:00:00+00:00", ["2027-01-03T00:00:00", "2027-01-10T00:00:00"]),
     ],
 )
-def test_expressions_mean_what_cron_means(expression: str, after: str, expected: list[str]) -> None:
+def test_expressions_have_the_meaning_of_cron(expression: str, after: str, expected: list[str]) -> None:
     assert ticks(expression, "UTC", after, 2) == [f"{moment}+00:00" for moment in expected]
 
 
@@ -76,7 +76,7 @@ def test_a_time_that_the_clocks_repeat_ticks_the_first_time_only() -> None:
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-10-25T02:50:00+01:00", 1) == expected[2:]
 
 
-def test_what_has_ticked_in_the_repeated_hour_is_not_walked_through() -> None:
+def test_ticks_of_the_repeated_hour_are_not_walked_through_again() -> None:
     cron, moment = Cron("0-59 0-59 2 * * *", "Europe/Berlin"), ms("2026-10-25T02:00:00+01:00")
     began = time.process_time()
     assert {cron.following(moment + n) for n in range(30)} == {ms("2026-10-26T02:00:00+01:00")}

@@ -53,7 +53,7 @@ def unresolvable(x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa:
         (lambda: Depends(of_task, scope="process"), "scope='process' is neither 'task' nor 'worker'"),  # type: ignore[call-overload]
     ],
 )
-def test_what_cannot_be_made_is_an_error_at_definition(marker: Callable[[], Any], problem: str) -> None:
+def test_an_unresolvable_dependency_is_an_error_at_definition(marker: Callable[[], Any], problem: str) -> None:
     queue = TaskQueue()
     with pytest.raises(ConfigurationError, match=problem) as caught:
 
@@ -175,7 +175,7 @@ def test_arguments_land_in_their_own_parameters(kinds: list[str]) -> None:
     assert given == {f"p{i}": "injected" if kind.startswith("injected") else f"p{i}" for i, kind in enumerate(kinds)}
 
 
-def test_the_plan_of_a_generator_is_not_the_plan_of_what_it_yields() -> None:
+def test_a_generator_provides_its_yielded_value() -> None:
     def numbers() -> Iterator[int]:
         yield 1
 

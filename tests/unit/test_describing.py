@@ -55,7 +55,7 @@ def test_an_odd_error_has_a_bounded_text_that_can_be_encoded(kind: type[BaseExce
         text.encode()
 
 
-def test_what_an_error_is_chained_to_is_bounded() -> None:
+def test_the_chain_of_an_error_is_bounded() -> None:
     error: BaseException = ValueError("last")
     for n in range(100_000):
         other = ValueError(str(n))

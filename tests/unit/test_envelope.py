@@ -65,7 +65,7 @@ def decodes_or_refuses(blob: bytes) -> envelope.Envelope | None:
 
 
 @given(st.text(min_size=1), st.lists(plain, max_size=4), st.dictionaries(st.text(), plain, max_size=3))
-def test_what_is_encoded_is_decoded(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+def test_encoding_and_decoding_are_inverse(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
     blob = STAMP + envelope.encode(name, args, kwargs, {"r": 3})
     assert envelope.decode(blob) == envelope.Envelope(name, args, kwargs, {"r": 3}, 12.5)
 
@@ -181,7 +181,7 @@ def test_a_small_task_takes_few_bytes() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=2), plain, max_size=3), st.lists(plain, max_size=3))
-def test_what_a_later_version_adds_without_breaking_is_ignored(more: dict[str, Any], behind: list[Any]) -> None:
+def test_compatible_additions_of_a_later_version_are_ignored(more: dict[str, Any], behind: list[Any]) -> None:
     task = envelope.decode(
         STAMP + msgpack.packb([1, "x", [1], {"a": 2}, {"r": 3} | _packable(more), *_packable(behind)])
     )
@@ -196,7 +196,7 @@ def _packable(value: Any) -> Any:
     "layout",
     [[9], [9, {"anything": b"else"}], [9, "x", [], {}], [9, 1, 2, 3, 4, 5, 6], [9, {(1, 2): msgpack.ExtType(77, b"")}]],
 )
-def test_a_newer_version_is_told_apart_whatever_its_layout(layout: list[Any]) -> None:
+def test_a_newer_version_is_recognised_in_any_layout(layout: list[Any]) -> None:
     with pytest.raises(NewerVersionError, match="envelope version 9, and this program reads up to 2") as caught:
         envelope.decode(STAMP + msgpack.packb(layout))
     assert caught.value.version == 9

@@ -88,7 +88,7 @@ def test_a_loop_and_a_function_that_is_decorated_twice(queue: TaskQueue) -> None
     assert queue.registry.get("once") is short.definition
 
 
-def test_two_functions_under_a_decorator_that_does_not_say_what_it_wraps(queue: TaskQueue) -> None:
+def test_two_functions_under_a_decorator_without_wraps(queue: TaskQueue) -> None:
     def logged(function: Any) -> Any:
         async def wrapper(*args: Any) -> Any:
             return await function(*args)
@@ -109,7 +109,7 @@ def test_two_functions_under_a_decorator_that_does_not_say_what_it_wraps(queue: 
     assert "functools.wraps" in clash(second, "wrapper")
 
 
-def test_a_decorator_that_says_what_it_wraps_is_no_reason_for_an_error(queue: TaskQueue) -> None:
+def test_a_decorator_with_wraps_is_no_error(queue: TaskQueue) -> None:
     def logged(function: Any) -> Any:
         @functools.wraps(function)
         async def wrapper(*args: Any) -> Any:
@@ -532,7 +532,7 @@ def test_each_test_may_define_its_own(n: int) -> None:
     assert shared.queue.registry.get("also_of_each_test") is also_of_each_test.definition
 
 
-def test_a_test_may_define_anew_what_it_has_dropped(queue: TaskQueue) -> None:
+def test_a_test_may_define_a_dropped_task_anew(queue: TaskQueue) -> None:
     def define(ran: list[str] | None) -> Any:
         @queue.task
         async def work() -> None:

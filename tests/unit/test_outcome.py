@@ -45,7 +45,7 @@ def test_a_garbage_result_is_a_typed_error(record: bytes) -> None:
             assert type(state) is str
 
 
-def test_what_a_later_version_adds_to_a_result_is_ignored() -> None:
+def test_additions_of_a_later_version_to_a_result_are_ignored() -> None:
     assert result_record.unpack_end(msgpack.packb(["succeeded", 5, {"more": 1}]), queue="q", task_id="id") == (
         "succeeded",
         5,

@@ -29,6 +29,6 @@ def test_a_note_of_any_kind_travels(note: Any) -> None:
 
 
 @pytest.mark.parametrize("done", ["3", None, object(), [1]])
-def test_what_is_no_number_is_refused(done: Any) -> None:
+def test_progress_that_is_no_number_is_refused(done: Any) -> None:
     with pytest.raises(TypeError, match="is no number"):
         pack_report(done, None, "")

@@ -36,9 +36,7 @@ def test_a_task_that_fails_all_the_time_has_a_bounded_number_of_lines(
     assert len(caplog.records) == BURST + 2
 
 
-def test_what_was_left_out_is_said_though_nothing_comes_after_it(
-    clock: _Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_suppressed_lines_are_counted_even_if_no_line_follows(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
     reports = Reports(clock)
     for n in range(100):
         reports.taken_over("default", f"id{n}", "send", 1, 1)

@@ -141,7 +141,7 @@ def test_those_go_first_that_have_not_begun_then_the_longest_idle_then_the_newes
     assert [one.name for one in choose_victims(everyone, 9, drain_busy=True)][-1] == "busy"
 
 
-def test_the_start_latency_is_a_percentile_of_what_was_seen() -> None:
+def test_the_start_latency_is_a_percentile_of_observed_starts() -> None:
     assert sampling.percentile([]) is None
     assert sampling.percentile([3.0]) == 3.0
     assert sampling.percentile([float(n) for n in range(1, 11)]) == 9.0

@@ -142,6 +142,6 @@ def test_only_the_time_decides_whether_the_next_tick_stays() -> None:
 
 
 @pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\x01"])
-def test_what_is_no_spec_is_refused(packed: bytes) -> None:
+def test_an_invalid_spec_is_refused(packed: bytes) -> None:
     with pytest.raises(SerializationError, match=r"the schedule (cannot be decoded|has version)"):
         Spec.unpack(packed)

@@ -38,7 +38,7 @@ KEYED = {name: seal for name, seal in SEALS.items() if seal.requires}
 @pytest.mark.parametrize("seal", SEALS.values(), ids=SEALS)
 @settings(max_examples=50)
 @given(kind=kinds, queue=st.text(), task_id=st.text(), data=st.binary() | st.text().map(str.encode))
-def test_what_is_closed_is_opened(seal: Seal, kind: Kind, queue: str, task_id: str, data: bytes) -> None:
+def test_a_sealed_record_can_be_opened(seal: Seal, kind: Kind, queue: str, task_id: str, data: bytes) -> None:
     record = envelope.pack(["succeeded", data])
     assert seal.open(kind, queue, task_id, seal.close(kind, queue, task_id, record)) == record
 
@@ -177,7 +177,7 @@ def test_signed_payloads_are_accepted_where_new_ones_are_encrypted() -> None:
     assert Seal(encryption_keys=[NEW]).open("task", "q", "id", closed) == PLAIN_TASK
 
 
-def test_what_a_later_version_puts_behind_a_seal_is_ignored() -> None:
+def test_elements_of_a_later_version_behind_a_seal_are_ignored() -> None:
     seal = SEALS["signing"]
     parts = msgpack.unpackb(seal.close("task", "q", "id", PLAIN_TASK))
     assert seal.open("task", "q", "id", msgpack.packb([*parts, {"more": 1}])) == PLAIN_TASK
@@ -216,7 +216,7 @@ def test_no_two_ciphertexts_are_the_same() -> None:
 
 
 @given(st.binary(max_size=5000))
-def test_what_is_compressed_is_expanded(data: bytes) -> None:
+def test_compressed_data_is_expanded(data: bytes) -> None:
     assert compression.expand(compression.compress(data), len(data)) == data
 
 
@@ -267,7 +267,7 @@ def test_a_damaged_frame_is_an_error_and_nothing_worse(rubbish: bytes, cut: int)
             compression.expand(damaged, 1000)
 
 
-def test_only_what_gets_smaller_is_stored_compressed() -> None:
+def test_only_data_that_gets_smaller_is_stored_compressed() -> None:
     seal = Seal(compress=True, threshold_bytes=100)
     small, large, dense = b"x" * 99, b"x" * 100, bytes(range(256))
     assert seal.close("task", "q", "id", small) is small
@@ -275,7 +275,7 @@ def test_only_what_gets_smaller_is_stored_compressed() -> None:
     assert seal.close("task", "q", "id", dense) is dense
 
 
-def test_what_would_be_refused_as_a_bomb_is_not_compressed_at_all() -> None:
+def test_data_that_would_be_refused_as_a_bomb_is_not_compressed() -> None:
     seal = Seal(compress=True, max_expanded_bytes=5000)
     assert len(seal.close("task", "q", "id", bytes(5001))) == 5001
     whole = envelope.pack(bytes(4997))
@@ -283,7 +283,7 @@ def test_what_would_be_refused_as_a_bomb_is_not_compressed_at_all() -> None:
     assert len(seal.close("task", "q", "id", whole)) < 100
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = SEALS["compressing"].close("task", "q", "id", bytes(1000))
     monkeypatch.setattr(compression, "_zstd", None)
     monkeypatch.setitem(sys.modules, compression._MODULE, None)
@@ -293,7 +293,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
         Seal().open("task", "q", "id", closed)
 
 
-def test_without_cryptography_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cryptography_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigurationError, match=r"pip install 'taskfleet\[crypto\]'"):

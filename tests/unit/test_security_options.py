@@ -63,7 +63,7 @@ def test_the_code_stands_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> N
     assert signed_by(TaskQueue.from_config(signing_keys=[KEY])) == sealing.key_id_of(KEY).hex()
 
 
-def test_keys_are_not_in_what_is_printed() -> None:
+def test_keys_are_never_printed() -> None:
     section = SecuritySettings(signing_keys=("very-secret",), encryption_keys=(TEXT,))
     queue = TaskQueue(settings=Settings(security=section), signing_keys=["very-secret-as-well"])
     for text in (repr(queue), repr(queue.settings), str(queue.settings), repr(queue.seal)):

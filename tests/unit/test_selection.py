@@ -32,7 +32,7 @@ def test_only_partitions_of_its_own_queues_are_added() -> None:
     assert [tier.weights for tier in selection.tiers] == [{"a": 3, "a/1": 3}, {"b": 1, "b/2": 1}]
 
 
-def test_shares_follow_weights_over_time_and_starve_nobody() -> None:
+def test_shares_follow_weights_over_time_and_starve_no_queue() -> None:
     tier = Tier({"a": 9, "b": 1})
     selection = Selection([tier])
     total = {"a": 0, "b": 0}

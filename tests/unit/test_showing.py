@@ -56,7 +56,7 @@ class Mute(Exception):
         raise RuntimeError("no text")
 
 
-def test_what_a_record_was_given_is_clean_for_every_handler() -> None:
+def test_arguments_of_a_log_record_are_clean_for_every_handler() -> None:
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     logger = showing.logger("taskfleet.test_showing")
@@ -83,7 +83,7 @@ def test_what_a_record_was_given_is_clean_for_every_handler() -> None:
     assert "lines\\x1b[2J" in lines
 
 
-def test_every_logger_of_ours_is_one_that_cleans() -> None:
+def test_every_logger_of_taskfleet_cleans_its_records() -> None:
     named = re.compile(r"getLogger\([\"']taskfleet")
     found = [
         str(path.relative_to(ROOT))
@@ -108,7 +108,7 @@ def test_decoding_raises_nothing_else(raw: object) -> None:
             decode(raw)
 
 
-def test_what_is_left_out_is_counted_and_said_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_records_are_counted_and_logged_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
     skipped = foreign.Skipped()
     with caplog.at_level(logging.WARNING):
         for _ in range(150):

@@ -16,7 +16,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervising, "backoff_seconds", lambda _failures: 0.0)
 
 
-async def test_what_ends_by_an_error_is_said_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_work_that_ends_with_an_error_is_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
     runs = 0
 
     async def work() -> None:
@@ -34,7 +34,7 @@ async def test_what_ends_by_an_error_is_said_and_started_again(caplog: pytest.Lo
     assert "invalid start byte" in caplog.text
 
 
-async def test_what_returns_has_ended() -> None:
+async def test_work_that_returns_has_ended() -> None:
     async def work() -> int:
         return 5
 

@@ -4,7 +4,7 @@ import taskfleet
 from taskfleet import errors
 
 
-def test_the_public_surface_is_what_is_promised() -> None:
+def test_the_public_surface_is_as_promised() -> None:
     promised = {
         "TaskQueue", "Task", "TaskQueueBuilder", "TaskFunction", "Message", "TaskHandle", "queue_names", "Retry",
         "RetryLater", "current_task", "TaskContext", "Progress",

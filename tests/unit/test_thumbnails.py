@@ -52,7 +52,7 @@ def test_the_hash_tells_which_neighbour_is_brighter(tasks: ModuleType, reverse: 
     assert tasks.difference_hash(ramp) == digits
 
 
-def test_what_cannot_succeed_is_said_clearly(tasks: ModuleType) -> None:
+def test_a_task_that_cannot_succeed_says_why(tasks: ModuleType) -> None:
     with pytest.raises(tasks.photos.UnknownPhotoError, match=r"no photograph is called 'cat.gif'; there are astronaut"):
         tasks.make_thumbnail("cat.gif", 64)
     with pytest.raises(ValueError, match="width=0 must be at least 1 pixel"):

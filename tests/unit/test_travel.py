@@ -443,7 +443,7 @@ CONVERTED: list[tuple[Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("annotation", "sent", "right"), CONVERTED)
-def test_what_pydantic_converts_arrives_converted(annotation: Any, sent: Any, right: Any) -> None:
+def test_a_value_that_pydantic_converts_arrives_converted(annotation: Any, sent: Any, right: Any) -> None:
     assert same(travels(annotation, sent), right)
 
 
@@ -469,7 +469,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("annotation", "sent", "problem"), REFUSED)
-def test_what_would_not_arrive_is_refused_and_the_parameter_named(annotation: Any, sent: Any, problem: str) -> None:
+def test_a_value_that_would_not_arrive_is_refused_and_the_parameter_named(
+    annotation: Any, sent: Any, problem: str
+) -> None:
     with pytest.raises(SerializationError, match="parameter 'x': ") as refused:
         Value(annotation, "task 't', parameter 'x'").dump(sent)
     assert problem in str(refused.value)
@@ -521,7 +523,7 @@ def test_a_class_that_is_yet_to_be_defined_is_seen_to_when_it_is_used() -> None:
 # Between versions.
 
 
-def test_what_the_version_before_has_written_is_read() -> None:
+def test_data_of_the_version_before_is_read() -> None:
     class Order(BaseModel):
         n: int = Field(alias="orderId")
         at: dt.datetime
@@ -545,7 +547,7 @@ def test_what_the_version_before_has_written_is_read() -> None:
         (Annotated[Cat | Dog, Field(discriminator="kind")], Cat()),
     ],
 )
-def test_what_json_gives_back_goes_as_json_which_the_version_before_reads(annotation: Any, sent: Any) -> None:
+def test_a_value_that_json_restores_goes_as_json_for_the_version_before(annotation: Any, sent: Any) -> None:
     form = Value(annotation, "p").dump(sent)
     assert type(form) is PydanticJson
     assert pydantic.TypeAdapter(annotation).validate_json(form) == sent

@@ -115,12 +115,12 @@ def _first_column(heading: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
-def test_all_that_the_page_names_is_tried() -> None:
+def test_every_type_on_the_page_is_tested() -> None:
     assert _first_column("\n## Types\n") == TRAVELS.keys()
 
 
 @pytest.mark.parametrize("name", TRAVELS)
-def test_what_the_page_names_travels(name: str) -> None:
+def test_every_type_on_the_page_arrives_unchanged(name: str) -> None:
     annotation, values = TRAVELS[name]
     value = Value(annotation, "parameter 'x'")
     for sent in values:
@@ -129,7 +129,7 @@ def test_what_the_page_names_travels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEVER)
-def test_what_the_page_says_never_travels_is_an_error_at_definition(name: str) -> None:
+def test_a_type_that_never_travels_is_an_error_at_definition(name: str) -> None:
     assert name in _first_column("| an error when the task is defined")
     with pytest.raises(ConfigurationError, match="parameter 'x'"):
         Value(NEVER[name], "parameter 'x'")

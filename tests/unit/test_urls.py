@@ -204,7 +204,7 @@ def test_addresses_are_checked_like_hosts(
     assert problem in str(caught.value)
 
 
-def test_what_the_url_says_reaches_the_connection() -> None:
+def test_options_of_the_url_reach_the_connection() -> None:
     options = Access("redis://u:p%40@h:1/3?protocol=2&client_name=shop").options()
     assert options == {"username": "u", "password": "p@", "db": 3, "protocol": 2, "client_name": "shop"}
     assert Access("unix:///r.sock?db=1").options()["path"] == "/r.sock"

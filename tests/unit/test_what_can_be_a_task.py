@@ -45,7 +45,9 @@ class _Plain:
     ],
 )
 @pytest.mark.parametrize("options", [{}, {"name": "named"}])
-def test_what_cannot_run_is_no_task(function: Callable[..., Any], problem: str, options: dict[str, Any]) -> None:
+def test_a_function_that_cannot_run_is_no_task(
+    function: Callable[..., Any], problem: str, options: dict[str, Any]
+) -> None:
     queue = TaskQueue("memory://refused")
     with pytest.raises(ConfigurationError, match=problem):
         queue.task(**options)(function)

@@ -150,7 +150,7 @@ async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
 
 
 @pytest.mark.parametrize("code", "rnfdx")
-async def test_whatever_a_marked_task_comes_to_it_ends_as_cancelled(queue: TaskQueue, code: str) -> None:
+async def test_a_task_that_is_marked_as_cancelled_ends_as_cancelled_on_every_way(queue: TaskQueue, code: str) -> None:
     @queue.task
     async def task() -> None: ...
 

@@ -32,7 +32,7 @@ def _settings(queue: TaskQueue, blob: bytes) -> dict[str, Any]:
     return envelope.decode(blob).settings
 
 
-async def test_a_producer_and_a_worker_of_any_clock_agree_on_what_has_expired(
+async def test_a_producer_and_a_worker_with_any_clock_agree_on_expiry(
     queue: TaskQueue, run_worker: RunWorker, wrong_clock: float
 ) -> None:
     @queue.task(expires=60)
@@ -55,7 +55,7 @@ async def _is(handle: Any, state: str) -> bool:
     return bool(await handle.status() == state)
 
 
-async def test_what_is_stored_is_by_the_clock_of_redis(queue: TaskQueue, wrong_clock: float) -> None:
+async def test_stored_times_are_by_the_clock_of_redis(queue: TaskQueue, wrong_clock: float) -> None:
     @queue.task
     async def task() -> None: ...
 

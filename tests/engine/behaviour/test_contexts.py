@@ -48,7 +48,7 @@ def sees_and_sets(name: str) -> str:
     return seen
 
 
-async def test_a_task_sees_what_the_application_set_before_the_worker_started(
+async def test_a_task_sees_variables_set_before_the_worker_started(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     queue = make_queue(slots=3)
@@ -145,7 +145,7 @@ class Remembers(BaseModel):
         """A worker then builds the object field by field, without the validators that have run in the sender."""
 
 
-async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_arguments_are_built_in_the_context_of_their_run(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(slots=1)
 
     @queue.task
@@ -166,7 +166,7 @@ async def test_what_makes_a_tasks_arguments_belongs_to_its_run(make_queue: MakeQ
     assert seen[::2] == ["a model"] * 5
 
 
-async def test_what_a_task_depends_on_is_made_in_its_context_and_what_a_worker_holds_in_none(
+async def test_task_dependencies_are_made_in_the_context_of_the_run_and_worker_dependencies_in_none(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     queue = make_queue(slots=1)
@@ -238,7 +238,9 @@ async def test_middleware_sets_up_for_all_and_its_hooks_are_told_in_a_context_of
     assert set(watching.told) == {("retry", "startup", True), ("dead", "startup", True)}
 
 
-async def test_what_a_task_starts_has_its_context(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_tasks_and_threads_that_a_task_starts_have_its_context(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
     queue = make_queue(slots=1)
 
     @queue.task
@@ -255,9 +257,7 @@ async def test_what_a_task_starts_has_its_context(make_queue: MakeQueue, run_wor
     assert await seen_by(handles) == [[f"task {n}", each.id, f"task {n}"] for n, each in enumerate(handles)]
 
 
-async def test_what_runs_next_in_a_thread_finds_no_event_loop_there(
-    make_queue: MakeQueue, run_worker: RunWorker
-) -> None:
+async def test_the_next_task_in_a_thread_finds_no_event_loop(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(slots=1)
 
     @queue.task
@@ -282,7 +282,7 @@ async def test_what_runs_next_in_a_thread_finds_no_event_loop_there(
     await until(in_the_same_thread, "one thread has run both")
 
 
-async def test_what_the_worker_logs_has_no_tasks_context(
+async def test_the_log_of_the_worker_has_no_context_of_a_task(
     make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = make_queue(slots=1)

@@ -92,9 +92,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-async def test_whatever_a_task_raises_its_failure_is_recorded(
-    queue: TaskQueue, run_worker: RunWorker, kind: str
-) -> None:
+async def test_any_exception_of_a_task_is_recorded(queue: TaskQueue, run_worker: RunWorker, kind: str) -> None:
     @queue.task(max_retries=0, never_retry=(KeyError,), always_retry=())
     async def on_the_loop() -> None:
         raise ERRORS[kind]()
@@ -206,7 +204,7 @@ class _NoIsinstance(Exception, metaclass=_OddMeta):
     pass
 
 
-async def test_options_that_are_not_what_they_should_be_keep_no_end_from_being_recorded(
+async def test_invalid_options_do_not_prevent_an_outcome_from_being_recorded(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:
     runs = {"list": 0, "alone": 0, "odd": 0}
@@ -325,7 +323,7 @@ async def test_an_outcome_that_cannot_be_sent_takes_no_other_with_it(
     assert await (await work.enqueue(3)).result(timeout=10) == 3
 
 
-async def test_what_cannot_be_recorded_in_any_way_is_left_to_its_lease(
+async def test_an_outcome_that_cannot_be_recorded_is_left_to_its_lease(
     queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned = _Poisoned(queue, OverflowError("too big"), codes="sf")
@@ -369,7 +367,7 @@ async def test_an_error_of_the_worker_itself_ends_no_task(
     assert "the worker met an error and goes on" in caplog.text
 
 
-async def test_what_has_not_run_has_not_succeeded(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_an_unawaited_result_is_no_success(queue: TaskQueue, run_worker: RunWorker) -> None:
     async def inner() -> int:
         return 3
 
@@ -461,7 +459,7 @@ async def test_the_next_of_nothing_in_a_thread_fails_at_once(queue: TaskQueue, r
         await (await first.enqueue()).result(timeout=10)
 
 
-async def test_deadlines_are_kept_for_what_runs_only(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_deadlines_are_kept_for_running_tasks_only(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(slots=50)
 
     @queue.task

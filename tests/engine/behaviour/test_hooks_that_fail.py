@@ -34,7 +34,7 @@ class _Raises(Middleware):
 @pytest.mark.parametrize(
     "make", [lambda: SystemExit(1), KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopAsyncIteration]
 )
-async def test_what_a_hook_raises_is_logged_and_no_more(
+async def test_an_error_of_a_hook_is_only_logged(
     make_queue: MakeQueue, run_worker: RunWorker, make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = _Raises(make), _Raises(make)

@@ -54,7 +54,7 @@ async def test_drain_hands_back_and_lets_running_tasks_end(make_queue: MakeQueue
     assert worker.name not in {w.name for w in await queue.broker.workers()}
 
 
-async def test_drain_requeues_what_outlives_the_grace_period(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_drain_requeues_tasks_that_outlast_the_grace_period(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(grace=0.1)
 
     @queue.task(max_retries=0)

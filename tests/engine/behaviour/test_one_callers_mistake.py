@@ -60,7 +60,7 @@ async def test_a_key_that_cannot_travel_is_refused_alone(make_queue: MakeQueue, 
 
 @pytest.mark.parametrize("option", ["unique_key", "fair_key", "limit_key"])
 @pytest.mark.parametrize("made", ["\udcff", "", None, 7, b"k", ValueError("bad\nkey"), "later"], ids=repr)
-async def test_what_a_key_function_makes_is_checked_for_its_own_call(
+async def test_the_key_of_a_key_function_is_checked_for_its_own_call(
     make_queue: MakeQueue, option: str, made: Any
 ) -> None:
     queue = make_queue()
@@ -127,7 +127,7 @@ async def test_a_header_that_cannot_travel_is_refused_alone(make_queue: MakeQueu
     assert "task 'work', header " in str(error)
 
 
-async def test_what_the_broker_cannot_pack_is_sent_without_it(make_queue: MakeQueue) -> None:
+async def test_a_call_that_the_broker_cannot_pack_is_left_out(make_queue: MakeQueue) -> None:
     """Even an error that no check has caught does not affect the other calls."""
     queue = make_queue()
 

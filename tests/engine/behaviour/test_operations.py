@@ -30,7 +30,7 @@ async def test_pause_stops_claims_and_resume_goes_on(queue: TaskQueue, run_worke
     assert await handle.result(timeout=10) == 1
 
 
-async def test_purge_drops_what_waits(queue: TaskQueue) -> None:
+async def test_purge_drops_waiting_tasks(queue: TaskQueue) -> None:
     @queue.task
     async def task() -> None: ...
 
@@ -94,7 +94,7 @@ async def test_the_workers_of_all_processes_are_listed(queue: TaskQueue, run_wor
     assert await queue.workers() == []
 
 
-async def test_figures_tell_what_is_there(queue: TaskQueue) -> None:
+async def test_statistics_count_tasks_by_state(queue: TaskQueue) -> None:
     @queue.task
     async def task() -> None: ...
 

@@ -93,7 +93,7 @@ async def test_a_worker_of_one_of_its_applications_queues_leaves_the_other(
 
 
 @pytest.mark.parametrize("other", ["a:1", "a.b", "a-", "A", "aa"])
-async def test_a_queue_whose_name_begins_like_ours_is_another(
+async def test_a_queue_with_a_common_name_prefix_is_another_queue(
     make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     first, second = make_queue(), make_queue(queues=[{"name": "a", "partitions": 2}])
@@ -119,7 +119,7 @@ async def test_a_queue_with_a_number_at_its_end_is_no_weight_of_another(
     await untouched(first, "tenant", 1)
 
 
-async def test_a_schedule_for_another_application_does_not_make_its_queue_ours(
+async def test_a_schedule_for_another_application_does_not_make_the_worker_serve_its_queue(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
     first, second = make_queue(), make_queue()

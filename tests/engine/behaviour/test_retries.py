@@ -151,7 +151,7 @@ async def test_a_task_that_exits_does_not_end_the_worker(queue: TaskQueue, run_w
     assert await (await quick.enqueue()).result(timeout=10) == 1
 
 
-async def test_what_cannot_be_run_is_buried_with_the_reason_and_stops_nothing(
+async def test_a_task_that_cannot_run_becomes_a_dead_letter_with_the_reason_and_stops_nothing(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:
     @queue.task

@@ -430,7 +430,7 @@ async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_q
     await scheduler._broker.close()
 
 
-async def test_what_waits_for_a_replaced_task_is_cancelled_too(queue: TaskQueue, scheduler: Scheduler) -> None:
+async def test_tasks_that_wait_for_a_replaced_task_are_cancelled_too(queue: TaskQueue, scheduler: Scheduler) -> None:
     @queue.task
     async def note(name: str) -> None: ...
 
@@ -489,7 +489,7 @@ async def test_a_paused_schedule_does_not_tick_until_it_is_added_again(queue: Ta
     assert ms(resumed.next_at) > await now_ms(queue)
 
 
-async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
+async def test_a_schedule_of_a_newer_version_is_left_alone_and_stops_nothing(
     queue: TaskQueue, scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     import msgpack
@@ -509,7 +509,9 @@ async def test_what_a_newer_version_has_written_is_left_alone_and_stops_nothing(
     assert [found.name for found in await queue.list_schedules()] == ["s"]
 
 
-async def test_more_of_what_cannot_be_read_than_fits_in_a_pass_is_no_reason_to_spin(make_queue: MakeQueue) -> None:
+async def test_more_unreadable_schedules_than_fit_in_a_pass_do_not_make_the_scheduler_spin(
+    make_queue: MakeQueue,
+) -> None:
     queue = make_queue(scheduler=SchedulerSettings(max_tasks_per_tick=1))
     scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     for name in ("a", "b"):
@@ -541,7 +543,7 @@ async def test_schedules_that_are_due_and_unreadable_here_keep_no_other_from_its
         assert (await schedule(queue, "s")).fired_total == fired
 
 
-async def test_what_was_unreadable_is_looked_at_again_when_schedules_change(
+async def test_an_unreadable_schedule_is_read_again_when_schedules_change(
     queue: TaskQueue, scheduler: Scheduler
 ) -> None:
     await white_box.spoilt_schedules(queue, 250)

@@ -119,7 +119,7 @@ async def test_a_storm_of_retries_keeps_no_higher_task_waiting(
         assert await (await first.enqueue()).result(timeout=20) - before < 5000
 
 
-async def test_what_was_claimed_ahead_lets_the_higher_tier_pass(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+async def test_prefetched_tasks_let_the_higher_tier_pass(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(queues=TIERS)
     order: list[str] = []
 

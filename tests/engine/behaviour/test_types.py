@@ -237,7 +237,7 @@ async def test_a_result_that_is_passed_on_is_validated_by_the_one_that_takes_it(
     assert await (await queue.enqueue(chain(model.message(), field.message()))).result(timeout=10) == 3
 
 
-async def test_items_of_a_batch_keep_what_their_prototype_says(queue: TaskQueue, run_worker: RunWorker) -> None:
+async def test_items_of_a_batch_keep_the_types_of_their_prototype(queue: TaskQueue, run_worker: RunWorker) -> None:
     got: list[Any] = []
 
     def item(order: Order, kind: str | bytes) -> tuple[int, ...] | list[int]: ...
@@ -271,7 +271,7 @@ async def test_the_arguments_of_a_schedule_are_those_of_a_call(queue: TaskQueue,
     assert got[0] == (ORDER, {2025: (1,)})
 
 
-async def test_only_what_older_workers_cannot_read_is_left_to_newer_ones(queue: TaskQueue) -> None:
+async def test_only_tasks_that_older_workers_cannot_read_are_left_to_newer_ones(queue: TaskQueue) -> None:
     @queue.task
     async def give(order: Order | Aliased | dt.date) -> None: ...
 
@@ -308,7 +308,7 @@ async def test_named_options_of_a_typed_dict_are_checked_one_by_one(queue: TaskQ
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), ZeroDivisionError("z")])
-async def test_whatever_a_validator_raises_the_parameter_is_named(queue: TaskQueue, error: Exception) -> None:
+async def test_the_parameter_is_named_for_any_error_of_a_validator(queue: TaskQueue, error: Exception) -> None:
     def fail(_: int) -> int:
         raise error
 

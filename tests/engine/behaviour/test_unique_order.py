@@ -138,7 +138,7 @@ async def test_every_ending_lets_the_next_one_in(queue: TaskQueue, ending: str) 
 
 
 @pytest.mark.parametrize("code", ["n", "r"])
-async def test_what_goes_back_keeps_its_place_before_the_next(queue: TaskQueue, code: str) -> None:
+async def test_a_task_that_is_handed_back_stays_ahead_of_the_next(queue: TaskQueue, code: str) -> None:
     @queue.task(unique_key=lambda n: "k", unique_mode="replace")
     async def task(n: int) -> None: ...
 
@@ -220,7 +220,7 @@ async def test_a_call_of_both_modes_is_settled_in_order(queue: TaskQueue) -> Non
     assert await before.status() == "cancelled"
 
 
-async def test_a_full_queue_takes_what_needs_no_room(make_queue: MakeQueue) -> None:
+async def test_a_full_queue_accepts_calls_that_need_no_room(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[QueueOptions("default", max_length=1)])
 
     @queue.task(unique_key=lambda n: "k")

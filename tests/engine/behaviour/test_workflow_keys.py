@@ -245,7 +245,7 @@ async def test_a_holder_that_ends_while_the_chain_is_sent_is_no_holder(
     await nothing_left(queue)
 
 
-async def test_a_holder_whose_result_nobody_keeps_ends_the_chain(
+async def test_a_holder_without_a_kept_result_ends_the_chain(
     queue: TaskQueue, other: str, run_worker: RunWorker
 ) -> None:
     @queue.task(unique_key="k", result_ttl=0)

@@ -300,7 +300,7 @@ async def test_a_redelivered_member_counts_once(make_queue: MakeQueue, run_worke
     assert calls == [[1, 2]]
 
 
-async def test_bad_workflows_say_what_is_wrong(queue: TaskQueue) -> None:
+async def test_bad_workflows_are_errors_that_name_the_mistake(queue: TaskQueue) -> None:
     @queue.task
     async def none() -> int:
         return 1

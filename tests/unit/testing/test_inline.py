@@ -30,7 +30,7 @@ async def queue() -> AsyncIterator[TaskQueue]:
         yield queue
 
 
-async def test_what_was_enqueued_can_be_looked_at_and_then_run(queue: TaskQueue) -> None:
+async def test_enqueued_tasks_can_be_inspected_and_then_run(queue: TaskQueue) -> None:
     sent: list[str] = []
 
     @queue.task
@@ -53,7 +53,7 @@ async def test_what_was_enqueued_can_be_looked_at_and_then_run(queue: TaskQueue)
     assert worker.enqueued(send) == [expected]  # in any state
 
 
-async def test_tasks_that_tasks_enqueue_run_too_in_whatever_queue(queue: TaskQueue) -> None:
+async def test_tasks_that_tasks_enqueue_run_too_in_any_queue(queue: TaskQueue) -> None:
     order: list[str] = []
 
     @queue.task
@@ -182,7 +182,7 @@ async def test_limits_hold_and_their_time_can_be_skipped() -> None:
     assert await worker.run_until_idle(through_delays=True) == 2
 
 
-async def test_what_never_ends_is_named(queue: TaskQueue) -> None:
+async def test_a_task_that_never_ends_is_named(queue: TaskQueue) -> None:
     @queue.task(timeout=None)
     async def endless() -> None:
         await asyncio.sleep(60)
