@@ -1,6 +1,6 @@
 """The bench: Taskfleet and its peers on the same Redis, side by side in one run.
 
-`python -m bench --help` says how; `bench/README.md` says how a peer is added.
+`python -m bench --help` lists the options; `bench/README.md` explains scenarios and peers.
 """
 
 from __future__ import annotations

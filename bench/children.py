@@ -46,7 +46,7 @@ class Child:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()  # a peer ends when nobody can ask it any more
+            self._process.stdin.close()  # a peer ends with its input
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -68,16 +68,16 @@ class Child:
             self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise BenchError(f"{self._label} ended by itself: {self._last_words()}") from None
+            raise BenchError(f"{self._label} ended by itself: {self._last_line()}") from None
 
     def expect(self, event: str, timeout: float) -> dict[str, Any]:
         """The next answer, which must be `event`, within `timeout` seconds."""
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise BenchError(f"{self._label} gave no {event!r} within {timeout:g} s: {self._last_words()}") from None
+            raise BenchError(f"{self._label} gave no {event!r} within {timeout:g} s: {self._last_line()}") from None
         if line is None:
-            raise BenchError(f"{self._label} ended by itself: {self._last_words()}")
+            raise BenchError(f"{self._label} ended by itself: {self._last_line()}")
         try:
             answer = json.loads(line)
         except ValueError:
@@ -118,7 +118,7 @@ class Child:
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         return lines[-1] if lines else "it said nothing"

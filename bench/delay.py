@@ -1,9 +1,9 @@
-"""A proxy that delays what goes through it by a fixed time each way: a network, without one.
+"""A proxy that delays all bytes by a fixed time each way, like a network.
 
 `python -m bench.delay PORT MICROSECONDS` says `{"event": "ready", "port": …}` and ends when standard input is closed.
 
-One thread, epoll and a timer of its own: the delay is the same for everything, so what waits is one queue in the order
-of arrival, and a chunk costs two system calls. asyncio and uvloop round their timers up to whole milliseconds.
+One thread, epoll and a timer of its own: the delay is the same for everything, so all waiting bytes are in one queue,
+in the order of arrival, and a chunk costs two system calls. asyncio and uvloop round their timers up to milliseconds.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def built(name: str, version: str, inputs: Sequence[Path], build: Callable[[Path
 
 
 def python_environment(name: str, version: str, requirements: Path) -> Path:
-    """The interpreter of a virtual environment with exactly what `requirements`, pinned and hashed, lists."""
+    """The interpreter of a virtual environment with exactly the packages of `requirements`, pinned and hashed."""
 
     def build(folder: Path) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", "venv"], folder, name)
@@ -68,13 +68,13 @@ def python_environment(name: str, version: str, requirements: Path) -> Path:
         ]
         run([*pip, "--require-hashes", "--no-deps", "-r", requirements.name], folder, name)
 
-    # What is compiled, and what is chosen by markers, belongs to one version of Python.
+    # Compiled packages, and those that markers choose, belong to one version of Python.
     python = f"{sys.version_info.major}{sys.version_info.minor}"
     return built(f"{name}-py{python}", version, [requirements], build) / "venv" / "bin" / "python"
 
 
 def tool(name: str, needed_by: str) -> str:
-    """The path of a program, or one line that says who needs it."""
+    """The path of a program; the error is one line that names the peer that needs it."""
     path = shutil.which(name)
     if path is None:
         raise PeerUnavailable(
@@ -88,6 +88,6 @@ def run(command: Sequence[str], folder: Path, needed_by: str) -> None:
     done = subprocess.run(list(command), cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        # The first line says what is wrong; what follows says where the logs are.
+        # The first line is the error; the others are the paths of logs.
         reason = lines[0].strip() if lines else f"exit code {done.returncode}"
         raise PeerUnavailable(f"{needed_by} cannot be built: {' '.join(command[:2])}: {reason}")

@@ -1,10 +1,10 @@
-"""What can go wrong with a bench."""
+"""The error of the bench."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """One line that says what to do."""
+    """The bench cannot go on; the message is one line that says what to do."""
 
 
 class PeerUnavailable(BenchError):

@@ -39,7 +39,7 @@ class Figure:
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least `percent` % of all do not exceed (nearest rank).
 
-    No interpolation: what is reported has happened.
+    No interpolation: the reported value was measured.
     """
     if not values:
         raise ValueError("no values")
@@ -48,7 +48,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def number(value: float) -> str:
-    """Three figures that count, and no more."""
+    """The number with three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

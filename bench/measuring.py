@@ -1,4 +1,4 @@
-"""The runs: everything once, then again, so that what disturbs the machine for a while disturbs all."""
+"""The runs: everything once, then again, so that a passing disturbance of the machine hits all peers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Contender:
 
 
 def prepare(peers: Sequence[Peer]) -> list[Contender]:
-    """Build what is not built yet; a peer that cannot be is left out, and said so."""
+    """Build what is not built yet; a peer that cannot be built is left out, with a message."""
     contenders: list[Contender] = []
     for peer in peers:
         began = time.monotonic()
@@ -124,7 +124,7 @@ class Measurement:
         say(f"{label} {first} {number(values[first])} {UNITS[first]}  ({time.monotonic() - began:.1f} s)")
 
     def figures(self) -> list[Figure]:
-        """In the order of scenarios, metrics and peers; what failed in one repeat is not there."""
+        """In the order of scenarios, metrics and peers; a figure that failed in one repeat is left out."""
         order = {contender.name: i for i, contender in enumerate(self._contenders)}
         versions = {contender.name: contender.peer.version for contender in self._contenders}
         keys = sorted(

@@ -1,4 +1,4 @@
-"""What the bench needs to know of a queue it measures."""
+"""The description of a queue that the bench measures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench import environments
 Role = Literal["producer", "worker"]
 
 CHECKOUT = Path(__file__).parent.parent
-"""What a Python peer's program finds `bench.protocol` in."""
+"""The folder in which the program of a Python peer finds `bench.protocol`."""
 
 # Scenarios that most peers leave out, and why.
 OURS_ALONE: dict[str, str] = {

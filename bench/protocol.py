@@ -1,4 +1,4 @@
-"""The Python side of a peer's program: JSON lines in, JSON lines out, and a tally of what its tasks see.
+"""The Python side of a peer's program: JSON lines in, JSON lines out, and a tally of its tasks.
 
 It runs inside the environments of the peers, so it needs nothing but the standard library.
 """
@@ -33,7 +33,7 @@ def say(message: Reply) -> None:
 
 
 class Tally:
-    """What the tasks of one measurement see. Times are microseconds.
+    """The tasks of one measurement. Times are microseconds.
 
     `note` is for tasks that run on one thread; `note_safely` for those of a thread pool.
     """
@@ -57,7 +57,7 @@ class Tally:
     def note(self, at: float = 0.0) -> None:
         """One task, from its start to its end. `at`: when it was sent or due, 0 if that is not asked."""
         if self.left <= 0:
-            return  # more than was asked for: somebody else's, or not counted any more
+            return  # beyond the number that is counted
         if not self.began:
             self.began = now()
         if at > 0:
@@ -100,7 +100,7 @@ class Trace:
 _trace = Trace()
 
 
-# What the tasks of asyncio peers do.
+# The tasks of asyncio peers.
 
 
 async def sleep_task(seconds: float) -> None:
@@ -128,14 +128,14 @@ class AsyncPeer(ABC):
     runtime = f"Python {platform.python_version()}"
 
     async def open(self, role: str) -> None:  # noqa: B027 - not every peer has something to do
-        """Connect, and whatever else a process of this role does once."""
+        """Connect, and do everything else that a process of this role does once."""
 
     async def close(self) -> None:  # noqa: B027
         """Let go of connections."""
 
     @abstractmethod
     def sender(self, task: str) -> Callable[[float], Awaitable[Any]]:
-        """What an application calls to send one of `task`."""
+        """Send one task, with the call that an application would use."""
 
     async def send_many(self, task: str, arguments: Sequence[float]) -> None:
         raise NotImplementedError("it has no bulk enqueue")
@@ -249,7 +249,7 @@ class ThreadPeer(ABC):
     runtime = f"Python {platform.python_version()}"
 
     def open(self, role: str) -> None:  # noqa: B027 - not every peer has something to do
-        """Connect, and whatever else a process of this role does once."""
+        """Connect, and do everything else that a process of this role does once."""
 
     @abstractmethod
     def send(self, at: float) -> None:
@@ -314,7 +314,7 @@ class ThreadPeer(ABC):
 
         def one() -> None:
             try:
-                for argument in arguments:  # a list's iterator hands each out once, whatever thread asks
+                for argument in arguments:  # an iterator of a list gives each item to one thread
                     send(argument)
             except Exception as error:
                 failures.append(error)

@@ -13,7 +13,7 @@ from bench.targets import Verdict
 
 
 def machine(server_version: str) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the Redis of the run."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -47,7 +47,7 @@ class ServerProgram:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the server has done and holds at one moment."""
+    """The counters and the memory of the server at one moment."""
 
     commands: int  # that did something to a key: those inside scripts too, the calls of scripts not
     calls: int  # of scripts
@@ -57,7 +57,7 @@ class Usage:
 
 
 class RedisServer:
-    """A server of our own on a free port of 127.0.0.1, without persistence; its end takes everything with it."""
+    """A server on a free port of 127.0.0.1, without persistence. Its data is gone with it."""
 
     def __init__(self, program: ServerProgram) -> None:
         self._program = program
@@ -99,7 +99,7 @@ class RedisServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def usage(self) -> Usage:
-        """Read the counters. What that itself costs is not among them."""
+        """Read the counters, without the cost of reading them."""
         statistics = self._info("commandstats")
         # HELLO, CLIENT, INFO and the like belong to connections, not to tasks.
         counted = {

@@ -1,4 +1,4 @@
-"""What a call without an event loop costs beside the same call awaited: `python -m bench.sync_calls`."""
+"""The cost of a call without an event loop, beside the same call awaited: `python -m bench.sync_calls`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CALLS, _ROUNDS, _THREADS = 3000, 5, 32
 
 
 def main() -> None:
-    """Rounds alternate, so that both forms meet the same machine; medians are told."""
+    """Rounds alternate, so that both forms meet the same machine; the medians are printed."""
     with RedisServer() as server:
         queue = TaskQueue(server.url)
 

@@ -1,4 +1,4 @@
-"""What the figures of a run are held against."""
+"""The targets that the figures of a run are compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OURS = "taskfleet"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One target: what is asked, what was measured, and whether that will do."""
+    """One target: the requirement, the measured figure, and whether it is met."""
 
     what: str
     target: str
@@ -21,7 +21,7 @@ class Verdict:
 
 
 class Measured:
-    """The medians of a run, and of what queues it is."""
+    """The medians of a run, and the names of its queues."""
 
     def __init__(self, figures: Sequence[Figure], python_peers: Sequence[str]) -> None:
         self._medians = {(f.scenario, f.metric, f.peer): f.median for f in figures}
@@ -46,7 +46,7 @@ _Rule = Callable[[Measured], Verdict | None]
 
 
 def verdicts(figures: Sequence[Figure], python_peers: Sequence[str]) -> list[Verdict]:
-    """Every target that the run has the figures for. `python_peers`: the names of the Python queues, ours or not."""
+    """Every target that the run has the figures for. `python_peers` are the Python queues, Taskfleet included."""
     measured = Measured(figures, python_peers)
     return [verdict for rule in _RULES if (verdict := rule(measured)) is not None]
 

@@ -66,7 +66,7 @@ def _have_cluster() -> Cluster:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    yield  # pytest's own summary first: ours is to be the last thing read
+    yield  # pytest's own summary first, so that this one is read last
     requirements.report(terminalreporter, config)
 
 

@@ -1,4 +1,4 @@
-"""What a failed end-to-end test leaves on the screen: the operator's log, the resource, pods and events."""
+"""Evidence of a failed end-to-end test, printed: the log of the operator, the resource, pods and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cluster itself: what the other end-to-end tests lean on."""
+"""The cluster itself, on which the other end-to-end tests rely."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "examples" / "thumbnails"
 SYSTEM = "taskfleet-system"
 TASKS = 2000
-# What a user of the queue, the operator and its owner references may create in the namespace.
+# The kinds that a user of the queue, the operator and its owner references may create in the namespace.
 KINDS = "deployments,replicasets,pods,services,endpointslices,configmaps,serviceaccounts,pdb,secrets,leases,tq"
 
 SECURITY = {
@@ -176,7 +176,7 @@ def enqueue(tasks: int) -> dict[str, Any]:
 
 
 def until(what: str, seconds: float, true: Callable[[], Any]) -> Any:
-    """What `true` returns, as soon as it is truthy; a failed command counts as not yet."""
+    """The value of `true`, as soon as it is truthy. A command that fails is tried again."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(CommandError, KeyError, subprocess.TimeoutExpired):
@@ -187,7 +187,7 @@ def until(what: str, seconds: float, true: Callable[[], Any]) -> Any:
 
 
 def summary_of_the_sender(shop: Shop, seconds: float) -> dict[str, Any]:
-    """Wait for the Job's end; what it found."""
+    """Wait for the end of the Job; its findings."""
 
     def ended() -> bool:
         status = shop.get("job", "enqueue")["status"]

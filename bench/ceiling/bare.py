@@ -1,4 +1,4 @@
-"""What the pattern of the engine can do without the engine: `bare.py` speaks JSON lines like a peer's worker.
+"""The Redis pattern of Taskfleet without its library: `bare.py` speaks JSON lines like a peer's worker.
 
 One socket, two calls of the script in flight, so that Redis works while Python does. For each task: its blob is
 decoded and a coroutine is awaited; no asyncio task, no timeout, no retry, no lease keeper, no metrics.
@@ -58,7 +58,7 @@ async def noop(at: float) -> None:
 
 
 def fill(redis: Connection, tasks: int) -> None:
-    """What the engine stores for a waiting task: a list entry, and a blob that begins with a stamp."""
+    """Store a waiting task as Taskfleet does: a list entry, and a blob that begins with a stamp."""
     blob = bytes(_STAMP) + msgpack.packb([1, "noop", [0.0], {}])
     for first in range(0, tasks, _FILL):
         ids = [f"{i:022d}" for i in range(first, min(first + _FILL, tasks))]

@@ -1,4 +1,4 @@
-"""What is measured. A run plays one peer once, on a server of its own, and returns metric → value."""
+"""The scenarios. A run plays one peer once, on a server of its own, and returns metric → value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker that is killed leaves behind."""
+"""The tasks of a worker that is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTLE_SECONDS = 3.0  # after the last task has ended: a duplicate would have r
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """What the trace of a run with a killed worker says."""
+    """The figures in the trace of a run with a killed worker."""
 
     held: int
     lost: int
@@ -31,7 +31,7 @@ class Crash:
 def kill9(stage: Stage) -> dict[str, float]:
     """SIGKILL for the only worker while it is full; at that moment a second one starts consuming.
 
-    Tasks are claimed in the order in which they were sent. So when nobody consumes, and `ready` tasks wait, those
+    Tasks are claimed in the order in which they were sent. So when no worker consumes, and `ready` tasks wait, those
     that the dead worker had claimed are the first of all; what of these the second worker runs is what the dead one
     held. That number must be the one of the leases in Redis.
     """

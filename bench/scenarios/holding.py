@@ -1,4 +1,4 @@
-"""How long one call holds Redis, whatever its size: the longest of each operation, by the SLOWLOG of the server."""
+"""The longest script call of each operation, at its largest size, by the SLOWLOG of the server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _Step = Callable[[RedisBroker], Awaitable[Any]]
 
 
 def _operations(n: int, many: int) -> dict[str, tuple[_Step, _Step]]:
-    """Name → what is made ready, and what is measured."""
+    """Name → (preparation, measured operation)."""
     return {
         "claim_large": (lambda b: _fill(b, 256, b"x" * 1_000_000), lambda b: _drain(b, "s")),
         "chord": (lambda b: _chord(b, n), lambda b: _drain(b, "s")),

@@ -1,4 +1,4 @@
-"""A fresh server, and a peer's processes on it: what every scenario plays on."""
+"""The stage of every scenario: a fresh server, and the processes of a peer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Stage:
         return float(done["seconds"])
 
     def begin_work(self, worker: Child, tasks: int, **request: Any) -> None:
-        """Have the worker consume; what it answers when it is done is `end_work`'s."""
+        """Have the worker consume; `end_work` reads its answer."""
         worker.send("work", **{"tasks": tasks, "slots": self.load.slots, **request})
         worker.expect("consuming", START_SECONDS)
 
@@ -91,5 +91,5 @@ class Stage:
 
 
 def pause(seconds: float) -> None:
-    """For scenarios in which being idle is what is measured."""
+    """For scenarios that measure an idle worker."""
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""How many tasks a second, and what each of them costs."""
+"""Tasks per second, and processor time per task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CEILING_ROUNDS = 3
 
 
 def drain(stage: Stage) -> dict[str, float]:
-    """A backlog of no-ops and one warmed worker process: the rate, and what a task costs both sides."""
+    """A backlog of no-ops and one warmed worker process: the rate, and processor time of worker and Redis per task."""
     producer, worker = stage.child("producer"), stage.child("worker")
     stage.warm(producer, worker)
     empty = stage.server.usage()
@@ -79,7 +79,7 @@ def _enqueue(stage: Stage, op: str, **request: int) -> dict[str, float]:
     if cpu is not None and (cpu_after := producer.cpu_seconds()) is not None:
         figures["producer_cpu_us_per_task"] = (cpu_after - cpu) / tasks * 1e6
     figures["redis_cpu_us_per_task"] = (stage.server.usage().cpu_seconds - redis_cpu) / tasks * 1e6
-    stage.drain(stage.child("worker"), warm + tasks)  # what was sent is there
+    stage.drain(stage.child("worker"), warm + tasks)  # all tasks have arrived
     return figures
 
 
@@ -92,7 +92,7 @@ def drain_rtt(stage: Stage) -> dict[str, float]:
     producer = stage.child("producer")
     near, far = stage.child("worker"), stage.child("worker", url=f"redis://127.0.0.1:{port}/0")
     stage.warm(producer, near)
-    # So many that it takes some seconds: a few tasks say more of how a worker starts than of how it goes on.
+    # So many that it takes some seconds: few tasks would measure the start of a worker, not its pace.
     estimate = _rate(stage, producer, far, _LEAST_FAR)
     tasks = max(_LEAST_FAR, int(estimate * _FAR_SECONDS))
     # Straight from Redis before and after, so that a disturbance of either does not pass for the network's.
@@ -170,7 +170,7 @@ def sleep(stage: Stage) -> dict[str, float]:
 
 
 def ceiling(stage: Stage) -> dict[str, float]:
-    """The engine, and beside it what its pattern does without it: the same Redis work, and nothing else in Python."""
+    """Taskfleet, and beside it its bare Redis pattern: the same work in Redis, and nothing else in Python."""
     producer, worker = stage.child("producer"), stage.child("worker")
     tasks, warm = stage.load.tasks, stage.load.warm_tasks
     program = (sys.executable, str(Path(__file__).parent.parent / "ceiling" / "bare.py"))

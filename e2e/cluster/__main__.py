@@ -12,7 +12,7 @@ from e2e.cluster.kubectl import ClusterCommand
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it did what it says, 1 with one line on standard error when not."""
+    """Run one command; 0 on success, else 1 with one line on standard error."""
     chosen = _parser().parse_args(arguments)
     try:
         return _run(chosen)
@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="A real Kubernetes for tests.")
     parser.add_argument(
-        "--kubeconfig", type=Path, help="use this cluster in place of one of ours (for up, status and kubeconfig)"
+        "--kubeconfig", type=Path, help="use this cluster instead of making one (for up, status and kubeconfig)"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="have a cluster; prints its kubeconfig")
+    commands.add_parser("up", help="make a cluster; prints its kubeconfig")
     commands.add_parser("down", help="delete it, and stop the Docker engine if it was started here")
-    commands.add_parser("status", help="say what is there; exit 1 when there is no cluster")
+    commands.add_parser("status", help="print the state; exit 1 when there is no cluster")
     commands.add_parser("kubeconfig", help="print the path of its kubeconfig")
     commands.add_parser("images", help="build the product's images; prints their tags")
     load = commands.add_parser("load", help="load images from the Docker engine into the node")
@@ -61,7 +61,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _foreign(kubeconfig: Path) -> Path:
-    """Check that a cluster that is not ours answers."""
+    """Check that another cluster answers."""
     ClusterCommand(binaries.ensure("kubectl")["kubectl"], kubeconfig)("get", "--raw", "/readyz", timeout=30)
     return kubeconfig
 

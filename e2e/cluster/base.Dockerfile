@@ -1,4 +1,4 @@
-# What the product's images start from in tests: Python, and this machine's way to its packages.
+# The base of the product's images in tests: Python, and this machine's settings for packages.
 ARG ROOT
 FROM ${ROOT}
 # pip's settings and certificates, where this machine has its own; nothing otherwise.

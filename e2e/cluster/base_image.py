@@ -22,13 +22,13 @@ TAG = "taskfleet-base:trixie"
 _PUBLISHED = "python:3.13-slim"
 _DOCKERFILE = Path(__file__).parent / "base.Dockerfile"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-# The pip settings that say how packages are reached; local paths would mean nothing in an image.
+# The pip settings of the package index; local paths would mean nothing in an image.
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
 _CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 def ensure() -> str:
-    """Have the base image in the engine, made anew when its recipe or this machine's settings changed; its tag."""
+    """Make the base image, anew when its recipe or this machine's settings changed; its tag."""
     pip_settings = _pip_settings()
     settings, certificates = _configuration(pip_settings), _certificates(pip_settings)
     recipe = hashlib.sha256(
@@ -64,7 +64,7 @@ def ensure() -> str:
 
 
 def _pip_settings() -> dict[str, str]:
-    """What pip is told on this machine, by files and by variables, by the name of the setting."""
+    """The pip settings of this machine, from files and variables, by name."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, errors="replace"
     )
@@ -80,7 +80,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _configuration(settings: dict[str, str]) -> str:
-    """A pip.conf of the settings that say how packages are reached."""
+    """A pip.conf with the settings of the package index."""
     kept = {name: value for name, value in sorted(settings.items()) if name in _PIP_SETTINGS}
     return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in kept.items())
 

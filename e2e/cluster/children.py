@@ -24,7 +24,7 @@ def start_child(arguments: Sequence[str | Path], *, log: Path) -> subprocess.Pop
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
+    """Free ports of 127.0.0.1, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -190,7 +190,7 @@ class ControlPlane:
 
 
 def _remove_abandoned() -> None:
-    """Remove the folders of runs that were killed: nobody holds their lock."""
+    """Remove the folders of runs that were killed: their locks are free."""
     for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/lock"):
         with contextlib.suppress(OSError), lock.open("r+") as handle:
             if time.time() - lock.stat().st_mtime < _ABANDONED_SECONDS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from e2e.cluster.cache import cache_folder, locked, progress
 from e2e.cluster.errors import ClusterError
 
-# Packages by the command that shows that they are installed. What runs containers here:
+# Packages, by a command whose presence shows that they are installed. The container engine:
 _ENGINE_PACKAGES = {
     "dockerd": "docker.io",
     "containerd": "containerd",
@@ -59,7 +59,7 @@ def install_engine() -> None:
 
 
 def install_json_tool() -> None:
-    """Install jq, with which `node/runc-limited` edits what runc is given."""
+    """Install jq, with which `node/runc-limited` edits the settings for runc."""
     _install(_JSON_PACKAGES)
 
 
@@ -115,7 +115,7 @@ def _installed(name: str) -> bool:
 
 
 def search_path() -> dict[str, str]:
-    """The environment with Debian's sbin folders, which hold daemons and are not in everybody's PATH."""
+    """The environment with Debian's sbin folders, which hold daemons and are often missing from PATH."""
     return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])}
 
 
@@ -125,7 +125,7 @@ def command(name: str) -> str:
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None, timeout: float | None = None) -> str:
-    """Run a command quietly and return its standard output; a failure is told in one line.
+    """Run a command quietly and return its standard output; a failure is an error of one line.
 
     Args:
         arguments: the command and its arguments.

@@ -53,7 +53,7 @@ def label(tag: str, name: str) -> str:
 
 
 def import_root(wanted: debian.RootFilesystem, archive: Path) -> str:
-    """Have a root filesystem as an image; its tag."""
+    """Import a root filesystem as an image; its tag."""
     tag = f"taskfleet-root-{wanted.name}:{wanted.suite}-{wanted.digest}"
     if not has_image(tag):
         docker("import", str(archive), tag)
@@ -73,7 +73,7 @@ def pull(image: str) -> bool:
 
 
 def check() -> None:
-    """Tell at once, before anything long is built, that no engine can be had.
+    """Fail at once, before anything long is built, when there can be no engine.
 
     Raises:
         ClusterError: none answers, and none can be started.
@@ -87,7 +87,7 @@ def check() -> None:
 
 
 def ensure() -> None:
-    """Have a Docker engine: one that answers, or Debian's, installed and started by hand.
+    """Make sure that a Docker engine answers: an existing one, or Debian's, installed and started here.
 
     Raises:
         ClusterError: none answers, and only root can start one.

@@ -1,7 +1,7 @@
-"""What stops a cluster: one line that says what to do."""
+"""The error of the test cluster."""
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """The cluster, or a part of it, cannot be had here."""
+    """The cluster, or a part of it, cannot be made here; the message is one line that says what to do."""

@@ -47,10 +47,10 @@ def kubectl() -> ClusterCommand:
 
 
 def up() -> Path:
-    """Have the cluster, from whatever is there already; its kubeconfig.
+    """Make the cluster, or use the existing one; its kubeconfig.
 
     Raises:
-        ClusterError: a part cannot be had; the message says which.
+        ClusterError: a part cannot be made; the message names it.
     """
     engine.check()
     with ThreadPoolExecutor() as pool:
@@ -105,7 +105,7 @@ def load(*images: str) -> list[str]:
 
 
 def _held() -> dict[str, str]:
-    """The images that were loaded, by name and identity: the node itself cannot tell a rebuilt image."""
+    """The images that were loaded, by name and identity: the node does not notice a rebuilt image."""
     with contextlib.suppress(ClusterError):
         held: dict[str, str] = json.loads(engine.docker("exec", _NODE, "cat", "/kind/loaded.json"))
         return held

@@ -13,7 +13,7 @@ from e2e.cluster.errors import ClusterError
 
 
 class CommandError(ClusterError):
-    """A command ended with a failure; the message is what it wrote to standard error."""
+    """A command ended with a failure; the message is its standard error."""
 
     def __init__(self, command: str, returncode: int, stderr: str) -> None:
         super().__init__(f"{command} ended with {returncode}: {stderr.strip()}")
@@ -53,7 +53,7 @@ class ClusterCommand:
         return finished.stdout
 
     def json(self, *arguments: str, timeout: float = 120.0) -> Any:
-        """Run it with `-o json` and return what it printed, parsed."""
+        """Run it with `-o json` and return the parsed output."""
         return json.loads(self(*arguments, "-o", "json", timeout=timeout))
 
 

@@ -34,7 +34,7 @@ class NodeImage:
 
 
 def ensure() -> NodeImage:
-    """Have a node image in the engine: ours if it is there, else the published one, else ours, built now."""
+    """Provide a node image: our own if it exists, else the published one, else our own, built now."""
     ours = f"taskfleet-node:{binaries.kubernetes_version()}-{_recipe()}"
     with locked("node-image"):
         if not engine.has_image(ours):
@@ -78,7 +78,7 @@ def _build(tag: str) -> None:
 
 
 def _image_names(kubeadm: Path) -> dict[str, str]:
-    """What kubeadm will ask for, by binary: its own list, so the tags match whatever the binaries are."""
+    """The images that kubeadm asks for, by binary. The list is that of kubeadm, so that the tags match the binaries."""
     listed = subprocess.run(
         [str(kubeadm), "config", "images", "list", "--kubernetes-version", binaries.kubernetes_version()],
         check=True,

@@ -46,7 +46,7 @@ class CeleryPeer(ThreadPeer):
 
         def stop() -> None:
             finished.wait()
-            state.should_stop = 0  # what its signal handler sets; its loop looks between two tasks
+            state.should_stop = 0  # as its signal handler does; its loop looks between two tasks
 
         threading.Thread(target=stop, daemon=True).start()
         worker.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.peer import FASTEST_ONLY, OURS_ALONE, PythonPeer
 
 DRAMATIQ = PythonPeer(
-    # Messages that it fetches ahead: what it would with 100 threads; with 8 it is 16.
+    # Messages that it prefetches: as many as with 100 threads; with 8 threads it would be 16.
     environment={"dramatiq_queue_prefetch": "200"},
     name="dramatiq",
     version="2.2.1",

@@ -1,4 +1,4 @@
-"""rust-task-queue, on Rust: what Taskfleet began with."""
+"""rust-task-queue, on Rust."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RustTaskQueue:
 def with_sources(pins: str, lock: str) -> str:
     """The lock file of `pins`, its packages from where those of `lock`, which cargo has just made, come from.
 
-    What has a checksum comes from a registry; our own package has none.
+    Packages with a checksum come from a registry; the package of the peer has none.
     """
     source = next((line for line in lock.splitlines() if line.startswith("source = ")), None)
     if source is None:

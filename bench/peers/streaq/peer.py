@@ -65,7 +65,7 @@ class StreaqPeer(AsyncPeer):
         worker, _ = new_worker(slots)
         running = asyncio.create_task(worker.run_async())
         await finished.wait()
-        await asyncio.sleep(_LAST_ACKS)  # cancelling it cancels what it is still recording
+        await asyncio.sleep(_LAST_ACKS)  # a cancellation would also cancel outcomes that it still records
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

@@ -28,7 +28,7 @@ class Taskfleet:
         try:
             from taskfleet.tasks.function import TaskFunction
         except ImportError:
-            return {}  # `prepare` says so
+            return {}  # `prepare` raises
         if "fair_key" in inspect.signature(TaskFunction.options).parameters:
             return {}
         return {"fairness": "this version has no fair_key"}

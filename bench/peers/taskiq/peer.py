@@ -17,7 +17,7 @@ from taskiq_redis import RedisStreamBroker
 
 from bench.protocol import AsyncPeer, serve, sleep_task, tally
 
-# No result backend. A group that begins at 0, so that what was sent before the first worker is not skipped.
+# No result backend. A group that begins at 0, so that tasks sent before the first worker are not skipped.
 broker = RedisStreamBroker(os.environ["REDIS_URL"], consumer_id="0")
 
 
@@ -46,7 +46,7 @@ class Taskiq(AsyncPeer):
         return {"noop": noop, "sleep": sleep}[task].kiq
 
     async def consume(self, slots: int, finished: asyncio.Event) -> None:
-        # What `taskiq worker --no-parse --max-async-tasks 100` runs: arguments are not validated.
+        # As `taskiq worker --no-parse --max-async-tasks 100`: arguments are not validated.
         receiver = Receiver(broker, validate_params=False, max_async_tasks=slots, run_startup=False)
         receiving = asyncio.create_task(receiver.listen(finished))
         await finished.wait()
