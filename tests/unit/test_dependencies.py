@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet import ConfigurationError, Depends, Task, TaskContext, TaskQueue
-from taskfleet.tasks.dependencies import Marker, plan
+from taskfleet.tasks.dependency_plan import plan
+from taskfleet.tasks.depends import Marker
 from taskfleet.tasks.signature import Signature, hints_of
 
 

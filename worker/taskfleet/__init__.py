@@ -45,7 +45,7 @@ from taskfleet.retry import Retry, RetryLater
 from taskfleet.scheduling.record import Schedule
 from taskfleet.tasks.batch import BatchItem, BatchTask
 from taskfleet.tasks.class_task import Task
-from taskfleet.tasks.dependencies import Depends
+from taskfleet.tasks.depends import Depends
 from taskfleet.tasks.function import TaskFunction
 from taskfleet.tasks.message import Message
 from taskfleet.version import __version__

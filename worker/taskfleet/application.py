@@ -17,7 +17,7 @@ from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Policy
 from taskfleet.settings import Settings
 from taskfleet.tasks.definition import Definition
-from taskfleet.tasks.dependencies import Overrides
+from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
 
 _MOST_STORED_BYTES = 512 * 1_048_576  # the longest string that Redis holds
@@ -56,7 +56,7 @@ class Application:
         )
         self.registry = Registry()
         self.middleware = Stack(checks.several("middleware", middleware, "instances of Middleware"))
-        self.overrides = Overrides()
+        self.overrides = ProviderOverrides()
         self._options = QueueOptions.of_all(queues, where="queues") | config.queue_options()
 
     def options_of(self, name: str) -> QueueOptions:

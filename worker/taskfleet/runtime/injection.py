@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.context import TaskContext
-from taskfleet.tasks.dependencies import Node, Plan
+from taskfleet.tasks.dependency_plan import DependencyNode, DependencyPlan
 
 if TYPE_CHECKING:
     from taskfleet.runtime.worker import Worker
@@ -31,7 +31,7 @@ class WorkerScope:
         self._held: dict[Any, _Held] = {}
         self._ready: list[_Held] = []
 
-    async def get(self, node: Node) -> Any:
+    async def get(self, node: DependencyNode) -> Any:
         """The one value of that node; tasks that ask while it is being made wait for it.
 
         When making it fails, those who wait fail, and the next one tries again.
@@ -88,7 +88,7 @@ class WorkerScope:
 class _Held:
     __slots__ = ("closing", "node", "task", "value")
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: DependencyNode) -> None:
         self.node = node
         self.value: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closing = asyncio.Event()
@@ -96,7 +96,7 @@ class _Held:
 
 
 async def call_with(
-    plan: Plan, scope: WorkerScope, context: MakeContext | None, call: Callable[[Values], Awaitable[R]]
+    plan: DependencyPlan, scope: WorkerScope, context: MakeContext | None, call: Callable[[Values], Awaitable[R]]
 ) -> R:
     """Make what the plan makes on the loop, await `call` with it, close it again.
 
@@ -125,7 +125,7 @@ async def call_with(
 
 
 def call_in_thread(
-    plan: Plan,
+    plan: DependencyPlan,
     values: Values,
     context: MakeContext | None,
     function: Callable[..., R],
@@ -152,12 +152,12 @@ def call_in_thread(
         failure = None
 
 
-def injected(plan: Plan, values: Values) -> dict[str, Any]:
+def injected(plan: DependencyPlan, values: Values) -> dict[str, Any]:
     """The keyword arguments for the task function."""
     return {name: values[node.key] for name, node in plan.roots.items()}
 
 
-def _given(node: Node, values: Values, context: MakeContext | None) -> dict[str, Any]:
+def _given(node: DependencyNode, values: Values, context: MakeContext | None) -> dict[str, Any]:
     given = {name: values[child.key] for name, child in node.children.items()}
     for name in node.contexts:
         assert context is not None
@@ -165,7 +165,7 @@ def _given(node: Node, values: Values, context: MakeContext | None) -> dict[str,
     return given
 
 
-async def _make_on_loop(node: Node, given: dict[str, Any], stack: AsyncExitStack[Any]) -> Any:
+async def _make_on_loop(node: DependencyNode, given: dict[str, Any], stack: AsyncExitStack[Any]) -> Any:
     made = node.factory(**given)
     if node.kind == "coroutine":
         return await made

@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 from taskfleet import checks
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import dependencies
+from taskfleet.tasks import dependency_plan, depends
 from taskfleet.tasks.definition import Definition, location_of, with_executor
 from taskfleet.tasks.function import Sender, TaskFunction
 from taskfleet.tasks.options import BatchOptions, TaskOptions
@@ -49,7 +49,7 @@ class BatchTask(TaskFunction[P, R, C], Generic[P, R, C]):
 
     def __call__(self, items: Sequence[BatchItem], /, **injected: Any) -> C:  # type: ignore[override]
         if self.definition.plan is not None:
-            dependencies.check_plain_call(self._function, (items,), injected)
+            depends.check_plain_call(self._function, (items,), injected)
         return cast("Callable[..., C]", self._function)(items, **injected)
 
 
@@ -66,7 +66,7 @@ def define_batch(
         raise ConfigurationError(f"batch task {name!r}: executor='process' is for tasks that run one by one")
     options = with_executor(name, function, options)
     parameters = list(inspect.signature(function).parameters.values())
-    markers = dependencies.set_apart(name, parameters, hints_of(function))
+    markers = depends.set_apart(name, parameters, hints_of(function))
     given = [parameter.name for parameter in parameters if parameter.name not in markers]
     if len(given) != 1 or parameters[0].name != given[0]:
         raise ConfigurationError(
@@ -75,7 +75,7 @@ def define_batch(
         )
     plan = None
     if markers:
-        plan = dependencies.plan(name, markers, hints_of, threaded=options.executor == "thread", has_context=False)
+        plan = dependency_plan.plan(name, markers, hints_of, threaded=options.executor == "thread", has_context=False)
     signature = Signature(item or _anything, name)
     return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan, batch=batch)
 

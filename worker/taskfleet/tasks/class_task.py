@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import dependencies
+from taskfleet.tasks import dependency_plan, depends
 from taskfleet.tasks.definition import Definition, check_runs, location_of
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.namespace import CLASS_TASKS
@@ -88,7 +88,7 @@ def _definition_of(cls: type[Task]) -> Definition:
         for attribute, (option, rules) in OF_CLASS.items()
     }
     options = TaskOptions(executor="thread" if threaded else "async", **own)
-    markers = dependencies.markers_of_method(execute, cls.name, hints_of)
+    markers = depends.markers_of_method(execute, cls.name, hints_of)
     return Definition(
         cls.name,
         run,
@@ -96,5 +96,5 @@ def _definition_of(cls: type[Task]) -> Definition:
         signature=Signature(run, cls.name, result=return_hint(cls, execute, cls.name)),
         where=location_of(cls),
         takes_result=False,
-        plan=dependencies.plan(cls.name, markers, hints_of, threaded=threaded) if markers else None,
+        plan=dependency_plan.plan(cls.name, markers, hints_of, threaded=threaded) if markers else None,
     )

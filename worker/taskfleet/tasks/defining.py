@@ -9,9 +9,9 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import dependencies
 from taskfleet.tasks.batch import BatchFunction, BatchTask, define_batch
 from taskfleet.tasks.definition import Definition, define
+from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.function import Sender, TaskFunction
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
 from taskfleet.tasks.options import BatchOptions, BatchTaskOptions, FunctionTaskOptions, TaskOptions
@@ -25,7 +25,7 @@ B = TypeVar("B")
 class Defining:
     """The part of a `TaskQueue` that tasks are defined on."""
 
-    def __init__(self, registry: Registry, overrides: dependencies.Overrides, sender: Sender) -> None:
+    def __init__(self, registry: Registry, overrides: ProviderOverrides, sender: Sender) -> None:
         self.registry = registry
         self.overrides = overrides
         self._sender = sender

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import dependencies
-from taskfleet.tasks.dependencies import Plan
+from taskfleet.tasks import dependency_plan
+from taskfleet.tasks.dependency_plan import DependencyPlan
 from taskfleet.tasks.options import BatchOptions, TaskOptions
 from taskfleet.tasks.origin import Origin
 from taskfleet.tasks.signature import Signature, hints_of
@@ -41,7 +41,7 @@ class Definition:
         signature: Signature,
         where: str,
         takes_result: bool | None = None,
-        plan: Plan | None = None,
+        plan: DependencyPlan | None = None,
         batch: BatchOptions | None = None,
     ) -> None:
         self.plan = plan  # of its dependencies, if it has any
@@ -76,7 +76,7 @@ def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Def
                 f"task {name!r}: executor='process' goes with no dependencies, which live in the worker's process; "
                 "make what the function needs inside it"
             )
-        plan = dependencies.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
+        plan = dependency_plan.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
     return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from taskfleet.handles import TaskHandle
-from taskfleet.tasks import dependencies
+from taskfleet.tasks import depends
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.options import CallOptions, TaskOptions
@@ -66,7 +66,7 @@ class TaskFunction(Generic[P, R, C]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         if self.definition.plan is not None:
-            dependencies.check_plain_call(self._function, args, kwargs)
+            depends.check_plain_call(self._function, args, kwargs)
         return self._function(*args, **kwargs)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:

@@ -12,7 +12,7 @@ import typing_extensions
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope, result_record
 from taskfleet.protocol.envelope import TypedForm
-from taskfleet.tasks import dependencies
+from taskfleet.tasks import depends
 from taskfleet.travel.value import Value
 
 _UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
@@ -30,7 +30,7 @@ class Signature:
         self._name = name
         self._signature = inspect.signature(function)
         hints = hints_of(function)
-        self.injected: dict[str, dependencies.Marker] = {}
+        self.injected: dict[str, depends.Marker] = {}
         self._by_position = 0
         self._by_name: list[str] = []  # parameters of the call that stand behind an injected one
         self._set_injected_apart(hints)
@@ -68,7 +68,7 @@ class Signature:
 
     def _set_injected_apart(self, hints: Mapping[str, Any]) -> None:
         parameters = list(self._signature.parameters.values())
-        self.injected = dependencies.set_apart(self._name, parameters, hints)
+        self.injected = depends.set_apart(self._name, parameters, hints)
         if not self.injected:
             return
         kept = [parameter for parameter in parameters if parameter.name not in self.injected]

@@ -15,22 +15,22 @@ from typing import Any, TypeAlias, cast
 import pydantic
 from pydantic_core import CoreSchema, SchemaValidator
 
-from taskfleet.travel.promise import OPAQUE, Node, class_of
+from taskfleet.travel.promise import OPAQUE, SchemaNode, class_of
 from taskfleet.travel.typed import UnfitError
 
 Check: TypeAlias = Callable[[Any], None]
 _MISSING: Any = object()
 
 
-def check_of(schema: Node, *, certain: bool = False) -> Check:
+def check_of(schema: SchemaNode, *, certain: bool = False) -> Check:
     """A function that raises `UnfitError`, with the place in words, for a value that does not fit.
 
     With `certain` nothing passes of which it cannot be known without a validator.
     """
-    return _Compiler(_uncertain if certain else _anything).check(schema)
+    return _CheckCompiler(_uncertain if certain else _anything).check(schema)
 
 
-def revalidator(schema: Node) -> SchemaValidator:
+def revalidator(schema: SchemaNode) -> SchemaValidator:
     """A validator that looks into objects too, where pydantic is content with their class."""
     return SchemaValidator(cast("CoreSchema", _looking_inside(schema)))
 
@@ -50,7 +50,7 @@ def _looking_inside(node: Any) -> Any:
     return copied
 
 
-def _is_of_sequence(node: Node) -> bool:
+def _is_of_sequence(node: SchemaNode) -> bool:
     """Whether this is how pydantic validates the items of a `Sequence`, and makes it what it was again."""
     return (
         node["type"] == "function-wrap"
@@ -60,7 +60,7 @@ def _is_of_sequence(node: Node) -> bool:
     )
 
 
-def _is_pydantics(node: Node) -> bool:
+def _is_pydantics(node: SchemaNode) -> bool:
     """Whether a validator around a schema is one of pydantic's own."""
     made = node["function"].get("function")
     made = made.func if isinstance(made, functools.partial) else made
@@ -75,12 +75,12 @@ def _uncertain(_: Any) -> None:
     raise UnfitError("only a validator can tell")
 
 
-class _Compiler:
+class _CheckCompiler:
     def __init__(self, unknown: Check) -> None:
         self._unknown = unknown
         self._by_ref: dict[str, Check] = {}
 
-    def check(self, node: Node) -> Check:
+    def check(self, node: SchemaNode) -> Check:
         kind: str = node["type"]
         making = getattr(self, "on_" + kind.replace("-", "_"), None)
         if making is not None:
@@ -93,27 +93,27 @@ class _Compiler:
             self._by_ref[ref] = check
         return check
 
-    def on_definitions(self, node: Node) -> Check:
+    def on_definitions(self, node: SchemaNode) -> Check:
         for each in node["definitions"]:
             self.check(each)
         return self.check(node["schema"])
 
-    def on_definition_ref(self, node: Node) -> Check:
+    def on_definition_ref(self, node: SchemaNode) -> Check:
         ref: str = node["schema_ref"]
         return lambda value: self._by_ref[ref](value)
 
-    def on_function_before(self, node: Node) -> Check:
+    def on_function_before(self, node: SchemaNode) -> Check:
         return self.check(node["schema"]) if self._unknown is _anything else self._unknown
 
-    def on_function_wrap(self, node: Node) -> Check:
+    def on_function_wrap(self, node: SchemaNode) -> Check:
         # How pydantic makes a dict a defaultdict again.
         return self.check(node["schema"]) if _is_pydantics(node) and node["schema"]["type"] == "dict" else self._unknown
 
-    def on_function_after(self, node: Node) -> Check:
+    def on_function_after(self, node: SchemaNode) -> Check:
         made = node["function"].get("function")
         return self._instance(made) if isinstance(made, type) else self._unknown
 
-    def on_default(self, node: Node) -> Check:
+    def on_default(self, node: SchemaNode) -> Check:
         check, default = self.check(node["schema"]), node.get("default", _MISSING)
         if default is _MISSING:
             return check
@@ -129,23 +129,23 @@ class _Compiler:
 
         return look
 
-    def on_nullable(self, node: Node) -> Check:
+    def on_nullable(self, node: SchemaNode) -> Check:
         check = self.check(node["schema"])
         return lambda value: None if value is None else check(value)
 
-    def on_union(self, node: Node) -> Check:
+    def on_union(self, node: SchemaNode) -> Check:
         return _any_of([self.check(each[0] if isinstance(each, tuple) else each) for each in node["choices"]])
 
-    def on_tagged_union(self, node: Node) -> Check:
+    def on_tagged_union(self, node: SchemaNode) -> Check:
         return _any_of([self.check(each) for each in node["choices"].values() if isinstance(each, Mapping)])
 
-    def on_lax_or_strict(self, node: Node) -> Check:
+    def on_lax_or_strict(self, node: SchemaNode) -> Check:
         return _any_of([self.check(node["strict_schema"]), self.check(node["lax_schema"])])
 
-    def on_json_or_python(self, node: Node) -> Check:
+    def on_json_or_python(self, node: SchemaNode) -> Check:
         return self.check(node["python_schema"])
 
-    def on_chain(self, node: Node) -> Check:
+    def on_chain(self, node: SchemaNode) -> Check:
         first, *others = node["steps"]
         if len(others) == 1 and _is_of_sequence(others[0]):
             return self._sequence(self.check(first), self.check(others[0]["schema"]["items_schema"]))
@@ -161,19 +161,19 @@ class _Compiler:
 
         return look
 
-    def on_list(self, node: Node) -> Check:
+    def on_list(self, node: SchemaNode) -> Check:
         return self._each(node, list)
 
-    def on_set(self, node: Node) -> Check:
+    def on_set(self, node: SchemaNode) -> Check:
         return self._each(node, set)
 
-    def on_frozenset(self, node: Node) -> Check:
+    def on_frozenset(self, node: SchemaNode) -> Check:
         return self._each(node, frozenset)
 
-    def on_deque(self, node: Node) -> Check:
+    def on_deque(self, node: SchemaNode) -> Check:
         return self._each(node, deque)
 
-    def _each(self, node: Node, cls: type) -> Check:
+    def _each(self, node: SchemaNode, cls: type) -> Check:
         items = node.get("items_schema")
         check = self.check(items) if items else _anything
         shortest, longest = node.get("min_length") or 0, node.get("max_length")
@@ -187,7 +187,7 @@ class _Compiler:
 
         return look
 
-    def on_tuple(self, node: Node) -> Check:
+    def on_tuple(self, node: SchemaNode) -> Check:
         checks = [self.check(each) for each in node["items_schema"]]
         variadic = node.get("variadic_item_index")
         shortest, longest = node.get("min_length") or 0, node.get("max_length")
@@ -206,7 +206,7 @@ class _Compiler:
 
         return look
 
-    def on_dict(self, node: Node) -> Check:
+    def on_dict(self, node: SchemaNode) -> Check:
         keys, values = (
             self.check(node[part]) if node.get(part) else _anything for part in ("keys_schema", "values_schema")
         )
@@ -225,7 +225,7 @@ class _Compiler:
 
     on_ordered_dict = on_counter = on_dict
 
-    def on_typed_dict(self, node: Node) -> Check:
+    def on_typed_dict(self, node: SchemaNode) -> Check:
         fields = {
             name: (self.check(each["schema"]), each.get("required", True)) for name, each in node["fields"].items()
         }
@@ -243,7 +243,7 @@ class _Compiler:
 
         return look
 
-    def on_model(self, node: Node) -> Check:
+    def on_model(self, node: SchemaNode) -> Check:
         cls, inner = node["cls"], node["schema"]
         if node.get("root_model"):
             return self._object(cls, {"root": self.check(inner)})
@@ -252,7 +252,7 @@ class _Compiler:
         fields = inner["fields"] if inner["type"] == "model-fields" else {}
         return self._object(cls, {name: self.check(each["schema"]) for name, each in fields.items()})
 
-    def on_dataclass(self, node: Node) -> Check:
+    def on_dataclass(self, node: SchemaNode) -> Check:
         inner = node["schema"]
         while inner["type"] != "dataclass-args" and isinstance(inner.get("schema"), Mapping):
             inner = inner["schema"]
@@ -273,7 +273,7 @@ class _Compiler:
 
         return look
 
-    def on_named_tuple(self, node: Node) -> Check:
+    def on_named_tuple(self, node: SchemaNode) -> Check:
         cls: type = node["cls"]
         checks = [self.check(each["schema"]) for each in node["fields"]]
 
@@ -284,10 +284,10 @@ class _Compiler:
 
         return look
 
-    def on_enum(self, node: Node) -> Check:
+    def on_enum(self, node: SchemaNode) -> Check:
         return lambda value: _same_type(value, node["cls"])
 
-    def on_is_instance(self, node: Node) -> Check:
+    def on_is_instance(self, node: SchemaNode) -> Check:
         return self._instance(class_of(node))
 
     def _instance(self, cls: type) -> Check:
@@ -316,7 +316,7 @@ _LEAVES: dict[str, type | None] = {
 }
 
 
-def _leaf(node: Node, cls: type | None) -> Check:
+def _leaf(node: SchemaNode, cls: type | None) -> Check:
     if cls is not None and node.keys() <= {"type", "metadata", "serialization", "strict"}:
         return functools.partial(_check_type, cls)
     validator = SchemaValidator(cast("CoreSchema", {key: each for key, each in node.items() if key != "ref"}))

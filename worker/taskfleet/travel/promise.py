@@ -17,7 +17,7 @@ import pydantic
 
 from taskfleet.travel import typed
 
-Node: TypeAlias = Mapping[str, Any]
+SchemaNode: TypeAlias = Mapping[str, Any]
 # Whether a value that pydantic would dump to JSON is one that JSON does not give back.
 Hazard: TypeAlias = Callable[[Any], bool]
 
@@ -96,7 +96,7 @@ class Promise:
     impossible: str = ""  # why no value can travel
 
 
-def of(schema: Node) -> Promise:
+def of(schema: SchemaNode) -> Promise:
     """The promise of a core schema."""
     nodes = list(_nodes(schema))
     kinds = {node["type"] for node in nodes}
@@ -114,7 +114,7 @@ def of(schema: Node) -> Promise:
     return promise
 
 
-def _nodes(schema: Any) -> Iterator[Node]:
+def _nodes(schema: Any) -> Iterator[SchemaNode]:
     """All nodes of a schema. Among the fields of a model, one may be named `type`."""
     if isinstance(schema, Mapping):
         is_node = isinstance(schema.get("type"), str)
@@ -128,7 +128,7 @@ def _nodes(schema: Any) -> Iterator[Node]:
             yield from _nodes(each)
 
 
-def _classes(nodes: list[Node]) -> tuple[type, ...]:
+def _classes(nodes: list[SchemaNode]) -> tuple[type, ...]:
     found: dict[type, None] = {}
     for node in nodes:
         kind = node["type"]
@@ -141,7 +141,7 @@ def _classes(nodes: list[Node]) -> tuple[type, ...]:
     return tuple(found)
 
 
-def _is_pure(node: Node) -> bool:
+def _is_pure(node: SchemaNode) -> bool:
     if node["type"] == "json":
         return False
     if not node["type"].startswith("function"):
@@ -155,19 +155,19 @@ def _is_pure(node: Node) -> bool:
     )
 
 
-def _is_ambiguous(node: Node) -> bool:
+def _is_ambiguous(node: SchemaNode) -> bool:
     if node["type"] != "union":
         return False
     return not all(_is_exact(each[0] if isinstance(each, tuple) else each) for each in node["choices"])
 
 
-def _is_exact(node: Node) -> bool:
+def _is_exact(node: SchemaNode) -> bool:
     if node["type"] == "literal":
         return not any(each == 0 or each == 1 for each in node["expected"])  # a bool equals one of these
     return node["type"] in _EXACT_IN_UNIONS
 
 
-def _impossible(node: Node) -> str:
+def _impossible(node: SchemaNode) -> str:
     kind = node["type"]
     if kind == "callable":
         return "a function cannot travel"
@@ -198,7 +198,7 @@ def _impossible(node: Node) -> str:
     return ""
 
 
-def class_of(node: Node) -> type:
+def class_of(node: SchemaNode) -> type:
     """The class of an `is-instance` node, which may be one of typing's aliases."""
     cls: Any = node["cls"]
     origin: Any = typing.get_origin(cls)
@@ -219,13 +219,13 @@ def _is_lossless(config: Mapping[str, Any]) -> bool:
 class _JsonReader:
     """Looks for a reason why JSON would not give a value back: `read` is `None` when there may be one."""
 
-    def __init__(self, definitions: Mapping[str, Node], promise: Promise) -> None:
+    def __init__(self, definitions: Mapping[str, SchemaNode], promise: Promise) -> None:
         self._by_ref = definitions
         self._promise = promise
         self._under_way: dict[str, list[Hazard]] = {}
         self._read: dict[str, Hazard | None] = {}
 
-    def read(self, node: Node, *, in_model: bool) -> Hazard | None:
+    def read(self, node: SchemaNode, *, in_model: bool) -> Hazard | None:
         """What to look at in each value, if JSON gives the others back."""
         kind = node["type"]
         if "serialization" in node or (node.get("strict") and kind not in ("str", "int", "bool", "float")):
@@ -238,10 +238,10 @@ class _JsonReader:
         reading = getattr(self, "on_" + kind.replace("-", "_"), None)
         return cast("Hazard | None", reading(node, in_model)) if reading is not None else None
 
-    def on_definitions(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_definitions(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         return self.read(node["schema"], in_model=in_model)
 
-    def on_definition_ref(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_definition_ref(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         ref = node["schema_ref"]
         if ref in self._read:
             return self._read[ref]
@@ -257,13 +257,13 @@ class _JsonReader:
         self._read[ref] = look
         return look
 
-    def on_default(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_default(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         # Defaults are not validated, and pydantic dumps a `None` anywhere: `x: int = None`.
         if node.get("default", 0) is None and node["schema"]["type"] not in ("nullable", "none"):
             return None
         return self.read(node["schema"], in_model=in_model)
 
-    def on_nullable(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_nullable(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         if node["schema"]["type"] in ("none", "any", "nullable"):
             return None
         look = self.read(node["schema"], in_model=in_model)
@@ -271,12 +271,12 @@ class _JsonReader:
             return look
         return lambda value: value is not None and look(value)
 
-    def on_list(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_list(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         return self._each(node.get("items_schema"), in_model)
 
     on_set = on_frozenset = on_list
 
-    def on_tuple(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_tuple(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         looks = [self.read(each, in_model=in_model) for each in node["items_schema"]]
         found = [look for look in looks if look is not None]
         if len(found) < len(looks):
@@ -288,7 +288,7 @@ class _JsonReader:
             return (lambda value: any(map(found[0], value))) if len(found) == 1 else None
         return lambda value: any(look(each) for look, each in zip(found, value, strict=False))
 
-    def _each(self, items: Node | None, in_model: bool) -> Hazard | None:
+    def _each(self, items: SchemaNode | None, in_model: bool) -> Hazard | None:
         look = self.read(items, in_model=in_model) if items is not None else None
         if look is None or look is _harmless:
             return look
@@ -296,7 +296,7 @@ class _JsonReader:
             return lambda value: not all(map(math.isfinite, value))
         return lambda value: any(map(look, value))
 
-    def on_dict(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_dict(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         keys = node.get("keys_schema")
         if keys is None or keys["type"] not in ("str", "int", "uuid") or "serialization" in keys:
             return None
@@ -307,7 +307,7 @@ class _JsonReader:
             return look
         return lambda value: look(value.values())
 
-    def on_union(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_union(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         # Of kinds that JSON tells apart.
         if any(isinstance(each, tuple) or each.keys() - {"type"} for each in node["choices"]):
             return None
@@ -315,7 +315,7 @@ class _JsonReader:
         self._promise.whole_numbers |= "int" in kinds
         return _harmless if kinds <= {"str", "int", "bool", "none"} else None
 
-    def on_tagged_union(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_tagged_union(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         if not isinstance(node["discriminator"], str):
             return None
         looks: dict[type, Hazard] = {}
@@ -329,17 +329,17 @@ class _JsonReader:
             return _harmless
         return lambda value: looks.get(type(value), _always)(value)
 
-    def on_enum(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_enum(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         values = [member.value for member in node["cls"]]
         kinds = {type(value) for value in values}
         plain = kinds in ({str}, {int}) and not issubclass(node["cls"], enum.Flag) and not node.get("missing")
         return _harmless if plain else None
 
-    def on_literal(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_literal(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         kinds = {type(each) for each in node["expected"]}
         return _harmless if kinds <= {str, int, type(None)} or kinds <= {str, bool, type(None)} else None
 
-    def on_model(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_model(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         if node.get("custom_init") or node.get("post_init") or node.get("extra_behavior") == "allow":
             return None
         if getattr(node["cls"], "__private_attributes__", None) or not _is_lossless(node.get("config") or {}):
@@ -351,17 +351,17 @@ class _JsonReader:
             return lambda value: look(value.root)
         return self.read(node["schema"], in_model=True)
 
-    def on_model_fields(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_model_fields(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         if node.get("extras_schema") or node.get("extra_behavior") == "allow":
             return None
         return self._fields(node["fields"], getattr)
 
-    def on_typed_dict(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_typed_dict(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         if node.get("extras_schema") or node.get("extra_behavior") == "allow" or node.get("config"):
             return None
         return self._fields(node["fields"], lambda value, name: value.get(name))
 
-    def on_dataclass(self, node: Node, in_model: bool) -> Hazard | None:
+    def on_dataclass(self, node: SchemaNode, in_model: bool) -> Hazard | None:
         lossless = _is_lossless(node.get("config") or {})
         if node.get("post_init") or not lossless or node["schema"]["type"] != "dataclass-args":
             return None
@@ -370,7 +370,7 @@ class _JsonReader:
             return None
         return self._fields({each["name"]: each for each in fields}, getattr)
 
-    def _fields(self, fields: Mapping[str, Node], get: Callable[[Any, str], Any]) -> Hazard | None:
+    def _fields(self, fields: Mapping[str, SchemaNode], get: Callable[[Any, str], Any]) -> Hazard | None:
         found: list[tuple[str, Hazard]] = []
         for name, each in fields.items():
             alias, dumped = each.get("validation_alias"), each.get("serialization_alias")

@@ -118,13 +118,13 @@ class Value:
         self._promise = found
         return found
 
-    def _schema(self, adapter: TypeAdapter[Any]) -> promise.Node:
+    def _schema(self, adapter: TypeAdapter[Any]) -> promise.SchemaNode:
         schema: Any = adapter.core_schema
         if not self._in_list:
-            return cast("promise.Node", schema)
+            return cast("promise.SchemaNode", schema)
         if schema["type"] == "definitions":
             return {**schema, "schema": schema["schema"]["items_schema"]}
-        return cast("promise.Node", schema["items_schema"])
+        return cast("promise.SchemaNode", schema["items_schema"])
 
     def _settled(self) -> tuple[TypeAdapter[Any], promise.Promise]:
         adapter, found = self._adapter, self._promise
