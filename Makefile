@@ -1,4 +1,4 @@
-# One command for each chore; each sets up what it needs on a fresh machine.
+# One command for each chore. Each sets up its requirements, also on a fresh machine.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -22,7 +22,7 @@ $(VENV)/.dev: requirements/dev.txt requirements/build.txt examples/thumbnails/ph
 	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(DEMO)/.ready  ## a burst of real tasks on this machine: workers come and go; needs only Python
+demo: $(DEMO)/.ready  ## a burst of real tasks on this machine with a fleet that scales; needs only Python
 	@$(DEMO)/bin/python examples/thumbnails/demo.py
 
 $(DEMO)/.ready: requirements/demo.txt requirements/build.txt examples/thumbnails/photos.txt pyproject.toml
@@ -42,7 +42,7 @@ check: venv  ## format, lint, two type checkers, import contracts
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-format: venv  ## rewrite what the formatter and the linter can mend
+format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -50,7 +50,7 @@ test: venv  ## unit, engine (a real Valkey) and control plane (a real API server
 	$(BIN)/python -m pytest tests
 	$(MAKE) --no-print-directory test-topologies
 
-# What a queue does, once more where it could differ: on a Cluster, and on another server.
+# The behaviour tests again on a Cluster and on another server, where results could differ.
 BEHAVIOUR := tests/engine/behaviour
 OTHER_REDIS ?= $(firstword $(wildcard /usr/bin/redis-server /usr/local/bin/redis-server))
 
@@ -69,7 +69,7 @@ e2e: venv  ## a real kind cluster: images, Helm, pods (root; about 10 minutes th
 images: venv  ## taskfleet-worker:dev, taskfleet-operator:dev, taskfleet-thumbnails:dev
 	$(BIN)/python -m e2e.cluster images
 
-bench: venv  ## us and ten other queues on the same Redis, in one run: the quick form, under 10 minutes
+bench: venv  ## Taskfleet and ten other queues on the same Redis, in one run: the quick form, under 10 minutes
 	$(BIN)/python -m bench --quick
 
 bench-full: venv  ## every scenario of every queue, three times, 100,000 tasks; over an hour
