@@ -13,7 +13,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.process import requests
 from taskfleet.settings import AutoscalerSettings, Settings, WorkerSettings
 from taskfleet.tasks.namespace import Registry
-from taskfleet.travel.value import first_problem
+from taskfleet.validation_errors import first_problem
 
 logger = showing.logger("taskfleet.process")
 

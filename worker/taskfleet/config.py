@@ -14,7 +14,7 @@ from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import QueueOptions
 from taskfleet.settings import SecuritySettings, Settings
-from taskfleet.travel.value import first_problem
+from taskfleet.validation_errors import first_problem
 
 NAMED = {
     "REDIS_URL": ("redis", "url"),

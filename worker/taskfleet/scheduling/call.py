@@ -13,7 +13,7 @@ from taskfleet.tasks.function import TaskFunction
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
 from taskfleet.tasks.options import TaskOptions
-from taskfleet.travel.value import problem_of
+from taskfleet.travel.problems import problem_of
 
 ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
 

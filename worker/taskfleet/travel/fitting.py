@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, cast
 import pydantic
 from pydantic_core import CoreSchema, SchemaValidator
 
-from taskfleet.travel.promise import OPAQUE, SchemaNode, class_of
-from taskfleet.travel.typed import UnfitError
+from taskfleet.travel.problems import UnfitError
+from taskfleet.travel.schema import OPAQUE, SchemaNode, class_of
 
 Check: TypeAlias = Callable[[Any], None]
 _MISSING: Any = object()

@@ -28,32 +28,11 @@ from typing import Any, cast
 import pydantic
 from pydantic import BaseModel
 
+from taskfleet.travel.classes import Classes
+from taskfleet.travel.problems import UnfitError
+
 _ITSELF = frozenset({type(None), bool, float, str, bytes})
 _LARGEST, _SMALLEST = 2**64, -(2**63)
-
-
-class UnfitError(Exception):
-    """A value cannot travel in typed form, or a typed form is no value of the classes that are known."""
-
-
-class Classes:
-    """The classes that an annotation names, by the tags that they travel under."""
-
-    def __init__(self, classes: tuple[type, ...] = ()) -> None:
-        self.by_tag: dict[str, type] = {}
-        self.tags: dict[type, str] = {}
-        for cls in classes:
-            # The module only where it is needed: a program's own is `__main__` in one process and not in another.
-            tag = cls.__qualname__
-            if tag in self.by_tag:
-                tag = f"{cls.__module__}:{tag}"
-            while tag in self.by_tag:
-                tag += "+"
-            self.by_tag[tag] = cls
-            self.tags[cls] = tag
-
-
-NO_CLASSES = Classes()
 
 
 def encode(value: Any, classes: Classes) -> Any:

@@ -20,11 +20,14 @@ from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.envelope import CarriedForm, PydanticJson, TypedForm
 from taskfleet.travel import carried, fitting, native, promise, typed
+from taskfleet.travel.classes import NO_CLASSES, Classes
 from taskfleet.travel.hints import Later
+from taskfleet.travel.json_promise import JSON_CONFIG
+from taskfleet.travel.problems import UnfitError, problem_of
 from taskfleet.travel.same import same
-from taskfleet.travel.typed import UnfitError
+from taskfleet.travel.schema import SchemaNode
 
-_ARBITRARY: pydantic.ConfigDict = {**promise.JSON_CONFIG, "arbitrary_types_allowed": True}
+_ARBITRARY: pydantic.ConfigDict = {**JSON_CONFIG, "arbitrary_types_allowed": True}
 # Python refuses to read a whole number of more digits from text, and so does pydantic from JSON.
 _MOST_DIGITS = 4300
 _DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
@@ -66,7 +69,7 @@ class Value:
         self._promise: promise.Promise | None = None
         self._check: fitting.Check | None = None
         self._again: SchemaValidator | None = None
-        self._classes = typed.NO_CLASSES
+        self._classes = NO_CLASSES
         self._subclasses: tuple[Callable[[], list[type]], ...] = ()
         self._aliased = False
         if not self._any and self._later is None:
@@ -87,7 +90,7 @@ class Value:
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
         try:
             try:
-                return TypeAdapter(annotation, config=promise.JSON_CONFIG)
+                return TypeAdapter(annotation, config=JSON_CONFIG)
             except pydantic.errors.PydanticSchemaGenerationError:
                 # What typed form knows and pydantic does not, such as a range: the promise tells them apart.
                 return TypeAdapter(annotation, config=_ARBITRARY)
@@ -98,7 +101,7 @@ class Value:
             # are base64 wherever it stands. (A model follows its own config.)
             self._in_list = True
             try:
-                return TypeAdapter(_list_of(annotation), config=promise.JSON_CONFIG)
+                return TypeAdapter(_list_of(annotation), config=JSON_CONFIG)
             except pydantic.PydanticUserError as problem:
                 raise self._never(str(problem).splitlines()[0]) from None
         except Exception as error:
@@ -111,20 +114,20 @@ class Value:
         found = promise.of(self._schema(adapter))
         if found.impossible:
             raise self._never(found.impossible)
-        self._classes = typed.Classes(found.classes)
+        self._classes = Classes(found.classes)
         self._subclasses = tuple(cls.__subclasses__ for cls in found.classes)
         if found.aliased:
             self._aliased = True
         self._promise = found
         return found
 
-    def _schema(self, adapter: TypeAdapter[Any]) -> promise.SchemaNode:
+    def _schema(self, adapter: TypeAdapter[Any]) -> SchemaNode:
         schema: Any = adapter.core_schema
         if not self._in_list:
-            return cast("promise.SchemaNode", schema)
+            return cast("SchemaNode", schema)
         if schema["type"] == "definitions":
             return {**schema, "schema": schema["schema"]["items_schema"]}
-        return cast("promise.SchemaNode", schema["items_schema"])
+        return cast("SchemaNode", schema["items_schema"])
 
     def _settled(self) -> tuple[TypeAdapter[Any], promise.Promise]:
         adapter, found = self._adapter, self._promise
@@ -383,25 +386,3 @@ def _read_only_once(annotation: Any) -> Any:
 
 def _any_collection_of(item: Any) -> Any:
     return list[item] | tuple[item, ...] | set[item] | frozenset[item]
-
-
-def problem_of(error: Exception, *, skip: int = 0) -> str:
-    """One line of whatever was raised; the first `skip` parts of the place of a validation error are ours."""
-    if isinstance(error, pydantic.ValidationError):
-        return first_problem(error, skip=skip)
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply, or in itself"
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = ""
-    if isinstance(error, (UnfitError, ValueError, TypeError, pydantic.PydanticUserError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def first_problem(error: pydantic.ValidationError, *, skip: int = 0) -> str:
-    """One line of a validation error; the first `skip` parts of its place are ours."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"][skip:])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]

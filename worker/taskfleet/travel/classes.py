@@ -1,0 +1,23 @@
+"""The classes of an application that a typed form may name."""
+
+from __future__ import annotations
+
+
+class Classes:
+    """The classes that an annotation names, by the tags that they travel under."""
+
+    def __init__(self, classes: tuple[type, ...] = ()) -> None:
+        self.by_tag: dict[str, type] = {}
+        self.tags: dict[type, str] = {}
+        for cls in classes:
+            # The module only where it is needed: a program's own is `__main__` in one process and not in another.
+            tag = cls.__qualname__
+            if tag in self.by_tag:
+                tag = f"{cls.__module__}:{tag}"
+            while tag in self.by_tag:
+                tag += "+"
+            self.by_tag[tag] = cls
+            self.tags[cls] = tag
+
+
+NO_CLASSES = Classes()

@@ -1,0 +1,26 @@
+"""Why a value cannot travel."""
+
+from __future__ import annotations
+
+import pydantic
+
+from taskfleet.validation_errors import first_problem
+
+
+class UnfitError(Exception):
+    """A value cannot travel in typed form, or a typed form is no value of the classes that are known."""
+
+
+def problem_of(error: Exception, *, skip: int = 0) -> str:
+    """Any error in one line; the location of a validation error is given without its first `skip` parts."""
+    if isinstance(error, pydantic.ValidationError):
+        return first_problem(error, skip=skip)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or in itself"
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    if isinstance(error, (UnfitError, ValueError, TypeError, pydantic.PydanticUserError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
