@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from taskfleet import TaskQueue, ids, producer
+from taskfleet import TaskQueue, ids, workflow_sender
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
 from taskfleet.handles import TaskHandle
 from taskfleet.protocol.clock import ClockUnknownError
@@ -76,7 +76,7 @@ class Producer:
         self._ids = NotedIds(self._notes)
         ids._next = self._ids
         # A workflow that a killed sender left unfinished is dropped within the run, not ten minutes later.
-        producer._WHOLE_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
+        workflow_sender._CONFIRMED_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())
         for kind in KINDS.values():
             kind.define(self._queue, Notes(self._notes))

@@ -13,6 +13,7 @@ import pytest
 from taskfleet import BrokerConnectionError, TaskQueue, TaskQueueError, chain, chord, group
 from taskfleet.errors import BrokerOutOfMemoryError
 from taskfleet.handles import TaskHandle
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
 from tests.engine.conftest import MakeQueue
@@ -49,7 +50,7 @@ CALLS: dict[str, Call] = {
     "result": lambda queue, task: queue.handle("a").result(timeout=5),
     "cancel": lambda queue, task: queue.handle("a").cancel(),
     "progress": lambda queue, task: queue.handle("a").progress(),
-    "known": lambda queue, task: TaskHandle(queue.sessions, "a", "default").result(timeout=5),
+    "known": lambda queue, task: TaskHandle(queue.sessions, "a", Partition("default")).result(timeout=5),
 }
 # Calls that start or stop work in this process. They do not wait for Redis.
 _LOCAL = {

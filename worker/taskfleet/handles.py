@@ -20,7 +20,7 @@ from taskfleet.errors import (
 from taskfleet.protocol import result_record
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.sealing import Seal
 from taskfleet.travel.value import Value
@@ -61,17 +61,19 @@ class TaskHandle(Generic[R]):
     `queue` is `None` for a handle made from a bare id, until it has been found.
     """
 
-    __slots__ = ("_connections", "_value", "id", "place")
+    __slots__ = ("_connections", "_value", "id", "partition")
 
-    def __init__(self, connections: Connections, task_id: str, place: str | None, value: Value = _ANY) -> None:
+    def __init__(
+        self, connections: Connections, task_id: str, partition: Partition | None, value: Value = _ANY
+    ) -> None:
         self._connections = connections
         self._value = value
         self.id = task_id
-        self.place = place  # the partition of its queue
+        self.partition = partition
 
     @property
     def queue(self) -> str | None:
-        return queue_of(self.place) if self.place is not None else None
+        return queue_of(self.partition) if self.partition is not None else None
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
@@ -104,21 +106,21 @@ class TaskHandle(Generic[R]):
 
     async def cancel(self) -> bool:
         """Cancel the task; returns whether that changed anything. One that runs is interrupted by its worker."""
-        if self.place is None:
+        if self.partition is None:
             await self._find(ended=False)
-        if self.place is None:
+        if self.partition is None:
             return False
         record = result_record.pack_cancelled("cancelled before it ran")
-        record = self._connections.seal.close("result", queue_of(self.place), self.id, record)
+        record = self._connections.seal.close("result", queue_of(self.partition), self.id, record)
         return await self._connections.broker.cancel(
-            self.place, self.id, record, result_record.CANCELLED_TTL_MS, "cancelled before it ran"
+            self.partition, self.id, record, result_record.CANCELLED_TTL_MS, "cancelled before it ran"
         )
 
     async def progress(self) -> Progress | None:
         """What the task has last said of how far it is (`current_task().progress`); `None` before that, and once it
         has ended. A task that is run again keeps the report of its last run until it makes another."""
-        place = await self.locate()
-        record = await self._connections.broker.progress(place, self.id) if place is not None else None
+        partition = await self.locate()
+        record = await self._connections.broker.progress(partition, self.id) if partition is not None else None
         return Progress.of_record(record) if record is not None else None
 
     # The same from code without an event loop, in any thread.
@@ -147,12 +149,12 @@ class TaskHandle(Generic[R]):
         if state not in ("ended", "dead"):
             if state == "unknown":
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
-            assert self.place is not None
-            async with self._connections.completions.expect(self.place, self.id) as ended:
+            assert self.partition is not None
+            async with self._connections.completions.expect(self.partition, self.id) as ended:
                 while True:
                     # Before asking: the end may be announced while the answer is on its way.
                     ended.clear()
-                    state, data = await self._connections.broker.status(self.place, self.id, announce=True)
+                    state, data = await self._connections.broker.status(self.partition, self.id, announce=True)
                     if state in ("ended", "dead"):
                         break
                     if state == "unknown":
@@ -190,35 +192,35 @@ class TaskHandle(Generic[R]):
         return result_record.unpack_end(data, queue=self.queue or "", task_id=self.id, seal=self._connections.seal)
 
     async def _look(self) -> tuple[str, bytes]:
-        if self.place is not None:
-            return await self._connections.broker.status(self.place, self.id)
+        if self.partition is not None:
+            return await self._connections.broker.status(self.partition, self.id)
         return await self._find(ended=True)
 
     async def _find(self, *, ended: bool) -> tuple[str, bytes]:
         """Look for a bare id everywhere. Of tasks of one id, that is one that has `ended`, or else one that has not."""
         found = ("unknown", b"")
-        for place in await self._connections.broker.partitions():
-            state, data = await self._connections.broker.status(place, self.id)
+        for partition in map(Partition, await self._connections.broker.partitions()):
+            state, data = await self._connections.broker.status(partition, self.id)
             if state == "unknown":
                 continue
-            if self.place is None:
-                self.place, found = place, (state, data)
+            if self.partition is None:
+                self.partition, found = partition, (state, data)
             if (state in ("ended", "dead")) == ended:
-                self.place = place
+                self.partition = partition
                 return state, data
         return found
 
-    async def locate(self) -> str | None:
+    async def locate(self) -> Partition | None:
         """The partition that the task is in, or was when it ended; `None` when nothing is known of it."""
-        if self.place is None:
+        if self.partition is None:
             await self._look()
-        return self.place
+        return self.partition
 
 
 class HandleFactory(Protocol):
     """Makes the handle on a task, of which the partition and the result's type may be unknown."""
 
-    def __call__(self, task_id: str, place: str | None, value: Value = ..., /) -> TaskHandle[Any]: ...
+    def __call__(self, task_id: str, partition: Partition | None, value: Value = ..., /) -> TaskHandle[Any]: ...
 
 
 class GroupHandle:

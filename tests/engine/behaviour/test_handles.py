@@ -8,6 +8,7 @@ import pytest
 
 from taskfleet import TaskQueue, TaskTimeoutError
 from taskfleet.handles import TaskHandle
+from taskfleet.protocol.partitions import Partition
 from tests.engine.conftest import RunWorker, until
 
 
@@ -51,7 +52,7 @@ async def test_one_id_in_two_queues_is_two_tasks(queue: TaskQueue, run_worker: R
     for name, n in (("default", 1), ("other", 2), ("another", 3)):
         item = hold.message(n).encode(10_000, task_id="same")
         await queue.broker.enqueue(name, [item])
-    handles = [TaskHandle(queue.sessions, "same", name) for name in ("default", "other", "another")]
+    handles = [TaskHandle(queue.sessions, "same", Partition(name)) for name in ("default", "other", "another")]
     worker = await run_worker(queue, queues=["default", "other", "another"])
     await until(lambda: worker.running, "one runs")
     release.set()
@@ -72,7 +73,7 @@ async def test_a_bare_id_is_looked_for_in_all_queues(queue: TaskQueue, run_worke
     for name in ("a", "z"):
         await queue.broker.enqueue(name, [task.message(5).encode(10_000, task_id="same")])
     await run_worker(queue, queues=[ended])
-    await TaskHandle(queue.sessions, "same", ended).result(timeout=10)
+    await TaskHandle(queue.sessions, "same", Partition(ended)).result(timeout=10)
     found = queue.handle("same")
     assert await found.result(timeout=10) == 5
     assert found.queue == ended

@@ -43,7 +43,7 @@ async def test_order_is_kept_inside_a_partition_and_partitions_are_served_evenly
     handles = await queue.enqueue_many([task.message() for _ in range(400)])
     sent: dict[str, list[str]] = {}
     for handle in handles:
-        sent.setdefault(str(handle.place), []).append(handle.id)
+        sent.setdefault(str(handle.partition), []).append(handle.id)
     claimed: dict[str, list[str]] = {}
     for name in sent:
         reply = await queue.broker.step(name, queue.options_of(name), "w", 400, [])
@@ -60,7 +60,7 @@ async def test_tasks_that_share_a_key_share_a_partition(make_queue: MakeQueue) -
 
     for option in ("limit_key", "fair_key"):
         handles = await queue.enqueue_many([task.options(**{option: "k"}).message() for _ in range(20)])
-        assert len({handle.place for handle in handles}) == 1
+        assert len({handle.partition for handle in handles}) == 1
     first, second = [await task.options(unique_key="u").enqueue() for _ in range(2)]
     assert first.id == second.id
 

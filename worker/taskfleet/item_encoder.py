@@ -1,0 +1,44 @@
+"""From messages to items: the application's limits and seal, the clock of Redis, and the partition of each task."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from taskfleet.application import Application
+from taskfleet.protocol.clock import FRESH_SECONDS, Clock, ClockUnknownError
+from taskfleet.protocol.item import Item
+from taskfleet.protocol.partitions import Partition, spread
+from taskfleet.tasks.message import Message
+
+T = TypeVar("T")
+
+
+class ItemEncoder:
+    """Encodes the messages of one application, for one broker."""
+
+    def __init__(self, application: Application, clock: Clock) -> None:
+        self.max_payload_bytes = application.max_payload_bytes
+        self.seal = application.seal if application.seal.writes else None
+        self._options_of = application.options_of
+        self._clock = clock
+        self.now_ms: Callable[[str], float] = functools.partial(clock.now_ms, within=FRESH_SECONDS)
+
+    def encode(self, message: Message[Any]) -> Item:
+        """The item of a message. Errors: `ClockUnknownError`, and those of `Message.encode`."""
+        return message.encode(self.max_payload_bytes, self.seal, clock=self.now_ms)
+
+    async def by_the_clock(self, encode: Callable[[], T]) -> T:
+        """Call `encode`, which may need the time of Redis for an expiry: Redis is asked where it is not known."""
+        while True:
+            try:
+                return encode()
+            except ClockUnknownError as error:
+                await self._clock.ask(error.queue)
+
+    def partition_of(self, message: Message[Any], task_id: str) -> Partition:
+        """The partition that a task goes to."""
+        queue = message.queue
+        partitions = self._options_of(queue).partitions
+        return Partition(queue) if partitions == 1 else spread(queue, partitions, message.spread_key or task_id)
