@@ -366,7 +366,7 @@ class Machine(RuleBasedStateMachine):
         assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
         assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
         assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
-        for part in ("progress", "tags", "inputs", "reports"):
+        for part in ("histories", "tags", "inputs", "reports"):
             assert state[part].keys() <= tasks, f"{part} of ended tasks"
         assert set(state["cancelling"]) <= state["owners"].keys(), "a mark for a task that does not run"
         assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"

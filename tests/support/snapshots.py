@@ -46,7 +46,7 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
     return {
         "ready": [task_id.decode() for task_id in found["ready"]],
         "tasks": {key.decode(): blob for key, blob in found["task"].items()},
-        "progress": {key: tuple(map(int, value.split(":"))) for key, value in _texts(found["meta"]).items()},
+        "histories": {key: tuple(map(int, value.split(":"))) for key, value in _texts(found["meta"]).items()},
         "tags": {key.decode(): _tag(packed) for key, packed in found["tag"].items()},
         "parked": _parked(found["parked"]),
         "owners": {key: tuple(value.split(":")) for key, value in _texts(found["owner"]).items()},
@@ -81,7 +81,7 @@ def of_model(model: QueueModel) -> dict[str, Any]:
     snapshot: dict[str, Any] = {
         "ready": list(model.ready),
         "tasks": dict(model.tasks),
-        "progress": {i: (p.attempt, p.delivery, p.crashes, p.since_ms) for i, p in model.progress.items()},
+        "histories": {i: (h.attempt, h.delivery, h.crashes, h.since_ms) for i, h in model.histories.items()},
         "tags": {
             task_id: (
                 tag.unique,

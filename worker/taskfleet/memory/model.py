@@ -1,7 +1,7 @@
 """One queue as it should behave: the Lua scripts in plain Python, without Redis, sockets, tasks or a clock.
 
-`InMemoryBroker` is made of these, and a property-based test compares them with the scripts, reply by reply and
-structure by structure.
+`InMemoryBroker` is made of such queues. A property-based test compares them with the scripts, reply by reply and
+structure by structure, and another test compares the names on both sides.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskfleet.memory.state import AGAIN_MS, NEVER, Gathering, Progress, QueueState, Tag
+from taskfleet.memory.records import History, Tag
+from taskfleet.memory.state import NEVER, QueueState
 from taskfleet.memory.step import Step
 from taskfleet.protocol import result_record
 from taskfleet.protocol.bounds import CHUNK
@@ -34,18 +35,14 @@ class QueueModel(QueueState):
         self.now = now
         return Step(self, options, owner, wanted).run(outcomes)
 
-    # lua/enqueue.lua
+    # lua/enqueue.lua, enqueue/one_by_one.lua
 
     def enqueue(self, now: int, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
         """Add tasks; returns the positions whose unique key another task has, and that one's id."""
         self.now = now
         present = {item[ITEM_ID] for item in items} & self.tasks.keys()
-        fresh = sum(item[ITEM_ID] not in present for item in items)
-        if max_length and fresh:
-            spared = self._spared(items, present)
-            fresh, total, waiting = fresh - spared, total - spared, self.waiting()
-            if fresh and waiting + max(fresh, total) > max_length:
-                raise queue_full(self.name, waiting, max_length)
+        if max_length:
+            self._no_room(items, present, max_length, total)
         nothing_ready = not self.ready and not self.fair
         holders: dict[int, str] = {}
         added = 0
@@ -53,102 +50,80 @@ class QueueModel(QueueState):
             task_id, envelope, _, _, extras = item
             if task_id in present:
                 continue
-            due, follows = self._due(item), False
+            due, follows = self._due_of(item), False
             if extras is not None and extras.unique_key is not None:
-                holder = self.holder_of(extras.unique_key)
-                older = self.in_the_way(holder, extras)
-                follows = holder is not None and holder != older
-                if older is not None:
-                    if extras.unique_mode == KEEP_EXISTING or extras.replaces != older:
-                        holders[position] = older
-                        continue
-                    was_due = self.due_again(older) if extras.unique_mode == REPLACE else None
-                    reason = f"replaced by task {task_id}".encode()
-                    self.end_waiting(older, extras.replaced_record, extras.replaced_ttl_ms, reason)
-                    due = due if was_due is None else was_due
+                holder, due, follows = self._check_key(task_id, extras.unique_key, extras, due)
+                if holder is not None:
+                    holders[position] = holder
+                    continue
             present.add(task_id)
             added += 1
-            self._put(task_id, envelope, extras, due, follows=follows)
-        self.counts["enqueued"] += added
-        if nothing_ready and added:
-            self._say_active()
+            self.put(task_id, envelope, extras, due, follows=follows)
+        self._finish(added, nothing_ready=nothing_ready)
         return holders
 
+    def _no_room(self, items: Sequence[Item], present: set[str], max_length: int, total: int) -> None:
+        """Raise `QueueFullError` when the queue has no room for the new tasks of this call, and those after it."""
+        spared = self._spared(items, present)
+        fresh = sum(item[ITEM_ID] not in present for item in items) - spared
+        waiting = self.waiting_tasks()
+        if fresh > 0 and waiting + max(fresh, total - spared) > max_length:
+            raise queue_full(self.name, waiting, max_length)
+
     def _spared(self, items: Sequence[Item], present: set[str]) -> int:
-        """How many need no room of their own: they are kept out by another of their key, or take its place."""
+        """How many tasks need no room of their own: a task of their key keeps them out, or is replaced by them."""
         spared = 0
         seen: set[str] = set()
         for task_id, _, _, _, extras in items:
             if extras is not None and (key := extras.unique_key) is not None and task_id not in present:
-                in_the_way = self.in_the_way(self.holder_of(key), extras) is not None
-                spared += key in seen or in_the_way
+                spared += key in seen or self.in_the_way(self.holder_of(key), key, extras.unique_mode) is not None
                 seen.add(key)
         return spared
 
-    def accept(self, task_id: str, blob: bytes, extras: Extras, due: int, *, follows: bool = False) -> None:
-        """Add one task that nothing stands in the way of: what lua/tick.lua adds."""
-        nothing_ready = not self.ready and not self.fair
-        self._put(task_id, blob, extras, due, follows=follows)
-        self.counts["enqueued"] += 1
-        self.call_a_worker()
-        if nothing_ready:
-            self._say_active()
+    def _check_key(self, task_id: str, key: str, extras: Extras, due: int) -> tuple[str | None, int, bool]:
+        """What the unique key does to an item: the task that keeps it out, when it is due, whether it is a follower.
 
-    def _say_active(self) -> None:
-        self.said.append(("activity", queue_of(self.name)))
+        The task that it replaces is ended.
+        """
+        holder = self.holder_of(key)
+        older = self.in_the_way(holder, key, extras.unique_mode)
+        if older is None:
+            return None, due, holder is not None
+        if extras.unique_mode == KEEP_EXISTING or extras.replaces != older:
+            return older, due, False
+        was_due = self.due_again(older) if extras.unique_mode == REPLACE else None
+        reason = f"replaced by task {task_id}".encode()
+        self.end_waiting(older, extras.replaced_record, extras.replaced_ttl_ms, reason)
+        return None, due if was_due is None else was_due, holder != older
 
-    def waiting(self) -> int:
-        """How many tasks wait, whatever for."""
-        parked = sum(len(ids) for ids in self.parked.values())
-        listed = len(self.ready) - self.counts["removed"]
-        return listed + len(self.fair) + len(self.delayed) + parked + len(self.blocked)
-
-    def _due(self, item: Item) -> int:
-        """When the task is due, ms; 0 for at once."""
+    def _due_of(self, item: Item) -> int:
+        """When a task is due, ms; 0 for at once."""
         _, _, delay_ms, eta_ms, _ = item
         if eta_ms:
             return eta_ms
         return self.now + delay_ms if delay_ms > 0 else 0
 
-    def in_the_way(self, holder: str | None, extras: Extras) -> str | None:
-        """Of the tasks of a unique key, the one that is kept, or that a new one replaces: the newest that waits.
+    def _finish(self, added: int, *, nothing_ready: bool) -> None:
+        self.counts["enqueued"] += added
+        if nothing_ready and added:
+            self._say_active()
 
-        One that runs is not replaced, so the new one comes after it.
-        """
-        if holder is None or extras.unique_mode == KEEP_EXISTING or extras.unique_key is None:
-            return holder
-        return self.follower_of(extras.unique_key) or (None if holder in self.owners else holder)
+    def _say_active(self) -> None:
+        self.said.append(("activity", queue_of(self.name)))
 
-    def _put(self, task_id: str, blob: bytes, extras: Extras | None, due: int, *, follows: bool) -> None:
-        # The stamp is when the task was accepted: the age of the head is read from it.
-        self.tasks[task_id] = struct.pack(">d", self.now) + blob
-        extras = extras or Extras()
-        if extras.unique_key is not None:
-            (self.followers if follows else self.unique)[extras.unique_key] = task_id
-        tag = None
-        if extras.has_keys or extras.edges:
-            tag = self.tags[task_id] = Tag(extras.unique_key, extras.limit_key, extras.fair_key, list(extras.edges))
-            if follows:
-                tag.due = due if extras.waits is None else 0
-        if extras.waits is not None:
-            pending, carried, unless_ms = extras.waits
-            self.gathering[task_id] = Gathering(pending, pending, carried, max(0, due - self.now))
-            self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
-        elif due > self.now or follows:
-            first = self.delayed.first_score()
-            due = due if due > self.now else self.now + AGAIN_MS
-            self.delayed.add(task_id, due)
-            # Idle workers sleep until the first due time that they know of: tell one about an earlier one.
-            if first is None or due < first:
-                self.call_a_worker()
-        else:
-            self.place(task_id, tag)
-            self.call_a_worker()
+    # lua/tick.lua
+
+    def accept(self, task_id: str, envelope: bytes, extras: Extras, due: int, *, follows: bool = False) -> None:
+        """Add the task of a tick, which no other task is in the way of."""
+        nothing_ready = not self.ready and not self.fair
+        self.put(task_id, envelope, extras, due, follows=follows)
+        self.call_a_worker()
+        self._finish(1, nothing_ready=nothing_ready)
 
     # lua/cancel.lua, link.lua, resolve.lua, status.lua
 
     def cancel(self, now: int, task_id: str, record: bytes, ttl_ms: int, reason: str) -> tuple[bool, int]:
-        """At once when the task waits, through its worker when it runs: (whether anything changed, signals)."""
+        """Cancel at once a task that waits, and through its worker one that runs: (whether it changed, signals)."""
         self.now = now
         if task_id not in self.tasks:
             return False, 0
@@ -161,7 +136,7 @@ class QueueModel(QueueState):
         return True, len(self.outbox)
 
     def link(self, now: int, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
-        """Let tasks of any queue wait for one of this."""
+        """Let tasks of any queue wait for a task of this queue."""
         self.now = now
         if task_id in self.tasks:
             known = self.tags.setdefault(task_id, Tag()).edges
@@ -179,17 +154,17 @@ class QueueModel(QueueState):
             if task_id in self.blocked:
                 self.blocked.add(task_id, NEVER)
 
-    def deliver(self, now: int, signal: Signal, record: bytes, told: bytes) -> int:
+    def deliver(self, now: int, signal: Signal, record: bytes, reason: bytes) -> int:
         """Tell a task that waits how another ended. Told twice, it counts once.
 
-        Should it be cancelled for that, `record` is its own, and `told` what those after it learn.
+        If the task is cancelled for that, `record` is its result, and `reason` is for the tasks that wait for it.
         """
         self.now = now
         if signal.state == "succeeded":
             self.resolve(signal.id, signal.position, signal.value)
             self._say_active()
         elif signal.id in self.gathering:
-            self.end_waiting(signal.id, record, result_record.CANCELLED_TTL_MS, told)
+            self.end_waiting(signal.id, record, result_record.CANCELLED_TTL_MS, reason)
         return len(self.outbox)
 
     def status(self, now: int, task_id: str, *, announce: bool) -> tuple[str, bytes]:
@@ -211,15 +186,17 @@ class QueueModel(QueueState):
         if task_id in self.gathering:
             return "blocked"
         if task_id in self.delayed:
-            return "retrying" if self.progress_of(task_id).attempt > 1 else "delayed"
-        return "delayed" if self.is_parked(task_id, self.tags.get(task_id)) else "ready"
+            return "retrying" if self.history_of(task_id).attempt > 1 else "delayed"
+        tag = self.tags.get(task_id)
+        parked = tag is not None and tag.limit is not None and task_id in self.parked.get(tag.limit, ())
+        return "delayed" if parked else "ready"
 
     # lua/renew.lua, progress.lua
 
     def renew(
         self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
     ) -> tuple[list[str], list[str]]:
-        """Prolong leases under their own tokens: (ids that are not the owner's any more, ids to cancel)."""
+        """Prolong leases under their own tokens: (ids that this owner no longer holds, ids to cancel)."""
         self.now = now
         lost: list[str] = []
         cancelled: list[str] = []
@@ -234,7 +211,7 @@ class QueueModel(QueueState):
         return lost, cancelled
 
     def report(self, now: int, owner: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
-        """Keep what running tasks say of how far they are; returns the ids that are not the owner's any more."""
+        """Keep how far running tasks say that they are; returns the ids that this owner no longer holds."""
         self.now = now
         lost: set[str] = set()
         for task_id, delivery, packed in reports:
@@ -269,12 +246,12 @@ class QueueModel(QueueState):
         )
 
     def _ready_since(self, task_id: str) -> float:
-        since: float = self.progress_of(task_id).since_ms
+        since: float = self.history_of(task_id).since_ms
         if not since:
             blob = self.tasks.get(task_id, b"")
             since = struct.unpack_from(">d", blob)[0] if len(blob) >= 8 else self.now
             if not 0 <= since <= self.now:
-                since = self.now  # no stamp of ours, or not even a number
+                since = self.now  # a stamp that another program has written, or no number
         return since
 
     # lua/requeue_dead.lua, purge.lua
@@ -307,8 +284,8 @@ class QueueModel(QueueState):
                 self.unique[letter.unique] = task_id
             if letter.inputs is not None:
                 self.inputs[task_id] = letter.inputs
-            # The delivery number goes on from where it was: an outcome from before the funeral stays stale.
-            self.place_at_tail(task_id, Progress(1, letter.delivery, 0))
+            # The delivery number goes on from where it was, so an outcome of an earlier delivery stays stale.
+            self.make_ready_at_tail(task_id, History(1, letter.delivery, 0))
             moved += 1
         if moved:
             self.counts["enqueued"] += moved
@@ -324,7 +301,7 @@ class QueueModel(QueueState):
         return dropped
 
     def purge(self, now: int) -> tuple[int, int]:
-        """Drop at most 1000 that wait: (dropped, left). Running tasks are left alone."""
+        """Drop at most 1000 tasks that wait: (dropped, left). Running tasks are left alone."""
         self.now = now
         listed = [self.ready.popleft() for _ in range(min(CHUNK, len(self.ready)))]
         others = [
@@ -342,10 +319,10 @@ class QueueModel(QueueState):
                 self.counts["removed"] -= 1
         for task_id in others[: CHUNK - len(listed)]:
             dropped += 1
-            self.unplace(task_id)
+            self.withdraw(task_id)
             self._drop(task_id)
         self.counts["finished"] += dropped
-        return dropped, self.waiting() + self.counts["removed"]
+        return dropped, self.waiting_tasks() + self.counts["removed"]
 
     def _drop(self, task_id: str) -> None:
         self.forget(task_id)

@@ -123,7 +123,7 @@ class InMemorySchedules:
             result = "skipped"
             state[3] += 1
         elif fires:
-            if tick.max_length and waiting is None and model.waiting() + 1 > tick.max_length:
+            if tick.max_length and waiting is None and model.waiting_tasks() + 1 > tick.max_length:
                 return TickReply("full", "", 0)
             if interrupted is not None:
                 model.cancelling.add(interrupted)

@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter, deque
-from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeGuard
 
-import msgpack
-
+from taskfleet.memory.records import GatheredResults, History, Letter, Tag
 from taskfleet.memory.sorted_set import SortedSet
-from taskfleet.protocol.item import Edge
+from taskfleet.protocol.item import KEEP_EXISTING, Edge, Extras
 from taskfleet.protocol.signal import Signal
 
 NEVER = float("inf")
-AGAIN_MS = 30_000  # how often one that comes after another looks whether that has ended unheard
-SIGNALLED_AGAIN_MS = 60_000
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is kept of a task that is not on its first try. `since_ms`: when it became ready; 0 means as enqueued."""
-
-    attempt: int = 1
-    delivery: int = 0
-    crashes: int = 0
-    since_ms: int = 0
-
-
-@dataclass(slots=True)
-class Tag:
-    """What only some tasks have: their keys, and who waits for them."""
-
-    unique: str | None = None
-    limit: str | None = None
-    fair: str | None = None
-    edges: list[Edge] = field(default_factory=list)
-    due: int | None = None  # when it is due by itself, ms, while another task has its unique key
-
-
-@dataclass(slots=True)
-class Gathering:
-    """What a blocked task waits for; the first `carried` results are kept for it."""
-
-    pending: int
-    total: int
-    carried: int
-    delay_ms: int
-    came: dict[int, bytes] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Letter:
-    """A dead letter, with what its task needs to run again."""
-
-    state: str
-    attempt: int
-    delivery: int
-    died_ms: int
-    blob: bytes
-    record: bytes
-    limit: str | None
-    fair: str | None
-    inputs: list[bytes] | None
-    unique: str | None = None
-
-    def packed(self) -> bytes:
-        """As `DeadLetter.of_packed` reads it."""
-        parts = [self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record]
-        return cast("bytes", msgpack.packb(parts, use_bin_type=False))
+AGAIN_MS = 30_000  # how often the follower of a unique key looks whether its holder has ended unheard
+SIGNALLED_AGAIN_MS = 60_000  # a signal that was lost on its way is sent again after so long
 
 
 class QueueState:
@@ -81,26 +27,26 @@ class QueueState:
         self.name = name
         self.now = 0
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
-        self.progress: dict[str, Progress] = {}
+        self.histories: dict[str, History] = {}
         self.tags: dict[str, Tag] = {}
         self.reports: dict[str, bytes] = {}  # id → how far it is, stamped
-        # Where a task is.
+        # The structures that a task waits or runs in.
         self.ready: deque[str] = deque()
         self.fair = SortedSet()  # id → its turn
         self.parked: dict[str, dict[str, None]] = {}  # limit key → ids that wait for its slots or tokens, in order
         self.delayed = SortedSet()  # id → due, ms
         self.blocked = SortedSet()  # id → when it is dropped, ms, unless its workflow is whole
         self.leases = SortedSet()  # id → end, ms
-        # What belongs to where it is.
+        # Records that belong to one of these structures.
         self.owners: dict[str, tuple[str, int]] = {}  # id → fencing token: incarnation and delivery
-        self.gathering: dict[str, Gathering] = {}
-        self.inputs: dict[str, list[bytes]] = {}  # id → results of those that it waited for
+        self.gathering: dict[str, GatheredResults] = {}
+        self.inputs: dict[str, list[bytes]] = {}  # id → results of the tasks that it waited for
         self.cancelling: set[str] = set()
-        self.announced: set[str] = set()  # ids whose end somebody waits for
+        self.announced: set[str] = set()  # ids whose end a client waits for
         self.unique: dict[str, str] = {}  # unique key → its holder
-        self.followers: dict[str, str] = {}  # unique key → the one that comes after the holder
+        self.followers: dict[str, str] = {}  # unique key → the task that comes after its holder
         self.turns = SortedSet()  # fair key → its last turn
-        self.turn: float | None = None  # the one that is being served
+        self.turn: float | None = None  # the turn that is being served
         self.slots: Counter[str] = Counter()  # limit key → how many run
         self.arrivals = SortedSet()  # limit key → theoretical arrival time, ms
         self.retry_at = SortedSet()  # limit key → when its tasks are looked at again, ms
@@ -117,19 +63,23 @@ class QueueState:
         self.calls = 0  # for workers that wait
         self.said: list[tuple[str, str]] = []  # (channel, message): done, activity, control
 
-    # Moves.
+    # lua/queue/wake.lua
 
     def call_a_worker(self) -> None:
         self.calls = max(1, self.calls)
 
-    def progress_of(self, task_id: str) -> Progress:
-        return self.progress.get(task_id, Progress())
+    # lua/queue/records.lua
 
-    def place(self, task_id: str, tag: Tag | None, *, head: bool = False) -> None:
+    def history_of(self, task_id: str) -> History:
+        return self.histories.get(task_id, History())
+
+    # lua/queue/ready.lua
+
+    def make_ready(self, task_id: str, tag: Tag | None, *, head: bool = False) -> None:
         """Put a task where claims take from. Fair keys take turns by virtual time (start-time fair queueing)."""
         key = tag.fair if tag else None
         if key is None and not head and self.fair:
-            key = ""  # while any wait, tasks without a key are one key more
+            key = ""  # while any task has a fair key, the tasks without one share a key of their own
         if key is None:
             (self.ready.appendleft if head else self.ready.append)(task_id)
             return
@@ -139,9 +89,9 @@ class QueueState:
             self.turns.add(key, at)
         self.fair.add(task_id, at)
 
-    def place_at_tail(self, task_id: str, before: Progress) -> None:
-        self.progress[task_id] = Progress(before.attempt, before.delivery, before.crashes, self.now)
-        self.place(task_id, self.tags.get(task_id))
+    def make_ready_at_tail(self, task_id: str, before: History) -> None:
+        self.histories[task_id] = History(before.attempt, before.delivery, before.crashes, self.now)
+        self.make_ready(task_id, self.tags.get(task_id))
 
     def end_turns(self) -> None:
         self.turns.clear()
@@ -151,11 +101,11 @@ class QueueState:
         self.parked.setdefault(key, {})[task_id] = None
 
     def unpark(self, key: str, n: int) -> int:
-        """Let the first `n` that wait for a limit key come in, together, so that they keep their order."""
+        """Make the first `n` parked tasks of a limit key ready, together, so that they keep their order."""
         members = list(self.parked.get(key, ()))[:n]
         for task_id in reversed(members):
             self.leave_parked(key, task_id)
-            self.place(task_id, self.tags.get(task_id), head=True)
+            self.make_ready(task_id, self.tags.get(task_id), head=True)
         return len(members)
 
     def leave_parked(self, key: str, task_id: str) -> None:
@@ -163,15 +113,84 @@ class QueueState:
         if not self.parked[key]:
             del self.parked[key]
 
-    def is_parked(self, task_id: str, tag: Tag | None) -> bool:
-        return tag is not None and tag.limit is not None and task_id in self.parked.get(tag.limit, ())
+    def is_parked(self, key: str) -> bool:
+        """Whether any task of a limit key is parked."""
+        return key in self.parked
+
+    # lua/queue/unique_keys.lua
+
+    def lives(self, task_id: str | None) -> TypeGuard[str]:
+        return task_id is not None and task_id in self.tasks
+
+    def promote(self, key: str) -> str | None:
+        """Make the follower of a unique key its holder, and return its id."""
+        task_id = self.followers.pop(key, None)
+        if not self.lives(task_id):
+            return None
+        self.unique[key] = task_id
+        tag = self.tags[task_id]
+        due, tag.due = tag.due or 0, None
+        if due > self.now:
+            if task_id in self.delayed:
+                self.delayed.add(task_id, due)
+        elif self.delayed.remove(task_id):
+            self.make_ready_at_tail(task_id, History())
+            self.call_a_worker()
+        return task_id
+
+    def holder_of(self, key: str) -> str | None:
+        """The holder of a unique key. A holder that is gone without an end holds it no longer."""
+        task_id = self.unique.get(key)
+        return task_id if self.lives(task_id) else self.promote(key)
+
+    def follower_of(self, key: str) -> str | None:
+        task_id = self.followers.get(key)
+        return task_id if self.lives(task_id) else None
+
+    def must_follow(self, task_id: str, key: str) -> bool:
+        """Whether another task holds this one's unique key. A key without a holder becomes this task's."""
+        holder = self.holder_of(key)
+        if holder is None:
+            self.unique[key] = task_id
+        return holder is not None and holder != task_id
+
+    def follow(self, task_id: str, key: str) -> None:
+        tag = self.tags[task_id]
+        tag.due = tag.due or 0
+        self.followers.setdefault(key, task_id)
+        self.delayed.add(task_id, self.now + AGAIN_MS)
+
+    def come_due(self, task_id: str, before: History) -> None:
+        """A task that is due becomes ready, unless another task holds its unique key."""
+        tag = self.tags.get(task_id)
+        if tag is not None and tag.unique is not None and self.must_follow(task_id, tag.unique):
+            self.follow(task_id, tag.unique)
+        else:
+            self.make_ready_at_tail(task_id, before)
+
+    # lua/queue/inputs.lua
+
+    def block(self, task_id: str, pending: int, carried: int, delay_ms: int, unless_ms: int) -> None:
+        """A task waits for `pending` others, of which `carried` pass their results on.
+
+        It waits at most `unless_ms`; 0 means for ever.
+        """
+        self.gathering[task_id] = GatheredResults(pending, pending, carried, delay_ms)
+        self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
 
     def drop_gathered(self, task_id: str) -> None:
+        """A task is no longer blocked: drop the results that have come for it."""
         self.blocked.remove(task_id)
         del self.gathering[task_id]
 
+    def drop_input(self, task_id: str) -> None:
+        """Drop the results that were passed on to a task."""
+        self.inputs.pop(task_id, None)
+
+    # lua/queue/signals.lua
+
     def resolve(self, task_id: str, position: int, value: bytes) -> None:
-        """One of the tasks that this one waits for has succeeded. Told twice, it counts once."""
+        """A task that this one waits for has succeeded. Told twice, it counts once."""
         waiting = self.gathering.get(task_id)
         if waiting is None or position in waiting.came:
             return
@@ -188,62 +207,27 @@ class QueueState:
                 tag.due = self.now + waiting.delay_ms
             self.delayed.add(task_id, self.now + waiting.delay_ms)
         else:
-            self.place_due(task_id, Progress())
+            self.come_due(task_id, History())
         self.call_a_worker()
 
-    # Unique keys.
+    def signal_one(self, task_id: str, edge: Edge, state: str, value: bytes) -> None:
+        """Tell the task at the end of one edge. A task that was to be given a result which is not kept cannot run."""
+        sent = value if state != "succeeded" or edge.carries else b""
+        if state == "succeeded" and edge.carries and not value:
+            state, sent = "ended", b"its result is not kept (result_ttl=0)"
+        if state == "succeeded" and edge.queue == self.name:
+            self.resolve(edge.id, edge.position, sent)
+        else:
+            self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent, self.name))
 
-    def promote(self, key: str) -> str | None:
-        """The task that comes after the holder of a unique key becomes its holder."""
-        task_id = self.followers.pop(key, None)
-        if task_id is None or task_id not in self.tasks:
-            return None
-        self.unique[key] = task_id
-        tag = self.tags[task_id]
-        due, tag.due = tag.due or 0, None
-        if due > self.now:
-            if task_id in self.delayed:
-                self.delayed.add(task_id, due)
-        elif self.delayed.remove(task_id):
-            self.place_at_tail(task_id, Progress())
-            self.call_a_worker()
-        return task_id
-
-    def holder_of(self, key: str) -> str | None:
-        """The task that has a unique key. One that is gone without an ending has nothing any more."""
-        task_id = self.unique.get(key)
-        return task_id if task_id is not None and task_id in self.tasks else self.promote(key)
-
-    def follower_of(self, key: str) -> str | None:
-        task_id = self.followers.get(key)
-        return task_id if task_id is not None and task_id in self.tasks else None
-
-    def place_due(self, task_id: str, before: Progress) -> None:
-        """A task whose time has come is placed, unless its unique key is another's."""
-        tag = self.tags.get(task_id)
-        if tag is not None and tag.unique is not None:
-            holder = self.holder_of(tag.unique)
-            if holder is None:
-                self.unique[tag.unique] = task_id
-            elif holder != task_id:
-                tag.due = tag.due or 0
-                self.followers.setdefault(tag.unique, task_id)
-                self.delayed.add(task_id, self.now + AGAIN_MS)
-                return
-        self.place_at_tail(task_id, before)
-
-    def due_again(self, task_id: str) -> int | None:
-        """When a task that waits is due, for the one that takes its place; `None` when that is for others to say."""
-        if task_id in self.gathering:
-            return None
-        tag = self.tags.get(task_id)
-        if tag is not None and tag.due is not None:
-            return tag.due
-        return int(self.delayed.score(task_id) or 0)
+    def signal_all(self, task_id: str, tag: Tag, state: str, value: bytes) -> None:
+        """Tell all tasks that wait for one."""
+        for edge in tag.edges:
+            self.signal_one(task_id, edge, state, value)
 
     def release(self, task_id: str, state: str, value: bytes) -> None:
-        """A task has ended: its unique key is free, and those after it are told, here or through the outbox."""
-        self.inputs.pop(task_id, None)
+        """A task has ended: its unique key goes to the follower, and the tasks that wait for it are told."""
+        self.drop_input(task_id)
         tag = self.tags.pop(task_id, None)
         if tag is None:
             return
@@ -253,27 +237,18 @@ class QueueState:
                 self.promote(tag.unique)
             elif self.followers.get(tag.unique) == task_id:
                 del self.followers[tag.unique]
-        for edge in tag.edges:
-            sent = value if state != "succeeded" or edge.carries else b""
-            if state == "succeeded" and edge.carries and not value:
-                why = b"its result is not kept (result_ttl=0)"
-                self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, "ended", why, self.name))
-            elif state == "succeeded" and edge.queue == self.name:
-                self.resolve(edge.id, edge.position, sent)
-            else:
-                self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent, self.name))
+        self.signal_all(task_id, tag, state, value)
+
+    # lua/step/cancelling.lua
 
     def signal_cancelled(self, task_id: str, why: str) -> None:
-        """Have a blocked task end as cancelled, by a signal that comes from itself."""
+        """A signal that comes from the task itself, and so ends it as cancelled when it is relayed."""
         self.outbox.append(Signal(self.name, task_id, 0, task_id, "cancelled", why.encode(), self.name))
 
-    def announce_end(self, task_id: str) -> None:
-        if task_id in self.announced:
-            self.announced.discard(task_id)
-            self.said.append(("done", task_id))
+    # lua/queue/ending.lua
 
-    def unplace(self, task_id: str) -> None:
-        """Take a task that waits out of wherever it waits."""
+    def withdraw(self, task_id: str) -> None:
+        """Take a task out of the structure that it waits in."""
         tag = self.tags.get(task_id)
         limit = tag.limit if tag is not None else None
         if task_id in self.gathering:
@@ -285,29 +260,93 @@ class QueueState:
         if self.delayed.remove(task_id):
             return
         if not self.fair.remove(task_id):
-            self.counts["removed"] += 1  # its place in `ready` is left behind
+            self.counts["removed"] += 1  # its id is left in `ready`
         elif not self.fair:
             self.end_turns()
-        # It may have been let in for a slot that came free: now that is somebody else's.
-        if limit is not None and limit in self.parked:
+        # The task may have become ready for a slot that came free. That slot is another's now.
+        if limit is not None and self.is_parked(limit):
             self.retry_at.add(limit, self.now)
             self.call_a_worker()
 
     def forget(self, task_id: str) -> None:
-        """Drop what is kept of an unfinished task."""
+        """Drop the records of an unfinished task."""
         del self.tasks[task_id]
-        self.progress.pop(task_id, None)
+        self.histories.pop(task_id, None)
         self.reports.pop(task_id, None)
 
+    def announce_end(self, task_id: str) -> None:
+        """Publish the end of a task, when a client waits for it."""
+        if task_id in self.announced:
+            self.announced.discard(task_id)
+            self.said.append(("done", task_id))
+
     def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: bytes) -> None:
-        """End a task that waits, recording `record` as its result."""
-        self.unplace(task_id)
+        """End a task that waits, with `record` as its result. `reason` is for the tasks that wait for it."""
+        self.withdraw(task_id)
         self.forget(task_id)
         self.keep_result(task_id, record, ttl_ms)
         self.counts["finished"] += 1
         self.counts["cancelled"] += 1
         self.release(task_id, "cancelled", reason)
         self.announce_end(task_id)
+
+    # lua/queue/length.lua, adding.lua
+
+    def waiting_tasks(self) -> int:
+        """How many tasks wait, whatever for."""
+        parked = sum(len(ids) for ids in self.parked.values())
+        listed = len(self.ready) - self.counts["removed"]
+        return listed + len(self.fair) + len(self.delayed) + parked + len(self.blocked)
+
+    def in_the_way(self, holder: str | None, key: str, mode: str) -> str | None:
+        """Of the tasks of a unique key, the one that keeps a new one out, or that a new one replaces.
+
+        The newest that waits is replaced. A task that runs is not, so a new one follows it.
+        """
+        if holder is None or mode == KEEP_EXISTING:
+            return holder
+        return self.follower_of(key) or (None if holder in self.owners else holder)
+
+    def due_again(self, task_id: str) -> int | None:
+        """When a task that waits is due, for the task that takes its place; `None` when its workflow says when."""
+        if task_id in self.gathering:
+            return None
+        tag = self.tags.get(task_id)
+        if tag is not None and tag.due is not None:
+            return tag.due
+        return int(self.delayed.score(task_id) or 0)
+
+    def put(self, task_id: str, envelope: bytes, extras: Extras | None, due: int, *, follows: bool) -> None:
+        """Add a task. `due` is in ms, 0 for at once; `follows` says that another task holds its unique key.
+
+        The stamp before the envelope is when the task was accepted: the age of the head is read from it.
+        """
+        self.tasks[task_id] = struct.pack(">d", self.now) + envelope
+        extras = extras or Extras()
+        if extras.unique_key is not None:
+            (self.followers if follows else self.unique)[extras.unique_key] = task_id
+        tag = None
+        if extras.has_keys or extras.edges:
+            tag = self.tags[task_id] = Tag(extras.unique_key, extras.limit_key, extras.fair_key, list(extras.edges))
+            if follows:
+                tag.due = due if extras.waits is None else 0
+        if extras.waits is not None:
+            self.block(
+                task_id, extras.waits.pending, extras.waits.carried, max(0, due - self.now),
+                extras.waits.unconfirmed_ms,
+            )  # fmt: skip
+        elif due > self.now or follows:
+            first = self.delayed.first_score()
+            due = due if due > self.now else self.now + AGAIN_MS
+            self.delayed.add(task_id, due)
+            # Idle workers sleep until the first due time that they know of: tell one about an earlier one.
+            if first is None or due < first:
+                self.call_a_worker()
+        else:
+            self.make_ready(task_id, tag)
+            self.call_a_worker()
+
+    # Results, which Redis keeps under keys with a time to live.
 
     def keep_result(self, task_id: str, record: bytes, ttl_ms: int) -> None:
         if len(self.results) % 1000 == 999:

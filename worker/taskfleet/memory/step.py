@@ -1,4 +1,4 @@
-"""Record outcomes and claim work: lua/step.lua in plain Python, in the same order."""
+"""Record outcomes and claim work: lua/step.lua and its acts in Python, in the same order and by the same names."""
 
 from __future__ import annotations
 
@@ -8,127 +8,72 @@ from typing import TYPE_CHECKING, cast
 
 import msgpack
 
-from taskfleet.memory.state import SIGNALLED_AGAIN_MS, Gathering, Letter, Progress, QueueState, Tag
+from taskfleet.memory.records import History, Letter, Tag
+from taskfleet.memory.state import SIGNALLED_AGAIN_MS, QueueState
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
-from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.outcome import CANCELLED, DEAD, EXPIRED, FAILED, NAMES, RETRIED, RETURNED, SUCCEEDED, Outcome
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
-_LOOKED_AT = 2000  # the most that one claim looks at
 _MOST_CLAIMED = 1000
+_MOST_LOOKED_AT = 2000  # ids that one claim looks at, those of cancelled tasks among them
 _MOST_DUE = 500
 
 
 class Step:
-    """One step call. `run` may be called once."""
+    """One step call. `run` may be called once; its acts hand each other values in the attributes of the call."""
 
     def __init__(self, state: QueueState, options: QueueOptions, owner: str, wanted: int) -> None:
         self._state = state
         self._options = options
         self._owner = owner
         self._wanted = wanted
-        self._ended: list[tuple[str, str, bytes]] = []  # id, how, and what those that wait for it are told
-        self._freed: dict[str, int] = {}  # limit key → slots
+        self._ended: list[tuple[str, str, bytes]] = []  # id, how it ended, and the value for tasks that wait for it
+        self._stale = 0  # outcomes that have come too late
         self._buried = False
+        self._freed: dict[str, int] = {}  # limit key → slots that came free
         self._taken_over: list[Takeover] = []
+        self._may_start = 0
+        self._tokens_left: float | None = None  # of the queue's rate limit
+        self._claims: list[Claim] = []
         self._turn_served: float | None = None
+        self._horizon_ms = math.inf  # until the next event
 
         limit = options.rate_limit_per_key
+        self._key_slots = options.concurrency_per_key
         self._interval = 1000 / limit.tasks_per_second if limit else 0
         self._tolerance = self._interval * ((limit.burst if limit else 0) - 1)
 
     def run(self, outcomes: Sequence[Outcome]) -> StepReply:
-        state = self._state
-        stale = self._record(outcomes)
+        self._record(outcomes)
         self._take_over()
         self._end()
         self._move_due()
-        if self._buried:
-            self._trim_dead()
-        for key, n in self._freed.items():
-            state.unpark(key, n)
-        may_start = min(self._wanted, _MOST_CLAIMED)
-        if self._options.concurrency:
-            may_start = min(may_start, self._options.concurrency - len(state.leases))
-        tokens = self._tokens()
-        if tokens is not None:
-            may_start = min(may_start, math.floor(tokens))
-        self._let_keys_retry()
-        self._drop_unconfirmed()
-        claims = self._claim(may_start)
-        next_token = None if tokens is None else self._pay(tokens - len(claims))
-        return self._reply(stale, claims, next_token)
+        self._trim_dead()
+        self._apply_limits()
+        self._claim()
+        return self._reply()
 
-    # What has ended.
+    def _ends(self, task_id: str, state: str, value: bytes) -> None:
+        self._ended.append((task_id, state, value))
 
-    def _record(self, outcomes: Sequence[Outcome]) -> int:
-        """Record what comes under a valid token; returns how many did not."""
-        state = self._state
-        # First deliveries that succeeded and keep no result come before all others.
-        plain = [o for o in outcomes if o[2] == "s" and o[1] == 1 and not o[4]]
-        others = [o for o in outcomes if not (o[2] == "s" and o[1] == 1 and not o[4])]
-        stale = 0
-        for task_id, *_ in plain:
-            if state.owners.get(task_id) == (self._owner, 1):
-                self._free(task_id)
-                self._ended.append((task_id, "succeeded", b""))
-            else:
-                stale += 1
-        state.counts["finished"] += len(self._ended)
-        if self._ended:
-            state.counts["busy_ms"] += sum(o[3] for o in plain)
-        for outcome in others:
-            if state.owners.get(outcome[0]) == (self._owner, outcome[1]):
-                self._record_one(outcome)
-            else:
-                stale += 1
-        return stale
+    # lua/step/bury.lua, slots.lua
 
-    def _record_one(self, outcome: Outcome) -> None:
-        state = self._state
-        task_id, delivery, code, busy_ms, result, ttl_ms, extra = outcome
-        state.counts["busy_ms"] += busy_ms
-        if code != "s" and task_id in state.cancelling:
-            state.cancelling.discard(task_id)
-            # Older workers give no such record for these two: then they are recorded as what they are.
-            if not ((code == "x" and not extra) or (code == "d" and not result)):
-                result = extra if code == "x" else result
-                code = "c"
-        self._free(task_id)
-        if code in "rn":
-            self._put_back(task_id, delivery, code, extra)
-            return
-        state.counts["finished"] += 1
-        if code in "fd":
-            attempt = state.progress_of(task_id).attempt
-            self._bury(task_id, "failed" if code == "f" else "dead", attempt, delivery, extra)
-            return
-        if result and ttl_ms > 0:
-            state.keep_result(task_id, result, ttl_ms)
-        how = {"s": "succeeded", "c": "cancelled", "x": "expired"}[code]
-        if how != "succeeded":
-            state.counts[how] += 1
-        self._ended.append((task_id, how, result))
+    def _bury(self, task_id: str, state: str, attempt: int, delivery: int, record: bytes) -> None:
+        """Make a task a dead letter, with all that it needs to run again."""
+        queue = self._state
+        tag = queue.tags.get(task_id) or Tag()
+        queue.letters[task_id] = Letter(
+            state, attempt, delivery, queue.now, queue.tasks.get(task_id, b""), record,
+            tag.limit, tag.fair, queue.inputs.get(task_id), tag.unique,
+        )  # fmt: skip
+        queue.dead.add(task_id, queue.now)
+        queue.counts["failed"] += 1
+        self._ends(task_id, state, record)
+        self._buried = True
 
-    def _put_back(self, task_id: str, delivery: int, code: str, delay_ms: int) -> None:
-        state = self._state
-        before = state.progress_of(task_id)
-        progress = Progress(before.attempt, delivery, before.crashes, before.since_ms)
-        if code == "r":
-            progress.attempt, progress.crashes = before.attempt + 1, 0
-            state.counts["retried"] += 1
-        if delay_ms > 0:
-            progress.since_ms = 0
-            state.progress[task_id] = progress
-            state.delayed.add(task_id, state.now + delay_ms)
-        elif code == "r":
-            state.place_at_tail(task_id, progress)
-        else:
-            state.progress[task_id] = progress
-            state.place(task_id, state.tags.get(task_id), head=True)
-
-    def _free(self, task_id: str) -> None:
+    def _free_slot(self, task_id: str) -> None:
         """A lease is gone, and with it the slot of its limit key."""
         state = self._state
         state.leases.remove(task_id)
@@ -141,45 +86,115 @@ class Step:
             del state.slots[tag.limit]
         self._freed[tag.limit] = self._freed.get(tag.limit, 0) + 1
 
-    def _bury(self, task_id: str, why: str, attempt: int, delivery: int, record: bytes) -> None:
+    def _let_in(self) -> None:
+        """As many parked tasks of a key become ready as slots came free."""
+        for key, n in self._freed.items():
+            self._state.unpark(key, n)
+
+    # lua/step/record.lua
+
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        """Record the outcomes that come under a valid token."""
         state = self._state
-        tag = state.tags.get(task_id) or Tag()
-        state.letters[task_id] = Letter(
-            why, attempt, delivery, state.now, state.tasks.get(task_id, b""), record,
-            tag.limit, tag.fair, state.inputs.get(task_id), tag.unique,
-        )  # fmt: skip
-        state.dead.add(task_id, state.now)
-        state.counts["failed"] += 1
-        self._ended.append((task_id, why, record))
-        self._buried = True
+        # First deliveries that succeeded and keep no result come before all others.
+        done: list[Outcome] = []
+        others: list[Outcome] = []
+        for outcome in outcomes:
+            _, delivery, code, _, result, _, _ = outcome
+            (done if code == SUCCEEDED and delivery == 1 and not result else others).append(outcome)
+        busy_ms = 0
+        for task_id, _, _, task_busy_ms, _, _, _ in done:
+            busy_ms += task_busy_ms
+            if state.owners.get(task_id) == (self._owner, 1):
+                self._free_slot(task_id)
+                self._ends(task_id, NAMES[SUCCEEDED], b"")
+            else:
+                self._stale += 1
+        if self._ended:
+            state.counts["finished"] += len(self._ended)
+            state.counts["busy_ms"] += busy_ms
+        for outcome in others:
+            task_id, delivery, _, task_busy_ms, _, _, _ = outcome
+            if state.owners.get(task_id) == (self._owner, delivery):
+                state.counts["busy_ms"] += task_busy_ms
+                self._record_one(outcome)
+            else:
+                self._stale += 1
+
+    def _record_one(self, outcome: Outcome) -> None:
+        state = self._state
+        task_id, delivery, code, _, result, ttl_ms, extra = outcome
+        if code != SUCCEEDED and task_id in state.cancelling:
+            state.cancelling.discard(task_id)
+            # Workers of older versions give no record of a cancellation with these two: they are recorded as they are.
+            without_record = (code == EXPIRED and not extra) or (code == DEAD and not result)
+            if not without_record:
+                result = extra if code == EXPIRED else result
+                code = CANCELLED
+        self._free_slot(task_id)
+        if code in (RETRIED, RETURNED):
+            self._put_back(task_id, delivery, code, extra)
+            return
+        state.counts["finished"] += 1
+        if code in (FAILED, DEAD):
+            self._bury(task_id, NAMES[code], state.history_of(task_id).attempt, delivery, extra)
+            return
+        if result and ttl_ms > 0:
+            state.keep_result(task_id, result, ttl_ms)
+        if code != SUCCEEDED:
+            state.counts[NAMES[code]] += 1
+        self._ends(task_id, NAMES[code], result)
+
+    def _put_back(self, task_id: str, delivery: int, code: str, delay_ms: int) -> None:
+        """A task that is to run again: after its retry delay, or because it was handed back."""
+        state = self._state
+        before = state.history_of(task_id)
+        history = History(before.attempt, delivery, before.crashes, before.since_ms)
+        if code == RETRIED:
+            history.attempt, history.crashes = before.attempt + 1, 0
+            state.counts["retried"] += 1
+        if delay_ms > 0:
+            history.since_ms = 0
+            state.histories[task_id] = history
+            state.delayed.add(task_id, state.now + delay_ms)
+        elif code == RETRIED:
+            state.make_ready_at_tail(task_id, history)
+        else:
+            state.histories[task_id] = history
+            state.make_ready(task_id, state.tags.get(task_id), head=True)
+
+    # lua/step/take_over.lua
 
     def _take_over(self) -> None:
-        """Leases that ended without an outcome: their worker is gone. The task goes to the head, or is buried."""
+        """Take over the tasks whose lease has ended without an outcome: their worker is gone."""
         state = self._state
         for task_id in reversed(state.leases.up_to(state.now, TAKEOVERS_PER_STEP)):
             _, delivery = state.owners[task_id]
-            self._free(task_id)
-            before = state.progress_of(task_id)
+            self._free_slot(task_id)
+            before = state.history_of(task_id)
             crashes = before.crashes + 1
-            dead = task_id not in state.cancelling and crashes >= self._options.max_deliveries
+            cancelled = task_id in state.cancelling
+            dies = not cancelled and crashes >= self._options.max_deliveries
             head = state.tasks.get(task_id, b"")
-            self._taken_over.append(Takeover.of_head(task_id, head, before.attempt, crashes, dead))
-            if task_id in state.cancelling:
+            self._taken_over.append(Takeover.of_head(task_id, head, before.attempt, crashes, dies))
+            if cancelled:
                 state.cancelling.discard(task_id)
-                # Its result key is not the script's to name: whoever relays its own signal ends it.
-                state.gathering[task_id] = Gathering(1, 1, 0, 0)
-                state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
+                # A script may not touch the task's result key: the client that relays the signal ends the task.
+                state.block(task_id, 1, 0, 0, SIGNALLED_AGAIN_MS)
                 state.signal_cancelled(task_id, "cancelled while it ran")
-            elif dead:
-                record = _record("max_deliveries", f"its worker died {crashes} times while it ran")
-                self._bury(task_id, "dead", before.attempt, delivery, record)
+            elif dies:
+                record = _error_record("max_deliveries", f"its worker died {crashes} times while it ran")
+                self._bury(task_id, NAMES[DEAD], before.attempt, delivery, record)
                 state.counts["finished"] += 1
             else:
-                state.progress[task_id] = Progress(before.attempt, delivery, crashes, state.now)
-                state.place(task_id, state.tags.get(task_id), head=True)
+                state.histories[task_id] = History(before.attempt, delivery, crashes, state.now)
+                state.make_ready(task_id, state.tags.get(task_id), head=True)
                 state.counts["taken_over"] += 1
 
+    # lua/step/end.lua, move_due.lua, trim_dead.lua
+
     def _end(self) -> None:
+        """Drop the tasks that have ended, tell the tasks that wait for them, and publish the ends."""
         state = self._state
         for task_id, _, _ in self._ended:
             state.forget(task_id)
@@ -189,13 +204,16 @@ class Step:
             state.announce_end(task_id)
 
     def _move_due(self) -> None:
+        """Make the delayed tasks ready that are due."""
         state = self._state
         for task_id in state.delayed.up_to(state.now, min(max(self._wanted, 100), _MOST_DUE)):
             state.delayed.remove(task_id)
-            state.place_due(task_id, state.progress_of(task_id))
+            state.come_due(task_id, state.history_of(task_id))
 
     def _trim_dead(self) -> None:
-        """Dead letters beyond their number or age: a bounded few at a time."""
+        """Drop dead letters beyond the number or age that the queue keeps: a bounded few in each call that buries."""
+        if not self._buried:
+            return
         state, kept = self._state, self._options.dead_letter
         old = state.dead.up_to(state.now - int(kept.ttl_seconds * 1000), 100)
         extra = len(state.dead) - len(old) - kept.max_length
@@ -203,27 +221,25 @@ class Step:
             state.dead.remove(task_id)
             del state.letters[task_id]
 
-    # What may start.
+    # lua/step/apply_limits.lua
 
-    def _tokens(self) -> float | None:
-        """The tokens of the queue's rate limit, filled up to now."""
-        state, limit = self._state, self._options.rate_limit
-        if limit is None or self._wanted <= 0:
-            return None
-        if state.tokens is None:
-            return limit.burst
-        came = max(0, state.now - state.filled_ms) * limit.tasks_per_second / 1000
-        return min(limit.burst, state.tokens + came)
-
-    def _pay(self, tokens: float) -> int | None:
-        """Keep what is left; returns in how many ms there is a whole token, if there is none now."""
-        assert self._options.rate_limit is not None
-        self._state.tokens = float(f"{tokens:.14g}")  # the digits that Lua writes
-        self._state.filled_ms = self._state.now
-        return math.ceil((1 - tokens) * 1000 / self._options.rate_limit.tasks_per_second) if tokens < 1 else None
+    def _apply_limits(self) -> None:
+        """How many tasks may start: no more than the queue's own limits leave."""
+        state, options = self._state, self._options
+        self._let_in()
+        self._may_start = min(self._wanted, _MOST_CLAIMED)
+        if options.concurrency:
+            self._may_start = min(self._may_start, options.concurrency - len(state.leases))
+        if options.rate_limit is not None and self._wanted > 0:
+            rate, burst = options.rate_limit.tasks_per_second, options.rate_limit.burst
+            came = max(0, state.now - state.filled_ms) * rate / 1000
+            self._tokens_left = burst if state.tokens is None else min(burst, state.tokens + came)
+            self._may_start = min(self._may_start, math.floor(self._tokens_left))
+        self._let_keys_retry()
+        self._drop_unconfirmed()
 
     def _let_keys_retry(self) -> None:
-        """Limit keys whose next token has come: as many of their tasks come in as may start."""
+        """Make tasks ready of the limit keys whose time has come: as many of each as may start."""
         state, now = self._state, self._state.now
         for key in state.retry_at.up_to(now, 100):
             state.retry_at.remove(key)
@@ -231,12 +247,11 @@ class Step:
             if self._interval > 0:
                 arrival = max(now, state.arrivals.score(key) or 0)
                 free = min(free, math.floor((now + self._tolerance - arrival) / self._interval) + 1)
-            slots = self._options.concurrency_per_key
-            slots_left = slots - state.slots[key] if slots else 1001
+            slots_left = self._key_slots - state.slots[key] if self._key_slots else 1001
             if min(free, slots_left) > 0:
                 state.unpark(key, min(free, slots_left))
-            # Where slots are what is short, each that comes free lets the next one in.
-            if free < slots_left and key in state.parked:
+            # Where slots are what is short, each that comes free lets the next task in.
+            if free < slots_left and state.is_parked(key):
                 state.retry_at.add(key, now + max(1, self._interval))
         for key in state.arrivals.up_to(now, 100):
             state.arrivals.remove(key)
@@ -248,11 +263,20 @@ class Step:
             state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
             state.signal_cancelled(task_id, "its workflow was never sent whole")
 
+    # lua/step/claim.lua
+
+    def _take(self, n: int) -> list[str]:
+        state = self._state
+        ids = [state.ready.popleft() for _ in range(min(n, len(state.ready)))]
+        for task_id, turn in state.fair.pop_first(n - len(ids)):
+            ids.append(task_id)
+            self._turn_served = turn
+        return ids
+
     def _admitted(self, task_id: str, key: str) -> bool:
-        """Whether a task's limit key lets it start; if not, it waits in `parked`."""
+        """Whether a task's limit key lets it start. If not, the task is parked."""
         state, now = self._state, self._state.now
-        slots = self._options.concurrency_per_key
-        if slots and state.slots[key] >= slots:
+        if self._key_slots and state.slots[key] >= self._key_slots:
             state.park(task_id, key)
             return False
         if self._interval > 0:
@@ -265,44 +289,32 @@ class Step:
         state.slots[key] += 1
         return True
 
-    # The claim.
-
-    def _take(self, n: int) -> list[str]:
-        state = self._state
-        ids = [state.ready.popleft() for _ in range(min(n, len(state.ready)))]
-        for task_id, turn in state.fair.pop_first(n - len(ids)):
-            ids.append(task_id)
-            self._turn_served = turn
-        return ids
-
-    def _claim(self, may_start: int) -> list[Claim]:
-        state = self._state
-        claims: list[Claim] = []
+    def _claim(self) -> None:
+        """Claim up to `may_start` tasks, each under a lease and a fencing token."""
+        state, claims = self._state, self._claims
         looked = 0
-        while not state.paused and len(claims) < may_start and looked < _LOOKED_AT:
-            ids = self._take(may_start - len(claims))
+        while not state.paused and len(claims) < self._may_start and looked < _MOST_LOOKED_AT:
+            ids = self._take(self._may_start - len(claims))
             if not ids:
                 break
             looked += len(ids)
             for task_id in ids:
                 tag = state.tags.get(task_id)
                 if task_id not in state.tasks:
-                    state.counts["removed"] -= 1  # cancelled while it waited: only its place was left
+                    state.counts["removed"] -= 1  # a task that was cancelled while it was ready: only its id was left
                 elif tag is None or tag.limit is None or self._admitted(task_id, tag.limit):
-                    progress = state.progress_of(task_id)
-                    delivery = progress.delivery + 1
+                    history = state.history_of(task_id)
+                    delivery = history.delivery + 1
+                    state.leases.add(task_id, state.now + int(self._options.lease_seconds * 1000))
+                    state.owners[task_id] = (self._owner, delivery)
                     claims.append(
-                        (state.name, task_id, state.tasks[task_id], progress.attempt, delivery,
+                        (state.name, task_id, state.tasks[task_id], history.attempt, delivery,
                          state.inputs.get(task_id))
                     )  # fmt: skip
-        for _, task_id, _, _, delivery, _ in claims:
-            state.leases.add(task_id, state.now + int(self._options.lease_seconds * 1000))
-            state.owners[task_id] = (self._owner, delivery)
-        # All that was let in is claimed, and there are slots left: the limit was raised, so more may come in.
-        slots = self._options.concurrency_per_key
-        if slots and len(claims) < may_start and not state.paused:
+        # All tasks that were let in are claimed, and there are slots left: the limit was raised, so more may come in.
+        if self._key_slots and len(claims) < self._may_start and not state.paused:
             for key in self._freed:
-                if state.slots[key] < slots and key in state.parked:
+                if state.slots[key] < self._key_slots and state.is_parked(key):
                     state.retry_at.add(key, state.now)
         if self._turn_served is not None:
             if not state.fair:
@@ -311,31 +323,47 @@ class Step:
                 state.turn = self._turn_served
                 for key in state.turns.up_to(state.turn, 100):
                     state.turns.remove(key)
-        return claims
+        if self._tokens_left is not None:
+            self._tokens_left -= len(claims)
+            state.tokens = float(f"{self._tokens_left:.14g}")  # the digits that Lua writes
+            state.filled_ms = state.now
 
-    def _reply(self, stale: int, claims: list[Claim], next_token: int | None) -> StepReply:
-        state = self._state
+    # lua/step/reply.lua
+
+    def _expect(self, at_ms: float | None, slack_ms: int) -> None:
+        """The next event comes `slack_ms` after the time `at_ms`, or sooner."""
+        if at_ms is not None and at_ms < 1e15:
+            self._horizon_ms = min(self._horizon_ms, max(0, at_ms - self._state.now) + slack_ms)
+
+    def _reply(self) -> StepReply:
+        """Say what was claimed, how much more can be claimed at once, and when to call again if nothing can."""
+        state, options = self._state, self._options
         waiting = len(state.ready) + len(state.fair)
-        lease_end = state.leases.first_score()
-        events = [state.delayed.first_score(), state.retry_at.first_score(), state.blocked.first_score()]
-        # A lease is taken over in the millisecond after its end.
-        times = [max(0, at - state.now) for at in events if at is not None and at < 1e15]
-        if lease_end is not None:
-            times.append(max(0, lease_end - state.now) + 1)
-        if waiting and next_token is not None:
-            # Nothing is worth asking for before the next token: say so in place of "there is more".
+        self._expect(state.delayed.first_score(), 0)
+        self._expect(state.leases.first_score(), 1)  # a lease is taken over in the millisecond after its end
+        self._expect(state.retry_at.first_score(), 0)
+        self._expect(state.blocked.first_score(), 0)
+        # Before the next token, or before a running task ends, nothing can be claimed: the reply says so.
+        if waiting and options.rate_limit is not None and self._tokens_left is not None and self._tokens_left < 1:
             waiting = 0
-            times.append(next_token)
-        paused = self._wanted > 0 and state.paused
-        if paused or (self._options.concurrency and len(state.leases) >= self._options.concurrency):
+            wait_ms = math.ceil((1 - self._tokens_left) * 1000 / options.rate_limit.tasks_per_second)
+            self._expect(state.now + wait_ms, 0)
+        paused = self._may_start > 0 and state.paused
+        if paused or (options.concurrency and len(state.leases) >= options.concurrency):
             waiting = 0
         # A worker that is full now wakes the next one, which learns what is left and what is due.
-        if len(claims) >= self._wanted and (waiting or state.delayed):
+        if len(self._claims) >= self._wanted and (waiting or state.delayed):
             state.call_a_worker()
         return StepReply(
-            waiting, int(min(times)) if times else -1, stale, claims, len(state.outbox), False, self._taken_over or ()
+            waiting,
+            int(self._horizon_ms) if self._horizon_ms < math.inf else -1,
+            self._stale,
+            self._claims,
+            len(state.outbox),
+            False,
+            self._taken_over or (),
         )
 
 
-def _record(reason: str, error: str) -> bytes:
+def _error_record(reason: str, error: str) -> bytes:
     return cast("bytes", msgpack.packb([reason, error, ""]))

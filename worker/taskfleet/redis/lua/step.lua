@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/records
+-- needs: keys queue/records
 -- then: step/record step/take_over step/end step/move_due step/trim_dead step/apply_limits step/claim step/reply
 -- Record outcomes and claim work, in one call: the heart of a worker. memory/step.py does the same in Python.
 -- KEYS  the queue's (redis/keys.py); the result keys of the outcomes that carry a result and keep it, in order

@@ -1,7 +1,7 @@
 -- needs: keys queue/records queue/unique_keys queue/signals queue/ending queue/adding enqueue
 -- Add tasks that have unique, limit or fair keys, or take part in a workflow; or any tasks to a queue that takes turns.
 
--- How many tasks need no room of their own: another task of their key keeps them out, or they take its place.
+-- How many tasks need no room of their own: a task of their key keeps them out, or is replaced by them.
 local function spared()
   local n, keys = 0, {}
   for i = 1, #items do

@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/records queue/ready queue/unique_keys queue/inputs
+-- needs: keys queue/clock queue/ready queue/unique_keys queue/inputs
 -- Adding one task that may have a tag or wait for others, and what a unique key does to it.
 
 -- Of the tasks of a unique key, the one that keeps a new one out (mode k), or that a new one replaces: the newest that
