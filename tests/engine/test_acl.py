@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain
-from taskfleet.redis import acl
+from taskfleet.redis import acl, scripts
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
 
@@ -190,3 +190,8 @@ async def test_other_keys_and_channels_are_out_of_reach(user: Callable[..., Task
 def test_the_rules_in_the_documentation_are_these(role: acl.Role) -> None:
     rule = " ".join(acl.rule(role, cluster=True))
     assert rule in " ".join(DOCS.read_text(encoding="utf-8").replace("\\\n", " ").split())
+
+
+def test_every_script_belongs_to_a_role() -> None:
+    all_scripts = {script.name for script in vars(scripts).values() if isinstance(script, scripts.Script)}
+    assert all_scripts == {script.name for of_role in acl._SCRIPTS.values() for script in of_role}
