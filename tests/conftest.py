@@ -1,4 +1,4 @@
-"""What every tier shares: a tier that could not run is named at the end."""
+"""Shared by all tiers: the end of the output names each tier that could not run."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    yield  # pytest's own summary first: ours is to be the last thing read
+    yield  # after pytest's own summary, so that this is the last text on the screen
     requirements.report(terminalreporter, config)

@@ -20,7 +20,7 @@ _UNBUILT = pytest.StashKey[str]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the binaries before any test starts: on a bare machine it takes minutes, a test has its timeout."""
+    """Build the binaries before any test starts: on a bare machine that takes minutes, longer than a test's timeout."""
     if session.config.option.collectonly:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
@@ -38,7 +38,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """An administrator's kubeconfig for a control plane of our own."""
+    """An administrator's kubeconfig for a control plane of this session."""
     if _UNBUILT in pytestconfig.stash:
         requirements.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_UNBUILT])
     plane = ControlPlane()
@@ -79,6 +79,6 @@ def namespace(kubectl: ClusterCommand) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """A real server of our own; `redis_server.url`."""
+    """A real Redis server of this session; `redis_server.url`."""
     with RedisServer() as server:
         yield server

@@ -57,7 +57,7 @@ def can(kubectl: ClusterCommand, account_namespace: str, place: str, verb: str, 
 
 
 def wait_until_granted(kubectl: ClusterCommand, account_namespace: str, place: str, verb: str, resource: str) -> None:
-    """The authorizer sees a new role a moment after it was written."""
+    """Wait until the authorizer knows a new role, a moment after it is written."""
     deadline = time.monotonic() + 10
     while not can(kubectl, account_namespace, place, verb, resource):
         assert time.monotonic() < deadline, f"{verb} {resource} is not granted in {place}"
@@ -128,7 +128,7 @@ def test_the_definition_is_kept_and_complete(helm: ClusterCommand, namespace: st
 
 
 def test_the_definition_survives_the_release(helm: ClusterCommand, kubectl: ClusterCommand, namespace: str) -> None:
-    # There are no nodes here, so nothing is waited for.
+    # There are no nodes, so the test does not wait for pods.
     helm("install", "tf", CHART, "--namespace", namespace, "--take-ownership")
     try:
         assert kubectl.json("get", "deployment", "tf-taskfleet", "--namespace", namespace)["spec"]["replicas"] == 1
@@ -162,7 +162,7 @@ def test_cluster_wide_permissions(
 def test_namespaced_permissions(
     helm: ClusterCommand, kubectl: ClusterCommand, namespace: str, second_namespace: str
 ) -> None:
-    # The operator lives in one namespace and serves another: in its own it may do nothing.
+    # The operator runs in one namespace and serves another. It has no permissions in its own.
     manifest = render(helm, namespace, {"watch": {"namespaces": [second_namespace]}, "crds": {"install": False}})
     assert not any(item["kind"] in CLUSTER_WIDE for item in objects(manifest))
     arguments = deployment(manifest)["spec"]["template"]["spec"]["containers"][0]["args"]

@@ -1,4 +1,4 @@
-"""The control plane itself: what the operator's tests lean on."""
+"""The control plane itself: the behaviour that the operator's tests rely on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator as a process against a real API server and a real Redis; pods need not run for what is tested here."""
+"""The operator as a process with a real API server and a real Redis. These tests need no running pods."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def manifest(redis_server: RedisServer, prefix: str) -> Manifest:
 def operator(
     crd: None, kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """An operator that watches the test's namespace."""
+    """Start an operator that watches the test's namespace."""
     with (tmp_path / "operator.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],
@@ -64,7 +64,7 @@ def operator(
 
 
 class Space:
-    """One namespace: apply a manifest, read objects, wait for what should come."""
+    """One namespace: apply a manifest, read objects, wait for expected changes."""
 
     def __init__(self, kubectl: ClusterCommand, namespace: str) -> None:
         self.kubectl = kubectl
@@ -242,7 +242,7 @@ def test_nothing_is_written_while_nothing_happens(operator: object, space: Space
     def versions() -> list[str]:
         return [space.get(kind, name)["metadata"]["resourceVersion"] for kind, name in names]
 
-    # Kubernetes itself settles its objects for a moment; then a dozen polls must leave no trace.
+    # Wait until Kubernetes has settled its objects. After that, a dozen polls must change nothing.
     steady = versions()
 
     def calm() -> bool:

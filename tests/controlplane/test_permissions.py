@@ -26,7 +26,7 @@ GRANTS = CLUSTER_WIDE | {"Role", "RoleBinding", "ServiceAccount"}
 
 
 def kubeconfig_of(kubectl: ClusterCommand, namespace: str, account: str) -> str:
-    """The administrator's, with a token of the account in place of his."""
+    """The administrator's kubeconfig, with a token of the service account."""
     config = json.loads(kubectl("config", "view", "--raw", "-o", "json"))
     token = kubectl("create", "token", account, "--namespace", namespace).strip()
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]

@@ -1,4 +1,4 @@
-"""What the operator promises beside replicas: drift, secrets, refusals, who leaves first."""
+"""Guarantees of the operator beside replicas: drift, secrets, refused specs, the order of removal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Make = Callable[..., "Queue"]
 
 
 class Queue(Space):
-    """A TaskQueue of its own name in the namespace that all tests here share."""
+    """A TaskQueue with a unique name in the namespace that all tests of this file share."""
 
     def __init__(self, space: Space, name: str, redis: dict[str, Any]) -> None:
         super().__init__(space.kubectl, space.name)
@@ -57,7 +57,7 @@ class Queue(Space):
         return found
 
     def refused(self) -> dict[str, Any]:
-        """The condition that says what is wrong with the spec, as soon as there is one."""
+        """Wait for the condition that names the mistake in the spec."""
         told: dict[str, Any] = until(
             lambda: (one := self.condition("SpecValid")).get("status") == "False" and one, "it is refused"
         )
@@ -90,7 +90,7 @@ def shared(
 
 @pytest.fixture
 def make(shared: Space, redis_server: RedisServer) -> Make:
-    """`make(name, redis=…, **fields of spec)`: the TaskQueue, applied and looked at by the operator."""
+    """`make(name, redis=…, **fields of spec)`: apply a TaskQueue and wait until the operator has handled it."""
 
     def made(name: str, *, redis: dict[str, Any] | None = None, wait: bool = True, **fields: Any) -> Queue:
         queue = Queue(shared, name, redis or {"url": redis_server.url})
@@ -129,7 +129,7 @@ def test_an_edited_child_is_corrected_within_ten_seconds(make: Make) -> None:
 
 
 def test_the_first_task_brings_a_worker_within_a_second(make: Make, redis_server: RedisServer) -> None:
-    # With a poll of ten minutes only the push can be the cause.
+    # The poll interval is ten minutes, so only the wake-up can be the cause.
     queue = make("push", autoscaler={"pollIntervalSeconds": 600})
     watch = subprocess.Popen(
         [
@@ -182,7 +182,7 @@ def test_only_a_key_that_the_workers_read_rolls_them(make: Make, shared: Space, 
         return str(template["metadata"]["annotations"]["taskfleet.io/config-hash"])
 
     def reconciled_again(mark: str) -> None:
-        # Any change of the TaskQueue is a reason to look; the resync of every minute is too long for a test.
+        # Any change of the TaskQueue triggers a reconcile. The resync, once a minute, is too slow for a test.
         queue("annotate", "tq", "keys", f"example.com/look={mark}", "--overwrite")
 
     secret(url=redis_server.url, other="1")

@@ -1,4 +1,4 @@
-"""What the operator costs the API server, and what it mends after another has left things half done."""
+"""The operator's load on the API server, and its repairs after another operator ended half-way."""
 
 from __future__ import annotations
 

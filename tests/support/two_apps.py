@@ -1,4 +1,4 @@
-"""Two applications of one Redis: each has a queue and a task of its own."""
+"""Two applications on one Redis, each with its own queue and task."""
 
 from __future__ import annotations
 

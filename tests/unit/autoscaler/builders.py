@@ -1,4 +1,4 @@
-"""Samples and states by their interesting parts only."""
+"""Samples and states from the fields that matter to a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOW = 10_000.0
 
 
 def spec(**fields: Any) -> AutoscalerSpec:
-    """A spec from snake_case or camelCase fields, the rest as by default."""
+    """A spec from snake_case or camelCase fields, with defaults for all others."""
     return AutoscalerSpec.model_validate(fields)
 
 
@@ -43,7 +43,7 @@ def sample(*queues: QueueSample, current: int = 0, **fields: Any) -> FleetSample
 
 
 def fresh(current: int, *, now: float = NOW, last_active: float | None = None) -> ScalingState:
-    """A state that started long ago and has wanted nothing since."""
+    """A state that started long ago and has recommended no change since."""
     return replace(
         ScalingState.initial(current, now - 3600, last_active=now - 3600),
         last_active=now if last_active is None else last_active,

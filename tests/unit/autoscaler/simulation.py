@@ -1,4 +1,4 @@
-"""A fleet on paper: arrivals, workers that take a while to start, and the real decision closing the loop."""
+"""A simulated fleet: arrivals, workers with a start latency, and the real decision that closes the loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fleet:
     decisions: list[ScalingDecision] = field(default_factory=list)
 
     def run(self, arrivals: Callable[[float], float], seconds: int, *, step: float = 0.5) -> list[int]:
-        """Replicas asked for at every poll."""
+        """Desired replicas at every poll."""
         state = ScalingState.initial(0, 0.0)
         poll = self.spec.poll_interval_seconds
         counts: list[int] = []
@@ -85,6 +85,6 @@ class Fleet:
 
 
 def reversals(counts: list[int]) -> int:
-    """How often the fleet turned from growing to shrinking or back."""
+    """How many times the fleet changed from growing to shrinking or back."""
     moves = [after - before for before, after in itertools.pairwise(counts) if after != before]
     return sum((before > 0) != (after > 0) for before, after in itertools.pairwise(moves))

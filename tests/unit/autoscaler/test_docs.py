@@ -1,4 +1,4 @@
-"""The numbers in the explanation are those of the real function."""
+"""The numbers in docs/explanation/autoscaling.md are those of the real function."""
 
 from __future__ import annotations
 

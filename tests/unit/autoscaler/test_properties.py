@@ -1,4 +1,4 @@
-"""What holds for every sample, state and spec."""
+"""Properties of the decision for every sample, state and spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many replicas the work needs, before anything holds the number back."""
+"""The recommended number of replicas, before any step limits it."""
 
 from __future__ import annotations
 

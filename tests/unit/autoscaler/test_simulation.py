@@ -1,4 +1,4 @@
-"""The closed loop: the decision's replicas work off the backlog that it decides on."""
+"""The closed loop: the replicas of one decision work off the backlog that the next one sees."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_after_the_work_zero_comes_with_the_cooldown_and_not_before() -> None:
 
 
 class Ignorant(Fleet):
-    """Told that replicas start at once."""
+    """A simulation whose decision assumes that replicas start at once."""
 
     def _sample(self, now: float) -> FleetSample:
         return replace(super()._sample(now), start_latency_seconds=0.0)

@@ -1,4 +1,4 @@
-"""What holds the recommendation back, and in which order."""
+"""The steps that limit the recommendation, and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CALM = {"mode": "Disabled"}
 
 
 def load(replicas: float) -> QueueSample:
-    """A queue that wants so many replicas of 8 slots: 960 tasks of 0.5 s in 60 s are one."""
+    """A queue that needs this many replicas of 8 slots: 960 tasks of 0.5 s in 60 s need one."""
     return queue(int(replicas * 960))
 
 
@@ -66,7 +66,7 @@ def test_the_fleet_grows_only_to_what_was_wanted_all_through_the_window() -> Non
         (20, (), 40),
         (14, (ScaleEvent(NOW - 5, 10),), 14),  # the period began with 4
         (14, (ScaleEvent(NOW - 16, 10),), 28),  # that period is over
-        (10, (ScaleEvent(NOW - 5, -4),), 28),  # deleted ones are taken back too
+        (10, (ScaleEvent(NOW - 5, -4),), 28),  # deleted replicas count too
     ],
 )
 def test_growth_is_counted_from_the_start_of_the_period(

@@ -1,4 +1,4 @@
-"""Recorded decisions. A change of behaviour shows here as a change of a file, to be read before it is accepted.
+"""Recorded decisions. A change of behaviour appears as a change of a file; review it before you accept it.
 
 `UPDATE_TRACES=1 pytest tests/unit/autoscaler/test_traces.py` records them anew.
 """

@@ -47,7 +47,7 @@ def test_what_the_quick_form_narrows_are_scenarios_and_peers() -> None:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Runs that would have been made, as (peer, run)."""
+    """The recorded runs, as (peer, run)."""
     runs: list[tuple[str, str]] = []
 
     def play(run: object, contender: Contender, load: Load) -> dict[str, float]:
@@ -67,7 +67,7 @@ def test_one_run_serves_all_scenarios_that_look_at_it(
     file = tmp_path / "deep" / "out.json"
     arguments = ["--peers", "taskfleet,bullmq", "--scenario", "drain,commands", "--repeat", "2", "--json", str(file)]
     assert command.main(arguments) == 0
-    # The second repeat is the other way round.
+    # The second repeat has the opposite order.
     assert measured == [("taskfleet", "drain"), ("bullmq", "drain"), ("bullmq", "drain"), ("taskfleet", "drain")]
     results = json.loads(file.read_text())["results"]
     assert {(r["scenario"], r["metric"]) for r in results} == {

@@ -17,7 +17,7 @@ DELAY_US = 5000
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """The port of a server that sends back what it gets, for one connection."""
+    """The port of an echo server for one connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -9,7 +9,7 @@ from bench.protocol import AsyncPeer, tally
 
 
 class Instant(AsyncPeer):
-    """Runs what was sent, in this process, one after the other."""
+    """Run the sent tasks in this process, one after the other."""
 
     version = "1.0"
 

@@ -1,4 +1,4 @@
-"""What the watch tells, and what anybody may have written there."""
+"""Events of the watch, with objects that any client may have written."""
 
 from __future__ import annotations
 

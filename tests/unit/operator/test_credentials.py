@@ -29,7 +29,7 @@ def test_a_bare_host_is_a_service_of_the_task_queues_namespace(url: str, seen: s
 
 
 class OneSecret:
-    """A cluster that has one secret, whatever it is asked for."""
+    """A cluster that returns one secret for every name."""
 
     def __init__(self, value: bytes) -> None:
         self._data = {"url": base64.b64encode(value).decode()}

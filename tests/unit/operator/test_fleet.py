@@ -1,4 +1,4 @@
-"""What wakes the control loop of a TaskQueue."""
+"""Events that wake the control loop of a TaskQueue."""
 
 from __future__ import annotations
 

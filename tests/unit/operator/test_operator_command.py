@@ -1,4 +1,4 @@
-"""`taskfleet operator` with something missing: one line, at once."""
+"""`taskfleet operator` with a missing requirement: a one-line error at once."""
 
 from __future__ import annotations
 
