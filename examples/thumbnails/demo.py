@@ -20,7 +20,7 @@ from typing import Any
 
 from taskfleet.errors import TaskQueueError
 from taskfleet_operator.autoscaler import ScalingDecision
-from taskfleet_operator.local import session
+from taskfleet_operator.local import up
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.view import Picture, View, choose
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
@@ -70,8 +70,8 @@ class Watcher:
 def quick_plan() -> LocalPlan:
     """The manifest's plan with the demo's waits."""
     plan = plan_of(load_manifest(FOLDER / "taskqueue.yaml"), FOLDER)
-    queues = tuple(replace(queue, target_latency_seconds=None) for queue in plan.queues)
-    return replace(plan, queues=queues, autoscaler=AutoscalerSpec.model_validate(QUICK))
+    queues = tuple(replace(queue, target_latency_seconds=None) for queue in plan.order.queues)
+    return replace(plan, order=replace(plan.order, queues=queues, autoscaler=AutoscalerSpec.model_validate(QUICK)))
 
 
 async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
@@ -93,7 +93,7 @@ async def demo(
 ) -> Counter[str]:
     """Run the fleet and the producer together. The fleet is drained at the end in any case."""
     stop = asyncio.Event()
-    fleet = asyncio.create_task(session.run(plan, redis_url, folder, watcher, stop))
+    fleet = asyncio.create_task(up.run(plan, redis_url, folder, watcher, stop))
     producer = asyncio.create_task(produce(tasks, watcher, seconds))
     await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
@@ -116,7 +116,7 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder,
-            session.redis_of(plan, session.EMBEDDED, Path(folder), watcher) as url,
+            up.redis_of(plan, up.EMBEDDED, Path(folder), watcher) as url,
         ):
             os.environ["REDIS_URL"] = url
             watcher.say("taskqueue.yaml with the demo's waits: poll 1 s, cooldown 3 s, at most 4 workers")

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Run a TaskQueue manifest on this machine, without a cluster."""
         logs.configure(log_level)
-        from .local.commands import run_up
+        from .local.up import up as run_up
 
         return run_up(file, redis_url=redis or None, json_lines=as_json)
 

@@ -18,7 +18,7 @@ from .children.names import MANAGED_BY, SELECTOR
 from .control.cluster_store import ClusterStore
 from .control.kubernetes_api import KubernetesApi
 from .control.reconciler import Reconciler
-from .control.scaler import Fleets
+from .control.scaling_loops import ScalingLoops
 from .control.status_writer import StatusWriter
 from .control.workqueue import WorkQueue
 from .resource.taskqueue import GROUP, PLURAL, VERSION
@@ -33,14 +33,14 @@ class Operator:
         self.cluster = cluster
         self.store = ClusterStore()
         self.status = StatusWriter(cluster, self.store)
-        self.fleets = Fleets(cluster, self.store, self.status)
-        self.work = WorkQueue(Reconciler(cluster, self.store, self.status, self.fleets).reconcile)
+        self.loops = ScalingLoops(cluster, self.store, self.status)
+        self.work = WorkQueue(Reconciler(cluster, self.store, self.status, self.loops).reconcile)
         self._running = asyncio.create_task(self.work.run())
 
     async def close(self) -> None:
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-        await self.fleets.close()
+        await self.loops.close()
         await self.cluster.close()
 
 
@@ -81,7 +81,7 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
             if key is not None:
                 operator[0].work.add(key)
                 if kind.scaled:
-                    operator[0].fleets.wake(key)
+                    operator[0].loops.wake(key)
 
         kopf.on.event(kind.group, kind.version, kind.plural, labels=_LABELS, registry=found)(child_seen)
 
@@ -92,7 +92,7 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         key = operator[0].store.put_pod(event["object"], deleted=event["type"] == "DELETED")
         if key is not None:
-            operator[0].fleets.wake(key)
+            operator[0].loops.wake(key)
 
     return found
 

@@ -16,9 +16,11 @@ from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, 
 from taskfleet.process.metrics import exposition
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
-from taskfleet_operator import sampling
+from taskfleet_operator.autoscaler import NO_OVERRIDES
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
-from taskfleet_operator.sampling import QueueTarget, Replicas
+from taskfleet_operator.scaling import sampling
+from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
+from taskfleet_operator.scaling.sampling import Replicas
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 
@@ -161,13 +163,8 @@ async def test_a_heartbeat_of_nonsense_does_not_freeze_scaling(
     (info,) = await broker.workers()
     assert info.worker_id == worker.worker_id
     assert broker.skipped.counts["heartbeat"] == 2
-    seen, reading = await sampling.sample(
-        broker,
-        [QueueTarget("default")],
-        Replicas(1, 1, 0, frozenset({worker.name, "evil"})),
-        AutoscalerSpec(),
-        slots_per_replica=4,
-    )
+    order = ScalingOrder((QueueTarget("default"),), AutoscalerSpec(), NO_OVERRIDES, concurrency=4, processes=1)
+    seen, reading = await sampling.sample(broker, order, Replicas(1, 1, 0, {worker.name: 60.0, "evil": 60.0}))
     assert seen.failure == ""
     assert reading is not None
     assert seen.workers_registered == 1

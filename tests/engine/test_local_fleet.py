@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,15 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
-from taskfleet_operator.local import session
+from taskfleet_operator.local import up
 from taskfleet_operator.local.plan import LocalPlan, plan_of
-from taskfleet_operator.local.process_fleet import LocalFleet
+from taskfleet_operator.local.process_fleet import ProcessFleet
 from taskfleet_operator.local.view import Picture
+from taskfleet_operator.local.worker_processes import WorkerProcesses
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import parse
-from taskfleet_operator.sampling import QueueTarget, read
+from taskfleet_operator.scaling.loop import ScalingLoop
+from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from tests.engine.conftest import until
 from tests.support.manifests import changed
 from tests.support.redis_server import RedisServer
@@ -69,13 +72,14 @@ def plan() -> LocalPlan:
     return LocalPlan(
         name="naps",
         app="tests.support.sleeping_app:queue",
-        queues=(QueueTarget("default"),),
-        concurrency=2,
-        processes=1,
+        order=ScalingOrder(
+            (QueueTarget("default"),),
+            AutoscalerSpec.model_validate(QUICK),
+            ScalingOverrides(),
+            concurrency=2,
+            processes=1,
+        ),
         drain_timeout_seconds=10,
-        autoscaler=AutoscalerSpec.model_validate(QUICK),
-        replicas=1,
-        overrides=ScalingOverrides(),
         manifest_url="",
         key_prefix=f"local-{secrets.token_hex(4)}",
         environment={},
@@ -113,32 +117,78 @@ async def producer(plan: LocalPlan, server: RedisServer) -> AsyncIterator[Produc
     await queue.close()
 
 
+def with_autoscaler(plan: LocalPlan, **fields: Any) -> LocalPlan:
+    autoscaler = plan.order.autoscaler.model_copy(update=fields)
+    return replace(plan, order=replace(plan.order, autoscaler=autoscaler))
+
+
+class AskedFleet(ProcessFleet):
+    """A fleet of the size that the test asks for: as `spec.replicas`, or by a pause, which lets busy workers drain."""
+
+    def __init__(self, plan: LocalPlan, workers: WorkerProcesses) -> None:
+        super().__init__(plan.name, plan.order, workers, Notebook())
+        self._asked = plan.order
+        self.ask(0)
+
+    def order(self) -> ScalingOrder:
+        return self._asked
+
+    def ask(self, replicas: int, *, drain_busy: bool = False) -> None:
+        mode = "Managed" if drain_busy else "Disabled"
+        overrides = ScalingOverrides(replicas=replicas, paused_replicas=replicas if drain_busy else None)
+        autoscaler = self._asked.autoscaler.model_copy(update={"mode": mode})
+        self._asked = replace(self._asked, autoscaler=autoscaler, overrides=overrides)
+
+
+class Driven:
+    """A running control loop, the workers that it keeps, and their broker."""
+
+    def __init__(self, plan: LocalPlan, url: str, folder: Path) -> None:
+        self.broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
+        self.workers = WorkerProcesses(plan, url, folder)
+        self.fleet = AskedFleet(plan, self.workers)
+        self.loop = ScalingLoop(self.fleet, self.broker, time.monotonic)
+
+    def ask(self, replicas: int, *, drain_busy: bool = False) -> None:
+        self.fleet.ask(replicas, drain_busy=drain_busy)
+        self.loop.wake()
+
+    @property
+    def ready(self) -> int:
+        return self.fleet.replicas().ready
+
+    async def is_busy(self) -> bool:
+        return any(worker.busy for worker in await self.broker.workers())
+
+    async def states(self) -> list[str]:
+        return [worker.state for worker in await self.broker.workers()]
+
+
 @contextlib.asynccontextmanager
-async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterator[tuple[LocalFleet, RedisBroker]]:
-    """A fleet that replaces dead workers, without an autoscaler."""
-    broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
-    fleet = LocalFleet(plan, broker, url, folder)
+async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterator[Driven]:
+    """A fleet that has as many workers as the test asks for; none at first."""
+    driven = Driven(plan, url, folder)
 
     async def tend() -> None:
         while True:
-            await fleet.tend(await read(broker, ["default"], plan.autoscaler, None))
+            driven.workers.tend()
             await asyncio.sleep(0.05)
 
-    tending = asyncio.create_task(tend())
+    running = [asyncio.create_task(tend()), asyncio.create_task(driven.loop.run())]
     try:
-        yield fleet, broker
+        yield driven
     finally:
-        await end([tending])
-        fleet.terminate()
-        await until(lambda: not fleet.reap(), "all workers have ended")
-        await broker.close()
+        await end(running)
+        driven.workers.terminate()
+        await until(lambda: not driven.workers.reap(), "all workers have ended")
+        await driven.broker.close()
 
 
 async def test_a_burst_brings_workers_and_its_end_takes_them_away(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
-    run = asyncio.create_task(session.run(plan, server.url, tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(plan, server.url, tmp_path, notebook, stop))
     await until(lambda: notebook.decisions, "a first decision")
     await producer.naps(40, 0.05)
 
@@ -149,7 +199,7 @@ async def test_a_burst_brings_workers_and_its_end_takes_them_away(
     await until(lambda: notebook.pictures[-1].replicas == 0, "no worker is left")
     stop.set()
     outcome = await run
-    assert outcome == session.Outcome(peak=2, left=0, drained=True)
+    assert outcome == up.Outcome(peak=2, left=0, drained=True)
     assert [(d.current, d.desired) for d in notebook.decisions if d.changed] == [(0, 2), (2, 0)]
 
 
@@ -157,8 +207,8 @@ async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
-    lazy = replace(plan, autoscaler=plan.autoscaler.model_copy(update={"poll_interval_seconds": 600}))
-    run = asyncio.create_task(session.run(lazy, server.url, tmp_path, notebook, stop))
+    lazy = with_autoscaler(plan, poll_interval_seconds=600)
+    run = asyncio.create_task(up.run(lazy, server.url, tmp_path, notebook, stop))
     await until(lambda: notebook.decisions, "a first decision")
     await asyncio.sleep(0.5)  # the subscription is in place
     await producer.naps(1, 0.01)
@@ -170,26 +220,18 @@ async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
 async def test_a_busy_worker_is_not_the_one_that_goes(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
-
-        async def look() -> Any:
-            return await read(broker, ["default"], plan.autoscaler, None)
-
-        await fleet.scale(1, await look(), drain_busy=False)
-        await until(lambda: fleet.counts().ready == 1, "the first worker is ready")
+    async with running_fleet(plan, server.url, tmp_path) as driven:
+        driven.ask(1)
+        await until(lambda: driven.ready == 1, "the first worker is ready")
         await producer.naps(1, 12.0)  # longer than another worker takes to start on a busy machine
-        busy = next(iter(fleet.workers))
-
-        async def is_busy() -> bool:
-            return any(worker.busy for worker in (await look()).workers)
-
-        await until(is_busy, "the first worker is busy")
-        await fleet.scale(3, await look(), drain_busy=False)
-        await until(lambda: fleet.counts().ready == 3, "three workers are ready")
-        await fleet.scale(0, await look(), drain_busy=False)
-        await until(lambda: len(fleet.workers) == 1, "the idle ones have gone")
-        assert list(fleet.workers) == [busy]
-        assert fleet.replicas == 1
+        busy = next(iter(driven.workers.all))
+        await until(driven.is_busy, "the first worker is busy")
+        driven.ask(3)
+        await until(lambda: driven.ready == 3, "three workers are ready")
+        driven.ask(0)
+        await until(lambda: len(driven.workers.all) == 1, "the idle ones have gone")
+        assert list(driven.workers.all) == [busy]
+        assert driven.workers.wanted == 1
 
 
 async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
@@ -197,31 +239,29 @@ async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
 ) -> None:
     (tmp_path / "second").mkdir()
     async with (
-        running_fleet(plan, server.url, tmp_path) as (first, broker),
-        running_fleet(plan, server.url, tmp_path / "second") as (second, _),
+        running_fleet(plan, server.url, tmp_path) as first,
+        running_fleet(plan, server.url, tmp_path / "second") as second,
     ):
-        for fleet in (first, second):
-            await fleet.scale(1, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
-        await until(lambda: first.counts().ready == second.counts().ready == 1, "each has a worker", seconds=60)
-        assert {worker.name for worker in await broker.workers()} == {*first.workers, *second.workers}
-        await first.scale(0, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
-        await until(lambda: not first.workers, "the worker of the first has left", seconds=60)
-        assert [(worker.name, worker.state) for worker in await broker.workers()] == [(*second.workers, "running")]
+        for driven in (first, second):
+            driven.ask(1)
+        await until(lambda: first.ready == second.ready == 1, "each has a worker", seconds=60)
+        known = {worker.name for worker in await first.broker.workers()}
+        assert known == {*first.workers.all, *second.workers.all}
+        first.ask(0)
+        await until(lambda: not first.workers.all, "the worker of the first has left", seconds=60)
+        left = [(worker.name, worker.state) for worker in await first.broker.workers()]
+        assert left == [(*second.workers.all, "running")]
 
 
 async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
-        await fleet.scale(1, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
+    async with running_fleet(plan, server.url, tmp_path) as driven:
+        driven.ask(1)
         await producer.naps(4, 0.5)
-
-        async def is_busy() -> bool:
-            return any(worker.busy for worker in await broker.workers())
-
-        await until(is_busy, "it runs a task")
-        await fleet.scale(0, await read(broker, ["default"], plan.autoscaler, None), drain_busy=True)
-        await until(lambda: not fleet.workers, "it has gone")
+        await until(driven.is_busy, "it runs a task")
+        driven.ask(0, drain_busy=True)
+        await until(lambda: not driven.workers.all, "it has gone")
         stats = await producer.stats()
         assert (stats.in_flight, stats.failed_total, stats.ready + stats.finished_total) == (0, 0, 4)
         assert stats.ready > 0
@@ -230,42 +270,55 @@ async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
 async def test_demand_that_returns_keeps_those_that_were_about_to_leave(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
+    async with running_fleet(plan, server.url, tmp_path) as driven:
+        driven.ask(1)
+        await producer.naps(1, 3.0)
+        await until(driven.is_busy, "it runs a task")
 
-        async def look() -> Any:
-            return await read(broker, ["default"], plan.autoscaler, None)
+        async def in_state(state: str) -> bool:
+            return await driven.states() == [state]
 
-        await fleet.scale(1, await look(), drain_busy=False)
-        await producer.naps(1, 1.5)
-
-        async def is_busy() -> bool:
-            return any(worker.busy for worker in (await look()).workers)
-
-        await until(is_busy, "it runs a task")
-        await fleet.scale(0, await look(), drain_busy=True)
-        assert len(fleet.leaving) == 1
-        await fleet.scale(1, await look(), drain_busy=False)
-        assert fleet.leaving == []
+        driven.ask(0, drain_busy=True)
+        await until(lambda: in_state("cordoned"), "it drains")
+        driven.ask(1)
+        await until(lambda: in_state("running"), "it stays")
         await producer.naps(1, 0.01)
 
         async def both_done() -> bool:
             return (await producer.stats()).finished_total == 2
 
         await until(both_done, "it works on")
-        assert fleet.replicas == 1
+        assert driven.workers.wanted == 1
 
 
 async def test_a_worker_that_dies_is_replaced(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as (fleet, broker):
+    async with running_fleet(plan, server.url, tmp_path) as driven:
         events: list[str] = []
-        fleet.on_event = events.append
-        await fleet.scale(1, await read(broker, ["default"], plan.autoscaler, None), drain_busy=False)
-        await until(lambda: fleet.counts().ready == 1, "it is ready")
-        first = next(iter(fleet.workers.values()))
+        driven.workers.on_event = events.append
+        driven.ask(1)
+        await until(lambda: driven.ready == 1, "it is ready")
+        first = next(iter(driven.workers.all.values()))
         os.kill(first.pid, 9)
-        await until(lambda: fleet.workers and first.name not in fleet.workers, "another took its place")
-        await until(lambda: fleet.counts().ready == 1, "and is ready")
+        await until(lambda: driven.workers.all and first.name not in driven.workers.all, "another took its place")
+        await until(lambda: driven.ready == 1, "and is ready")
         assert "ended with -9" in events[0]
+
+
+async def test_a_worker_that_dies_while_it_drains_is_not_replaced(
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
+) -> None:
+    async with running_fleet(plan, server.url, tmp_path) as driven:
+        driven.ask(1)
+        await producer.naps(1, 30.0)
+        await until(driven.is_busy, "it runs a task")
+        driven.ask(0, drain_busy=True)
+
+        async def drains() -> bool:
+            return await driven.states() == ["cordoned"]
+
+        await until(drains, "it drains")
+        os.kill(next(iter(driven.workers.all.values())).pid, 9)
+        await until(lambda: not driven.workers.wanted and not driven.workers.all, "there are no workers")
 
 
 @pytest.mark.parametrize(
@@ -283,10 +336,10 @@ async def test_workers_obey_the_limits_of_the_manifest(
 ) -> None:
     manifest = changed({"spec.queues": [{"name": "default", **options}], "spec.redis.keyPrefix": plan.key_prefix})
     environment = plan_of(parse(manifest, "orders.yaml"), tmp_path).environment
-    two = plan.autoscaler.model_copy(update={"min_replicas": 2})
-    limited = replace(plan, autoscaler=two, environment={"TASKFLEET_QUEUES": environment["TASKFLEET_QUEUES"]})
+    two = with_autoscaler(plan, min_replicas=2)
+    limited = replace(two, environment={"TASKFLEET_QUEUES": environment["TASKFLEET_QUEUES"]})
     notebook, stop = Notebook(), asyncio.Event()
-    run = asyncio.create_task(session.run(limited, server.url, tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(limited, server.url, tmp_path, notebook, stop))
     await until(
         lambda: (
             [worker.state for worker in notebook.pictures[-1:] and notebook.pictures[-1].workers] == ["running"] * 2
@@ -311,18 +364,16 @@ async def test_workers_obey_the_limits_of_the_manifest(
 
 async def test_an_app_that_cannot_be_imported_is_one_line(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:
     stop = asyncio.Event()
-    broken = replace(
-        plan, app="no.such.module:queue", autoscaler=plan.autoscaler.model_copy(update={"min_replicas": 1})
-    )
+    broken = replace(with_autoscaler(plan, min_replicas=1), app="no.such.module:queue")
     with pytest.raises(ConfigurationError, match=r"the workers cannot start: .*no module 'no'"):
-        await session.run(broken, server.url, tmp_path, Notebook(), stop)
+        await up.run(broken, server.url, tmp_path, Notebook(), stop)
 
 
 async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(plan: LocalPlan, tmp_path: Path) -> None:
-    steady = replace(plan, autoscaler=plan.autoscaler.model_copy(update={"min_replicas": 1}))
+    steady = with_autoscaler(plan, min_replicas=1)
     with RedisServer() as own:
         notebook, stop = Notebook(), asyncio.Event()
-        run = asyncio.create_task(session.run(steady, own.url, tmp_path, notebook, stop))
+        run = asyncio.create_task(up.run(steady, own.url, tmp_path, notebook, stop))
         await until(lambda: notebook.pictures and notebook.pictures[-1].workers, "a worker")
         own.stop()
         await until(lambda: notebook.decisions[-1].reason == "SampleFailed", "the failure is seen", seconds=30)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from .decide import decide
 from .decision import ScalingDecision
+from .draining import DrainingWorker, ScalingSteps, cordon_seconds, next_steps
 from .recommend import QueueTerms, drain_seconds, horizons, start_seconds
 from .sample import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample
+from .start_latency import StartLatencies
 from .state import ScalingState
 from .victims import choose_victims
 
 __all__ = [
+    "DrainingWorker",
+    "FleetSample",
     "NO_OVERRIDES",
-    "ScalingDecision",
-    "ScalingOverrides",
     "QueueSample",
     "QueueTerms",
-    "FleetSample",
+    "ScalingDecision",
+    "ScalingOverrides",
     "ScalingState",
+    "ScalingSteps",
+    "StartLatencies",
     "WorkerSample",
     "choose_victims",
+    "cordon_seconds",
     "decide",
     "drain_seconds",
     "horizons",
+    "next_steps",
     "start_seconds",
 ]

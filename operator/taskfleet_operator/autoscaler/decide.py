@@ -20,10 +20,18 @@ from .state import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
 def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     """The number of replicas for this sample. Pure: the same arguments give the same decision.
 
-    `now` is in seconds on the same clock as the times in `state`, and does not go backwards. The caller applies
-    `decision.desired` or not, as `spec.mode` says, and gives `decision.state` to the next call. What was really added
-    or deleted is read from the next sample, so a decision that was not applied does not count against the rates.
+    `now` is in seconds on the same clock as the times in `state`, and does not go backwards. The caller carries out
+    `next_steps` of the decision, and gives `decision.state` to the next call. What was really added or deleted is read
+    from the next sample, so a decision that was not carried out does not count against the rates.
     """
+    decision = _decided(sample, state, spec, now)
+    if spec.mode == "Disabled" and not sample.overrides.suspend:
+        desired = sample.overrides.replicas
+        return replace(decision, desired=desired, reason="Disabled", message="spec.replicas", limited_by="")
+    return decision
+
+
+def _decided(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     state = _with_scale_events(sample, state, spec, now)
     if sample.failure:
         return _without_sample(sample, state, spec, now)

@@ -33,6 +33,8 @@ class WorkerSample:
     """One pod, or one local process, as a candidate for removal; all its worker processes taken together.
 
     `busy` counts running tasks; `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
+    `cordoned` is what the worker says itself: it claims nothing more. `drained`: and it has nothing left to run.
+    `marked`: the platform was told to take it first.
     """
 
     name: str
@@ -41,13 +43,19 @@ class WorkerSample:
     idle_seconds: float = 0.0
     age_seconds: float = 0.0
     drained: bool = False
+    cordoned: bool = False
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingOverrides:
-    """`spec.suspend` and the pause annotations, which mean what KEDA's mean."""
+    """`spec.suspend`, `spec.replicas` and the pause annotations, which mean what KEDA's mean.
+
+    `replicas` is the number while `spec.autoscaler.mode` is Disabled.
+    """
 
     suspend: bool = False
+    replicas: int = 1
     paused: bool = False
     paused_replicas: int | None = None
     paused_scale_in: bool = False

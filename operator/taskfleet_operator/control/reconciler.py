@@ -11,15 +11,15 @@ from taskfleet.errors import ConfigurationError
 
 from ..children import KINDS, Child, ChildKind
 from ..children.names import worker_name
-from ..overrides import overrides_of
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
+from ..scaling.overrides import overrides_of
 from .cluster_store import ClusterStore, Key
 from .conditions import Condition
 from .credentials import MissingSecretError, RedisCredentials, credentials_of
 from .drift import holds
 from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
-from .scaler import Fleets
+from .scaling_loops import ScalingLoops
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
@@ -32,30 +32,30 @@ _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 class Reconciler:
     """`reconcile(key)` is level-triggered: it reads what is there now, whatever event has caused it."""
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, fleets: Fleets) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, loops: ScalingLoops) -> None:
         self._cluster = cluster
         self._store = store
         self._status = status
-        self._fleets = fleets
+        self._loops = loops
 
     async def reconcile(self, key: Key) -> float | None:
         """Make the children what they should be; returns seconds until the next look."""
         body = self._store.queues.get(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             # The children have owner references: the garbage collector takes them, with or without us.
-            await self._fleets.drop(key)
+            await self._loops.drop(key)
             if body is None:
                 self._status.forget(key)
             return None
         queue = await self._parsed(key, dict(body))
         if queue is None:
-            await self._fleets.drop(key)
+            await self._loops.drop(key)
             return None
         if queue.metadata.annotations.get(_RECONCILE_ANNOTATION) == "disabled":
             await self._status.write(
                 key, {}, [Condition("Progressing", False, "ReconcileDisabled", f"{_RECONCILE_ANNOTATION} is disabled")]
             )
-            await self._fleets.drop(key)
+            await self._loops.drop(key)
             return None
         try:
             credentials = await credentials_of(queue, self._cluster)
@@ -73,13 +73,13 @@ class Reconciler:
             await self._refuse(key, queue.metadata.generation, f"spec.worker.template: {error}")
             return RESYNC_SECONDS
         if self._status.relent(key):
-            self._fleets.wake(key)
+            self._loops.wake(key)
         await self._status.write(
             key,
             {"observedGeneration": queue.metadata.generation},
             [Condition("SpecValid", True, "Valid", "every field was understood")],
         )
-        await self._fleets.ensure(key, queue, credentials)
+        await self._loops.ensure(key, queue, credentials)
         return RESYNC_SECONDS
 
     async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueueResource | None:
@@ -88,7 +88,7 @@ class Reconciler:
                 {name: body[name] for name in ("metadata", "spec") if name in body}
             )
             problem = not_supported(queue.spec)
-            overrides_of(queue.spec.suspend, queue.metadata.annotations)
+            overrides_of(queue)
         except pydantic.ValidationError as error:
             queue, problem = None, problems(error)
         except ConfigurationError as error:

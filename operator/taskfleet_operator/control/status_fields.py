@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autoscaler import FleetSample, QueueTerms, ScalingDecision
 from ..resource.taskqueue import TaskQueueResource
-from ..sampling import Reading
+from ..scaling.sampling import Reading
 from .conditions import Condition, rfc3339
 
 # What changes with every task; in these alone there is no hurry. `oldestAgeSeconds` and rates are in `queues` too.

@@ -1,4 +1,4 @@
-"""What a TaskQueue manifest asks of one machine."""
+"""The parts of a TaskQueue manifest that count on one machine."""
 
 from __future__ import annotations
 
@@ -11,33 +11,21 @@ from typing import Any
 
 from taskfleet.errors import ConfigurationError
 
-from ..autoscaler import ScalingOverrides
-from ..overrides import overrides_of
-from ..resource.autoscaler_spec import AutoscalerSpec
 from ..resource.taskqueue import TaskQueueResource
-from ..sampling import QueueTarget
+from ..scaling.order import ScalingOrder, order_of
 
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """The manifest's parts that count without a cluster. `environment` is for every worker; times in seconds."""
+    """The parts of a manifest that count without a cluster. `environment` is for every worker; times in seconds."""
 
     name: str
     app: str
-    queues: tuple[QueueTarget, ...]
-    concurrency: int
-    processes: int
+    order: ScalingOrder
     drain_timeout_seconds: int
-    autoscaler: AutoscalerSpec
-    replicas: int
-    overrides: ScalingOverrides
     manifest_url: str
     key_prefix: str
     environment: Mapping[str, str]
-
-    @property
-    def slots_per_replica(self) -> int:
-        return self.concurrency * self.processes
 
 
 def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
@@ -54,18 +42,13 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
             part for part in (os.getcwd(), str(folder.resolve()), os.environ.get("PYTHONPATH", "")) if part
         ),
         "PYTHONUNBUFFERED": "1",
-        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # a few workers on one machine may tell more often
+        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # cheap for a few workers, and the table is fresher
     }
     return LocalPlan(
         name=manifest.metadata.name or "taskqueue",
         app=spec.worker.app,
-        queues=tuple(QueueTarget(queue.name, queue.target_latency_seconds) for queue in spec.queues),
-        concurrency=spec.worker.concurrency,
-        processes=spec.worker.processes,
+        order=order_of(manifest),
         drain_timeout_seconds=spec.worker.drain_timeout_seconds,
-        autoscaler=spec.autoscaler,
-        replicas=1 if spec.replicas is None else spec.replicas,
-        overrides=overrides_of(spec.suspend, manifest.metadata.annotations),
         manifest_url=spec.redis.url or "",
         key_prefix=spec.redis.key_prefix,
         environment=environment,

@@ -1,4 +1,4 @@
-"""One worker process, in the place of a pod."""
+"""One worker process in place of a pod."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from .embedded_valkey import free_port
 from .plan import LocalPlan
 
 _KEPT_LINES = 20
-_HURRY_SECONDS = 2.0  # how long it may take to end at once
+_HURRY_SECONDS = 2.0  # after this the kernel ends a process that was told to end at once
 
 
-class LocalWorker:
-    """`taskfleet worker` with its output, and what we know of it.
+class WorkerProcess:
+    """A `taskfleet worker` process with its output.
 
-    Times are on the monotonic clock. `cordoned` is when it was asked to empty itself, `ending` that it was told
-    to drain; `registered` is when its first heartbeat was seen.
+    `ending`: it was asked to drain and end. `registered`: heartbeats of all its processes were seen.
     """
 
     def __init__(self, name: str, plan: LocalPlan, redis_url: str, folder: Path) -> None:
         self.name = name
-        self.born = time.monotonic()
-        self.registered: float | None = None
-        self.cordoned: float | None = None
+        self._started = time.monotonic()
+        self.registered = False
         self.ending = False
         self._hurried = 0.0
         self.last_lines: list[str] = []
@@ -37,13 +35,13 @@ class LocalWorker:
         environment = {
             **os.environ, **plan.environment, "REDIS_URL": redis_url, "TASKFLEET_WORKER_NAME": name,
         }  # fmt: skip
-        # To a file, not to a pipe: after our death its last words must not break it.
+        # Its output goes to a file: a pipe would break when this process is killed before the worker.
         with self._output.open("ab") as sink:
             self._child = Child(
                 [
                     sys.executable, "-m", "taskfleet", "worker", plan.app,
-                    "--queues", ",".join(queue.name for queue in plan.queues),
-                    "--concurrency", str(plan.concurrency), "--processes", str(plan.processes),
+                    "--queues", ",".join(queue.name for queue in plan.order.queues),
+                    "--concurrency", str(plan.order.concurrency), "--processes", str(plan.order.processes),
                     "--probe-host", "127.0.0.1", "--probe-port", str(free_port()),
                 ],
                 environment=environment,
@@ -64,7 +62,7 @@ class LocalWorker:
 
     @property
     def age_seconds(self) -> float:
-        return time.monotonic() - self.born
+        return time.monotonic() - self._started
 
     def terminate(self) -> None:
         """Ask it to drain and end."""
@@ -72,7 +70,7 @@ class LocalWorker:
         self._child.drain()
 
     def kill(self) -> None:
-        """End it at once, with its own children. Asked again seconds later, by the kernel."""
+        """Tell it to end at once, with its own children. When it is still there 2 s later, the kernel ends it."""
         self._child.hurry()
         self._hurried = self._hurried or time.monotonic()
         if self.returncode is None and time.monotonic() - self._hurried > _HURRY_SECONDS:
@@ -81,10 +79,10 @@ class LocalWorker:
     def lines(self) -> Iterator[str]:
         """The complete lines it has written since the last call."""
         while True:
-            place = self._reader.tell()
+            position = self._reader.tell()
             raw = self._reader.readline()
             if not raw.endswith(b"\n") and self.returncode is None:
-                self._reader.seek(place)
+                self._reader.seek(position)
                 return
             if not raw:
                 return

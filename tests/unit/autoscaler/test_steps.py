@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingOverrides, ScalingState, decide
-from taskfleet_operator.autoscaler.state import Recommendation, ScaleEvent
+from taskfleet_operator.autoscaler.state import Point, QueueHistory, Recommendation, ScaleEvent
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
 CALM = {"mode": "Disabled"}
@@ -231,6 +231,33 @@ class TestOverrides:
         forced = ScalingOverrides(force_activation=True)
         assert first(sample(queue(0), overrides=forced), spec()).desired == 1
         assert first(sample(queue(0), current=1, overrides=forced), spec(), last_active=0.0).desired == 1
+
+
+class TestDisabled:
+    @pytest.mark.parametrize(
+        ("overrides", "desired", "reason"),
+        [
+            (ScalingOverrides(replicas=3), 3, "Disabled"),
+            (ScalingOverrides(replicas=3, paused=True), 3, "Disabled"),
+            (ScalingOverrides(replicas=3, paused_replicas=7), 3, "Disabled"),
+            (ScalingOverrides(replicas=3, suspend=True), 0, "Suspended"),
+        ],
+    )
+    def test_spec_replicas_is_the_number_unless_suspended(
+        self, overrides: ScalingOverrides, desired: int, reason: str
+    ) -> None:
+        seen = sample(load(9), current=5, overrides=overrides)
+        decision = first(seen, spec(mode="Disabled"))
+        assert (decision.desired, decision.reason, decision.limited_by) == (desired, reason, "")
+
+    def test_it_needs_no_sample(self) -> None:
+        failed = FleetSample.failed("redis:6379 refuses", 5, 5, ScalingOverrides(replicas=3))
+        assert first(failed, spec(mode="Disabled")).desired == 3
+
+    def test_a_suspect_sample_does_not_wake_a_suspended_queue(self) -> None:
+        state = replace(fresh(0), queues=(QueueHistory("default", (Point(NOW - 5, 9999, 9999, 0.0, 0.5),)),))
+        overrides = ScalingOverrides(replicas=3, suspend=True)
+        assert decide(sample(load(1), overrides=overrides), state, spec(mode="Disabled"), NOW).desired == 0
 
 
 class TestWithoutASample:

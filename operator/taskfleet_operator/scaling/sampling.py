@@ -1,25 +1,25 @@
-"""From what Redis and the replica counts say to one sample for the autoscaler."""
+"""From the figures in Redis and the replica counts to one sample for the autoscaler."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 
-from .autoscaler import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample, horizons
-from .resource.autoscaler_spec import AutoscalerSpec
+from ..autoscaler import FleetSample, QueueSample, WorkerSample, horizons
+from ..resource.autoscaler_spec import AutoscalerSpec
+from .order import QueueTarget, ScalingOrder
 
 STALE_HEARTBEAT_SECONDS = 30.0
-"""A worker silent for longer does not count: it is dead, or it cannot reach Redis."""
+"""A worker whose last heartbeat is older does not count: it is dead, or it cannot reach Redis."""
 
 
 class QueueReader(Protocol):
-    """What sampling asks of `taskfleet.redis.broker.RedisBroker`."""
+    """The methods of `taskfleet.redis.broker.RedisBroker` that sampling uses."""
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]: ...
 
@@ -28,28 +28,32 @@ class QueueReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The pods, or local processes, of one TaskQueue.
+    """The replicas of one fleet. `current` is the number asked for; `ready` and `pending` are parts of it.
 
-    `names` are those that exist; heartbeats of other names on the same Redis belong to another TaskQueue.
+    `ages` gives the seconds since the creation of each replica that exists and is not on its way out. Heartbeats of
+    other names on the same Redis belong to another TaskQueue. `marked` replicas go first when the number falls.
+    `absent` replicas are asked for, do not exist, and are not about to be made.
     """
 
     current: int
     ready: int
     pending: int
-    names: frozenset[str]
+    ages: Mapping[str, float] = field(default_factory=dict[str, float])
+    marked: frozenset[str] = frozenset()
+    absent: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class QueueTarget:
-    """A queue of the manifest: its name and its own latency target in seconds."""
-
-    name: str
-    target_latency_seconds: float | None = None
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.ages)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at Redis: figures of every queue within both horizons, and every worker's last heartbeat."""
+    """The figures that one look read from Redis.
+
+    `stats` by queue, with `due` within the drain horizon; tasks due within the start horizon; every worker's last
+    heartbeat.
+    """
 
     stats: Mapping[str, QueueStats]
     due_within_start: Mapping[str, int]
@@ -59,7 +63,7 @@ class Reading:
 async def read(
     broker: QueueReader, queues: Sequence[str], spec: AutoscalerSpec, start_latency_seconds: float | None
 ) -> Reading:
-    """Read the queues once; a second time only when something is due soon, to see if it is due very soon.
+    """Read the queues. Queues with tasks due within the drain horizon are read again with the start horizon.
 
     Raises BrokerConnectionError when Redis cannot be reached.
     """
@@ -74,7 +78,7 @@ async def read(
 
 
 def workers_of(reading: Reading, names: frozenset[str]) -> dict[str, list[WorkerInfo]]:
-    """The live worker processes of each of our pods."""
+    """The live worker processes of each replica."""
     found: dict[str, list[WorkerInfo]] = {}
     for worker in reading.workers:
         if worker.name in names and worker.heartbeat_age_seconds <= STALE_HEARTBEAT_SECONDS:
@@ -84,84 +88,66 @@ def workers_of(reading: Reading, names: frozenset[str]) -> dict[str, list[Worker
 
 def build(
     reading: Reading,
-    queues: Iterable[QueueTarget],
+    order: ScalingOrder,
     replicas: Replicas,
     *,
-    slots_per_replica: int,
     start_latency_seconds: float | None = None,
-    overrides: ScalingOverrides = NO_OVERRIDES,
     scheduled: Mapping[str, Sequence[float]] | None = None,
-    spec: AutoscalerSpec | None = None,
 ) -> FleetSample:
     """The sample of one TaskQueue.
 
-    `scheduled` gives, for each queue, the seconds until its cron schedules fire next; they count as due work when
-    `spec` says how far to look ahead.
+    `scheduled` gives, for each queue, the seconds until its cron schedules fire next. They count as due work.
     """
     live = workers_of(reading, replicas.names)
-    start, drain = horizons(start_latency_seconds, spec) if spec is not None else (0.0, 0.0)
+    start, drain = horizons(start_latency_seconds, order.autoscaler)
+    fires = scheduled or {}
     return FleetSample(
-        queues=tuple(
-            _queue(reading, target, (scheduled or {}).get(target.name, ()), start, drain) for target in queues
-        ),
+        queues=tuple(_queue(reading, target, fires.get(target.name, ()), start, drain) for target in order.queues),
         workers_registered=len(live),
         busy_workers=sum(any(worker.busy for worker in processes) for processes in live.values()),
         current_replicas=replicas.current,
         ready_replicas=replicas.ready,
         pending_replicas=replicas.pending,
-        slots_per_replica=slots_per_replica,
+        slots_per_replica=order.slots_per_replica,
         start_latency_seconds=start_latency_seconds,
-        overrides=overrides,
+        overrides=order.overrides,
     )
 
 
 async def sample(
     broker: QueueReader,
-    queues: Sequence[QueueTarget],
+    order: ScalingOrder,
     replicas: Replicas,
-    spec: AutoscalerSpec,
     *,
-    slots_per_replica: int,
     start_latency_seconds: float | None = None,
-    overrides: ScalingOverrides = NO_OVERRIDES,
-    scheduled: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[FleetSample, Reading | None]:
     """Read and build. A read that fails gives a failed sample, not an exception."""
+    names = [queue.name for queue in order.queues]
     try:
-        reading = await read(broker, [queue.name for queue in queues], spec, start_latency_seconds)
+        reading = await read(broker, names, order.autoscaler, start_latency_seconds)
     except TaskQueueError as error:
-        return FleetSample.failed(str(error), replicas.current, replicas.ready, overrides), None
-    built = build(
-        reading,
-        queues,
-        replicas,
-        slots_per_replica=slots_per_replica,
-        start_latency_seconds=start_latency_seconds,
-        overrides=overrides,
-        scheduled=scheduled,
-        spec=spec,
+        return FleetSample.failed(str(error), replicas.current, replicas.ready, order.overrides), None
+    return build(reading, order, replicas, start_latency_seconds=start_latency_seconds), reading
+
+
+def candidates(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:
+    """Each replica as a candidate for removal, its worker processes taken together."""
+    live = workers_of(reading, replicas.names)
+    return tuple(
+        _candidate(name, age, live.get(name, []), marked=name in replicas.marked) for name, age in replicas.ages.items()
     )
-    return built, reading
 
 
-def candidates(reading: Reading, names: Mapping[str, float]) -> tuple[WorkerSample, ...]:
-    """Each pod or process as a candidate for removal. `names` maps its name to its age in seconds."""
-    live = workers_of(reading, frozenset(names))
-    return tuple(_candidate(name, age, live.get(name, [])) for name, age in names.items())
-
-
-def percentile(seconds: Sequence[float], share: float = 0.9) -> float | None:
-    """The smallest value that `share` of the values do not exceed; None of nothing."""
-    if not seconds:
-        return None
-    return sorted(seconds)[max(0, math.ceil(share * len(seconds) - 1e-9) - 1)]
+def registered_of(reading: Reading, replicas: Replicas, processes: int) -> frozenset[str]:
+    """The replicas of which all worker processes have registered: `processes` heartbeats or more."""
+    return frozenset(name for name, live in workers_of(reading, replicas.names).items() if len(live) >= processes)
 
 
 def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start: float, drain: float) -> QueueSample:
     figures = reading.stats[target.name]
     return QueueSample(
         name=target.name,
-        # A paused queue's tasks cannot be claimed: workers would come and have nothing to do.
+        # The tasks of a paused queue cannot be claimed: workers that start for them would have nothing to do.
         backlog=0 if figures.paused else figures.ready,
         in_flight=figures.in_flight,
         delayed=figures.delayed,
@@ -178,7 +164,7 @@ def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start:
     )
 
 
-def _candidate(name: str, age: float, processes: list[WorkerInfo]) -> WorkerSample:
+def _candidate(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: bool) -> WorkerSample:
     busy = sum(process.busy for process in processes)
     return WorkerSample(
         name=name,
@@ -187,4 +173,6 @@ def _candidate(name: str, age: float, processes: list[WorkerInfo]) -> WorkerSamp
         idle_seconds=min((process.idle_seconds for process in processes), default=0.0) if not busy else 0.0,
         age_seconds=age,
         drained=bool(processes) and all(process.state == "drained" for process in processes),
+        cordoned=any(process.state in ("cordoned", "drained") for process in processes),
+        marked=marked,
     )

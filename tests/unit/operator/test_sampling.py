@@ -8,10 +8,11 @@ from dataclasses import replace
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet_operator import sampling
-from taskfleet_operator.autoscaler import choose_victims
+from taskfleet_operator.autoscaler import NO_OVERRIDES, choose_victims
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
-from taskfleet_operator.sampling import QueueTarget, Reading, Replicas
+from taskfleet_operator.scaling import sampling
+from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
+from taskfleet_operator.scaling.sampling import Reading, Replicas
 
 STATS = QueueStats(
     ready=7,
@@ -63,8 +64,12 @@ class FakeBroker:
         return [worker("a")]
 
 
-QUEUES = [QueueTarget("default", 10.0)]
-PODS = Replicas(2, 1, 1, frozenset({"a", "b"}))
+ORDER = ScalingOrder((QueueTarget("default", 10.0),), AutoscalerSpec(), NO_OVERRIDES, concurrency=4, processes=1)
+PODS = Replicas(2, 1, 1, {"a": 60.0, "b": 60.0})
+
+
+def pods(ages: dict[str, float]) -> Replicas:
+    return Replicas(len(ages), 0, 0, ages)
 
 
 async def test_due_work_is_read_for_both_horizons_only_when_there_is_any() -> None:
@@ -73,13 +78,13 @@ async def test_due_work_is_read_for_both_horizons_only_when_there_is_any() -> No
     await sampling.read(quiet, ["default"], spec, 5.0)
     assert quiet.horizons == [30_000]
     soon = FakeBroker([3.0, 12.0, 25.0])
-    seen, _ = await sampling.sample(soon, QUEUES, PODS, spec, slots_per_replica=4, start_latency_seconds=5.0)
+    seen, _ = await sampling.sample(soon, ORDER, PODS, start_latency_seconds=5.0)
     assert soon.horizons == [30_000, 10_000]
     assert (seen.queues[0].due, seen.queues[0].due_within_start) == (3, 1)
 
 
 async def test_a_read_that_fails_is_a_failed_sample() -> None:
-    seen, reading = await sampling.sample(FakeBroker(down=True), QUEUES, PODS, AutoscalerSpec(), slots_per_replica=4)
+    seen, reading = await sampling.sample(FakeBroker(down=True), ORDER, PODS)
     assert seen.failure == "redis:6379 refuses the connection"
     assert (seen.current_replicas, seen.ready_replicas, reading) == (2, 1, None)
 
@@ -87,12 +92,10 @@ async def test_a_read_that_fails_is_a_failed_sample() -> None:
 def build(*workers: WorkerInfo, stats: QueueStats = STATS, fires: Sequence[float] = ()) -> sampling.FleetSample:
     return sampling.build(
         Reading({"default": stats}, {"default": 0}, workers),
-        QUEUES,
+        ORDER,
         PODS,
-        slots_per_replica=4,
         start_latency_seconds=5.0,
         scheduled={"default": fires},
-        spec=AutoscalerSpec(),
     )
 
 
@@ -122,7 +125,7 @@ def test_a_pod_is_busy_when_any_of_its_processes_is_and_drained_when_all_are() -
             worker("b/1", state="cordoned", busy=1),
         ),
     )
-    found = {one.name: one for one in sampling.candidates(reading, {"a": 60.0, "b": 60.0, "c": 1.0})}
+    found = {one.name: one for one in sampling.candidates(reading, pods({"a": 60.0, "b": 60.0, "c": 1.0}))}
     assert (found["a"].drained, found["a"].idle_seconds) == (True, 5)
     assert (found["b"].drained, found["b"].busy) == (False, 1)
     assert not found["c"].registered
@@ -135,13 +138,13 @@ def test_those_go_first_that_have_not_begun_then_the_longest_idle_then_the_newes
         (worker("busy", busy=1), worker("idle-9", idle=9), worker("old", idle=3), worker("new", idle=3)),
     )
     ages = {"busy": 50.0, "idle-9": 50.0, "old": 50.0, "new": 20.0, "unborn": 1.0}
-    everyone = sampling.candidates(reading, ages)
+    everyone = sampling.candidates(reading, pods(ages))
     assert [one.name for one in choose_victims(everyone, 9)] == ["unborn", "idle-9", "new", "old"]
     assert [one.name for one in choose_victims(everyone, 2)] == ["unborn", "idle-9"]
     assert [one.name for one in choose_victims(everyone, 9, drain_busy=True)][-1] == "busy"
 
 
-def test_the_start_latency_is_a_percentile_of_observed_starts() -> None:
-    assert sampling.percentile([]) is None
-    assert sampling.percentile([3.0]) == 3.0
-    assert sampling.percentile([float(n) for n in range(1, 11)]) == 9.0
+def test_a_replica_has_registered_when_all_its_processes_have() -> None:
+    reading = Reading({}, {}, (worker("a/0"), worker("a/1"), worker("b/0"), worker("b/1", age=31)))
+    assert sampling.registered_of(reading, PODS, processes=2) == {"a"}
+    assert sampling.registered_of(reading, PODS, processes=1) == {"a", "b"}

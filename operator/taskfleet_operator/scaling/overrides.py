@@ -1,4 +1,4 @@
-"""`spec.suspend` and the annotations by which a user takes the decision over. They mean what KEDA's mean."""
+"""The fields and annotations by which a user takes the decision over. The annotations mean what KEDA's mean."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Mapping
 
 from taskfleet.errors import ConfigurationError
 
-from .autoscaler import ScalingOverrides
+from ..autoscaler import ScalingOverrides
+from ..resource.taskqueue import TaskQueueResource
 
 PREFIX = "autoscaling.taskfleet.io/"
 
 
-def overrides_of(suspend: bool, annotations: Mapping[str, str]) -> ScalingOverrides:
-    """What `spec.suspend` and the annotations of a TaskQueue ask for.
+def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
+    """The overrides in `spec.suspend`, `spec.replicas` and the annotations of a TaskQueue.
 
     Raises ConfigurationError that names an annotation whose value means nothing.
     """
+    spec, annotations = resource.spec, resource.metadata.annotations
     return ScalingOverrides(
-        suspend=suspend,
+        suspend=spec.suspend,
+        replicas=1 if spec.replicas is None else spec.replicas,
         paused=_flag(annotations, "paused"),
         paused_replicas=_count(annotations, "paused-replicas"),
         paused_scale_in=_flag(annotations, "paused-scale-in"),

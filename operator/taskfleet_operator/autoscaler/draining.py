@@ -1,0 +1,162 @@
+"""From one number of replicas to another without taking a busy worker away: cordon, wait, uncordon.
+
+A worker that is to go is cordoned first, so that it claims nothing more. Once it says that it is drained it is marked
+as the one to go. Only when the platform has had time to see the mark does the number fall. A worker that takes too long
+is uncordoned and stays; demand that returns uncordons the last ones first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..resource.autoscaler_spec import AutoscalerSpec
+from .decision import ScalingDecision
+from .sample import WorkerSample
+from .victims import choose_victims
+
+_CORDON_MARGIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DrainingWorker:
+    """A worker that was cordoned so that it can go. Times are seconds on the clock that gives `now`."""
+
+    cordoned_at: float
+    marked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSteps:
+    """The steps that one look asks for, in the order in which they are carried out.
+
+    `replicas` is the number to ask for now, and `removed` are the workers that go with it. `draining` is the state for
+    the next look when every step has succeeded.
+    """
+
+    replicas: int
+    uncordon: tuple[str, ...] = ()
+    unmark: tuple[str, ...] = ()
+    cordon: tuple[str, ...] = ()
+    mark: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    draining: Mapping[str, DrainingWorker] = field(default_factory=dict[str, DrainingWorker])
+
+
+def cordon_seconds(spec: AutoscalerSpec) -> float:
+    """How long a cordon holds by itself: past the time in which this loop, or the one after a restart, lifts it."""
+    return spec.scale_down.drain_timeout_seconds + _CORDON_MARGIN_SECONDS
+
+
+def next_steps(
+    decision: ScalingDecision,
+    workers: Sequence[WorkerSample] | None,
+    draining: Mapping[str, DrainingWorker],
+    spec: AutoscalerSpec,
+    now: float,
+    *,
+    absent: int = 0,
+    settle_seconds: float = 0.0,
+) -> ScalingSteps:
+    """The steps from `decision.current` towards `decision.desired`. Pure: the same arguments give the same steps.
+
+    `workers` are all replicas that exist and are not on their way out, None when Redis could not be read. `absent`
+    replicas are asked for, do not exist, and are not about to be made. `settle_seconds` is the time that the platform
+    needs to see a mark.
+    """
+    if workers is None:
+        # No cordon reaches a worker. Without a sample only the user or the fallback asks for another number.
+        desired = decision.current if spec.mode == "Recommend" else decision.desired
+        return ScalingSteps(desired, draining=draining)
+    names = {worker.name for worker in workers}
+    left = {name: entry for name, entry in draining.items() if name in names}
+    if spec.mode == "Recommend":
+        return _staying(decision.current, list(left), left)
+    called_off = _newest(left, decision.desired - (decision.current - len(left)))
+    if decision.desired >= decision.current:
+        return _with_forgotten(_staying(decision.desired, called_off, left), decision.current, workers)
+    if spec.scale_down.victim_policy == "DeploymentDefault":
+        return _staying(decision.desired, called_off, left)
+    before = _staying(decision.current, called_off, left)
+    return _shrinking(decision, workers, before, spec, now, absent=absent, settle_seconds=settle_seconds)
+
+
+def _newest(draining: Mapping[str, DrainingWorker], count: int) -> list[str]:
+    """The last `count` workers that were cordoned: they have drained least."""
+    newest_first = sorted(draining, key=lambda name: draining[name].cordoned_at, reverse=True)
+    return newest_first[: max(0, count)]
+
+
+def _staying(replicas: int, called_off: Sequence[str], draining: Mapping[str, DrainingWorker]) -> ScalingSteps:
+    return ScalingSteps(
+        replicas,
+        uncordon=tuple(called_off),
+        unmark=tuple(name for name in called_off if draining[name].marked_at is not None),
+        draining={name: entry for name, entry in draining.items() if name not in called_off},
+    )
+
+
+def _with_forgotten(steps: ScalingSteps, current: int, workers: Sequence[WorkerSample]) -> ScalingSteps:
+    """Also lift what a loop before this one has left behind when it was killed: cordons and marks.
+
+    While more replicas exist than are asked for, some of them are on their way out. Those keep their cordon.
+    """
+    if len(workers) > current:
+        return steps
+    cordoned = (worker.name for worker in workers if worker.cordoned and worker.name not in steps.uncordon)
+    marked = (worker.name for worker in workers if worker.marked and worker.name not in steps.unmark)
+    return replace(steps, uncordon=(*steps.uncordon, *cordoned), unmark=(*steps.unmark, *marked))
+
+
+def _shrinking(
+    decision: ScalingDecision,
+    workers: Sequence[WorkerSample],
+    before: ScalingSteps,
+    spec: AutoscalerSpec,
+    now: float,
+    *,
+    absent: int,
+    settle_seconds: float,
+) -> ScalingSteps:
+    draining = dict(before.draining)
+    surplus = max(0, decision.current - len(draining) - decision.desired)
+    dropped = min(absent, surplus)
+    staying = [worker for worker in workers if worker.name not in draining]
+    chosen = choose_victims(staying, surplus - dropped, drain_busy=decision.drains_busy)
+    draining |= {worker.name: DrainingWorker(now) for worker in chosen}
+    mark: list[str] = []
+    given_up: list[str] = []
+    by_name = {worker.name: worker for worker in workers}
+    for name, entry in draining.items():
+        worker = by_name[name]
+        # A worker without a heartbeat runs nothing: it has not started, or it has ended.
+        drained = worker.drained or not worker.registered
+        if drained and entry.marked_at is None:
+            mark.append(name)
+        elif not drained and now - entry.cordoned_at > spec.scale_down.drain_timeout_seconds:
+            given_up.append(name)
+    unmark = [name for name in given_up if draining[name].marked_at is not None]
+    draining |= {name: replace(draining[name], marked_at=now) for name in mark}
+    draining = {name: entry for name, entry in draining.items() if name not in given_up}
+    removed = _settled(draining, now, settle_seconds)[: decision.current - dropped - decision.desired]
+    return ScalingSteps(
+        decision.current - dropped - len(removed),
+        uncordon=(*before.uncordon, *given_up),
+        unmark=(*before.unmark, *unmark),
+        cordon=tuple(worker.name for worker in chosen),
+        mark=tuple(mark),
+        removed=tuple(removed),
+        # A removed worker keeps its cordon until the key expires, so that it claims nothing while it goes.
+        draining={name: entry for name, entry in draining.items() if name not in removed},
+    )
+
+
+def _settled(draining: Mapping[str, DrainingWorker], now: float, settle_seconds: float) -> list[str]:
+    """The workers that were marked long enough ago; none while others will be in a moment.
+
+    So the number changes once for several workers. It does not wait for workers that still drain.
+    """
+    marks = {name: entry.marked_at for name, entry in draining.items()}
+    settled = [name for name, at in marks.items() if at is not None and now - at >= settle_seconds]
+    settling = any(at is not None and now - at < settle_seconds for at in marks.values())
+    return [] if settling and None not in marks.values() else settled

@@ -1,0 +1,186 @@
+"""The fleet port in Kubernetes: the pods of a Deployment, and the status of a TaskQueue."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskfleet import showing
+from taskfleet.errors import TaskQueueError
+
+from ..autoscaler import ScalingDecision, ScalingState
+from ..children.names import selector, worker_name
+from ..resource.taskqueue import TaskQueueResource
+from ..scaling.order import ScalingOrder, order_of
+from ..scaling.port import Look
+from ..scaling.sampling import Replicas
+from . import events
+from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
+from .conditions import rfc3339
+from .kubernetes_api import ApiError, KubernetesApi
+from .status_fields import FIGURES, fields_of, verdicts
+from .status_writer import StatusWriter
+
+logger = showing.logger("taskfleet.operator")
+
+_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_COST = -1000
+_FIGURES_SECONDS = 5.0  # a trickle of tasks wakes the loop for each one; its figures are not worth a write every time
+
+
+class KubernetesFleet:
+    """The pods of one TaskQueue. A pod is marked by its deletion cost, which the ReplicaSet controller looks at."""
+
+    settle_seconds = 2.0
+    """The ReplicaSet controller may see the smaller number before the deletion cost, unless time lies between them."""
+
+    refresh_seconds = float("inf")
+
+    def __init__(
+        self, key: Key, resource: TaskQueueResource, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter
+    ) -> None:
+        self.key = key
+        self.resource = resource
+        self._order = order_of(resource)
+        self._cluster = cluster
+        self._store = store
+        self._status = status
+        self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
+        self._last_change: dict[str, Any] | None = None
+        self._told_at = float("-inf")  # monotonic
+
+    def update(self, resource: TaskQueueResource) -> bool:
+        """Follow this version of the TaskQueue. Returns whether it asks for something else than the one before.
+
+        The whole objects are not compared: our own status moves the resourceVersion.
+        """
+        news = (resource.spec, resource.metadata.annotations) != (
+            self.resource.spec,
+            self.resource.metadata.annotations,
+        )
+        self.resource, self._order = resource, order_of(resource)
+        return news
+
+    def order(self) -> ScalingOrder:
+        return self._order
+
+    def replicas(self) -> Replicas | None:
+        """None before the reconciler has made the Deployment, and after somebody has deleted it."""
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None:
+            return None
+        current, pods, now = self._current(deployment), self._store.pods(self.key), time.time()
+        ready = sum(map(is_ready, pods.values()))
+        created = {name: seconds_of(pod["metadata"].get("creationTimestamp")) for name, pod in pods.items()}
+        return Replicas(
+            current=current,
+            ready=ready,
+            pending=max(0, current - ready),
+            ages={name: now - (at or now) for name, at in created.items()},
+            marked=frozenset(name for name, pod in pods.items() if _is_marked(pod)),
+            # Pods that are missing are no reason to ask for fewer: the ReplicaSet controller makes them at any moment.
+            absent=0,
+        )
+
+    def _current(self, deployment: Object) -> int:
+        """The replicas asked for. A number that was just set counts until the watch has caught up."""
+        replicas, generation = self._assumed
+        if deployment["metadata"].get("generation", 0) >= generation:
+            return int(deployment["spec"].get("replicas", 1))
+        return replicas
+
+    def initial_state(self, current: int, now: float) -> ScalingState:
+        before = self._status.current(self.key).get("autoscaler") or {}
+        return ScalingState.initial(
+            current,
+            now,
+            last_active=seconds_of(before.get("lastActiveTime")),
+            panic_until=seconds_of(before.get("panicUntil")),
+        )
+
+    async def mark(self, name: str) -> bool:
+        try:
+            await self._cluster.set_deletion_cost(self.key[0], name, _COST)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # The watch has not told yet that this pod is gone. Were it counted as one that goes, another pod would go.
+            self._store.forget_pod(self.key, name)
+            return False
+        return True
+
+    async def unmark(self, name: str) -> None:
+        try:
+            await self._cluster.set_deletion_cost(self.key[0], name, 0)
+        except ApiError as error:
+            logger.warning("%s/%s: pod %s keeps its deletion cost: %s", *self.key, name, error)
+
+    async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
+        """Set the Deployment's number, and tell in an Event why. The ReplicaSet controller takes the marked pods."""
+        namespace, current = self.key[0], decision.current
+        scaled = await self._cluster.scale(namespace, worker_name(self.resource), replicas)
+        self._assumed = (replicas, scaled["metadata"].get("generation", 0))
+        logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
+        reason = "ScaledUp" if replicas > current else "ScaledDown"
+        limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
+        message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
+        event = events.event(self._store.queues.get(self.key), reason, message)
+        if event is not None:
+            with contextlib.suppress(ApiError):  # scaling goes on without its Event
+                await self._cluster.create_event(namespace, event)
+        self._last_change = _change(decision, replicas)
+
+    async def tell(self, look: Look) -> float:
+        """Write the status. A change of figures alone waits until the last write is 5 s old."""
+        decision, asked = look.decision, look.replicas.current
+        assert decision is not None, "refresh_seconds is infinite, so that every look decides"
+        if deployment := self._store.deployments.get(self.key):
+            asked = self._current(deployment)
+        recommending = look.order.autoscaler.mode == "Recommend"
+        if self._last_change is None and recommending and decision.changed:
+            self._last_change = _change(decision, decision.desired)
+        fields = fields_of(
+            decision,
+            look.reading,
+            [target.name for target in look.order.queues],
+            replicas=len(look.replicas.ages),
+            ready=look.replicas.ready,
+            selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
+            before=self._status.current(self.key).get("autoscaler") or {},
+            last_change=self._last_change,
+            scaled=not recommending,
+        )
+        conditions = verdicts(decision, look.sample, self.resource, asked, len(look.replicas.ages))
+        now = time.monotonic()
+        due = now - self._told_at >= _FIGURES_SECONDS
+        wrote = await self._status.write(self.key, fields, conditions, unless_only=() if due else FIGURES)
+        if wrote:
+            self._told_at = now
+        if recommending:
+            self._last_change = None
+        return self._told_at + _FIGURES_SECONDS - now if wrote is None else float("inf")
+
+    def failed(self, error: Exception) -> None:
+        if isinstance(error, (ApiError, TaskQueueError, TimeoutError, OSError)):
+            logger.warning("%s/%s: %s", *self.key, error)
+        else:
+            logger.error("%s/%s: the scaling loop met an error and goes on", *self.key, exc_info=error)
+
+
+def _is_marked(pod: Object) -> bool:
+    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    return annotations.get(_DELETION_COST) == str(_COST)
+
+
+def _change(decision: ScalingDecision, replicas: int) -> dict[str, Any]:
+    """A change of the number, as `status.autoscaler.lastDecision` has it."""
+    return {
+        "time": rfc3339(time.time()),
+        "from": decision.current,
+        "to": replicas,
+        "reason": decision.reason,
+        "message": showing.shown(decision.message, 1000),
+        "limitedBy": decision.limited_by or None,
+    }

@@ -1,0 +1,170 @@
+"""`taskfleet up FILE`: a TaskQueue manifest on this machine, without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec
+
+from taskfleet.cancellation import end
+from taskfleet.errors import BrokerConnectionError
+from taskfleet.process import requests
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.supervising import supervise
+
+from ..resource.manifest import load_manifest
+from ..scaling.loop import ScalingLoop
+from . import view
+from .embedded_valkey import EmbeddedValkey
+from .plan import LocalPlan, plan_of
+from .process_fleet import ProcessFleet
+from .view import View
+from .worker_processes import WorkerProcesses
+
+P = ParamSpec("P")
+
+EMBEDDED = "embedded"
+_TEND_SECONDS = 0.2
+_DRAIN_MARGIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a run: the most workers there were, those left, and whether all of them ended by draining."""
+
+    peak: int
+    left: int
+    drained: bool
+
+
+def up(file: Path, *, redis_url: str | None, json_lines: bool) -> int:
+    """Run a TaskQueue manifest on this machine until Ctrl-C or SIGTERM; returns the exit code.
+
+    `redis_url` is a URL or "embedded". Without it `REDIS_URL` counts, then the manifest's own URL. When that one cannot
+    be reached from here, as the address of a cluster's Service cannot, an embedded Valkey is started. Raises
+    ConfigurationError for a bad manifest, BrokerConnectionError for a Redis that was asked for and does not answer.
+    """
+    plan = plan_of(load_manifest(file), file.parent)
+    shown = view.choose(json_lines=json_lines)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="taskfleet-up-") as folder,
+            redis_of(plan, redis_url, Path(folder), shown) as url,
+        ):
+            outcome = asyncio.run(run(plan, url, Path(folder), shown, asyncio.Event()))
+    finally:
+        shown.close()
+    return 0 if outcome.drained else 1
+
+
+@contextlib.contextmanager
+def redis_of(plan: LocalPlan, asked: str | None, folder: Path, shown: View) -> Generator[str]:
+    """The URL of the Redis to use. A Valkey that was started for it ends with the block."""
+    chosen = asked or os.environ.get("REDIS_URL")
+    if chosen and chosen != EMBEDDED:
+        asyncio.run(_reach(chosen))
+        yield chosen
+        return
+    if not chosen and plan.manifest_url:
+        try:
+            asyncio.run(_reach(plan.manifest_url))
+        except BrokerConnectionError:
+            shown.say(f"{plan.manifest_url} cannot be reached from here: using an embedded Valkey, which keeps nothing")
+        else:
+            yield plan.manifest_url
+            return
+    with EmbeddedValkey(folder) as server:
+        shown.say(f"producers: export REDIS_URL={server.url}")
+        yield server.url
+
+
+async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: asyncio.Event) -> Outcome:
+    """Keep the fleet until `stop` is set or a signal comes, then drain it. A second signal ends it at once."""
+    hurry = asyncio.Event()
+    asked = requests.Requests(stop.set, hurry.set)
+    for number in requests.signals():
+        asyncio.get_running_loop().add_signal_handler(number, asked.heard, number)
+    broker = RedisBroker.from_url(redis_url, prefix=plan.key_prefix, pool_size=4)
+    workers = WorkerProcesses(plan, redis_url, folder)
+    workers.on_line, workers.on_event = shown.worker_line, shown.say
+    fleet = ProcessFleet(f"{plan.name}  {redis_url}", plan.order, workers, shown)
+    try:
+        await _keep(fleet, workers, broker, stop)
+    finally:
+        left = workers.wanted
+        # The reader of our output may have gone, which is no reason to leave the workers behind.
+        workers.on_line, workers.on_event = _if_read(shown.worker_line), _if_read(shown.say)
+        if workers.all:
+            workers.on_event(
+                f"draining {len(workers.all)} workers, at most {plan.drain_timeout_seconds} s; again to end now"
+            )
+        drained = await _end(workers, hurry, plan.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS)
+        await broker.close()
+    return Outcome(workers.peak, left, drained)
+
+
+async def _keep(fleet: ProcessFleet, workers: WorkerProcesses, broker: RedisBroker, stop: asyncio.Event) -> None:
+    """Keep the fleet at its size until `stop` is set. Raises the error that ends it."""
+    loop = ScalingLoop(fleet, broker, time.monotonic)
+
+    async def listen() -> None:
+        async for _ in broker.activity():
+            loop.wake()
+
+    tasks = [
+        asyncio.create_task(loop.run()),
+        asyncio.create_task(_tend(fleet, workers)),
+        asyncio.create_task(supervise("the listener for work", listen)),
+        asyncio.create_task(stop.wait()),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(tasks)
+    for task in done:
+        task.result()
+
+
+async def _tend(fleet: ProcessFleet, workers: WorkerProcesses) -> None:
+    while True:
+        try:
+            workers.tend()
+        except Exception as error:
+            fleet.failed(error)
+        await asyncio.sleep(_TEND_SECONDS)
+
+
+def _if_read(tell: Callable[P, None]) -> Callable[P, None]:
+    def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        with contextlib.suppress(OSError):
+            tell(*args, **kwargs)
+
+    return told
+
+
+async def _end(workers: WorkerProcesses, hurry: asyncio.Event, seconds: float) -> bool:
+    """Drain all workers; kill those left after `seconds` or when hurried. Returns whether none had to be killed."""
+    workers.terminate()
+    deadline = asyncio.get_running_loop().time() + seconds
+    killed = False
+    while workers.reap():
+        if killed or hurry.is_set() or asyncio.get_running_loop().time() > deadline:
+            workers.kill()
+            killed = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait() if killed else hurry.wait(), 0.05)
+    return not killed
+
+
+async def _reach(url: str) -> None:
+    broker = RedisBroker.from_url(url, pool_size=1, connect_timeout=2, command_timeout=2)
+    try:
+        await broker.ping()
+    finally:
+        await broker.close()

@@ -1,0 +1,3 @@
+"""The control loop that the operator and `taskfleet up` share: observe, decide, carry out, tell."""
+
+from __future__ import annotations

@@ -1,0 +1,127 @@
+"""The control loop of one TaskQueue: observe, decide, carry out, tell.
+
+Every rule is in `autoscaler`, as pure functions. Where the workers run is known only to the `Fleet`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from ..autoscaler import (
+    DrainingWorker,
+    ScalingDecision,
+    ScalingState,
+    ScalingSteps,
+    StartLatencies,
+    cordon_seconds,
+    decide,
+    next_steps,
+)
+from .order import ScalingOrder
+from .port import Fleet, Look, ScalingBroker
+from .sampling import Reading, Replicas, candidates, registered_of, sample
+
+_CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
+_DRAINING_LOOK_SECONDS = 0.5
+
+
+class ScalingLoop:
+    """Keeps one fleet at the size that `decide` gives. It looks at every poll, when woken, and often during a drain.
+
+    `clock` gives the time of decisions in seconds. The operator's is the wall clock, as `status` keeps such times.
+    """
+
+    def __init__(self, fleet: Fleet, broker: ScalingBroker, clock: Callable[[], float]) -> None:
+        self._fleet = fleet
+        self._broker = broker
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._state: ScalingState | None = None
+        self._latencies = StartLatencies()
+        self._draining: dict[str, DrainingWorker] = {}
+
+    def wake(self) -> None:
+        """Decide now: a queue has got work, a replica or the order has changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled. A look that fails is followed by the next one, unless the fleet says otherwise."""
+        next_decision = next_refresh = last = float("-inf")
+        while True:
+            now = time.monotonic()
+            deciding = self._woken.is_set() or now >= next_decision or bool(self._draining)
+            if deciding:
+                if wait := max(0.0, last + _CLOSEST_DECISIONS_SECONDS - now):
+                    await asyncio.sleep(wait)
+                self._woken.clear()
+                last = time.monotonic()
+                next_decision = last + self._fleet.order().autoscaler.poll_interval_seconds
+            if deciding or now >= next_refresh:
+                again = float("inf")
+                try:
+                    again = await self._look(deciding=deciding)
+                except Exception as error:
+                    self._fleet.failed(error)
+                now = time.monotonic()
+                next_decision = min(next_decision, now + again)
+                next_refresh = now + self._fleet.refresh_seconds
+            until = min(next_decision, next_refresh) - time.monotonic()
+            if self._draining:
+                until = min(until, _DRAINING_LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), max(0.01, until))
+
+    async def _look(self, *, deciding: bool) -> float:
+        order, replicas = self._fleet.order(), self._fleet.replicas()
+        if replicas is None:
+            return float("inf")
+        now = self._clock()
+        seen, reading = await sample(self._broker, order, replicas, start_latency_seconds=self._latencies.percentile_90)
+        decision = None
+        if deciding:
+            if self._state is None:
+                self._state = self._fleet.initial_state(replicas.current, now)
+            decision = decide(seen, self._state, order.autoscaler, now)
+            self._state = decision.state
+        if reading is not None:
+            registered = registered_of(reading, replicas, order.processes)
+            self._latencies = self._latencies.with_look(replicas.ages, registered)
+        if decision is not None:
+            await self._carry_out(self._steps(decision, order, replicas, reading), decision, order)
+        return await self._fleet.tell(Look(order, replicas, seen, reading, decision))
+
+    def _steps(
+        self, decision: ScalingDecision, order: ScalingOrder, replicas: Replicas, reading: Reading | None
+    ) -> ScalingSteps:
+        return next_steps(
+            decision,
+            None if reading is None else candidates(reading, replicas),
+            self._draining,
+            order.autoscaler,
+            time.monotonic(),
+            absent=replicas.absent,
+            settle_seconds=self._fleet.settle_seconds,
+        )
+
+    async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
+        """Step by step, so that a step that fails leaves the others' traces right. The next look asks for the rest."""
+        for name in steps.uncordon:
+            self._draining.pop(name, None)
+            await self._broker.uncordon(name)
+        for name in steps.unmark:
+            await self._fleet.unmark(name)
+        for name in steps.cordon:
+            await self._broker.cordon(name, ttl_seconds=cordon_seconds(order.autoscaler))
+            self._draining[name] = DrainingWorker(time.monotonic())
+        for name in steps.mark:
+            if not await self._fleet.mark(name):
+                self._draining.pop(name, None)
+            elif name in self._draining and name in steps.draining:
+                self._draining[name] = steps.draining[name]
+        if steps.replicas != decision.current:
+            await self._fleet.resize(steps.replicas, steps.removed, decision)
+        kept = steps.draining.keys()
+        self._draining = {name: entry for name, entry in self._draining.items() if name in kept}

@@ -1,0 +1,80 @@
+"""The port of the control loop: a fleet of workers whose number can be set, in Kubernetes or on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..autoscaler import FleetSample, ScalingDecision, ScalingState
+from .order import ScalingOrder
+from .sampling import QueueReader, Reading, Replicas
+
+
+class ScalingBroker(QueueReader, Protocol):
+    """The methods of `taskfleet.redis.broker.RedisBroker` that the control loop uses."""
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None: ...
+
+    async def uncordon(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The result of one look at a fleet, with the order that it followed.
+
+    `reading` is None when Redis could not be read. `decision` is None at a look between two decisions, which only
+    refreshes the figures.
+    """
+
+    order: ScalingOrder
+    replicas: Replicas
+    sample: FleetSample
+    reading: Reading | None
+    decision: ScalingDecision | None
+
+
+class Fleet(Protocol):
+    """The workers of one TaskQueue. The loop decides; a fleet carries out and tells.
+
+    `settle_seconds` is how long the platform needs to see a mark, before the number may fall. After
+    `refresh_seconds` the loop looks once more without deciding; infinity when nobody reads figures between decisions.
+    """
+
+    @property
+    def settle_seconds(self) -> float: ...
+
+    @property
+    def refresh_seconds(self) -> float: ...
+
+    def order(self) -> ScalingOrder:
+        """The order, as the manifest has it now."""
+        ...
+
+    def replicas(self) -> Replicas | None:
+        """The replicas now, None while there is nothing to scale."""
+        ...
+
+    def initial_state(self, current: int, now: float) -> ScalingState:
+        """The state for the first decision, with what is known from before a restart."""
+        ...
+
+    async def mark(self, name: str) -> bool:
+        """Have this replica go first when the number falls. False when it no longer exists."""
+        ...
+
+    async def unmark(self, name: str) -> None:
+        """Take a mark back."""
+        ...
+
+    async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
+        """Ask for this number. `removed` are the marked replicas that go with it."""
+        ...
+
+    async def tell(self, look: Look) -> float:
+        """Show the result of a look. Returns the seconds after which to decide again for the figures' sake."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """A look has met this error. The loop goes on with the next one, unless this raises."""
+        ...

@@ -1,0 +1,206 @@
+"""The control loop over a fleet in memory: the part that Kubernetes and `taskfleet up` share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from taskfleet.errors import BrokerConnectionError
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides, ScalingState
+from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
+from taskfleet_operator.scaling.loop import ScalingLoop
+from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
+from taskfleet_operator.scaling.port import Look
+from taskfleet_operator.scaling.sampling import Replicas
+from tests.unit.operator.test_sampling import STATS, worker
+
+
+class MemoryBroker:
+    """Workers by name with their state, and the cordons that they would read."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.down = False
+
+    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+        if self.down:
+            raise BrokerConnectionError("redis:6379 refuses the connection")
+        return {name: replace(STATS, due=0) for name in queues}
+
+    async def workers(self) -> list[WorkerInfo]:
+        return [worker(name, state=state) for name, state in self.states.items()]
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        self.calls.append(("cordon", name))
+        self.states[name] = "cordoned"
+
+    async def uncordon(self, name: str) -> None:
+        self.calls.append(("uncordon", name))
+        self.states[name] = "running"
+
+
+class MemoryFleet:
+    """Replicas that are there at once. `spec.replicas` is the order."""
+
+    settle_seconds = 0.0
+    refresh_seconds = float("inf")
+
+    def __init__(self, broker: MemoryBroker, poll_seconds: int = 600) -> None:
+        self.broker = broker
+        self.wanted = 0
+        self.asked = ScalingOverrides(replicas=0)
+        self.autoscaler = AutoscalerSpec(mode="Disabled", poll_interval_seconds=poll_seconds)
+        self.sizes: list[int] = []
+        self.looks: list[Look] = []
+        self.errors: list[Exception] = []
+        self.failing: Exception | None = None
+        self.exists = True
+        self.again = float("inf")
+
+    def order(self) -> ScalingOrder:
+        return ScalingOrder((QueueTarget("default"),), self.autoscaler, self.asked, concurrency=4, processes=1)
+
+    def replicas(self) -> Replicas | None:
+        ages = dict.fromkeys(self.broker.states, 60.0)
+        return Replicas(self.wanted, len(ages), 0, ages) if self.exists else None
+
+    def initial_state(self, current: int, now: float) -> ScalingState:
+        return ScalingState.initial(current, now)
+
+    async def mark(self, name: str) -> bool:
+        self.broker.calls.append(("mark", name))
+        return True
+
+    async def unmark(self, name: str) -> None:
+        self.broker.calls.append(("unmark", name))
+
+    async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
+        self.sizes.append(replicas)
+        self.wanted = replicas
+        for name in removed:
+            del self.broker.states[name]
+        for number in range(len(self.broker.states), replicas):
+            self.broker.states[f"w{number}"] = "running"
+
+    async def tell(self, look: Look) -> float:
+        self.looks.append(look)
+        if self.failing is not None:
+            raise self.failing
+        return self.again
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+        if isinstance(error, OSError):
+            raise error
+
+
+@pytest.fixture
+def fleet() -> MemoryFleet:
+    return MemoryFleet(MemoryBroker())
+
+
+@contextlib.asynccontextmanager
+async def running(fleet: MemoryFleet) -> AsyncIterator[ScalingLoop]:
+    loop = ScalingLoop(fleet, fleet.broker, time.monotonic)
+    task = asyncio.create_task(loop.run())
+    try:
+        yield loop
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        await asyncio.sleep(0.005)
+
+
+async def test_an_order_is_followed_when_the_loop_is_woken(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        await until(lambda: fleet.looks, "the first look")
+        fleet.asked = ScalingOverrides(replicas=3)
+        loop.wake()
+        await until(lambda: fleet.sizes == [3], "three replicas")
+        fleet.asked = ScalingOverrides(replicas=2)
+        loop.wake()
+        await until(lambda: fleet.broker.calls, "a cordon")
+        ((call, name),) = fleet.broker.calls
+        assert (call, fleet.sizes) == ("cordon", [3]), "the number does not fall before the worker is drained"
+        fleet.broker.states[name] = "drained"  # nobody wakes the loop: it looks by itself while a worker drains
+        await until(lambda: fleet.sizes == [3, 2], "the drained one has gone")
+        assert name not in fleet.broker.states
+        assert fleet.broker.calls == [("cordon", name), ("mark", name)]
+
+
+async def test_demand_that_returns_lifts_the_cordon(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=2)
+        await until(lambda: fleet.sizes == [2], "two replicas")
+        fleet.asked = ScalingOverrides(replicas=1)
+        loop.wake()
+        await until(lambda: "cordoned" in fleet.broker.states.values(), "one is cordoned")
+        fleet.asked = ScalingOverrides(replicas=2)
+        await until(lambda: "cordoned" not in fleet.broker.states.values(), "it works again")
+        assert [call for call, _ in fleet.broker.calls] == ["cordon", "uncordon"]
+        assert fleet.sizes == [2]
+
+
+async def test_a_failed_read_is_a_failed_sample_and_no_error(fleet: MemoryFleet) -> None:
+    fleet.broker.down = True
+    fleet.autoscaler = AutoscalerSpec(poll_interval_seconds=600)
+    async with running(fleet):
+        await until(lambda: fleet.looks, "the first look")
+    (look,) = fleet.looks
+    assert look.reading is None
+    assert look.decision is not None
+    assert look.decision.reason == "SampleFailed"
+    assert fleet.errors == []
+
+
+async def test_a_look_that_fails_is_followed_by_the_next(fleet: MemoryFleet) -> None:
+    fleet.failing = RuntimeError("no status")
+    async with running(fleet) as loop:
+        await until(lambda: fleet.errors, "the failure")
+        fleet.failing = None
+        loop.wake()
+        await until(lambda: len(fleet.looks) == 2, "the next look")
+
+
+async def test_a_fleet_may_end_the_loop(fleet: MemoryFleet) -> None:
+    fleet.failing = OSError("stdout is closed")
+    with pytest.raises(OSError, match="stdout is closed"):
+        await ScalingLoop(fleet, fleet.broker, time.monotonic).run()
+
+
+async def test_a_fleet_that_does_not_exist_yet_is_left_alone(fleet: MemoryFleet) -> None:
+    fleet.exists = False
+    async with running(fleet) as loop:
+        await asyncio.sleep(0)
+        fleet.exists = True
+        loop.wake()
+        await until(lambda: fleet.looks, "the first look")
+
+
+async def test_looks_between_decisions_only_refresh_the_figures(fleet: MemoryFleet) -> None:
+    fleet.refresh_seconds = 0.02
+    async with running(fleet):
+        await until(lambda: len(fleet.looks) > 3, "some looks")
+    assert [look.decision is not None for look in fleet.looks[:4]] == [True, False, False, False]
+
+
+async def test_figures_that_were_not_told_bring_the_next_decision_forward(fleet: MemoryFleet) -> None:
+    fleet.again = 0.02
+    async with running(fleet):
+        await until(lambda: len(fleet.looks) > 2, "some looks")
+    assert all(look.decision is not None for look in fleet.looks)
