@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
         probe_port: int = typer.Option(0, help="Serve /healthz here; 0 is off.", min=0, max=65535),
         log_level: str = _LOG_LEVEL,
     ) -> int:
-        """Run the operator: all namespaces, or those named."""
+        """Run the operator, for all namespaces or the given ones."""
         logs.configure(log_level)
         import kopf
 
@@ -76,10 +76,10 @@ def register(app: typer.Typer) -> None:
 
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
-        asyncio.run(KubernetesApi.configuration())  # kopf would try for ever, with a traceback each time
+        asyncio.run(KubernetesApi.configuration())  # fails at once; kopf would retry for ever, with tracebacks
         kopf.run(
             registry=registry(clusterwide=not namespaces),
-            # Its own guess asks for the name of the user, and in a container user 65532 has none.
+            # By default kopf asks for the name of the user, and user 65532 of a container has none.
             identity=cast("Any", platform.node()),
             standalone=True,
             clusterwide=not namespaces,

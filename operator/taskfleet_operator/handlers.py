@@ -1,4 +1,4 @@
-"""kopf as informer and liveness shell: its events feed the store, and wake whom they concern.
+"""kopf as informer and liveness shell: its events fill the store, and wake the reconciler and the scaling loops.
 
 Only `on.event` is used. kopf's daemons, timers and change-detecting handlers would put a finalizer on every object and
 a copy of its spec into an annotation; see docs/decisions/0003-kopf-as-informer.md.
@@ -45,7 +45,7 @@ class Operator:
 
 
 def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own; `clusterwide` when they serve all namespaces."""
+    """The handlers, in a registry of their own. `clusterwide`: they serve all namespaces."""
     found = kopf.OperatorRegistry()
     operator: list[Operator] = []
 
@@ -56,7 +56,7 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=found)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         _configure(settings)
-        # Whoever serves named namespaces may list neither namespaces nor definitions; kopf would try for a minute.
+        # An operator of named namespaces may list neither namespaces nor definitions; kopf would retry for a minute.
         settings.scanning.disabled = not clusterwide
         operator.append(Operator(await KubernetesApi.connect()))
 
@@ -101,7 +101,7 @@ _LABELS: Any = {"app.kubernetes.io/managed-by": MANAGED_BY}
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
-    settings.posting.enabled = False  # the events that we post are our own
+    settings.posting.enabled = False  # `control/events.py` posts Events
     settings.peering.standalone = True
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5

@@ -1,4 +1,4 @@
-"""Between none and one: when an idle queue gets its first worker, and when the last ones may go."""
+"""Scaling from and to zero: when an idle queue gets its first worker, and when the last ones may go."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 
 def activation(sample: FleetSample, spec: AutoscalerSpec) -> str:
-    """Why a queue without workers gets one, "" when it does not."""
+    """The reason for which a queue without workers gets one, "" when it gets none."""
     if sample.backlog > spec.activation.backlog:
         return f"{sample.backlog} ready"
     if sample.in_flight:
-        # Nobody runs them: their workers are gone, and only another worker gives them back.
+        # Their workers are gone. The tasks become ready again only when another worker recovers them.
         return f"{sample.in_flight} claimed by workers that are gone"
     if sample.due_within_start and spec.prewarm.mode == "Enabled":
         return f"{sample.due_within_start} due before a worker can start"
@@ -20,7 +20,7 @@ def activation(sample: FleetSample, spec: AutoscalerSpec) -> str:
 
 
 def was_active(sample: FleetSample, state: ScalingState) -> bool:
-    """Whether there is something to do, or was since the last look: tasks may come and go between two of them."""
+    """Whether there is work, or was since the last sample: a task may arrive and end between two samples."""
     arrived = any(
         queue.enqueued_total != points[-1].enqueued for queue in sample.queues if (points := state.points(queue.name))
     )
@@ -28,10 +28,10 @@ def was_active(sample: FleetSample, state: ScalingState) -> bool:
 
 
 def is_idle(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> bool:
-    """Whether there has been nothing to do for the cooldown.
+    """Whether there has been no work for the cooldown.
 
-    The time of the last activity may come from `status`, which is written seldom; so after a restart a stable window
-    has to be seen as well.
+    The time of the last activity may come from `status`, which is written seldom. So after a restart the autoscaler
+    also waits until it has looked for one stable window itself.
     """
     looked = now - state.started >= min(float(spec.cooldown_seconds), STABLE_WINDOW_SECONDS)
     return looked and not _has_work(sample) and now - state.last_active >= spec.cooldown_seconds

@@ -1,7 +1,7 @@
 """HPA's `behavior`: how far the replicas may move within a period, as Kubernetes 1.36 counts it.
 
-A policy's period starts from `current - added + deleted`, what was added and deleted within it taken back: one that
-looked only at its own direction would let a fleet that goes up and down move without end.
+A policy's period starts from `current - added + deleted`: the changes within the period are taken back, in both
+directions. If only one direction counted, a fleet that goes up and down could move without a limit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def scale_up_limit(current: int, events: Iterable[ScaleEvent], rules: ScaleUpRul
         return current
     limits = [_highest(policy, _at_period_start(policy, current, events, now)) for policy in rules.policies]
     limit = min(limits) if rules.select_policy == "Min" else max(limits)
-    # HPA never starts from zero replicas. A percentage of nothing is nothing, so the first one is always allowed.
+    # HPA never starts from zero replicas. A percentage of zero is zero, so the first replica is always allowed.
     return max(limit, current, 1)
 
 
@@ -30,13 +30,13 @@ def scale_down_limit(current: int, events: Iterable[ScaleEvent], rules: ScaleDow
     if rules.select_policy == "Disabled":
         return current
     limits = [_lowest(policy, _at_period_start(policy, current, events, now)) for policy in rules.policies]
-    # "Max" is the policy that changes most, which downwards is the one that leaves fewest.
+    # "Max" selects the policy that allows the largest change: downwards, the one that leaves the fewest replicas.
     limit = max(limits) if rules.select_policy == "Min" else min(limits)
     return max(0, min(limit, current))
 
 
 def longest_period(*rules: ScaleUpRules | ScaleDownRules) -> int:
-    """Seconds that a scale event has to be remembered."""
+    """How long a scale event has to be remembered, in seconds."""
     return max(policy.period_seconds for rule in rules for policy in rule.policies)
 
 

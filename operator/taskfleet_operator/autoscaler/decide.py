@@ -21,8 +21,8 @@ def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: 
     """The number of replicas for this sample. Pure: the same arguments give the same decision.
 
     `now` is in seconds on the same clock as the times in `state`, and does not go backwards. The caller carries out
-    `next_steps` of the decision, and gives `decision.state` to the next call. What was really added or deleted is read
-    from the next sample, so a decision that was not carried out does not count against the rates.
+    `next_steps` of the decision, and gives `decision.state` to the next call. The replicas that were really added or
+    deleted are read from the next sample, so a decision that was not carried out does not count against the rates.
     """
     decision = _decided(sample, state, spec, now)
     if spec.mode == "Disabled" and not sample.overrides.suspend:
@@ -52,7 +52,7 @@ def _decided(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now
 
 
 class _Draft:
-    """A decision in the making: the number so far, and which rule changed it last."""
+    """A decision in progress: the number so far, and the last rule that changed it."""
 
     def __init__(
         self, sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float, wanted: Wanted
@@ -88,7 +88,7 @@ class _Draft:
 
 
 def _scaled(draft: _Draft) -> ScalingDecision:
-    """The steps, in their order."""
+    """Apply the steps to the recommendation, in their order."""
     sample, spec, now, current = draft.sample, draft.spec, draft.now, draft.current
     idle = activity.is_idle(sample, draft.state, spec, now)
     asleep = current == 0 and spec.min_replicas == 0
@@ -96,7 +96,7 @@ def _scaled(draft: _Draft) -> ScalingDecision:
         draft.state = _remember(draft, 0)
         return draft.finish(0, "Idle", f"nothing to do: {sample.backlog} ready, none running, none due")
     if idle and _may_go_to_zero(draft):
-        # From any number to zero is KEDA's step, not HPA's: the cooldown has been waited for, nothing else is.
+        # The step to zero is KEDA's, not HPA's. It waits for the cooldown, and not for HPA's windows and rates.
         draft.state = _remember(draft, 0)
         return draft.finish(0, "Idle", f"nothing to do for {now - draft.state.last_active:.0f} s → 0")
     _panic(draft)
@@ -106,7 +106,7 @@ def _scaled(draft: _Draft) -> ScalingDecision:
     _limit_rates(draft)
     _limit_pending(draft)
     if asleep and draft.replicas == 0 and spec.behavior.scale_up.select_policy != "Disabled":
-        draft.replicas = 1  # nor is the first one HPA's: its windows start with it
+        draft.replicas = 1  # the first replica is not HPA's step either: HPA's windows start with it
     _keep_busy(draft)
     draft.limit(max(draft.replicas, spec.min_replicas), "TooFewReplicas")
     draft.limit(min(draft.replicas, spec.max_replicas), "TooManyReplicas")
@@ -120,7 +120,7 @@ def _scaled(draft: _Draft) -> ScalingDecision:
 
 
 def _activate(draft: _Draft) -> bool:
-    """Whether a sleeping queue wakes; then it wants at least one replica."""
+    """Whether a queue without replicas is activated. Then it wants at least one."""
     why = activity.activation(draft.sample, draft.spec)
     if not why:
         return False
@@ -137,7 +137,7 @@ def _panic(draft: _Draft) -> None:
     draft.panicking = draft.spec.panic.mode == "Enabled" and draft.now < draft.state.panic_until
     if not draft.panicking:
         return
-    # Between causes the short window still counts, but only to hold what is there.
+    # While the panic lasts without a cause of its own, the current replicas are held and none are added.
     held = max(draft.replicas, draft.wanted.panic_replicas if cause else 0, draft.current)
     if held != draft.replicas:
         quiet = f"held until it has been quiet for {STABLE_WINDOW_SECONDS:.0f} s"
@@ -146,8 +146,10 @@ def _panic(draft: _Draft) -> None:
 
 
 def _tolerate(draft: _Draft) -> None:
-    """Stay when the exact number is so close to the current one that moving is not worth it. Not a step of Threshold,
-    whose two thresholds are its tolerance."""
+    """Stay when the exact number is close to the current one.
+
+    Policy Threshold has no such step: the distance of its two thresholds is its tolerance.
+    """
     current = draft.current
     if draft.spec.policy == "Threshold" or current == 0 or draft.replicas == current:
         return
@@ -160,8 +162,8 @@ def _tolerate(draft: _Draft) -> None:
 
 def _stabilise(draft: _Draft) -> None:
     rules, now = draft.spec.behavior, draft.now
-    # What the short window wanted is never taken away within the down window, though only panic grows for it: a fleet
-    # that meets bursts a minute apart would otherwise shrink between them.
+    # Replicas that the short window wanted are kept for the down window, though only a panic adds replicas for it.
+    # Otherwise a fleet with a burst every minute would shrink between two bursts.
     rush = draft.wanted.panic_replicas if draft.spec.panic.mode == "Enabled" else 0
     unstabilised = max(draft.replicas, min(rush, draft.current))
     draft.limit(unstabilised, "ScaleDownStabilized")
@@ -186,7 +188,7 @@ def _limit_rates(draft: _Draft) -> None:
 
 
 def _limit_pending(draft: _Draft) -> None:
-    """Replicas that no node takes are not helped by more of them."""
+    """While replicas wait for a node, more replicas would only wait, too."""
     if draft.replicas > draft.current:
         room = max(0, draft.spec.max_pending_replicas - draft.sample.pending_replicas)
         draft.limit(min(draft.replicas, draft.current + room), "MaxPendingReplicas")
@@ -211,7 +213,7 @@ def _may_go_to_zero(draft: _Draft) -> bool:
 
 
 def _overridden(draft: _Draft) -> ScalingDecision | None:
-    """What the user has decided himself."""
+    """The decision that the user has taken over by `spec.suspend` or a pause annotation, if any."""
     overrides, current = draft.sample.overrides, draft.current
     if overrides.suspend:
         draft.state = _remember(draft, draft.wanted.replicas)
@@ -233,7 +235,7 @@ def _remember(draft: _Draft, wanted: int) -> ScalingState:
 
 
 def _with_scale_events(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingState:
-    """Add what has been added or deleted since the last decision, by whomever; forget what no policy asks for."""
+    """Record replicas added or deleted since the last decision; drop events older than every policy's period."""
     change = sample.current_replicas - state.last_current
     longest = behavior.longest_period(spec.behavior.scale_up, spec.behavior.scale_down)
     events = tuple(event for event in state.events if event.at > now - longest)
@@ -246,7 +248,7 @@ def _with_scale_events(sample: FleetSample, state: ScalingState, spec: Autoscale
 def _with_sample(
     sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float, *, doubt: str
 ) -> ScalingState:
-    """The state with this sample's counters, activity and doubts."""
+    """The state with the counters and the activity of this sample, and the doubts about it."""
     prior = float(spec.target.processing_time_seconds)
     silent = plausibility.is_silent(sample)
     newly_doubted = bool(doubt) and (rates.went_backwards(sample, state) or state.silent_since is None)
@@ -262,7 +264,7 @@ def _with_sample(
 
 
 def _without_sample(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
-    """Fail static: no sample, no change; then the fallback."""
+    """Without a sample nothing changes, until the fallback applies."""
     current = sample.current_replicas
     failures = state.failures + 1
     state = replace(state, failures=failures)

@@ -1,4 +1,4 @@
-"""What was decided, and why."""
+"""A decision and its reasons."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .state import ScalingState
 class ScalingDecision:
     """The outcome of one look at a TaskQueue.
 
-    `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that held
-    the number back, "" when none did. `terms` are the figures behind it, for metrics; `queues` those of each queue.
-    `state` belongs into the next call.
+    `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that
+    changed the recommended number, "" when none did. `terms` are the figures of the whole TaskQueue, for metrics;
+    `queues` are the terms of each queue. `state` is an argument of the next call.
     """
 
     desired: int
@@ -35,5 +35,5 @@ class ScalingDecision:
 
     @property
     def drains_busy(self) -> bool:
-        """Whether busy workers, too, are asked to finish and go: the user wants fewer than there are busy ones."""
+        """Whether busy workers are drained, too: the user wants fewer replicas than there are busy workers."""
         return self.reason in {"Suspended", "Paused"} or self.limited_by == "TooManyReplicas"

@@ -97,7 +97,7 @@ def _staying(replicas: int, called_off: Sequence[str], draining: Mapping[str, Dr
 
 
 def _with_forgotten(steps: ScalingSteps, current: int, workers: Sequence[WorkerSample]) -> ScalingSteps:
-    """Also lift what a loop before this one has left behind when it was killed: cordons and marks.
+    """Also lift cordons and marks that an earlier loop left behind when it was killed.
 
     While more replicas exist than are asked for, some of them are on their way out. Those keep their cordon.
     """

@@ -1,4 +1,4 @@
-"""Decisions without a sample: fail static, then KEDA's `fallback`."""
+"""KEDA's `fallback`: the number of replicas while the queues cannot be read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from ..resource.autoscaler_spec import AutoscalerSpec
 
 
 def replicas(current: int, spec: AutoscalerSpec) -> int:
-    """How many replicas to run after `failureThreshold` failed reads in a row.
+    """The number of replicas after `failureThreshold` failed reads in a row.
 
-    The limits hold, and what runs never goes to zero: a queue that cannot be read is not known to be idle.
+    `minReplicas` and `maxReplicas` hold. A running fleet never goes to zero: a queue that cannot be read may have work.
     """
     fallback = spec.fallback
     if fallback.behavior == "CurrentReplicas":

@@ -10,7 +10,7 @@ from .sample import FleetSample
 
 
 def describe(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec, *, panicking: bool) -> Mapping[str, float]:
-    """The terms of the whole TaskQueue: sums over its queues; run and drain times as the queue that needs most has."""
+    """The terms of the whole TaskQueue. Slots and tasks are sums over its queues, times are the longest of a queue."""
     queues = wanted.queues
     return {
         "arrivals_per_second": sum(terms.arrivals_per_second for terms in queues),

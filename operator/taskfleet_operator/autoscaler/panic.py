@@ -1,4 +1,4 @@
-"""Panic: demand that cannot wait for the steady rate to notice. Up at once, and not down until it was quiet."""
+"""Panic: demand that the rate over a minute shows too late. Up at once, and not down before a quiet minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .sample import FleetSample
 
 
 def cause(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec) -> str:
-    """Why this sample is reason to panic, "" when it is not.
+    """The reason for a panic in this sample, "" when there is none.
 
     Either the short window wants `thresholdPercent` of the ready replicas (Knative's rule), or a task has waited longer
     than its queue's target.

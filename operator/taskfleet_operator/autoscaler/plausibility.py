@@ -1,4 +1,4 @@
-"""Samples that cannot be true. They are held: nothing is taken away on their word for one down window."""
+"""Samples that cannot be true. For one down window after such a sample, no replica is taken away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .state import ScalingState
 
 
 def cause(sample: FleetSample, state: ScalingState) -> str:
-    """Why the sample is suspect, "" when it is not."""
+    """The reason for which the sample is suspect, "" when it is not."""
     if went_backwards(sample, state):
         return "a queue's counters went backwards: Redis failed over to an older copy, or was emptied"
     if is_silent(sample):
@@ -17,5 +17,5 @@ def cause(sample: FleetSample, state: ScalingState) -> str:
 
 
 def is_silent(sample: FleetSample) -> bool:
-    """Ready pods without a single heartbeat: either the registry is lost, or we look at another Redis than they."""
+    """Ready pods without a heartbeat: the heartbeats are lost, or the workers use another Redis than the operator."""
     return sample.workers_registered == 0 and sample.ready_replicas > 0

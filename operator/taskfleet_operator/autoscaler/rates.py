@@ -1,4 +1,4 @@
-"""Rates from counters: how fast tasks arrive, and how long one takes."""
+"""Rates from counters: arrivals per second, and the mean service time of a task."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from .sample import FleetSample, QueueSample
 from .state import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 
 PRIOR_TASKS = 10
-"""The weight, in tasks, of what was believed before over what is measured."""
+"""The weight of the estimate before against the measurement, in tasks."""
 
 HISTORY_TASKS = 5
-"""So many finished tasks make a history; with fewer, run times are a guess."""
+"""With fewer finished tasks the service time is a guess."""
 
 _CLOSEST_POINTS_SECONDS = 0.5
-"""Points closer than this say little; a storm of wake-ups must not grow the state."""
+"""Of points closer than this only the last is kept, so that a storm of wake-ups does not grow the state."""
 
 
 def went_backwards(sample: FleetSample, state: ScalingState) -> bool:
@@ -34,8 +34,8 @@ def record(sample: FleetSample, state: ScalingState, prior_seconds: float, now: 
 def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> float:
     """Arrivals per second over the window that ends at the last point.
 
-    A history shorter than the window is divided by the whole window: what came before the first look counts as
-    nothing, so that one burst right after a start is not taken for a flood. The short window notices a real one.
+    A history shorter than the window is divided by the whole window, as if nothing had arrived before the first sample.
+    So one burst right after a start is not taken for a steady rate. The short window shows a real one.
     """
     if len(points) < 2:
         return 0.0
@@ -45,7 +45,7 @@ def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> flo
 
 
 def is_history(queue: QueueSample, prior_seconds: float) -> bool:
-    """Whether run times were measured at all: enough tasks finished, or running ones outweigh the prior."""
+    """Whether run times were measured: enough tasks have finished, or running ones outweigh the prior."""
     return queue.finished_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
 
 
@@ -55,13 +55,13 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior_seconds: float, 
         start = _anchor(points, now - STABLE_WINDOW_SECONDS)
         ran = max(0.0, busy - start.busy_seconds)
         ended = queue.finished_total - start.finished
-        # S = (S0·10 + Δbusy) / (10 + Δdone), S0 being the estimate at the window's start: one queue's slow drift is
-        # followed within a window, one odd task is not. The counter of busy time includes tasks that still run.
+        # S = (S0·10 + Δbusy) / (10 + Δdone), with S0 the estimate at the window's start. It follows a slow drift within
+        # a window, and does not follow a single odd task. The counter of busy time includes tasks that still run.
         service = (start.service_seconds * PRIOR_TASKS + ran) / (PRIOR_TASKS + ended)
     elif points:
         service = points[-1].service_seconds
     elif queue.finished_total >= HISTORY_TASKS:
-        service = busy / queue.finished_total  # seen for the first time after a restart: the mean of the queue's life
+        service = busy / queue.finished_total  # the first sample after a restart: the mean over the queue's life
     else:
         service = (prior_seconds * PRIOR_TASKS + busy) / (PRIOR_TASKS + queue.finished_total)
     return Point(now, queue.enqueued_total, queue.finished_total, busy, service)
@@ -76,7 +76,7 @@ def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:
 
 
 def _anchor(points: tuple[Point, ...], at: float) -> Point:
-    """The newest point that is no younger than the window, or the oldest there is."""
+    """The newest point at or before this time, else the oldest point."""
     return next((point for point in reversed(points) if point.at <= at), points[0])
 
 

@@ -1,10 +1,10 @@
-"""How many replicas the work needs, before anything holds that number back.
+"""The recommendation: how many replicas the work needs, before any limit applies.
 
     slots  = Σ_q λS/u + (B + due(D))·S/D
     wanted = ceil(slots / slots per replica)
 
-The first part keeps up with what arrives, the second drains what waits within D. With the service rate set to λ + B/D
-and replicas that take L to start, the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D
+The first part keeps up with arrivals, the second drains the backlog within D. With the service rate set to λ + B/D and
+replicas that take L to start, the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D
 is the target, or e·L where that is longer.
 """
 
@@ -20,10 +20,10 @@ from .sample import FleetSample, QueueSample
 from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 DEFAULT_START_SECONDS = 10.0
-"""From a pod's creation to its worker's registration, until one was seen."""
+"""The start latency until one was measured: from a pod's creation to its worker's registration."""
 
 _ROUNDING = 1e-9
-"""8 slots of 8 are one replica, whatever binary fractions made of them."""
+"""Ceilings ignore this much: 8 slots of 8 are one replica in spite of binary fractions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class QueueTerms:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A number of replicas, unrounded and rounded up, with why."""
+    """A recommended number of replicas, unrounded and rounded up, with its reason."""
 
     exact: float
     replicas: int
@@ -64,18 +64,18 @@ class Wanted:
 
 
 def start_seconds(start_latency_seconds: float | None, spec: AutoscalerSpec) -> float:
-    """L: the wait until a replica that is decided on works, the wait for the decision included. Seconds."""
+    """L: the time until a replica works that is needed now, the wait for the next poll included. Seconds."""
     latency = DEFAULT_START_SECONDS if start_latency_seconds is None else start_latency_seconds
     return latency + spec.poll_interval_seconds
 
 
 def drain_seconds(queue_target: float | None, start: float, spec: AutoscalerSpec) -> float:
-    """D: the time to drain a queue in, never so short that the loop would overshoot. Seconds."""
+    """D: the time in which a queue is drained. It is never so short that the loop would overshoot. Seconds."""
     return max(queue_target or float(spec.target.drain_seconds), math.e * start)
 
 
 def horizons(start_latency_seconds: float | None, spec: AutoscalerSpec) -> tuple[float, float]:
-    """How far to look ahead for due tasks: for starting from zero, and for the drain term. Seconds, (0, 0) is not."""
+    """How far to look ahead for due tasks, in seconds: for a start from zero, and for the drain term. (0, 0): not."""
     if spec.prewarm.mode == "Disabled":
         return 0.0, 0.0
     start = start_seconds(start_latency_seconds, spec)

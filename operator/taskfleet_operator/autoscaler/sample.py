@@ -1,4 +1,4 @@
-"""What is known of a TaskQueue at one moment: its queues, its workers, its replicas, and the user's overrides."""
+"""The facts about a TaskQueue at one moment: its queues, its workers, its replicas, and the user's overrides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """One queue as Redis tells it.
+    """The figures of one queue in Redis.
 
     `backlog` is ready and not claimed; `in_flight` is claimed. `due` counts delayed and scheduled tasks that come due
     within the drain horizon, `due_within_start` those that come due before a new pod could run them.
@@ -33,8 +33,8 @@ class WorkerSample:
     """One pod, or one local process, as a candidate for removal; all its worker processes taken together.
 
     `busy` counts running tasks; `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
-    `cordoned` is what the worker says itself: it claims nothing more. `drained`: and it has nothing left to run.
-    `marked`: the platform was told to take it first.
+    `cordoned`: its heartbeat says that it claims nothing more. `drained`: and that no task runs. `marked`: the platform
+    was told to take it first.
     """
 
     name: str
@@ -68,12 +68,12 @@ NO_OVERRIDES = ScalingOverrides()
 
 @dataclass(frozen=True, slots=True)
 class FleetSample:
-    """All that one decision may know.
+    """All facts that one decision is made from.
 
     `current_replicas` is the number asked for (`spec.replicas` of the Deployment); `pending_replicas` are asked for and
-    not ready. `workers_registered` and `busy_workers` count pods with a heartbeat, and those of them that run a task.
+    not ready. `workers_registered` counts replicas with a heartbeat, `busy_workers` replicas that run a task.
     `start_latency_seconds` is the 90th percentile from pod creation to registered worker, None while unknown.
-    `failure` says why the queues could not be read; then nothing but the replica counts is known.
+    `failure` says why the queues could not be read; then only the replica counts and the overrides are known.
     """
 
     queues: tuple[QueueSample, ...]

@@ -1,4 +1,4 @@
-"""HPA's stabilisation windows: what was wanted lately bounds what is done now, in both directions."""
+"""HPA's stabilisation windows: earlier recommendations bound the number, in both directions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .state import Recommendation
 def stabilise(current: int, wanted: int, past: Iterable[Recommendation], behavior: BehaviorSpec, now: float) -> int:
     """Clamp `current` into [least wanted over the up window, most wanted over the down window].
 
-    So the fleet grows only to what was wanted all through the up window, and shrinks only to what was enough all
-    through the down window; `wanted` is the newest of both.
+    So the fleet grows only to a number that was wanted all through the up window, and shrinks only to a number that was
+    enough all through the down window. `wanted` is the newest recommendation of both.
     """
     up_start = now - behavior.scale_up.stabilization_window_seconds
     down_start = now - behavior.scale_down.stabilization_window_seconds
@@ -25,9 +25,9 @@ def stabilise(current: int, wanted: int, past: Iterable[Recommendation], behavio
 def remembered(
     past: Iterable[Recommendation], wanted: int, behavior: BehaviorSpec, now: float
 ) -> tuple[Recommendation, ...]:
-    """The recommendations that a later decision may still ask for, this one included.
+    """The recommendations that a later decision may still need, this one included.
 
-    Of neighbours that say the same only the first and the last are kept: the windows see no difference.
+    Of equal neighbours only the first and the last are kept: the windows give the same result.
     """
     longest = max(behavior.scale_up.stabilization_window_seconds, behavior.scale_down.stabilization_window_seconds)
     kept = [entry for entry in past if entry.at > now - longest]

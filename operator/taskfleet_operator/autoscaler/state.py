@@ -1,4 +1,4 @@
-"""What the autoscaler remembers from one decision to the next. Immutable; the caller keeps it."""
+"""The autoscaler's memory from one decision to the next. Immutable; the caller keeps it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 STABLE_WINDOW_SECONDS = 60.0
-"""The window that a steady rate is measured over, as in Knative's autoscaler."""
+"""The window for the steady rate, as in Knative's autoscaler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A queue's counters at one time, and the mean service time believed then. Seconds."""
+    """A queue's counters at one time, and the estimate of the mean service time then. Seconds."""
 
     at: float
     enqueued: int
@@ -74,9 +74,9 @@ class ScalingState:
     ) -> ScalingState:
         """The state of a start or restart.
 
-        The current count is the first recommendation, as in Kubernetes' HPA, so that forgetting what was seen before
-        cannot scale anything down within a stabilisation window; nor within the window that rates need to fill. The two
-        times come from `status`, when it has them.
+        As in Kubernetes' HPA, the current count is the first recommendation. So a restart, which forgets earlier
+        samples, scales nothing down within a stabilisation window. The same holds for the window that the rates need
+        to fill. The two times come from `status`, when it has them.
         """
         return cls(
             started=now,

@@ -1,4 +1,4 @@
-"""Which workers go when there are too many. A busy one is not chosen, or is only asked to finish."""
+"""The choice of workers that go. A busy worker is not chosen, or only drained."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .sample import WorkerSample
 def choose_victims(
     workers: Iterable[WorkerSample], count: int, *, drain_busy: bool = False
 ) -> tuple[WorkerSample, ...]:
-    """At most `count` workers to cordon: those that do not work yet first, then the longest idle, then the newest.
+    """At most `count` workers to cordon: first those without a heartbeat, then the longest idle, then the newest.
 
-    The choice only says where to begin. A task may be claimed between the sample and the cordon, so a victim goes only
-    after it says itself that it is drained. With `drain_busy`, for a suspended queue or a lowered maximum, busy workers
-    come last: they claim nothing more and go when they are done. Otherwise an always busy fleet would never shrink.
+    A worker may claim a task between the sample and the cordon, so a chosen worker goes only after it says itself that
+    it is drained. With `drain_busy`, for a suspended queue or a lowered maximum, busy workers come last: they claim
+    nothing more and go when they are done. Otherwise a fleet that is always busy would never shrink.
     """
     chosen = sorted(
         (worker for worker in workers if drain_busy or not worker.busy),

@@ -57,7 +57,7 @@ def _pod_template(queue: TaskQueueResource) -> dict[str, Any]:
         ],
         "env": _environment(queue),
         "ports": [{"name": "probes", "containerPort": names.PROBE_PORT, "protocol": "TCP"}],
-        # Interpreters start slowly on a crowded node: liveness counts only from the first success on.
+        # Interpreters start slowly on a crowded node. The liveness probe counts only after the first success.
         "startupProbe": _probe("/livez", period=1, failures=120),
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=3),

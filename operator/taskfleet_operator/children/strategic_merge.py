@@ -1,6 +1,6 @@
-"""The strategic merge of a pod template over ours.
+"""The strategic merge of the user's pod template over the generated one.
 
-Maps merge key by key and `null` deletes; lists of named things merge by their merge key, as the Kubernetes API declares
+Maps merge key by key and `null` deletes; lists of named items merge by their merge key, as the Kubernetes API declares
 it for a PodSpec; other lists are replaced.
 """
 
@@ -42,15 +42,15 @@ def strategic(base: Any, patch: Any, field: str = "") -> Any:
 
 def _by_key(base: list[Any], patch: list[Any], key: str) -> list[Any]:
     merged = list(base)
-    places = {item.get(key): index for index, item in enumerate(merged) if isinstance(item, dict)}
+    positions = {item.get(key): index for index, item in enumerate(merged) if isinstance(item, dict)}
     for item in patch:
         name = item.get(key) if isinstance(item, dict) else None
-        if name in places:
-            # An entry that says where its value comes from replaces one that says the value, and the other way round.
-            ours = merged[places[name]]
+        if name in positions:
+            # `valueFrom` replaces `value`, and the other way round: an entry must not have both.
+            old = merged[positions[name]]
             if "value" in item or "valueFrom" in item:
-                ours = {k: v for k, v in ours.items() if k not in ("value", "valueFrom")}
-            merged[places[name]] = strategic(ours, item)
+                old = {k: v for k, v in old.items() if k not in ("value", "valueFrom")}
+            merged[positions[name]] = strategic(old, item)
         else:
             merged.append(item)
     return merged

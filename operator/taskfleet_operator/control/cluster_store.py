@@ -1,4 +1,4 @@
-"""What the watches have seen: the operator's only memory of the cluster."""
+"""The objects as the watches have shown them: the operator's only memory of the cluster."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ClusterStore:
         self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)
 
     def put_queue(self, body: Object, *, deleted: bool) -> Key | None:
-        """Keep a TaskQueue; returns its key when there is something to reconcile: a write of status is nothing."""
+        """Keep a TaskQueue. Returns its key when there is something to reconcile: more than a write of status."""
         key = key_of(body)
         before = self.queues.get(key)
         _put(self.queues, key, body, deleted)
-        same = not deleted and before is not None and _asked(before) == _asked(body)
+        same = not deleted and before is not None and _asks_for(before) == _asks_for(body)
         return None if same else key
 
     @property
@@ -44,7 +44,7 @@ class ClusterStore:
         return self.children["Deployment"]
 
     def put_child(self, kind: str, body: Object, *, deleted: bool) -> Key | None:
-        """Keep a child of ours; returns the key of its TaskQueue."""
+        """Keep a child. Returns the key of its TaskQueue."""
         owner = owner_of(body)
         if owner is not None and body["metadata"]["name"] == f"{owner[1]}-worker":
             _put(self.children[kind], owner, body, deleted)
@@ -60,11 +60,11 @@ class ClusterStore:
         return owner
 
     def forget_pod(self, key: Key, name: str) -> None:
-        """Drop a pod that is not there, whatever the watch has told."""
+        """Drop a pod that no longer exists, before the watch tells."""
         self._pods.get(key, {}).pop(name, None)
 
     def pods(self, key: Key) -> dict[str, Object]:
-        """The pods of a TaskQueue that are not on their way out."""
+        """The pods of a TaskQueue that neither end nor have ended."""
         return {
             name: pod
             for name, pod in self._pods.get(key, {}).items()
@@ -73,8 +73,8 @@ class ClusterStore:
         }
 
 
-def _asked(body: Object) -> tuple[Any, ...]:
-    """What a TaskQueue asks for; the generation stands for its spec."""
+def _asks_for(body: Object) -> tuple[Any, ...]:
+    """The parts of a TaskQueue that the reconciler reads. The generation stands for the spec."""
     metadata = body["metadata"]
     return tuple(metadata.get(name) for name in ("uid", "generation", "annotations", "labels", "deletionTimestamp"))
 
@@ -92,7 +92,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def seconds_of(timestamp: str | None) -> float | None:
-    """Unix seconds of an RFC 3339 time; `None` for what is none: anybody may have edited it."""
+    """Unix seconds of an RFC 3339 time. `None` for any other text: a user may have edited it."""
     try:
         return datetime.fromisoformat(str(timestamp).replace("Z", "+00:00")).timestamp() if timestamp else None
     except (ValueError, OverflowError):

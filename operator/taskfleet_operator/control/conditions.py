@@ -9,12 +9,12 @@ from typing import Any
 
 from taskfleet import showing
 
-_MESSAGE_LIMIT = 1024  # characters: it may repeat what a server has answered
+_MESSAGE_LIMIT = 1024  # characters: a message may repeat the answer of a server
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition as it should be; when it last changed is found by comparing."""
+    """One condition as it should be. `merge` finds out when it last changed."""
 
     type: str
     status: bool | None
@@ -30,7 +30,7 @@ def rfc3339(seconds: float) -> str:
 def merge(
     previous: Iterable[Mapping[str, Any]], wanted: Iterable[Condition], generation: int, now: float
 ) -> list[dict[str, Any]]:
-    """The list for status. `lastTransitionTime` moves only when a condition's status does; others' conditions stay."""
+    """The list for status. `lastTransitionTime` changes only with a condition's status. Other conditions stay."""
     before = {condition["type"]: dict(condition) for condition in previous}
     for condition in wanted:
         status = "Unknown" if condition.status is None else str(condition.status)

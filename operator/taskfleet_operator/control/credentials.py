@@ -1,4 +1,4 @@
-"""From `spec.redis` and its secrets to a broker; one pool for all TaskQueues with the same access."""
+"""From `spec.redis` and its secrets to a broker. TaskQueues with equal credentials share one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .kubernetes_api import KubernetesApi
 
 
 class MissingSecretError(Exception):
-    """A secret, or a key of it, that the TaskQueue names is not there, or is nothing that can be used."""
+    """A secret that the TaskQueue names, or its key, does not exist or has no usable value."""
 
 
 @dataclass(frozen=True)
 class RedisCredentials:
-    """How to reach one Redis. `digests` maps `secret/key` to a digest of its value, for the pods' hash."""
+    """The address of one Redis and the login for it. `digests` maps `secret/key` to a digest, for the pods' hash."""
 
     url: str
     prefix: str
@@ -46,7 +46,7 @@ class RedisCredentials:
 
 
 async def credentials_of(queue: TaskQueueResource, cluster: KubernetesApi) -> RedisCredentials:
-    """Read the secrets that `spec.redis` names. Raises `MissingSecretError` that names what is missing."""
+    """Read the secrets that `spec.redis` names. Raises `MissingSecretError` that names the secret and its key."""
     redis = queue.spec.redis
     namespace = queue.metadata.namespace or "default"
     digests: dict[str, str] = {}
@@ -93,7 +93,7 @@ async def credentials_of(queue: TaskQueueResource, cluster: KubernetesApi) -> Re
 def seen_from_elsewhere(url: str, namespace: str) -> str:
     """The URL with a bare host completed by the namespace.
 
-    Workers find the Service `redis` of their own namespace by that name alone; the operator lives in another.
+    Workers find the Service `redis` of their own namespace by that name alone. The operator runs in another namespace.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,4 +1,4 @@
-"""The few calls of the Kubernetes API that the operator makes."""
+"""The calls of the Kubernetes API that the operator makes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _PLURALS = {
 
 
 class ApiError(Exception):
-    """The API server refused a call; one line. `invalid`: it will refuse the same object again."""
+    """The API server refused a call. `invalid`: it will refuse the same object again."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} ({status})")
         self.status = status
-        # A server-side apply of a field that is unknown, or of the wrong form, ends in 500 and not in 422.
+        # A server-side apply of an unknown or malformed field ends in 500 and not in 422.
         self.invalid = status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
 
 
-_config: Any = config  # its functions have no types
+_config: Any = config  # the functions of this module have no types
 
 
 class KubernetesApi:
@@ -56,7 +56,7 @@ class KubernetesApi:
 
     @staticmethod
     async def configuration() -> kubernetes_client.Configuration:
-        """What `connect` would use; nothing is connected. `ConfigurationError` when there is neither."""
+        """The configuration for `connect`, without connecting. `ConfigurationError` when there is neither."""
         configuration = kubernetes_client.Configuration()
         try:
             _config.load_incluster_config(client_configuration=configuration)
@@ -73,7 +73,7 @@ class KubernetesApi:
         await self._api.close()
 
     async def apply(self, body: Object, manager: str) -> Object:
-        """Server-side apply: this manager's fields become exactly these; others' stay."""
+        """Server-side apply: the fields of this manager become exactly these. Fields of other managers stay."""
         metadata = body["metadata"]
         path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
         query = {"fieldManager": manager, "force": "true"}
@@ -127,7 +127,7 @@ class KubernetesApi:
         configuration: Any = self._api.configuration
         url = f"{configuration.host}{path}{'?' + urlencode(query) if query else ''}"
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
-        # Read at every call: tokens in pods are rotated.
+        # The token is read at every call: tokens in pods are rotated.
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         response: Any = await self._api.rest_client.request(
             method, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS

@@ -54,7 +54,7 @@ class KubernetesFleet:
     def update(self, resource: TaskQueueResource) -> bool:
         """Follow this version of the TaskQueue. Returns whether it asks for something else than the one before.
 
-        The whole objects are not compared: our own status moves the resourceVersion.
+        Only spec and annotations are compared: the operator's own writes of status change the resourceVersion.
         """
         news = (resource.spec, resource.metadata.annotations) != (
             self.resource.spec,
@@ -67,7 +67,7 @@ class KubernetesFleet:
         return self._order
 
     def replicas(self) -> Replicas | None:
-        """None before the reconciler has made the Deployment, and after somebody has deleted it."""
+        """None while there is no Deployment: before the reconciler has made it, or after a user has deleted it."""
         deployment = self._store.deployments.get(self.key)
         if deployment is None:
             return None

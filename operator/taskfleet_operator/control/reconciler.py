@@ -1,4 +1,4 @@
-"""From a TaskQueue to its children, again and again: what is there is compared with what should be."""
+"""The reconciler: compares the children of a TaskQueue in the cluster with those that it should have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 
 
 class Reconciler:
-    """`reconcile(key)` is level-triggered: it reads what is there now, whatever event has caused it."""
+    """`reconcile(key)` is level-triggered: it reads the current state, whichever event has caused the call."""
 
     def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, loops: ScalingLoops) -> None:
         self._cluster = cluster
@@ -39,10 +39,10 @@ class Reconciler:
         self._loops = loops
 
     async def reconcile(self, key: Key) -> float | None:
-        """Make the children what they should be; returns seconds until the next look."""
+        """Bring the children in line with the TaskQueue. Returns the seconds until the next call, None for no call."""
         body = self._store.queues.get(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
-            # The children have owner references: the garbage collector takes them, with or without us.
+            # The children have owner references: the garbage collector deletes them, even without an operator.
             await self._loops.drop(key)
             if body is None:
                 self._status.forget(key)
@@ -66,10 +66,10 @@ class Reconciler:
             await self._apply(key, queue, credentials)
         except ApiError as error:
             if error.status == 403 and "being terminated" in str(error):
-                return None  # the namespace is on its way out, and the TaskQueue with it
+                return None  # the namespace is deleted, and the TaskQueue with it
             if not error.invalid:
                 raise
-            # Only worker.template is not in the schema: the API server's message names the field of the object.
+            # The schema checks every field but worker.template. The API server's message names the field in it.
             await self._refuse(key, queue.metadata.generation, f"spec.worker.template: {error}")
             return RESYNC_SECONDS
         if self._status.relent(key):

@@ -1,4 +1,4 @@
-"""What a look at a TaskQueue says in its status: figures, and conditions."""
+"""The fields and conditions that one look writes into the status of a TaskQueue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..resource.taskqueue import TaskQueueResource
 from ..scaling.sampling import Reading
 from .conditions import Condition, rfc3339
 
-# What changes with every task; in these alone there is no hurry. `oldestAgeSeconds` and rates are in `queues` too.
+# Fields that change with every task. A change of these alone may wait. `queues` includes the ages and rates.
 FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSeconds", "autoscaler.lastActiveTime"})
 
 
@@ -26,7 +26,7 @@ def fields_of(
     last_change: Mapping[str, Any] | None,
     scaled: bool,
 ) -> dict[str, Any]:
-    """The fields of status. Figures of a failed read are left as they were.
+    """The fields of status. After a failed read the figures stay as they were.
 
     An idle TaskQueue gives the same fields at every look, so that nothing is written.
     """
@@ -75,7 +75,7 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
 def verdicts(
     decision: ScalingDecision, seen: FleetSample, queue: TaskQueueResource, asked: int, pods: int
 ) -> list[Condition]:
-    """The conditions that follow from a look. `asked` replicas were asked for, `pods` are there."""
+    """The conditions that follow from a look. `asked` replicas were asked for, `pods` exist."""
     reachable = not seen.failure
     ready = seen.ready_replicas >= asked
     mode = queue.spec.autoscaler.mode

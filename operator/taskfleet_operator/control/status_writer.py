@@ -1,4 +1,4 @@
-"""Writing status: only what has changed, and one writer at a time."""
+"""Writes of status: only changed fields, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .kubernetes_api import ApiError, KubernetesApi
 class StatusWriter:
     """Merges fields and conditions into a TaskQueue's status.
 
-    It remembers what it wrote, because the watch tells of a write later than the next one may come.
+    It remembers its last write of each TaskQueue, because the next write may come before the watch shows the last one.
     """
 
     def __init__(self, cluster: KubernetesApi, store: ClusterStore) -> None:
@@ -28,7 +28,7 @@ class StatusWriter:
         self._locks: dict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def current(self, key: Key) -> Mapping[str, Any]:
-        """Status as last written by us, else as the watch has it."""
+        """The status as last written, else as the watch has shown it."""
         if key in self._written:
             return self._written[key]
         status: Mapping[str, Any] = self._store.queues.get(key, {}).get("status") or {}
@@ -42,9 +42,10 @@ class StatusWriter:
         *,
         unless_only: Collection[str] = (),
     ) -> bool | None:
-        """Bring these fields and conditions into status; nothing is sent when nothing would change.
+        """Write these fields and conditions. Nothing is sent when nothing would change.
 
-        Nor when nothing but `unless_only` (dotted names) would: then it returns None, else whether it has written.
+        Nor is it when only the fields in `unless_only` (dotted names) would: then the result is None. Otherwise the
+        result is whether something was written.
         """
         async with self._locks[key]:
             body = self._store.queues.get(key)
@@ -54,8 +55,8 @@ class StatusWriter:
             generation = body["metadata"].get("generation", 0)
             after = before | dict(fields)
             insisted = self._insisted.get(key, {})
-            told = [insisted.get(condition.type, condition) for condition in wanted]
-            after["conditions"] = conditions.merge(before.get("conditions", ()), told, generation, time.time())
+            merged = [insisted.get(condition.type, condition) for condition in wanted]
+            after["conditions"] = conditions.merge(before.get("conditions", ()), merged, generation, time.time())
             if after == before:
                 return False
             patch = merge_patch(before, after)
@@ -71,12 +72,12 @@ class StatusWriter:
             return True
 
     async def insist(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition]) -> None:
-        """As `write`, and until `relent` these conditions go over what the control loop says of the same types."""
+        """Like `write`. Until `relent`, these conditions replace those of the same type from other writers."""
         kept = self._insisted[key] = {condition.type: condition for condition in wanted}
         await self.write(key, fields, kept.values())
 
     def relent(self, key: Key) -> bool:
-        """What was wrong is mended. Whether anything was."""
+        """End `insist`. Returns whether there was anything to end."""
         return self._insisted.pop(key, None) is not None
 
     def forget(self, key: Key) -> None:
@@ -86,7 +87,7 @@ class StatusWriter:
 
 
 def _leaves(patch: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The dotted names of all that a patch changes."""
+    """The dotted names of all fields that a patch changes."""
     found: set[str] = set()
     for name, value in patch.items():
         found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name}
@@ -94,7 +95,7 @@ def _leaves(patch: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) from one to the other: null for what is gone, lists whole."""
+    """The JSON merge patch (RFC 7386) from one to the other: null for removed fields, lists whole."""
     patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
     for name, value in after.items():
         old = before.get(name)

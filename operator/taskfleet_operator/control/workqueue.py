@@ -1,4 +1,4 @@
-"""A queue of keys to reconcile: each at most once at a time, failures later and later."""
+"""A queue of keys to reconcile: one call per key at a time, with a growing delay after failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.2, 30.0
 
 
 class WorkQueue:
-    """Runs `handle(key)` for every key added. A key added while it is handled is handled once more afterwards."""
+    """Calls `handle(key)` for every key added. A key added during its own call is handled once more afterwards."""
 
     def __init__(self, handle: Callable[[Key], Awaitable[float | None]], workers: int = 4) -> None:
         self._handle = handle
@@ -30,7 +30,7 @@ class WorkQueue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
 
     def add(self, key: Key, *, after: float = 0.0) -> None:
-        """Handle `key` soon, or after some seconds; the earliest of several wins."""
+        """Handle `key` soon, or after some seconds. Of several calls the earliest counts."""
         if after > 0:
             loop = asyncio.get_running_loop()
             timer = self._timers.get(key)

@@ -17,7 +17,7 @@ _START_SECONDS = 10.0
 
 
 class EmbeddedValkey:
-    """A Valkey server on a free port of the loopback interface, gone with this process. Keeps nothing."""
+    """A Valkey server on a free port of the loopback interface. It ends with this process and keeps nothing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,14 +63,14 @@ class EmbeddedValkey:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether a Redis that can serve is there."""
+    """Whether a Redis answers on this port."""
     try:
         with socket.create_connection((host, port), 1) as connection:
             connection.sendall(b"PING\r\n")

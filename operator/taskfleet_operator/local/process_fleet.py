@@ -17,11 +17,11 @@ from .worker_processes import WorkerProcesses
 logger = showing.logger("taskfleet.up")
 
 _REFRESH_SECONDS = 1.0  # of the table
-_STARTING_REFRESH_SECONDS = 0.2  # nobody tells of a worker's registration, so it is looked for
+_STARTING_REFRESH_SECONDS = 0.2  # no event tells of a worker's registration
 
 
 class ProcessFleet:
-    """The workers of one plan. A process that is to end gets told so by name, so that it needs no mark before."""
+    """The worker processes of one plan. Each is ended by name, so that no mark is needed before the number falls."""
 
     settle_seconds = 0.0
 
@@ -48,7 +48,7 @@ class ProcessFleet:
             ready=ready,
             pending=wanted - ready,
             ages={name: worker.age_seconds for name, worker in counted.items()},
-            absent=wanted - len(counted),  # they have crashed, and wait for their next start
+            absent=wanted - len(counted),  # they have crashed and are started again later
         )
 
     def initial_state(self, current: int, now: float) -> ScalingState:
@@ -74,10 +74,10 @@ class ProcessFleet:
         return float("inf")
 
     def failed(self, error: Exception) -> None:
-        """A mistake of the application ends the fleet, and so does a closed stdout."""
+        """An application that cannot start ends the fleet, and so does a closed stdout."""
         if isinstance(error, (ConfigurationError, OSError)):
             raise error
-        if not isinstance(error, BrokerConnectionError):  # those were told as failed samples
+        if not isinstance(error, BrokerConnectionError):  # the failed sample has told it
             logger.error("a look at the queues met an error; the fleet goes on", exc_info=error)
 
     def _picture(self, reading: Reading) -> Picture:

@@ -98,7 +98,7 @@ async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: 
         await _keep(fleet, workers, broker, stop)
     finally:
         left = workers.wanted
-        # The reader of our output may have gone, which is no reason to leave the workers behind.
+        # The reader of stdout may have gone. The workers are drained all the same.
         workers.on_line, workers.on_event = _if_read(shown.worker_line), _if_read(shown.say)
         if workers.all:
             workers.on_event(

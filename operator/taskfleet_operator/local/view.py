@@ -1,4 +1,4 @@
-"""What `taskfleet up` shows: a live table on a terminal, else a line for each change, or JSON."""
+"""The output of `taskfleet up`: a live table on a terminal, else a line for each change, or JSON."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class JsonView:
 
 
 class TableView:
-    """A table that is drawn anew in place, with the workers' output scrolling above it."""
+    """A table that is redrawn in place, with the workers' output scrolling above it."""
 
     def __init__(self, *, worker_output: bool = True) -> None:
         from rich.console import Console
@@ -151,7 +151,7 @@ class TableView:
         for heading in ("worker", "state", "busy", "age"):
             workers.add_column(heading, justify="left" if heading in {"worker", "state"} else "right")
         for worker in picture.workers:
-            state = Text(shown(worker.state, 20))  # as the worker says; no markup
+            state = Text(shown(worker.state, 20))  # the worker's own word, so no markup
             workers.add_row(worker.name, state, f"{worker.busy}/{worker.slots}", f"{worker.age_seconds:.0f} s")
         bar = "■" * picture.replicas + "·" * max(0, min(picture.maximum, 60) - picture.replicas)
         decision = picture.decision

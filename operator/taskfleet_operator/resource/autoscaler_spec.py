@@ -1,4 +1,4 @@
-"""`spec.autoscaler`: how many worker pods a TaskQueue gets.
+"""`spec.autoscaler`: the rules for the number of worker pods.
 
 The words are HPA's (`behavior`, `policies`, `stabilizationWindowSeconds`, `tolerance`) and KEDA's (`fallback`,
 `cooldownSeconds`), and mean what they mean there. Durations are whole seconds.

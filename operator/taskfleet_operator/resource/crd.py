@@ -116,7 +116,7 @@ def _structural(
     schema = dict(schema)
     if "$ref" in schema:
         name = str(schema.pop("$ref")).rsplit("/", 1)[-1]
-        # What stands beside a reference belongs to the field, and goes over what the model says of itself.
+        # Keywords beside a reference belong to the field. They replace those of the model.
         schema = references[name] | schema
     for dropped in ("title", "$defs", "additionalProperties" if "properties" in schema else "title"):
         schema.pop(dropped, None)
@@ -139,7 +139,7 @@ def _structural(
             key: _structural(value, references, models, defaults) for key, value in schema["properties"].items()
         }
         if isinstance(schema.get("default"), dict):
-            # Whole, because the rules are evaluated on the default as it stands here.
+            # The whole default, because the API server evaluates the rules on it.
             schema["default"] = {
                 key: value["default"] for key, value in schema["properties"].items() if "default" in value
             }
@@ -155,7 +155,7 @@ def _validation(rule: Rule) -> Schema:
 
 
 class _Plain(yaml.SafeDumper):
-    """YAML without anchors: people read this file."""
+    """YAML without anchors, for human readers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

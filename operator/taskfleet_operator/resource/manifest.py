@@ -1,4 +1,4 @@
-"""Reading a manifest file, with errors that a person can act on."""
+"""Reading a manifest file. Errors name the field and how to mend it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .taskqueue import API_VERSION, KIND, TaskQueueResource, not_supported
 
 
 def load_manifest(path: str | Path) -> TaskQueueResource:
-    """The TaskQueue in a YAML file; `ConfigurationError` names file, field and what to do, in one line."""
+    """The TaskQueue in a YAML file. `ConfigurationError` names file, field and remedy in one line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
@@ -45,12 +45,12 @@ def parse(document: dict[str, Any], source: str) -> TaskQueueResource:
 
 
 def problems(error: pydantic.ValidationError) -> str:
-    """The first problem as `field: what to do`, and how many more there are."""
+    """The first problem as `field: remedy`, and the number of further ones."""
     errors = error.errors(include_url=False)
     first = errors[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["loc"]:
-        message = message.removeprefix(f"{first['loc'][-1]}: ")  # a rule names its block; the path has it already
+        message = message.removeprefix(f"{first['loc'][-1]}: ")  # a rule names its block, like the path
     if first["type"] == "extra_forbidden":
         message = "is not a field of the resource; check its spelling"
     elif first["type"] == "missing":
@@ -64,7 +64,7 @@ def problems(error: pydantic.ValidationError) -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        # Members of a union carry its branch, which is no part of the manifest.
+        # The location of a union's member has the branch in it, which is no field of the manifest.
         if isinstance(part, str) and ("[" in part or part in {"int", "str"}):
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

@@ -1,4 +1,4 @@
-"""`spec.redis`: which Redis, and how to get in."""
+"""`spec.redis`: the address of the Redis, and the login for it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ClusterSpec(ResourceModel):
 
 
 class TlsSpec(ResourceModel):
-    """TLS to Redis, with a CA and a client certificate of our own if needed."""
+    """TLS to Redis, with a CA and a client certificate if needed."""
 
     mode: TlsMode = "Disabled"
     ca_secret_ref: SecretKeyRef | None = None

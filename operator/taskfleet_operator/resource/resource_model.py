@@ -1,4 +1,4 @@
-"""What every model of the resource shares: its names in the manifest, and its rules."""
+"""The base of every model of the resource: names in the manifest, and rules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic.alias_generators import to_camel
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule, said twice: `cel` is checked by the API server, `check` where there is none.
+    """One rule in two forms: the API server checks `cel`; a command without an API server calls `check`.
 
-    `message` says what to do. `field` is the path that the error is reported at, relative to the model.
-    A rule about a change (`oldSelf`) has no `check`: a file has no past.
+    `message` tells the user how to mend the manifest. `field` is the path of the error, relative to the model.
+    A rule about a change (`oldSelf`) has no `check`: a file has no earlier version.
     """
 
     cel: str
@@ -27,7 +27,7 @@ class Rule:
 class ResourceModel(BaseModel):
     """camelCase in the manifest, snake_case in Python; an unknown field is an error.
 
-    `rules` stand beside the fields that they guard; the CRD carries them as `x-kubernetes-validations`.
+    `rules` are written beside the fields that they check. The CRD has them as `x-kubernetes-validations`.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)

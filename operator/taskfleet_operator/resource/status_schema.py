@@ -1,4 +1,4 @@
-"""`status`: what the operator has seen and decided. Times are RFC 3339."""
+"""`status`: the operator's observations and decisions. Times are RFC 3339."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LastDecision(ResourceModel):
 
 
 class AutoscalerStatus(ResourceModel):
-    """What the autoscaler must know again after a restart, and why it did what it did."""
+    """The autoscaler's memory across a restart, and its last decision."""
 
     last_scale_time: str | None = None
     last_active_time: str | None = None

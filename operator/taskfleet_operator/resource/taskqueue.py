@@ -1,4 +1,4 @@
-"""The `TaskQueue` resource, whole."""
+"""The `TaskQueue` resource."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TaskQueueSpec(ResourceModel):
 
 
 class Metadata(ResourceModel):
-    """The part of an object's metadata that is of interest here."""
+    """The part of an object's metadata that the operator reads."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -88,7 +88,7 @@ class Metadata(ResourceModel):
 
 
 class TaskQueueResource(ResourceModel):
-    """One object of the resource; `status` is kept as the API gives it."""
+    """One object of the resource. `status` is kept as the API server returns it."""
 
     api_version: Literal["taskfleet.io/v1alpha1"] = "taskfleet.io/v1alpha1"
     kind: Literal["TaskQueue"] = "TaskQueue"
@@ -106,7 +106,7 @@ class TaskQueueResource(ResourceModel):
 
 
 def not_supported(spec: TaskQueueSpec) -> str | None:
-    """What this version cannot do of the manifest, or cannot read, in one line; `None` when it can do all."""
+    """The first field that this version does not support or cannot read, in one line; `None` when there is none."""
     if spec.redis.url is not None:
         try:
             urls.parse(spec.redis.url)

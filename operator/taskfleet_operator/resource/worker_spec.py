@@ -1,4 +1,4 @@
-"""`spec.worker`: what a worker pod runs."""
+"""`spec.worker`: the image, the application and the pods of the workers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PodDisruptionBudgetSpec(ResourceModel):
 class WorkerSpec(ResourceModel):
     """`concurrency` is slots per process. A pod's grace period is `drainTimeoutSeconds` + 15.
 
-    `template` is a PodTemplateSpec, merged strategically over ours; the container `worker` is ours.
+    `template` is a PodTemplateSpec, merged strategically over the generated one, whose container is `worker`.
     """
 
     image: str = Field(min_length=1, max_length=1024, pattern=r"^\S+$")

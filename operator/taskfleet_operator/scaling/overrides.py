@@ -1,4 +1,4 @@
-"""The fields and annotations by which a user takes the decision over. The annotations mean what KEDA's mean."""
+"""The fields and annotations by which a user takes the decision over. The annotations have KEDA's meaning."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ class Look:
 class Fleet(Protocol):
     """The workers of one TaskQueue. The loop decides; a fleet carries out and tells.
 
-    `settle_seconds` is how long the platform needs to see a mark, before the number may fall. After
-    `refresh_seconds` the loop looks once more without deciding; infinity when nobody reads figures between decisions.
+    The number falls no sooner than `settle_seconds` after a mark, so that the platform has seen the mark. Every
+    `refresh_seconds` the loop looks without deciding; infinity when no figures are shown between decisions.
     """
 
     @property
@@ -56,7 +56,7 @@ class Fleet(Protocol):
         ...
 
     def initial_state(self, current: int, now: float) -> ScalingState:
-        """The state for the first decision, with what is known from before a restart."""
+        """The state for the first decision, with the times that were kept across a restart."""
         ...
 
     async def mark(self, name: str) -> bool:
