@@ -116,10 +116,45 @@ def test_the_map_of_the_code_names_every_module_once() -> None:
     assert not sorted(str(path.relative_to(REPOSITORY)) for path, count in named.items() if count > 1)
 
 
-@pytest.mark.parametrize("page", [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "CONTRIBUTING.md"], ids=str)
+EVERY_PAGE = [
+    *sorted(REPOSITORY.glob("docs/**/*.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "examples/thumbnails/README.md")),
+    REPOSITORY / "helm" / "taskfleet" / "README.md",
+]
+_IN_THE_REPOSITORY = re.compile(r"(?:worker|operator|tests|bench|e2e|examples|helm|crds|docs)/[\w./-]+")
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page as GitHub makes them: lower case, hyphens for blanks, no punctuation."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    names = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in names}
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=str)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
-    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=str)
+def test_files_of_the_repository_that_a_page_names_exist(page: Path) -> None:
+    if page == ARCHITECTURE:
+        return  # see test_files_that_a_page_names_exist
+    names = [name for line, _ in lines_with_folder(page) for name in _CODE.findall(line)]
+    assert [n for n in names if _IN_THE_REPOSITORY.fullmatch(n) and not (REPOSITORY / n).exists()] == []
+
+
+def test_every_page_is_in_the_index_of_the_documentation() -> None:
+    docs = REPOSITORY / "docs"
+    linked = set(re.findall(r"\]\(([^)#\s]+)\)", (docs / "README.md").read_text(encoding="utf-8")))
+    pages = {str(page.relative_to(docs)) for page in docs.glob("**/*.md")} - {"README.md"}
+    assert {page for page in pages - linked if not page.startswith("decisions/")} == set()
 
 
 def test_every_decision_is_in_the_index_with_its_date_and_status() -> None:
