@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from taskfleet.child_process import ends_with_this_process
 
 
-class Child:
+class PeerProcess:
     """One running peer program.
 
     A request is `{"op": …}` on its standard input; the answer's `event` is `done` or `error`. Its standard error is

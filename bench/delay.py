@@ -56,7 +56,7 @@ class _End:
         self.closed = False
 
 
-class Proxy:
+class DelayingProxy:
     """Connections to our port are carried to `target` on 127.0.0.1, `delay` nanoseconds late each way."""
 
     def __init__(self, target: int, delay: int) -> None:
@@ -149,6 +149,6 @@ class Proxy:
 
 
 if __name__ == "__main__":
-    proxy = Proxy(int(sys.argv[1]), int(sys.argv[2]) * 1000)
+    proxy = DelayingProxy(int(sys.argv[1]), int(sys.argv[2]) * 1000)
     print(json.dumps({"event": "ready", "port": proxy.port}), flush=True)
     proxy.run()

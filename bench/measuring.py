@@ -13,7 +13,7 @@ from bench.errors import BenchError, PeerUnavailable
 from bench.figures import Figure, number
 from bench.peer import Peer, Program
 from bench.scenarios import SCENARIOS, UNITS, Load, Run, Stage, played_together
-from bench.server import RedisServer, ServerProgram
+from bench.server import BenchServer, ServerProgram
 
 _LABEL = "{repeat} of {repeats}  {scenarios:<22} {peer:<15}"
 
@@ -60,7 +60,7 @@ def on_a_fresh_server(server: ServerProgram) -> Play:
 
     def play(run: Run, contender: Contender, load: Load) -> dict[str, float]:
         with ExitStack() as stack:
-            running = stack.enter_context(RedisServer(server))
+            running = stack.enter_context(BenchServer(server))
             return run(Stage(contender.program, contender.name, running, load, stack))
 
     return play

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure, number
-from bench.targets import Verdict
+from bench.targets import Target
 
 
 def machine(server_version: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def table(figures: Sequence[Figure]) -> str:
     return _markdown(header, rows, right=(4, 5, 6, 7))
 
 
-def target_table(verdicts: Sequence[Verdict]) -> str:
+def target_table(verdicts: Sequence[Target]) -> str:
     """One Markdown table: a line per target that the run has the figures for."""
     rows = [(v.what, v.target, v.measured, "yes" if v.met else "NO") for v in verdicts]
     return _markdown(("what", "target", "measured", "met"), rows, right=())

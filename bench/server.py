@@ -56,7 +56,7 @@ class Usage:
     cpu_seconds: float
 
 
-class RedisServer:
+class BenchServer:
     """A server on a free port of 127.0.0.1, without persistence. Its data is gone with it."""
 
     def __init__(self, program: ServerProgram) -> None:

@@ -11,7 +11,7 @@ OURS = "taskfleet"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Target:
     """One target: the requirement, the measured figure, and whether it is met."""
 
     what: str
@@ -42,10 +42,10 @@ class Measured:
         return max(rates, key=lambda peer: rates[peer], default=None)
 
 
-_Rule = Callable[[Measured], Verdict | None]
+_Rule = Callable[[Measured], Target | None]
 
 
-def verdicts(figures: Sequence[Figure], python_peers: Sequence[str]) -> list[Verdict]:
+def verdicts(figures: Sequence[Figure], python_peers: Sequence[str]) -> list[Target]:
     """Every target that the run has the figures for. `python_peers` are the Python queues, Taskfleet included."""
     measured = Measured(figures, python_peers)
     return [verdict for rule in _RULES if (verdict := rule(measured)) is not None]
@@ -54,7 +54,7 @@ def verdicts(figures: Sequence[Figure], python_peers: Sequence[str]) -> list[Ver
 def _times(what: str, scenario: str, peer: str, factor: float) -> _Rule:
     """At least `factor` times the rate of a peer; without a name, of the best Python queue."""
 
-    def rule(measured: Measured) -> Verdict | None:
+    def rule(measured: Measured) -> Target | None:
         rival = peer or measured.best_python(scenario, "tasks_per_second")
         if rival is None:
             return None
@@ -63,49 +63,49 @@ def _times(what: str, scenario: str, peer: str, factor: float) -> _Rule:
         if ours is None or theirs is None:
             return None
         named = rival if peer else f"{rival}, the best Python peer"
-        return Verdict(what, f"≥ {factor:g} times {named}", f"{number(ours / theirs)} times", ours >= factor * theirs)
+        return Target(what, f"≥ {factor:g} times {named}", f"{number(ours / theirs)} times", ours >= factor * theirs)
 
     return rule
 
 
 def _at_most(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
-    def rule(measured: Measured) -> Verdict | None:
+    def rule(measured: Measured) -> Target | None:
         value = measured.get(scenario, metric)
         if value is None:
             return None
-        return Verdict(what, f"≤ {limit:g}{unit}", f"{number(value)}{unit}", value <= limit)
+        return Target(what, f"≤ {limit:g}{unit}", f"{number(value)}{unit}", value <= limit)
 
     return rule
 
 
 def _at_least(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
-    def rule(measured: Measured) -> Verdict | None:
+    def rule(measured: Measured) -> Target | None:
         value = measured.get(scenario, metric)
         if value is None:
             return None
-        return Verdict(what, f"≥ {limit:g}{unit}", f"{number(value)}{unit}", value >= limit)
+        return Target(what, f"≥ {limit:g}{unit}", f"{number(value)}{unit}", value >= limit)
 
     return rule
 
 
 def _ahead(what: str, metric: str) -> _Rule:
-    def rule(measured: Measured) -> Verdict | None:
+    def rule(measured: Measured) -> Target | None:
         ours, theirs = measured.get("latency", metric), measured.others("latency", metric)
         if ours is None or not theirs:
             return None
         best = min(theirs, key=lambda peer: theirs[peer])
         text = f"{number(ours)} ms; {best} {number(theirs[best])} ms"
-        return Verdict(what, "less than every peer's", text, ours < theirs[best])
+        return Target(what, "less than every peer's", text, ours < theirs[best])
 
     return rule
 
 
-def _recovery(measured: Measured) -> Verdict | None:
+def _recovery(measured: Measured) -> Target | None:
     took, lease = measured.get("kill9", "recovery"), measured.get("kill9", "lease")
     if took is None or lease is None:
         return None
     limit = lease + 2
-    return Verdict(
+    return Target(
         "kill -9: all its tasks run again", f"≤ lease + 2 s = {limit:g} s", f"{number(took)} s", took <= limit
     )
 

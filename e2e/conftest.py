@@ -19,13 +19,13 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import ClusterCommand, wait_until
 
 _TIER = "end-to-end"
-_CLUSTER = pytest.StashKey["Cluster"]()
+_CLUSTER = pytest.StashKey["KubernetesCluster"]()
 _MISSING = pytest.StashKey[str]()
 FAILED = pytest.StashKey[bool]()  # of a test: a fixture looks at it when it ends
 
 
 @dataclass(frozen=True)
-class Cluster:
+class KubernetesCluster:
     """A cluster that answers, and how images get to its nodes."""
 
     kubeconfig: Path
@@ -53,11 +53,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[_MISSING] = str(missing)
 
 
-def _have_cluster() -> Cluster:
+def _have_cluster() -> KubernetesCluster:
     if chosen := os.environ.get("TASKFLEET_E2E_KUBECONFIG"):
-        cluster = Cluster(Path(chosen), ours=False)
+        cluster = KubernetesCluster(Path(chosen), ours=False)
     else:
-        cluster = Cluster(kind_cluster.up(), ours=True)
+        cluster = KubernetesCluster(kind_cluster.up(), ours=True)
     binaries.ensure("kubectl", "helm")
     return cluster
 
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def cluster(pytestconfig: pytest.Config) -> Cluster:
+def cluster(pytestconfig: pytest.Config) -> KubernetesCluster:
     """A cluster with a node: `cluster.kubeconfig`, `cluster.load(image, …)`. It stays for the next run."""
     if _MISSING in pytestconfig.stash:
         requirements.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_MISSING])
@@ -88,19 +88,19 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def images(cluster: Cluster) -> tuple[str, ...]:
+def images(cluster: KubernetesCluster) -> tuple[str, ...]:
     """The product's images, built from the checkout and on the node before the first test; their tags."""
     return product_images.TAGS
 
 
 @pytest.fixture(scope="session")
-def kubectl(cluster: Cluster) -> ClusterCommand:
+def kubectl(cluster: KubernetesCluster) -> ClusterCommand:
     """`kubectl("get", "pods")`: standard output; `CommandError` with standard error. `kubectl.json(…)` parses."""
     return ClusterCommand(binaries.ensure("kubectl")["kubectl"], cluster.kubeconfig)
 
 
 @pytest.fixture(scope="session")
-def helm(cluster: Cluster) -> ClusterCommand:
+def helm(cluster: KubernetesCluster) -> ClusterCommand:
     """`helm("upgrade", "--install", …)`, as `kubectl`."""
     return ClusterCommand(binaries.ensure("helm")["helm"], cluster.kubeconfig)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from e2e.cluster import base_image
 from e2e.cluster.kubectl import ClusterCommand
-from e2e.conftest import Cluster
+from e2e.conftest import KubernetesCluster
 
 # It ends at SIGTERM, which process 1 ignores by default: the pod is gone at once.
 _SERVER = """
@@ -15,7 +15,7 @@ http.ThreadingHTTPServer(("", 8000), http.SimpleHTTPRequestHandler).serve_foreve
 
 
 def test_pods_are_reached_by_the_name_of_their_service(
-    cluster: Cluster, kubectl: ClusterCommand, namespace: str
+    cluster: KubernetesCluster, kubectl: ClusterCommand, namespace: str
 ) -> None:
     image = base_image.ensure()
     cluster.load(image)

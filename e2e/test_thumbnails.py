@@ -19,7 +19,7 @@ from e2e import evidence
 from e2e.cluster import engine
 from e2e.cluster.kind_cluster import NAME as CLUSTER_NAME
 from e2e.cluster.kubectl import ClusterCommand, CommandError
-from e2e.conftest import FAILED, Cluster
+from e2e.conftest import FAILED, KubernetesCluster
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "examples" / "thumbnails"
@@ -250,7 +250,7 @@ def test_a_burst_brings_workers_and_its_end_takes_them_away(shop: Shop) -> None:
     until(f"nothing left but {before}", 60, lambda: shop.names() <= before)
 
 
-def test_a_killed_worker_loses_no_task(shop: Shop, cluster: Cluster) -> None:
+def test_a_killed_worker_loses_no_task(shop: Shop, cluster: KubernetesCluster) -> None:
     shop.apply(thumbnails())
     until("ready", 60, lambda: condition(shop, "Ready") == "True")
     shop.apply(enqueue(TASKS))

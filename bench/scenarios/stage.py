@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.children import Child
+from bench.children import PeerProcess
 from bench.errors import BenchError
 from bench.peer import Program, Role
-from bench.server import RedisServer
+from bench.server import BenchServer
 
 START_SECONDS = 30.0
 _MOST_WARM_TASKS = 2000
@@ -53,39 +53,39 @@ class Stage:
 
     program: Program
     label: str
-    server: RedisServer
+    server: BenchServer
     load: Load
     stack: ExitStack
 
-    def child(self, role: Role, *, url: str | None = None, **environment: str) -> Child:
+    def child(self, role: Role, *, url: str | None = None, **environment: str) -> PeerProcess:
         command = (*self.program.command, role)
         settings = {**self.program.environment, "REDIS_URL": url or self.server.url, **environment}
-        child = self.stack.enter_context(Child(f"{self.label} {role}", command, settings))
+        child = self.stack.enter_context(PeerProcess(f"{self.label} {role}", command, settings))
         child.expect("ready", START_SECONDS)
         return child
 
-    def fill(self, producer: Child, tasks: int) -> float:
+    def fill(self, producer: PeerProcess, tasks: int) -> float:
         """Enqueue in the way that every peer has; seconds."""
         done = producer.ask("enqueue", self.load.timeout, tasks=tasks, producers=self.load.producers)
         return float(done["seconds"])
 
-    def begin_work(self, worker: Child, tasks: int, **request: Any) -> None:
+    def begin_work(self, worker: PeerProcess, tasks: int, **request: Any) -> None:
         """Have the worker consume; `end_work` reads its answer."""
         worker.send("work", **{"tasks": tasks, "slots": self.load.slots, **request})
         worker.expect("consuming", START_SECONDS)
 
-    def end_work(self, worker: Child, tasks: int) -> dict[str, Any]:
+    def end_work(self, worker: PeerProcess, tasks: int) -> dict[str, Any]:
         done = worker.expect("done", self.load.timeout)
         if done["tasks"] != tasks:
             raise BenchError(f"{self.label} ran {done['tasks']} tasks of {tasks}")
         return done
 
-    def drain(self, worker: Child, tasks: int, **request: Any) -> float:
+    def drain(self, worker: PeerProcess, tasks: int, **request: Any) -> float:
         """Have the worker empty the queue; seconds from the first task's start to the last one's end."""
         self.begin_work(worker, tasks, **request)
         return float(self.end_work(worker, tasks)["seconds"])
 
-    def warm(self, producer: Child, worker: Child) -> None:
+    def warm(self, producer: PeerProcess, worker: PeerProcess) -> None:
         self.fill(producer, self.load.warm_tasks)
         self.drain(worker, self.load.warm_tasks)
 

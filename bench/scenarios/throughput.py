@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from bench.children import Child
+from bench.children import PeerProcess
 from bench.errors import BenchError
 from bench.peer import CHECKOUT
 from bench.scenarios.stage import IDLE_MS, START_SECONDS, Stage, pause
@@ -48,7 +48,7 @@ def drain(stage: Stage) -> dict[str, float]:
     return figures
 
 
-def _idle_megabytes(stage: Stage, producer: Child) -> float:
+def _idle_megabytes(stage: Stage, producer: PeerProcess) -> float:
     """Resident memory of a worker that has started, waits for work and has never had any."""
     worker = stage.child("worker")
     stage.begin_work(worker, 1)
@@ -87,7 +87,7 @@ def drain_rtt(stage: Stage) -> dict[str, float]:
     """The same backlog twice: straight from Redis, and through a proxy that adds a network's round trip."""
     one_way = str(round(stage.load.round_trip_ms * 1000 / 2))
     command = (sys.executable, "-m", "bench.delay", str(stage.server.port), one_way)
-    proxy = stage.stack.enter_context(Child("the delaying proxy", command, {"PYTHONPATH": str(CHECKOUT)}))
+    proxy = stage.stack.enter_context(PeerProcess("the delaying proxy", command, {"PYTHONPATH": str(CHECKOUT)}))
     port = proxy.expect("ready", START_SECONDS)["port"]
     producer = stage.child("producer")
     near, far = stage.child("worker"), stage.child("worker", url=f"redis://127.0.0.1:{port}/0")
@@ -113,7 +113,7 @@ def drain_rtt(stage: Stage) -> dict[str, float]:
     return figures
 
 
-def _rate(stage: Stage, producer: Child, worker: Child, tasks: int) -> float:
+def _rate(stage: Stage, producer: PeerProcess, worker: PeerProcess, tasks: int) -> float:
     stage.fill(producer, tasks)
     return tasks / stage.drain(worker, tasks)
 
@@ -175,7 +175,7 @@ def ceiling(stage: Stage) -> dict[str, float]:
     tasks, warm = stage.load.tasks, stage.load.warm_tasks
     program = (sys.executable, str(Path(__file__).parent.parent / "ceiling" / "bare.py"))
     bare = stage.stack.enter_context(
-        Child("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
+        PeerProcess("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
     )
     bare.expect("ready", START_SECONDS)
     stage.warm(producer, worker)

@@ -16,7 +16,7 @@ from taskfleet.travel.value import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.kinds import queues
-from tests.chaos.stories import Execution, Outcome, Story, Surroundings, Window, slot_of
+from tests.chaos.stories import EndRecord, Run, Story, Surroundings, Window, slot_of
 from tests.chaos.workload import KIND_OF_PART
 
 _CHUNK = 1000
@@ -86,7 +86,7 @@ def _read_producer(path: Path, stories: dict[str, Story]) -> None:
 def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> list[Window]:
     process = path.stem
     windows: list[Window] = []
-    open_runs: dict[tuple[str, int], Execution] = {}
+    open_runs: dict[tuple[str, int], Run] = {}
     for verb, at, *rest in ledger.read(path):
         if verb == "begin":
             task_id, _, attempt, delivery = rest
@@ -94,7 +94,7 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
             if story is None:
                 defects.append(f"{process} ran task {task_id}, which nobody sent")
                 continue
-            run = Execution(process, attempt, delivery, at)
+            run = Run(process, attempt, delivery, at)
             open_runs[task_id, delivery] = run
             story.executions.append(run)
         elif verb == "end":
@@ -130,26 +130,26 @@ async def read_outcomes(redis: Any, prefix: str, stories: dict[str, Story]) -> N
             records = await redis.mget([names.result(story.id) for story in chunk])
             for story, record in zip(chunk, records, strict=True):
                 found = _found(story, record, letters.get(story.id), held=story.id in held)
-                story.outcome = found[0] if found else Outcome("gone")
+                story.outcome = found[0] if found else EndRecord("gone")
                 if len(found) > 1:
-                    story.outcome = Outcome("several", value=[outcome.state for outcome in found])
+                    story.outcome = EndRecord("several", value=[outcome.state for outcome in found])
 
 
-def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bool) -> list[Outcome]:
-    found: list[Outcome] = []
+def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bool) -> list[EndRecord]:
+    found: list[EndRecord] = []
     if letter is not None:
         dead = DeadLetter.of_packed(story.id, letter, queue=queue_of(story.queue))
         found.append(
-            Outcome(
+            EndRecord(
                 dead.state, reason=dead.reason, attempts=dead.attempts, deliveries=dead.deliveries, letter=True,
                 value=dead.error,
             )
         )  # fmt: skip
     if record is not None:
         state, value = unpack_end(record, queue=queue_of(story.queue), task_id=story.id)
-        found.append(Outcome(state, _RETURNED.load(value) if state == SUCCEEDED else value))
+        found.append(EndRecord(state, _RETURNED.load(value) if state == SUCCEEDED else value))
     if held:
-        found.append(Outcome("stuck"))
+        found.append(EndRecord("stuck"))
     return found
 
 

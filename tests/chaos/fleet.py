@@ -85,7 +85,7 @@ class Slot:
 _INTENDED = "\nValueError: as it should"  # raised by tasks that are there to fail
 
 
-class Fleet:
+class ChaosFleet:
     """Starts the processes, carries out faults, and notes them in a ledger of its own."""
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskfleet import Message, Retry, TaskQueue
 from tests.chaos.kinds import LIMIT, Kind, Nap, Notes, Returned, returned
-from tests.chaos.stories import Execution, Story
+from tests.chaos.stories import Run, Story
 
 
 class Unique(Kind):
@@ -123,6 +123,6 @@ class Spread(Nap):
         return self.task.options(queue="spread").message(n, draw.choice((0.0, 0.01)))
 
 
-def lasting(story: Story) -> list[Execution]:
+def lasting(story: Story) -> list[Run]:
     """The executions that were not taken over: while they ran, they held the key."""
     return [run for run in story.executions if run.how == "ok" and run.delivery == story.last_delivery]

@@ -65,7 +65,7 @@ class Call:
     draw: Random
 
 
-class Producer:
+class ChaosProducer:
     """Sends tasks `number`, `number` + `of`, … below `tasks`, evenly over `seconds`."""
 
     def __init__(self, number: int, of: int, tasks: int, seconds: float, seed: int) -> None:
@@ -219,7 +219,7 @@ def main(arguments: list[str]) -> None:
     import uvloop
 
     number, of, tasks = map(int, arguments[:3])
-    uvloop.run(Producer(number, of, tasks, float(arguments[3]), int(arguments[4])).run())
+    uvloop.run(ChaosProducer(number, of, tasks, float(arguments[3]), int(arguments[4])).run())
 
 
 if __name__ == "__main__":

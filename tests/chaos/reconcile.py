@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.chaos.stories import DRAINED, Execution, Story, Surroundings
+from tests.chaos.stories import DRAINED, Run, Story, Surroundings
 
 ENDED_STATES = {"succeeded", "cancelled", "expired", "failed", "dead"}
 HANDED_BACK = "handed back by a draining worker"
@@ -29,7 +29,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Verdict:
+class Judgement:
     """The figures, and every defect as one line."""
 
     tasks: int = 0
@@ -55,9 +55,9 @@ class Verdict:
         return not self.lost and not self.defects
 
 
-def judge(stories: Iterable[Story], around: Surroundings, rules: Mapping[str, Rules]) -> Verdict:
+def judge(stories: Iterable[Story], around: Surroundings, rules: Mapping[str, Rules]) -> Judgement:
     """Judge every task by the rules for all, then by those of its kind."""
-    verdict = Verdict()
+    verdict = Judgement()
     groups: dict[tuple[str, Hashable], tuple[Rules, list[Story]]] = {}
     for story in stories:
         rule = rules[story.kind]
@@ -136,7 +136,7 @@ def _contradictions(story: Story, around: Surroundings) -> Iterator[str]:
     elif outcome.state == "expired":
         # Done, and expired: only when the worker that did it could not say so before its lease ended.
         for done in (e for e in story.executions if e.how == "ok" and e.ended is not None):
-            later = Execution("", done.attempt, done.delivery + 1, done.began + 10 * around.lease)
+            later = Run("", done.attempt, done.delivery + 1, done.began + 10 * around.lease)
             if explanation(done, later, around) is None:
                 yield f"expired although delivery {done.delivery} was done"
     if outcome.letter and outcome.deliveries < last:
@@ -148,7 +148,7 @@ def _contradictions(story: Story, around: Surroundings) -> Iterator[str]:
             yield f"awaited, its result was {value}; recorded is {outcome.state} {outcome.value}"
 
 
-def _repetitions(story: Story, around: Surroundings, verdict: Verdict) -> Iterator[str]:
+def _repetitions(story: Story, around: Surroundings, verdict: Judgement) -> Iterator[str]:
     runs = story.executions
     if runs and runs[0].attempt != 1:
         # A first attempt can only be passed by running it.
@@ -178,7 +178,7 @@ def _repetitions(story: Story, around: Surroundings, verdict: Verdict) -> Iterat
             yield f"attempt {newer.attempt} follows attempt {older.attempt}"
 
 
-def explanation(older: Execution, newer: Execution, around: Surroundings) -> str | None:
+def explanation(older: Run, newer: Run, around: Surroundings) -> str | None:
     """Why the same attempt ran again in a later delivery; None when nothing explains it."""
     process = older.process
     death = around.died.get(process)
@@ -193,7 +193,7 @@ def explanation(older: Execution, newer: Execution, around: Surroundings) -> str
     return None
 
 
-def _overlap(older: Execution, newer: Execution, around: Surroundings, verdict: Verdict) -> str | None:
+def _overlap(older: Run, newer: Run, around: Surroundings, verdict: Judgement) -> str | None:
     """Two handlers at once: allowed until the older one has had time to notice that its lease is gone."""
     death = around.died.get(older.process)
     end = older.ended if older.ended is not None else death[0] if death is not None else None

@@ -16,11 +16,11 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet.redis import keys
 from tests.chaos import audit, faults, old_version
-from tests.chaos.fleet import PREFIX, Fleet
+from tests.chaos.fleet import PREFIX, ChaosFleet
 from tests.chaos.kinds import LEASE_SECONDS
 from tests.chaos.ledger import now
 from tests.chaos.old_version import FIRST, PREVIOUS, OldVersion
-from tests.chaos.reconcile import Rules, Verdict, judge
+from tests.chaos.reconcile import Judgement, Rules, judge
 from tests.chaos.stories import slot_of
 from tests.chaos.workload import KIND_OF_PART
 
@@ -51,7 +51,7 @@ class Result:
     """The findings of a run; `good` when nothing is wrong."""
 
     plan: Plan
-    verdict: Verdict
+    verdict: Judgement
     remains: audit.Remains
     faults: Counter[str]
     hits: Counter[str]  # connections cut, replies lost, requests torn or delayed
@@ -80,7 +80,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
             skipped = f"the version {version.commit} is not here: {error}"
             say(f"NOT TESTED: old and new workers on one Redis: {skipped}")
     began = now()
-    fleet = Fleet(
+    fleet = ChaosFleet(
         folder, workers=plan.workers, producers=plan.producers, tasks=plan.tasks, seconds=plan.seconds,
         seed=plan.seed, old=old,
     )  # fmt: skip
@@ -109,7 +109,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _counts(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
+async def _counts(fleet: ChaosFleet) -> dict[str, tuple[int, int, int, int]]:
     """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
     pipeline = fleet.redis.pipeline(transaction=False)
     for name in audit.PARTITIONS:
@@ -125,7 +125,7 @@ async def _counts(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
     return counts
 
 
-async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> None:
+async def _report(fleet: ChaosFleet, began: float, say: Callable[[str], None]) -> None:
     while True:
         await asyncio.sleep(_REPORT_SECONDS)
         try:
@@ -138,7 +138,7 @@ async def _report(fleet: Fleet, began: float, say: Callable[[str], None]) -> Non
         say(f"{now() - began:6.0f} s  {figures}  {done:4d} faults  {starts:4d} restarts  {len(fleet.defects)} defects")
 
 
-async def _settle(fleet: Fleet) -> str:
+async def _settle(fleet: ChaosFleet) -> str:
     """Wait until every queue is empty; when nothing changes any more, return the tasks that are left."""
     last, since, hanging = None, now(), FIRST.name in fleet.slots
     while True:
@@ -162,7 +162,7 @@ async def _settle(fleet: Fleet) -> str:
         await asyncio.sleep(0.1)
 
 
-async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
+async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
     stories, around, defects, hits = audit.read_ledgers(folder, LEASE_SECONDS)
     await audit.read_outcomes(fleet.redis, PREFIX, stories)
     remains = await audit.read_remains(fleet.redis, PREFIX, audit.PARTITIONS, set(stories))
@@ -205,7 +205,7 @@ async def _judge(plan: Plan, fleet: Fleet, folder: Path) -> Result:
     )
 
 
-async def _spoil(fleet: Fleet, sabotage: Sabotage) -> None:
+async def _spoil(fleet: ChaosFleet, sabotage: Sabotage) -> None:
     """Break one thing in Redis, as soon as there is one to break."""
     names = keys.of_queue(PREFIX, "default").all
     while True:

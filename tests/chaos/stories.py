@@ -16,7 +16,7 @@ Ending = Literal["ok", "raised", "cut"]
 
 
 @dataclass(slots=True)
-class Execution:
+class Run:
     """One run of a handler. `process` is the ledger it was noted in."""
 
     process: str
@@ -28,7 +28,7 @@ class Execution:
 
 
 @dataclass(slots=True)
-class Outcome:
+class EndRecord:
     """The record of a task in Redis at the end of a run.
 
     `state` is succeeded, cancelled, expired (result records), failed, dead, cancelled (dead letters), `gone` (no trace:
@@ -53,11 +53,11 @@ class Story:
     queue: str
     sent: float
     answer: Answer
-    executions: list[Execution] = field(default_factory=list)
+    executions: list[Run] = field(default_factory=list)
     cancels: list[float] = field(default_factory=list)  # when its cancellation was asked for
     cancelled_by_others: bool = False  # a workflow or a unique key may cancel it
     waits: list[tuple[str, Any]] = field(default_factory=list)  # answers to callers that awaited the result
-    outcome: Outcome = field(default_factory=lambda: Outcome("gone"))
+    outcome: EndRecord = field(default_factory=lambda: EndRecord("gone"))
 
     @property
     def last_delivery(self) -> int:

@@ -32,7 +32,7 @@ def test_faults_come_one_after_the_other_and_every_kind_among_them() -> None:
     assert {"kill", "stop_long", "redis_kill", "lose", "late", "stall_long"} <= {fault.what for fault in faults}
 
 
-class Server:
+class RecordingServer:
     """Records every byte that arrives, and answers each request with `reply`."""
 
     def __init__(self) -> None:
@@ -53,9 +53,9 @@ class Server:
 
 
 @pytest.fixture
-async def way(tmp_path: Path) -> AsyncIterator[tuple[Client, Server, int]]:
+async def way(tmp_path: Path) -> AsyncIterator[tuple[Client, RecordingServer, int]]:
     """(the proxy's orders, the server behind it, the port before it)."""
-    behind = Server()
+    behind = RecordingServer()
     server = await asyncio.start_server(behind.accept, "127.0.0.1", 0)
     notes = Ledger(tmp_path, "proxy")
     client = Client("w1", server.sockets[0].getsockname()[1], notes)
@@ -83,13 +83,13 @@ async def ask(port: int, request: bytes = b"request") -> bytes:
             await writer.wait_closed()
 
 
-async def test_without_orders_everything_passes(way: tuple[Client, Server, int]) -> None:
+async def test_without_orders_everything_passes(way: tuple[Client, RecordingServer, int]) -> None:
     _, server, port = way
     assert await ask(port) == b"reply"
     assert server.received == b"request"
 
 
-async def test_a_lost_reply_is_lost_after_its_request_has_arrived(way: tuple[Client, Server, int]) -> None:
+async def test_a_lost_reply_is_lost_after_its_request_has_arrived(way: tuple[Client, RecordingServer, int]) -> None:
     client, server, port = way
     client.order({"do": "lose", "times": 1})
     assert await ask(port) == b""
@@ -97,14 +97,14 @@ async def test_a_lost_reply_is_lost_after_its_request_has_arrived(way: tuple[Cli
     assert await ask(port) == b"reply"
 
 
-async def test_half_of_a_torn_request_arrives(way: tuple[Client, Server, int]) -> None:
+async def test_half_of_a_torn_request_arrives(way: tuple[Client, RecordingServer, int]) -> None:
     client, server, port = way
     client.order({"do": "tear", "times": 1})
     assert await ask(port, b"12345678") == b""
     await until(lambda: server.received == b"1234", "half of it has arrived")
 
 
-async def test_a_late_request_arrives_after_its_client_was_cut_off(way: tuple[Client, Server, int]) -> None:
+async def test_a_late_request_arrives_after_its_client_was_cut_off(way: tuple[Client, RecordingServer, int]) -> None:
     client, server, port = way
     client.order({"do": "late", "times": 1, "seconds": 0.2})
     assert await ask(port) == b""
@@ -112,7 +112,7 @@ async def test_a_late_request_arrives_after_its_client_was_cut_off(way: tuple[Cl
     await until(lambda: server.received == b"request", "it arrives")
 
 
-async def test_a_stalled_way_lets_nothing_pass_until_it_is_over(way: tuple[Client, Server, int]) -> None:
+async def test_a_stalled_way_lets_nothing_pass_until_it_is_over(way: tuple[Client, RecordingServer, int]) -> None:
     client, server, port = way
     began = asyncio.get_running_loop().time()
     client.order({"do": "stall", "seconds": 0.3})
@@ -121,7 +121,7 @@ async def test_a_stalled_way_lets_nothing_pass_until_it_is_over(way: tuple[Clien
     assert server.received == b"request"
 
 
-async def test_a_cut_is_noted_for_every_connection(way: tuple[Client, Server, int], tmp_path: Path) -> None:
+async def test_a_cut_is_noted_for_every_connection(way: tuple[Client, RecordingServer, int], tmp_path: Path) -> None:
     client, _, port = way
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"request")

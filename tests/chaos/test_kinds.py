@@ -6,19 +6,19 @@ import pytest
 
 from tests.chaos.keyed_kinds import Limited, Unique
 from tests.chaos.kinds import Bounded, Delayed, Failing, Retried
-from tests.chaos.stories import Execution, Outcome, Story
-from tests.chaos.workflow_kinds import Chain, Chord
+from tests.chaos.stories import EndRecord, Run, Story
+from tests.chaos.workflow_kinds import ChainKind, ChordKind
 from tests.chaos.workload import KIND_OF_PART, KINDS, choose
 
 
 def ran(n: int, kind: str, began: float, ended: float, *, delivery: int = 1) -> Story:
-    run = Execution("worker-w1.7", 1, delivery, began, ended, "ok")
-    outcome = Outcome("succeeded", [n, 1, delivery])
+    run = Run("worker-w1.7", 1, delivery, began, ended, "ok")
+    outcome = EndRecord("succeeded", [n, 1, delivery])
     return Story(f"{kind}{n}", n, kind, "default", began, "accepted", [run], outcome=outcome)
 
 
 def ended_as(state: str, n: int, kind: str) -> Story:
-    return Story(f"{kind}{n}", n, kind, "default", 1.0, "accepted", outcome=Outcome(state))
+    return Story(f"{kind}{n}", n, kind, "default", 1.0, "accepted", outcome=EndRecord(state))
 
 
 def test_tasks_of_one_unique_key_that_ran_side_by_side_are_a_defect() -> None:
@@ -29,7 +29,7 @@ def test_tasks_of_one_unique_key_that_ran_side_by_side_are_a_defect() -> None:
 
 def test_an_execution_that_was_taken_over_holds_no_key() -> None:
     first, second = ran(11, "unique", 1.0, 2.0), ran(22, "unique", 1.5, 3.0)
-    first.executions.append(Execution("worker-w2.8", 1, 2, 5.0, 6.0, "ok"))
+    first.executions.append(Run("worker-w2.8", 1, 2, 5.0, 6.0, "ok"))
     assert not list(Unique().judge_together([first, second]))
 
 
@@ -42,21 +42,21 @@ def test_more_of_a_limit_key_at_once_than_allowed_are_a_defect() -> None:
 
 def test_a_task_that_ran_before_what_it_waits_for_was_done_is_a_defect() -> None:
     chain = [ran(1, "chain.0", 1.0, 2.0), ran(1, "chain.1", 2.1, 3.0), ran(1, "chain.2", 3.1, 4.0)]
-    assert not list(Chain().judge_together(chain))
+    assert not list(ChainKind().judge_together(chain))
     chain[2].executions[0].began = 2.9
-    (defect,) = Chain().judge_together(chain)
+    (defect,) = ChainKind().judge_together(chain)
     assert "chain.2 began" in defect
     chord = [ran(1, "chord.0", 1.0, 2.0), ran(1, "chord.1", 1.0, 2.5), ran(1, "chord.2", 2.2, 4.0)]
-    (defect,) = Chord().judge_together(chord)
+    (defect,) = ChordKind().judge_together(chord)
     assert "chord.1 was done" in defect
 
 
 @pytest.mark.parametrize("last", ["succeeded", "failed"])
 def test_behind_a_member_that_failed_all_must_be_cancelled(last: str) -> None:
     chain = [ended_as(state, 10, f"chain.{i}") for i, state in enumerate(("failed", "cancelled", "cancelled"))]
-    assert not list(Chain().judge_together(chain))
+    assert not list(ChainKind().judge_together(chain))
     chain[2].outcome.state = last
-    (defect,) = Chain().judge_together(chain)
+    (defect,) = ChainKind().judge_together(chain)
     assert f"ended as {last}, not cancelled" in defect
 
 
@@ -64,7 +64,7 @@ def test_half_a_chain_is_a_defect() -> None:
     chain = [ended_as("cancelled", 10, "chain.0"), ended_as("gone", 10, "chain.1"), ended_as("gone", 10, "chain.2")]
     for story in chain:
         story.answer = "unknown"
-    (defect,) = Chain().judge_together(chain)
+    (defect,) = ChainKind().judge_together(chain)
     assert "only 1 of 3 tasks arrived" in defect
 
 
@@ -77,7 +77,7 @@ def test_an_early_start_a_wrong_attempt_and_a_wrong_end_are_defects() -> None:
     assert any("attempt 1" in line for line in Retried().judge(ran(1, "retried", 1.0, 2.0)))
     assert any("not as succeeded" in line for line in Failing().judge(ran(1, "failing", 1.0, 2.0)))
     kept = ran(1, "bounded", 1.0, 2.0)
-    kept.outcome = Outcome("gone")
+    kept.outcome = EndRecord("gone")
     assert any("to be kept" in line for line in Bounded().judge(kept))
 
 

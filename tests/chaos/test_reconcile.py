@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.chaos.reconcile import Rules, Verdict, judge
-from tests.chaos.stories import DRAINED, Answer, Ending, Execution, Outcome, Story, Surroundings, Window
+from tests.chaos.reconcile import Judgement, Rules, judge
+from tests.chaos.stories import DRAINED, Answer, Ending, EndRecord, Run, Story, Surroundings, Window
 
 LEASE = 3.0
 QUIET = Surroundings(lease=LEASE)
@@ -16,20 +16,23 @@ QUIET = Surroundings(lease=LEASE)
 def run(
     delivery: int = 1, *, attempt: int = 1, began: float = 10.0, seconds: float | None = 0.1, how: Ending | None = "ok",
     process: str = "worker-w1.7",
-) -> Execution:  # fmt: skip
+) -> Run:  # fmt: skip
     ended = None if seconds is None else began + seconds
-    return Execution(process, attempt, delivery, began, ended, how if ended is not None else None)
+    return Run(process, attempt, delivery, began, ended, how if ended is not None else None)
 
 
 def story(
-    *executions: Execution, outcome: Outcome | None = None, answer: Answer = "accepted", cancels: Iterable[float] = ()
+    *executions: Run,
+    outcome: EndRecord | None = None,
+    answer: Answer = "accepted",
+    cancels: Iterable[float] = (),
 ) -> Story:
     last = max(executions, key=lambda e: e.delivery, default=None)
-    default = Outcome("succeeded", [1, last.attempt, last.delivery]) if last else Outcome("gone")
+    default = EndRecord("succeeded", [1, last.attempt, last.delivery]) if last else EndRecord("gone")
     return Story("id", 1, "kind", "default", 9.9, answer, list(executions), list(cancels), outcome=outcome or default)
 
 
-def verdict_on(one: Story, around: Surroundings = QUIET) -> Verdict:
+def verdict_on(one: Story, around: Surroundings = QUIET) -> Judgement:
     return judge([one], around, {"kind": Rules("kind", lambda _: ())})
 
 
@@ -48,17 +51,17 @@ def test_a_task_that_ran_once_and_succeeded_is_good() -> None:
 
 @pytest.mark.parametrize("state", ["gone", "stuck"])
 def test_an_accepted_task_without_an_outcome_is_lost(state: str) -> None:
-    verdict = verdict_on(story(outcome=Outcome(state)))
+    verdict = verdict_on(story(outcome=EndRecord(state)))
     assert len(verdict.lost) == 1
     assert not verdict.good
 
 
 def test_a_task_that_began_and_left_no_trace_is_lost() -> None:
-    assert len(verdict_on(story(run(seconds=None), outcome=Outcome("gone"))).lost) == 1
+    assert len(verdict_on(story(run(seconds=None), outcome=EndRecord("gone"))).lost) == 1
 
 
 def test_without_a_result_to_keep_the_ledger_tells_that_it_was_done() -> None:
-    assert verdict_on(story(run(), outcome=Outcome("gone"))).good
+    assert verdict_on(story(run(), outcome=EndRecord("gone"))).good
 
 
 def test_an_unknown_task_may_have_arrived_or_not() -> None:
@@ -67,7 +70,7 @@ def test_an_unknown_task_may_have_arrived_or_not() -> None:
 
 
 def test_an_unknown_task_that_arrived_must_end_like_any_other() -> None:
-    assert len(verdict_on(story(answer="unknown", outcome=Outcome("stuck"))).lost) == 1
+    assert len(verdict_on(story(answer="unknown", outcome=EndRecord("stuck"))).lost) == 1
 
 
 def test_a_refused_task_must_not_run() -> None:
@@ -151,35 +154,37 @@ def test_a_worker_that_dies_must_not_use_up_an_attempt() -> None:
 
 def test_a_stale_token_that_counted_is_a_defect() -> None:
     around = Surroundings(lease=LEASE, windows=[Window("w1", 10.0, 13.5, "stop")])
-    stale = story(run(1), run(2, began=14.0), outcome=Outcome("succeeded", [1, 1, 1]))
+    stale = story(run(1), run(2, began=14.0), outcome=EndRecord("succeeded", [1, 1, 1]))
     assert "stale token" in defect(stale, around)
 
 
 def test_a_success_that_never_ran_is_a_defect() -> None:
-    assert any("does not know as done" in d for d in verdict_on(story(outcome=Outcome("succeeded", [1, 1, 1]))).defects)
+    assert any(
+        "does not know as done" in d for d in verdict_on(story(outcome=EndRecord("succeeded", [1, 1, 1]))).defects
+    )
 
 
 def test_the_result_of_another_task_is_a_defect() -> None:
-    assert "task 2" in defect(story(run(), outcome=Outcome("succeeded", [2, 1, 1])))
+    assert "task 2" in defect(story(run(), outcome=EndRecord("succeeded", [2, 1, 1])))
 
 
 def test_a_cancellation_that_nobody_asked_for_is_a_defect() -> None:
-    assert "nobody asked" in defect(story(outcome=Outcome("cancelled")))
-    assert verdict_on(story(outcome=Outcome("cancelled"), cancels=[10.0])).good
+    assert "nobody asked" in defect(story(outcome=EndRecord("cancelled")))
+    assert verdict_on(story(outcome=EndRecord("cancelled"), cancels=[10.0])).good
 
 
 def test_a_task_that_was_done_and_expired_is_a_defect_unless_its_worker_could_not_say_so() -> None:
-    assert "expired although" in defect(story(run(), outcome=Outcome("expired")))
+    assert "expired although" in defect(story(run(), outcome=EndRecord("expired")))
     around = Surroundings(lease=LEASE, windows=[Window("w1", 10.0, 13.5, "stop")])
-    assert verdict_on(story(run(), outcome=Outcome("expired")), around).good
+    assert verdict_on(story(run(), outcome=EndRecord("expired")), around).good
 
 
 def test_several_outcomes_are_a_defect() -> None:
-    assert "several outcomes" in defect(story(run(), outcome=Outcome("several", ["succeeded", "dead"])))
+    assert "several outcomes" in defect(story(run(), outcome=EndRecord("several", ["succeeded", "dead"])))
 
 
 def test_a_dead_letter_that_is_older_than_the_last_execution_is_a_defect() -> None:
-    letter = Outcome("failed", attempts=1, deliveries=1, letter=True)
+    letter = EndRecord("failed", attempts=1, deliveries=1, letter=True)
     around = Surroundings(lease=LEASE, windows=[Window("w1", 10.0, 13.5, "stop")])
     twice = story(run(1, how="raised"), run(2, began=14.0, how="raised"), outcome=letter)
     assert any("the last that ran is 2" in line for line in verdict_on(twice, around).defects)

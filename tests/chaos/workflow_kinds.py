@@ -11,7 +11,7 @@ from tests.chaos.kinds import Kind, Notes, Returned, returned
 from tests.chaos.stories import Story
 
 
-class Workflow(Kind):
+class WorkflowKind(Kind):
     """Several tasks, the last of which waits for those before it. Every tenth fails for good at its first task."""
 
     size: ClassVar[int]
@@ -51,7 +51,7 @@ class Workflow(Kind):
             yield f"workflow {n}: {len(by_position)} of its {self.size} tasks were noted"
 
 
-class Chain(Workflow):
+class ChainKind(WorkflowKind):
     """Three tasks of one queue; it arrives as a whole."""
 
     name = "chain"
@@ -89,7 +89,7 @@ class Chain(Workflow):
             yield f"chain {stories[0].n}: only {len(arrived)} of {len(stories)} tasks arrived"
 
 
-class Chord(Workflow):
+class ChordKind(WorkflowKind):
     """Two tasks in two queues, and one behind them in a third."""
 
     name = "chord"

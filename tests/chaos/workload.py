@@ -15,7 +15,7 @@ KINDS: dict[str, Kind] = {
         kinds.Threaded, kinds.Retried, kinds.Failing, kinds.TimedOut, kinds.CancelledWaiting, kinds.CancelledRunning,
         kinds.Expiring, kinds.Bounded, kinds.Unknown, kinds.Poison,
         keyed_kinds.Unique, keyed_kinds.Debounced, keyed_kinds.Limited, keyed_kinds.Rated, keyed_kinds.Fair,
-        keyed_kinds.Spread, workflow_kinds.Chain, workflow_kinds.Chord,
+        keyed_kinds.Spread, workflow_kinds.ChainKind, workflow_kinds.ChordKind,
     )
 }  # fmt: skip
 _ALL = list(KINDS.values())

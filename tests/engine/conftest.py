@@ -15,7 +15,7 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet.runtime.worker import Worker
 from taskfleet.settings import RedisSettings, SchedulerSettings, Settings, WorkerSettings
 from tests.support.redis_server import RedisServer
-from tests.support.redis_topologies import Cluster
+from tests.support.redis_topologies import RedisCluster
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if url := os.environ.get("REDIS_TEST_URL"):
         yield url
     elif request.config.getoption("redis_topology") == "cluster":
-        with Cluster() as cluster:
+        with RedisCluster() as cluster:
             yield cluster.url
     else:
         yield request.getfixturevalue("server").url

@@ -16,7 +16,7 @@ from tests.engine.conftest import RunWorker, until
 from tests.support import requirements
 from tests.support.certificates import Certificates
 from tests.support.redis_server import RedisServer, binary_with_tls, free_port
-from tests.support.redis_topologies import Cluster, SentinelTrio
+from tests.support.redis_topologies import RedisCluster, SentinelTrio
 
 QUEUES = ("high", "default", "low", "mail", "reports")
 
@@ -189,25 +189,25 @@ async def test_a_master_that_was_demoted_is_left(connect: Any, run_worker: RunWo
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster() as cluster:
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
         yield cluster
 
 
-async def test_a_queue_on_a_cluster_by_url(cluster: Cluster, connect: Any, run_worker: RunWorker) -> None:
+async def test_a_queue_on_a_cluster_by_url(cluster: RedisCluster, connect: Any, run_worker: RunWorker) -> None:
     queue = connect(cluster.url)
     # The queues are on several servers.
     assert len({cluster.holder_of(queue.broker.keys_of(name).wake).port for name in QUEUES}) > 1
     await goes_round(queue, run_worker)
 
 
-async def test_a_queue_on_a_cluster_by_settings(cluster: Cluster, connect: Any, run_worker: RunWorker) -> None:
+async def test_a_queue_on_a_cluster_by_settings(cluster: RedisCluster, connect: Any, run_worker: RunWorker) -> None:
     addresses = [f"127.0.0.1:{free_port()}", cluster.addresses[1]]
     await goes_round(connect(cluster_addresses=",".join(addresses)), run_worker)
 
 
 async def test_a_worker_of_a_cluster_is_called_for_every_queue(
-    cluster: Cluster, connect: Any, run_worker: RunWorker
+    cluster: RedisCluster, connect: Any, run_worker: RunWorker
 ) -> None:
     queue = connect(cluster.url)
 
@@ -222,7 +222,7 @@ async def test_a_worker_of_a_cluster_is_called_for_every_queue(
         assert await (await task.options(queue=name).enqueue()).result(timeout=5) - began < 1.0
 
 
-async def test_work_survives_slots_that_move(cluster: Cluster, connect: Any, run_worker: RunWorker) -> None:
+async def test_work_survives_slots_that_move(cluster: RedisCluster, connect: Any, run_worker: RunWorker) -> None:
     queue = connect(cluster.url)
 
     def migrate() -> None:
@@ -235,7 +235,7 @@ async def test_work_survives_slots_that_move(cluster: Cluster, connect: Any, run
     await survives(queue, run_worker, migrate)
 
 
-async def test_a_slot_that_is_half_moved_answers(cluster: Cluster, connect: Any) -> None:
+async def test_a_slot_that_is_half_moved_answers(cluster: RedisCluster, connect: Any) -> None:
     queue = connect(cluster.url)
 
     @queue.task
@@ -263,7 +263,7 @@ async def test_a_slot_that_is_half_moved_answers(cluster: Cluster, connect: Any)
 
 
 async def test_work_survives_the_death_of_a_cluster_master(connect: Any, run_worker: RunWorker) -> None:
-    with Cluster(replicas=1) as cluster:
+    with RedisCluster(replicas=1) as cluster:
         queue = connect(cluster.url)
         holder = cluster.holder_of(queue.broker.keys_of("default").wake)
 
@@ -376,7 +376,7 @@ async def test_tls_by_another_name(tmp_path: Path, tls_program: str, connect: An
 async def test_a_cluster_under_tls(
     tmp_path: Path, tls_program: str, connect: Any, run_worker: RunWorker, certificates: Certificates
 ) -> None:
-    with Cluster(program=tls_program, tls=certificates) as cluster:
+    with RedisCluster(program=tls_program, tls=certificates) as cluster:
         queue = connect(f"rediss+cluster://127.0.0.1:{cluster.masters[0].tls_port}", **certificates.settings())
         await goes_round(queue, run_worker)
 

@@ -122,7 +122,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-class Cluster:
+class RedisCluster:
     """Three masters that share the slots, each with `replicas` (0 or 1) replicas."""
 
     def __init__(

@@ -12,7 +12,7 @@ from taskfleet.errors import SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.travel.same import same
 from taskfleet.travel.value import Value
-from tests.support.annotations import Kind, kinds
+from tests.support.annotations import Shape, kinds
 
 _DEEP = os.environ.get("TASKFLEET_HYPOTHESIS") == "deep"
 _PROFILE = settings(
@@ -30,7 +30,7 @@ def _through_redis(form: Any) -> Any:
 
 @_PROFILE
 @given(st.data(), kinds())
-def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataObject, kind: Kind) -> None:
+def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataObject, kind: Shape) -> None:
     value = Value(kind.annotation, "task 't', parameter 'x'")
     sent = data.draw(kind.values)
     note(f"{kind.annotation!r} {sent!r}")
@@ -48,7 +48,7 @@ def test_an_argument_arrives_equal_and_of_its_type_or_is_refused(data: st.DataOb
 
 @_PROFILE
 @given(st.data(), kinds())
-def test_a_result_arrives_and_so_does_one_that_is_passed_on(data: st.DataObject, kind: Kind) -> None:
+def test_a_result_arrives_and_so_does_one_that_is_passed_on(data: st.DataObject, kind: Shape) -> None:
     value = Value(kind.annotation, "task 't', result")
     sent = data.draw(kind.values)
     note(f"{kind.annotation!r} {sent!r}")

@@ -21,9 +21,9 @@ connection = redis.Redis.from_url(os.environ["REDIS_URL"])
 queue = Queue(connection=connection)
 
 
-class Worker(SimpleWorker):
+class QuietWorker(SimpleWorker):
     def _install_signal_handlers(self) -> None:
-        """The process is the bench's."""
+        """Signals of the process are left to the bench."""
 
 
 class RqPeer(ThreadPeer):
@@ -37,7 +37,7 @@ class RqPeer(ThreadPeer):
             queue.enqueue_many([Queue.prepare_data(TASK, (at,), result_ttl=0) for at in arguments[i : i + BULK]])
 
     def consume(self, slots: int, tasks: int, finished: threading.Event) -> None:
-        Worker([queue], connection=connection).work(max_jobs=tasks, logging_level="ERROR")
+        QuietWorker([queue], connection=connection).work(max_jobs=tasks, logging_level="ERROR")
 
 
 if __name__ == "__main__":

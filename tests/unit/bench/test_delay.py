@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bench.children import Child
+from bench.children import PeerProcess
 from bench.peer import CHECKOUT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll and timerfd are Linux's")
@@ -35,7 +35,7 @@ def echo() -> Iterator[int]:
 @pytest.fixture
 def delayed(echo: int) -> Iterator[socket.socket]:
     command = (sys.executable, "-m", "bench.delay", str(echo), str(DELAY_US))
-    with Child("the proxy", command, {"PYTHONPATH": str(CHECKOUT)}) as proxy:
+    with PeerProcess("the proxy", command, {"PYTHONPATH": str(CHECKOUT)}) as proxy:
         port = proxy.expect("ready", 10)["port"]
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             yield client

@@ -5,7 +5,7 @@ import json
 import pytest
 from bench import report
 from bench.figures import Figure, number
-from bench.targets import Verdict
+from bench.targets import Target
 
 FIGURES = [
     Figure("taskfleet", "0.1.0", "drain", "tasks_per_second", "tasks/s", (60_000.0, 61_000.0)),
@@ -32,8 +32,8 @@ def test_the_table_has_one_line_per_figure_with_its_number_of_tasks_and_columns_
 
 
 def test_the_targets_say_what_was_measured_and_whether_that_will_do() -> None:
-    met = Verdict("drain", "≥ 4 times bullmq", "5 times", met=True)
-    missed = Verdict("latency", "≤ 1 ms", "1.2 ms", met=False)
+    met = Target("drain", "≥ 4 times bullmq", "5 times", met=True)
+    missed = Target("latency", "≤ 1 ms", "1.2 ms", met=False)
     lines = report.target_table([met, missed]).splitlines()
     assert [line.strip("|").split("|")[-1].strip() for line in lines[2:]] == ["yes", "NO"]
 

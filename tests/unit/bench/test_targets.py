@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from bench.figures import Figure
-from bench.targets import Verdict, verdicts
+from bench.targets import Target, verdicts
 
 PYTHON = ["taskfleet", "dramatiq", "rq"]
 
@@ -11,7 +11,7 @@ def figure(peer: str, scenario: str, metric: str, *runs: float) -> Figure:
     return Figure(peer, "1.0", scenario, metric, "", runs)
 
 
-def judge(*figures: Figure) -> list[Verdict]:
+def judge(*figures: Figure) -> list[Target]:
     return verdicts(figures, PYTHON)
 
 
