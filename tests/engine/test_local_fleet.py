@@ -22,10 +22,10 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
 from taskfleet_operator.local import up
+from taskfleet_operator.local.local_workers import LocalWorkers
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.process_fleet import ProcessFleet
 from taskfleet_operator.local.view import Picture
-from taskfleet_operator.local.worker_processes import WorkerProcesses
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import parse
 from taskfleet_operator.scaling.loop import ScalingLoop
@@ -125,7 +125,7 @@ def with_autoscaler(plan: LocalPlan, **fields: Any) -> LocalPlan:
 class AskedFleet(ProcessFleet):
     """A fleet of the size that the test asks for: as `spec.replicas`, or by a pause, which lets busy workers drain."""
 
-    def __init__(self, plan: LocalPlan, workers: WorkerProcesses) -> None:
+    def __init__(self, plan: LocalPlan, workers: LocalWorkers) -> None:
         super().__init__(plan.name, plan.order, workers, Notebook())
         self._asked = plan.order
         self.ask(0)
@@ -145,7 +145,7 @@ class Driven:
 
     def __init__(self, plan: LocalPlan, url: str, folder: Path) -> None:
         self.broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
-        self.workers = WorkerProcesses(plan, url, folder)
+        self.workers = LocalWorkers(plan, url, folder)
         self.fleet = AskedFleet(plan, self.workers)
         self.loop = ScalingLoop(self.fleet, self.broker, time.monotonic)
 

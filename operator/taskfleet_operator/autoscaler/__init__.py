@@ -5,10 +5,10 @@ from __future__ import annotations
 from .decide import decide
 from .decision import ScalingDecision
 from .draining import DrainingWorker, ScalingSteps, cordon_seconds, next_steps
+from .history import ScalingState
 from .recommend import QueueTerms, drain_seconds, horizons, start_seconds
 from .sample import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample
 from .start_latency import StartLatencies
-from .state import ScalingState
 from .victims import choose_victims
 
 __all__ = [

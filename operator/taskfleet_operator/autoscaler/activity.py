@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..resource.autoscaler_spec import AutoscalerSpec
+from .history import STABLE_WINDOW_SECONDS, ScalingState
 from .sample import FleetSample
-from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 
 def activation(sample: FleetSample, spec: AutoscalerSpec) -> str:

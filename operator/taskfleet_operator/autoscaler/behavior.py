@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from ..resource.autoscaler_spec import ScaleDownRules, ScaleUpRules, ScalingPolicy
-from .state import ScaleEvent
+from .history import ScaleEvent
 
 UNLIMITED = 2**31 - 1
 

@@ -12,9 +12,9 @@ from ..resource.autoscaler_spec import AutoscalerSpec
 from . import activity, behavior, fallback, panic, plausibility, rates, recommend, stabilise
 from .decision import ScalingDecision
 from .figures import describe
+from .history import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
 from .recommend import Wanted
 from .sample import FleetSample
-from .state import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
 
 
 def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:

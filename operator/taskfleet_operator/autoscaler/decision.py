@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .history import ScalingState
 from .recommend import QueueTerms
-from .state import ScalingState
 
 
 @dataclass(frozen=True, slots=True)

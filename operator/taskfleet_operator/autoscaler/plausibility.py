@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .history import ScalingState
 from .rates import went_backwards
 from .sample import FleetSample
-from .state import ScalingState
 
 
 def cause(sample: FleetSample, state: ScalingState) -> str:

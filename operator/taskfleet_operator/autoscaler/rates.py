@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .history import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 from .sample import FleetSample, QueueSample
-from .state import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 
 PRIOR_TASKS = 10
 """The weight of the estimate before against the measurement, in tasks."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..resource.autoscaler_spec import AutoscalerSpec
+from .history import STABLE_WINDOW_SECONDS, ScalingState
 from .rates import arrivals_per_second, is_history
 from .sample import FleetSample, QueueSample
-from .state import STABLE_WINDOW_SECONDS, ScalingState
 
 DEFAULT_START_SECONDS = 10.0
 """The start latency until one was measured: from a pod's creation to its worker's registration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..resource.autoscaler_spec import BehaviorSpec
-from .state import Recommendation
+from .history import Recommendation
 
 
 def stabilise(current: int, wanted: int, past: Iterable[Recommendation], behavior: BehaviorSpec, now: float) -> int:

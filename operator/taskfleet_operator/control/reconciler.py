@@ -16,9 +16,9 @@ from ..resource.taskqueue import TaskQueueResource, not_supported
 from ..scaling.overrides import overrides_of
 from .cluster_store import ClusterStore, Key
 from .conditions import Condition
-from .credentials import MissingSecretError, RedisCredentials, credentials_of
 from .drift import holds
 from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
+from .redis_credentials import MissingSecretError, RedisCredentials, credentials_of
 from .scaling_loops import ScalingLoops
 from .status_writer import StatusWriter
 

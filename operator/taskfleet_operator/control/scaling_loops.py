@@ -12,9 +12,9 @@ from taskfleet.supervising import supervise
 from ..resource.taskqueue import TaskQueueResource
 from ..scaling.loop import ScalingLoop
 from .cluster_store import ClusterStore, Key
-from .credentials import RedisCredentials
 from .kubernetes_api import KubernetesApi
 from .kubernetes_fleet import KubernetesFleet
+from .redis_credentials import RedisCredentials
 from .status_writer import StatusWriter
 
 

@@ -11,8 +11,8 @@ from ..autoscaler import ScalingDecision, ScalingState
 from ..scaling.order import ScalingOrder
 from ..scaling.port import Look
 from ..scaling.sampling import Reading, Replicas, registered_of
+from .local_workers import LocalWorkers
 from .view import Picture, QueueRow, View, WorkerRow
-from .worker_processes import WorkerProcesses
 
 logger = showing.logger("taskfleet.up")
 
@@ -25,7 +25,7 @@ class ProcessFleet:
 
     settle_seconds = 0.0
 
-    def __init__(self, title: str, order: ScalingOrder, workers: WorkerProcesses, view: View) -> None:
+    def __init__(self, title: str, order: ScalingOrder, workers: LocalWorkers, view: View) -> None:
         self._title = title
         self._order = order
         self._workers = workers

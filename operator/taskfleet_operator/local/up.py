@@ -22,10 +22,10 @@ from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
 from . import view
 from .embedded_valkey import EmbeddedValkey
+from .local_workers import LocalWorkers
 from .plan import LocalPlan, plan_of
 from .process_fleet import ProcessFleet
 from .view import View
-from .worker_processes import WorkerProcesses
 
 P = ParamSpec("P")
 
@@ -91,7 +91,7 @@ async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: 
     for number in requests.signals():
         asyncio.get_running_loop().add_signal_handler(number, asked.heard, number)
     broker = RedisBroker.from_url(redis_url, prefix=plan.key_prefix, pool_size=4)
-    workers = WorkerProcesses(plan, redis_url, folder)
+    workers = LocalWorkers(plan, redis_url, folder)
     workers.on_line, workers.on_event = shown.worker_line, shown.say
     fleet = ProcessFleet(f"{plan.name}  {redis_url}", plan.order, workers, shown)
     try:
@@ -109,7 +109,7 @@ async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: 
     return Outcome(workers.peak, left, drained)
 
 
-async def _keep(fleet: ProcessFleet, workers: WorkerProcesses, broker: RedisBroker, stop: asyncio.Event) -> None:
+async def _keep(fleet: ProcessFleet, workers: LocalWorkers, broker: RedisBroker, stop: asyncio.Event) -> None:
     """Keep the fleet at its size until `stop` is set. Raises the error that ends it."""
     loop = ScalingLoop(fleet, broker, time.monotonic)
 
@@ -131,7 +131,7 @@ async def _keep(fleet: ProcessFleet, workers: WorkerProcesses, broker: RedisBrok
         task.result()
 
 
-async def _tend(fleet: ProcessFleet, workers: WorkerProcesses) -> None:
+async def _tend(fleet: ProcessFleet, workers: LocalWorkers) -> None:
     while True:
         try:
             workers.tend()
@@ -148,7 +148,7 @@ def _if_read(tell: Callable[P, None]) -> Callable[P, None]:
     return told
 
 
-async def _end(workers: WorkerProcesses, hurry: asyncio.Event, seconds: float) -> bool:
+async def _end(workers: LocalWorkers, hurry: asyncio.Event, seconds: float) -> bool:
     """Drain all workers; kill those left after `seconds` or when hurried. Returns whether none had to be killed."""
     workers.terminate()
     deadline = asyncio.get_running_loop().time() + seconds

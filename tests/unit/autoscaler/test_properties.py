@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingState, decide
-from taskfleet_operator.autoscaler.state import Point, QueueHistory, Recommendation, ScaleEvent
+from taskfleet_operator.autoscaler.history import Point, QueueHistory, Recommendation, ScaleEvent
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from tests.unit.autoscaler.builders import NOW, queue, spec
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from taskfleet_operator.autoscaler import ScalingState, decide
-from taskfleet_operator.autoscaler.state import Point, QueueHistory
+from taskfleet_operator.autoscaler.history import Point, QueueHistory
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingOverrides, ScalingState, decide
-from taskfleet_operator.autoscaler.state import Point, QueueHistory, Recommendation, ScaleEvent
+from taskfleet_operator.autoscaler.history import Point, QueueHistory, Recommendation, ScaleEvent
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
 CALM = {"mode": "Disabled"}

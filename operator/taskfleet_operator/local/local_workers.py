@@ -9,14 +9,14 @@ from pathlib import Path
 
 from taskfleet.errors import ConfigurationError
 
+from .local_worker import LocalWorker
 from .plan import LocalPlan
-from .worker_process import WorkerProcess
 
 _LONGEST_BACKOFF_SECONDS = 30.0
 _USAGE_EXIT = 2
 
 
-class WorkerProcesses:
+class LocalWorkers:
     """As many worker processes as `wanted`. `peak` is the most that were ever wanted.
 
     `tend` is called several times a second; between two calls nothing happens. `on_line` gets each line of output with
@@ -24,7 +24,7 @@ class WorkerProcesses:
     """
 
     def __init__(self, plan: LocalPlan, redis_url: str, folder: Path) -> None:
-        self.all: dict[str, WorkerProcess] = {}
+        self.all: dict[str, LocalWorker] = {}
         self.wanted = 0
         self.peak = 0
         self.on_line: Callable[[str, str], None] = lambda _name, _line: None
@@ -37,7 +37,7 @@ class WorkerProcesses:
         self._crashes = 0
         self._retry_at = 0.0  # monotonic
 
-    def counted(self) -> dict[str, WorkerProcess]:
+    def counted(self) -> dict[str, LocalWorker]:
         """The workers that run and were not asked to end, by name, the oldest first."""
         return {name: worker for name, worker in self.all.items() if not worker.ending and worker.returncode is None}
 
@@ -96,9 +96,9 @@ class WorkerProcesses:
         while len(self.counted()) < self.wanted and time.monotonic() >= self._retry_at:
             self._serial += 1
             name = f"{self._plan.name}-worker-{self._tag}-{self._serial}"
-            self.all[name] = WorkerProcess(name, self._plan, self._redis_url, self._folder)
+            self.all[name] = LocalWorker(name, self._plan, self._redis_url, self._folder)
 
-    def _crashed(self, worker: WorkerProcess) -> None:
+    def _crashed(self, worker: LocalWorker) -> None:
         words = worker.last_lines[-1] if worker.last_lines else "it said nothing"
         if not worker.registered and worker.returncode == _USAGE_EXIT:
             raise ConfigurationError(f"the workers cannot start: {words.removeprefix('taskfleet: ')}")

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.control.credentials import MissingSecretError, credentials_of, seen_from_elsewhere
 from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.redis_credentials import MissingSecretError, credentials_of, seen_from_elsewhere
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 
 

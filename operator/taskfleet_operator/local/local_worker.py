@@ -18,7 +18,7 @@ _KEPT_LINES = 20
 _HURRY_SECONDS = 2.0  # after this the kernel ends a process that was told to end at once
 
 
-class WorkerProcess:
+class LocalWorker:
     """A `taskfleet worker` process with its output.
 
     `ending`: it was asked to drain and end. `registered`: heartbeats of all its processes were seen.
