@@ -49,10 +49,15 @@ class ThresholdSpec(ResourceModel):
     """`policy: Threshold`: ready tasks per worker above or below a threshold, plus or minus a count."""
 
     scale_up_threshold: DecimalString = Decimal("5.0")
+    """More ready tasks per worker than this are a signal to scale up."""
     scale_down_threshold: DecimalString = Decimal("1.0")
+    """Fewer ready tasks per worker than this are a signal to scale down."""
     scale_up_count: int = Field(default=2, ge=1, le=1000)
+    """Replicas added at a time."""
     scale_down_count: int = Field(default=1, ge=1, le=1000)
+    """Replicas taken away at a time."""
     consecutive_signals: int = Field(default=2, ge=1, le=100)
+    """Equal signals in a row before the number changes."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -72,9 +77,13 @@ class TargetSpec(ResourceModel):
     """
 
     drain_seconds: int = Field(default=60, ge=1, le=86_400)
+    """Seconds in which the backlog of a queue is to be drained."""
     utilization_percent: int = Field(default=80, ge=1, le=100)
+    """Share of the slots that a steady load is to keep busy."""
     backlog_per_replica: int = Field(default=100, ge=1, le=1_000_000)
+    """Waiting tasks per replica, while too few tasks have run to know their run time."""
     processing_time_seconds: DecimalString = Decimal("0.5")
+    """Mean run time of a task, in seconds, that the estimate starts from."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -90,29 +99,38 @@ class ActivationSpec(ResourceModel):
     """A queue without workers gets its first one when more than `backlog` tasks are ready."""
 
     backlog: int = Field(default=0, ge=0)
+    """A queue without workers gets its first one when more tasks than this are ready."""
 
 
 class PanicSpec(ResourceModel):
     """Demand within a short window of `thresholdPercent` of the ready workers: up at once, not down for a minute."""
 
     mode: FeatureMode = "Enabled"
+    """Disabled: only the steady rate counts."""
     window_seconds: int = Field(default=6, ge=1, le=60)
+    """Length of the short window, in seconds."""
     threshold_percent: int = Field(default=200, ge=110, le=1000)
+    """Demand of the short window, in per cent of the ready workers, from which on it is a panic."""
 
 
 class PrewarmSpec(ResourceModel):
     """Count delayed and scheduled tasks that come due within `horizonSeconds` as work."""
 
     mode: FeatureMode = "Enabled"
+    """Disabled: a delayed task counts only when it is ready."""
     horizon_seconds: int = Field(default=30, ge=0, le=3600)
+    """How far to look ahead for tasks that come due, in seconds."""
 
 
 class ScalingPolicy(ResourceModel):
     """At most `value` pods, or per cent of the pods, in `periodSeconds`."""
 
     type: PolicyType
+    """The unit of value: Pods, or Percent of the current replicas."""
     value: int = Field(ge=1)
+    """The largest change within the period."""
     period_seconds: int = Field(ge=1, le=1800)
+    """Length of the period, in seconds."""
 
 
 _UP_POLICIES = (
@@ -126,18 +144,26 @@ class ScaleUpRules(ResourceModel):
     """HPA's `behavior.scaleUp`."""
 
     stabilization_window_seconds: int = Field(default=0, ge=0, le=3600)
+    """The fleet grows only to a number that was wanted for so many seconds."""
     tolerance: DecimalString = Decimal("0.1")
+    """A change by a smaller share than this is not made; 0.1 is 10 per cent."""
     select_policy: SelectPolicy = "Max"
+    """Max: the policy that allows the largest change counts. Min: the smallest. Disabled: the fleet does not grow."""
     policies: tuple[ScalingPolicy, ...] = Field(default=_UP_POLICIES, min_length=1, max_length=20)
+    """How far the fleet may grow within a period."""
 
 
 class ScaleDownRules(ResourceModel):
     """HPA's `behavior.scaleDown`."""
 
     stabilization_window_seconds: int = Field(default=120, ge=0, le=3600)
+    """The fleet shrinks only to a number that was enough for so many seconds."""
     tolerance: DecimalString = Decimal("0.1")
+    """A change by a smaller share than this is not made; 0.1 is 10 per cent."""
     select_policy: SelectPolicy = "Max"
+    """Max: the policy that allows the largest change counts. Min: the smallest. Disabled: the fleet does not shrink."""
     policies: tuple[ScalingPolicy, ...] = Field(default=_DOWN_POLICIES, min_length=1, max_length=20)
+    """How far the fleet may shrink within a period."""
 
 
 class BehaviorSpec(ResourceModel):
@@ -151,15 +177,21 @@ class VictimSpec(ResourceModel):
     """Which pods go. `IdleOnly` drains a worker before its pod goes, waiting up to `drainTimeoutSeconds`."""
 
     victim_policy: VictimPolicy = "IdleOnly"
+    """IdleOnly: only drained pods go. DeploymentDefault: the ReplicaSet controller chooses, and busy pods may go."""
     drain_timeout_seconds: int = Field(default=600, ge=0, le=86_400)
+    """How long a worker may take to drain, in seconds. After that it stays, and is drained another time."""
 
 
 class FallbackSpec(ResourceModel):
     """KEDA's `fallback`: what to run when `failureThreshold` reads of the queues in a row have failed."""
 
     failure_threshold: int = Field(default=3, ge=1, le=1000)
+    """Failed reads in a row before the fallback applies."""
     behavior: FallbackBehavior = "CurrentReplicas"
+    """CurrentReplicas keeps the number. Static uses replicas. CurrentReplicasIfHigher and CurrentReplicasIfLower
+    use the higher or the lower of both."""
     replicas: int = Field(default=2, ge=0, le=10_000)
+    """The number for every behavior but CurrentReplicas."""
 
 
 class AutoscalerSpec(ResourceModel):
@@ -169,11 +201,17 @@ class AutoscalerSpec(ResourceModel):
     """
 
     mode: AutoscalerMode = "Managed"
+    """Managed: the autoscaler sets the replicas. Recommend: it only writes status. Disabled: spec.replicas counts."""
     policy: AutoscalerPolicy = "DrainTime"
+    """DrainTime: as many workers as drain the backlog in time. Threshold: a step up or down at a threshold."""
     min_replicas: int = Field(default=0, ge=0, le=10_000)
+    """The fewest replicas."""
     max_replicas: int = Field(default=50, ge=1, le=10_000)
+    """The most replicas."""
     poll_interval_seconds: int = Field(default=5, ge=1, le=600)
+    """Seconds between two decisions. New work in an empty queue is noticed at once."""
     cooldown_seconds: int = Field(default=300, ge=0, le=86_400)
+    """Seconds without work before the fleet goes to zero."""
     threshold: ThresholdSpec = ThresholdSpec()
     target: TargetSpec = TargetSpec()
     activation: ActivationSpec = ActivationSpec()
@@ -182,6 +220,7 @@ class AutoscalerSpec(ResourceModel):
     behavior: BehaviorSpec = BehaviorSpec()
     scale_down: VictimSpec = VictimSpec()
     max_pending_replicas: int = Field(default=25, ge=1, le=10_000)
+    """The most replicas that are asked for and not ready; more are not asked for."""
     fallback: FallbackSpec = FallbackSpec()
 
     rules: ClassVar[tuple[Rule, ...]] = (

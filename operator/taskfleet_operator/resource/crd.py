@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import sys
+import textwrap
 from typing import Any
 
 import yaml
@@ -143,11 +147,31 @@ def _structural(
             schema["default"] = {
                 key: value["default"] for key, value in schema["properties"].items() if "default" in value
             }
-        if name in models and models[name].rules:
-            schema["x-kubernetes-validations"] = [_validation(rule) for rule in models[name].rules]
+        if name in models:
+            for key, text in _docstrings(models[name]).items():
+                described = {"description": "", **schema["properties"][key]}
+                schema["properties"][key] = described | {"description": _in_one_line(text)}
+            if models[name].rules:
+                schema["x-kubernetes-validations"] = [_validation(rule) for rule in models[name].rules]
     if "description" in schema:
-        schema["description"] = " ".join(schema["description"].replace("`", "").split())
+        schema["description"] = _in_one_line(schema["description"])
     return schema
+
+
+def _docstrings(model: type[ResourceModel]) -> dict[str, str]:
+    """The docstring below each field, by the field's name in the manifest. Only here, as it takes time at import."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            alias = model.model_fields[field.target.id].alias or field.target.id
+            found[alias] = str(ast.literal_eval(below.value))
+    return found
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
 
 
 def _validation(rule: Rule) -> Schema:

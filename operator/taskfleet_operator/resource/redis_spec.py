@@ -19,14 +19,18 @@ class SecretKeyRef(ResourceModel):
     """One key of a secret in the namespace of the TaskQueue."""
 
     name: Name
+    """Name of the secret."""
     key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+    """Key in the secret."""
 
 
 class AuthSpec(ResourceModel):
     """An ACL user, a password, or both."""
 
     username: str | None = Field(default=None, min_length=1, max_length=253)
+    """Name of the ACL user; Redis has the user default when unset."""
     password_secret_ref: SecretKeyRef | None = None
+    """The password. It reaches the workers as a file."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -41,23 +45,31 @@ class SentinelSpec(ResourceModel):
     """Where the sentinels are, and which master to ask them for."""
 
     master_name: str = Field(min_length=1, max_length=253)
+    """Name of the master, as the sentinels know it."""
     addresses: tuple[Address, ...] = Field(min_length=1, max_length=16)
+    """Addresses of the sentinels, as host:port."""
     password_secret_ref: SecretKeyRef | None = None
+    """The password of the sentinels."""
 
 
 class ClusterSpec(ResourceModel):
     """Nodes of a Redis Cluster to start from."""
 
     addresses: tuple[Address, ...] = Field(min_length=1, max_length=64)
+    """Addresses of nodes to start from, as host:port."""
 
 
 class TlsSpec(ResourceModel):
     """TLS to Redis, with a CA and a client certificate if needed."""
 
     mode: TlsMode = "Disabled"
+    """Enabled: connect with TLS."""
     ca_secret_ref: SecretKeyRef | None = None
+    """The CA that has signed the certificate of the server."""
     client_cert_secret_name: str = Field(default="", max_length=253)
+    """A secret of type kubernetes.io/tls with the client certificate."""
     server_name: str = Field(default="", max_length=253)
+    """The name in the certificate of the server, when it is not the host name."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -81,16 +93,24 @@ class RedisSpec(ResourceModel):
     """`spec.redis`. Timeouts in seconds; `poolSize` is connections per worker process."""
 
     mode: RedisMode = "Standalone"
+    """The topology of the Redis."""
     url: str | None = Field(default=None, min_length=1, max_length=1024)
+    """redis://host:6379/0, or rediss:// for TLS. Without a password. A host without a dot is a Service in the
+    namespace of the TaskQueue."""
     url_secret_ref: SecretKeyRef | None = None
+    """A secret key with the URL, in place of url."""
     auth: AuthSpec | None = None
     sentinel: SentinelSpec | None = None
     cluster: ClusterSpec | None = None
     tls: TlsSpec = TlsSpec()
     key_prefix: str = Field(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]+$", max_length=64)
+    """First part of every key in Redis. It cannot be changed."""
     pool_size: int = Field(default=10, ge=2, le=1000)
+    """Connections of each worker process."""
     connect_timeout_seconds: int = Field(default=5, ge=1, le=120)
+    """How long a connection may take, in seconds."""
     command_timeout_seconds: int = Field(default=5, ge=1, le=120)
+    """How long a command may take, in seconds."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

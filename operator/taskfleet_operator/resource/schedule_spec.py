@@ -19,16 +19,27 @@ class ScheduleSpec(ResourceModel):
     """`schedule` has five fields, or six with seconds first."""
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    """Name of the schedule."""
     schedule: str = Field(min_length=1, max_length=128)
+    """Five cron fields, six with seconds first, or a name such as @daily."""
     time_zone: str = Field(default="UTC", min_length=1, max_length=64)
+    """Name of the time zone, such as Europe/Berlin."""
     queue: str = Field(pattern=QUEUE_NAME, min_length=1, max_length=255)
+    """The queue of the tasks; one of spec.queues."""
     task: str = Field(min_length=1, max_length=255)
+    """Name of the task."""
     args: Annotated[tuple[Any, ...], WithJsonSchema({"type": "array", "maxItems": 64, "items": _OPEN})] = ()
+    """Positional arguments of the task."""
     kwargs: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **_OPEN})] = Field(default_factory=dict)
+    """Keyword arguments of the task."""
     concurrency_policy: ConcurrencyPolicy = "Allow"
+    """Allow: runs may overlap. Forbid: a tick is skipped while a run goes on. Replace: it cancels that run."""
     starting_deadline_seconds: int | None = Field(default=None, ge=1, le=604_800)
+    """A tick that is later than this, in seconds, is dropped."""
     jitter_seconds: int = Field(default=0, ge=0, le=3600)
+    """A random delay of each tick, up to so many seconds."""
     suspend: bool = False
+    """No ticks while true."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -27,20 +27,25 @@ class SchedulerSpec(ResourceModel):
     """Whether `spec.schedules` tick."""
 
     mode: FeatureMode = "Enabled"
+    """Disabled: no schedule ticks."""
 
 
 class TaskQueueSpec(ResourceModel):
     """`spec`. `replicas` counts when `autoscaler.mode` is Disabled; `suspend` drains and scales to zero."""
 
     suspend: bool = False
+    """No new claims; running tasks finish; then the fleet goes to zero."""
     deletion_policy: DeletionPolicy = "Retain"
+    """Retain: the keys in Redis stay. Purge: they are deleted with the TaskQueue."""
     replicas: int | None = Field(default=None, ge=0, le=10_000)
+    """The number of worker pods while autoscaler.mode is Disabled; 1 when unset. Set by the scale subresource."""
     redis: RedisSpec
     queues: tuple[QueueSpec, ...] = Field(
         min_length=1,
         max_length=64,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    """The queues that the workers serve."""
     worker: WorkerSpec
     autoscaler: AutoscalerSpec = AutoscalerSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
@@ -49,6 +54,7 @@ class TaskQueueSpec(ResourceModel):
         max_length=64,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    """Tasks by the clock."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

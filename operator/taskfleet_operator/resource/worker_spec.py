@@ -22,7 +22,9 @@ class RollingUpdateSpec(ResourceModel):
     """As in a Deployment."""
 
     max_surge: IntOrPercent = "25%"
+    """Pods above the number that may exist during an update, as a number or a percentage."""
     max_unavailable: IntOrPercent = 0
+    """Pods that may be unavailable during an update, as a number or a percentage."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -39,6 +41,7 @@ class UpdateStrategySpec(ResourceModel):
     """How worker pods are replaced when something that they read has changed."""
 
     type: UpdateType = "RollingUpdate"
+    """RollingUpdate: as in a Deployment. Drain: old pods drain first."""
     rolling_update: RollingUpdateSpec | None = None
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -55,7 +58,9 @@ class PodDisruptionBudgetSpec(ResourceModel):
     """How many workers a node drain may take at a time."""
 
     mode: FeatureMode = "Enabled"
+    """Disabled: no PodDisruptionBudget."""
     max_unavailable: IntOrPercent = 1
+    """Pods that may be evicted at a time, as a number or a percentage."""
 
 
 class WorkerSpec(ResourceModel):
@@ -65,12 +70,18 @@ class WorkerSpec(ResourceModel):
     """
 
     image: str = Field(min_length=1, max_length=1024, pattern=r"^\S+$")
+    """The image with the application."""
     app: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)
+    """The TaskQueue in the application, as module:attribute."""
     concurrency: int = Field(default=16, ge=1, le=10_000)
+    """Tasks that one process runs at once."""
     processes: int = Field(default=1, ge=1, le=64)
+    """Worker processes in a pod."""
     drain_timeout_seconds: int = Field(default=120, ge=0, le=86_400)
+    """How long running tasks may take after SIGTERM, in seconds. The pod's grace period is 15 s more."""
     update_strategy: UpdateStrategySpec = UpdateStrategySpec()
     pod_disruption_budget: PodDisruptionBudgetSpec = PodDisruptionBudgetSpec()
     template: Annotated[
         dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
     ] = Field(default_factory=dict)
+    """A PodTemplateSpec that is merged over the generated one."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -43,6 +44,21 @@ def test_every_optional_field_has_a_default_or_may_be_absent() -> None:
 
     spec = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     walk(spec, "spec.")
+
+
+def test_every_field_is_described() -> None:
+    """`kubectl explain tq` prints these. A field is described by its docstring, or by that of its model."""
+
+    def undescribed(schema: dict[str, Any], path: str) -> list[str]:
+        found = [] if "description" in schema else [path]
+        for name, value in schema.get("properties", {}).items():
+            found += undescribed(value, f"{path}.{name}")
+        if "properties" in schema.get("items", {}):
+            found += undescribed(schema["items"], f"{path}[]")
+        return found
+
+    root = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert undescribed(root["spec"], "spec") + undescribed(root["status"], "status") == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
