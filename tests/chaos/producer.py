@@ -27,7 +27,7 @@ from tests.chaos.workload import KINDS, choose
 _CLOCK_SECONDS = 20.0  # well before the product asks again
 _WAIT_SECONDS = 120.0  # how long a result is awaited
 _MOST_AT_ONCE = 200
-WHOLE_WITHIN_SECONDS = 20.0
+WHOLE_WITHIN_SECONDS = 20.0  # a workflow that is not sent as a whole by then is dropped
 
 
 class NotedIds:
@@ -137,9 +137,14 @@ class ChaosProducer:
 
     async def _send_one(self, call: Call) -> bool:
         given = self._ids.expect(call.parts)
+        began = now()
         with self._answer(given) as answered:
             handle = await self._queue.enqueue(call.sent)
-            self._accepted([call], given, [handle])
+            if len(call.parts) > 1 and now() - began > WHOLE_WITHIN_SECONDS:
+                # On a busy machine. The product's own limit is longer than any call.
+                self._notes.note("unknown", now(), given, "sent too slowly: the end of the workflow may be dropped")
+            else:
+                self._accepted([call], given, [handle])
             answered.append(True)
         return bool(answered)
 
