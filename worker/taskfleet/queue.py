@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -11,26 +10,24 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from taskfleet import checks, config, queue_names, security, sendable, sync
 from taskfleet.application import Application
+from taskfleet.brokers import broker_at
 from taskfleet.context import CURRENT
-from taskfleet.dispatcher import Dispatcher
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware, Stack
+from taskfleet.middleware_sender import MiddlewareSender
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.sealing import Policy, Seal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet.redis import connection, replies
-from taskfleet.redis.broker import RedisBroker
-from taskfleet.redis.from_settings import access_of, url_of
 from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.session import LoopWorkers, Session, Sessions
-from taskfleet.settings import RedisSettings, Settings
+from taskfleet.settings import Settings
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.message import Message
@@ -107,11 +104,11 @@ class TaskQueue(Defining):
             middleware=middleware,
         )
         if broker is None:
-            url = url_of(settings.redis) if url is None else url
-            broker = _open(url, settings.redis, max(self.max_payload_bytes, self.max_result_bytes))
+            stored_limit = max(self.application.max_payload_bytes, self.application.max_result_bytes)
+            broker = broker_at(url, settings.redis, stored_limit_bytes=stored_limit)
         self.sessions = Sessions(self.application, broker)
-        self._dispatcher = Dispatcher(self.application, self.sessions)
-        super().__init__(self.application.registry, self.application.overrides, self._dispatcher)
+        self._sending = MiddlewareSender(self.application, self.sessions)
+        super().__init__(self.application.registry, self.application.overrides, self._sending)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
@@ -177,7 +174,7 @@ class TaskQueue(Defining):
         """
         if isinstance(task, Workflow):
             sendable.check_workflow(queue)
-            return await self._dispatcher.send_workflow(compile_workflow(task))
+            return await self._sending.send_workflow(compile_workflow(task))
         return await self.send(self._message(task, queue, "queue.enqueue"))
 
     async def schedule(
@@ -192,7 +189,7 @@ class TaskQueue(Defining):
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Calls of one loop tick travel together."""
-        return await self._dispatcher.send(message)
+        return await self._sending.send(message)
 
     async def enqueue_many(
         self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
@@ -205,7 +202,7 @@ class TaskQueue(Defining):
         """
         wait_for_room = checks.seconds("wait_for_room", wait_for_room)
         messages = sendable.messages_of(messages, "queue.enqueue_many")
-        return await self._dispatcher.send_many(messages, wait_for_room=wait_for_room)
+        return await self._sending.send_many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
@@ -244,7 +241,7 @@ class TaskQueue(Defining):
 
     def send_sync(self, message: Message[R]) -> TaskHandle[R]:
         """`send` for code without an event loop."""
-        return self._dispatcher.send_sync(message)
+        return self._sending.send_sync(message)
 
     # Looking after queues.
 
@@ -435,13 +432,3 @@ class TaskQueue(Defining):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _open(url: str, redis: RedisSettings, stored_limit_bytes: int) -> Broker:
-    # Callers without a type checker pass anything.
-    if isinstance(url, str) and url.startswith("memory:"):  # pyright: ignore[reportUnnecessaryIsInstance]
-        from taskfleet.memory.broker import InMemoryBroker
-
-        return InMemoryBroker.of_url(url, redis.key_prefix)
-    access = dataclasses.replace(access_of(redis, url), reply_bytes=replies.bound(stored_limit_bytes))
-    return RedisBroker(connection.connect(access), redis.key_prefix)

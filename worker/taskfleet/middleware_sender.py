@@ -17,7 +17,7 @@ from taskfleet.workflows import WorkflowPlan, compile_workflow
 R = TypeVar("R")
 
 
-class Dispatcher:
+class MiddlewareSender:
     """Hands messages to the producer of the running loop, inside the middleware that wraps an enqueue."""
 
     def __init__(self, application: Application, sessions: Sessions) -> None:

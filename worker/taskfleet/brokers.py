@@ -1,0 +1,29 @@
+"""The broker for an address: in Redis, or in the memory of this process."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from taskfleet.protocol.broker import Broker
+from taskfleet.settings import RedisSettings
+
+
+def broker_at(url: str | None, redis: RedisSettings, *, stored_limit_bytes: int) -> Broker:
+    """A broker that connects when it is first called; without `url` at the address that the settings name.
+
+    `stored_limit_bytes` is the largest task or result, which one reply of Redis must be able to hold. The modules of
+    the broker, and Redis' own client, are imported here: a program without Redis does without them.
+    """
+    address = redis.url if url is None else url
+    # Callers without a type checker pass anything.
+    if isinstance(address, str) and address.startswith("memory:"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        from taskfleet.memory.broker import InMemoryBroker
+
+        return InMemoryBroker.of_url(address, redis.key_prefix)
+    from taskfleet.redis import connection, replies
+    from taskfleet.redis.broker import RedisBroker
+    from taskfleet.redis.from_settings import access_of, url_of
+
+    access = access_of(redis, url_of(redis) if url is None else url)
+    access = dataclasses.replace(access, reply_bytes=replies.bound(stored_limit_bytes))
+    return RedisBroker(connection.connect(access), redis.key_prefix)
