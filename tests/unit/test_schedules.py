@@ -11,7 +11,7 @@ from taskfleet import ConfigurationError, PayloadTooLargeError, SerializationErr
 from taskfleet.protocol import envelope
 from taskfleet.protocol.item import Extras
 from taskfleet.scheduling.call import message_of
-from taskfleet.scheduling.record import Spec, identity_of, revision_of
+from taskfleet.scheduling.record import ScheduleSpec, identity_of, revision_of
 
 # No server listens at this address, so an attempt to connect would raise another error.
 queue = TaskQueue("redis://127.0.0.1:1/0", max_payload_bytes=2000)
@@ -92,13 +92,13 @@ def test_a_function_by_name_is_the_function() -> None:
     assert one.queue == other.queue == "reports"
 
 
-def spec(**options: Any) -> Spec:
+def spec(**options: Any) -> ScheduleSpec:
     fields: dict[str, Any] = {
         "task": "report", "envelope": b"\x00\xff", "schedule": "@hourly", "every": None, "time_zone": "Asia/Kathmandu",
         "policy": "Forbid", "deadline_ms": 1500, "paused": False,
         "delay_ms": 0, "expires_ms": None, "extras": Extras(),
     }  # fmt: skip
-    return Spec(**fields | options)
+    return ScheduleSpec(**fields | options)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def spec(**options: Any) -> Spec:
         spec(delay_ms=5, expires_ms=7, extras=Extras("ä", limit_key="l")),
     ],
 )
-def test_a_spec_survives_storing(stored: Spec) -> None:
-    assert Spec.unpack(stored.pack()) == stored
+def test_a_spec_survives_storing(stored: ScheduleSpec) -> None:
+    assert ScheduleSpec.unpack(stored.pack()) == stored
 
 
 @pytest.mark.parametrize("settings", [{}, {"x": 5.0, "t": 3}])
@@ -144,4 +144,4 @@ def test_only_the_time_decides_whether_the_next_tick_stays() -> None:
 @pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\x01"])
 def test_an_invalid_spec_is_refused(packed: bytes) -> None:
     with pytest.raises(SerializationError, match=r"the schedule (cannot be decoded|has version)"):
-        Spec.unpack(packed)
+        ScheduleSpec.unpack(packed)

@@ -1,4 +1,4 @@
-"""Waiting for the end of tasks without polling: one subscription for all waiters of a process."""
+"""Waiting for the end of tasks without polling: one subscription for all callers of an event loop that wait."""
 
 from __future__ import annotations
 
@@ -6,55 +6,54 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
 
 from taskfleet import background
 from taskfleet.cancellation import end
+from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.partitions import Partition
 from taskfleet.supervising import supervise
-
-if TYPE_CHECKING:
-    from taskfleet.protocol.broker import Broker
 
 
 class Completions:
-    """Listens to the endings in the partitions that somebody waits on, and sets the events of those who wait."""
+    """Subscribes to the completions of partitions in which a caller waits for a task, and wakes the callers."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._listeners: dict[str, asyncio.Task[None]] = {}
-        self._ready: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)  # by task id
+        self._listeners: dict[Partition, asyncio.Task[None]] = {}
+        self._subscribed: dict[Partition, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
-    async def expect(self, place: str, task_id: str) -> AsyncGenerator[asyncio.Event]:
-        """An event that is set when `task_id` ends. Once inside, the subscription stands."""
+    async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[asyncio.Event]:
+        """An event that is set when the task ends. The subscription stands when the block is entered."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)
         try:
-            if place not in self._listeners:
-                self._ready[place] = asyncio.Event()
-                self._listeners[place] = background.start(
-                    supervise(f"waiting for the ends of tasks of {place}", lambda: self._listen(place))
+            if partition not in self._listeners:
+                self._subscribed[partition] = asyncio.Event()
+                self._listeners[partition] = background.start(
+                    supervise(f"waiting for the ends of tasks of {partition}", lambda: self._listen(partition))
                 )
-            await self._ready[place].wait()
+            await self._subscribed[partition].wait()
             yield event
         finally:
             self._waiting[task_id].discard(event)
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
 
-    async def _listen(self, place: str) -> None:
-        async for message in self._broker.endings(place):
-            if message:
-                for event in self._waiting.get(message, ()):
+    async def _listen(self, partition: Partition) -> None:
+        async for task_id in self._broker.endings(partition):
+            if task_id:
+                for event in self._waiting.get(task_id, ()):
                     event.set()
             else:
-                # Subscribed, perhaps again: whatever ended in between was not heard.
-                self._ready[place].set()
+                # Subscribed, perhaps again: a completion in between was not heard, so all callers look themselves.
+                self._subscribed[partition].set()
                 for events in self._waiting.values():
                     for event in events:
                         event.set()
 
     async def close(self) -> None:
+        """End all subscriptions."""
         await end(self._listeners.values())
         self._listeners.clear()

@@ -1,4 +1,4 @@
-"""Add, remove and list schedules."""
+"""Adds, removes and lists schedules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from taskfleet.application import Application
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.item import Extras
-from taskfleet.protocol.partitions import spread
+from taskfleet.protocol.partitions import Partition, spread
 from taskfleet.protocol.schedules import Entry
 from taskfleet.scheduling.call import ScheduledTask, message_of
-from taskfleet.scheduling.record import Schedule, Spec, check_name, check_policy, deadline_ms, identity_of
+from taskfleet.scheduling.record import Schedule, ScheduleSpec, check_name, check_policy, deadline_ms, identity_of
 from taskfleet.scheduling.timing import timing_of
 
 logger = showing.logger("taskfleet.scheduler")
@@ -23,11 +23,11 @@ logger = showing.logger("taskfleet.scheduler")
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule that has been checked and can be added, in a partition of its queue."""
+    """A schedule that has been checked and can be added to a partition of its queue."""
 
     name: str
-    place: str
-    spec: Spec
+    partition: Partition
+    spec: ScheduleSpec
 
 
 def check(
@@ -45,7 +45,7 @@ def check(
     concurrency_policy: str,
     paused: bool,
 ) -> NewSchedule:
-    """Everything that can be wrong is found here, before Redis is asked; see `TaskQueue.add_schedule`."""
+    """Check all arguments, before Redis is asked; see `TaskQueue.add_schedule`."""
     check_name(name)
     if every is not None and time_zone is not None:
         raise ConfigurationError(f"time_zone={time_zone!r} has no use with every=, which counts from the epoch")
@@ -59,14 +59,14 @@ def check(
     if schedule is not None:
         checks.text("schedule", schedule)
     checks.flag("paused", paused)
-    timing_of(schedule, every, time_zone or "UTC")  # an expression, an interval or a zone that is wrong is an error now
+    timing_of(schedule, every, time_zone or "UTC")  # only for its errors
     call = message_of(task, args, kwargs, application.registry)
     name_of_queue = queue_names.validate(to if to is not None else call.queue)
     _, envelope, delay_ms, _, extras = call.encode(application.max_payload_bytes)
     expires = call.task.options.expires
-    spec = Spec(
+    spec = ScheduleSpec(
         task=call.task.name,
-        # Whoever lets it tick will vouch for its tasks: so it says itself who has made it.
+        # The scheduler that lets it tick signs its tasks, so the schedule itself must be signed by its author.
         envelope=application.seal.close("schedule", name_of_queue, name, envelope),
         schedule=schedule,
         every=checks.seconds_in(every),
@@ -78,40 +78,40 @@ def check(
         expires_ms=None if expires is None else round(expires * 1000),
         extras=extras or Extras(),
     )
-    # Its tasks share locks, limits and turns with others of the same key, which are in that partition too.
+    # The tasks of one key share a lock, limits and turns, so all of them are in one partition.
     partitions = application.known_options_of(name_of_queue).partitions
-    place = spread(name_of_queue, partitions, call.spread_key or name)
-    return NewSchedule(name, place, spec)
+    partition = spread(name_of_queue, partitions, call.spread_key or name)
+    return NewSchedule(name, partition, spec)
 
 
 async def add(broker: Broker, new: NewSchedule) -> Schedule:
-    """Add it, or replace the one of that name, in whichever queue that was."""
+    """Add a schedule. It replaces one of the same name, whatever queue that is in."""
     store = broker.schedules
     packed = new.spec.pack()
-    moved = await _remove(broker, new.name, keep=new.place)
+    moved = await _remove(broker, new.name, keep=new.partition)
     if moved is not None and moved.tick_ms is not None and identity_of(moved.spec) == new.spec.timing.identity:
         next_ms: int | None = moved.tick_ms
     else:
-        next_ms = new.spec.timing.following(await store.now_ms(new.place))
+        next_ms = new.spec.timing.following(await store.now_ms(new.partition))
     assert next_ms is not None  # a timing that never ticks is refused when it is made
-    tick_ms = await store.add(new.place, new.name, packed, next_ms)
-    for entry in await store.entries_of(new.place):
+    tick_ms = await store.add(new.partition, new.name, packed, next_ms)
+    for entry in await store.entries_of(new.partition):
         if entry.name == new.name:
             return Schedule.of_entry(entry)
-    # Removed by somebody else since: what was added is still the answer.
-    return Schedule.of_entry(Entry(new.place, new.name, packed, b"", tick_ms))
+    # Another program has removed it since.
+    return Schedule.of_entry(Entry(new.partition, new.name, packed, b"", tick_ms))
 
 
 async def remove(broker: Broker, name: str) -> bool:
-    """Remove it from wherever it is; returns whether there was one."""
+    """Remove a schedule from whatever queue it is in; returns whether there was one."""
     return await _remove(broker, name) is not None
 
 
-async def _remove(broker: Broker, name: str, *, keep: str | None = None) -> Entry | None:
+async def _remove(broker: Broker, name: str, *, keep: Partition | None = None) -> Entry | None:
     found: Entry | None = None
-    for place in await broker.partitions():
-        if place != keep:
-            found = await broker.schedules.remove(place, name) or found
+    for partition in await broker.partitions():
+        if partition != keep:
+            found = await broker.schedules.remove(partition, name) or found
     return found
 
 

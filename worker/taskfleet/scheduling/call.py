@@ -22,8 +22,8 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
     """The call as a message.
 
     A class task takes its fields as keyword arguments; an instance has them already. A name that is not defined in this
-    process is taken as it is, so that a program without the task's code can schedule it: its arguments must be what
-    messagepack knows, and are checked by the worker that runs it.
+    process is accepted, so that a program without the task's code can schedule it. The arguments must then be of types
+    that messagepack has; the worker that runs the task checks them.
 
     Errors: `SerializationError` names the parameter, `ConfigurationError` the argument of `add_schedule`.
     """
@@ -31,7 +31,7 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
         definition = registry.find(task)
         if definition is None and (definition := CLASS_TASKS.find(task)) is not None:
             cls = _class_of(definition)
-            # A worker would also take the whole task as its one argument: leave that way to who knows it.
+            # A caller may also give the whole class task as the argument `task`, as a worker receives it.
             if not args and set(kwargs) != {"task"}:
                 task = cls
         if isinstance(task, str):
@@ -63,7 +63,7 @@ def _instance(cls: type[Task], args: Sequence[Any], kwargs: Mapping[str, Any]) -
         raise ConfigurationError(f"task {cls.name!r} is a class: give its fields as kwargs")
     try:
         return cls(**kwargs)
-    except Exception as error:  # a validator of the application's raises what it likes
+    except Exception as error:  # validators of the application may raise any exception
         raise SerializationError(f"task {cls.name!r}, field {problem_of(error)}") from None
 
 

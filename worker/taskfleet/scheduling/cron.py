@@ -1,10 +1,10 @@
 """Cron expressions in a time zone: the next tick after an instant.
 
-The grammar and the calendar are cronsim's, asked about bare wall-clock times; what a wall-clock time means on the days
-when the clocks change is decided here, and is what Debian's cron(8) does:
+The grammar and the calendar are those of cronsim, which knows no time zones. The meaning of a wall-clock time on days
+when the clocks change is decided here, as Debian's cron(8) does:
 
 - A schedule whose minute or hour field begins with `*` follows elapsed time. Wall-clock times that the clocks skip do
-  not tick, those that they repeat tick twice: `*/15 * * * *` ticks every quarter of an hour, whatever the clocks do.
+  not tick, and those that they repeat tick twice: `*/15 * * * *` ticks every quarter of an hour on any day.
 - Any other schedule means one tick for each wall-clock time. One that the clocks skip ticks at the first instant after
   the gap; one that they repeat ticks the first time only.
 
@@ -42,7 +42,7 @@ _EXPECTED = {
     "day-of-week": "0-7 or SUN-SAT (0 and 7 are Sunday), 5L (the last Friday) or MON#1 (the first Monday)",
 }
 _SECOND = timedelta(seconds=1)
-# Zones that mean something else on another machine: two schedulers would not agree on the next tick.
+# The meaning of these zones differs from machine to machine: two schedulers would not agree on the next tick.
 _NOT_PORTABLE = {"local", "localtime", "posixrules", "factory"}
 
 
@@ -83,7 +83,7 @@ class Cron:
         local = after.astimezone(self._zone)
         wall = _wall(local)
         if local.fold and (change := _repetition(local, self._zone)) is not None:
-            # What is left of the repeated hour has had its tick: go on behind it.
+            # The rest of the repeated hour has had its ticks: go on after it.
             wall = max(wall, change.ends - _SECOND)
         for match in self._matches(wall):
             early = match.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
@@ -101,7 +101,7 @@ class Cron:
             match = next(self._matches(wall), None)
             if match is not None and match < change.ends:
                 return match.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
-            # Nothing is left of the first pass: the second one starts with an earlier wall clock.
+            # The first pass of the repeated hour has no more ticks; the second starts at an earlier wall-clock time.
             wall = change.begins - _SECOND
         while True:
             match = next(self._matches(wall), None)
@@ -111,7 +111,7 @@ class Cron:
                 instant = match.replace(tzinfo=self._zone, fold=fold).astimezone(UTC)
                 if instant > after and _wall(instant.astimezone(self._zone)) == match:
                     return instant
-            # Skipped by the clocks: go on where they do.
+            # The clocks skip this time: go on after the gap.
             wall = _wall(_change_between(match, self._zone).astimezone(self._zone)) - _SECOND
 
 

@@ -1,4 +1,4 @@
-"""A schedule: as its users see it, and as Redis stores it."""
+"""A schedule: as `list_schedules` gives it, and as it is stored."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from taskfleet.scheduling.timing import Timing, timing_of
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 
 _VERSION = 1
+_REVISION, _IDENTITY = 1, 2  # positions in the packed spec
 _STATE_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One schedule and where it is. Times are in UTC, by the clock of Redis.
+    """A schedule and its next tick. Times are in UTC, by the clock of Redis.
 
     Exactly one of `schedule` (a cron expression) and `every` (seconds) is set. `next_at` is `None` when it is paused.
     `last_at` is the tick that added the last task, `last_task_id`. The counters: tasks added, ticks that `Forbid`
@@ -57,8 +58,8 @@ class Schedule:
 
     @classmethod
     def of_entry(cls, entry: Entry) -> Schedule:
-        """Decode; raises `SerializationError` for what another version has written."""
-        spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
+        """From the entry in the broker. Errors: `SerializationError` for one that another version has written."""
+        spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
         return cls(
             name=entry.name,
             schedule=spec.schedule,
@@ -79,8 +80,8 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """What `add_schedule` was told, and what of the task's own options an enqueue takes over.
+class ScheduleSpec:
+    """The arguments of `add_schedule`, and those options of the task that each enqueue takes over.
 
     `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick.
     """
@@ -118,12 +119,12 @@ class Spec:
         return _pack([_VERSION, revision, *rest])
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Spec:
-        """Decode; raises `SerializationError` for what another version has written, or nobody of ours."""
+    def unpack(cls, packed: bytes) -> ScheduleSpec:
+        """Decode a packed spec. Errors: `SerializationError` for one of another version, or of another program."""
         fields = _fields(packed)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
         schedule, every, zone, task, delay, expires, letters = rest
-        with _of_ours():
+        with _decoding():
             return cls(
                 task=task.decode(),
                 envelope=bytes(memoryview(envelope)),
@@ -140,20 +141,20 @@ class Spec:
 
 
 def revision_of(packed: bytes) -> str:
-    """The revision of a packed `Spec`."""
-    with _of_ours():
-        return str(_fields(packed)[1].decode())
+    """The revision of a packed `ScheduleSpec`."""
+    with _decoding():
+        return str(_fields(packed)[_REVISION].decode())
 
 
 def identity_of(packed: bytes) -> str:
-    """The timing identity of a packed `Spec`."""
-    with _of_ours():
-        return str(_fields(packed)[2].decode())
+    """The timing identity of a packed `ScheduleSpec`."""
+    with _decoding():
+        return str(_fields(packed)[_IDENTITY].decode())
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What the ticks of a schedule have left: written by the script alone. `last_ms` 0 and `task_id` "": none yet."""
+class ScheduleState:
+    """The record of a schedule's ticks, which only the scripts write. `last_ms` 0 and `task_id` "": none yet."""
 
     last_ms: int = 0
     task_id: str = ""
@@ -162,10 +163,10 @@ class State:
     dropped: int = 0
 
     @classmethod
-    def unpack(cls, packed: bytes) -> State:
+    def unpack(cls, packed: bytes) -> ScheduleState:
         if not packed:
             return cls()
-        with _of_ours():
+        with _decoding():
             last_ms, task_id, *counts = unpacking.record(packed, most_bytes=_STATE_BYTES)[:5]
             fired, skipped, dropped = map(foreign.whole, counts)
             return cls(foreign.whole(last_ms, most=foreign.LAST_MS), foreign.text(task_id), fired, skipped, dropped)
@@ -211,13 +212,13 @@ def _timing(schedule: str | None, every: float | None, time_zone: str) -> Timing
 
 
 def _pack(parts: list[Any]) -> bytes:
-    # As the scripts' messagepack takes it: text and bytes are one type there.
+    # Lua's messagepack has one type for text and bytes.
     return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
 def _fields(packed: bytes) -> list[Any]:
     try:
-        # Its list, and the map of its keys.
+        # Two containers: the list itself, and the map of its keys.
         fields = unpacking.record(packed, most_bytes=len(packed), containers=2)
         version, count = fields[0], len(fields)
     except (SerializationError, IndexError) as error:
@@ -228,8 +229,8 @@ def _fields(packed: bytes) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _of_ours() -> Generator[None]:
-    """What is not as we write it is a `SerializationError`, whatever is wrong with it."""
+def _decoding() -> Generator[None]:
+    """Any error of the block becomes a `SerializationError`: the stored bytes are not as this module writes them."""
     try:
         yield
     except (ConfigurationError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
@@ -241,5 +242,5 @@ def _ms_or_none(ms: Any) -> int | None:
 
 
 def _time(ms: int | None) -> datetime | None:
-    with _of_ours():
+    with _decoding():
         return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,4 +1,7 @@
-"""The loop that lets schedules tick. Any number of them may run: each tick happens once, without a leader."""
+"""The scheduler: the loop that lets schedules tick.
+
+Any number of schedulers may run. Each tick happens once, without a leader.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,17 @@ from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.redis import connection
-from taskfleet.scheduling.record import Spec, State, revision_of
+from taskfleet.scheduling.record import ScheduleSpec, ScheduleState, revision_of
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
 
 logger = showing.logger("taskfleet.scheduler")
 
 _SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
-_REPLACEMENTS = 5  # how often one pass tries to replace what waits, when others replace it too
-_MOST_REMEMBERED = 10_000  # of the schedules that were said to be unreadable
-_PASSED_OVER_SECONDS = 60.0  # how long schedules that are due and unreadable here are not looked at again
-_FULL_QUEUE_SECONDS = 1.0  # how long after a full queue has refused a tick it is asked again
+_REPLACEMENTS = 5  # tries of one pass to replace a task that waits, while other schedulers replace it too
+_MOST_REMEMBERED = 10_000  # schedules of which the log has said that they cannot be read
+_PASSED_OVER_SECONDS = 60.0  # until schedules that are due and cannot be read here are looked at again
+_FULL_QUEUE_SECONDS = 1.0  # until a full queue that has refused a tick is asked again
 
 
 class Scheduler:
@@ -50,13 +53,13 @@ class Scheduler:
         self._failures = 0
         self._turn = 0
         self._unreadable: set[tuple[str, str, int]] = set()
-        # By queue: up to where all that is due is unreadable here. It stays due for another scheduler, and must not
-        # keep what comes after it from being looked at.
+        # By queue: the position up to which no schedule that is due can be read here. Those stay due for another
+        # scheduler, and must not hide the schedules behind them.
         self._past: dict[str, TickPosition] = {}
         self._past_until = 0.0
 
     async def run(self) -> None:
-        """Work until `stop()`."""
+        """Let schedules tick until `stop()`."""
         listening = supervise("listening for new schedules", self._listen)
         listener = background.start(listening, context=background.of_the_application())
         logger.info("scheduler: started")
@@ -65,7 +68,7 @@ class Scheduler:
                 self._changed.clear()
                 seconds = await self._patient_pass()
                 if not self._stopping:
-                    # Not asyncio.wait_for: before Python 3.12 that is a task, which others could cancel.
+                    # Not asyncio.wait_for: before Python 3.12 that makes a task, which other code could cancel.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(seconds):
                             await self._changed.wait()
@@ -75,18 +78,18 @@ class Scheduler:
             logger.info("scheduler: ended")
 
     def stop(self) -> None:
-        """End after the pass that is under way."""
+        """End after the pass that runs now."""
         self._stopping = True
         self._changed.set()
 
     async def _listen(self) -> None:
-        # Also told when the subscription was renewed: schedules may have been added without our hearing of it.
+        # It also yields when the subscription was renewed: schedules may have been added in between.
         async for _ in self._store.changes():
             self._past.clear()
             self._changed.set()
 
     async def _patient_pass(self) -> float:
-        """One pass; returns how long to sleep. Failures are logged and make that longer and longer."""
+        """One pass; returns the seconds to sleep. Failures are logged, and each one in a row makes the sleep longer."""
         try:
             seconds = await self.one_pass()
         except (redis_exceptions.RedisError, OSError, TaskQueueError) as error:
@@ -97,7 +100,7 @@ class Scheduler:
             with contextlib.suppress(redis_exceptions.RedisError, OSError):
                 await self._store.failed(error)
         except Exception:
-            # A scheduler that has ended would go unnoticed until somebody misses a task.
+            # A scheduler that ends goes unnoticed until a task is missed.
             logger.exception("no schedule ticks: trying again")
         else:
             if self._failures:
@@ -108,12 +111,13 @@ class Scheduler:
         return connection.backoff_seconds(self._failures)
 
     async def one_pass(self) -> float:
-        """Let what is due tick, adding at most `max_tasks_per_tick` tasks; returns seconds until the next look.
+        """Let schedules that are due tick, adding at most `max_tasks_per_tick` tasks; returns seconds until the next
+        pass.
 
         Errors of Redis pass through.
         """
         queues = await self._store.queues()
-        # Another queue comes first each time, so that one with too many ticks does not keep the others from theirs.
+        # Another queue comes first in each pass, so that one with too many ticks does not starve the others.
         self._turn = (self._turn + 1) % max(1, len(queues))
         queues = queues[self._turn :] + queues[: self._turn]
         wait = self._settings.tick_interval
@@ -136,7 +140,7 @@ class Scheduler:
         except redis_exceptions.ResponseError as error:
             if connection.is_transient(error):
                 raise
-        # Something else than schedules stands where those of one queue should be: the others' go on.
+        # The key of one queue's schedules holds another type: the schedules of the other queues go on.
         found: list[Due] = []
         for queue in queues:
             with self._alone(queue):
@@ -145,7 +149,7 @@ class Scheduler:
 
     @contextlib.contextmanager
     def _alone(self, queue: str) -> Generator[None]:
-        """What goes wrong with one queue's schedules, and is not that of Redis as a whole, ends here."""
+        """Log an error that belongs to the schedules of one queue; an error of Redis as a whole passes through."""
         try:
             yield
         except Exception as error:
@@ -168,7 +172,7 @@ class Scheduler:
         return not known
 
     async def _tick(self, due: Due, budget: int) -> tuple[float, int]:
-        """(seconds from `due.now_ms` until the queue's next tick, tasks added)"""
+        """Let the schedules of a queue tick: (seconds from `due.now_ms` until its next tick, tasks added)."""
         ticks = [tick for entry in due.entries if (tick := self._judged(entry, due.now_ms)) is not None]
         later = [due.later_ms] if due.later_ms is not None else []
         later += [tick.next_ms for tick in ticks[:budget] if tick.next_ms is not None]
@@ -197,16 +201,16 @@ class Scheduler:
         return replies
 
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
-        """What to make of a schedule that is due; `None` for one that this version cannot read."""
+        """The tick of a schedule that is due; `None` for a schedule that this version cannot read."""
         assert entry.tick_ms is not None
         try:
-            spec, state = Spec.unpack(entry.spec), State.unpack(entry.state)
+            spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
             call = self._application.seal.open("schedule", queue_of(entry.queue), entry.name, spec.envelope)
             revision = revision_of(entry.spec)
             verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
             call = envelope.expiring(call, now_ms, spec.expires_ms, self._application.seal.limit)
         except Exception as error:
-            # Another scheduler may know its version or its time zone: it stays due for that one.
+            # It stays due for another scheduler, which may know its version or its time zone.
             if self._warn_once(entry.queue, entry.name, entry.spec):
                 logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
             return None
@@ -239,7 +243,7 @@ def _log(tick: Tick, reply: str) -> None:
 
 
 class RunningScheduler:
-    """A scheduler in a task of this loop."""
+    """A scheduler that runs in a task of this loop, and is started again when it fails."""
 
     def __init__(self, application: Application, new_broker: Callable[[], Broker]) -> None:
         self._application = application
@@ -253,8 +257,8 @@ class RunningScheduler:
         await self._scheduler.run()
 
     async def stop(self) -> None:
-        """End after the pass that is under way; a Redis that does not answer is not waited for."""
-        if self._task.done():  # with its loop
+        """End after the pass that runs now, or after 1 s if Redis does not answer."""
+        if self._task.done():  # its loop has ended
             return
         if self._scheduler is not None:
             self._scheduler.stop()

@@ -1,4 +1,4 @@
-"""What a schedule's ticks are, and which of those that are due still fires. Pure: both clocks are arguments."""
+"""The ticks of a schedule, and the decision which of those that are due still fires. Pure: no clock is read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Interval:
 
 
 def timing_of(schedule: str | None, every: float | timedelta | None, time_zone: str) -> Timing:
-    """The timing that `add_schedule` was asked for; `ConfigurationError` when it is not exactly one."""
+    """The timing of a schedule; `ConfigurationError` unless exactly one of `schedule` and `every` is given."""
     if (schedule is None) == (every is None):
         raise ConfigurationError("a schedule needs either schedule= (a cron expression) or every= (seconds), not both")
     if every is not None:
@@ -59,7 +59,7 @@ def timing_of(schedule: str | None, every: float | timedelta | None, time_zone: 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do about a schedule whose tick is due.
+    """The decision about a schedule whose tick is due.
 
     `fire_ms` is the tick to fire, or `None`; `dropped` says that ticks were too late for that; `next_ms` is the tick to
     wait for.
@@ -73,8 +73,8 @@ class Verdict:
 def judge(timing: Timing, tick_ms: int, now_ms: int, deadline_ms: int | None) -> Verdict:
     """Decide about the tick `tick_ms` and those that were missed after it, up to `now_ms`.
 
-    All that were missed fire as one, the latest; it is dropped when it is more than `deadline_ms` late. The cost grows
-    with the logarithm of the time that was missed.
+    All missed ticks fire as one, the latest. It is dropped when it is more than `deadline_ms` late. The cost grows
+    with the logarithm of the time since `tick_ms`.
     """
     latest = latest_tick(timing, tick_ms, now_ms)
     late = deadline_ms is not None and now_ms - latest > deadline_ms
