@@ -110,7 +110,7 @@ async def run_worker() -> AsyncIterator[RunWorker]:
     async def run(queue: TaskQueue, **options: Any) -> Worker:
         worker = Worker(queue, name=f"worker-{len(running)}-{secrets.token_hex(3)}", **options)
         running.append((worker, asyncio.create_task(worker.run())))
-        await until(lambda: worker.connected, "the worker is connected")
+        await until(lambda: worker.health.connected, "the worker is connected")
         return worker
 
     yield run

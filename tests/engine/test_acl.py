@@ -116,7 +116,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await until(lambda: is_dead(operator, 2), "they are dead again")
     assert await operator.purge_dead("default") == 2
     long = await sleep.enqueue(60)
-    await until(lambda: long.id in running.running, "it runs")
+    await until(lambda: long.id in running.slots.running, "it runs")
     assert await long.cancel()
     await until(lambda: long.id not in running.held, "it is cancelled")
 
@@ -173,7 +173,7 @@ async def test_a_worker_that_lacks_a_command_does_not_work(
     await handle.result(timeout=10)
     user("worker", missing)
     handle = await define(user("producer"))["double"].enqueue(1)
-    await until(lambda: worker.failing_since is not None, "it is refused")
+    await until(lambda: worker.health.failing_since is not None, "it is refused")
     user("worker")
     assert await handle.result(timeout=20) == 2
 

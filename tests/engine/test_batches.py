@@ -71,7 +71,7 @@ async def test_items_that_gather_in_the_window_run_together(queue: TaskQueue, ru
     await until(lambda: len(worker.batches) == 1, "it gathers")
     began = time.monotonic()
     assert await handles[0].status() == "running"  # claimed, under a lease
-    assert not worker.running  # and without a slot
+    assert not worker.slots.running  # and without a slot
     handles += [await note.enqueue(n) for n in (1, 2)]
     await results(handles)
     assert batches == [[0, 1, 2]]
@@ -315,7 +315,7 @@ async def test_a_drain_hands_gathered_items_back_in_order_without_an_attempt(
     worker = await run_worker(queue)
     await until(lambda: len(worker.batches) == 5, "they gather")
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     stats = await queue.queue_stats("default")
     assert (stats.ready, stats.in_flight) == (5, 0)
     assert not ran
@@ -344,7 +344,7 @@ async def test_the_end_of_the_grace_period_hands_back_running_items_too(
     worker = await run_worker(queue)
     await running.wait()
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert (await queue.queue_stats("default")).ready == 2
     await run_worker(queue)
     await results(handles)
@@ -359,8 +359,8 @@ async def test_a_cordon_hands_gathered_items_back(queue: TaskQueue, run_worker: 
     worker = await run_worker(queue)
     await work.enqueue(1)
     await until(lambda: len(worker.batches) == 1, "it gathers")
-    await queue.broker.cordon(worker.name, ttl_seconds=60)
-    await until(lambda: worker.describe()["state"] == "drained", "it is drained")
+    await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
+    await until(lambda: worker.heartbeat.fields()["state"] == "drained", "it is drained")
     assert (await queue.queue_stats("default")).ready == 1
 
 
@@ -384,7 +384,7 @@ async def test_gathered_items_keep_their_leases_and_lost_ones_leave(
     await until(lambda: len(worker.batches) == 1, "what is lost has left")
     await kept.result(timeout=10)  # longer than its lease
     assert ran == [0]
-    assert worker.lost_acks == 0
+    assert worker.tally.lost_acks == 0
 
 
 async def test_a_batch_whose_items_are_all_lost_is_stopped_and_one_that_keeps_some_goes_on(
@@ -405,15 +405,15 @@ async def test_a_batch_whose_items_are_all_lost_is_stopped_and_one_that_keeps_so
 
     handles = await queue.enqueue_many([work.message(n) for n in range(4)])
     worker = await run_worker(queue)
-    await until(lambda: len(worker.running) == 2, "both run")
+    await until(lambda: len(worker.slots.running) == 2, "both run")
     taken_over = {handle.id: "somebody-else:2" for handle in handles[:3]}
     await queue.broker.client.redis.hset(queue.broker.keys_of("default").owner, mapping=taken_over)
     await until(lambda: stopped, "one is stopped")
     assert stopped == [[0, 1]]
     go_on.set()
     assert await handles[3].result(timeout=10) == 3
-    await until(lambda: not worker.running and not worker.held, "nothing is left")
-    assert worker.lost_acks == 0
+    await until(lambda: not worker.slots.running and not worker.held, "nothing is left")
+    assert worker.tally.lost_acks == 0
 
 
 async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
@@ -447,11 +447,11 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
         # The number of prefetched tasks follows the rate. When the rate falls, surplus tasks are handed back.
         stats = await queue.queue_stats("default")
         ordinary = [task_id for task_id in worker.held if task_id not in worker.batches._gathered]
-        ahead = worker._prefetch()
+        ahead = worker.prefetch.size
         return (
             stats.in_flight == len(worker.held) <= 2 + 50 + ahead
-            and len(ordinary) - len(worker.running) <= ahead
-            and not worker._outbox
+            and len(ordinary) - len(worker.slots.running) <= ahead
+            and not worker.outbox
         )
 
     await until(is_back, "what was too much is back")
@@ -484,7 +484,7 @@ async def test_a_batch_that_waits_for_a_slot_goes_before_later_tasks(queue: Task
     gathered = await batch.enqueue(1)
     await until(lambda: len(worker.batches) == 1, "it gathers")
     first = await task.enqueue("first")
-    await until(lambda: worker.batches.waiting, "its window has passed, and there is no slot")
+    await until(lambda: worker.slots.waiting, "its window has passed, and there is no slot")
     last = await task.enqueue("last")
     go_on.set()
     await results([gathered, first, last])
@@ -582,7 +582,7 @@ async def test_one_slot_is_busy_not_one_for_each_item(queue: TaskQueue, run_work
     await until(lambda: not worker.held, "all is recorded")
     busy = (await queue.queue_stats("default")).busy_ms_total
     assert 250 <= busy < 2000
-    assert worker.execution.outcomes() == {("default", "succeeded"): 50}
+    assert worker.tally.outcomes() == {("default", "succeeded"): 50}
 
 
 async def test_many_workers_handle_each_item_once(make_queue: MakeQueue, run_worker: RunWorker) -> None:

@@ -93,14 +93,14 @@ async def test_a_worker_whose_outcomes_wait_claims_nothing(make_queue: MakeQueue
 
     handles = await queue.enqueue_many([large.message(n) for n in range(120)])
     worker = await run_worker(queue)
-    take = worker._outbox.take
+    take = worker.outbox.take
 
     def taken(name: str) -> Any:
         nonlocal most
-        most = max(most, sum(len(outcome[4]) for box in worker._outbox.values() for outcome in box))
+        most = max(most, sum(len(outcome[4]) for box in worker.outbox.values() for outcome in box))
         return take(name)
 
-    worker._outbox.take = taken  # type: ignore[method-assign]
+    worker.outbox.take = taken  # type: ignore[method-assign]
     for handle in handles:
         assert len(await handle.result(timeout=30)) == MB
     # Outcomes of ended tasks, and of tasks that were prefetched before.
@@ -260,7 +260,7 @@ async def test_results_that_redis_refuses_together_are_recorded_apart(
     together.set()
     for handle in handles:
         assert len(await handle.result(timeout=30)) == 300_000
-    assert worker.lost_acks == 0
+    assert worker.tally.lost_acks == 0
 
 
 async def test_a_result_that_redis_refuses_alone_fails_its_task(
@@ -353,7 +353,7 @@ async def test_one_heartbeat_that_is_too_large_hides_only_itself(queue: TaskQueu
         )
     workers = await until(broker.workers, "the worker has said that it is there")
     assert any(worker.name.startswith("worker-0") for worker in workers)
-    assert "monster/0" not in {worker.worker_id for worker in workers}
+    assert "monster/0" not in {worker.identity.worker_id for worker in workers}
 
 
 async def test_schedules_whose_tasks_are_large_tick_and_are_listed(

@@ -264,7 +264,7 @@ async def test_generators_see_how_the_task_ended(
         await handle.cancel()
     else:
         worker.drain()
-        worker._end_grace()
+        worker.end_grace()
     await until(lambda: "async generator closes" in log, "all is closed")
     on_loop_error = "ValueError" if ending == "failure" else "CancelledError"
     in_thread_error = on_loop_error if not threaded or ending == "failure" else "Interrupted"
@@ -274,7 +274,7 @@ async def test_generators_see_how_the_task_ended(
         f"async generator sees {on_loop_error}", "async generator closes",
     ]  # fmt: skip
     if ending == "drain":
-        await until(lambda: worker.stopped, "the worker has ended")
+        await until(lambda: worker.health.stopped, "the worker has ended")
         assert await handle.status() == "ready"
 
 
@@ -343,7 +343,7 @@ async def test_a_worker_makes_its_own_once_and_closes_them_at_the_end(queue: Tas
     assert len({await handle.result(timeout=10) for handle in handles}) == 1
     assert (Client.made, log) == (1, ["settings"])
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     assert log == ["settings", "pool closes", "client closes"]
 
 
@@ -404,7 +404,7 @@ async def test_one_that_does_not_get_ready_does_not_keep_the_worker(queue: TaskQ
     with pytest.raises(TaskTimeoutError):
         await (await task.enqueue()).result(timeout=10)
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
 
 
 async def test_a_provider_that_fails_or_swallows_or_fails_to_close_fails_the_task(

@@ -144,7 +144,7 @@ async def test_a_timeout_kills_a_call_of_c_code_and_nothing_else(queue: TaskQueu
     assert [await each.result(timeout=20) for each in warm] == ["done", "done"]
     other = await queue.enqueue(cpu_app.nap.message(2.0))
     stuck = await queue.enqueue(cpu_app.backtrack.options(timeout=0.5).message())
-    await until(lambda: len(worker.running) == 2, "both run")
+    await until(lambda: len(worker.slots.running) == 2, "both run")
     pids = set(worker.processes.pids)
     began = time.monotonic()
     with pytest.raises(TaskTimeoutError, match=r"longer than its timeout of 0\.5 s"):
@@ -193,7 +193,7 @@ async def test_a_crash_is_a_failed_attempt_with_its_reason(
         await handle.result(timeout=20)
     (letter,) = await queue.dead_letters("default")
     assert (letter.reason, letter.error, letter.attempts, letter.deliveries) == ("crashed", reason, 1, 1)
-    assert worker.ready
+    assert worker.health.ready
     assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=20) == 49
 
 
@@ -241,7 +241,7 @@ async def test_progress_is_told_and_its_latest_report_arrives(queue: TaskQueue, 
     await until(all_counted, "the last report is there", seconds=30)
     assert await asyncio.to_thread(handle.progress_sync) == await handle.progress()
     await handle.cancel()
-    await until(lambda: not worker.running, "it has ended")
+    await until(lambda: not worker.slots.running, "it has ended")
     with pytest.raises(TaskExecutionError, match="TypeError: progress: done='half' is no number"):
         await (await queue.enqueue(cpu_app.report_nonsense.message())).result(timeout=20)
 
@@ -330,7 +330,7 @@ async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker
     worker = await run_worker(queue)
     pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=20)
     worker.drain()
-    await until(lambda: worker.stopped, "it has drained")
+    await until(lambda: worker.health.stopped, "it has drained")
     assert not is_there(pid)
 
 

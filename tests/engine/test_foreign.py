@@ -13,7 +13,7 @@ import msgpack
 import pytest
 
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
-from taskfleet.process.metrics import exposition
+from taskfleet.process.metrics import WorkerCollector, exposition
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import NO_OVERRIDES
@@ -85,11 +85,11 @@ async def test_a_worker_goes_on_among_foreign_messages_and_names(
         await redis.publish(broker.fleet.activity, message)
         await redis.publish(broker.keys_of("default").done_channel, message)
     handle = await forever.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     assert await handle.cancel()  # through the control channel
-    await until(lambda: not worker.running, "the control listener has heard of it")
+    await until(lambda: not worker.slots.running, "the control listener has heard of it")
     assert worker.selection.queues == ["default"]
-    assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(worker)
+    assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(WorkerCollector.of(worker))
     assert await handle.status() == "cancelled"
 
 
@@ -161,10 +161,10 @@ async def test_a_heartbeat_of_nonsense_does_not_freeze_scaling(
     await redis.hset(broker.fleet.worker("evil/0"), mapping={"name": "evil", "slots": 4, "busy": 1} | nonsense)
     await redis.hset(broker.fleet.worker("\\xff"), mapping={"name": b"\xff", "busy": "\x1b"})
     (info,) = await broker.workers()
-    assert info.worker_id == worker.worker_id
+    assert info.worker_id == worker.identity.worker_id
     assert broker.skipped.counts["heartbeat"] == 2
     order = ScalingOrder((QueueTarget("default"),), AutoscalerSpec(), NO_OVERRIDES, concurrency=4, processes=1)
-    seen, reading = await sampling.sample(broker, order, Replicas(1, 1, 0, {worker.name: 60.0, "evil": 60.0}))
+    seen, reading = await sampling.sample(broker, order, Replicas(1, 1, 0, {worker.identity.name: 60.0, "evil": 60.0}))
     assert seen.failure == ""
     assert reading is not None
     assert seen.workers_registered == 1

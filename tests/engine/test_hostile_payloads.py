@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from taskfleet import NewerVersionError, SerializationError, TaskCancelledError, TaskQueue
-from taskfleet.process.metrics import exposition
+from taskfleet.process.metrics import WorkerCollector, exposition
 from taskfleet.protocol import envelope
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
@@ -125,8 +125,8 @@ async def test_a_thousand_bad_payloads_stop_nothing(
     assert reasons == ({"bad_signature"} if options else {"undecodable", "unknown_task", "bad_arguments"})
     # The worker is alive and works.
     assert await (await work.enqueue(5)).result(timeout=10) == 5
-    assert worker.alive
-    assert worker.ready
+    assert worker.health.alive
+    assert worker.health.ready
     # The command lists the dead letters, one line each, and deletes them.
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
@@ -191,7 +191,7 @@ async def test_a_payload_beyond_the_limit_is_a_dead_letter_and_never_unpacked(
     assert "more than max_payload_bytes=1048576 of this worker; raise that where workers are started" in letter.error
     assert await queue.handle("bad").status() == "dead"
     assert await (await work.enqueue(5)).result(timeout=10) == 5
-    assert worker.alive
+    assert worker.health.alive
 
 
 async def test_a_worker_with_a_larger_limit_takes_a_larger_payload(
@@ -243,7 +243,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
     with caplog.at_level(logging.WARNING, "taskfleet.worker"):
         old = await run_worker(queue)
         # More deliveries than max_deliveries and the retries together: neither attempts nor crashes are counted.
-        await until(lambda: old.execution.intake.counts["default", "newer_version"] >= 80, "four rounds")
+        await until(lambda: old.rejections.counts["default", "newer_version"] >= 80, "four rounds")
         assert await (await work.enqueue(1)).result(timeout=10) == 1
     (logged,) = (record.getMessage() for record in caplog.records)
     assert logged.startswith("queue default holds tasks of envelope version 3, and this worker knows up to 2: they go")
@@ -251,7 +251,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
     attempt, deliveries, crashes, _ = await raw_meta(queue, "new0")
     assert (attempt, crashes) == (1, 0)
     assert deliveries >= 3
-    text = exposition(old).decode()
+    text = exposition(WorkerCollector.of(old)).decode()
     assert 'taskfleet_unreadable_payloads_total{queue="default",reason="newer_version"}' in text
     assert 'taskfleet_newer_version_wait_seconds{queue="default"}' in text
     # A newer worker starts while the old one still runs.
@@ -295,13 +295,13 @@ async def test_one_that_has_waited_long_is_not_asked_for_often(queue: TaskQueue,
     define(queue, [])
     await push(queue, "new", stamp(age=1000) + msgpack.packb([3]))
     worker = await run_worker(queue)
-    await until(lambda: worker.execution.intake.counts["default", "newer_version"], "it was seen")
+    await until(lambda: worker.rejections.counts["default", "newer_version"], "it was seen")
     stats = await until(lambda: _delayed(queue), "it is delayed")
     assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 0)
     names = queue.broker.keys_of("default").all
     due = await queue.broker.client.redis.zscore(names[5], "new")
     assert 20 < due / 1000 - time.time() < 31
-    assert 999 < worker.execution.intake.waiting_seconds()["default"] < 1100
+    assert 999 < worker.rejections.waiting_seconds()["default"] < 1100
     assert await queue.handle("new").status() == "delayed"
     assert await queue.handle("new").cancel()
 

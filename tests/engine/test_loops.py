@@ -244,7 +244,7 @@ async def test_a_task_uses_the_queue_in_a_loop_of_its_own(make_queue: MakeQueue,
     for handle in handles:
         await handle.result(timeout=30)
     assert queue.sessions.current() is session
-    assert worker.failures == 0
+    assert worker.outage.failures == 0
     assert not worker.draining
 
 

@@ -99,7 +99,7 @@ async def test_a_run_that_another_worker_has_taken_over_is_freed_without_the_col
 
     worker = await run_worker(queue)
     handle = await waits.enqueue()
-    job = await until(lambda: worker.running.get(handle.id), "it runs")
-    worker.interrupt([handle.id], "lost")
-    await until(lambda: handle.id not in worker.running, "its handler has ended")
+    job = await until(lambda: worker.slots.running.get(handle.id), "it runs")
+    worker.interrupts.interrupt([handle.id], "lost")
+    await until(lambda: handle.id not in worker.slots.running, "its handler has ended")
     assert job.task is None

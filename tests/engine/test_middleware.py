@@ -69,7 +69,7 @@ async def test_the_first_is_outermost_everywhere(make_queue: MakeQueue, run_work
     worker = await run_worker(queue, concurrency=3)
     assert await handle.result(timeout=10) == 7
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     assert log == [
         "outer starts with 3 slots on default", "inner starts with 3 slots on default",
         "outer before", "inner before", "task", "inner after", "outer after",
@@ -259,7 +259,7 @@ async def test_hooks_that_are_told_and_fail_change_nothing(
     with pytest.raises(TaskExecutionError, match="ValueError: why"):
         await (await task.enqueue()).result(timeout=10)
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     for hook in ("on_retry", "on_dead", "shutdown"):
         assert f"Failing.{hook} failed" in caplog.text
 
@@ -305,7 +305,7 @@ async def test_retries_and_deaths_are_told_with_their_reason(make_queue: MakeQue
     async def gone() -> None: ...
 
     elsewhere = await gone.enqueue()
-    await queue.broker.enqueue("default", [("garbage-id", b"\xc1", 0, 0)])
+    await queue.broker.enqueue("default", [("garbage-id", b"\xc1", 0, 0, None)])
     queue.registry._definitions.pop("gone")
     handles = [await fails.enqueue(), await hangs.enqueue(), elsewhere]
     await run_worker(queue)

@@ -124,7 +124,7 @@ def sleeper(queue: TaskQueue) -> Any:
 
 
 def task_of(worker: Worker, handle: TaskHandle[Any]) -> asyncio.Task[None]:
-    task = worker.running[handle.id].task
+    task = worker.slots.running[handle.id].task
     assert task is not None
     return task
 
@@ -134,7 +134,7 @@ async def test_a_cancellation_from_outside_is_no_failure_of_the_task(
 ) -> None:
     worker = await run_worker(queue)
     handle = await sleeper.enqueue(0.3)
-    await until(lambda: handle.id in worker.running, "it runs")
+    await until(lambda: handle.id in worker.slots.running, "it runs")
     task_of(worker, handle).cancel()
     assert await handle.result(timeout=10) == 1
 
@@ -146,7 +146,7 @@ async def test_something_that_always_cancels_a_task_makes_it_fail_in_the_end(
     handle = await sleeper.enqueue(60)
 
     async def cancelled_again() -> bool:
-        if (job := worker.running.get(handle.id)) is not None and job.task is not None:
+        if (job := worker.slots.running.get(handle.id)) is not None and job.task is not None:
             job.task.cancel()
         return await handle.status() == "failed"
 
@@ -211,11 +211,11 @@ async def test_a_task_can_cancel_neither_another_nor_its_worker(
 
     worker = await run_worker(queue, concurrency=4)
     handle = await sleeper.enqueue(0.3)
-    await until(lambda: handle.id in worker.running, "it runs")
-    listening = set(worker._listeners.tasks)
+    await until(lambda: handle.id in worker.slots.running, "it runs")
+    listening = set(worker.listeners.tasks)
     assert await (await cancels_all.enqueue()).result(timeout=10) == 0
     assert await handle.result(timeout=10) == 1
-    assert listening & worker._listeners.tasks
+    assert listening & worker.listeners.tasks
     assert await (await sleeper.enqueue(0)).result(timeout=10) == 1
 
 
@@ -232,7 +232,7 @@ async def test_a_worker_whose_run_is_cancelled_hands_back_its_tasks(
     worker = Worker(queue, name="cancelled")
     running = asyncio.create_task(worker.run())
     handles = await queue.enqueue_many([nap.message(0.2) for _ in range(6)])
-    await until(lambda: len(worker.running) == 2, "two run")
+    await until(lambda: len(worker.slots.running) == 2, "two run")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -10,7 +10,7 @@ import pytest
 from redis import exceptions as redis_exceptions
 
 from taskfleet import TaskCancelledError, current_task
-from taskfleet.runtime import execution
+from taskfleet.runtime import launcher
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
@@ -31,9 +31,9 @@ async def test_a_drain_that_begins_while_redis_is_away_ends(durable: RedisServer
 
     worker = Worker(queue, name="drained")
     running = asyncio.create_task(worker.run())
-    await until(lambda: worker.connected, "it is connected")
+    await until(lambda: worker.health.connected, "it is connected")
     durable.stop()
-    await until(lambda: worker.failing_since is not None, "a claim of nothing has failed")
+    await until(lambda: worker.health.failing_since is not None, "a claim of nothing has failed")
     worker.drain()
     await asyncio.wait_for(running, 20)
 
@@ -63,7 +63,7 @@ async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     await until(lambda: deliveries == [1, 2], "it runs again")
     release.set()
     assert await handle.result(timeout=10) == 2
-    await until(lambda: not worker.held and not worker.running, "nothing is held")
+    await until(lambda: not worker.held and not worker.slots.running, "nothing is held")
     assert (await queue.queue_stats("default")).in_flight == 0
 
 
@@ -122,7 +122,7 @@ async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outc
 async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
     make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "_EAGER", False)  # as in Python before 3.12
+    monkeypatch.setattr(launcher, "_EAGER", False)  # as in Python before 3.12
     queue = make_queue()
     ran = False
 
@@ -136,11 +136,11 @@ async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
 
     def interrupting(*claim: Any) -> None:
         start(*claim)
-        worker.interrupt([claim[1]], "cancel")
+        worker.interrupts.interrupt([claim[1]], "cancel")
 
     monkeypatch.setattr(worker.execution, "start", interrupting)
     handle = await never.enqueue()
     with pytest.raises(TaskCancelledError):
         await handle.result(timeout=10)
     assert not ran
-    assert not worker.running
+    assert not worker.slots.running

@@ -121,7 +121,7 @@ async def test_a_stale_report_changes_nothing_and_stops_the_task(queue: TaskQueu
 
     worker = await run_worker(queue, stall_limit=300.0)
     handle = await task.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     keys = queue.broker.keys_of("default")
     await queue.broker.client.redis.hset(keys.owner, handle.id, "somebody-else:2")
     lost.set()
@@ -160,8 +160,8 @@ async def test_every_ending_takes_the_report_along(queue: TaskQueue, run_worker:
         await handle.cancel()
     elif ending == "handed back and purged":
         worker.drain()
-        worker._end_grace()
-        await until(lambda: worker.stopped, "the worker has ended")
+        worker.end_grace()
+        await until(lambda: worker.health.stopped, "the worker has ended")
         assert await handle.status() == "ready"
         assert await handle.progress() is not None  # it has not ended
         await queue.purge("default")

@@ -43,7 +43,7 @@ async def test_after_a_drain_only_requested_data_is_kept(make_queue: MakeQueue, 
     worker = await run_worker(queue)
     await until(lambda: _finished(queue, 300), "all have ended")
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     redis, prefix = queue.broker.client.redis, queue.broker.prefix
     left = sorted([key.decode().removeprefix(prefix) async for key in redis.scan_iter(match=f"{prefix}:*")])
     with_ttl = [key for key in left if await redis.pttl(prefix + key) > 0]
@@ -110,7 +110,7 @@ async def test_tasks_claimed_by_a_call_without_a_reply_go_back_at_once(queue: Ta
     handle = await task.enqueue()
     assert await handle.result(timeout=10) == (1, 2)  # well within its lease of 30 s
     assert lost == 1
-    assert worker.lost_acks == 0
+    assert worker.tally.lost_acks == 0
 
 
 async def _one_task(queue: TaskQueue) -> str:
@@ -223,11 +223,13 @@ async def test_long_tasks_behind_short_ones_do_not_wait_in_a_full_worker(
         await until(done, "the short ones are done")
     await queue.enqueue_many([hold.message() for _ in range(300)])
     await until(
-        lambda: len(worker.running) == 4 and all(j.definition.name == "hold" for j in worker.running.values()),
+        lambda: (
+            len(worker.slots.running) == 4 and all(j.definition.name == "hold" for j in worker.slots.running.values())
+        ),
         "it is full of long ones",
     )
     other = await run_worker(queue, concurrency=4)
-    await until(lambda: len(other.running) == 4, "the other one has work", seconds=5)
+    await until(lambda: len(other.slots.running) == 4, "the other one has work", seconds=5)
     await until(lambda: len(worker.held) == 4, "nothing waits in the first", seconds=5)
     release.set()
 

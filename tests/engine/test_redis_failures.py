@@ -74,7 +74,7 @@ async def test_work_goes_on_after_a_restart(durable: RedisServer, make_queue: Ma
     worker = await run_worker(queue, concurrency=4)
     await until(lambda: len(ran) > 10, "it works")
     durable.stop()
-    await until(lambda: worker.failing_since is not None, "it noticed")
+    await until(lambda: worker.health.failing_since is not None, "it noticed")
     durable.start()
     assert [await handle.result(timeout=30) for handle in handles] == list(range(200))
 
@@ -194,7 +194,7 @@ async def test_a_slow_network_is_only_slow(
     worker = await run_worker(queue)
     handles = await queue.enqueue_many([task.message(n) for n in range(20)])
     assert [await handle.result(timeout=20) for handle in handles] == list(range(20))
-    assert worker.failing_since is None
+    assert worker.health.failing_since is None
 
 
 async def test_a_server_that_stands_still_is_waited_for(
@@ -214,7 +214,7 @@ async def test_a_server_that_stands_still_is_waited_for(
     await until(lambda: len(ran) > 10, "it works")
     durable.pause()
     try:
-        await until(lambda: worker.failing_since is not None, "it noticed")
+        await until(lambda: worker.health.failing_since is not None, "it noticed")
         with pytest.raises(BrokerConnectionError, match=r"cannot reach Redis at .*: no answer within 0.5 s"):
             await task.enqueue(0)
     finally:
@@ -267,12 +267,12 @@ async def test_outcomes_wait_until_redis_is_back(
     await until(lambda: len(ran) == 4, "all run")
     durable.stop()
     release.set()
-    await until(lambda: not worker.running and worker.failing_since, "all have ended, and Redis is away")
+    await until(lambda: not worker.slots.running and worker.health.failing_since, "all have ended, and Redis is away")
     assert len(worker.held) == 4
     durable.start()
     assert [await handle.result(timeout=20) for handle in handles] == [0, 1, 2, 3]
     assert ran == [0, 1, 2, 3]
-    assert worker.lost_acks == 0
+    assert worker.tally.lost_acks == 0
 
 
 async def test_a_worker_without_redis_says_that_it_is_not_ready_and_goes_on_trying(
@@ -285,17 +285,17 @@ async def test_a_worker_without_redis_says_that_it_is_not_ready_and_goes_on_tryi
         return 1
 
     worker = await run_worker(queue)
-    assert worker.ready
+    assert worker.health.ready
     durable.stop()
-    await until(lambda: not worker.ready, "it is not ready", seconds=25)
-    assert worker.alive
-    assert worker.why_not_ready() == f"no answer from Redis at 127.0.0.1:{durable.port}"
+    await until(lambda: not worker.health.ready, "it is not ready", seconds=25)
+    assert worker.health.alive
+    assert worker.health.why_not_ready() == f"no answer from Redis at 127.0.0.1:{durable.port}"
     # The worker logs it, but not at every attempt.
     warnings = [record for record in caplog.records if record.name == "taskfleet.worker"]
     assert 1 <= len([record for record in warnings if "connection refused" in record.getMessage().lower()]) < 10
     durable.start()
     assert await (await task.enqueue()).result(timeout=20) == 1
-    await until(lambda: worker.ready, "it is ready")
+    await until(lambda: worker.health.ready, "it is ready")
 
 
 async def test_a_drain_ends_without_redis_when_the_leases_have_ended(
@@ -309,10 +309,10 @@ async def test_a_drain_ends_without_redis_when_the_leases_have_ended(
 
     worker = await run_worker(queue)
     await task.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     durable.stop()
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
 
 
 # Lost data.
@@ -331,11 +331,11 @@ async def test_an_ack_of_a_task_that_redis_has_lost_is_counted(
 
     worker = await run_worker(queue)
     await hold.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     durable.call("FLUSHALL")
     release.set()
     await until(lambda: not worker.held, "the outcome is sent")
-    assert worker.lost_acks == 1
+    assert worker.tally.lost_acks == 1
     assert await (await hold.enqueue()).result(timeout=10) == 1
 
 
@@ -433,7 +433,7 @@ async def test_too_few_replicas_are_waited_for(
     durable.call("CONFIG", "SET", "min-replicas-to-write", "1")
     with pytest.raises(BrokerConnectionError, match=r"answers with an error: .*NOREPLICAS"):
         await task.enqueue(2)
-    await until(lambda: worker.failing_since is not None, "the worker is refused")
+    await until(lambda: worker.health.failing_since is not None, "the worker is refused")
     durable.call("CONFIG", "SET", "min-replicas-to-write", "0")
     assert await (await task.enqueue(3)).result(timeout=10) == 3
 
@@ -457,7 +457,7 @@ async def test_a_server_that_loads_is_waited_for(
     volatile.start(wait_for_data=False)
     handle = await task.enqueue(2)
     assert await handle.result(timeout=20) == 2
-    assert worker.failing_since is None
+    assert worker.health.failing_since is None
     refused = volatile.info("errorstats")["errorstat_LOADING"]["count"]
     assert refused > 1  # the first was the PING of `start`
 
@@ -491,20 +491,20 @@ async def test_out_of_memory_producers_are_told_and_running_work_is_recorded(
         "queues, or keep results for a shorter time"
     )
     await asyncio.sleep(2.5)
-    assert len(worker.running) == 2  # their leases are renewed
+    assert len(worker.slots.running) == 2  # their leases are renewed
     release.set()
     await until(lambda: not worker.held, "both are recorded")
-    await until(lambda: worker.memory_full, "the worker knows")
+    await until(lambda: worker.health.memory_full, "the worker knows")
     assert await handles[0].result(timeout=5) == 0
     await asyncio.sleep(1.5)
     assert sorted(ran) == [0, 1]  # nothing was claimed
-    assert worker.failing_since is None
-    assert worker.lost_acks == 0
+    assert worker.health.failing_since is None
+    assert worker.tally.lost_acks == 0
     assert len(await queue.broker.workers()) == 1
     assert await handles[3].cancel()
     durable.call("CONFIG", "SET", "maxmemory", "0")
     assert [await handle.result(timeout=10) for handle in handles[:3]] == [0, 1, 2]
-    assert not worker.memory_full
+    assert not worker.health.memory_full
 
 
 # Credentials.
@@ -528,7 +528,7 @@ async def test_a_rotated_password_is_read_again(
     durable.call("CLIENT", "KILL", "USER", "app")
     with pytest.raises(BrokerConnectionError, match="refuses the credentials: check user name and password"):
         await task.enqueue(2)
-    await until(lambda: worker.failing_since is not None, "the worker is refused")
+    await until(lambda: worker.health.failing_since is not None, "the worker is refused")
     # During a rotation, the file may be missing for a moment.
     secret.unlink()
     with pytest.raises(BrokerConnectionError) as caught:
@@ -554,7 +554,7 @@ async def test_a_user_whose_rights_come_back_works_on(
     durable.call("ACL", "SETUSER", "app", "-evalsha", "-eval")
     with pytest.raises(BrokerConnectionError, match="does not permit this to our user"):
         await task.enqueue(2)
-    await until(lambda: worker.failing_since is not None, "the worker is refused")
+    await until(lambda: worker.health.failing_since is not None, "the worker is refused")
     durable.call("ACL", "SETUSER", "app", "+evalsha", "+eval")
     assert await (await task.enqueue(3)).result(timeout=20) == 3
 

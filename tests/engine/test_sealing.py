@@ -171,7 +171,7 @@ async def test_an_unsigned_task_never_runs_and_never_loops(
     await settled(queue)
     assert letter.deliveries in (1, 2)
     assert ran == ["good"]
-    assert worker.execution.intake.counts["default", "bad_signature"] == 2
+    assert worker.rejections.counts["default", "bad_signature"] == 2
     assert await queue.purge_dead("default") == 1
 
 
@@ -254,7 +254,7 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     with pytest.raises(BadSignatureError, match="is not among"):
         await of_before.result(timeout=10)
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     of_during = await work_during.enqueue("during")
     define(after, ran)
     await run_worker(after)
@@ -409,7 +409,7 @@ async def test_the_result_of_another_task_is_not_passed_on(
     assert await genuine.result(timeout=15) == 1_000_000
     record = await redis.get(names.result(genuine.id))
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     handle = await queue.enqueue(chain(add.message(1, 1), add.message(1)))
     # The first task counts as done, and the second becomes ready with the result of another task.
     unsigned = result_record.pack_success(envelope.pack(1_000_000))
@@ -429,7 +429,7 @@ async def test_the_result_of_another_task_is_not_passed_on(
         letter = await the_dead_letter(queue)
         assert (letter.id, letter.task, letter.reason) == (handle.id, "add", reason)
         worker.drain()
-        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+        await until(lambda worker=worker: worker.health.stopped, "the worker has ended")  # type: ignore[misc]
         await queue.requeue_dead("default")
 
 
@@ -443,7 +443,7 @@ async def test_a_result_that_only_a_newer_worker_can_read_sends_its_taker_back(
     await queue.broker.client.redis.hset(names.all[23], handle.id, msgpack.packb([msgpack.packb([3, {}])]))
     await queue.broker.client.redis.zadd(names.all[5], {handle.id: 0})
     worker = await run_worker(queue)
-    await until(lambda: worker.execution.intake.counts["default", "newer_version"] >= 2, "it went back, and came again")
+    await until(lambda: worker.rejections.counts["default", "newer_version"] >= 2, "it went back, and came again")
     assert await queue.dead_letters("default") == []
     assert await handle.cancel()
 
@@ -475,7 +475,7 @@ async def test_workflows_outlive_the_steps_to_sealing(
         worker = await run_worker(there)
         assert await handle.result(timeout=15) == 6
         worker.drain()
-        await until(lambda worker=worker: worker.stopped, "the worker has ended")  # type: ignore[misc]
+        await until(lambda worker=worker: worker.health.stopped, "the worker has ended")  # type: ignore[misc]
 
 
 # Schedules: a scheduler signs the tasks that it makes from the records in Redis.
@@ -543,7 +543,7 @@ async def the_end_of(queue: TaskQueue, run_worker: RunWorker, handle: TaskHandle
         assert await handle.cancel()
         await until(lambda: _is(handle, "cancelled"), "it was cancelled")
         worker.drain()
-        await until(lambda: worker.stopped, "the worker has ended")
+        await until(lambda: worker.health.stopped, "the worker has ended")
     record: bytes = await queue.broker.client.redis.get(names.result(handle.id))
     return record
 
@@ -559,7 +559,7 @@ async def swap_input(queue: TaskQueue, run_worker: RunWorker, task_id: str, reco
     worker = await run_worker(queue)
     await settled(queue)
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
     letters = await queue.dead_letters("default")
     return letters[0] if letters else None
 

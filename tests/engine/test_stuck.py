@@ -49,15 +49,15 @@ async def test_a_swallowed_cancellation_keeps_its_slot_and_not_its_end(
     with pytest.raises(TaskTimeoutError):
         await handle.result(timeout=10)
     assert await handle.status() == "failed"
-    assert (len(worker.stopping), worker.usable, len(worker.running)) == (1, 3, 0)
-    assert worker.describe()["stuck"] == 1
-    assert "taskfleet_stuck_slots 1.0" in metrics.exposition(worker).decode()
+    assert (len(worker.stopping), worker.slots.usable, len(worker.slots.running)) == (1, 3, 0)
+    assert worker.heartbeat.fields()["stuck"] == 1
+    assert "taskfleet_stuck_slots 1.0" in metrics.exposition(metrics.WorkerCollector.of(worker)).decode()
     assert handle.id in caplog.text
     assert "cannot be stopped" in caplog.text
     assert await (await quick.enqueue()).result(timeout=10) == 1
-    assert worker.alive
+    assert worker.health.alive
     release.set()
-    await until(lambda: worker.usable == 4, "the slot is back")
+    await until(lambda: worker.slots.usable == 4, "the slot is back")
     assert "has ended after all" in caplog.text
 
 
@@ -77,7 +77,7 @@ async def test_a_handler_that_swallows_once_is_asked_again(queue: TaskQueue, run
     with pytest.raises(TaskTimeoutError):
         await (await once.enqueue()).result(timeout=10)
     await asyncio.wait_for(ended.wait(), 10)
-    await until(lambda: worker.usable == worker.slots, "its slot is free")
+    await until(lambda: worker.slots.usable == worker.slots.total, "its slot is free")
     assert not len(worker.stopping)
 
 
@@ -108,7 +108,7 @@ async def test_a_stuck_run_that_is_cancelled_is_cancelled(queue: TaskQueue, run_
 
     worker = await run_worker(queue, notice=NOTICE)
     handle = await stubborn.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     assert await handle.cancel()
     await until(lambda: _is(handle, "cancelled"), "it is cancelled")
     assert len(worker.stopping) == 1
@@ -138,9 +138,9 @@ async def test_threads_in_c_leave_threads_for_the_other_slots(queue: TaskQueue, 
     for handle in [await quick.enqueue() for _ in range(4)]:
         await handle.result(timeout=10)
     assert attempts == [1] * 4
-    assert worker.usable == 3
+    assert worker.slots.usable == 3
     release.set()
-    await until(lambda: worker.usable == 4, "the slot is back")
+    await until(lambda: worker.slots.usable == 4, "the slot is back")
 
 
 async def test_a_thread_that_swallows_its_interruption_is_interrupted_again(
@@ -161,7 +161,7 @@ async def test_a_thread_that_swallows_its_interruption_is_interrupted_again(
     with pytest.raises(TaskTimeoutError):
         await (await swallows.enqueue()).result(timeout=10)
     await until(lambda: len(swallowed) == 2, "it was interrupted twice")
-    await until(lambda: not worker.running and worker.usable == worker.slots, "its slot is free")
+    await until(lambda: not worker.slots.running and worker.slots.usable == worker.slots.total, "its slot is free")
 
 
 async def test_threads_are_used_again_and_survive_their_interruptions(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -247,7 +247,7 @@ async def test_stuck_code_around_a_handler_keeps_its_slot_too(make_queue: MakeQu
     assert len(worker.stopping) == 2
     release.set()
     _held_back.set()
-    await until(lambda: worker.usable == worker.slots, "the slots are back")
+    await until(lambda: worker.slots.usable == worker.slots.total, "the slots are back")
 
 
 async def test_a_worker_with_too_many_of_them_is_unhealthy_and_leaves(
@@ -263,8 +263,8 @@ async def test_a_worker_with_too_many_of_them_is_unhealthy_and_leaves(
     running = asyncio.create_task(worker.run())
     await queue.enqueue_many([stubborn.message() for _ in range(3)])
     await asyncio.wait_for(running, 15)
-    assert "3 of 4 slots" in worker.unhealthy
-    assert not worker.ready
+    assert "3 of 4 slots" in worker.health.unhealthy
+    assert not worker.health.ready
     assert "is unhealthy and leaves" in caplog.text
     assert "3 handlers could not be stopped" in caplog.text
     assert "nothing held" not in caplog.text
@@ -284,8 +284,8 @@ async def test_workers_beside_the_application_tell_it(queue: TaskQueue) -> None:
     await queue.start_workers(1)
     workers = queue.local_workers()
     workers.on_failure = told.append
-    for worker in workers.active:
-        worker.slots = worker.usable = 1
+    for worker in workers._active:
+        worker.slots.total = worker.slots.usable = 1
         worker.stopping._notice = NOTICE
     await stubborn.enqueue()
     await until(lambda: told, "it is told")
@@ -380,7 +380,7 @@ async def test_an_unhealthy_worker_says_so_to_its_probe(shared: TaskQueue) -> No
     from taskfleet.process.probes import ProbeServer
 
     worker = Worker(shared)
-    probes = ProbeServer(worker, "127.0.0.1", 0)
+    probes = ProbeServer(worker.health, metrics.WorkerCollector.of(worker), "127.0.0.1", 0)
     probes.start()
 
     def status() -> int:
@@ -392,7 +392,7 @@ async def test_an_unhealthy_worker_says_so_to_its_probe(shared: TaskQueue) -> No
 
     try:
         assert await asyncio.to_thread(status) == 200
-        worker.unhealthy = "half of its slots are held by handlers that cannot be stopped"
+        worker.health.unhealthy = "half of its slots are held by handlers that cannot be stopped"
         assert await asyncio.to_thread(status) == 503
     finally:
         probes.close()

@@ -61,13 +61,13 @@ async def goes_round(queue: TaskQueue, run_worker: RunWorker) -> None:
     assert {name: metrics[name].finished_total for name in QUEUES} == {
         "high": 1, "default": 1, "low": 1, "mail": 2, "reports": 1,
     }  # fmt: skip
-    assert [info.worker_id for info in await queue.broker.workers()] == [worker.worker_id]
+    assert [info.worker_id for info in await queue.broker.workers()] == [worker.identity.worker_id]
     assert await queue.requeue_dead("mail") == 1
     await until(lambda: _dead(queue), "it is dead again")
     await queue.broker.purge_keys(list(QUEUES))
     assert await queue.broker.queues() == []
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
 
 
 async def _dead(queue: TaskQueue) -> bool:
@@ -103,9 +103,9 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
     )
     assert len(ran) - len(set(ran)) <= taken_over
     assert sum(stats.finished_total for stats in metrics.values()) == tasks + 50
-    assert worker.ready
+    assert worker.health.ready
     worker.drain()
-    await until(lambda: worker.stopped, "the worker has ended")
+    await until(lambda: worker.health.stopped, "the worker has ended")
 
 
 async def _patient(call: Any) -> Any:

@@ -8,22 +8,27 @@ from taskfleet.runtime.selection import Selection, Tier, tiers_of
 
 def test_tiers_follow_priorities_and_named_weights_make_one_tier() -> None:
     queue = TaskQueue(queues=[{"name": "a", "priority": 1}, {"name": "b", "priority": 9, "weight": 2}, {"name": "c"}])
-    assert [tier.weights for tier in tiers_of(queue, None)] == [{"b": 2}, {"a": 1}, {"c": 1}]
-    assert [tier.weights for tier in tiers_of(queue, ["c", "a"])] == [{"a": 1}, {"c": 1}]
-    assert [tier.weights for tier in tiers_of(queue, ["a:6", "c:3"])] == [{"a": 6, "c": 3}]
-    assert [tier.weights for tier in tiers_of(queue, ["sync:info"])] == [{"sync:info": 1}]
+    assert [tier.weights for tier in tiers_of(queue.application, None)] == [{"b": 2}, {"a": 1}, {"c": 1}]
+    assert [tier.weights for tier in tiers_of(queue.application, ["c", "a"])] == [{"a": 1}, {"c": 1}]
+    assert [tier.weights for tier in tiers_of(queue.application, ["a:6", "c:3"])] == [{"a": 6, "c": 3}]
+    assert [tier.weights for tier in tiers_of(queue.application, ["sync:info"])] == [{"sync:info": 1}]
     for item in ("a:0", "a:1000000000", f"a:{'9' * 5000}"):
         with pytest.raises(ConfigurationError, match="queue 'a': weight"):
-            tiers_of(queue, [item])
+            tiers_of(queue.application, [item])
     with pytest.raises(ConfigurationError, match="named twice"):
-        tiers_of(queue, ["a:1", "a:2"])
+        tiers_of(queue.application, ["a:1", "a:2"])
 
 
 def test_a_known_name_is_a_queue_and_not_another_with_a_weight() -> None:
     queue = TaskQueue(queues=[{"name": "tenant:42", "priority": 3}, "tenant"])
-    assert [tier.weights for tier in tiers_of(queue, ["tenant:42"])] == [{"tenant:42": 1}]
-    assert [tier.weights for tier in tiers_of(queue, ["tenant:42", "tenant"])] == [{"tenant:42": 1}, {"tenant": 1}]
-    assert [tier.weights for tier in tiers_of(queue, ["tenant:42:5", "tenant:7"])] == [{"tenant:42": 5, "tenant": 7}]
+    assert [tier.weights for tier in tiers_of(queue.application, ["tenant:42"])] == [{"tenant:42": 1}]
+    assert [tier.weights for tier in tiers_of(queue.application, ["tenant:42", "tenant"])] == [
+        {"tenant:42": 1},
+        {"tenant": 1},
+    ]
+    assert [tier.weights for tier in tiers_of(queue.application, ["tenant:42:5", "tenant:7"])] == [
+        {"tenant:42": 5, "tenant": 7}
+    ]
 
 
 def test_only_partitions_of_its_own_queues_are_added() -> None:

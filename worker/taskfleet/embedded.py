@@ -47,7 +47,7 @@ class AllInOne(TaskQueue):
             if self._with_scheduler:
                 await self.start_scheduler()
             if self._with_autoscaler:
-                self._autoscaler = Autoscaler(self, workers, self.settings.autoscaler)
+                self._autoscaler = Autoscaler(self.application, self.sessions, workers, self.settings.autoscaler)
         except BaseException:
             await self.close()
             raise

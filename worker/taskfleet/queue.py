@@ -378,7 +378,7 @@ class TaskQueue(Defining):
 
         session = self.sessions.current()
         if session.workers is None:
-            session.workers = LocalWorkers(self)
+            session.workers = LocalWorkers(self.application, self.sessions)
         return session.workers
 
     async def stop_workers(self) -> None:

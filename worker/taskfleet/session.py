@@ -16,7 +16,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Sized
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any, Protocol
 
 from taskfleet import background
@@ -37,20 +37,6 @@ class LoopScheduler(Protocol):
     async def stop(self) -> None: ...
 
 
-class LoopWorker(Protocol):
-    """One worker that runs on a loop (`runtime.worker`)."""
-
-    @property
-    def running(self) -> Sized:
-        """The tasks that it runs."""
-        ...
-
-    @property
-    def slots(self) -> int:
-        """How many tasks it may run at once."""
-        ...
-
-
 class LoopWorkers(Protocol):
     """The workers that run on one loop (`runtime.local_workers`)."""
 
@@ -63,7 +49,19 @@ class LoopWorkers(Protocol):
     async def stop(self) -> None: ...
 
     @property
-    def active(self) -> Sequence[LoopWorker]: ...
+    def active(self) -> int:
+        """How many take work."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many slots of these are in use."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many tasks these can run at a time."""
+        ...
 
     def __len__(self) -> int: ...
 

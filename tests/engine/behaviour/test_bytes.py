@@ -26,7 +26,7 @@ async def test_a_payload_beyond_the_workers_limit_is_a_dead_letter_for_one_with_
     (letter,) = await large.dead_letters("default")
     assert (letter.task, letter.state, letter.reason) == ("size", "dead", "too_large")
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     await run_worker(large)
     assert await large.requeue_dead("default") == 1
     assert await handle.result(timeout=10) == 200_000

@@ -93,13 +93,13 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
         await asyncio.sleep(60)
 
     worker = await run_worker(queue, concurrency=1)
-    launch = worker.execution.launch
+    launch = worker.launcher.launch
 
     def launch_and_stop(job: Job, run: Coroutine[Any, Any, None], own: Context) -> None:
         launch(job, run, own)
-        worker.interrupt([job.id], "cancel")
+        worker.interrupts.interrupt([job.id], "cancel")
 
-    worker.execution.launch = launch_and_stop  # type: ignore[method-assign]
+    worker.launcher.launch = launch_and_stop  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(TaskCancelledError):
             await (await task.enqueue()).result(timeout=5)

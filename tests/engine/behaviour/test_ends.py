@@ -114,7 +114,7 @@ async def test_any_exception_of_a_task_is_recorded(queue: TaskQueue, run_worker:
     letters = await queue.dead_letters("default")
     assert {letter.id for letter in letters} == {handle.id for handle in handles}
     assert all(letter.error for letter in letters)
-    await until(lambda: not worker.running, "the slots are back")
+    await until(lambda: not worker.slots.running, "the slots are back")
 
 
 class _Picky(BaseModel):
@@ -312,7 +312,7 @@ async def test_an_outcome_that_cannot_be_sent_takes_no_other_with_it(
 
     worker = await run_worker(queue, concurrency=20)
     handles = await queue.enqueue_many([work.message(n) for n in range(20)])
-    await until(lambda: len(worker.running) == 20, "all run")
+    await until(lambda: len(worker.slots.running) == 20, "all run")
     poisoned.task_id = handles[7].id
     release.set()
     with pytest.raises(TaskExecutionError, match="could not be recorded"):
@@ -336,7 +336,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_left_to_its_lease(
 
     worker = await run_worker(queue)
     handle = await work.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     poisoned.task_id = handle.id
     release.set()
     await until(lambda: not worker.held, "it is given up")
@@ -468,5 +468,5 @@ async def test_deadlines_are_kept_for_running_tasks_only(make_queue: MakeQueue, 
 
     worker = await run_worker(queue)
     await queue.enqueue_many([work.options(timeout=100 + n / 1000).message(b"") for n in range(5000)])
-    await until(lambda: worker.execution.finished == 5000, "all have run")
+    await until(lambda: worker.tally.finished == 5000, "all have run")
     assert len(worker.deadlines) <= 1025

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from taskfleet import Retry, TaskExecutionError, TaskQueue
+from taskfleet.protocol.partitions import Partition
 from taskfleet.runtime.reporting import BURST
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
@@ -78,12 +79,12 @@ async def test_a_storm_of_failures_is_counted(
 
     worker = await run_worker(queue)
     await queue.enqueue_many([fails.message() for _ in range(300)])
-    await until(lambda: worker.execution.finished == 300, "all have failed")
+    await until(lambda: worker.tally.finished == 300, "all have failed")
     assert BURST <= len([r for r in _records(caplog, logging.ERROR) if "fails" in r.getMessage()]) < 100
     await other.enqueue()
     await until(lambda: "other" in caplog.text, "another task is listed")
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert "more that are not listed" in caplog.text or "more before it" in caplog.text
 
 
@@ -117,8 +118,10 @@ async def _say(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
     from taskfleet.runtime.worker import Worker
 
     worker = Worker(queue)
-    worker._loop = asyncio.get_running_loop()
-    worker.take("default", await queue.broker.step("default", queue.options_of("default"), "w", 0, []))
+    worker.context.begin(queue.broker)
+    worker.receiver.take(
+        Partition("default"), await queue.broker.step("default", queue.options_of("default"), "w", 0, [])
+    )
     (takeover,) = _records(caplog, logging.WARNING)
     assert "is taken over at attempt 1" in takeover.getMessage()
     assert "dies" in takeover.getMessage()

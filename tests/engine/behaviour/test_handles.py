@@ -54,7 +54,7 @@ async def test_one_id_in_two_queues_is_two_tasks(queue: TaskQueue, run_worker: R
         await queue.broker.enqueue(name, [item])
     handles = [TaskHandle(queue.sessions, "same", Partition(name)) for name in ("default", "other", "another")]
     worker = await run_worker(queue, queues=["default", "other", "another"])
-    await until(lambda: worker.running, "one runs")
+    await until(lambda: worker.slots.running, "one runs")
     release.set()
     assert [await handle.result(timeout=10) for handle in handles] == [1, 2, 3]
     assert sorted(ran) == [1, 2, 3]

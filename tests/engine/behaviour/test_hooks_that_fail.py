@@ -49,7 +49,7 @@ async def test_an_error_of_a_hook_is_only_logged(
     await until(lambda: second.told.count("dead") == 3, "the last hook is told of all")
     assert [await handle.status() for handle in handles] == ["failed"] * 3
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert first.told.count("retry") == second.told.count("retry") == 3
     assert (first.told[-1], second.told[-1]) == ("shutdown", "shutdown")
     assert "_Raises.on_dead failed" in caplog.text
@@ -75,7 +75,7 @@ async def test_a_hook_that_hangs_holds_neither_a_slot_nor_the_end_of_its_worker(
     make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(middleware, "SHUTDOWN_SECONDS", 0.1)
-    monkeypatch.setattr("taskfleet.runtime.execution._TELL_SECONDS", 0.1)
+    monkeypatch.setattr("taskfleet.runtime.hook_calls._TELL_SECONDS", 0.1)
     release = asyncio.Event()
     queue = make_queue(middleware=[_Hangs(release)])
 
@@ -85,9 +85,9 @@ async def test_a_hook_that_hangs_holds_neither_a_slot_nor_the_end_of_its_worker(
 
     worker = await run_worker(queue, concurrency=1)
     handles = await queue.enqueue_many([fails.message() for _ in range(3)])
-    await until(lambda: worker.execution.finished == 3, "all have had the one slot")
+    await until(lambda: worker.tally.finished == 3, "all have had the one slot")
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert [await handle.status() for handle in handles] == ["failed"] * 3
     assert "_Hangs.shutdown hangs" in caplog.text
     release.set()

@@ -172,7 +172,7 @@ async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
 
     handle = await task.enqueue()
     worker = await run_worker(queue)
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     await white_box.give_away(queue, handle.id)
     await asyncio.wait_for(cancelled.wait(), 10)
     await until(lambda: not worker.held, "it holds nothing")
@@ -195,7 +195,7 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
     full = await run_worker(queue, concurrency=2)
     # A due task sends no wake-up, so the worker must take back its claim that waits for one.
     await queue.enqueue_many([hold.options(delay=0.2).message() for _ in range(2)])
-    await until(lambda: len(full.running) == 2, "it is full")
+    await until(lambda: len(full.slots.running) == 2, "it is full")
     handles = [await quick.enqueue() for _ in range(3)]
 
     async def all_wait() -> bool:
@@ -243,8 +243,8 @@ async def test_a_renewal_that_is_overtaken_by_a_retry_does_not_stop_the_retry(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._renewer, name)
 
-    new_renewer = queue.new_renewer
-    queue.new_renewer = lambda: Slow(new_renewer())  # type: ignore[method-assign, assignment, return-value]
+    new_renewer = queue.sessions.new_renewer
+    queue.sessions.new_renewer = lambda: Slow(new_renewer())  # type: ignore[method-assign, assignment, return-value]
 
     @queue.task(max_retries=1, retry=Retry.fixed(0))
     async def task() -> int:

@@ -18,18 +18,18 @@ async def test_a_cordoned_worker_empties_itself_and_comes_back(queue: TaskQueue,
 
     worker = await run_worker(queue, concurrency=2)
     await hold.enqueue()
-    await until(lambda: worker.running, "it runs")
-    await queue.broker.cordon(worker.name, ttl_seconds=60)
+    await until(lambda: worker.slots.running, "it runs")
+    await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
 
     async def state(wanted: str) -> bool:
-        return any(w.name == worker.name and w.state == wanted for w in await queue.broker.workers())
+        return any(w.name == worker.identity.name and w.state == wanted for w in await queue.broker.workers())
 
     await until(lambda: state("cordoned"), "it is cordoned while it works")
     second = await hold.enqueue()
     release.set()
     await until(lambda: state("drained"), "it is drained")
     assert await second.status() == "ready"
-    await queue.broker.uncordon(worker.name)
+    await queue.broker.uncordon(worker.identity.name)
     await second.result(timeout=10)
     await until(lambda: state("running"), "it is back")
 
@@ -45,13 +45,13 @@ async def test_drain_hands_back_and_lets_running_tasks_end(make_queue: MakeQueue
 
     worker = await run_worker(queue, concurrency=2)
     handles = await queue.enqueue_many([hold.message(n) for n in range(5)])
-    await until(lambda: len(worker.running) == 2, "two run")
+    await until(lambda: len(worker.slots.running) == 2, "two run")
     worker.drain()
-    assert not worker.ready
+    assert not worker.health.ready
     release.set()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert [await handle.status() for handle in handles] == ["succeeded"] * 2 + ["ready"] * 3
-    assert worker.name not in {w.name for w in await queue.broker.workers()}
+    assert worker.identity.name not in {w.name for w in await queue.broker.workers()}
 
 
 async def test_drain_requeues_tasks_that_outlast_the_grace_period(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -63,9 +63,9 @@ async def test_drain_requeues_tasks_that_outlast_the_grace_period(make_queue: Ma
 
     worker = await run_worker(queue)
     handle = await endless.enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert await handle.status() == "ready"
     _, claimed = await RawWorker(queue, "next").step(1)
     assert claimed[handle.id][3:5] == (1, 2)
@@ -78,9 +78,9 @@ async def test_cordoned_means_that_nothing_is_claimed(queue: TaskQueue, run_work
 
     worker = await run_worker(queue)
     for _ in range(5):
-        await queue.broker.cordon(worker.name, ttl_seconds=60)
-        await until(lambda: worker.cordoned, "it is cordoned")
+        await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
+        await until(lambda: worker.health.cordoned, "it is cordoned")
         handle = await quick.enqueue()
         await asyncio.sleep(0.02)
-        await queue.broker.uncordon(worker.name)
+        await queue.broker.uncordon(worker.identity.name)
         assert await handle.result(timeout=10) <= 2

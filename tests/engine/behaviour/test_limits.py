@@ -124,7 +124,7 @@ async def test_a_cancelled_task_that_waits_for_its_key_is_gone(make_queue: MakeQ
 
     worker = await run_worker(queue)
     running, waiting, last = await queue.enqueue_many([work.options(limit_key="k").message() for _ in range(3)])
-    await until(lambda: worker.running, "the first runs")
+    await until(lambda: worker.slots.running, "the first runs")
     await until(lambda: _is(waiting, "delayed"), "the second waits for its key")
     assert await waiting.cancel()
     assert await waiting.status() == "cancelled"

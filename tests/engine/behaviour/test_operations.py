@@ -86,11 +86,11 @@ async def test_the_workers_of_all_processes_are_listed(queue: TaskQueue, run_wor
         return next((one for one in await queue.workers() if one.busy), None)
 
     found = await until(busy, "its heartbeat tells of the task")
-    assert (found.worker_id, found.name, found.pid) == (worker.worker_id, worker.name, os.getpid())
+    assert (found.worker_id, found.name, found.pid) == (worker.identity.worker_id, worker.identity.name, os.getpid())
     assert (found.slots, found.busy, found.queues, found.state) == (3, 1, ("default",), "running")
     release.set()
     worker.drain()
-    await until(lambda: worker.stopped, "it has ended")
+    await until(lambda: worker.health.stopped, "it has ended")
     assert await queue.workers() == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet.runtime import worker as worker_module
+from taskfleet.runtime import background_loops
 from taskfleet.tasks.function import TaskFunction
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
@@ -27,7 +27,7 @@ def app(queue: TaskQueue, name: str) -> tuple[TaskFunction[[int], int, object], 
 
 def searches(queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Let workers search for partitions all the time; return a function that counts the searches."""
-    monkeypatch.setattr(worker_module, "_LOOK_FOR_PARTITIONS_SECONDS", 0.01)
+    monkeypatch.setattr(background_loops, "_LOOK_FOR_PARTITIONS_SECONDS", 0.01)
     find, count = queue.broker.partitions, 0
 
     async def counted(name: str | None = None) -> list[str]:

@@ -130,10 +130,10 @@ async def test_prefetched_tasks_let_the_higher_tier_pass(make_queue: MakeQueue, 
     gate = Gate(queue)
     worker = await run_worker(queue, concurrency=1, queues=["low", "high"])
     await queue.enqueue_many([note.options(queue="low").message("low") for _ in range(3000)])
-    await until(lambda: len(worker._prefetched) > 5, "some are claimed ahead")
+    await until(lambda: len(worker.prefetch.claims) > 5, "some are claimed ahead")
     await gate.send("high")
     await until(lambda: gate.order, "the higher one has started")
-    if worker._prefetched:
+    if worker.prefetch.claims:
         assert len(order) < 3000
     gate.free()
     await until(lambda: len(order) == 3000, "all have run")
@@ -259,7 +259,7 @@ async def test_a_paused_queue_costs_an_idle_worker_no_calls(make_queue: MakeQueu
         return await step(*args)  # type: ignore[arg-type]
 
     queue.broker.step = counted  # type: ignore[method-assign,assignment]
-    await until(lambda: worker._listeners._hungry.is_set(), "the worker rests")
+    await until(lambda: worker.listeners._hungry.is_set(), "the worker rests")
     await asyncio.wait({asyncio.ensure_future(handle.result(timeout=1.0))})
     assert calls < 10
     await queue.resume("default")

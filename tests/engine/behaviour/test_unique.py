@@ -41,7 +41,7 @@ async def test_the_key_is_held_while_the_task_runs_and_retries_and_free_after(
 
     worker = await run_worker(queue)
     first = await flaky.options(unique_key="k").enqueue()
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     assert (await flaky.options(unique_key="k").enqueue()).id == first.id
     release.set()
     assert await first.result(timeout=10) == 2
@@ -118,7 +118,7 @@ async def test_a_running_task_is_not_replaced_but_followed(queue: TaskQueue, run
 
     worker = await run_worker(queue, concurrency=1)
     first = await hold.enqueue(1)
-    await until(lambda: worker.running, "it runs")
+    await until(lambda: worker.slots.running, "it runs")
     second = await hold.enqueue(2)
     release.set()
     assert (await first.result(timeout=10), await second.result(timeout=10)) == (1, 2)

@@ -9,6 +9,7 @@ from typing import TypeGuard
 from taskfleet.memory.records import GatheredResults, History, Letter, Tag
 from taskfleet.memory.sorted_set import SortedSet
 from taskfleet.protocol.item import KEEP_EXISTING, Edge, Extras
+from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.signal import Signal
 
 NEVER = float("inf")
@@ -24,7 +25,7 @@ class QueueState:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = Partition(name)
         self.now = 0
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
         self.histories: dict[str, History] = {}

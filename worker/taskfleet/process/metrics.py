@@ -3,52 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from taskfleet import foreign
+from taskfleet.runtime.health import Health
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.rejections import Rejections
+from taskfleet.runtime.slots import Slots
+from taskfleet.runtime.stopping import Stopping
+from taskfleet.runtime.tally import Tally
+from taskfleet.runtime.worker import Worker
 from taskfleet.showing import shown
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
 
 
 class WorkerCollector(Collector):
     """The hot path counts in plain integers; here they become metrics."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        tally: Tally,
+        slots: Slots,
+        held: Held,
+        health: Health,
+        stopping: Stopping,
+        rejections: Rejections,
+        skipped: foreign.Skipped | None,
+    ) -> None:
+        self._tally = tally
+        self._slots = slots
+        self._held = held
+        self._health = health
+        self._stopping = stopping
+        self._rejections = rejections
+        self._skipped = skipped
+
+    @classmethod
+    def of(cls, worker: Worker) -> WorkerCollector:
+        """The figures of one worker. To be called on its loop."""
+        return cls(
+            worker.tally,
+            worker.slots,
+            worker.held,
+            worker.health,
+            worker.stopping,
+            worker.rejections,
+            getattr(worker.sessions.broker, "skipped", None),
+        )
 
     def collect(self) -> Iterator[Metric]:
-        worker = self._worker
+        yield from self._tasks()
+        yield from self._worker()
+        yield from self._strangers()
+
+    def _tasks(self) -> Iterator[Metric]:
         tasks = CounterMetricFamily("taskfleet_tasks", "Tasks by how their run ended.", labels=["queue", "outcome"])
-        for (queue, name), count in worker.execution.outcomes().items():
+        for (queue, name), count in self._tally.outcomes().items():
             tasks.add_metric([_label(queue), name], count)
         yield tasks
         busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Time that tasks ran.", labels=["queue"])
-        for queue, seconds in worker.execution.busy_seconds.copy().items():
+        for queue, seconds in self._tally.busy_seconds.copy().items():
             busy.add_metric([_label(queue)], seconds)
         yield busy
-        yield GaugeMetricFamily("taskfleet_worker_slots", "Tasks that can run at a time.", value=worker.slots)
-        yield GaugeMetricFamily("taskfleet_worker_running", "Tasks that run now.", value=len(worker.running))
-        yield GaugeMetricFamily(
-            "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(worker.held)
+        yield CounterMetricFamily(
+            "taskfleet_lost_acks",
+            "Outcomes that came after another worker had taken over.",
+            value=self._tally.lost_acks,
         )
-        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=float(worker.ready))
+
+    def _worker(self) -> Iterator[Metric]:
+        running, ready = len(self._slots.running), float(self._health.ready)
+        yield GaugeMetricFamily("taskfleet_worker_slots", "Tasks that can run at a time.", value=self._slots.total)
+        yield GaugeMetricFamily("taskfleet_worker_running", "Tasks that run now.", value=running)
         yield GaugeMetricFamily(
-            "taskfleet_stuck_slots", "Slots of handlers that cannot be stopped.", value=len(worker.stopping)
+            "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(self._held)
+        )
+        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=ready)
+        yield GaugeMetricFamily(
+            "taskfleet_stuck_slots", "Slots of handlers that cannot be stopped.", value=len(self._stopping)
         )
         yield CounterMetricFamily(
-            "taskfleet_stuck_handlers", "Handlers that ignored their cancellation.", value=worker.stopping.total
+            "taskfleet_stuck_handlers", "Handlers that ignored their cancellation.", value=self._stopping.total
         )
-        intake = worker.execution.intake
+
+    def _strangers(self) -> Iterator[Metric]:
+        """Payloads and records that this worker cannot read."""
         unread = CounterMetricFamily(
             "taskfleet_unreadable_payloads", "Payloads that were refused, by why.", labels=["queue", "reason"]
         )
-        for (queue, reason), count in intake.counts.copy().items():
+        for (queue, reason), count in self._rejections.counts.copy().items():
             unread.add_metric([_label(queue), reason], count)
         yield unread
         waiting = GaugeMetricFamily(
@@ -56,27 +101,24 @@ class WorkerCollector(Collector):
             "How long the oldest task that needs a newer worker has waited.",
             labels=["queue"],
         )
-        for queue, seconds in intake.waiting_seconds().items():
+        for queue, seconds in self._rejections.waiting_seconds().items():
             waiting.add_metric([_label(queue)], seconds)
         yield waiting
         foreigners = CounterMetricFamily(
             "taskfleet_foreign_records", "Records in Redis that are none of ours and were left out.", labels=["kind"]
         )
-        skipped = getattr(worker.queue.broker, "skipped", None)
-        for kind, count in (skipped.counts.copy() if skipped is not None else {}).items():
-            foreigners.add_metric([kind], count)
+        if self._skipped is not None:
+            for kind, count in self._skipped.counts.copy().items():
+                foreigners.add_metric([kind], count)
         yield foreigners
-        yield CounterMetricFamily(
-            "taskfleet_lost_acks", "Outcomes that came after another worker had taken over.", value=worker.lost_acks
-        )
 
 
 def _label(text: str) -> str:
     return shown(text, foreign.NAME_LIMIT)
 
 
-def exposition(worker: Worker) -> bytes:
+def exposition(collector: WorkerCollector) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(worker))
+    registry.register(collector)
     return generate_latest(registry)

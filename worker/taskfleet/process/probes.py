@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.process import metrics
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+from taskfleet.process.metrics import WorkerCollector
+from taskfleet.runtime.health import Health
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
-    worker: Worker
+    health: Health
+    collector: WorkerCollector
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -24,13 +23,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        worker = self.server.worker
+        health = self.server.health
         if self.path == "/livez":
-            self._answer(worker.alive, worker.why_not_alive() or "alive")
+            self._answer(health.alive, health.why_not_alive() or "alive")
         elif self.path == "/readyz":
-            self._answer(worker.ready, "ready" if worker.ready else f"not ready: {worker.why_not_ready()}")
+            self._answer(health.ready, "ready" if health.ready else f"not ready: {health.why_not_ready()}")
         elif self.path == "/metrics":
-            self._send(200, metrics.exposition(worker), "text/plain; version=0.0.4; charset=utf-8")
+            self._send(200, metrics.exposition(self.server.collector), "text/plain; version=0.0.4; charset=utf-8")
         else:
             self._send(404, b"try /livez, /readyz or /metrics\n", "text/plain")
 
@@ -51,14 +50,15 @@ class _Handler(BaseHTTPRequestHandler):
 class ProbeServer:
     """Serves the probes of one worker until `close()`. Port 0 takes a free one; see `port`."""
 
-    def __init__(self, worker: Worker, host: str, port: int) -> None:
+    def __init__(self, health: Health, collector: WorkerCollector, host: str, port: int) -> None:
         try:
             self._server = _Server((host, port), _Handler)
         except OSError as error:
             raise ConfigurationError(
                 f"--probe-port {port}: cannot listen on {host}: {error.strerror}; choose another port"
             ) from None
-        self._server.worker = worker
+        self._server.health = health
+        self._server.collector = collector
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="taskfleet-probes", daemon=True)
 

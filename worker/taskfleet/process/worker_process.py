@@ -14,6 +14,7 @@ from typing import NoReturn
 from taskfleet import showing
 from taskfleet.child_process import Parent
 from taskfleet.process import event_loop, exiting, requests
+from taskfleet.process.metrics import WorkerCollector
 from taskfleet.process.probes import ProbeServer
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
@@ -64,7 +65,9 @@ def run(queue: TaskQueue, options: ProcessOptions, parent: Parent | None = None)
 
 async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int:
     worker = Worker(queue, queues=options.queues or None, concurrency=options.concurrency, number=options.number)
-    probes = ProbeServer(worker, options.probe_host, options.probe_port) if options.probe_port else None
+    probes = None
+    if options.probe_port:
+        probes = ProbeServer(worker.health, WorkerCollector.of(worker), options.probe_host, options.probe_port)
     loop = asyncio.get_running_loop()
 
     asked = requests.Requests(worker.drain, _end_at_once)
@@ -79,7 +82,7 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
         if queue.settings.scheduler.enabled:
             await queue.start_scheduler()
         await worker.run()
-        code = 1 if worker.unhealthy else 0
+        code = 1 if worker.health.unhealthy else 0
     finally:
         exiting.soon(code)
         await queue.close()

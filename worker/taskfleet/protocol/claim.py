@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from taskfleet.protocol import envelope
+from taskfleet.protocol.partitions import Partition
 
 TAKEOVERS_PER_STEP = 100
 HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
 
-Claim = tuple[str, str, bytes, int, int, list[bytes] | None]
+Claim = tuple[Partition, str, bytes, int, int, list[bytes] | None]
 """Partition, task id, stamped envelope, attempt, delivery, and the results of the tasks that it waited for."""
 
 CLAIM_PARTITION: Final = 0

@@ -36,7 +36,7 @@ from taskfleet.protocol.item import (
     queue_full,
 )
 from taskfleet.protocol.outcome import Outcome
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
@@ -502,6 +502,7 @@ class RedisBroker:
     def _step_reply(self, queue: str, reply: list[Any]) -> StepReply:
         now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, _ = reply
         self.clock.hear(queue, now_ms)
+        partition = Partition(queue)
         found: list[Claim | None] = []
         for i in range(0, len(claimed), 3):
             meta = claimed[i + 2]
@@ -514,7 +515,7 @@ class RedisBroker:
                 # Nobody of ours made it, so nobody can ack it: left to its leases, it becomes a dead letter.
                 found.append(None)
                 continue
-            found.append((queue, task_id, claimed[i + 1], attempt, delivery, None))
+            found.append((partition, task_id, claimed[i + 1], attempt, delivery, None))
         paged: list[tuple[Claim, int]] = []
         for i in range(0, len(inputs), 2):
             if claim := found[inputs[i]]:

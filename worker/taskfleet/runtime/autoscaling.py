@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from taskfleet import background, showing
+from taskfleet.application import Application
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.runtime import selection
+from taskfleet.session import LoopWorkers, Sessions
+from taskfleet.settings import AutoscalerSettings
 from taskfleet.supervising import supervise
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
-    from taskfleet.session import LoopWorkers
-    from taskfleet.settings import AutoscalerSettings
 
 logger = showing.logger("taskfleet.autoscaler")
 
@@ -36,7 +33,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LocalSample:
     """What is known at `at` (s of any clock). `busy` of `slots` are in use by the `workers` that take work."""
 
     at: float
@@ -56,7 +53,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LocalDecision:
     """`change` workers more, or fewer when it is negative, and why."""
 
     change: int
@@ -64,7 +61,7 @@ class Decision:
     memory: Memory
 
 
-def decide(sample: Sample, limits: AutoscalerSettings, pace: Pace, memory: Memory) -> Decision:
+def decide(sample: LocalSample, limits: AutoscalerSettings, pace: Pace, memory: Memory) -> LocalDecision:
     """Compare ready tasks per worker with the thresholds.
 
     Outside of `min_workers` to `max_workers` it acts at once. More workers are of no use while a worker's worth of
@@ -84,37 +81,44 @@ def decide(sample: Sample, limits: AutoscalerSettings, pace: Pace, memory: Memor
         told = f"{told}, more than scale_up_threshold={limits.scale_up_threshold:g}"
         free = sample.slots - sample.busy
         if workers == limits.max_workers:
-            return Decision(0, f"{told}, but max_workers={limits.max_workers}", replace(memory, above=0, below=0))
+            return LocalDecision(0, f"{told}, but max_workers={limits.max_workers}", replace(memory, above=0, below=0))
         if free >= each:
-            return Decision(0, f"{told}, but {free} slots are free", replace(memory, above=0, below=0))
+            return LocalDecision(0, f"{told}, but {free} slots are free", replace(memory, above=0, below=0))
         memory = replace(memory, above=memory.above + 1, below=0)
         if memory.above < pace.looks_up or settling:
-            return Decision(0, f"{told}, {memory.above} times in a row", memory)
+            return LocalDecision(0, f"{told}, {memory.above} times in a row", memory)
         return _change(sample, min(limits.scale_up_count, limits.max_workers - workers), told)
     if load < limits.scale_down_threshold and workers > limits.min_workers:
         told = f"{told}, less than scale_down_threshold={limits.scale_down_threshold:g}"
         fewer = min(limits.scale_down_count, workers - limits.min_workers)
         if sample.busy > (workers - fewer) * each:
             told = f"{told}, but {sample.busy} tasks run, which would not fit into {workers - fewer}"
-            return Decision(0, told, replace(memory, above=0, below=0))
+            return LocalDecision(0, told, replace(memory, above=0, below=0))
         memory = replace(memory, above=0, below=memory.below + 1)
         if memory.below < pace.looks_down or settling:
-            return Decision(0, f"{told}, {memory.below} times in a row", memory)
+            return LocalDecision(0, f"{told}, {memory.below} times in a row", memory)
         return _change(sample, -fewer, told)
-    return Decision(0, told, replace(memory, above=0, below=0))
+    return LocalDecision(0, told, replace(memory, above=0, below=0))
 
 
-def _change(sample: Sample, change: int, reason: str) -> Decision:
-    return Decision(change, reason, Memory(changed_at=sample.at))
+def _change(sample: LocalSample, change: int, reason: str) -> LocalDecision:
+    return LocalDecision(change, reason, Memory(changed_at=sample.at))
 
 
 class Autoscaler:
     """Looks, decides and acts until it is stopped."""
 
     def __init__(
-        self, queue: TaskQueue, workers: LoopWorkers, limits: AutoscalerSettings, *, pace: Pace | None = None
+        self,
+        application: Application,
+        sessions: Sessions,
+        workers: LoopWorkers,
+        limits: AutoscalerSettings,
+        *,
+        pace: Pace | None = None,
     ) -> None:
-        self._queue = queue
+        self._application = application
+        self._sessions = sessions
         self._workers = workers
         self._limits = limits
         self._pace = pace or Pace()
@@ -132,7 +136,7 @@ class Autoscaler:
                 sample = await self._look()
             except TaskQueueError as error:
                 if not failing:
-                    logger.warning("%d workers stay as they are: %s", len(self._workers.active), error)
+                    logger.warning("%d workers stay as they are: %s", self._workers.active, error)
                 failing = True
             else:
                 failing = False
@@ -141,7 +145,7 @@ class Autoscaler:
                 self._act(sample, decision)
             await asyncio.sleep(self._pace.interval)
 
-    def _act(self, sample: Sample, decision: Decision) -> None:
+    def _act(self, sample: LocalSample, decision: LocalDecision) -> None:
         after = sample.workers + decision.change
         level = logging.INFO if decision.change else logging.DEBUG
         logger.log(level, "%d -> %d workers: %s", sample.workers, after, decision.reason)
@@ -150,15 +154,14 @@ class Autoscaler:
         elif decision.change < 0:
             self._workers.retire(-decision.change)
 
-    async def _look(self) -> Sample:
-        tiers = selection.tiers_of(self._queue, None)
+    async def _look(self) -> LocalSample:
+        tiers = selection.tiers_of(self._application, None)
         names = sorted({queue_of(name) for tier in tiers for name in tier.names})
-        stats = await self._queue.broker.stats_many(names)
-        active = self._workers.active
-        return Sample(
+        stats = await self._sessions.broker.stats_many(names)
+        return LocalSample(
             at=asyncio.get_running_loop().time(),
             ready=sum(each.ready for each in stats.values() if not each.paused),  # nobody may take what is paused
-            workers=len(active),
-            busy=sum(len(worker.running) for worker in active),
-            slots=sum(worker.slots for worker in active),
+            workers=self._workers.active,
+            busy=self._workers.busy,
+            slots=self._workers.slots,
         )

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 from taskfleet.runtime.job import Job
+from taskfleet.runtime.run_context import RunContext
 
 _FEW = 1024  # entries that are never worth looking through
 
@@ -19,8 +20,8 @@ _FEW = 1024  # entries that are never worth looking through
 class Deadlines:
     """Calls `strike` with each job that outlives its timeout. What it holds is bounded by what runs."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, running: dict[str, Job], strike: Callable[[Job], None]) -> None:
-        self._loop = loop
+    def __init__(self, context: RunContext, running: dict[str, Job], strike: Callable[[Job], None]) -> None:
+        self._context = context
         self._running = running
         self._strike_job = strike
         # Not the jobs themselves: their arguments would stay as long as their deadlines.
@@ -59,10 +60,10 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._loop.call_at(at, self._strike)
+        self._timer = self._context.loop.call_at(at, self._strike)
 
     def _strike(self) -> None:
-        now = self._loop.time()
+        now = self._context.now()
         self._timer, self._timer_at = None, math.inf
         try:
             while self._heap:

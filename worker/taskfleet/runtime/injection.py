@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.context import TaskContext
+from taskfleet.runtime.run_context import RunContext
 from taskfleet.tasks.dependency_plan import DependencyNode, DependencyPlan
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
 
 logger = showing.logger("taskfleet.worker")
 
@@ -26,8 +24,8 @@ _CLOSE_SECONDS = 5.0  # how long one worker-scoped resource may take to close
 class WorkerScope:
     """What lives as long as its worker. Made when first needed, closed in the reverse order."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._held: dict[Any, _Held] = {}
         self._ready: list[_Held] = []
 
@@ -40,7 +38,7 @@ class WorkerScope:
         if held is None:
             held = self._held[node.key] = _Held(node)
             # Not in the context of the task that happens to come first.
-            held.task = self._worker.spawn(self._hold(held))
+            held.task = self._context.spawn(self._hold(held))
         if held.value.done():
             return held.value.result()
         # Shielded: a task that is cancelled while it waits must not take the value from the others.

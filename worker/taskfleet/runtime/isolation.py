@@ -1,62 +1,85 @@
-"""Outcomes that Redis, or the client, does not take: none keeps the others of its call from being recorded."""
+"""Outcomes that Redis, or its client, refuses: none keeps the others of its call from being recorded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from taskfleet import describing, showing
+from taskfleet.application import Application
 from taskfleet.protocol import bounds
-from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.outcome import OUTCOME_CODE, OUTCOME_DELIVERY, OUTCOME_ID, Outcome
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import redis_errors
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.identity import Identity
+from taskfleet.runtime.outage import Outage
+from taskfleet.runtime.outbox import Outbox
+from taskfleet.runtime.outcomes import Outcomes
+from taskfleet.runtime.receiver import Receiver
+from taskfleet.runtime.run_context import RunContext
 
 logger = showing.logger("taskfleet.worker")
 
 
 class Isolation:
-    """Finds the outcome that a call fails with, and records a failure in its place."""
+    """Finds the outcome that makes a call fail, and records a failure in its place."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        application: Application,
+        context: RunContext,
+        identity: Identity,
+        held: Held,
+        outbox: Outbox,
+        outcomes: Outcomes,
+        receiver: Receiver,
+        outage: Outage,
+    ) -> None:
+        self._options_of = application.options_of
+        self._context = context
+        self._identity = identity
+        self._held = held
+        self._outbox = outbox
+        self._outcomes = outcomes
+        self._receiver = receiver
+        self._outage = outage
         self._replaced: set[str] = set()  # ids of the outcomes in whose place a failure is under way
 
-    async def answers(self, name: str) -> bool:
-        """Whether a call that records and claims nothing succeeds: then a failure is for what was sent."""
-        worker = self._worker
+    async def _record(self, partition: Partition, outcomes: list[Outcome]) -> None:
+        broker = self._context.broker
+        reply = await broker.step(partition, self._options_of(partition), self._identity.incarnation, 0, outcomes)
+        if outcomes:
+            self._replaced.difference_update(outcome[OUTCOME_ID] for outcome in outcomes)
+            self._held.recorded(partition, outcomes)
+            self._receiver.take(partition, reply)
+
+    async def answers(self, partition: Partition) -> bool:
+        """Whether a call that records and claims nothing succeeds: then the outcomes of the failed one are to blame."""
         try:
-            await worker.queue.broker.step(name, worker.queue.options_of(name), worker.incarnation, 0, [])
+            await self._record(partition, [])
         except Exception:
             return False
         return True
 
-    async def record(self, name: str, outcomes: list[Outcome], error: Exception) -> None:
-        """Half by half, until the outcome that a call fails with stands alone: it becomes a failure that says so."""
+    async def record(self, partition: Partition, outcomes: list[Outcome], error: Exception) -> None:
+        """Half by half, until the outcome that makes a call fail stands alone: it becomes a failure that says so."""
         if len(outcomes) == 1:
-            outcomes = self.replaced(name, outcomes[0], error)
-        worker = self._worker
+            outcomes = self.replaced(partition, outcomes[0], error)
         middle = (len(outcomes) + 1) // 2
         for start, end in ((0, middle), (middle, len(outcomes))):
             some = outcomes[start:end]
             if not some:
                 continue
             try:
-                reply = await worker.queue.broker.step(name, worker.queue.options_of(name), worker.incarnation, 0, some)
+                await self._record(partition, some)
             except Exception as problem:
                 if redis_errors.is_about_redis(problem):
-                    worker._outbox.put_back(name, outcomes[start:])
-                    await worker._failed(problem)
+                    self._outbox.put_back(partition, outcomes[start:])
+                    await self._outage.failed(problem)
                     return
-                await self.record(name, some, problem)
-            else:
-                self._replaced.difference_update(ended[0] for ended in some)
-                worker.recorded(name, some)
-                worker.take(name, reply)
+                await self.record(partition, some, problem)
 
-    def replaced(self, name: str, ended: Outcome, error: Exception) -> list[Outcome]:
-        """A failure in place of an outcome that cannot be recorded; nothing, when it stands for another already."""
-        task_id, delivery, code = ended[:3]
+    def replaced(self, partition: Partition, ended: Outcome, error: Exception) -> list[Outcome]:
+        """A failure in place of an outcome that cannot be recorded; nothing if it is in another's place already."""
+        task_id, delivery, code = ended[OUTCOME_ID], ended[OUTCOME_DELIVERY], ended[OUTCOME_CODE]
         kind, reason = "internal", f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
         if redis_errors.is_too_large(error) or redis_errors.is_connection_lost(error):
             size = bounds.outcome_bytes(ended)
@@ -67,11 +90,11 @@ class Isolation:
                     "client-query-buffer-limit); store the result elsewhere and return its address"
                 ),
             )
-        logger.error("task %s of queue %s: %s", task_id, name, reason)
+        logger.error("task %s of queue %s: %s", task_id, partition, reason)
         if task_id in self._replaced:
             # Not even that can be recorded: its lease runs out, and its deliveries are counted.
             self._replaced.discard(task_id)
-            self._worker.held.pop(task_id, None)
+            self._held.pop(task_id, None)
             return []
         self._replaced.add(task_id)
-        return [self._worker.execution.failed_outcome(name, task_id, delivery, kind, reason)]
+        return [self._outcomes.failed(partition, task_id, delivery, kind, reason)]

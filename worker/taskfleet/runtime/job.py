@@ -7,16 +7,18 @@ import datetime as dt
 import functools
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 from taskfleet.context import TaskContext, caller
+from taskfleet.protocol import call_settings
 from taskfleet.protocol.envelope import Envelope
+from taskfleet.protocol.partitions import Partition
 from taskfleet.tasks.definition import Definition
 
-if TYPE_CHECKING:
-    from taskfleet.runtime.progress import ProgressReporter
-
 Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
+ReportProgress = Callable[["Job", float, "float | None", str], None]
+"""Takes a job's done, total and note, on any thread."""
 
 
 class JobTask(asyncio.Task[None]):
@@ -58,8 +60,8 @@ class Job:
         "envelope",
         "id",
         "interruption",
-        "queue",
-        "reporter",
+        "partition",
+        "report",
         "started",
         "task",
         "timeout",
@@ -68,29 +70,29 @@ class Job:
     def __init__(
         self,
         task_id: str,
-        queue: str,
+        partition: Partition,
         attempt: int,
         delivery: int,
         envelope: Envelope,
         definition: Definition,
         started: float,
-        reporter: ProgressReporter | None = None,
+        report: ReportProgress | None = None,
     ) -> None:
         self.id = task_id
-        self.queue = queue
+        self.partition = partition
         self.attempt = attempt
         self.delivery = delivery
         self.envelope = envelope
         self.definition = definition
         self.started = started  # loop time, s
-        self.reporter = reporter
+        self.report = report
         self.billed_ms = 0  # busy time that Redis has been told of already
         self.interruption: Interruption | None = None
         self.cancelled_outside = False  # by what is neither the worker nor its own code: the end of the loop, another
         self.task: asyncio.Task[None] | None = None
         timeout = definition.options.timeout
         if envelope.settings:
-            timeout = envelope.settings.get("t", timeout)
+            timeout = envelope.settings.get(call_settings.TIMEOUT, timeout)
         self.timeout: float | None = timeout
 
     def interrupt(self, why: Interruption) -> bool:
@@ -125,13 +127,13 @@ class Job:
         return TaskContext(
             self.id,
             self.definition.name,
-            self.queue,
+            self.partition,
             self.attempt,
             self.delivery,
             enqueued,
             deadline,
-            self.setting("h", {}),
-            functools.partial(self.reporter.report, self) if self.reporter is not None else None,
+            self.setting(call_settings.HEADERS, {}),
+            functools.partial(self.report, self) if self.report is not None else None,
         )
 
     def setting(self, key: str, default: Any) -> Any:

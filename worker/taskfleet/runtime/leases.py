@@ -1,78 +1,84 @@
-"""The thread that keeps a worker's leases and its place in the fleet.
+"""The thread that renews a worker's leases and sends its heartbeat.
 
-A thread with a connection of its own, so that a task that blocks the event loop does not cost the other tasks their
-leases. A loop that has been still for longer than the stall limit is not renewed for: its tasks go to other workers,
-and liveness fails.
+It is a thread with a connection of its own, so that a task that blocks the event loop does not cost the other tasks
+their leases. When the loop has been still for longer than the stall limit, nothing is renewed: its tasks go to other
+workers, and the liveness probe fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
+from taskfleet.application import Application
 from taskfleet.protocol.bounds import id_bytes, windows
+from taskfleet.protocol.broker import Renewer
+from taskfleet.protocol.claim import HeldTask
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import connection
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+from taskfleet.runtime.draining import Draining
+from taskfleet.runtime.health import Health
+from taskfleet.runtime.heartbeat import Heartbeat
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.identity import Identity
+from taskfleet.runtime.interrupts import Interrupts
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.slots import Slots
 
 logger = showing.logger("taskfleet.leases")
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews every lease of the worker each third of it, and sends its heartbeat.
-
-    `on_lost` (with ids and their deliveries), `on_cancel` (with ids) and `on_cordon` (with the flag) are called on this
-    thread.
-    """
+    """Renews every lease of the worker each third of it, and sends its heartbeat."""
 
     def __init__(
         self,
-        worker: Worker,
+        application: Application,
+        context: RunContext,
+        identity: Identity,
+        slots: Slots,
+        held: Held,
+        health: Health,
+        heartbeat: Heartbeat,
+        interrupts: Interrupts,
+        draining: Draining,
         *,
+        renewer: Renewer,
         interval: float,
-        stall_limit: float,
-        on_lost: Callable[[dict[str, int]], None],
-        on_cancel: Callable[[list[str]], None],
-        on_cordon: Callable[[bool], None],
     ) -> None:
         super().__init__(name="taskfleet-leases", daemon=True)
-        self._worker = worker
+        self._options_of = application.options_of
+        self._context = context
+        self._identity = identity
+        self._slots = slots
+        self._held = held
+        self._health = health
+        self._heartbeat = heartbeat
+        self._interrupts = interrupts
+        self._draining = draining
+        self._renewer = renewer
         self._interval = interval
-        self._stall_limit = stall_limit
-        self._on_lost = on_lost
-        self._on_cancel = on_cancel
-        self._on_cordon = on_cordon
-        self._poke = threading.Event()
         self._stop_asked = False
-        self._renewer = worker.queue.new_renewer()
-        self.last_success = time.monotonic()
-
-    def poke(self) -> None:
-        """Send a heartbeat now."""
-        self._poke.set()
+        health.last_renewal = time.monotonic()
 
     def stop(self) -> None:
         """Let the thread end; a last heartbeat is not sent."""
         self._stop_asked = True
-        self._poke.set()
+        self._health.news.set()
 
     async def ended(self, seconds: float) -> None:
         """Wait for the end, for so long. Not by the loop's own threads: a task may have shut them down."""
         until = time.monotonic() + seconds
         while self.is_alive() and time.monotonic() < until:  # noqa: ASYNC110 - threads set no events of a loop
             await asyncio.sleep(0.005)
-
-    def stalled(self) -> bool:
-        """Whether the event loop has been still for too long."""
-        return time.monotonic() - self._worker.loop_beat > self._stall_limit
 
     def run(self) -> None:
         failures = 0
@@ -82,60 +88,61 @@ class LeaseKeeper(threading.Thread):
             except Exception:
                 # This thread must outlive every surprise: without it the worker's tasks would be taken over.
                 logger.exception("the lease thread met an error and goes on")
-                self._poke.wait(self._interval)
+                self._health.news.wait(self._interval)
         self._renewer.close()
 
     def _turn(self, failures: int) -> int:
         """One round, after so many that have failed; returns how many that are now."""
-        self._poke.clear()
+        self._health.news.clear()
         try:
-            if not self.stalled():
+            if not self._health.stalled:
                 self._renew()
-            self._heartbeat()
+            self._beat()
         except (redis_exceptions.RedisError, OSError) as error:
             failures += 1
             if failures in (1, 10) or failures % 100 == 0:
-                logger.warning("leases cannot be renewed: %s", connection.connection_error(self._url, error))
+                logger.warning(
+                    "leases cannot be renewed: %s", connection.connection_error(self._context.broker.url, error)
+                )
             self._renewer.dropped(error)
-            self._poke.wait(min(self._interval, connection.backoff_seconds(failures)))
+            self._health.news.wait(min(self._interval, connection.backoff_seconds(failures)))
             return failures
-        self.last_success = time.monotonic()
-        self._poke.wait(self._interval)
+        self._health.last_renewal = time.monotonic()
+        self._health.news.wait(self._interval)
         return 0
 
-    @property
-    def _url(self) -> str:
-        return self._worker.queue.url
-
     def _renew(self) -> None:
-        worker = self._worker
-        now = worker.now()
-        busy: dict[str, int] = defaultdict(int)
-        for job in worker.running.copy().values():
-            busy[job.queue] += job.unbilled_ms(now)
-        held: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        now = self._context.now()
+        busy: dict[Partition, int] = defaultdict(int)
+        for job in self._slots.running.copy().values():
+            busy[job.partition] += job.unbilled_ms(now)
+        held: dict[Partition, list[HeldTask]] = defaultdict(list)
         # dict.copy is one step under the interpreter's lock; iterating the live dict is not.
-        for task_id, (queue, delivery) in worker.held.copy().items():
-            held[queue].append((task_id, delivery))
-        for queue in held.keys() | busy.keys():
-            items = held[queue]
-            lease_ms = int(worker.queue.options_of(queue).lease_seconds * 1000)
-            for start, end, _ in [*windows(items, id_bytes)] or [(0, 0, 0)]:
-                lost, cancelled = self._renewer.renew(
-                    queue,
-                    worker.incarnation,
-                    lease_ms,
-                    busy[queue] if start == 0 else 0,
-                    items[start:end],
-                )
-                if lost:
-                    # An outcome may have been recorded since the copy: only what is still held is lost.
-                    deliveries = dict(items[start:end])
-                    self._on_lost({task_id: deliveries[task_id] for task_id in lost if task_id in deliveries})
-                if cancelled:
-                    self._on_cancel(cancelled)
+        for task_id, (partition, delivery) in self._held.copy().items():
+            held[partition].append((task_id, delivery))
+        for partition in held.keys() | busy.keys():
+            self._renew_in(partition, held[partition], busy[partition])
 
-    def _heartbeat(self) -> None:
-        worker = self._worker
+    def _renew_in(self, partition: Partition, held: list[HeldTask], busy_ms: int) -> None:
+        lease_ms = int(self._options_of(partition).lease_seconds * 1000)
+        incarnation = self._identity.incarnation
+        for start, end, _ in [*windows(held, id_bytes)] or [(0, 0, 0)]:
+            some = held[start:end]
+            lost, cancelled = self._renewer.renew(partition, incarnation, lease_ms, 0 if start else busy_ms, some)
+            if lost:
+                # An outcome may have been recorded since the copy: only the leases that are still held are lost.
+                deliveries = dict(some)
+                self._on_loop(self._interrupts.lost, {i: deliveries[i] for i in lost if i in deliveries})
+            if cancelled:
+                self._on_loop(self._interrupts.interrupt, cancelled, "cancel")
+
+    def _beat(self) -> None:
         ttl_ms = int(max(3 * self._interval, 15.0) * 1000)
-        self._on_cordon(self._renewer.heartbeat(worker.worker_id, worker.name, ttl_ms, worker.describe()))
+        worker_id, name = self._identity.worker_id, self._identity.name
+        cordoned = self._renewer.heartbeat(worker_id, name, ttl_ms, self._heartbeat.fields())
+        self._on_loop(self._draining.set_cordoned, cordoned)
+
+    def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
+        # The loop may have ended while this thread still does.
+        with contextlib.suppress(RuntimeError):
+            self._context.loop.call_soon_threadsafe(function, *args)

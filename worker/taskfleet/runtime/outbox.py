@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 
 from taskfleet.protocol import bounds
-from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.outcome import OUTCOME_EXTRA, OUTCOME_RESULT, Outcome
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import redis_errors
 
-_result, _extra = operator.itemgetter(4), operator.itemgetter(6)
+_result, _extra = operator.itemgetter(OUTCOME_RESULT), operator.itemgetter(OUTCOME_EXTRA)
 _REFUSALS = 3  # a large outcome whose call has ended so often without a reply, from a Redis that answers others
 _GROW_AFTER = 64  # calls that went well before larger ones are tried again
 
 
-class Outbox(dict[str, list[Outcome]]):
-    """The outcomes of each queue, oldest first.
+class Outbox(dict[Partition, list[Outcome]]):
+    """The outcomes of each partition, oldest first.
 
-    A call carries at most `bounds.CALL_BYTES`, and fewer after Redis has refused one: somebody may have lowered its
-    limits. `behind` are the queues whose outcomes did not all fit into the last call: while there are any, the worker
-    claims nothing, so that what it holds is bounded by its slots.
+    A call carries at most `bounds.CALL_BYTES`, and fewer after Redis has refused one: its limits may have been lowered.
+    `behind` are the partitions whose outcomes did not all fit into the last call. While there are any, the worker
+    claims nothing, so that the memory it needs is bounded by its slots.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: asyncio.Event) -> None:
         super().__init__()
-        self.behind: set[str] = set()
+        self._wanted = wanted
+        self.behind: set[Partition] = set()
         self._most_bytes = bounds.CALL_BYTES
         self._went_well = 0
-        self._refused: dict[str, int] = {}  # queue → how often its first outcome was, alone
+        self._refused: dict[Partition, int] = {}  # partition → how often its first outcome was, alone
 
-    def add(self, queue: str, outcome: Outcome) -> None:
-        self.setdefault(queue, []).append(outcome)
+    def add(self, partition: Partition, outcome: Outcome) -> None:
+        """Have an outcome recorded with the next call that is made anyway."""
+        self.setdefault(partition, []).append(outcome)
 
-    def take(self, queue: str) -> list[Outcome]:
+    def post(self, partition: Partition, outcome: Outcome) -> None:
+        """Have an outcome recorded soon: the worker makes a call for it."""
+        box = self.get(partition)
+        if box is None:
+            self[partition] = [outcome]
+            self._wanted.set()
+        else:
+            box.append(outcome)
+
+    def take(self, partition: Partition) -> list[Outcome]:
         """The outcomes for one call."""
-        box = self.pop(queue, None)
+        box = self.pop(partition, None)
         if box is None:
             return []
         # Mostly there are small results or none, and no errors.
@@ -44,26 +57,26 @@ class Outbox(dict[str, list[Outcome]]):
         )
         if small:
             if self.behind:
-                self.behind.discard(queue)
+                self.behind.discard(partition)
             return box
         _, end, _ = next(bounds.windows(box, bounds.outcome_bytes, self._most_bytes))
         if end < len(box):
-            self[queue] = box[end:]
+            self[partition] = box[end:]
         if end < len(box) and end < bounds.CHUNK:
-            self.behind.add(queue)
+            self.behind.add(partition)
         else:
-            self.behind.discard(queue)
+            self.behind.discard(partition)
         return box[:end]
 
-    def put_back(self, queue: str, outcomes: list[Outcome]) -> None:
+    def put_back(self, partition: Partition, outcomes: list[Outcome]) -> None:
         """A call failed: its outcomes are the first of the next."""
         if outcomes:
-            self[queue] = outcomes + self.get(queue, [])
+            self[partition] = outcomes + self.get(partition, [])
 
-    def succeeded(self, queue: str) -> None:
+    def succeeded(self, partition: Partition) -> None:
         """A call was answered."""
         if self._refused:
-            self._refused.pop(queue, None)
+            self._refused.pop(partition, None)
         if self._most_bytes < bounds.CALL_BYTES:
             self._went_well += 1
             if self._went_well >= _GROW_AFTER:
@@ -81,7 +94,7 @@ class Outbox(dict[str, list[Outcome]]):
         self._most_bytes = max(bounds.SURE_BYTES, min(self._most_bytes, size // 2))
         return len(outcomes) == 1 and redis_errors.is_connection_closed(error)
 
-    def refused(self, queue: str) -> bool:
+    def refused(self, partition: Partition) -> bool:
         """Redis answers, but closes the connection on a call with one large outcome: whether it will do so for ever."""
-        self._refused[queue] = self._refused.get(queue, 0) + 1
-        return self._refused[queue] >= _REFUSALS
+        self._refused[partition] = self._refused.get(partition, 0) + 1
+        return self._refused[partition] >= _REFUSALS

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from taskfleet import background, showing
 from taskfleet.cancellation import end
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import envelope, result_record
+from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.runtime import import_path
 from taskfleet.runtime.process_child import LENGTH
 
@@ -107,7 +107,10 @@ class Processes:
         child = await self._take(job.definition.function.__module__)
         try:
             about = job.context()
-            answer = await child.ask(_call_of(job, about, 2 if keep and job.setting("n", False) else int(keep)), about)
+            answer = await child.ask(
+                _call_of(job, about, 2 if keep and job.setting(call_settings.RESULT_IS_TAKEN, False) else int(keep)),
+                about,
+            )
         except BaseException:
             await child.kill()
             raise

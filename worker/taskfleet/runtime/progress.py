@@ -1,4 +1,4 @@
-"""Sending what tasks report of their progress, without letting a tight loop flood Redis."""
+"""Sending the progress reports of tasks, without letting a tight loop flood Redis."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.protocol.bounds import windows
+from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.progress import pack_report
+from taskfleet.runtime.identity import Identity
+from taskfleet.runtime.interrupts import Interrupts
 from taskfleet.runtime.job import Job
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.slots import Slots
 from taskfleet.supervising import supervise
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
 
 logger = showing.logger("taskfleet.worker")
 
@@ -28,8 +29,11 @@ INTERVAL_SECONDS = 0.25
 class ProgressReporter:
     """Keeps the latest report of each task and sends all of them together, at most four times a second."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, context: RunContext, identity: Identity, slots: Slots, interrupts: Interrupts) -> None:
+        self._context = context
+        self._identity = identity
+        self._slots = slots
+        self._interrupts = interrupts
         self._lock = threading.Lock()
         self._latest: dict[str, tuple[Job, bytes]] = {}
         self._sending = False
@@ -42,14 +46,12 @@ class ProgressReporter:
             self._latest[job.id] = (job, report)
             start, self._sending = not self._sending, True
         if start:
-            loop = self._worker._loop
-            assert loop is not None
-            with contextlib.suppress(RuntimeError):  # a thread that outlives its loop: nobody will ask
-                # Not in the context of the task that reports first: what is sent is everybody's.
-                loop.call_soon_threadsafe(self._start, context=self._worker.context.copy())
+            with contextlib.suppress(RuntimeError):  # a thread that outlives its loop
+                # Not in the context of the task that reports first: the reports of all tasks are sent together.
+                self._context.loop.call_soon_threadsafe(self._start, context=self._context.variables.copy())
 
     def _start(self) -> None:
-        self._task = self._worker.spawn(supervise("sending progress", self._send))
+        self._task = self._context.spawn(supervise("sending progress", self._send))
 
     async def _send(self) -> None:
         while True:
@@ -66,29 +68,28 @@ class ProgressReporter:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _send_all(self, latest: dict[str, tuple[Job, bytes]]) -> None:
-        by_queue: dict[str, list[tuple[Job, bytes]]] = defaultdict(list)
+        by_partition: dict[Partition, list[tuple[Job, bytes]]] = defaultdict(list)
         for job, report in latest.values():
-            if self._worker.runs(job):
-                by_queue[job.queue].append((job, report))
-        for queue, reports in by_queue.items():
+            if self._slots.runs(job):
+                by_partition[job.partition].append((job, report))
+        for partition, reports in by_partition.items():
             for start, stop, _ in windows(reports, _report_bytes):
-                await self._send_some(queue, reports[start:stop])
+                await self._send_some(partition, reports[start:stop])
 
-    async def _send_some(self, queue: str, reports: list[tuple[Job, bytes]]) -> None:
-        worker = self._worker
+    async def _send_some(self, partition: Partition, reports: list[tuple[Job, bytes]]) -> None:
         items = [(job.id, job.delivery, report) for job, report in reports]
         try:
-            lost = await worker.queue.broker.report(queue, worker.incarnation, items)
+            lost = await self._context.broker.report(partition, self._identity.incarnation, items)
         except (redis_exceptions.RedisError, OSError) as error:
-            logger.debug("progress of queue %s is not sent: %s", queue, error)
+            logger.debug("progress of queue %s is not sent: %s", partition, error)
             with self._lock:
                 for job, report in reports:
                     self._latest.setdefault(job.id, (job, report))
             return
         for job, _ in reports:
             # Not one that has ended meanwhile, nor another run of the same task.
-            if job.id in lost and worker.runs(job):
-                worker.interrupt([job.id], "lost")
+            if job.id in lost and self._slots.runs(job):
+                self._interrupts.interrupt([job.id], "lost")
 
     async def close(self) -> None:
         if self._task is not None:

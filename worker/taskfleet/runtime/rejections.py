@@ -13,7 +13,7 @@ from taskfleet import describing, showing
 from taskfleet.errors import BadSignatureError, NewerVersionError, SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.envelope import Envelope
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import Seal
 
 logger = showing.logger("taskfleet.worker")
@@ -35,7 +35,7 @@ class Refusal:
     delay_ms: int = 0
 
 
-class Intake:
+class Rejections:
     """Looks at what the decoder has refused. Only the worker's loop calls it; the figures may be read elsewhere."""
 
     def __init__(self, seal: Seal, clock: Callable[[], float] = time.time) -> None:
@@ -76,6 +76,15 @@ class Intake:
             "too_large",
             f"its payload has {size - envelope.STAMP_BYTES} bytes, more than max_payload_bytes={limit} of this worker; "
             "raise that where workers are started, or store the data elsewhere and pass its address",
+        )
+
+    def claim_too_large(self, partition: Partition) -> Refusal:
+        """The fate of a task whose claim, with the results that it waits for, no reply can hold."""
+        self.counts[partition, "too_large"] += 1
+        return Refusal(
+            "too_large",
+            "its payload, with the results that it waits for, is larger than one reply of Redis may be here; raise "
+            "max_payload_bytes where workers are started, or store the data elsewhere and pass its address",
         )
 
     def waiting_seconds(self) -> dict[str, float]:

@@ -62,7 +62,7 @@ class Reports:
         if (missed := self._may_say("failed", job.definition.name, logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s",
-                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, reason, _said(message),
+                (_short(job.definition.name), _short(job.id), job.partition, job.attempt, reason, _said(message),
                  _and(missed)),
                 text, error,
             )  # fmt: skip
@@ -72,7 +72,7 @@ class Reports:
         if (missed := self._may_say("retried", job.definition.name, logging.INFO)) >= 0:
             self._say(
                 logging.INFO, "task %s (%s) of queue %s failed at attempt %d and runs again in %.3g s: %s%s",
-                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, delay, _said(message),
+                (_short(job.definition.name), _short(job.id), job.partition, job.attempt, delay, _said(message),
                  _and(missed)),
             )  # fmt: skip
 
@@ -108,7 +108,7 @@ class Reports:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s was taken over by another worker at attempt %d; its handler "
                 "is cancelled%s",
-                (_short(job.definition.name), _short(job.id), job.queue, job.attempt, _and(missed)),
+                (_short(job.definition.name), _short(job.id), job.partition, job.attempt, _and(missed)),
             )  # fmt: skip
 
     def flush(self, *, all_of_them: bool = False) -> None:

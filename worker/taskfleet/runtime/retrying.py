@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from taskfleet.protocol import call_settings
+from taskfleet.protocol.partitions import Partition
 from taskfleet.retry import DEFAULT_RETRY, MAX_SECONDS, Retry, RetryLater, seconds_of_delay
+from taskfleet.runtime.job import Job
 from taskfleet.runtime.process_child import class_name
 from taskfleet.runtime.process_executor import ChildError
 
-if TYPE_CHECKING:
-    from taskfleet.runtime.job import Job
 
-
-def is_wanted(job: Job, error: BaseException, now: Callable[[str], float]) -> bool:
+def is_wanted(job: Job, error: BaseException, now: Callable[[Partition], float]) -> bool:
     """Whether the options of the task and of the call let it run again. `now`: the time in s where a queue lives."""
     options = job.definition.options
-    max_age = job.setting("a", options.max_age)
-    if max_age is not None and now(job.queue) - job.envelope.enqueued_ms / 1000 > max_age:
+    max_age = job.setting(call_settings.MAX_AGE, options.max_age)
+    if max_age is not None and now(job.partition) - job.envelope.enqueued_ms / 1000 > max_age:
         return False
     if options.never_retry and is_any(error, options.never_retry):
         return False
-    if job.attempt <= job.setting("r", options.max_retries):
+    if job.attempt <= job.setting(call_settings.MAX_RETRIES, options.max_retries):
         return True
     return bool(options.always_retry) and is_any(error, options.always_retry)
 
@@ -63,7 +63,7 @@ def _asked(error: BaseException) -> float | None:
 
 
 def _policy_of(job: Job) -> Retry:
-    own = job.setting("b", None)
+    own = job.setting(call_settings.RETRY_POLICY, None)
     with contextlib.suppress(TypeError, ValueError):
         if own is not None:
             return Retry(*own)

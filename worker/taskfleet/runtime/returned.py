@@ -9,6 +9,9 @@ from typing import Any
 
 from taskfleet import describing
 
+PLAIN_TYPES = frozenset({bool, int, float, str, bytes, list, dict, tuple})
+"""Types of which every value is finished; most results are of these."""
+
 
 def unfinished(value: Any) -> str:
     """What a value is that nothing has run of, and what to do about it; empty for a value. A coroutine is closed."""

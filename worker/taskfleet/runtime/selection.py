@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from taskfleet import queue_names
+from taskfleet.application import Application
 from taskfleet.errors import ConfigurationError
-from taskfleet.protocol.partitions import partition_name, queue_of
-
-if TYPE_CHECKING:
-    from taskfleet.queue import TaskQueue
+from taskfleet.protocol.partitions import Partition, partition_name, queue_of
 
 _WEIGHT_DIGITS = 9
 _LOOKS_PER_SECOND = 200.0  # how often a busy worker looks whether its cold queues are still empty
@@ -26,32 +23,32 @@ _LOOKS_TOGETHER = 16
 class Tier:
     """Partitions of the queues of one priority, with their weights. `credit` is what each is owed of past claims."""
 
-    weights: dict[str, float]
-    credit: dict[str, float] = field(default_factory=dict)
+    weights: dict[Partition, float]
+    credit: dict[Partition, float] = field(default_factory=dict)
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> list[Partition]:
         return list(self.weights)
 
 
-def tiers_of(queue: TaskQueue, queues: Sequence[str] | None) -> list[Tier]:
+def tiers_of(application: Application, queues: Sequence[str] | None) -> list[Tier]:
     """Tiers, higher first.
 
     Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into
     one weighted tier; bare names keep the priorities and weights of their options. A text that is as a whole the name
     of such a queue is that queue: `tenant:42` is not the queue `tenant`.
     """
-    known = {options.name for options in queue.queue_options}
-    known |= {definition.options.queue for definition in queue.registry}
+    known = {options.name for options in application.queue_options}
+    known |= {definition.options.queue for definition in application.registry}
     chosen: dict[str, int | None] = {}
     for item in queues or sorted(known) or [queue_names.DEFAULT]:
         name, weight = (item, None) if item in known else _name_and_weight(item)
         if chosen.setdefault(queue_names.validate(name), weight) != weight:
             raise ConfigurationError(f"queue {name!r} is named twice, with different weights")
     one_tier = any(weight is not None for weight in chosen.values())
-    by_priority: dict[int, dict[str, float]] = {}
+    by_priority: dict[int, dict[Partition, float]] = {}
     for name, asked in chosen.items():
-        options = queue.options_of(name)
+        options = application.options_of(name)
         tier = by_priority.setdefault(0 if one_tier else options.priority, {})
         for number in range(options.partitions):
             share = (asked or 1) if one_tier else options.weight
@@ -81,9 +78,9 @@ class Selection:
         self.rank = {name: number for number, tier in enumerate(tiers) for name in tier.names}  # 0 comes first
         self.is_one_queue = len(self.queues) == 1
         self._hot = set(self.names)
-        self._event: dict[str, float] = {}  # loop time of the next due task or lease end
-        self._looked: dict[str, float] = {}  # loop time of the last reply
-        self._unheard: set[str] = set()  # those whose last call has failed
+        self._event: dict[Partition, float] = {}  # loop time of the next due task or lease end
+        self._looked: dict[Partition, float] = {}  # loop time of the last reply
+        self._unheard: set[Partition] = set()  # those whose last call has failed
         self._looks = _LOOKS_AT_ONCE  # a bucket of tokens
         self._looks_counted = 0.0
 
@@ -100,25 +97,25 @@ class Selection:
         """The queues, each once, whatever its partitions."""
         return list(dict.fromkeys(queue_of(name) for name in self.names))
 
-    def add(self, partition: str) -> bool:
+    def add(self, partition: Partition) -> bool:
         """Serve a partition that a queue of ours had before it was given fewer; what is left there is drained.
 
         Returns whether it is new. Of other queues nothing is ever added, whatever is found in Redis.
         """
-        queue = queue_of(partition)
-        if partition in self.rank or queue not in self.rank:
+        first = partition_name(queue_of(partition), 0)
+        if partition in self.rank or first not in self.rank:
             return False
-        tier = self.tiers[self.rank[queue]]
-        tier.weights[partition] = tier.weights[queue]
+        tier = self.tiers[self.rank[first]]
+        tier.weights[partition] = tier.weights[first]
         self.names.append(partition)
-        self.rank[partition] = self.rank[queue]
+        self.rank[partition] = self.rank[first]
         self._hot.add(partition)
         return True
 
     def all_hot(self) -> None:
         self._hot.update(self.names)
 
-    def make_hot(self, name: str) -> None:
+    def make_hot(self, name: Partition) -> None:
         self._hot.add(name)
 
     def hot(self, now: float) -> bool:
@@ -135,14 +132,14 @@ class Selection:
         """Whether a queue of that tier or a lower one is worth asking."""
         return any(self._is_hot(name, now) for tier in self.tiers[rank:] for name in tier.weights)
 
-    def _is_hot(self, name: str, now: float) -> bool:
+    def _is_hot(self, name: Partition, now: float) -> bool:
         return name in self._hot or self._event.get(name, now + 1) <= now
 
     def next_event(self, now: float) -> float | None:
         """Seconds until a queue is worth asking again without being told."""
         return max(0.0, min(self._event.values()) - now) if self._event else None
 
-    def seen(self, name: str, left: int, horizon: float | None, now: float) -> None:
+    def seen(self, name: Partition, left: int, horizon: float | None, now: float) -> None:
         """What a call's reply says: how much is still ready, and when something is due next (s)."""
         self._looked[name] = now
         self._unheard.discard(name)
@@ -156,7 +153,7 @@ class Selection:
             # Rounded up: a call a moment too early would find nothing and come again.
             self._event[name] = now + horizon + 0.001
 
-    def unheard(self, name: str) -> None:
+    def unheard(self, name: Partition) -> None:
         """A call got no reply: what is there is not known, and no reason to let lower tiers wait."""
         self._unheard.add(name)
 
@@ -181,7 +178,7 @@ class Selection:
         self._hot.update(cold)
         return bool(cold)
 
-    def overdue(self, now: float) -> list[str]:
+    def overdue(self, now: float) -> list[Partition]:
         """Queues that nobody has looked at for long, the longest first: leases end there, and delayed work is due."""
         if all(self._due_at(name) > now for name in self.names):
             return []
@@ -192,11 +189,11 @@ class Selection:
         """Seconds until a queue is overdue."""
         return max(0.0, min(map(self._due_at, self.names)) - now)
 
-    def _due_at(self, name: str) -> float:
+    def _due_at(self, name: Partition) -> float:
         looked = self._looked.get(name, 0.0)
         return min(looked + _LOOK_SECONDS, max(self._event.get(name, math.inf), looked + _EVENT_SECONDS))
 
-    def shares(self, tier: Tier, room: int, now: float) -> dict[str, int]:
+    def shares(self, tier: Tier, room: int, now: float) -> dict[Partition, int]:
         """How many to claim from each queue of the tier, by weight; what a queue does not use, others get next."""
         names = [name for name in tier.weights if self._is_hot(name, now)]
         if room <= 0 or not names:
@@ -206,7 +203,7 @@ class Selection:
             tier.credit.clear()
             return {names[0]: room}
         total = sum(tier.weights[name] for name in names)
-        shares: dict[str, int] = {}
+        shares: dict[Partition, int] = {}
         for name in names:
             owed = min(tier.credit.get(name, 0.0), float(room)) + room * tier.weights[name] / total
             shares[name] = int(owed)

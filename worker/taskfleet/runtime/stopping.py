@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from taskfleet import showing
+from taskfleet.runtime.events import Events
+from taskfleet.runtime.health import Health
 from taskfleet.runtime.job import Interruption, Job
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.slots import Slots
 
 logger = showing.logger("taskfleet.worker")
 
@@ -40,8 +40,20 @@ class Stuck:
 class Stopping:
     """The handlers of one worker that are to end. Only its loop calls it; the figures may be read elsewhere."""
 
-    def __init__(self, worker: Worker, notice: float = NOTICE_SECONDS) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        slots: Slots,
+        health: Health,
+        context: RunContext,
+        wanted: asyncio.Event,
+        events: Events,
+        notice: float = NOTICE_SECONDS,
+    ) -> None:
+        self._slots = slots
+        self._health = health
+        self._context = context
+        self._wanted = wanted
+        self._events = events
         self._notice = notice
         self._stuck: dict[asyncio.Task[None], Stuck] = {}
         self._closed = False
@@ -63,7 +75,7 @@ class Stopping:
     @property
     def limit(self) -> int:
         """How many of these are too many: more than half of the slots."""
-        return self._worker.slots // 2 + 1
+        return self._slots.total // 2 + 1
 
     def stop(self, job: Job, why: Interruption) -> None:
         """Cancel a handler, until it works or the notice is over; the first reason stands."""
@@ -71,40 +83,46 @@ class Stopping:
         if not job.interrupt(why) or task is None:
             return
         loop = asyncio.get_running_loop()
-        context = self._worker.context.copy()  # not that of the task that happens to be current
+        context = self._context.variables.copy()  # not that of the task that happens to be current
         scale = self._notice / NOTICE_SECONDS
         for seconds in _AGAIN_SECONDS:
             loop.call_later(seconds * scale, _cancel, task, context=context)
         loop.call_later(self._notice, self._give_up, job, task, context=context)
 
+    def time_out(self, job: Job) -> None:
+        """Cancel a handler whose task has reached its timeout."""
+        self.stop(job, "timeout")
+
     def _give_up(self, job: Job, task: asyncio.Task[None]) -> None:
         if task.done():
             return
         assert job.interruption is not None
-        worker = self._worker
-        stuck = Stuck(job.id, job.definition.name, job.queue, job.interruption, worker.now())
+        slots = self._slots
+        stuck = Stuck(job.id, job.definition.name, job.partition, job.interruption, self._context.now())
         self._stuck[task] = stuck
         self.total += 1
-        worker.usable = worker.slots - len(self._stuck)
-        # Before the end is recorded: what that starts must see what is left.
+        slots.usable = slots.total - len(self._stuck)
+        # Before the end is recorded: what that starts must see how many slots are left.
         task.add_done_callback(self._came_back)
         logger.error(
             "task %s of queue %s cannot be stopped (%s): its handler ignores its cancellation since %.0f s and keeps "
             "its slot; %d of %d slots are lost so",
-            stuck, job.queue, job.interruption, self._notice, len(self._stuck), worker.slots,
+            stuck, job.partition, job.interruption, self._notice, len(self._stuck), slots.total,
         )  # fmt: skip
         _cancel(task)
-        worker.execution.give_up(job)
-        if len(self._stuck) >= self.limit and not worker.draining:
-            worker.leave(f"{len(self._stuck)} of {worker.slots} slots are held by handlers that cannot be stopped")
+        self._events.given_up(job)
+        if len(self._stuck) >= self.limit and not self._health.draining:
+            self._events.too_many_stuck(
+                f"{len(self._stuck)} of {slots.total} slots are held by handlers that cannot be stopped"
+            )
 
     def _came_back(self, task: asyncio.Task[None]) -> None:
-        worker = self._worker
         stuck = self._stuck.pop(task, None)
-        worker.usable = worker.slots - len(self._stuck)
+        self._slots.usable = self._slots.total - len(self._stuck)
         if stuck is not None and not self._closed:
-            logger.info("the handler of task %s has ended after all, %.0f s late", stuck, worker.now() - stuck.since)
-        worker.look()
+            late = self._context.now() - stuck.since
+            logger.info("the handler of task %s has ended after all, %.0f s late", stuck, late)
+        self._wanted.set()
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

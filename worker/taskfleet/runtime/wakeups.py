@@ -3,51 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
+from taskfleet.application import Application
 from taskfleet.cancellation import end
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import connection
+from taskfleet.runtime.dispatcher import Dispatcher
+from taskfleet.runtime.identity import Identity
+from taskfleet.runtime.outage import Outage
+from taskfleet.runtime.receiver import Receiver
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.selection import Selection
+from taskfleet.runtime.turns import Turns
+from taskfleet.runtime.unheard import UnheardClaims
 from taskfleet.supervising import supervise
-
-if TYPE_CHECKING:
-    from taskfleet.runtime.worker import Worker
 
 _LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
 _MOST = 8  # partitions with a connection each to wait on; more of them share one
 
 
 class Listeners:
-    """Waits for calls on behalf of a worker: while it has room, and nothing is known to wait.
+    """Waits for calls on behalf of a worker: while it has room, and no partition is known to have work.
 
     With slots to spare a claim is sent along and follows the call inside Redis. The last slots are not given away like
-    that: what has filled them in the meantime would keep the claimed task from another worker.
+    that: a task that has filled them in the meantime would keep the claimed one from another worker.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        application: Application,
+        context: RunContext,
+        identity: Identity,
+        selection: Selection,
+        turns: Turns,
+        receiver: Receiver,
+        unheard: UnheardClaims,
+        outage: Outage,
+        dispatcher: Dispatcher,
+        wanted: asyncio.Event,
+    ) -> None:
+        self._options_of = application.options_of
+        self._context = context
+        self._identity = identity
+        self._selection = selection
+        self._turns = turns
+        self._receiver = receiver
+        self._unheard = unheard
+        self._outage = outage
+        self._dispatcher = dispatcher
+        self._wanted = wanted
         self._hungry = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._claims: dict[str, asyncio.Lock] = {}
+        self._tasks: dict[Partition | None, asyncio.Task[None]] = {}  # `None`: the one for all partitions
         self._one_by_one = True
 
     def start(self) -> None:
         """Listen to all partitions that the worker serves."""
-        worker = self._worker
-        names = worker.selection.names
-        self._one_by_one = worker.queue.broker.one_slot_only or len(names) <= _MOST
+        partitions = self._selection.names
+        self._one_by_one = self._context.broker.one_slot_only or len(partitions) <= _MOST
         if self._one_by_one:
-            for name in names:
-                self._listen_to(name)
+            for partition in partitions:
+                self._listen_to(partition)
         else:
-            self._tasks[""] = worker.spawn(supervise("waiting for work", self._listen_to_all))
+            self._tasks[None] = self._context.spawn(supervise("waiting for work", self._listen_to_all))
 
-    def add(self, name: str) -> None:
+    def add(self, partition: Partition) -> None:
         """Listen to one more partition."""
         if self._one_by_one:
-            self._listen_to(name)
+            self._listen_to(partition)
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
@@ -61,88 +85,82 @@ class Listeners:
         """The worker claims by itself."""
         self._hungry.clear()
 
-    def claim(self, name: str) -> asyncio.Lock:
-        """Held while a claim of ours from that partition may be under way."""
-        return self._claims.setdefault(name, asyncio.Lock())
-
     @property
     def claiming(self) -> bool:
         """Whether any claim has been sent along."""
-        return any(lock.locked() for lock in self._claims.values())
+        return any(lock.locked() for lock in self._unheard.locks.values())
 
     async def take_back(self) -> None:
         """Take back the claims that have been sent along: there is no room for them, or no work is wanted."""
-        names = [name for name, lock in self._claims.items() if lock.locked() and name in self._tasks]
-        await end({self._tasks.pop(name) for name in names})
-        for name in names:
-            self._listen_to(name)
+        sent = [
+            partition for partition, lock in self._unheard.locks.items() if lock.locked() and partition in self._tasks
+        ]
+        await end({self._tasks.pop(partition) for partition in sent})
+        for partition in sent:
+            self._listen_to(partition)
 
-    def _listen_to(self, name: str) -> None:
-        self._tasks[name] = self._worker.spawn(supervise(f"waiting for work in {name}", lambda: self._listen(name)))
+    def _listen_to(self, partition: Partition) -> None:
+        listening = supervise(f"waiting for work in {partition}", lambda: self._listen(partition))
+        self._tasks[partition] = self._context.spawn(listening)
 
-    async def _listen(self, name: str) -> None:
-        worker = self._worker
-        broker = worker.queue.broker
+    async def _listen(self, partition: Partition) -> None:
+        broker = self._context.broker
         while True:
             await self._hungry.wait()
-            spare = worker.room() // (2 * len(self._tasks))
+            spare = self._turns.room() // (2 * len(self._tasks))
             try:
                 if spare:
-                    await self._claim_when_called(name, spare)
-                elif await broker.wait_for_work([name], _LOOK_AGAIN_SECONDS) is None:
-                    worker.selection.make_hot(name)
-                elif not await self._accept(name):
+                    await self._claim_when_called(partition, spare)
+                elif await broker.wait_for_work([partition], _LOOK_AGAIN_SECONDS) is None:
+                    self._selection.make_hot(partition)
+                elif not await self._accept(partition):
                     continue
                 self._tell()
             except (redis_exceptions.RedisError, OSError) as error:
                 await self._failed(error)
 
-    async def _claim_when_called(self, name: str, slots: int) -> None:
-        worker = self._worker
-        async with self.claim(name):
+    async def _claim_when_called(self, partition: Partition, slots: int) -> None:
+        broker, incarnation = self._context.broker, self._identity.incarnation
+        async with self._unheard.lock(partition):
             try:
-                reply = await worker.queue.broker.step_when_called(
-                    name, worker.queue.options_of(name), worker.incarnation, slots, _LOOK_AGAIN_SECONDS
+                reply = await broker.step_when_called(
+                    partition, self._options_of(partition), incarnation, slots, _LOOK_AGAIN_SECONDS
                 )
             except BaseException as error:
-                worker.claim_failed(name, slots, error)
+                self._unheard.call_failed(partition, slots, error)
                 raise
-            worker.take(name, reply)
-        worker.start_claimed()
+            self._receiver.take(partition, reply)
+        self._dispatcher.start()
 
     async def _listen_to_all(self) -> None:
         """Many partitions on one connection, which only tells which of them calls."""
-        worker = self._worker
         while True:
             await self._hungry.wait()
             try:
-                name = await worker.queue.broker.wait_for_work(worker.selection.names, _LOOK_AGAIN_SECONDS)
-                if name is None:
-                    worker.selection.all_hot()
-                elif not await self._accept(name):
+                partition = await self._context.broker.wait_for_work(self._selection.names, _LOOK_AGAIN_SECONDS)
+                if partition is None:
+                    self._selection.all_hot()
+                elif not await self._accept(Partition(partition)):
                     continue
                 self._tell()
             except (redis_exceptions.RedisError, OSError) as error:
                 await self._failed(error)
 
-    async def _accept(self, name: str) -> bool:
-        """Whether the worker takes the call; filled up in the meantime, it passes it on."""
-        worker = self._worker
-        if not self._hungry.is_set() and worker.room() == 0:
-            await worker.queue.broker.call_another(name)
+    async def _accept(self, partition: Partition) -> bool:
+        """Whether the worker takes the call; if it has filled up in the meantime, another worker is called."""
+        if not self._hungry.is_set() and self._turns.room() == 0:
+            await self._context.broker.call_another(partition)
             return False
-        worker.selection.make_hot(name)
+        self._selection.make_hot(partition)
         return True
 
     def _tell(self) -> None:
-        # First the claim, then waiting again: until the worker says so.
+        # The worker claims first; it says when to wait again.
         self._hungry.clear()
-        self._worker.look()
+        self._wanted.set()
 
     async def _failed(self, error: Exception) -> None:
-        worker = self._worker
-        with contextlib.suppress(redis_exceptions.RedisError, OSError):
-            await worker.queue.broker.dropped(error)
-        await asyncio.sleep(connection.backoff_seconds(max(worker.failures, 1)))
-        worker.selection.all_hot()
-        worker.look()
+        await self._outage.drop_connection(error)
+        await asyncio.sleep(connection.backoff_seconds(max(self._outage.failures, 1)))
+        self._selection.all_hot()
+        self._wanted.set()

@@ -144,7 +144,7 @@ class InlineWorker:
             worker.drain()
         except BaseException:
             worker.drain()
-            worker._end_grace()  # what ran for too long gets no more time
+            worker.end_grace()  # tasks that ran for too long get no more time
             raise
         finally:
             await running

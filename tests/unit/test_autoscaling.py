@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet.runtime.autoscaling import Decision, Memory, Pace, Sample, decide
+from taskfleet.runtime.autoscaling import LocalDecision, LocalSample, Memory, Pace, decide
 from taskfleet.settings import AutoscalerSettings
 
 LIMITS = AutoscalerSettings(
@@ -15,9 +15,9 @@ SLOTS = 10
 READY = Memory(above=1, below=2)  # the next sample that agrees acts
 
 
-def sample(ready: int, workers: int, busy: int | None = None, at: float = 100.0) -> Sample:
+def sample(ready: int, workers: int, busy: int | None = None, at: float = 100.0) -> LocalSample:
     """Without `busy`, all slots are in use."""
-    return Sample(at, ready, workers, workers * SLOTS if busy is None else busy, workers * SLOTS)
+    return LocalSample(at, ready, workers, workers * SLOTS if busy is None else busy, workers * SLOTS)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def sample(ready: int, workers: int, busy: int | None = None, at: float = 100.0)
         (sample(0, 3, busy=21), 0, "but 21 tasks run, which would not fit into 2"),
     ],
 )
-def test_one_look(given: Sample, change: int, reason: str) -> None:
+def test_one_look(given: LocalSample, change: int, reason: str) -> None:
     decision = decide(given, LIMITS, PACE, READY)
     assert decision.change == change
     assert reason in decision.reason
@@ -77,7 +77,7 @@ def test_a_steady_load_reaches_a_number_of_workers_and_stays_there() -> None:
     for second in range(300):
         backlog = max(0.0, backlog + 40 - 10 * workers)
         busy = min(workers * SLOTS, 40)
-        decision: Decision = decide(sample(int(backlog), workers, busy, float(second)), LIMITS, PACE, memory)
+        decision: LocalDecision = decide(sample(int(backlog), workers, busy, float(second)), LIMITS, PACE, memory)
         memory = decision.memory
         workers += decision.change
         if decision.change:

@@ -1,0 +1,139 @@
+"""Running a batch function on its items, and an outcome for each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from taskfleet import context, describing
+from taskfleet.protocol import call_settings
+from taskfleet.runtime.batch_job import BatchJob, PendingBatch
+from taskfleet.runtime.calls import Calls
+from taskfleet.runtime.endings import Endings
+from taskfleet.runtime.job import Job
+from taskfleet.runtime.launcher import Launcher
+from taskfleet.runtime.outcomes import Outcomes
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.runner import OutsideCancellations
+from taskfleet.runtime.slots import Slots
+from taskfleet.runtime.tally import Tally
+from taskfleet.tasks.batch import BatchItem
+
+
+class BatchRuns:
+    """Gives a batch its slot, runs it, and records how its items ended."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        slots: Slots,
+        launcher: Launcher,
+        calls: Calls,
+        endings: Endings,
+        outcomes: Outcomes,
+        cancellations: OutsideCancellations,
+        tally: Tally,
+    ) -> None:
+        self._context = context
+        self._slots = slots
+        self._launcher = launcher
+        self._calls = calls
+        self._endings = endings
+        self._outcomes = outcomes
+        self._cancellations = cancellations
+        self._tally = tally
+
+    def start(self, pending: PendingBatch) -> None:
+        """Run the items of a batch that has a free slot; those that have expired meanwhile are not run."""
+        jobs: list[Job] = []
+        items: list[BatchItem] = []
+        expired: list[Job] = []
+        for job, args, kwargs in pending.items.values():
+            expires = job.setting(call_settings.EXPIRES_AT, None)
+            if expires is not None and expires <= self._context.redis_seconds(job.partition):
+                expired.append(job)
+                continue
+            jobs.append(job)
+            items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
+        if jobs:
+            batch = BatchJob(jobs, self._context.now())
+            for job in jobs:
+                self._slots.items[job.id] = (batch, job)
+            self._launcher.launch(batch, self._run(batch, items), self._context.variables.copy())
+        # Not before the batch has its slot: posting an outcome may start something else.
+        for job in expired:
+            self._outcomes.expire(job.partition, job.id, job.delivery)
+
+    async def _run(self, batch: BatchJob, items: list[BatchItem]) -> None:
+        context.CURRENT.set(batch.context)
+        try:
+            if batch.interruption is not None:
+                raise asyncio.CancelledError  # interrupted before its first step
+            outcomes = await self._calls.batch(batch, items)
+            if batch.interruption is not None:
+                raise asyncio.CancelledError  # swallowed by the handler, whose outcomes came too late to count
+        except BaseException as error:
+            self._cancellations.note(batch, error)
+            self._fail_all(batch, error)
+        else:
+            self._end_each(batch, outcomes)
+
+    def _end_each(self, batch: BatchJob, outcomes: Any) -> None:
+        problem, values = _values_of(outcomes, len(batch.items))
+        for job, value in zip(self._ended(batch), values, strict=False):
+            if job.interruption == "lost":
+                self._endings.forget(job)
+            elif problem:
+                self._endings.fail(job, "bad_outcomes", f"batch task {batch.definition.name!r} {problem}", "")
+            elif issubclass(type(value), BaseException):
+                self._endings.raised(job, value, "")
+            else:
+                self._endings.succeed(job, value)
+
+    def _fail_all(self, batch: BatchJob, error: BaseException) -> None:
+        text = describing.trace(error)
+        for job in self._ended(batch):
+            job.interruption = job.interruption or batch.interruption
+            self._endings.raised(job, error, text)
+
+    def give_up(self, job: Job) -> None:
+        """Record the end of a run, of a batch or of a single task, whose handler goes on though it was stopped."""
+        if isinstance(job, BatchJob):
+            self._fail_all(job, asyncio.CancelledError())
+        else:
+            self._endings.raised(job, asyncio.CancelledError(), "")
+
+    def _ended(self, batch: BatchJob) -> list[Job]:
+        """Free the slot; returns the items whose outcomes are to be recorded."""
+        slots = self._slots
+        if slots.running.get(batch.id) is not batch:
+            for job in batch.items:
+                if slots.runs_in_batch(job):
+                    del slots.items[job.id]
+            return []  # given up: its items are another run's by now
+        del slots.running[batch.id]
+        batch.task = None  # as for other jobs: the circle through its context would be left to the collector
+        now = self._context.now()
+        for position, job in enumerate(batch.items):
+            # One slot was busy, not one for each of them.
+            job.started = batch.started if position == 0 else now
+            job.billed_ms = batch.billed_ms if position == 0 else 0
+        # The rate is that of the slots, which says how far ahead to claim: the batch counts as one.
+        self._tally.finished -= len(batch.items) - 1
+        return batch.items
+
+
+def _values_of(outcomes: Any, count: int) -> tuple[str, list[Any]]:
+    """The problem with the value that a batch function returned, if any, and an outcome for each item."""
+    nothing: list[Any] = [None] * count
+    kind = type(outcomes)
+    if not issubclass(kind, (list, tuple)):
+        name = describing.name_of(kind)
+        return f"returned {name}, not a list with one outcome for each of its {count} items", nothing
+    try:
+        values = list(outcomes)
+    except BaseException as error:
+        return f"returned a list that cannot be read: {describing.describe(error)}", nothing
+    if len(values) != count:
+        return f"returned {len(values)} outcomes for {count} items; return one for each, in order", nothing
+    return "", values

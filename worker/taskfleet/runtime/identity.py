@@ -1,0 +1,35 @@
+"""The names of a worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+
+from taskfleet import checks
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`name` is unique in the fleet, `worker_id` also tells the processes of one name apart.
+
+    `incarnation` is the first half of the fencing token: another start of the same worker is another owner.
+    """
+
+    name: str
+    worker_id: str
+    incarnation: str
+
+    @classmethod
+    def of(cls, name: str | None, number: int) -> Identity:
+        """Of the worker process `number`; without a name `TASKFLEET_WORKER_NAME`, or one made from host and process."""
+        if name is None:
+            name = os.environ.get("TASKFLEET_WORKER_NAME") or _unique_name()
+        name = checks.text("name", name)
+        return cls(name, f"{name}/{checks.whole('number', number)}", secrets.token_urlsafe(6))
+
+
+def _unique_name() -> str:
+    # Containers share a host's name and are process 1 each, and a process may have several workers.
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

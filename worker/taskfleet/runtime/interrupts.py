@@ -1,0 +1,41 @@
+"""Tasks that must not go on here: they were cancelled, or another worker has taken them over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskfleet.runtime.batches import Batches
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.job import Interruption
+from taskfleet.runtime.reporting import Reports
+from taskfleet.runtime.slots import Slots
+from taskfleet.runtime.stopping import Stopping
+
+
+class Interrupts:
+    """Stops tasks by their ids, whether they run, gather in a batch or wait for a slot."""
+
+    def __init__(self, slots: Slots, held: Held, batches: Batches, stopping: Stopping, reports: Reports) -> None:
+        self._slots = slots
+        self._held = held
+        self._batches = batches
+        self._stopping = stopping
+        self._reports = reports
+
+    def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
+        """Stop those of the tasks that this worker has."""
+        for task_id in ids:
+            job = self._slots.running.get(task_id)
+            if job is None and self._batches.interrupt(task_id, why):
+                continue
+            if why == "lost" and job is None:
+                # Prefetched, or finished and not yet recorded: an outcome would change nothing any more.
+                self._held.pop(task_id, None)
+            elif job is not None:
+                if why == "lost":
+                    self._reports.lost(job)
+                self._stopping.stop(job, why)
+
+    def lost(self, deliveries: dict[str, int]) -> None:
+        """Leases of these deliveries have gone to other workers."""
+        self.interrupt(self._held.lost(deliveries), "lost")

@@ -1,0 +1,45 @@
+"""Giving a run its slot."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from taskfleet.runtime.deadlines import Deadlines
+from taskfleet.runtime.job import Job, JobTask
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.slots import Slots
+from taskfleet.runtime.stopping import Stopping
+
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Launcher:
+    """Starts the asyncio tasks of jobs, alone or as batches."""
+
+    def __init__(self, context: RunContext, slots: Slots, stopping: Stopping, deadlines: Deadlines) -> None:
+        self._context = context
+        self._running = slots.running
+        self._stopping = stopping
+        self._deadlines = deadlines
+
+    def launch(self, job: Job, run: Coroutine[Any, Any, None], variables: contextvars.Context) -> None:
+        """Give the job a slot and let it run in a context of its own: the end of another run may be what calls this."""
+        running = self._running
+        if (older := running.get(job.id)) is not None:
+            self._stopping.stop(older, "lost")  # its lease ran out, and this worker itself took the task over
+        running[job.id] = job
+        if job.timeout is not None:
+            self._deadlines.watch(job)
+        loop = self._context.loop
+        if _EAGER:
+            # Runs now, up to the first await that waits; a task that awaits nothing costs no round of the loop.
+            task = JobTask(run, loop=loop, context=variables, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            if not task.done():  # a job that has ended already has forgotten its task, as in `Endings`
+                job.task = task
+                task.job = job
+        else:
+            job.task = task = JobTask(run, loop=loop, context=variables)
+            task.job = job

@@ -1,0 +1,74 @@
+"""From the reply of a step call to the claims that a worker holds."""
+
+from __future__ import annotations
+
+from taskfleet import showing
+from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.redis import connection
+from taskfleet.runtime.health import Health
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.outcomes import Outcomes
+from taskfleet.runtime.prefetch import Prefetch
+from taskfleet.runtime.relays import Relays
+from taskfleet.runtime.reporting import Reports
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.selection import Selection
+
+logger = showing.logger("taskfleet.worker")
+
+_NAMESAKE_DELAY_MS = 200
+
+
+class Receiver:
+    """Takes replies in."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        health: Health,
+        selection: Selection,
+        held: Held,
+        prefetch: Prefetch,
+        outcomes: Outcomes,
+        reports: Reports,
+        relays: Relays,
+    ) -> None:
+        self._context = context
+        self._health = health
+        self._selection = selection
+        self._held = held
+        self._prefetch = prefetch
+        self._outcomes = outcomes
+        self._reports = reports
+        self._relays = relays
+
+    def take(self, partition: Partition, reply: StepReply) -> None:
+        """The claims of a reply are this worker's from now on."""
+        self._set_memory_full(reply.memory_full)
+        for gone in reply.taken_over:
+            report = self._reports.died if gone.dead else self._reports.taken_over
+            report(queue_of(partition), gone.id, gone.name, gone.attempt, gone.crashes)
+        horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
+        self._selection.seen(partition, reply.left, horizon, self._context.now())
+        claims = reply.claims
+        if claims:
+            if namesakes := self._held.add(partition, claims):
+                for _, task_id, _, _, delivery, _ in namesakes:
+                    self._outcomes.hand_back(partition, task_id, delivery, _NAMESAKE_DELAY_MS)
+                claims = [claim for claim in claims if claim not in namesakes]
+            if claims:
+                self._prefetch.add(claims)
+        if reply.signals:
+            self._relays.start(partition)
+
+    def _set_memory_full(self, full: bool) -> None:
+        health = self._health
+        if full and not health.memory_full:
+            logger.warning(
+                "Redis at %s is out of memory: outcomes are recorded, nothing is claimed; raise maxmemory, or purge",
+                connection.address(self._context.broker.url),
+            )
+        elif health.memory_full and not full:
+            logger.info("Redis has memory again")
+        health.memory_full = full

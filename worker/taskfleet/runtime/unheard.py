@@ -1,0 +1,97 @@
+"""Claims whose reply was lost: Redis has given this worker tasks that it does not know of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from redis import exceptions as redis_exceptions
+
+from taskfleet.application import Application
+from taskfleet.protocol.partitions import Partition
+from taskfleet.redis import replies
+from taskfleet.runtime.held import Held
+from taskfleet.runtime.identity import Identity
+from taskfleet.runtime.outbox import Outbox
+from taskfleet.runtime.outcomes import Outcomes
+from taskfleet.runtime.run_context import RunContext
+from taskfleet.runtime.slots import Slots
+from taskfleet.runtime.unstarted import Unstarted
+
+
+class UnheardClaims:
+    """Remembers after which calls there may be any, finds them and hands them back, before anything else is claimed.
+
+    They would otherwise wait until their leases end.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        context: RunContext,
+        identity: Identity,
+        slots: Slots,
+        held: Held,
+        outbox: Outbox,
+        outcomes: Outcomes,
+        unstarted: Unstarted,
+    ) -> None:
+        self._options_of = application.options_of
+        self._context = context
+        self._identity = identity
+        self._slots = slots
+        self._held = held
+        self._outbox = outbox
+        self._outcomes = outcomes
+        self._unstarted = unstarted
+        self.unsure: set[Partition] = set()  # partitions where there may be any
+        self._most: dict[Partition, int] = {}  # how many to claim where the reply of more was too large to read
+        self.locks: dict[Partition, asyncio.Lock] = {}  # each held while a claim from that partition may be under way
+
+    def lock(self, partition: Partition) -> asyncio.Lock:
+        return self.locks.setdefault(partition, asyncio.Lock())
+
+    def call_failed(self, partition: Partition, slots: int, error: BaseException) -> None:
+        """A call for `slots` claims got no reply that can be read."""
+        self.unsure.add(partition)
+        if isinstance(error, replies.TooLongError):
+            self._most[partition] = max(1, slots // 2)
+
+    def most(self, partition: Partition, slots: int) -> int:
+        """How many of `slots` claims one reply may bring."""
+        return min(slots, self._most[partition]) if partition in self._most else slots
+
+    def call_succeeded(self, partition: Partition) -> None:
+        """A call that claims was answered: the next may bring more."""
+        if partition in self._most:
+            self._most[partition] *= 2
+            if self._most[partition] >= self._slots.total:
+                del self._most[partition]
+
+    async def hand_back(self, partition: Partition) -> None:
+        """Return the claims of a partition that no reply has brought, and bury those that no reply can hold."""
+        async with self.lock(partition):
+            known = self._held.copy()
+            broker = self._context.broker
+            owned = await broker.owned(partition, self._identity.incarnation)
+            unheard = [
+                (task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (partition, delivery)
+            ]
+            # A task that makes every reply too large must not go back for ever.
+            ids = [task_id for task_id, _ in unheard] if partition in self._most else []
+            unreadable = await broker.unreadable(partition, ids)
+            for task_id, delivery in unheard:
+                if task_id in unreadable:
+                    self._unstarted.bury_unread(partition, task_id, delivery)
+                else:
+                    self._outcomes.hand_back(partition, task_id, delivery)
+            self.unsure.discard(partition)
+
+    async def settle(self) -> None:
+        """At the end, when nothing claims any more: a listener's last claim may have crossed with its end."""
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+            for partition in sorted(self.unsure):
+                await self.hand_back(partition)
+                if outcomes := self._outbox.pop(partition, None):
+                    options = self._options_of(partition)
+                    await self._context.broker.step(partition, options, self._identity.incarnation, 0, outcomes)

@@ -1,0 +1,55 @@
+"""The ends of tasks that a worker has claimed and cannot run."""
+
+from __future__ import annotations
+
+from taskfleet.protocol.envelope import Envelope
+from taskfleet.protocol.partitions import Partition
+from taskfleet.runtime.hook_calls import HookCalls
+from taskfleet.runtime.outcomes import Outcomes
+from taskfleet.runtime.rejections import Refusal, Rejections
+from taskfleet.runtime.reporting import Reports
+
+
+class Unstarted:
+    """Makes dead letters of them, or hands them back for a newer worker."""
+
+    def __init__(self, outcomes: Outcomes, rejections: Rejections, reports: Reports, hook_calls: HookCalls) -> None:
+        self._outcomes = outcomes
+        self._rejections = rejections
+        self._reports = reports
+        self._hook_calls = hook_calls
+
+    def refuse(
+        self,
+        partition: Partition,
+        task_id: str,
+        delivery: int,
+        refusal: Refusal,
+        attempt: int,
+        task: Envelope | None = None,
+    ) -> None:
+        """A task whose payload was refused."""
+        if refusal.delay_ms:
+            self._outcomes.return_later(partition, task_id, delivery, refusal.delay_ms)
+        else:
+            self.bury(partition, task_id, delivery, refusal.reason, refusal.message, attempt, task)
+
+    def bury(
+        self,
+        partition: Partition,
+        task_id: str,
+        delivery: int,
+        reason: str,
+        message: str,
+        attempt: int,
+        task: Envelope | None = None,
+    ) -> None:
+        """A task that cannot be run becomes a dead letter; without `task` it could not even be read."""
+        self._reports.buried(partition, task_id, task.name if task else "?", attempt, reason, message)
+        self._outcomes.bury(partition, task_id, delivery, reason, message)
+        self._hook_calls.buried(partition, task_id, delivery, attempt, task, reason, message)
+
+    def bury_unread(self, partition: Partition, task_id: str, delivery: int) -> None:
+        """A task whose claim is too large to be read at all."""
+        refusal = self._rejections.claim_too_large(partition)
+        self.bury(partition, task_id, delivery, refusal.reason, refusal.message, 1)
