@@ -20,7 +20,7 @@ def test_a_deployment_gets_its_pods(kubectl: ClusterCommand, namespace: str) -> 
     assert len(kubectl.json("get", "pods", "--namespace", namespace)["items"]) == 3
 
 
-def test_what_has_a_deleted_owner_is_collected(kubectl: ClusterCommand, namespace: str) -> None:
+def test_a_child_of_a_deleted_owner_is_collected(kubectl: ClusterCommand, namespace: str) -> None:
     kubectl("create", "deployment", "shop", "--image=shop", "--namespace", namespace)
     wait_until(
         kubectl,

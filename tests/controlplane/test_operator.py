@@ -141,7 +141,7 @@ def settled(space: Space) -> bool:
     return bool(space.status().get("observedGeneration")) and space.condition("Ready").get("status") == "True"
 
 
-def test_a_taskqueue_becomes_its_children_and_takes_them_along(
+def test_children_are_created_and_deleted_with_their_taskqueue(
     operator: object, space: Space, manifest: Manifest
 ) -> None:
     space.apply(manifest)
@@ -165,7 +165,7 @@ def test_a_taskqueue_becomes_its_children_and_takes_them_along(
         until(lambda kind=kind: not space.get(kind, "orders-worker"), f"the {kind} is gone", seconds=60)
 
 
-def test_it_can_be_deleted_with_the_operator_gone(
+def test_a_taskqueue_can_be_deleted_without_an_operator(
     operator: subprocess.Popen[bytes], space: Space, manifest: Manifest
 ) -> None:
     space.apply(manifest)
@@ -176,13 +176,13 @@ def test_it_can_be_deleted_with_the_operator_gone(
     until(lambda: not space.get("deployment", "orders-worker"), "the Deployment is gone", seconds=60)
 
 
-def test_a_hand_edit_of_our_field_is_corrected_and_others_fields_stay(
+def test_an_edited_field_of_the_operator_is_corrected_and_other_fields_stay(
     operator: object, space: Space, manifest: Manifest
 ) -> None:
     space.apply(manifest)
     until(lambda: settled(space), "it is ready")
     patch = {
-        "metadata": {"annotations": {"example.com/note": "theirs"}},
+        "metadata": {"annotations": {"example.com/note": "other"}},
         "spec": {
             "revisionHistoryLimit": 9,
             "minReadySeconds": 7,
@@ -196,17 +196,17 @@ def test_a_hand_edit_of_our_field_is_corrected_and_others_fields_stay(
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         return bool((spec["revisionHistoryLimit"], grace) == (3, 135))
 
-    until(corrected, "ours is back", seconds=10)
+    until(corrected, "the operator's value is back", seconds=10)
     deployment = space.get("deployment", "orders-worker")
     assert deployment["spec"]["minReadySeconds"] == 7
-    assert deployment["metadata"]["annotations"]["example.com/note"] == "theirs"
+    assert deployment["metadata"]["annotations"]["example.com/note"] == "other"
     space("delete", "configmap", "orders-worker")
     manifest["metadata"]["labels"] = {"touched": "yes"}
     space.apply(manifest)
     until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back", seconds=10)
 
 
-def test_work_brings_replicas_at_once_and_its_end_takes_them_away(
+def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
     manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 600}
@@ -217,7 +217,7 @@ def test_work_brings_replicas_at_once_and_its_end_takes_them_away(
     until(lambda: space.replicas() > 0, "there are replicas", seconds=5)
     print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
     assert space.replicas() == 4  # 350 waiting / 100 per replica
-    decision = until(lambda: space.status()["autoscaler"].get("lastDecision"), "it is told")
+    decision = until(lambda: space.status()["autoscaler"].get("lastDecision"), "the status says so")
     assert (decision["from"], decision["to"], decision["reason"]) == (0, 4, "BacklogPerReplica")
     wide = space("get", "tq", "orders", "-o", "wide")
     assert "no history yet: 350 waiting / 100 per replica → 4" in wide
@@ -271,7 +271,7 @@ def test_modes_suspend_and_pause(
     until(lambda: space.replicas() == 5, "the scale subresource rules")
     space("patch", "tq", "orders", "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: space.replicas() == 0, "suspended", seconds=60)
-    assert until(lambda: space.condition("Paused"), "told")["status"] == "True"
+    assert until(lambda: space.condition("Paused"), "the status says so")["status"] == "True"
     space(
         "patch", "tq", "orders", "--type=merge", "-p", '{"spec": {"suspend": false, "autoscaler": {"mode": "Managed"}}}'
     )
@@ -279,7 +279,7 @@ def test_modes_suspend_and_pause(
     until(lambda: space.replicas() == 2, "paused at two", seconds=60)
 
 
-def test_redis_down_holds_the_replicas_and_is_told(operator: object, space: Space, manifest: Manifest) -> None:
+def test_redis_down_holds_the_replicas_and_is_a_condition(operator: object, space: Space, manifest: Manifest) -> None:
     port = free_port()
     manifest["spec"]["redis"]["url"] = f"redis://127.0.0.1:{port}/0"
     manifest["spec"]["autoscaler"] |= {"minReplicas": 2}
@@ -298,15 +298,18 @@ def test_a_missing_secret_is_named_and_heals(
 ) -> None:
     manifest["spec"]["redis"] = {"urlSecretRef": {"name": "orders-redis", "key": "url"}, "keyPrefix": prefix}
     space.apply(manifest)
-    until(lambda: space.condition("Ready").get("reason") == "SecretMissing", "it is told")
+    until(lambda: space.condition("Ready").get("reason") == "SecretMissing", "the status says so")
     assert "secret 'orders-redis' is not there" in space.condition("Ready")["message"]
     space("create", "secret", "generic", "orders-redis", f"--from-literal=url={redis_server.url}")
     until(lambda: space.get("deployment", "orders-worker"), "it heals by itself", seconds=30)
 
 
-def test_what_this_version_cannot_do_is_said(operator: object, space: Space, manifest: Manifest) -> None:
+def test_an_unsupported_field_is_named_in_status(operator: object, space: Space, manifest: Manifest) -> None:
     manifest["spec"]["redis"] = {"mode": "Cluster", "cluster": {"addresses": ["c:6379"]}}
     space.apply(manifest)
-    told = until(lambda: space.condition("SpecValid").get("status") == "False" and space.condition("SpecValid"), "told")
+    told = until(
+        lambda: space.condition("SpecValid").get("status") == "False" and space.condition("SpecValid"),
+        "the status says so",
+    )
     assert told["message"].startswith("spec.redis.mode: Cluster is not supported")
     assert not space.get("deployment", "orders-worker")

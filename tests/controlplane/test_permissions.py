@@ -34,7 +34,7 @@ def kubeconfig_of(kubectl: ClusterCommand, namespace: str, account: str) -> str:
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
-def test_the_chart_grants_what_the_operator_needs(
+def test_the_chart_grants_every_permission_that_the_operator_needs(
     crd: None,
     helm: ClusterCommand,
     kubectl: ClusterCommand,

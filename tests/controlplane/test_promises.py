@@ -119,13 +119,13 @@ def test_a_deleted_child_is_back_within_ten_seconds(kind: str, make: Make) -> No
 
 def test_an_edited_child_is_corrected_within_ten_seconds(make: Make) -> None:
     queue = make("edited")
-    queue("patch", "configmap", "edited-worker", "--type=merge", "-p", '{"data": {"queues.json": "[]", "x": "theirs"}}')
+    queue("patch", "configmap", "edited-worker", "--type=merge", "-p", '{"data": {"queues.json": "[]", "x": "other"}}')
     data = until(
         lambda: (found := queue.get("configmap", "edited-worker")["data"])["queues.json"] != "[]" and found,
-        "ours is back",
+        "the operator's value is back",
         seconds=10,
     )
-    assert data["x"] == "theirs"
+    assert data["x"] == "other"
 
 
 def test_the_first_task_brings_a_worker_within_a_second(make: Make, redis_server: RedisServer) -> None:
@@ -155,7 +155,7 @@ def test_the_first_task_brings_a_worker_within_a_second(make: Make, redis_server
     assert took < 1.0
 
 
-def test_the_pod_that_leaves_is_the_one_that_was_told_to(make: Make) -> None:
+def test_the_marked_pod_is_the_one_that_goes(make: Make) -> None:
     queue = make("leaving", replicas=3, autoscaler={"mode": "Disabled"})
     until(lambda: len(queue.pods()) == 3, "there are three pods")
     queue("scale", "tq/leaving", "--replicas=2")
@@ -173,7 +173,9 @@ def test_the_pod_that_leaves_is_the_one_that_was_told_to(make: Make) -> None:
     assert len(queue.pods()) == 2
 
 
-def test_only_a_key_that_the_workers_read_rolls_them(make: Make, shared: Space, redis_server: RedisServer) -> None:
+def test_only_a_secret_key_that_the_workers_read_rolls_them(
+    make: Make, shared: Space, redis_server: RedisServer
+) -> None:
     def secret(**values: str) -> None:
         shared.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": values})
 
@@ -197,14 +199,16 @@ def test_only_a_key_that_the_workers_read_rolls_them(make: Make, shared: Space, 
     until(lambda: seen() != before, "the new value rolls the workers")
 
 
-def test_a_lost_secret_is_told_and_does_not_flicker(make: Make, shared: Space, redis_server: RedisServer) -> None:
+def test_a_lost_secret_is_a_condition_that_does_not_flicker(
+    make: Make, shared: Space, redis_server: RedisServer
+) -> None:
     url = {"url": redis_server.url}
     shared.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lost"}, "stringData": url})
     queue = make("lost", redis={"urlSecretRef": {"name": "lost", "key": "url"}})
     until(lambda: queue.condition("Ready").get("status") == "True", "it is ready")
     shared("delete", "secret", "lost")
     queue("annotate", "tq", "lost", "example.com/look=again")
-    until(lambda: queue.condition("Ready")["reason"] == "SecretMissing", "it is told")
+    until(lambda: queue.condition("Ready")["reason"] == "SecretMissing", "the status says so")
     version = queue.get("tq", "lost")["metadata"]["resourceVersion"]
     enqueue(redis_server, "lost", 1)
     until(lambda: queue.replicas() == 1, "the connection that is there still serves")
@@ -215,7 +219,7 @@ def test_a_lost_secret_is_told_and_does_not_flicker(make: Make, shared: Space, r
 def test_reconciling_can_be_switched_off(make: Make) -> None:
     queue = make("alone")
     queue("annotate", "tq", "alone", "taskfleet.io/reconcile=disabled")
-    until(lambda: queue.condition("Progressing").get("reason") == "ReconcileDisabled", "it is told")
+    until(lambda: queue.condition("Progressing").get("reason") == "ReconcileDisabled", "the status says so")
     queue("delete", "service", "alone-worker")
     time.sleep(2)
     assert not queue.get("service", "alone-worker")
@@ -223,7 +227,7 @@ def test_reconciling_can_be_switched_off(make: Make) -> None:
     until(lambda: queue.get("service", "alone-worker"), "the service is back")
 
 
-def test_an_annotation_that_means_nothing_is_named(make: Make) -> None:
+def test_an_annotation_without_meaning_is_named(make: Make) -> None:
     queue = make("annotated")
     queue("annotate", "tq", "annotated", "autoscaling.taskfleet.io/paused-replicas=three")
     assert "autoscaling.taskfleet.io/paused-replicas" in queue.refused()["message"]
@@ -231,7 +235,7 @@ def test_an_annotation_that_means_nothing_is_named(make: Make) -> None:
     until(lambda: queue.replicas() == 3, "it is understood")
 
 
-def test_a_template_that_is_no_pod_is_named(make: Make) -> None:
+def test_a_malformed_pod_template_is_named(make: Make) -> None:
     bad = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "a lot"}}}]}}
     queue = make("template", worker={"template": bad}, wait=False)
     message = queue.refused()["message"]
@@ -248,7 +252,7 @@ def test_a_lost_redis_changes_no_count_but_the_user_may(make: Make) -> None:
         queue = make("cut-off", redis={"url": server.url, "commandTimeoutSeconds": 1})
         enqueue(server, "cut-off", 450)
         until(lambda: queue.replicas() == 5, "there are workers", seconds=40)
-    until(lambda: queue.condition("RedisReachable")["status"] == "False", "it is told", seconds=40)
+    until(lambda: queue.condition("RedisReachable")["status"] == "False", "the status says so", seconds=40)
     time.sleep(3)
     assert queue.replicas() == 5
     queue("patch", "tq", "cut-off", "--type=merge", "-p", '{"spec": {"suspend": true}}')

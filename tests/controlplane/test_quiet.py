@@ -40,7 +40,7 @@ def test_a_trickle_of_tasks_costs_few_writes(make: Make, redis_server: RedisServ
     assert len(out.split()) <= 15
 
 
-def test_a_cordon_that_nobody_remembers_is_lifted(make: Make, redis_server: RedisServer) -> None:
+def test_a_cordon_of_an_earlier_operator_is_lifted(make: Make, redis_server: RedisServer) -> None:
     queue = make("orphan", replicas=1, autoscaler={"mode": "Disabled", "pollIntervalSeconds": 1})
     pod = until(queue.pods, "there is a pod")[0]["metadata"]["name"]
     worker = subprocess.Popen(

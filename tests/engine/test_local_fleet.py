@@ -184,7 +184,7 @@ async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterato
         await driven.broker.close()
 
 
-async def test_a_burst_brings_workers_and_its_end_takes_them_away(
+async def test_a_burst_starts_workers_and_its_end_stops_them(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
@@ -267,7 +267,7 @@ async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
         assert stats.ready > 0
 
 
-async def test_demand_that_returns_keeps_those_that_were_about_to_leave(
+async def test_returning_demand_keeps_draining_workers(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as driven:

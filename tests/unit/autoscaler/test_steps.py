@@ -44,7 +44,7 @@ def test_a_tenth_more_or_less_is_not_worth_moving(wants: float, replicas: int) -
     assert (decision.reason == "WithinTolerance") == (replicas == 10)
 
 
-def test_the_fleet_shrinks_only_to_what_was_enough_all_through_the_window() -> None:
+def test_the_fleet_shrinks_only_to_a_number_that_was_enough_all_through_the_window() -> None:
     state = replace(fresh(8), recommendations=(Recommendation(NOW - 119, 6), Recommendation(NOW - 60, 3)))
     rule = spec(panic=CALM, behavior={"scaleDown": STEADY["scaleDown"] | {"stabilizationWindowSeconds": 120}})
     decision = decide(sample(load(2), current=8), state, rule, NOW)
@@ -52,7 +52,7 @@ def test_the_fleet_shrinks_only_to_what_was_enough_all_through_the_window() -> N
     assert decide(sample(load(2), current=8), decision.state, rule, NOW + 2).desired == 3
 
 
-def test_the_fleet_grows_only_to_what_was_wanted_all_through_the_window() -> None:
+def test_the_fleet_grows_only_to_a_number_that_was_wanted_all_through_the_window() -> None:
     state = replace(fresh(2), recommendations=(Recommendation(NOW - 20, 3),))
     rule = spec(panic=CALM, behavior={"scaleUp": STEADY["scaleUp"] | {"stabilizationWindowSeconds": 30}})
     decision = decide(sample(load(9), current=2), state, rule, NOW)

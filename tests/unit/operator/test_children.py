@@ -32,7 +32,7 @@ def hash_of(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> s
     return value
 
 
-def test_the_deployment_never_says_how_many() -> None:
+def test_the_deployment_has_no_replicas() -> None:
     assert "replicas" not in children({})["Deployment"]["spec"]
 
 
@@ -47,7 +47,7 @@ def test_pods_meet_the_restricted_standard() -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
-def test_workers_are_told_everything_by_their_environment() -> None:
+def test_the_environment_has_all_settings_of_the_workers() -> None:
     changes = {
         "spec.redis": {
             "urlSecretRef": {"name": "s", "key": "url"},
@@ -72,7 +72,7 @@ def test_workers_are_told_everything_by_their_environment() -> None:
     assert QueueOptions.of(options).name == "a"
 
 
-def test_only_what_workers_read_rolls_them() -> None:
+def test_only_settings_that_workers_read_roll_them() -> None:
     before = hash_of({})
     assert hash_of({"spec.autoscaler.maxReplicas": 99, "metadata.labels": {"a": "b"}}) == before
     assert hash_of({"spec.queues.0.targetLatencySeconds": 5}) == before
@@ -120,7 +120,7 @@ def test_strategic_merge() -> None:
     assert base["args"] == [1, 2]
 
 
-def test_drift_is_only_in_fields_that_we_set() -> None:
+def test_drift_is_only_in_fields_that_the_operator_sets() -> None:
     wanted = {"spec": {"a": 1, "list": [{"name": "x", "v": 1}]}}
     assert holds(wanted, {"spec": {"a": 1, "default": 2, "list": [{"name": "x", "v": 1, "more": 2}]}, "status": {}})
     assert holds(wanted, {"spec": {"a": 1, "list": [{"name": "theirs"}, {"name": "x", "v": 1}]}})
@@ -143,7 +143,7 @@ def taskfleet(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_render_prints_what_would_be_applied(manifest: Path) -> None:
+def test_render_prints_the_objects_to_apply(manifest: Path) -> None:
     code, out, _ = taskfleet("render", str(manifest))
     assert code == 0
     kinds = [document["kind"] for document in yaml.safe_load_all(out)]
@@ -151,7 +151,7 @@ def test_render_prints_what_would_be_applied(manifest: Path) -> None:
     assert json.loads(taskfleet("render", str(manifest), "--json")[1])[0]["kind"] == "ServiceAccount"
 
 
-def test_validate_says_yes_or_names_the_field(manifest: Path) -> None:
+def test_validate_accepts_a_manifest_or_names_the_field(manifest: Path) -> None:
     assert taskfleet("validate", str(manifest)) == (0, f"{manifest}: TaskQueue 'orders' is valid\n", "")
     manifest.write_text(yaml.safe_dump(changed({"spec.autoscaler.minReplicas": 21})))
     code, out, errors = taskfleet("validate", str(manifest))

@@ -17,7 +17,7 @@ import pytest
         (("--log-level", "loud"), "'loud' is none of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
-def test_what_is_missing_is_one_line(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_a_missing_requirement_is_one_line(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
     done = subprocess.run(
         [sys.executable, "-m", "taskfleet", "operator", *arguments],

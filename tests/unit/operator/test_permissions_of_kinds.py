@@ -38,7 +38,7 @@ def granted() -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_the_chart_grants_what_a_kind_needs(kind: ChildKind) -> None:
+def test_the_chart_grants_the_verbs_of_a_kind(kind: ChildKind) -> None:
     # Server-side apply is `create` and `patch`; kopf lists and watches; the reconciler gets objects not listed yet.
     needed = {"get", "list", "watch", "create", "patch"} | ({"delete"} if kind.optional else set())
     assert granted().get((kind.group, kind.plural)) == needed

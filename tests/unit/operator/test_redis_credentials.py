@@ -49,7 +49,7 @@ async def reached(value: bytes) -> str:
     return (await credentials_of(queue, cast("KubernetesApi", OneSecret(value)))).url
 
 
-async def test_a_secret_holds_a_url_that_means_what_it_says() -> None:
+async def test_a_url_in_a_secret_is_checked() -> None:
     assert await reached(b"redis://u:p@redis.cache/1\n") == "redis://u:p@redis.cache/1"
     for value, problem in [
         (b"redis://host/x", "database 'x' is not a number"),

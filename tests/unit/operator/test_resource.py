@@ -15,7 +15,7 @@ from tests.support.manifests import CASES, GOOD, Case, changed
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_crd_file_is_what_the_models_say() -> None:
+def test_the_crd_file_is_generated_from_the_models() -> None:
     assert (ROOT / "crds" / "taskqueue.yaml").read_text() == crd.render(), "run `make crd`"
 
 

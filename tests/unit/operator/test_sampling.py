@@ -131,7 +131,7 @@ def test_a_pod_is_busy_when_any_of_its_processes_is_and_drained_when_all_are() -
     assert not found["c"].registered
 
 
-def test_those_go_first_that_have_not_begun_then_the_longest_idle_then_the_newest() -> None:
+def test_victims_are_unregistered_then_longest_idle_then_newest() -> None:
     reading = Reading(
         {},
         {},
