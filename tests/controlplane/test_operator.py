@@ -21,6 +21,7 @@ from e2e.cluster.kubectl import ClusterCommand, CommandError
 from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.settings import RedisSettings, Settings
+from taskfleet_operator.children import KINDS
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer, free_port
 
@@ -134,7 +135,7 @@ def purge(redis_server: RedisServer, prefix: str) -> None:
     asyncio.run(drop())
 
 
-CHILDREN = ("deployment", "serviceaccount", "configmap", "service", "poddisruptionbudget")
+CHILDREN = tuple(kind.plural for kind in KINDS)
 
 
 def settled(space: Space) -> bool:

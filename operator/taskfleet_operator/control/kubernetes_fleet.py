@@ -27,14 +27,14 @@ logger = showing.logger("taskfleet.operator")
 
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _COST = -1000
-_FIGURES_SECONDS = 5.0  # a trickle of tasks wakes the loop for each one; its figures are not worth a write every time
+_FIGURES_SECONDS = 5.0  # between two writes of figures alone: in a trickle of tasks each one wakes the loop
 
 
 class KubernetesFleet:
-    """The pods of one TaskQueue. A pod is marked by its deletion cost, which the ReplicaSet controller looks at."""
+    """The pods of one TaskQueue. A pod is marked by its deletion cost, which the ReplicaSet controller sorts by."""
 
     settle_seconds = 2.0
-    """The ReplicaSet controller may see the smaller number before the deletion cost, unless time lies between them."""
+    """Without a pause the ReplicaSet controller may see the smaller number before it sees the deletion cost."""
 
     refresh_seconds = float("inf")
 

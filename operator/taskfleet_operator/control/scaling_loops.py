@@ -39,7 +39,7 @@ class ScalingLoops:
         self._brokers: dict[RedisCredentials, tuple[RedisBroker, asyncio.Task[None]]] = {}
 
     async def ensure(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
-        """Have a loop for this version of the TaskQueue, with these credentials."""
+        """Run a loop for this version of the TaskQueue, with these credentials."""
         known = self._running.get(key)
         if known is not None:
             if known.credentials == credentials:

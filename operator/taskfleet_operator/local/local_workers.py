@@ -47,7 +47,7 @@ class LocalWorkers:
         self._fill()
 
     def resize(self, wanted: int, removed: Collection[str]) -> None:
-        """Want this many. The `removed` are asked to drain and end; if they are not enough, the newest are, too."""
+        """Set the number. The `removed` workers are asked to drain and end, and the newest after them if needed."""
         self.wanted = wanted
         self.peak = max(self.peak, wanted)
         for name in removed:

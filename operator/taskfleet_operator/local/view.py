@@ -49,7 +49,7 @@ class Picture:
 
 
 class View(Protocol):
-    """Where the local fleet reports to."""
+    """The output of the local fleet."""
 
     def picture(self, picture: Picture) -> None: ...
 

@@ -1,6 +1,6 @@
 """The control loop of one TaskQueue: observe, decide, carry out, tell.
 
-Every rule is in `autoscaler`, as pure functions. Where the workers run is known only to the `Fleet`.
+Every rule is a pure function in `autoscaler`. Only the `Fleet` knows where the workers run.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class ScalingLoop:
         self._draining: dict[str, DrainingWorker] = {}
 
     def wake(self) -> None:
-        """Decide now: a queue has got work, a replica or the order has changed."""
+        """Decide now: a queue has work again, or a replica or the order has changed."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Until cancelled. A look that fails is followed by the next one, unless the fleet says otherwise."""
+        """Run until cancelled. A look that fails is followed by the next one, unless `Fleet.failed` raises."""
         next_decision = next_refresh = last = float("-inf")
         while True:
             now = time.monotonic()
@@ -107,7 +107,7 @@ class ScalingLoop:
         )
 
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
-        """Step by step, so that a step that fails leaves the others' traces right. The next look asks for the rest."""
+        """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""
         for name in steps.uncordon:
             self._draining.pop(name, None)
             await self._broker.uncordon(name)

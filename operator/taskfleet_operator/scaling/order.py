@@ -34,7 +34,7 @@ class ScalingOrder:
 
 
 def order_of(resource: TaskQueueResource) -> ScalingOrder:
-    """The order in a TaskQueue. Raises ConfigurationError that names an annotation whose value means nothing."""
+    """The order in a TaskQueue. Raises ConfigurationError that names an annotation with a value that is not allowed."""
     spec = resource.spec
     return ScalingOrder(
         queues=tuple(QueueTarget(queue.name, queue.target_latency_seconds) for queue in spec.queues),

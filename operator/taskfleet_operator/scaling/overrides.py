@@ -15,7 +15,7 @@ PREFIX = "autoscaling.taskfleet.io/"
 def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
     """The overrides in `spec.suspend`, `spec.replicas` and the annotations of a TaskQueue.
 
-    Raises ConfigurationError that names an annotation whose value means nothing.
+    Raises ConfigurationError that names an annotation with a value that is not allowed.
     """
     spec, annotations = resource.spec, resource.metadata.annotations
     return ScalingOverrides(

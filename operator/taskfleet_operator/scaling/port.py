@@ -48,7 +48,7 @@ class Fleet(Protocol):
     def refresh_seconds(self) -> float: ...
 
     def order(self) -> ScalingOrder:
-        """The order, as the manifest has it now."""
+        """The order of the current manifest."""
         ...
 
     def replicas(self) -> Replicas | None:
@@ -68,7 +68,7 @@ class Fleet(Protocol):
         ...
 
     async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
-        """Ask for this number. `removed` are the marked replicas that go with it."""
+        """Set the number of replicas. `removed` are the marked ones that go with it."""
         ...
 
     async def tell(self, look: Look) -> float:
