@@ -1,4 +1,4 @@
-"""Import the modules that tasks are defined in, and find what they define."""
+"""Imports the modules that tasks are defined in, and finds the tasks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def import_all(name: str) -> list[ModuleType]:
 
 
 def definitions_of(module: ModuleType) -> Iterator[Definition]:
-    """Function tasks that the module names, its own and those it has imported."""
+    """Function tasks among the names of the module, its own and those that it imports."""
     for value in vars(module).values():
         if isinstance(value, TaskFunction):
             yield value.definition
 
 
 def class_tasks_of(module: ModuleType) -> Iterator[Definition]:
-    """Class tasks that the module names."""
+    """Class tasks among the names of the module."""
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Task) and value is not Task:
             yield CLASS_TASKS.get(value.name)

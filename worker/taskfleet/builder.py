@@ -1,4 +1,4 @@
-"""`TaskQueueBuilder`: the all-in-one process, checked as a whole before anything runs."""
+"""`TaskQueueBuilder`: makes the all-in-one process, and checks it as a whole before any part runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ logger = showing.logger("taskfleet.process")
 
 
 class TaskQueueBuilder:
-    """Say what one process runs, and `build()` it.
+    """Choose the parts that one process runs, then `build()` it.
 
     Args:
         url: where Redis is; without it what the configuration says.
         path: a configuration file; without it `task-queue.toml` or `task-queue.yaml` of the current folder, if any.
         options: of the `TaskQueue`: `queues`, `result_ttl`, …
 
-    What is said here stands over the environment and the file; what is not said comes from there.
+    A choice here overrides the environment and the file; everything else comes from there.
     """
 
     def __init__(self, url: str | None = None, *, path: str | Path | None = None, **options: Any) -> None:
@@ -49,7 +49,7 @@ class TaskQueueBuilder:
         return self
 
     def with_scheduler(self) -> Self:
-        """Let schedules tick here, unless `scheduler.enabled` is off in the configuration."""
+        """Run a scheduler in this process, unless `scheduler.enabled` is off in the configuration."""
         self._scheduler = True
         return self
 
@@ -63,7 +63,7 @@ class TaskQueueBuilder:
         scale_up_count: int | None = None,
         scale_down_count: int | None = None,
     ) -> Self:
-        """Let the number of workers follow the ready tasks per worker; what is not given is as configured."""
+        """Let the number of workers follow the ready tasks per worker; the configuration has all that is not given."""
         given = {
             "min_workers": min_workers,
             "max_workers": max_workers,
@@ -108,7 +108,7 @@ class TaskQueueBuilder:
         return app
 
     def _settle(self, settings: Settings, problems: list[str]) -> Settings:
-        """The settings with what the builder was told."""
+        """The settings with the choices of the builder."""
         autoscaler = settings.autoscaler
         if self._autoscaler is not None:
             try:

@@ -1,4 +1,4 @@
-"""A handle on one task: its status, its result, its cancellation."""
+"""Handles on tasks and groups: status, result, cancellation."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Status = Literal[
 ]  # fmt: skip
 
 _ANY = Value(Any, "result")
-# Redis' pub/sub promises nothing: once in a while the waiter looks itself.
+# Redis does not guarantee that a completion is heard, so a caller that waits looks itself from time to time.
 _RECHECK_SECONDS = 5.0
 
 
 class Connections(Protocol):
-    """What a handle needs, found anew for each call: a handle may go from one event loop to another."""
+    """The port of a handle, asked anew at each call: a handle may go from one event loop to another."""
 
     @property
     def broker(self) -> Broker:
@@ -48,7 +48,7 @@ class Connections(Protocol):
 
     @property
     def completions(self) -> Completions:
-        """The completions that the running loop listens to."""
+        """The completions that the running loop waits for."""
         ...
 
     @property
@@ -79,7 +79,7 @@ class TaskHandle(Generic[R]):
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
 
     async def status(self) -> Status:
-        """Where the task is now; `unknown` for one that never was, or whose result has expired."""
+        """The state of the task; `unknown` for one that never was, or whose result has expired."""
         state, data = await self._look()
         if state == "dead":
             return cast("Status", self._letter(data).state)
@@ -92,7 +92,7 @@ class TaskHandle(Generic[R]):
 
         `timeout` in seconds, or a timedelta; `None` waits for ever. Errors: `TaskTimeoutError` when it did not end in
         time, `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
-        `SerializationError` (`BadSignatureError`, `NewerVersionError`) when what is stored is no result of ours.
+        `SerializationError` (`BadSignatureError`, `NewerVersionError`) when the stored record is not readable.
         """
         if timeout is not None:
             timeout = checks.seconds("timeout", timeout)
@@ -117,8 +117,10 @@ class TaskHandle(Generic[R]):
         )
 
     async def progress(self) -> Progress | None:
-        """What the task has last said of how far it is (`current_task().progress`); `None` before that, and once it
-        has ended. A task that is run again keeps the report of its last run until it makes another."""
+        """The last report of the task (`current_task().progress`); `None` before the first, and once it has ended.
+
+        A task that runs again keeps the report of its last attempt until it makes another.
+        """
         partition = await self.locate()
         record = await self._connections.broker.progress(partition, self.id) if partition is not None else None
         return Progress.of_record(record) if record is not None else None
@@ -152,7 +154,7 @@ class TaskHandle(Generic[R]):
             assert self.partition is not None
             async with self._connections.completions.expect(self.partition, self.id) as ended:
                 while True:
-                    # Before asking: the end may be announced while the answer is on its way.
+                    # Cleared before the call: the completion may be announced while the reply is on its way.
                     ended.clear()
                     state, data = await self._connections.broker.status(self.partition, self.id, announce=True)
                     if state in ("ended", "dead"):
@@ -197,7 +199,7 @@ class TaskHandle(Generic[R]):
         return await self._find(ended=True)
 
     async def _find(self, *, ended: bool) -> tuple[str, bytes]:
-        """Look for a bare id everywhere. Of tasks of one id, that is one that has `ended`, or else one that has not."""
+        """Look for a bare id in all partitions. With `ended`, a task of that id that has ended comes first."""
         found = ("unknown", b"")
         for partition in map(Partition, await self._connections.broker.partitions()):
             state, data = await self._connections.broker.status(partition, self.id)
@@ -218,7 +220,7 @@ class TaskHandle(Generic[R]):
 
 
 class HandleFactory(Protocol):
-    """Makes the handle on a task, of which the partition and the result's type may be unknown."""
+    """Makes the handle on a task. Its partition and the type of its result may be unknown."""
 
     def __call__(self, task_id: str, partition: Partition | None, value: Value = ..., /) -> TaskHandle[Any]: ...
 
@@ -242,7 +244,7 @@ class GroupHandle:
         return cast("list[Any]", _nested(self._shape, results))
 
     async def statuses(self) -> list[Status]:
-        """Where each member is."""
+        """The state of each member."""
         return [await handle.status() for handle in self.handles]
 
     async def cancel(self) -> bool:
@@ -268,7 +270,7 @@ class GroupHandle:
 
 
 async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All results, or the first error; nobody is left waiting then."""
+    """All results, or the first error; the other calls are cancelled then."""
     tasks = [asyncio.ensure_future(each) for each in waiting]
     try:
         return list(await asyncio.gather(*tasks))

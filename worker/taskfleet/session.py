@@ -1,10 +1,10 @@
-"""One event loop's part of a `TaskQueue`: its connections, what waits and what is sent on them, what it runs.
+"""A session: the broker, the producer and the completions of one event loop, and the workers that run on it.
 
 Connections belong to the loop that has opened them. A `TaskQueue` has a session for each loop that uses it, in whatever
-thread that runs, and every call finds its own: nothing is handed from one loop to another, and none can take it away.
+thread the loop runs, and every call finds the session of its own loop. No connection goes from one loop to another.
 
-When a loop ends, so does its session: `asyncio.run` finalises the asynchronous generators of its loop, and one of them
-is ours. A process that is forked leaves the sessions of its parent alone.
+When a loop ends, so does its session: `asyncio.run` finalises the asynchronous generators of its loop, and each session
+has started one. A forked process leaves the sessions of its parent alone.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Session:
         handle: HandleFactory,
     ) -> None:
         self.loop = loop
-        self.pattern = pattern  # of the broker, which has connections of its own
+        self.pattern = pattern  # the broker that this one is, or was made from
         self.broker = broker
         self.completions = Completions(broker)
         self.producer = Producer(application, broker, handle)
@@ -89,7 +89,7 @@ class Session:
 
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
-        """While a worker runs on it, `close()` of a task or of other code on its loop leaves the connections alone."""
+        """A worker runs on this session: inside the block `close()` leaves the connections open."""
         self._held += 1
         try:
             yield
@@ -104,14 +104,14 @@ class Session:
 
 
 class Sessions:
-    """The sessions of one `TaskQueue`, by loop. The first has `broker` itself, each other one its like."""
+    """The sessions of one `TaskQueue`, by loop. The first has `broker` itself, the others brokers made from it."""
 
     def __init__(self, application: Application, broker: Broker) -> None:
         self._application = application
         self._handle: HandleFactory = functools.partial(TaskHandle, self)
         self._pattern = broker
         self._by_broker_and_loop: dict[tuple[Broker, asyncio.AbstractEventLoop], Session] = {}
-        self._taken: set[Broker] = set()  # the first session of a broker has that one itself
+        self._taken: set[Broker] = set()  # brokers that a session has
         self._last: Session | None = None
         self._making = threading.Lock()
         broker.seal = application.seal
@@ -122,7 +122,7 @@ class Sessions:
 
     @property
     def url(self) -> str:
-        """Where the queues are kept."""
+        """The address of the queues."""
         return self._pattern.url
 
     @property
@@ -131,7 +131,7 @@ class Sessions:
 
     @property
     def broker(self) -> Broker:
-        """Of the running loop; outside of one, the pattern for all, on which nothing must be called."""
+        """The broker of the running loop. Outside of a loop it can tell the names of keys, and must not be called."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -140,6 +140,7 @@ class Sessions:
 
     @property
     def completions(self) -> Completions:
+        """The completions that the running loop waits for."""
         return self.current().completions
 
     def new_broker(self) -> Broker:
@@ -151,7 +152,7 @@ class Sessions:
         return self._pattern.renewer()
 
     def current(self) -> Session:
-        """Of the running loop."""
+        """The session of the running loop."""
         loop = asyncio.get_running_loop()
         last = self._last
         if last is not None and last.loop is loop:
@@ -170,17 +171,19 @@ class Sessions:
         self._taken.add(pattern)
         session = Session(pattern, pattern.another() if taken else pattern, loop, self._application, self._handle)
         guard = _until_its_loop_ends(weakref.ref(self), pattern, loop, session.broker, session.completions)
-        # Begun, so that the loop knows of it; it comes to its `yield` without waiting for anything.
+        # One step, so that the loop knows the generator. It comes to its `yield` without waiting.
         with contextlib.suppress(StopIteration):
             guard.__anext__().send(None)
-        # What holds the generator must be neither the loop nor the queue: it outlives the one that goes first.
+        # The finalizer holds the generator. Neither the loop nor the TaskQueue may: each can be dropped first.
         session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker, session.completions)
         session.let_go.atexit = False
         return session
 
     def _drop_ended(self) -> None:
-        """Sessions of loops that were closed without a word to their asynchronous generators, or that nobody may run
-        any more: of those only the last ones are kept."""
+        """Forget sessions of loops that were closed without finalising their asynchronous generators.
+
+        Of loops that do not run, and may never run again, only the last `_IDLE_LOOPS` keep their sessions.
+        """
         idle = [session for session in self if not session.loop.is_running()]
         for session in idle:
             if session.loop.is_closed():
@@ -212,7 +215,7 @@ class Sessions:
                 await _on(session.loop, session.workers.stop())
 
     async def disconnect(self, *, elsewhere: bool) -> None:
-        """Close the connections of this loop, and those of other loops if asked and as far as it can be done."""
+        """Close the connections of this loop; with `elsewhere` also those of other loops that run."""
         here = asyncio.get_running_loop()
         for session in self:
             if session.loop is here:
@@ -222,8 +225,7 @@ class Sessions:
 
     @contextlib.contextmanager
     def on(self, broker: Broker) -> Generator[None]:
-        """Inside the `with` block all calls go to `broker`. Afterwards its sessions are closed, and those of before the
-        block go on."""
+        """Inside the `with` block all calls go to `broker`, in sessions that are closed afterwards."""
         before, self._pattern, self._last = self._pattern, broker, None
         broker.seal = self._application.seal
         try:
@@ -237,7 +239,7 @@ class Sessions:
             self._pattern, self._last = before, None
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the parent's sockets here, and never touch what used them."""
+        """In a forked child: close the inherited sockets, and never touch the objects that used them."""
         sessions, self._last = list(self._by_broker_and_loop.values()), None
         self._by_broker_and_loop = {}
         self._making = threading.Lock()  # another thread of the parent may have held it
@@ -247,8 +249,8 @@ class Sessions:
             for descriptor in session.broker.descriptors():
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            # Its transports believe in their sockets, whose numbers others get now, and its loop in an epoll that is
-            # still the parent's: nothing of it may ever be finalised, at the end of the interpreter neither.
+            # The transports still hold the numbers of their sockets, which new files of the child get now, and the loop
+            # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
 
 
@@ -271,12 +273,12 @@ async def _until_its_loop_ends(
 def _let_go(
     loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker, completions: Completions
 ) -> None:
-    """The queue is no more."""
+    """The `TaskQueue` was dropped: close the connections on their loop."""
 
     async def close() -> None:
         await completions.close()
         await broker.close()
-        with contextlib.suppress(RuntimeError):  # its loop ends just now, and finalises it
+        with contextlib.suppress(RuntimeError):  # the loop ends now and finalises the generator
             await guard.aclose()
 
     try:
@@ -286,10 +288,10 @@ def _let_go(
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], seconds: float | None = None) -> None:
-    """Run something on the loop of another thread and wait for it; should that loop end, it has no end of its own."""
+    """Run a coroutine on the loop of another thread and wait for it, at most `seconds`, while that loop runs."""
     try:
         future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
-    except RuntimeError:  # closed in this moment
+    except RuntimeError:  # the loop was closed meanwhile
         work.close()
         return
     until = asyncio.get_running_loop().time() + seconds if seconds is not None else float("inf")

@@ -1,9 +1,9 @@
 """Workflows: tasks that wait for others. A chain, a group, a chord, or any graph with `after=[handle, …]`.
 
-A workflow is compiled to nodes, each with the nodes that wait for it. All of them are put into Redis at once, those
-that wait first; when a node succeeds, the script that records it also counts down those after it, so a callback is
-released exactly once, however often a worker dies. When a node ends without success, all after it are cancelled, and
-their error names the cause.
+A workflow is compiled to nodes, each with the nodes that it waits for. All of them are sent at once
+(workflow_sender.py), those that wait first. When a task succeeds, the script that records its outcome also counts down
+the tasks that wait for it, so a callback is released exactly once, however often a worker dies. When a task ends
+without success, all tasks after it are cancelled, and their error names the cause.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from taskfleet.travel import carried
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
 
-_BYTES_PER_CONTAINER = 24  # of the results that one task takes, when they are larger than one may be
+_BYTES_PER_CONTAINER = 24  # of the results of one first argument, when together they are larger than one may be
 
 Member: TypeAlias = "Message[Any] | Task | Workflow"
-# How the results of several nodes are nested: 1 is one result, a list is a list of such.
+# The nesting of the results of several nodes: 1 is one result, a list is a list of such.
 Shape: TypeAlias = "int | list[Any]"
 
 
@@ -41,7 +41,7 @@ class Workflow:
         found = checks.several(f"{kind}() members", members, "task.message(…)")
         if not found:
             raise ConfigurationError(f"{kind}() needs at least one member")
-        for member in found:  # what a caller without a type checker gives
+        for member in found:  # callers without a type checker give anything
             if not isinstance(member, (Message, Task, Workflow)):
                 if inspect.iscoroutine(member):
                     member.close()
@@ -79,7 +79,7 @@ def chord(members: Workflow | Iterable[Member], callback: Message[Any] | Task) -
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One task of a workflow. `after` is what it waits for; the first `carried` of those pass their results on."""
+    """One task of a workflow. It waits for the nodes `after`, of which the first `carried` pass their results on."""
 
     message: Message[Any]
     id: str = field(default_factory=ids.new_id)
@@ -87,11 +87,11 @@ class Node:
     handles: list[TaskHandle[Any]] = field(default_factory=list)
     carried: int = 0
     shape: Shape = 0
-    waited_for: bool = False  # somebody takes its result
+    waited_for: bool = False  # another node takes its result
 
     @property
     def keeps_existing(self) -> bool:
-        """Whether another task that has its unique key stands for it."""
+        """Whether another task that has its unique key stands for the node."""
         return self.message.options.unique_mode == "keep_existing"
 
     @property
@@ -101,7 +101,7 @@ class Node:
 
 @dataclass(slots=True)
 class WorkflowPlan:
-    """The nodes of a workflow, those that others wait for first. `ends` give its result, nested as `shape` says."""
+    """The nodes of a workflow, each after those that it waits for. `ends` give the result, nested as `shape` says."""
 
     nodes: list[Node]
     starts: list[Node]
@@ -146,21 +146,21 @@ def _let_wait(node: Node, before: WorkflowPlan) -> None:
 
 
 def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
-    """The results that a task waited for, from their records, as its first argument; each keeps its own form.
+    """The first argument of a task: the results of the tasks that it waited for, from their records.
 
-    `sources` says in which queue and of which task each is, where results are sealed.
+    Each keeps its own form. `sources` has the queue and the id of the task of each result, where results are sealed.
     """
     if sources is None:
         sources = [("", "")] * len(records)
     elif len(sources) != len(records):
         raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
-    wanted = _places(shape)
+    wanted = _count(shape)
     if len(records) < wanted:
         raise SerializationError(f"it waits for {wanted} results and was given {len(records)}")
     size = sum(map(len, records))
     budget = None
     if size > seal.limit and not seal.requires:
-        # Each may be as long as a result: what all of them become together is bounded too.
+        # Each may be as long as a result may be, so the memory for all of them together is bounded too.
         budget = unpacking.Budget.of_limit(max(2 * seal.limit, size // _BYTES_PER_CONTAINER))
     values = [
         result_record.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
@@ -169,8 +169,9 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
     return carried.argument(_nest(shape, iter(values)))
 
 
-def _places(shape: Shape) -> int:
-    return sum(map(_places, shape)) if isinstance(shape, list) else 1
+def _count(shape: Shape) -> int:
+    """How many results a shape has."""
+    return sum(map(_count, shape)) if isinstance(shape, list) else 1
 
 
 def _nest(shape: Shape, values: Iterator[Any]) -> list[Any]:

@@ -1,6 +1,6 @@
-"""Tests of applications: queues in memory, time that can be let pass, a worker that runs until nothing is left.
+"""For tests of applications: queues in memory, a clock that a test advances, a worker that runs until it is idle.
 
-A pytest plugin brings them as fixtures: docs/how-to/test-your-tasks.md.
+A pytest plugin has fixtures for them: docs/how-to/test-your-tasks.md.
 """
 
 from __future__ import annotations

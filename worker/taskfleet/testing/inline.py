@@ -1,4 +1,4 @@
-"""Run what a test has enqueued, in the test's own process and loop, until nothing is left to do."""
+"""Runs the tasks that a test has enqueued, in the test's own process and loop, until none is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK_AGAIN_SECONDS = 0.02
 
 
 class InlineWorker:
-    """A worker that a test starts when it wants something to happen.
+    """A worker that runs when the test calls it.
 
     The tasks run as in production: decoded, with their timeouts, retries, middleware and dependencies, plain functions
     in threads. Errors: `ConfigurationError` when the queue is not kept in memory.
@@ -49,7 +49,7 @@ class InlineWorker:
         return broker
 
     def enqueued(self, task: str | TaskFunction[Any, Any, Any] | None = None) -> list[EnqueuedTask]:
-        """The tasks that were accepted, in order, whatever became of them; of one name or task function."""
+        """The tasks that were accepted, in order, also those that have ended; of one name or task function."""
         return self.broker.enqueued(task if task is None or isinstance(task, str) else task.name)
 
     def advance(self, seconds: float) -> None:
@@ -64,9 +64,9 @@ class InlineWorker:
         Args:
             through_delays: when only delayed tasks, retries and rate limits are left, let their time pass at once.
             raise_errors: raise the `TaskExecutionError` of the first task that became a dead letter.
-            timeout: seconds on the clock on the wall, before `TimeoutError`.
+            timeout: real seconds before `TimeoutError`, whatever `advance` does.
 
-        Tasks of paused queues, and those that wait for others that do not run, stay where they are.
+        Tasks of paused queues, and those that wait for tasks that do not run, stay in their queues.
         """
         letters = {task_id for model in self._models() for task_id in model.letters}
         ended = self._ended()
@@ -104,7 +104,7 @@ class InlineWorker:
         finally:
             waiting.cancel()
 
-    # What there is to do.
+    # The work that is left.
 
     def _models(self) -> list[QueueModel]:
         return list(self._store.models.values())
@@ -118,7 +118,7 @@ class InlineWorker:
         return sum(model.counts["finished"] for model in self._models())
 
     def _skip_delay(self) -> bool:
-        """Let time pass until something is due; false when nothing ever will be."""
+        """Let time pass until a task is due; false when none ever will be."""
         with self._store.lock:
             due = [
                 at
@@ -144,13 +144,13 @@ class InlineWorker:
             worker.drain()
         except BaseException:
             worker.drain()
-            worker.end_grace()  # tasks that ran for too long get no more time
+            worker.end_grace()  # tasks that still run are interrupted now
             raise
         finally:
             await running
 
     async def _idle(self, through_delays: bool) -> None:
-        """Wait until nothing is left that the worker of now can do."""
+        """Wait until the worker that runs now has no more work."""
         queues = self._store.models.keys()
         with self._store.watching() as changed:
             while self._store.models.keys() == queues:
@@ -162,10 +162,10 @@ class InlineWorker:
                         await changed.wait()
 
     def _left(self) -> str:
-        """What has not ended, by task and queue."""
+        """The tasks that have not ended, by name and queue."""
         unfinished = {task_id for model in self._models() for task_id in model.tasks}
         left = Counter(f"{one.name} in {one.queue}" for one in self.enqueued() if one.id in unfinished)
-        return ", ".join(f"{n} {what}" for what, n in left.most_common(5))
+        return ", ".join(f"{count} {task}" for task, count in left.most_common(5))
 
     def _raise_first(self, known: set[str]) -> None:
         for model in self._models():
@@ -182,7 +182,7 @@ class InlineWorker:
 
 
 def _has_work(model: QueueModel, now: int) -> bool:
-    """Whether a worker has, or can find, something to do in this queue."""
+    """Whether a worker runs, or could claim, a task of this partition."""
     if model.leases or model.outbox:
         return True
     if model.paused:

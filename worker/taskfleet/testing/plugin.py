@@ -15,7 +15,7 @@ from taskfleet.testing import InlineWorker, InMemoryBroker, in_memory
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """What a test defines, later ones may define anew."""
+    """A task that a test defines may be defined again by a later test."""
     origin.enter_test(object())
 
 
@@ -26,7 +26,7 @@ def pytest_runtest_teardown() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
-    """What a fixture defines for several tests, none of them may define anew."""
+    """A task that a fixture of several tests defines may not be defined again by one of them."""
     if fixturedef.scope == "function":
         yield
         return

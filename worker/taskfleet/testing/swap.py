@@ -1,4 +1,4 @@
-"""Keep the queues of an application in memory for the time of a test."""
+"""Keeps the queues of an application in memory for the time of a test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def in_memory(queue: TaskQueue, *, clock: Callable[[], float] | None = None) -> Generator[InlineWorker]:
-    """Have `queue` keep its tasks in memory inside the `with` block; its Redis is neither asked nor told.
+    """Keep the tasks of `queue` in memory inside the `with` block; its Redis is not called.
 
         with in_memory(app.queue) as worker:
             await app.sign_up("a@b.c")
             await worker.run_until_idle()
 
-    Everything else of the queue stays: its tasks, options and middleware. Afterwards it is as it was, and what was
-    enqueued in the block is gone. Workers that the block starts with `start_workers` must be stopped inside it.
+    The queue keeps its tasks, options and middleware. After the block it uses its Redis again, and the tasks that were
+    enqueued in the block are gone. Workers that the block starts with `start_workers` must be stopped inside it.
     """
     with queue.sessions.on(InMemoryBroker(clock=clock)):
         yield InlineWorker(queue)
