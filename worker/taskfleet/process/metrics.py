@@ -20,7 +20,7 @@ from taskfleet.showing import shown
 
 
 class WorkerCollector(Collector):
-    """The hot path counts in plain integers; here they become metrics."""
+    """The parts of a worker count in plain integers; a scrape turns them into metrics."""
 
     def __init__(
         self,
@@ -59,17 +59,17 @@ class WorkerCollector(Collector):
         yield from self._strangers()
 
     def _tasks(self) -> Iterator[Metric]:
-        tasks = CounterMetricFamily("taskfleet_tasks", "Tasks by how their run ended.", labels=["queue", "outcome"])
+        tasks = CounterMetricFamily("taskfleet_tasks", "Ended tasks by outcome.", labels=["queue", "outcome"])
         for (queue, name), count in self._tally.outcomes().items():
             tasks.add_metric([_label(queue), name], count)
         yield tasks
-        busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Time that tasks ran.", labels=["queue"])
+        busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Seconds that tasks ran.", labels=["queue"])
         for queue, seconds in self._tally.busy_seconds.copy().items():
             busy.add_metric([_label(queue)], seconds)
         yield busy
         yield CounterMetricFamily(
             "taskfleet_lost_acks",
-            "Outcomes that came after another worker had taken over.",
+            "Outcomes that were refused, since another worker had taken the task over.",
             value=self._tally.lost_acks,
         )
 
@@ -80,7 +80,7 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(self._held)
         )
-        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when it can take work.", value=ready)
+        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when the worker can take tasks.", value=ready)
         yield GaugeMetricFamily(
             "taskfleet_stuck_slots", "Slots of handlers that cannot be stopped.", value=len(self._stopping)
         )
@@ -91,21 +91,23 @@ class WorkerCollector(Collector):
     def _strangers(self) -> Iterator[Metric]:
         """Payloads and records that this worker cannot read."""
         unread = CounterMetricFamily(
-            "taskfleet_unreadable_payloads", "Payloads that were refused, by why.", labels=["queue", "reason"]
+            "taskfleet_unreadable_payloads", "Payloads that were refused, by reason.", labels=["queue", "reason"]
         )
         for (queue, reason), count in self._rejections.counts.copy().items():
             unread.add_metric([_label(queue), reason], count)
         yield unread
         waiting = GaugeMetricFamily(
             "taskfleet_newer_version_wait_seconds",
-            "How long the oldest task that needs a newer worker has waited.",
+            "Seconds that the oldest task which needs a newer worker has waited.",
             labels=["queue"],
         )
         for queue, seconds in self._rejections.waiting_seconds().items():
             waiting.add_metric([_label(queue)], seconds)
         yield waiting
         foreigners = CounterMetricFamily(
-            "taskfleet_foreign_records", "Records in Redis that are none of ours and were left out.", labels=["kind"]
+            "taskfleet_foreign_records",
+            "Skipped records that Taskfleet did not write.",
+            labels=["kind"],
         )
         if self._skipped is not None:
             for kind, count in self._skipped.counts.copy().items():
