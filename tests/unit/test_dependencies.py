@@ -171,7 +171,7 @@ def test_arguments_land_in_their_own_parameters(kinds: list[str]) -> None:
     positional = [f"p{i}" for i, kind in enumerate(kinds) if kind in ("payload", "payload with default")]
     named = [f"p{i}" for i, kind in enumerate(kinds) if kind == "keyword"]
     args, kwargs = signature.dump(tuple(positional), {name: name for name in named})
-    args, kwargs = signature.place(*signature.load(args, kwargs))
+    args, kwargs = signature.arranged(*signature.load(args, kwargs))
     given = scope["task"](*args, **kwargs, **dict.fromkeys(signature.injected, "injected"))
     assert given == {f"p{i}": "injected" if kind.startswith("injected") else f"p{i}" for i, kind in enumerate(kinds)}
 

@@ -1,7 +1,7 @@
-"""Checks of what callers write: the name and value of an option in, the value as it is kept out.
+"""Checks of the values that callers give: a check takes an option's name and value, and returns the value to store.
 
-They run where an option is written, once, before anything of it travels with anybody else's call. An error is one line:
-name, value, what is expected.
+A check runs once, where the option is written, so that a wrong value never reaches a call that others share. An error
+is one line: name, value and the expected form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from taskfleet.errors import ConfigurationError
 T = TypeVar("T")
 
 YEARS = 100
-MOST_SECONDS = YEARS * 365 * 86_400  # what timers, messagepack and Redis' times to live can all hold
+MOST_SECONDS = YEARS * 365 * 86_400  # timers, messagepack and Redis' times to live can all hold it
 KEY_CHARACTERS = 512
 _SHOWN_CHARACTERS = 80
 
@@ -27,17 +27,17 @@ Check = Callable[[str, Any], Any]
 
 
 class OptionError(ConfigurationError, ValueError):
-    """The value of one option is wrong; also a `ValueError`, which is what pydantic's validators raise."""
+    """The value of one option is wrong. It is a `ValueError` too, so that pydantic's validators may raise it."""
 
 
 def a_thing(value: object) -> str:
-    """`a list`, `an int`: what a value is, for an error."""
+    """The type of a value for an error: `a list`, `an int`."""
     name = type(value).__name__
     return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def shown(value: object) -> str:
-    """`value` for an error: one line, of bounded length, whatever its `repr` does."""
+    """`value` for an error: one line of bounded length, even if its `repr` fails."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # also of an integer with more digits than Python prints
@@ -50,13 +50,13 @@ def shown(value: object) -> str:
 
 
 def _number(value: object) -> int | float | None:
-    """A finite `int` or `float` of exactly that type, or `None`. No `bool`, no text, nothing that would be rounded."""
+    """A finite `int` or `float` of exactly that type; `None` for anything else: a `bool`, a text, a number to round."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     try:
-        # Exactly an int: a subclass may convert to something else than it is.
+        # A subclass of int may convert to another number than its own.
         return int.__int__(operator.index(value))  # type: ignore[arg-type]
     except Exception:
         return None
@@ -103,7 +103,7 @@ def whole(name: str, value: object, *, least: int = 0, most: int = 1_000_000_000
 
 
 def rate(name: str, value: object) -> float:
-    """How often in a second: a positive number, up to a million."""
+    """A frequency per second: a positive number up to a million."""
     found = _number(value)
     if found is None or not 1e-9 <= found <= 1e6:
         raise OptionError(f"{name}={shown(value)} must be positive: a number of 0.000000001 to 1000000")
@@ -132,7 +132,7 @@ def moment(name: str, value: object) -> float:
         raise OptionError(f"{name}={shown(value)} is out of range") from None
     if not ahead <= MOST_SECONDS:
         raise OptionError(f"{name}={shown(value)} is more than {YEARS} years ahead")
-    return max(found, 0.001)  # 0 stands for no time at all; all that is past is past alike
+    return max(found, 0.001)  # 0 means no time; all times in the past have the same effect
 
 
 # Texts.
@@ -146,8 +146,8 @@ def text(name: str, value: object, *, most: int = 255) -> str:
 
 
 def key(name: str, value: object, *, what: str = "a key") -> str:
-    """What tasks share a lock, a limit or a turn by, or are called; `name` begins the error."""
-    # NUL separates what the scripts put together; half a surrogate pair has no place in UTF-8.
+    """A key of a lock, a limit or a turn, or a name; `name` begins the error."""
+    # The scripts join texts with NUL; UTF-8 has no half of a surrogate pair.
     if isinstance(value, str) and 1 <= len(value) <= KEY_CHARACTERS and "\0" not in value and is_utf8(value):
         return str.__str__(value)
     raise OptionError(
@@ -156,7 +156,7 @@ def key(name: str, value: object, *, what: str = "a key") -> str:
 
 
 def key_or_function(name: str, value: object) -> str | Callable[..., str]:
-    """A key, or a function that makes one of the call's arguments."""
+    """A key, or a function of the call's arguments that returns one."""
     if inspect.iscoroutinefunction(value):
         raise OptionError(
             f"{name}={shown(value)} is async; a key function is called where the task is sent, and is plain"
@@ -165,7 +165,7 @@ def key_or_function(name: str, value: object) -> str | Callable[..., str]:
 
 
 def is_utf8(value: str) -> bool:
-    """Whether a text can be encoded: it holds no half of a surrogate pair."""
+    """Whether a text can be encoded, since it holds no half of a surrogate pair."""
     if value.isascii():
         return True
     try:
@@ -222,7 +222,7 @@ def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]
 
 
 def several(name: str, value: object, of: str) -> list[Any]:
-    """The items of a list, tuple or other iterable; one text or mapping is a mistake for a list of such."""
+    """The items of a list, tuple or other iterable. A text or a mapping is refused: its items are never meant."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise OptionError(f"{name}={shown(value)} is not a list; expected a list of {of}")
     return list(value)
@@ -234,7 +234,7 @@ def or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
 
 
 def known_names(problem: str, given: Iterable[object], known: Collection[str]) -> None:
-    """`ConfigurationError` for the first name that is not known, with those that are; `{}` in `problem` is the name."""
+    """Raise `ConfigurationError` for the first unknown name, with the known ones; `{}` in `problem` is the name."""
     for name in given:
         if name not in known:
             raise ConfigurationError(
@@ -243,5 +243,5 @@ def known_names(problem: str, given: Iterable[object], known: Collection[str]) -
 
 
 def checked(checks: Mapping[str, Check], given: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
-    """The given options as they are kept, each by its check; `where` begins the errors."""
+    """The values to store, each from its check; `where` begins the errors."""
     return {name: checks[name](where + name, value) for name, value in given.items()}

@@ -38,7 +38,7 @@ def load(path: str | Path | None = None) -> Settings:
 
 
 def from_environment() -> Settings:
-    """The settings of the environment over the defaults: what a `TaskQueue(url)` has. Errors as `load`'s."""
+    """The environment over the defaults, without a file: the settings of a `TaskQueue(url)`. Errors as `load`'s."""
     return _settle("", {})
 
 
@@ -64,7 +64,7 @@ def _expected(error: pydantic.ValidationError) -> str:
 
 
 def queue_options() -> dict[str, QueueOptions]:
-    """`TASKFLEET_QUEUES`: a JSON list of queue options that stands above those in the code. Options by name."""
+    """`TASKFLEET_QUEUES`: a JSON list of queue options, which override those in the code. Returns them by name."""
     text = os.environ.get("TASKFLEET_QUEUES")
     if not text:
         return {}
@@ -122,7 +122,7 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
         if location is None:
             continue
         if location[0] not in Settings.model_fields:
-            # Others may have variables like ours; what is all but ours is a slip.
+            # Other programs may have variables that begin the same; a section that is almost known is a slip.
             if hint := checks.did_you_mean(location[0], Settings.model_fields):
                 raise ConfigurationError(f"{variable}: there is no section {location[0]!r}{hint}")
             continue
@@ -136,8 +136,8 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
     return found
 
 
-# A key that nobody reads is a queue that runs unsigned. In other sections a program may well have a variable of its
-# own, such as TASKFLEET_REDIS_URL, and read it itself.
+# A signing key in a variable that nobody reads would leave the queue unsigned. In other sections an application may
+# have a variable of its own, such as TASKFLEET_REDIS_URL.
 _ONE_UNDERSCORE = {
     f"TASKFLEET_SECURITY_{key}".upper(): f"TASKFLEET_SECURITY__{key}".upper() for key in SecuritySettings.model_fields
 }

@@ -1,4 +1,4 @@
-"""What a running task can know of itself, and say of itself."""
+"""The context of a running task: its facts, and its reports of progress."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Report = Callable[[float, float | None, str], None]
 
 @dataclass(frozen=True, slots=True)
 class TaskContext:
-    """The task that runs. `attempt` counts from 1; `deadline` is when its timeout strikes, if it has one.
+    """The running task. `attempt` counts from 1; `deadline` is the end of its timeout, if it has one.
 
-    `headers` are what middleware gave it along where it was enqueued.
+    `headers` are those that middleware set where the task was enqueued.
     """
 
     id: str
@@ -29,14 +29,14 @@ class TaskContext:
     _report: Report | None = field(default=None, repr=False, compare=False)
 
     async def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say how far the task is; `await handle.progress()` reads it.
+        """Report how far the task is; `await handle.progress()` reads the report.
 
-        Cheap enough for a tight loop: the worker sends the latest report of each task, at most four times a second.
-        Reports of a task that is no longer this worker's change nothing, and the task is cancelled.
-        A context that no worker made takes reports and forgets them.
+        Cheap enough for a tight loop: the worker sends only the latest report of each task, at most four times a
+        second. When the worker has lost the task's lease, a report changes nothing and the task is cancelled. A context
+        that no worker made ignores reports.
         """
         self.progress_sync(done, total, note)
-        # A loop that awaits nothing else would keep the report, and everybody else, waiting.
+        # A loop that awaits nothing else would hold up the report and all other tasks.
         await asyncio.sleep(0)
 
     def progress_sync(self, done: float, total: float | None = None, note: str = "") -> None:
@@ -45,16 +45,16 @@ class TaskContext:
             self._report(done, total, note)
 
 
-# The worker sets what makes the context, not the context: most tasks never ask.
+# The worker sets a function that makes the context, not the context: most tasks never ask for it.
 CURRENT: contextvars.ContextVar[Callable[[], TaskContext] | None] = contextvars.ContextVar(
     "taskfleet_current_task", default=None
 )
 
 
 def caller() -> Callable[[], TaskContext] | None:
-    """Whose code of a worker's tasks runs on this thread's event loop now, if any's.
+    """The task of a worker whose code runs on this thread's event loop now, by the function that makes its context.
 
-    Not what `asyncio.run` does after the end in a thread of a task, which has that task's context too.
+    `None` outside of a loop: `asyncio.run` in a task's thread has that task's context even after its loop has ended.
     """
     return CURRENT.get() if asyncio._get_running_loop() is not None else None
 

@@ -1,8 +1,7 @@
-"""Code around every enqueue and every run: tracing, logging, metrics, headers that travel with a task.
+"""Middleware: code around every enqueue and every run, for tracing, logging, metrics and headers.
 
-The first middleware of the list is the outermost: its code before `call_next()` runs first, its code after it last, on
-the side of the producer and of the worker alike. Only the hooks that a class overrides are called; a hook that nobody
-overrides costs nothing.
+The first middleware of the list is the outermost, in the producer and in the worker alike: its code before
+`call_next()` runs first and its code after it last. Only overridden hooks are called, so the others cost nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet.middleware")
 
-HOOK_SECONDS = 30.0  # how long a hook may take that is told of a retry or a death
+HOOK_SECONDS = 30.0  # for a hook that is told of a retry or a dead letter
 SHUTDOWN_SECONDS = 10.0
 
 SendNext = Callable[[], Awaitable[Sequence["TaskHandle[Any]"]]]
@@ -33,7 +32,7 @@ CallNext = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """The worker that starts or ends. `concurrency` is its number of slots."""
+    """The worker that starts or stops. `concurrency` is its number of slots."""
 
     name: str
     queues: tuple[str, ...]
@@ -43,9 +42,9 @@ class WorkerContext:
 class Middleware:
     """Subclass it, override the hooks you need, and give an instance to `TaskQueue(middleware=[…])`.
 
-    What an exception in a hook does:
+    The effect of an exception in a hook:
 
-    | hook | then |
+    | hook | effect |
     | --- | --- |
     | `enqueue`, before the tasks are sent | nothing is sent; it reaches the caller of `enqueue` |
     | `enqueue`, after they were sent | it is logged; the caller gets its handles |
@@ -57,22 +56,22 @@ class Middleware:
     async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
         """Around the sending of `messages`: one for `enqueue`, all of them for `enqueue_many` and for a workflow.
 
-        `message.headers` (text to text) travel to the worker. `await call_next()` sends, and gives the handles in the
-        order of the messages, of a workflow those of its end; it must be awaited exactly once. To refuse the messages,
+        `message.headers` (text to text) travel to the worker. `await call_next()` sends, and returns the handles in the
+        order of the messages, or those of a workflow's end; it must be awaited exactly once. To refuse the messages,
         raise.
         """
         await call_next()
 
     async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
-        """Around one run of a task, inside its timeout; what it returns is the result.
+        """Around one run of a task, inside its timeout. The hook's return value is the task's result.
 
-        `await call_next()` makes the dependencies, runs the function and returns its result, or raises what it raised.
+        `await call_next()` makes the dependencies, runs the function and returns its result or raises its exception.
         A hook may run it again, or not at all. A cancellation passes through as `asyncio.CancelledError`.
         """
         return await call_next()
 
     async def execute_batch(self, tasks: Sequence[TaskContext], call_next: CallNext) -> Any:
-        """Around one run of a batch task; what it returns is the list of outcomes, one for each of `tasks`."""
+        """Around one run of a batch task. The hook returns the list of outcomes, one for each of `tasks`."""
         return await call_next()
 
     async def on_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
@@ -84,8 +83,8 @@ class Middleware:
     async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
         """The task goes to the dead letters: its retries are used up, or it could not be run at all.
 
-        `reason` is the one of the dead letter. A task whose workers died `max_deliveries` times is buried inside Redis:
-        no worker is there to tell of it. Called beside the worker's loop: it holds no slot.
+        `reason` is that of the dead letter. Redis itself buries a task whose workers died `max_deliveries` times, so no
+        hook is called for it. Called beside the worker's loop: it holds no slot.
         """
 
     async def startup(self, worker: WorkerContext) -> None:
@@ -96,7 +95,7 @@ class Middleware:
 
 
 class Stack:
-    """The middleware of one queue, with the hooks that are really there picked out."""
+    """The middleware of one queue, and for each hook those that override it."""
 
     def __init__(self, middleware: Sequence[Middleware]) -> None:
         self._all: list[Middleware] = []
@@ -110,7 +109,7 @@ class Stack:
             self.add(one)
 
     def add(self, middleware: Middleware) -> None:
-        """Put one innermost; `ConfigurationError` when it is none, or when a worker runs already."""
+        """Add one innermost. Errors: `ConfigurationError` when it is no middleware, or when a worker runs already."""
         if not isinstance(middleware, Middleware):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"middleware {middleware!r} is no instance of a subclass of taskfleet.Middleware")
         if self._running:
@@ -123,7 +122,7 @@ class Stack:
                 setattr(self, hook, (*getattr(self, hook), middleware))
 
     async def startup(self, worker: WorkerContext) -> list[Middleware]:
-        """Start all; when one fails, those before it are shut down again and its error is raised."""
+        """Start all. When one fails, those before it are shut down and its error is raised."""
         self._running = True
         started: list[Middleware] = []
         try:
@@ -140,7 +139,7 @@ class Stack:
             await _told(type(one).__name__ + ".shutdown", partial(one.shutdown, worker), SHUTDOWN_SECONDS)
 
     async def around_enqueue(self, messages: Sequence[Message[Any]], send: SendNext) -> Sequence[TaskHandle[Any]]:
-        """Send through all `enqueue` hooks; returns the handles."""
+        """Send through all `enqueue` hooks. Returns the handles."""
         handles: Sequence[TaskHandle[Any]] | None = None
 
         async def send_once() -> Sequence[TaskHandle[Any]]:
@@ -170,7 +169,7 @@ class Stack:
         except Exception:
             if handles is None:
                 raise
-            # The tasks are in Redis: an error would make the caller send them again.
+            # The tasks are in Redis already: an error would make the caller send them again.
             logger.exception("a middleware failed after its tasks had been sent")
         assert handles is not None
         return handles
@@ -197,7 +196,7 @@ class Stack:
 
 
 async def _told(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:
-    """Call a hook that is told of something: what it raises is logged, and one that hangs is left."""
+    """Call a hook that only receives news: its exceptions are logged, and it is cancelled when it hangs."""
     telling = background.start(_telling(hook, call), context=contextvars.copy_context())
     try:
         _, late = await asyncio.wait([telling], timeout=seconds)

@@ -1,6 +1,6 @@
 """What can be set on a queue. All durations are seconds.
 
-Each option has one check here, whichever way it is written: a dataclass, a dict, the environment.
+Each option has one check here, for the dataclass, a dict and the environment alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DEAD_LETTER_CHECKS: dict[str, checks.Check] = {
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOptions(_Checked):
-    """How much of what failed for good is kept: by count (0 to 10,000,000) and by age."""
+    """How many dead letters are kept: by count (0 to 10,000,000) and by age."""
 
     max_length: int = 10_000
     ttl_seconds: float = 1_209_600.0
@@ -139,7 +139,7 @@ class QueueOptions(_Checked):
             return value
         if isinstance(value, str):
             return cls(value)
-        # Callers without a type checker pass anything.
+        # A caller without a type checker may pass anything.
         if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 f"queue options {checks.shown(value)}: expected QueueOptions, a dict of the same names, or a name"
@@ -151,7 +151,7 @@ class QueueOptions(_Checked):
 
     @classmethod
     def of_all(cls, values: Iterable[QueueOptions | Mapping[str, Any] | str], *, where: str) -> dict[str, QueueOptions]:
-        """Several, by name. `ConfigurationError` when two are of one queue; `where` names the list in it."""
+        """Options of several queues, by name. Errors: `ConfigurationError` for two of one queue in `where`."""
         found: dict[str, QueueOptions] = {}
         for options in map(cls.of, checks.several(where, values, "queue options or names")):
             if options.name in found:

@@ -1,4 +1,4 @@
-"""When a task that failed runs again."""
+"""Retry policies: how long a failed task waits before its next attempt."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from taskfleet import checks
 Kind = Literal["fixed", "linear", "exponential"]
 _kind = checks.choice(get_args(Kind))
 
-MAX_SECONDS = float(checks.MOST_SECONDS)  # the longest delay: what comes later than that never comes
+MAX_SECONDS = float(checks.MOST_SECONDS)  # the longest delay: a later attempt would never come
 
 
 class RetryLater(Exception):
-    """Raised inside a task: run me again after `delay` (seconds, or a timedelta). It uses up an attempt like any other
-    failure. A negative delay is none; a subclass that sets no delay is retried by the task's policy.
+    """Raise it inside a task to run it again after `delay` (seconds, or a timedelta). It uses up an attempt like any
+    other failure. A negative delay is none; a subclass that sets no delay is retried by the task's policy.
 
     Errors: `ValueError` for a delay that is not a finite number, or is longer than 100 years.
     """
@@ -32,7 +32,7 @@ class RetryLater(Exception):
 
 
 def seconds_of_delay(delay: Any) -> float | None:
-    """The seconds of a delay, `None` for none; `ValueError` says what is wrong with it."""
+    """The seconds of a delay, `None` for none. Errors: `ValueError` names the problem."""
     if delay is None:
         return None
     try:
@@ -84,7 +84,7 @@ class Retry:
         checks.flag("jitter", self.jitter)
 
     def packed(self) -> list[Any]:
-        """As it travels in an envelope."""
+        """The policy as an envelope holds it."""
         return [self.kind, self.delay, self.max_delay, self.jitter]
 
     def seconds(self, attempt: int) -> float:
@@ -93,7 +93,7 @@ class Retry:
             return self.delay
         if self.kind == "linear":
             return min(self.max_delay, self.delay * attempt)
-        # 2**63 seconds are past every max_delay; the bound keeps the power a float.
+        # 2**63 seconds exceed every max_delay; the bound keeps the power within a float.
         ceiling = min(self.max_delay, self.delay * 2.0 ** min(attempt - 1, 62))
         return random.uniform(0.0, ceiling) if self.jitter else ceiling
 
@@ -102,5 +102,5 @@ DEFAULT_RETRY = Retry.exponential()
 
 
 def delay_ms(seconds: float) -> int:
-    """A delay in whole milliseconds that is never too short; what is longer than `MAX_SECONDS` is that."""
+    """A delay in whole milliseconds, rounded up, of at most `MAX_SECONDS`."""
     return math.ceil(min(seconds, MAX_SECONDS) * 1000)

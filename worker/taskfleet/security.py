@@ -1,4 +1,4 @@
-"""Keys and options of sealing, from code, settings and files."""
+"""The seal of an application: its keys and options from the code, the settings and files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def seal_of(
     sealing: Policy | None,
     stored_limit_bytes: int,
 ) -> Seal:
-    """The seal of one `TaskQueue`: its own options over the settings. Errors: `ConfigurationError` names the option."""
+    """The seal of one `TaskQueue`; its own options override the settings. Errors: `ConfigurationError`."""
     if signing_keys is None:
         signing_keys = _configured(settings.signing_keys, settings.signing_keys_file, "signing_keys")
     else:
@@ -72,7 +72,7 @@ def seal_of(
 
 
 def _configured(keys: tuple[str, ...], path: Path | None, option: str) -> list[str]:
-    """Keys of the settings, then those of the file: one a line, empty lines and those that begin with # apart."""
+    """Keys of the settings, then those of the file, one a line. Empty lines and lines that begin with # are skipped."""
     if path is None:
         return list(keys)
     try:
@@ -82,19 +82,19 @@ def _configured(keys: tuple[str, ...], path: Path | None, option: str) -> list[s
         raise ConfigurationError(f"security.{option}_file {path}: cannot be read: {reason}") from None
     found = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not found:
-        # An empty secret must not switch off what it is there for.
+        # An empty secret must not switch off the protection that it is for.
         raise ConfigurationError(f"security.{option}_file {path}: there is no key in it; {_MAKE_ONE}")
     return [*keys, *found]
 
 
 def _given(keys: Keys, option: str) -> Keys:
-    """Keys of the code: a list with one at least. Without the option what is configured holds."""
+    """The keys that the code gives: a list of at least one. Without the option, the settings apply."""
     if isinstance(keys, (str, bytes, bytearray)):
         raise ConfigurationError(f"{option} is one key; write a list of keys, such as [key]")
     if not isinstance(keys, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"{option} is {checks.a_thing(keys)}; write a list of keys, the first of which seals")
     if not keys:
-        # An empty secret must not switch off what it is there for.
+        # An empty secret must not switch off the protection that it is for.
         raise ConfigurationError(f"{option} is set and holds no key; {_MAKE_ONE}, or leave it out")
     for position, key in enumerate(keys):
         if not isinstance(key, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]

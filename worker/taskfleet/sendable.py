@@ -1,4 +1,4 @@
-"""What a caller hands over to be sent: messages, or a `TypeError` that says what to write instead."""
+"""Checks that callers send messages; the `TypeError` for anything else says how to write the call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENQUEUES = (TaskFunction.enqueue.__qualname__, BoundTask.enqueue.__qualname__)
 
 
 def message_of(thing: object, call: str) -> Message[Any]:
-    """The message that `thing` is, or makes; `call` is what the caller has written, such as `queue.enqueue`."""
+    """The message of `thing`: itself, or that of a class task. `call` is the caller's own, such as `queue.enqueue`."""
     if isinstance(thing, Message):
         return thing
     if isinstance(thing, Task):
@@ -28,7 +28,7 @@ def message_of(thing: object, call: str) -> Message[Any]:
 
 
 def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
-    """The messages of a list or any other iterable; one that is none is named by its position."""
+    """The messages of a list or other iterable. Errors: `TypeError` names the position of anything else in it."""
     if isinstance(things, (list, tuple)) and _are_messages(cast("Sequence[object]", things)):
         return cast("Sequence[Message[Any]]", things)
     if isinstance(things, (str, bytes, Mapping, Message, Task, Workflow)) or not isinstance(things, Iterable):
@@ -41,7 +41,7 @@ def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
         try:
             messages.append(message_of(thing, f"{call}: message {position}"))
         except TypeError as error:
-            problem = problem or error  # the rest is looked at too: coroutines among it are closed
+            problem = problem or error  # the others are checked too, which closes coroutines among them
     if problem is not None:
         raise problem
     return messages
@@ -61,7 +61,7 @@ def check_workflow(queue: str | None) -> None:
 
 
 def close_unused(thing: object) -> None:
-    """Close a coroutine that a plain call has made where a task was meant: nobody will await it."""
+    """Close the coroutine of a plain call where a task was meant, since nobody will await it."""
     if inspect.iscoroutine(thing):
         thing.close()
 

@@ -38,7 +38,7 @@ class Calls:
     async def through_hooks(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function of a task that has dependencies or middleware around it."""
         definition = job.definition
-        args, kwargs = definition.signature.place(args, kwargs)
+        args, kwargs = definition.signature.arranged(args, kwargs)
         answers: list[Returned] = []
 
         def call() -> Coroutine[Any, Any, Any]:

@@ -23,15 +23,16 @@ def check(definition: Definition) -> None:
     problem = "another process finds it by module and name"
     if module == "__main__":
         raise ConfigurationError(
-            f"task {definition.name!r} ({definition.where}) is defined in the program's main file or a notebook, and "
-            f"with executor='process' {problem}: move it into a module that can be imported"
+            f"task {definition.name!r} ({definition.location}) is defined in the program's main file or a notebook, "
+            f"and with executor='process' {problem}: move it into a module that can be imported"
         )
     found = _walk(sys.modules.get(module), qualname)
     if any(thing is function or _definition(thing) is definition for thing in _unwrapped(found)):
         return
     raise ConfigurationError(
-        f"task {definition.name!r} ({definition.where}): with executor='process' {problem}, and {module}:{qualname} is "
-        f"{'not there' if found is None else f'something else, {found!r}'}; give the function a name of its own there"
+        f"task {definition.name!r} ({definition.location}): with executor='process' {problem}, and {module}:{qualname} "
+        f"is {'not there' if found is None else f'something else, {found!r}'}; give the function a name of its own "
+        "there"
     )
 
 

@@ -23,7 +23,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One task of a batch: its id and its arguments, as the types that its producer gave."""
+    """One task of a batch: its id and its arguments, in the types that its producer gave."""
 
     id: str
     args: tuple[Any, ...] = ()
@@ -32,7 +32,7 @@ class BatchItem:
 
     @property
     def context(self) -> TaskContext:
-        """What `current_task()` is for other tasks; `RuntimeError` for an item that no worker made."""
+        """The same as `current_task()` in other tasks. Errors: `RuntimeError` for an item that no worker made."""
         if self._make_context is None:
             raise RuntimeError("a batch item has a context only in a batch that a worker runs")
         return self._make_context()
@@ -77,8 +77,10 @@ def define_batch(
     if markers:
         plan = dependency_plan.plan(name, markers, hints_of, threaded=options.executor == "thread", has_context=False)
     signature = Signature(item or _anything, name)
-    return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan, batch=batch)
+    return Definition(
+        name, function, options, signature=signature, location=location_of(function), plan=plan, batch=batch
+    )
 
 
 def _anything(*args: Any, **kwargs: Any) -> Any:
-    """The signature of an item without one: whatever messagepack knows."""
+    """The signature of an item without one: it takes every type that messagepack has."""

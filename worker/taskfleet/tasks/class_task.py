@@ -53,7 +53,7 @@ class Task(BaseModel):
 
 
 def _definition_of(cls: type[Task]) -> Definition:
-    # `execute` is overridden with every possible return type, so its hint is read from the class itself.
+    # Subclasses override `execute` with any return type, so the annotation is read from the class itself.
     execute = cls.execute
     check_runs(cls.name, f"{cls.__qualname__}.execute", execute)
     run: Any
@@ -94,7 +94,7 @@ def _definition_of(cls: type[Task]) -> Definition:
         run,
         options,
         signature=Signature(run, cls.name, result=return_hint(cls, execute, cls.name)),
-        where=location_of(cls),
+        location=location_of(cls),
         takes_result=False,
         plan=dependency_plan.plan(cls.name, markers, hints_of, threaded=threaded) if markers else None,
     )

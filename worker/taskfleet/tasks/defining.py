@@ -1,4 +1,4 @@
-"""How functions become tasks of a queue: the decorators, and what they take."""
+"""The decorators of a queue, which make functions its tasks."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Defining:
     def override(
         self, provider: Callable[..., Any], replacement: Callable[..., Any]
     ) -> contextlib.AbstractContextManager[None]:
-        """Inside the `with` block, tasks get what `replacement` gives wherever they depend on `provider`.
+        """Inside the `with` block, tasks that depend on `provider` get the value of `replacement`.
 
         It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
         Errors: `ConfigurationError` when a task could not be given what it needs.
@@ -138,7 +138,7 @@ def _name_in(options: dict[str, Any]) -> str | None:
 
 
 def _name_of(function: object) -> str:
-    # What has none is refused by its definition.
+    # A function without a name is refused by its definition.
     return checks.text("name", getattr(function, "__name__", type(function).__name__))
 
 

@@ -1,4 +1,4 @@
-"""One task as the worker knows it, and how a function becomes one."""
+"""The definition of a task, and how a function becomes one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from taskfleet.tasks.signature import Signature, hints_of
 
 
 class Definition:
-    """One task as the worker knows it: a name, a function, its signature and options."""
+    """One task: its name, function, signature and options."""
 
     __slots__ = (
         "batch",
         "function",
-        "made",
+        "location",
         "name",
         "options",
         "origin",
         "plan",
         "signature",
         "takes_result",
-        "where",
+        "task_function",
     )
 
     def __init__(
@@ -39,7 +39,7 @@ class Definition:
         options: TaskOptions,
         *,
         signature: Signature,
-        where: str,
+        location: str,
         takes_result: bool | None = None,
         plan: DependencyPlan | None = None,
         batch: BatchOptions | None = None,
@@ -50,9 +50,9 @@ class Definition:
         self.function = function
         self.options = options
         self.signature = signature
-        self.where = where
-        self.origin: Origin | None = None  # set by the first registry that it is added to
-        self.made: weakref.ref[Any] | None = None  # the task function that its author has
+        self.location = location
+        self.origin: Origin | None = None  # set when a registry first adds it
+        self.task_function: weakref.ref[Any] | None = None  # gone when the application has dropped it
         self.takes_result = signature.takes_first if takes_result is None else takes_result
 
 
@@ -66,7 +66,7 @@ def location_of(thing: Any) -> str:
 
 
 def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Definition:
-    """The definition of a function task; errors name the function."""
+    """The definition of a function task. Errors: `ConfigurationError` names the task."""
     options = with_executor(name, function, options)
     signature = Signature(function, name)
     plan = None
@@ -77,11 +77,11 @@ def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Def
                 "make what the function needs inside it"
             )
         plan = dependency_plan.plan(name, signature.injected, hints_of, threaded=options.executor == "thread")
-    return Definition(name, function, options, signature=signature, where=location_of(function), plan=plan)
+    return Definition(name, function, options, signature=signature, location=location_of(function), plan=plan)
 
 
 def with_executor(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskOptions:
-    """`options` with the executor that the function can run in; errors name the task."""
+    """The options with the executor that suits the function. Errors: `ConfigurationError` names the task."""
     if isinstance(function, (staticmethod, classmethod)) or not callable(function):
         raise ConfigurationError(f"task {name!r}: decorate a plain function")
     if isinstance(function, type):
@@ -109,7 +109,7 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
 
 
 def check_runs(name: str, label: str, function: Callable[..., Any]) -> None:
-    """Errors for a function whose call only makes a generator, of which nothing would run."""
+    """Errors for a generator function: a call would only make a generator, and run nothing."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(
             f"task {name!r}: {label} is a generator, for it has a yield: a call runs nothing of it; collect what it "

@@ -19,7 +19,7 @@ Kind = Literal["value", "coroutine", "context", "async context"]
 
 
 class DependencyNode:
-    """One provider in a plan. Two nodes of equal `key` give the same thing."""
+    """One provider in a plan. Nodes of equal `key` give the same value."""
 
     __slots__ = ("children", "contexts", "factory", "in_thread", "key", "kind", "name", "scope")
 
@@ -44,7 +44,7 @@ class DependencyNode:
 
 
 class DependencyPlan:
-    """How to make the injected parameters of one task: `nodes`, each after those that it needs."""
+    """How to make the injected parameters of one task: its `nodes`, each after those that it needs."""
 
     __slots__ = ("has_context", "markers", "nodes", "roots", "task", "threaded")
 
@@ -112,7 +112,7 @@ class _Planner:
         try:
             parameters = inspect.signature(provider).parameters.values()
         except ValueError:
-            return {}, ()  # written in C, and says nothing of its parameters: called without any
+            return {}, ()  # written in C, without a signature: it is called without arguments
         target = _function_of(provider)
         hints = self._hints_of(inspect.unwrap(target)) if parameters else {}
         children: dict[str, DependencyNode] = {}
@@ -151,10 +151,10 @@ def plan(
     has_context: bool = True,
     overrides: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> DependencyPlan:
-    """The plan for a task's marked parameters; `ConfigurationError` names task and provider.
+    """The plan for a task's marked parameters. Errors: `ConfigurationError` names task and provider.
 
-    A plain function runs in a thread, and so do the plain providers that only it needs: what blocks there blocks
-    nobody else, and what belongs to one thread stays in it. Everything else is made on the loop before.
+    A plain function runs in a thread, and so do the plain providers that only it needs: they may block, and objects
+    that belong to one thread stay in it. All others are made on the loop before.
     """
     compiler = _Planner(task, hints_of, overrides or {}, has_context)
     roots = {name: compiler.node(marker) for name, marker in markers.items()}
@@ -169,7 +169,7 @@ def plan(
 
 
 def _function_of(provider: Callable[..., Any]) -> Any:
-    """Where the annotations and the kind of a provider are read from."""
+    """The function that has the annotations of a provider and tells its kind."""
     if isinstance(provider, type):
         return vars(provider).get("__init__", provider.__init__)  # type: ignore[misc]
     return provider if inspect.isroutine(provider) else type(provider).__call__
@@ -187,7 +187,7 @@ def _factory_of(provider: Callable[..., Any]) -> tuple[Callable[..., Any], Kind]
         return contextmanager(provider), "context"
     if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(provider):
         return provider, "coroutine"
-    # What contextlib's decorators return is a plain function around a generator function.
+    # contextlib's decorators return a plain function around a generator function.
     inner = inspect.unwrap(target)
     if inspect.isasyncgenfunction(inner):
         return provider, "async context"
@@ -195,14 +195,14 @@ def _factory_of(provider: Callable[..., Any]) -> tuple[Callable[..., Any], Kind]
 
 
 class ProviderOverrides:
-    """Providers that stand in for others for a while, and the plans that this makes."""
+    """Providers that replace others for a while, and the plans with them."""
 
     def __init__(self) -> None:
         self._replacements: dict[Any, Callable[..., Any]] = {}
         self._plans: dict[DependencyPlan, DependencyPlan] = {}
 
     def plan_of(self, plan: DependencyPlan) -> DependencyPlan:
-        """`plan`, or what it has become."""
+        """The plan with the replacements of now."""
         return self._plans.get(plan, plan)
 
     @contextmanager
@@ -213,7 +213,7 @@ class ProviderOverrides:
         plans: Iterable[DependencyPlan],
         hints_of: HintsOf,
     ) -> Generator[None]:
-        """Use `replacement` for `provider` in `plans`; nested uses add up."""
+        """Use `replacement` in place of `provider` in all `plans`. Nested uses add up."""
         before = self._replacements, self._plans
         replacements = self._replacements | {provider: replacement}
         self._plans = {

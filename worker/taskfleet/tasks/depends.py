@@ -18,7 +18,7 @@ HintsOf = Callable[[Callable[..., Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What `Depends` leaves in a signature."""
+    """The mark that `Depends` leaves in a signature."""
 
     provider: Callable[..., Any]
     scope: Scope
@@ -40,7 +40,7 @@ def Depends(provider: Callable[..., Coroutine[Any, Any, T]], *, scope: Scope = "
 @overload
 def Depends(provider: Callable[..., T], *, scope: Scope = "task") -> T: ...
 def Depends(provider: Callable[..., Any], *, scope: Scope = "task") -> Any:  # noqa: N802 - reads as the type it marks
-    """Mark a parameter of a task that the worker fills with what `provider` gives.
+    """Mark a parameter of a task, which the worker fills with the value of `provider`.
 
     `db: Annotated[Session, Depends(get_db)]`, or `db: Session = Depends(get_db)`, which type checkers let callers leave
     out of `enqueue`. The parameter is no part of the payload.
@@ -76,7 +76,7 @@ def name_of(provider: Callable[..., Any]) -> str:
 
 
 def set_apart(task: str, parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]) -> dict[str, Marker]:
-    """The marked parameters of a task function; `ConfigurationError` for one that cannot be passed by name."""
+    """The marked parameters of a task function. Errors: `ConfigurationError` for one that cannot be passed by name."""
     markers: dict[str, Marker] = {}
     for parameter in parameters:
         marker = marker_of(hints.get(parameter.name), parameter.default)
@@ -96,7 +96,7 @@ def set_apart(task: str, parameters: Sequence[inspect.Parameter], hints: Mapping
 
 
 def markers_of_method(method: Callable[..., Any], task: str, hints_of: HintsOf) -> dict[str, Marker]:
-    """The marked parameters of a class task's `execute`, which has no others."""
+    """The marked parameters of a class task's `execute`, which may have no others."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     hints = hints_of(method) if parameters else {}
     markers: dict[str, Marker] = {}
@@ -116,7 +116,7 @@ def markers_of_method(method: Callable[..., Any], task: str, hints_of: HintsOf) 
 
 
 def check_plain_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """A plain call injects nothing: `TypeError` when it leaves out what has only `Depends` for a default."""
+    """Raise `TypeError` for a plain call that leaves out a marked parameter, since a plain call injects nothing."""
     signature = inspect.signature(function)
     given = signature.bind_partial(*args, **kwargs).arguments
     for parameter in signature.parameters.values():

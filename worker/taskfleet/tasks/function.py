@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 
 class Sender(Protocol):
-    """Where a task function sends its messages: the queue that it was defined on."""
+    """The queue on which a task was defined, as the task uses it: it sends messages."""
 
     async def send(self, message: Message[R]) -> TaskHandle[R]: ...
 
@@ -27,7 +27,7 @@ class Sender(Protocol):
 
 
 class BoundTask(Generic[P, R]):
-    """A task with options for the calls made through it."""
+    """A task with options for its next calls."""
 
     def __init__(self, sender: Sender, definition: Definition, options: TaskOptions) -> None:
         self._sender = sender
@@ -57,7 +57,7 @@ class TaskFunction(Generic[P, R, C]):
         self._sender = sender
         self._function = function
         self.definition = definition
-        definition.made = weakref.ref(self)
+        definition.task_function = weakref.ref(self)
         functools.update_wrapper(cast("Any", self), function)
 
     @property

@@ -1,4 +1,4 @@
-"""A call of a task before it is sent: its encoded arguments and what it sets for itself."""
+"""A call of a task before it is sent: its arguments, its options and its item for the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _new_dict: Callable[[], dict[str, str]] = dict
 
 @dataclass(slots=True)
 class Message(Generic[R]):
-    """A call that can be enqueued: which task, its encoded arguments, and what the call sets for itself.
+    """A call that can be enqueued: the task, its arguments and the options of the call.
 
     Encoding happens when the message is sent, so that `enqueue_many` can report all bad ones at once.
     """
@@ -38,8 +38,8 @@ class Message(Generic[R]):
     task: Definition
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    options: TaskOptions  # those of the task, with what this call sets
-    headers: dict[str, str] = field(default_factory=_new_dict)  # what middleware gives along
+    options: TaskOptions  # those of the task, overridden by those of this call
+    headers: dict[str, str] = field(default_factory=_new_dict)  # set by middleware
 
     @property
     def queue(self) -> str:
@@ -85,8 +85,8 @@ class Message(Generic[R]):
     ) -> Item:
         """The item for `Broker.enqueue`; `SerializationError` names the parameter.
 
-        `behind_result`: the first argument is the result of another task and comes when that ends. `clock`: the time
-        in ms where a queue lives; what it raises passes through.
+        `behind_result`: the first argument is the result of another task and comes when that ends. `clock`: the time of
+        a queue's server in ms; its errors pass through.
         """
         signature = self.task.signature
         args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)

@@ -1,4 +1,4 @@
-"""Task definitions by name. One name is one task, of whatever kind: a function, a batch function or a class."""
+"""Task definitions by name. A name means one task: a function, a batch function or a class."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Registry:
     def add(self, definition: Definition, *, thing: Any = None) -> None:
         """Define a task. Errors: `ConfigurationError` names both, when the name is another task's.
 
-        What runs again in its own place replaces what it has defined before: see the module `origin`. `thing` is what
-        the author has defined, if that is not the definition's function.
+        Code that runs again replaces its earlier definition: see the module `origin`. `thing` is the function or class
+        that the application defines, if it is not the definition's function.
         """
         name = definition.name
         if self._definitions.get(name) is definition:
@@ -32,7 +32,7 @@ class Registry:
         if definition.origin is None:
             definition.origin = origin_of(thing or definition.function)
         if self is CLASS_TASKS and any(name in registry._definitions for registry in _REGISTRIES):
-            gc.collect()  # a queue that nobody has any more, with its tasks, is no reason for an error
+            gc.collect()  # a queue that the application has dropped, with its tasks, is no reason for an error
         rivals = list(_REGISTRIES) if self is CLASS_TASKS else [self, CLASS_TASKS]
         taken = [registry for registry in rivals if name in registry._definitions]
         for registry in taken:
@@ -62,7 +62,7 @@ class Registry:
 
 _REGISTRIES: weakref.WeakSet[Registry] = weakref.WeakSet()
 
-# Class tasks belong to no queue object, so they share one registry that every worker looks into.
+# Class tasks belong to no queue, so they share one registry, which every worker searches.
 CLASS_TASKS = Registry()
 
 
@@ -71,42 +71,44 @@ def _check(old: Definition, new: Definition) -> None:
     first, second = old.origin, new.origin
     if first is None or second is None or second.replaces(first):
         return
-    places, advice = (old.where, new.where), "give one another name"
-    if old.where == new.where:
-        # Made by the same lines, they are told apart by where those were asked to.
+    locations, advice = (old.location, new.location), "give one another name"
+    if old.location == new.location:
+        # The same lines made both: the lines that called them tell them apart.
         if first.site != second.site or first.caller == second.caller:  # such as a loop in a coroutine
-            places = first.site, second.site
+            locations = first.site, second.site
         else:
-            places = first.caller, second.caller
+            locations = first.caller, second.caller
         is_class = getattr(new.function, "__qualname__", "") != second.qualname
         if first.site != second.site and old.function is not new.function and not is_class:
             advice += f", or use functools.wraps in the decorator that makes {second.qualname}"
-    both = f"{first.qualname} ({places[0]}) and {second.qualname} ({places[1]})"
+    both = f"{first.qualname} ({locations[0]}) and {second.qualname} ({locations[1]})"
     raise ConfigurationError(f"two tasks are named {new.name!r}: {both}; {advice}")
 
 
 def _is_left_behind(old: Definition) -> bool:
-    """Whether a test has dropped what it had defined, and so cannot mean it any more."""
-    if old.origin is None or not old.origin.is_of_test or old.made is None:
+    """Whether a test made it and has dropped it since, so that its name is free."""
+    if old.origin is None or not old.origin.is_of_test or old.task_function is None:
         return False
-    if old.made() is not None:
+    if old.task_function() is not None:
         gc.collect()
-    return old.made() is None
+    return old.task_function() is None
 
 
 def _are_twins(old: Definition, new: Definition) -> bool:
-    """Whether a function was made twice by the same lines, from the same values: it is the same, whichever runs."""
+    """Whether the same lines made both functions from the same values, so that either may run."""
     one, other = old.function, new.function
     if not (isinstance(one, FunctionType) and isinstance(other, FunctionType)) or one.__code__ is not other.__code__:
         return False
     if one.__globals__ is not other.__globals__ or old.options != new.options or old.batch != new.batch:
         return False
     if one.__annotations__ != other.__annotations__:
-        return False  # what arrives is another type
+        return False  # the arguments arrive as other types
     first, second = _values(one), _values(other)
     return first.keys() == second.keys() and all(
         _is_same(value, second[name])
-        or (second[name] is _NOTHING and getattr(value, "definition", None) is old)  # itself, not there yet
+        or (
+            second[name] is _NOTHING and getattr(value, "definition", None) is old
+        )  # the function itself, not yet assigned
         for name, value in first.items()
     )
 
@@ -115,7 +117,7 @@ _NOTHING = object()
 
 
 def _values(function: FunctionType) -> dict[str | int, Any]:
-    """What the function has from around it, by name, and the defaults of its parameters."""
+    """The variables that the function closes over, by name, and the defaults of its parameters."""
     values: dict[str | int, Any] = dict(enumerate(function.__defaults__ or ()))
     values.update(function.__kwdefaults__ or {})
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

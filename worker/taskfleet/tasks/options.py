@@ -1,7 +1,7 @@
 """What can be set on a task: by its decorator, its class, or one call. All durations are seconds.
 
-An option is two lines here: one in the typed dicts, which say where it may be set and as what, and one in
-`TaskOptions`, which says what it is by default, how it is checked and how a call sends it to the worker.
+An option is two lines here. One is in a typed dict, which says where callers may set it, and its type. The other is in
+`TaskOptions`: its default, its check, and the key under which a call sends it to the worker.
 """
 
 # ruff: noqa: RUF009 - what `_option` returns is a dataclass field
@@ -34,7 +34,7 @@ _LONGEST_WINDOW_MS = 3_600_000
 
 
 class _SharedOptions(TypedDict, Generic[Default, Function], total=False):
-    """What decorators and calls take alike."""
+    """Options of decorators and calls alike."""
 
     queue: str | Default
     max_retries: int | Default
@@ -51,7 +51,7 @@ class _SharedOptions(TypedDict, Generic[Default, Function], total=False):
 
 
 class CallOptions(_SharedOptions[None, Never], total=False):
-    """What `task.options(…)` takes. `None` leaves an option to the task; `eta` has a time zone."""
+    """The options of `task.options(…)`. `None` leaves an option to the task; `eta` has a time zone."""
 
     eta: datetime | None
     after: Sequence[TaskHandle[Any]]
@@ -59,7 +59,7 @@ class CallOptions(_SharedOptions[None, Never], total=False):
 
 
 class BatchTaskOptions(_SharedOptions[Never, KeyFunction], total=False):
-    """What `@queue.batch_task(…)` takes besides the `BatchOptions`."""
+    """The options of `@queue.batch_task(…)`, beside the `BatchOptions`."""
 
     name: str | None
     never_retry: ExceptionTypes
@@ -67,7 +67,7 @@ class BatchTaskOptions(_SharedOptions[Never, KeyFunction], total=False):
 
 
 class FunctionTaskOptions(BatchTaskOptions, total=False):
-    """What `@queue.task(…)` takes."""
+    """The options of `@queue.task(…)`."""
 
     executor: Executor
 
@@ -80,7 +80,7 @@ class Option:
     check: checks.Check
     check_of_call: checks.Check
     setting: str | None  # the key under which a call sends it to the worker: protocol/call_settings.py
-    packed: Callable[[Any], Any] | None  # what is sent, if not the value itself
+    packed: Callable[[Any], Any] | None  # makes the value that is sent, if it is another
     class_attribute: str | None  # of a class task
 
 
@@ -117,7 +117,7 @@ _retry = checks.instance(Retry, "Retry.fixed(…), Retry.linear(…) or Retry.ex
 
 @dataclass(frozen=True)  # without slots: the options of a call are a copy of its task's, which a dict makes fastest
 class TaskOptions:
-    """How a task runs: its own options, or with those that one call sets."""
+    """The options of a task, or of one call: those of its task, overridden by its own."""
 
     queue: str = _option(queue_names.DEFAULT, queue_names.check)
     max_retries: int = _option(3, _retries, setting=call_settings.MAX_RETRIES, class_attribute="max_retries")
@@ -139,19 +139,19 @@ class TaskOptions:
     wait_for_room: float = _option(0.0, checks.seconds, of_call=checks.seconds)
 
     settings: dict[str, Any] = field(default_factory=dict[str, Any], init=False, compare=False)  # sent to the worker
-    plain: bool = field(init=False, compare=False)  # nothing but the arguments is sent
+    plain: bool = field(init=False, compare=False)  # only the arguments are sent
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain", self._is_plain())
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> TaskOptions:
-        """Checked options of a decorator; `ConfigurationError` names the one that is wrong."""
+        """The checked options of a decorator. Errors: `ConfigurationError` names the wrong option."""
         checks.known_names("task option {} is not known", given, ["name", *OF_DECORATOR])
         return cls(**{name: OF_DECORATOR[name].check(name, value) for name, value in given.items()})
 
     def for_call(self, given: CallOptions) -> TaskOptions:
-        """These options with what one call sets; `ConfigurationError` names the option that is wrong."""
+        """These options, overridden by those of one call. Errors: `ConfigurationError` names the wrong option."""
         checks.known_names("option {} is not known", given, OF_CALL)
         changed: dict[str, Any] = {}
         settings: dict[str, Any] = {}

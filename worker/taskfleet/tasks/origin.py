@@ -1,8 +1,9 @@
-"""Where a task was defined, and in which run of that code: whether a second definition is the first one once more.
+"""The origin of a task: the code that defined it, and the run of that code.
 
-A name means one task. Code that defines one may still run again in its own place: a module is reloaded, or imported
-under a second name; a notebook's cell is run again; a test has ended, and the next one defines its own. Whatever else
-defines a taken name (a factory called twice, a decorator without `functools.wraps`, a copied block) is a second task.
+A name means one task, but the code that defines it may run again: a module is reloaded, or imported under a second
+name; a notebook's cell is run again; the next test defines its own. Such a definition replaces the first one. Any other
+definition of a taken name is a second task, and an error: a factory that is called twice, a decorator without
+`functools.wraps`, a copied block.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ _LOCAL = "<locals>"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
-    """One definition, seen from the top-level code (a module, a script, a cell) that was running when it was made."""
+    """The origin of one definition: the top-level code (a module, a script, a cell) that was running, and its lines."""
 
     qualname: str
     site: str  # file:line that asked for the definition
-    caller: str  # the line that called the function which that is in
-    code: CodeType | None  # the top-level code; None in a thread of its own
-    namespace: dict[str, Any] | None  # its globals
-    statement: int  # where that code was
-    file: str | None  # of a module or script; None for a cell, and for what else comes from no file
-    at_top: bool  # made by that code itself, and not by a function that it called
+    caller: str  # file:line that called the function around it
+    code: CodeType | None  # the top-level code; None in a thread
+    namespace: dict[str, Any] | None  # the globals of that code
+    statement: int  # the instruction that it had reached
+    file: str | None  # of a module or script; None for a cell and other code without a file
+    at_top: bool  # that code itself defines the task, not a function that it called
     test: object | None  # the pytest test that was running
 
     @property
     def is_of_test(self) -> bool:
-        """Whether a pytest test has made it, and not a module that the test has imported."""
+        """Whether a pytest test defined it, and not a module that the test imported."""
         return self.test is not None and not (self.file and self.at_top)
 
     def replaces(self, other: Origin) -> bool:
-        """Whether this is the definition `other` once more."""
+        """Whether this replaces the definition `other`, since its code has run again."""
         if other.is_of_test and other.test is not self.test:
-            return True  # made by a test that has ended
+            return True  # the test that defined it has ended
         if self.code is None:
-            return False  # nothing runs again in a thread of its own
+            return False  # a thread runs its code once
         if self.code is not other.code or self.namespace is not other.namespace:
             if self.file is not None:
                 return self.file == other.file  # reloaded, or imported under a second name
@@ -52,7 +53,7 @@ class Origin:
         return self.file is None and self.statement == other.statement and self._rebinds(other)
 
     def _rebinds(self, other: Origin) -> bool:
-        """Whether the same global name is defined again, as a cell does that is run again, its code changed or not."""
+        """Whether both assign the same global name, as a cell does when it is run again, changed or not."""
         return self.qualname == other.qualname and _LOCAL not in self.qualname
 
 
@@ -60,7 +61,7 @@ _test: object | None = None
 
 
 def enter_test(test: object | None) -> object | None:
-    """A pytest test begins; `None` when it has ended, and for what is made for several. Returns what was before."""
+    """Note that a pytest test begins, or with `None` that it has ended. Returns the previous one."""
     global _test
     before, _test = _test, test
     return before
@@ -96,7 +97,7 @@ def _line(frame: FrameType | None) -> str:
 
 
 def _file(top: FrameType) -> str | None:
-    """The file that this top-level code is, without its ending; `None` for code that only runs among a file's names."""
+    """The file of this top-level code, without its suffix; `None` for code that only runs in a file's namespace."""
     name, source = top.f_globals.get("__file__"), top.f_code.co_filename
     if not isinstance(name, str) or _stem(name) != _stem(source):
         return None

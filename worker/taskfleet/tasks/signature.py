@@ -1,4 +1,4 @@
-"""Arguments and results of a task, checked and encoded by its annotations: how each travels is told in `travel`."""
+"""The parameters and the result of a task: they are checked and encoded by its annotations, as `travel` says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskfleet.tasks import depends
 from taskfleet.travel.value import Value
 
 _UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
-_LATER: Any = object()  # the place of what is not given
+_LATER: Any = object()  # stands for an argument that comes later
 
 
 class Signature:
@@ -32,7 +32,7 @@ class Signature:
         hints = hints_of(function)
         self.injected: dict[str, depends.Marker] = {}
         self._by_position = 0
-        self._by_name: list[str] = []  # parameters of the call that stand behind an injected one
+        self._by_name: list[str] = []  # parameters of the call that follow an injected one
         self._set_injected_apart(hints)
         self._values: dict[str, Value] = {}
         self._positional: list[Value] = []
@@ -77,8 +77,8 @@ class Signature:
         self._by_name = [p.name for p in kept[first:] if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._signature = self._signature.replace(parameters=kept)
 
-    def place(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Loaded arguments in such a way that those behind an injected parameter do not land in it."""
+    def arranged(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Loaded arguments for the function: those that follow an injected parameter are passed by name."""
         if not self._by_name:
             return args, kwargs
         named = dict(zip(self._by_name, args[self._by_position :], strict=False))
@@ -87,9 +87,9 @@ class Signature:
     def dump(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, behind_result: bool = False
     ) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as messagepack takes them; `SerializationError` names the parameter that does not fit.
+        """The arguments for messagepack. Errors: `SerializationError` names the parameter that does not fit.
 
-        `behind_result`: a first argument comes before them when the task runs.
+        `behind_result`: the result of another task becomes the first argument when the task runs.
         """
         if behind_result:
             dumped, named = self._dump((_LATER, *args), kwargs)
@@ -103,7 +103,7 @@ class Signature:
     ) -> tuple[list[Any], dict[str, Any]]:
         if not checked:
             self._check_call(args, kwargs)
-        self.result.resolve()  # not after the task has run
+        self.result.resolve()  # a wrong annotation fails here, and not after the task has run
         dumped = [arg if arg is _LATER else value.dump(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(dumped):
             assert self._rest is not None
@@ -112,7 +112,7 @@ class Signature:
         return dumped, named
 
     def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as the function takes them; `SerializationError` when they do not fit it."""
+        """The arguments for the function. Errors: `SerializationError` when they do not fit it."""
         if self._passes(args, kwargs):
             return args, kwargs
         loaded = [value.load(arg) for value, arg in zip(self._positional, args, strict=False)]
@@ -123,7 +123,7 @@ class Signature:
         return loaded, named
 
     def _passes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether all arguments can go as they are; `SerializationError` when the function cannot be called so."""
+        """Whether no argument needs encoding. Errors: `SerializationError` when the function cannot be called so."""
         if not kwargs and len(args) == self._exact:
             return tuple(map(type, args)) == self._plain
         self._check_call(args, kwargs)
@@ -153,7 +153,7 @@ class Signature:
     def blame(
         self, args: list[Any], kwargs: dict[str, Any], error: Exception, *, behind_result: bool = False
     ) -> SerializationError:
-        """Which dumped argument messagepack refuses."""
+        """The error that names the encoded argument that messagepack refuses."""
         names = list(self._signature.parameters)
         labelled: list[tuple[int | str, Any]] = [*enumerate(args, int(behind_result)), *kwargs.items()]
         for position, value in labelled:
@@ -172,7 +172,7 @@ class Signature:
         required: set[str] = set(options.__required_keys__)
         for name, hint in typing_extensions.get_type_hints(options, include_extras=True).items():
             marker: Any = typing.get_origin(hint)
-            # Where annotations are text, the class itself knows of no marker.
+            # Where annotations are text, the class itself does not know of the marker.
             if marker in (typing.Required, typing.NotRequired):
                 (required.add if marker is typing.Required else required.discard)(name)
                 hint = typing.get_args(hint)[0]
@@ -193,7 +193,7 @@ def _typed_dict_of(annotation: Any) -> Any:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations of a function; `ConfigurationError` names the one that cannot be."""
+    """The resolved annotations of a function. Errors: `ConfigurationError` names the one that cannot be resolved."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError as error:
@@ -213,7 +213,7 @@ def _packing_problem(error: Exception) -> str:
 
 
 def pack_result(value: Value, result: Any, *, passed_on: bool = False) -> bytes:
-    """The result record; raises `SerializationError`. `passed_on`: another task of its workflow takes the result."""
+    """The result record. `passed_on`: another task of the workflow takes the result. Errors: `SerializationError`."""
     if type(result) is value.plain:
         try:  # not contextlib.suppress, which takes as long as all of this
             return result_record.pack_success(envelope.pack(result))

@@ -26,7 +26,7 @@ def several(trees: list[list[Any]]) -> list[Any]:
 
 
 def argument(tree: list[Any]) -> Any:
-    """The tree as an argument: what messagepack itself knows is all it needs to be."""
+    """The tree as an argument: a `CarriedForm` only if a result in it has a form."""
     return CarriedForm(envelope.pack(tree)) if _has_form(tree) else _revive(tree, lambda result: result)
 
 
@@ -36,7 +36,7 @@ def revive(form: CarriedForm, each: Callable[[Any], Any]) -> Any:
 
 
 def as_json(form: CarriedForm) -> PydanticJson | None:
-    """One JSON text, when a version that writes no typed form has left nothing else."""
+    """One JSON text, if the results came from a version that writes no typed form."""
     text = _as_json(envelope.unpack(form))
     return None if text is None else PydanticJson(text)
 

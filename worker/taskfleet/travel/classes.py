@@ -10,7 +10,8 @@ class Classes:
         self.by_tag: dict[str, type] = {}
         self.tags: dict[type, str] = {}
         for cls in classes:
-            # The module only where it is needed: a program's own is `__main__` in one process and not in another.
+            # The module is added only to tell two apart: that of a program is `__main__` in one process and not in
+            # another.
             tag = cls.__qualname__
             if tag in self.by_tag:
                 tag = f"{cls.__module__}:{tag}"

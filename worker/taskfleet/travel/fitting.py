@@ -1,7 +1,7 @@
-"""Whether a value is of an annotation, part by part, without running a validator of the application's.
+"""Whether a value fits an annotation, part by part, without running validators of the application.
 
-What comes back from typed form has its types already; this is the check that they are those that are annotated. It is
-made from pydantic's core schema, and lets pass what stands behind a validator of the application: only that knows.
+A value from typed form has its types already; this checks that they are the annotated ones. The check is made from
+pydantic's core schema. It passes every value behind a validator of the application, which alone could tell.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _MISSING: Any = object()
 
 
 def check_of(schema: SchemaNode, *, certain: bool = False) -> Check:
-    """A function that raises `UnfitError`, with the place in words, for a value that does not fit.
+    """A function that raises `UnfitError` for a value that does not fit, and names the part.
 
-    With `certain` nothing passes of which it cannot be known without a validator.
+    With `certain`, a value that only a validator could check does not pass.
     """
     return _CheckCompiler(_uncertain if certain else _anything).check(schema)
 
 
 def revalidator(schema: SchemaNode) -> SchemaValidator:
-    """A validator that looks into objects too, where pydantic is content with their class."""
+    """A validator that checks the attributes of objects too, where pydantic's own only checks their class."""
     return SchemaValidator(cast("CoreSchema", _looking_inside(schema)))
 
 
@@ -42,7 +42,7 @@ def _looking_inside(node: Any) -> Any:
         return node
     copied = {key: each if key in OPAQUE else _looking_inside(each) for key, each in node.items()}
     if copied.get("type") == "model" and not copied.get("root_model"):
-        # The class has a validator of its own already, which pydantic would take in place of this one.
+        # Pydantic would use the validator of the class instead of this one.
         reference = {"ref": copied["ref"]} if "ref" in copied else {}
         return copied["schema"] | {"from_attributes": True} | reference
     if copied.get("type") == "dataclass":
@@ -51,7 +51,7 @@ def _looking_inside(node: Any) -> Any:
 
 
 def _is_of_sequence(node: SchemaNode) -> bool:
-    """Whether this is how pydantic validates the items of a `Sequence`, and makes it what it was again."""
+    """Whether this node is pydantic's validator of a `Sequence`, which restores the type of the sequence."""
     return (
         node["type"] == "function-wrap"
         and _is_pydantics(node)
@@ -61,7 +61,7 @@ def _is_of_sequence(node: SchemaNode) -> bool:
 
 
 def _is_pydantics(node: SchemaNode) -> bool:
-    """Whether a validator around a schema is one of pydantic's own."""
+    """Whether a validator is one of pydantic's own."""
     made = node["function"].get("function")
     made = made.func if isinstance(made, functools.partial) else made
     return getattr(made, "__module__", "") == "pydantic._internal._validators"
@@ -106,7 +106,7 @@ class _CheckCompiler:
         return self.check(node["schema"]) if self._unknown is _anything else self._unknown
 
     def on_function_wrap(self, node: SchemaNode) -> Check:
-        # How pydantic makes a dict a defaultdict again.
+        # Pydantic's validator of a defaultdict.
         return self.check(node["schema"]) if _is_pydantics(node) and node["schema"]["type"] == "dict" else self._unknown
 
     def on_function_after(self, node: SchemaNode) -> Check:
@@ -155,7 +155,7 @@ class _CheckCompiler:
     def _sequence(self, check: Check, item: Check) -> Check:
         def look(value: Any) -> None:
             check(value)
-            if not isinstance(value, str):  # whose items are texts without end
+            if not isinstance(value, str):  # the items of a text are texts
                 for at, each in enumerate(value):
                     _inside(at, item, each)
 
@@ -213,7 +213,7 @@ class _CheckCompiler:
         shortest, longest = node.get("min_length") or 0, node.get("max_length")
 
         def look(value: Any) -> None:
-            # An annotated Mapping keeps what it is given.
+            # An annotated Mapping keeps the type of the value.
             if not isinstance(value, Mapping):
                 raise UnfitError(f"a {type(value).__qualname__} where a dict is annotated")
             _sized(value, shortest, longest)
@@ -248,7 +248,7 @@ class _CheckCompiler:
         if node.get("root_model"):
             return self._object(cls, {"root": self.check(inner)})
         while inner["type"] != "model-fields" and isinstance(inner.get("schema"), Mapping):
-            inner = inner["schema"]  # inside its validators
+            inner = inner["schema"]  # unwrap its validators
         fields = inner["fields"] if inner["type"] == "model-fields" else {}
         return self._object(cls, {name: self.check(each["schema"]) for name, each in fields.items()})
 
@@ -298,7 +298,7 @@ class _CheckCompiler:
         return look
 
 
-# Pydantic checks these itself, with all that is asked of them; and what it would make of another type.
+# Types that pydantic checks itself, constraints included, and the exact type of a value, if there is one.
 _LEAVES: dict[str, type | None] = {
     "none": type(None),
     "bool": bool,
@@ -352,11 +352,11 @@ def _sized(value: Any, shortest: int, longest: int | None) -> None:
         raise UnfitError(f"it has {len(value)} items, not {shortest} to {'any number' if longest is None else longest}")
 
 
-def _inside(place: Any, check: Check, value: Any) -> None:
+def _inside(part: Any, check: Check, value: Any) -> None:
     try:
         check(value)
     except UnfitError as error:
-        raise UnfitError(f"{str(place)[:80]}: {error}") from None
+        raise UnfitError(f"{str(part)[:80]}: {error}") from None
 
 
 def _any_of(checks: list[Check]) -> Check:

@@ -1,4 +1,4 @@
-"""What the `execute` method of a class task is annotated to return, also where annotations are text."""
+"""The return annotation of a class task's `execute`, also where annotations are text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskfleet.errors import ConfigurationError
 
 
 def return_hint(cls: type, execute: Callable[..., Any], name: str) -> Any | Later:
-    """The annotation, or `Later` when it names what is yet to be defined. Without one it is `Any`."""
+    """The annotation, or `Later` when it names a class that is not defined yet. Without one it is `Any`."""
     function = inspect.unwrap(execute)
     text = inspect.get_annotations(function).get("return", Any)
     later = Later(cls, function, name, text, _local_names(cls.__module__))
@@ -24,7 +24,7 @@ def return_hint(cls: type, execute: Callable[..., Any], name: str) -> Any | Late
 
 
 class Later:
-    """An annotation that is resolved when it is first needed."""
+    """An annotation that is resolved at its first use."""
 
     __slots__ = ("_cls", "_function", "_locals", "_name", "_text")
 
@@ -36,7 +36,7 @@ class Later:
         self._locals = names
 
     def resolve(self) -> Any:
-        """The annotation; `ConfigurationError` when it still cannot be resolved."""
+        """The annotation. Errors: `ConfigurationError` when it still cannot be resolved."""
 
         def stub() -> None: ...
 
@@ -56,7 +56,7 @@ class Later:
 
 
 def _local_names(module: str) -> dict[str, Any]:
-    """What is visible in the functions of `module` that are defining a class just now."""
+    """The local variables of the functions of `module` that are defining a class now."""
     frame: FrameType | None = sys._getframe(1)
     found: dict[str, Any] = {}
     while frame is not None:
@@ -67,7 +67,7 @@ def _local_names(module: str) -> dict[str, Any]:
 
 
 def _arguments_of(cls: type) -> dict[TypeVar, Any]:
-    """What stands for the type variables of the generic models that `cls` is made from."""
+    """The arguments for the type variables of the generic models from which `cls` is made."""
     found: dict[TypeVar, Any] = {}
     for base in cls.__mro__:
         about = getattr(base, "__pydantic_generic_metadata__", None) or {}

@@ -1,4 +1,4 @@
-"""Whether the JSON that pydantic dumps of a value gives the same value back, as far as its schema tells."""
+"""Whether pydantic's JSON of a value loads as the same value, by its schema."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pydantic
 
 from taskfleet.travel.schema import SchemaNode
 
-# Whether a value that pydantic would dump to JSON is one that JSON does not give back.
+# Whether a value would not come back equal from JSON.
 Hazard: TypeAlias = Callable[[Any], bool]
 
-# How everything is dumped that does not say otherwise.
+# The configuration of every type that has none of its own.
 JSON_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _LOSSLESS_CONFIG = frozenset(
     (
@@ -51,9 +51,9 @@ def _is_lossless(config: Mapping[str, Any]) -> bool:
 
 
 class JsonReader:
-    """Looks for a reason why JSON would not give a value back: `read` is `None` when there may be one.
+    """Looks for reasons why a value would not come back equal from JSON; `read` is `None` where any value may not.
 
-    It also notes whether a value may hold large whole numbers, itself, or fields with an alias.
+    It also notes whether values may hold large whole numbers, themselves, or fields with an alias.
     """
 
     def __init__(self, definitions: Mapping[str, SchemaNode]) -> None:
@@ -65,7 +65,7 @@ class JsonReader:
         self._read: dict[str, Hazard | None] = {}
 
     def read(self, node: SchemaNode, *, in_model: bool) -> Hazard | None:
-        """What to look at in each value, if JSON gives the others back."""
+        """The check of each value, if all values that pass it come back equal."""
         kind = node["type"]
         if "serialization" in node or (node.get("strict") and kind not in ("str", "int", "bool", "float")):
             return None
@@ -92,7 +92,7 @@ class JsonReader:
         look = self.read(self._by_ref[ref], in_model=in_model)
         del self._under_way[ref]
         if look is not None:
-            users.append(look)  # those inside look through it
+            users.append(look)  # for the references inside it
         self._read[ref] = look
         return look
 
@@ -122,7 +122,7 @@ class JsonReader:
             return None
         if all(look is harmless for look in found):
             return harmless
-        # Of a tuple of any length the one schema is for all.
+        # A tuple of any length has one schema for all items.
         if node.get("variadic_item_index") is not None:
             return (lambda value: any(map(found[0], value))) if len(found) == 1 else None
         return lambda value: any(look(each) for look, each in zip(found, value, strict=False))
@@ -147,7 +147,7 @@ class JsonReader:
         return lambda value: look(value.values())
 
     def on_union(self, node: SchemaNode, in_model: bool) -> Hazard | None:
-        # Of kinds that JSON tells apart.
+        # Only kinds that JSON tells apart.
         if any(isinstance(each, tuple) or each.keys() - {"type"} for each in node["choices"]):
             return None
         kinds = {each["type"] for each in node["choices"]}
@@ -241,12 +241,12 @@ def _always(_: Any) -> bool:
 
 
 def _not_finite(value: Any) -> bool:
-    """In the JSON of a model it is `null`."""
+    """The JSON of a model has `null` for it."""
     return value is not None and not math.isfinite(value)
 
 
 def _has_zone(value: Any) -> bool:
-    """JSON has an offset in minutes in place of a zone, and no second 2:30 of the night when clocks go back."""
+    """JSON has an offset in whole minutes for a zone, and does not tell the two 2:30 when clocks go back."""
     if value is None:
         return False
     zone = value.tzinfo

@@ -1,4 +1,4 @@
-"""What messagepack itself keeps, types and all."""
+"""The values that messagepack returns as they were, types included."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NATIVE = frozenset((*PLAIN, list, dict))
 
 
 def scalars_of(annotation: Any) -> frozenset[Any]:
-    """The types of a union of nothing but plain types: their values go as they are."""
+    """The types of a union of plain types only, whose values need no encoding."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         parts = typing.get_args(annotation)
         if all(part in PLAIN for part in parts):
@@ -25,7 +25,7 @@ def scalars_of(annotation: Any) -> frozenset[Any]:
 
 
 def is_native(value: Any) -> bool:
-    """Whether messagepack gives back what it is given, types and all."""
+    """Whether messagepack returns this value as it is, types included."""
     kind = type(value)
     if kind is int:
         return value in INTEGERS
@@ -37,7 +37,7 @@ def is_native(value: Any) -> bool:
 
 
 def stranger(value: Any) -> str:
-    """The type of a part that messagepack packs as another type; what it refuses it names itself."""
+    """The type of a part that messagepack would pack as another type. It names a type that it refuses itself."""
     kind = type(value)
     if kind is list:
         return next((found for each in value if (found := stranger(each))), "")

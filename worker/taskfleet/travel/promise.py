@@ -1,7 +1,7 @@
-"""What an annotation promises of its values, read once from the schema that pydantic has made of it.
+"""The promise of an annotation about its values, read once from pydantic's schema of it.
 
-Pydantic's core schema is a tree of dicts, each with a `type`. A kind of node that is not known here promises nothing,
-so a pydantic that brings new ones only makes values travel in typed form.
+A kind of node that is unknown here promises nothing, so the new kinds of a later pydantic only make values travel in
+typed form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskfleet.travel import typed
 from taskfleet.travel.json_promise import Hazard, JsonReader, harmless
 from taskfleet.travel.schema import SchemaNode, class_of, nodes_of
 
-# Pydantic's own functions, which change nothing in a value that they have made.
+# Pydantic's own functions, which leave a value that they have made as it is.
 _HARMLESS_MODULES = ("pydantic._internal", "pydantic.networks", "ipaddress")
 _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 
@@ -27,8 +27,8 @@ _CONSTRAINTS = frozenset(
         *("decimal_places", "now_op", "tz_constraint", "version"),
     )
 )
-# Of a union of these pydantic takes the part that a value is of. Of others it may make a model of a dict, or a secret
-# of a text.
+# In a union of these, pydantic takes the part that has the value's type. In others it may make a model of a dict, or a
+# secret of a text.
 _EXACT_IN_UNIONS = frozenset(
     (
         *("any", "none", "bool", "int", "float", "str", "bytes", "date", "time", "datetime", "timedelta", "decimal"),
@@ -39,18 +39,18 @@ _EXACT_IN_UNIONS = frozenset(
 
 @dataclass(slots=True)
 class Promise:
-    """`classes` are those that the annotation names."""
+    """The promise of one annotation. `classes` are those that it names."""
 
     classes: tuple[type, ...] = ()
-    json: bool = False  # JSON gives back what `hazard` does not speak against
+    json: bool = False  # a value comes back equal from JSON unless `hazard` is true of it
     hazard: Hazard | None = None
     aliased: bool = False
-    constrained: bool = False  # an object can have been given what the constraint of its field forbids
-    objects: bool = False  # some of the values can be changed after they were validated
+    constrained: bool = False  # an object may hold a value that the constraint of its field forbids
+    objects: bool = False  # some values can change after their validation
     whole_numbers: bool = False
     recursive: bool = False
-    pure: bool = False  # nothing that validates twice changes, so messagepack's own types may go as they are
-    ambiguous: bool = False  # a union of which pydantic may take another part than the one that a value is of
+    pure: bool = False  # a second validation changes nothing, so messagepack's own types need no encoding
+    ambiguous: bool = False  # a union of which pydantic may take another part than the one of the value's type
     impossible: str = ""  # why no value can travel
 
 
@@ -108,7 +108,7 @@ def _is_ambiguous(node: SchemaNode) -> bool:
 
 def _is_exact(node: SchemaNode) -> bool:
     if node["type"] == "literal":
-        return not any(each == 0 or each == 1 for each in node["expected"])  # a bool equals one of these
+        return not any(each == 0 or each == 1 for each in node["expected"])  # a bool equals these
     return node["type"] in _EXACT_IN_UNIONS
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from 1.0 and from True, -0.0 from 0.0, and holds nan for nan."""
+    """Equality that tells 1 from 1.0 and from True, -0.0 from 0.0, and takes nan for equal to nan."""
     if one is other:
         return True
     kind = type(one)
@@ -55,5 +55,5 @@ def _same_members(one: Iterable[Any], other: Iterable[Any]) -> bool:
 
 
 def _has_same(one: Any, others: Iterable[Any]) -> bool:
-    """For what holds nan, which no set finds again."""
+    """For a value with nan, which a set does not find again."""
     return any(same(one, other) for other in others)

@@ -26,7 +26,7 @@ OPAQUE = frozenset(
 
 
 def nodes_of(schema: Any) -> Iterator[SchemaNode]:
-    """All nodes of a schema. Among the fields of a model, one may be named `type`."""
+    """All nodes of a schema. A model may have a field named `type`, which makes no node of its fields."""
     if isinstance(schema, Mapping):
         is_node = isinstance(schema.get("type"), str)
         if is_node:

@@ -1,11 +1,11 @@
-"""The typed form of a value: messagepack in which every part that messagepack has no type for says what it is.
+"""The typed form of a value: messagepack in which every part names its type, where messagepack has none for it.
 
     nil, booleans, integers of 64 bits, floats, text, bytes   themselves
     a map                                                     a dict whose keys are all text
     [tag, …]                                                  everything else, lists included
 
-Nothing is executed when it is loaded: a tag names a type of this table, or one of the classes that the annotation
-itself names, and of those no code runs but `__new__`.
+Loading it executes no code of a sender: a tag names a type of this module, or a class that the annotation here names,
+and of such a class only `__new__` runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LARGEST, _SMALLEST = 2**64, -(2**63)
 
 
 def encode(value: Any, classes: Classes) -> Any:
-    """`value` for messagepack; raises `UnfitError` with what cannot travel, in words."""
+    """The value for messagepack. Errors: `UnfitError` names the part that cannot travel."""
     kind = type(value)
     if kind in _ITSELF:
         return value
@@ -85,10 +85,10 @@ def _zone(zone: dt.tzinfo | None) -> Any:
     if zone is None:
         return None
     if type(zone) is zoneinfo.ZoneInfo:
-        if not zone.key:  # of a file: whatever the annotation says, it has none
+        if not zone.key:  # it was read from a file
             raise UnfitError("a time zone without a name cannot travel")
         return zone.key
-    # Of a fixed offset, whoever made it.
+    # Any class of zone with a fixed offset.
     offset = zone.utcoffset(None)
     if offset is None:
         raise UnfitError(f"a time in zone {zone!r} cannot travel: use zoneinfo.ZoneInfo or datetime.timezone")
@@ -159,7 +159,7 @@ _WRITERS: dict[Any, Callable[[Any, Classes], list[Any]]] = {
 TYPES: tuple[type, ...] = (*_ITSELF, int, dict, *_ARRAYS, *_WRITERS)
 
 
-# Objects of the classes that the annotation names.
+# Writing: objects of the classes that the annotation names.
 
 
 def _object(value: Any, classes: Classes) -> list[Any]:
@@ -191,7 +191,7 @@ def _model(value: BaseModel, tag: str, classes: Classes) -> list[Any]:
         try:
             private[name] = encode(each, classes)
         except UnfitError:
-            # A lock, a connection: made anew, if the class knows how.
+            # A lock, a connection: the class makes a new one, if it can.
             attribute = kind.__private_attributes__.get(name)
             if attribute is None or (attribute.default_factory is None and attribute.get_default() is not each):
                 raise
@@ -226,14 +226,14 @@ def _part(name: str, value: Any, classes: Classes) -> Any:
         raise UnfitError(f"{name}: {error}") from None
 
 
-# Back again.
+# Reading.
 
 
 def decode(form: Any, classes: Classes | None) -> Any:
     """The value of a typed form.
 
     Without `classes` an object becomes data: a dict of its fields, an enum member its value, a named tuple a tuple.
-    Errors: `UnfitError` for a class that is not known; anything at all for what is no typed form.
+    Errors: `UnfitError` for an unknown class; any error for data that is no typed form.
     """
     kind = type(form)
     if kind is list:
@@ -292,7 +292,7 @@ def _model_of(form: list[Any], classes: Classes | None) -> Any:
     object.__setattr__(model, "__dict__", state)
     object.__setattr__(model, "__pydantic_fields_set__", set(fields if given is None else given))
     if cls.__pydantic_root_model__:
-        return model  # it has neither
+        return model  # a root model has neither extra nor private attributes
     object.__setattr__(model, "__pydantic_extra__", more)
     attributes = cls.__private_attributes__
     own: dict[str, Any] | None = None

@@ -34,10 +34,10 @@ _DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
 
 
 class Value:
-    """How one parameter or result travels. What its type promises is settled here, once.
+    """One parameter or result, and how its values travel by the promise of its annotation.
 
-    Errors: `ConfigurationError` for an annotation whose values can never travel. One that names a class which is yet to
-    be defined is settled when it is first used.
+    Errors: `ConfigurationError` for an annotation whose values can never travel. An annotation that names a class which
+    is not defined yet is read at its first use.
     """
 
     __slots__ = (
@@ -78,13 +78,13 @@ class Value:
                 self._settle(self._adapter)
 
     def resolve(self) -> None:
-        """See to an annotation that could not be resolved when the task was defined; `ConfigurationError`."""
+        """Resolve an annotation that could not be resolved when the task was defined. Errors: `ConfigurationError`."""
         if self._later is not None:
             Value.__init__(self, self._later.resolve(), self.label)
 
     @property
     def may_be_typed(self) -> bool:
-        """Whether `dump` can give a typed form."""
+        """Whether `dump` may return a typed form."""
         return self._adapter is not None and self.plain is None
 
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
@@ -92,7 +92,7 @@ class Value:
             try:
                 return TypeAdapter(annotation, config=JSON_CONFIG)
             except pydantic.errors.PydanticSchemaGenerationError:
-                # What typed form knows and pydantic does not, such as a range: the promise tells them apart.
+                # A type that pydantic does not know may have a typed form, such as a range: the promise tells.
                 return TypeAdapter(annotation, config=_ARBITRARY)
         except pydantic.PydanticUserError as error:
             if error.code != "type-adapter-config-unused":
@@ -140,10 +140,10 @@ class Value:
                 raise ConfigurationError(f"{self.label}: {str(error).splitlines()[0]}") from None
         return adapter, found
 
-    # Out.
+    # Sending.
 
     def dump(self, value: Any) -> Any:
-        """`value` as messagepack takes it; raises `SerializationError` that names the parameter."""
+        """The value for messagepack. Errors: `SerializationError` names the parameter."""
         kind = type(value)
         if kind is self.plain or kind in self._scalars:
             return value
@@ -155,7 +155,7 @@ class Value:
         except (SerializationError, ConfigurationError):
             raise
         except Exception as error:
-            # Validators and serializers of the application's raise what they like.
+            # Validators and serializers of an application may raise anything.
             raise SerializationError(f"{self.label}: {problem_of(error, skip=self._in_list)}") from None
 
     def _without_annotation(self, value: Any) -> Any:
@@ -168,11 +168,11 @@ class Value:
         return self._form(adapter, found, self._validated_once(adapter, found, value))
 
     def _validated_once(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> Any:
-        """What is to arrive. Validators may have side effects, and an iterator is used up by them."""
+        """The value that is to arrive. Validated once: validators may have side effects, and use up an iterator."""
         validate = adapter.validator.validate_python
         validated = validate([value])[0] if self._in_list else validate(value)
         if found.ambiguous and not same(value, validated):
-            # Pydantic would make a model of a dict also where a dict is annotated beside it.
+            # Pydantic may make a model of a dict even where the union has a dict as well.
             with contextlib.suppress(UnfitError):
                 fitting.check_of(self._schema(adapter), certain=True)(value)
                 return value
@@ -190,28 +190,28 @@ class Value:
         return self._typed(adapter, value)
 
     def _json(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> PydanticJson | None:
-        """The JSON of a value of which it is known that JSON gives it back, unless this one is an exception."""
+        """The JSON of a value of an annotation that promises JSON, or `None` if this one would not come back equal."""
         for subclasses in self._subclasses:
             if subclasses():
-                self._fits(adapter, value)  # one of them may have got in
+                self._fits(adapter, value)  # the value may be of one of them
                 break
         try:
             if found.hazard is not None and found.hazard(value):
                 return None
             text = self._json_of(adapter, value)
         except (PydanticSerializationError, AttributeError, TypeError):
-            return None  # it has been changed since it was validated: its typed form will tell what is wrong
+            return None  # it has changed since its validation; the typed form will name the problem
         if (
             found.recursive or (found.whole_numbers and len(text) > _MOST_DIGITS and _DIGITS.search(text))
         ) and not self._is_given_back(adapter, text, value):
             return None
-        # Pydantic dumps a value that breaks a constraint, and a `None` anywhere.
+        # Pydantic also dumps a value that breaks a constraint, and `None` where no `None` is allowed.
         if found.objects and (found.constrained or text.find(b"null") >= 0) and not self._still_valid(adapter, value):
             return None
         return text
 
     def _still_valid(self, adapter: TypeAdapter[Any], value: Any) -> bool:
-        """Whether the objects are what they were when they were validated, as far as their types and constraints go."""
+        """Whether the types and constraints of all objects still hold."""
         if self._again is None:
             self._again = fitting.revalidator(self._schema(adapter))
         try:
@@ -221,7 +221,7 @@ class Value:
         return True
 
     def _json_of(self, adapter: TypeAdapter[Any], value: Any) -> PydanticJson:
-        # An object may have been changed since it was validated. For anything else this would only cost time.
+        # Objects may have changed since their validation. For other values a warning would only cost time.
         warnings: Any = "error" if self._subclasses else False
         dump = adapter.serializer.to_json
         if self._in_list:
@@ -244,7 +244,7 @@ class Value:
             form = TypedForm(envelope.pack(typed.encode(value, self._classes)))
             self._fits(adapter, value)
         except UnfitError:
-            # A class of the application's own that only pydantic knows: it goes as JSON if that brings it back.
+            # A class of the application that only pydantic can dump: it travels as JSON if it comes back equal.
             try:
                 text = self._json_of(adapter, value)
             except Exception:
@@ -255,10 +255,10 @@ class Value:
         return form
 
     def forms_of_result(self, result: Any, *, passed_on: bool) -> list[Any]:
-        """What stands behind the state in a result record: the result, and its typed form where that says more.
+        """The forms of a result in its record: one, and its typed form where that says more.
 
-        The first is what the version before reads. A result that others of a workflow take (`passed_on`) has its typed
-        form too, since they have annotations of their own.
+        The version before this one reads the first. A result that other tasks of a workflow take (`passed_on`) has its
+        typed form too, since they have annotations of their own.
         """
         kind: Any = type(result)
         if kind is self.plain or kind in self._scalars:
@@ -279,7 +279,7 @@ class Value:
         value = self._validated_once(adapter, found, result)
         form = self._form(adapter, found, value)
         if type(form) is int and form not in native.INTEGERS:
-            # An argument is refused, but this has been worked for.
+            # An argument is refused, but a result is the outcome of work.
             form = TypedForm(envelope.pack(typed.encode(form, self._classes)))
         if type(form) is TypedForm:
             return [self._legacy(form), form]
@@ -289,7 +289,7 @@ class Value:
         return [form]
 
     def _legacy(self, form: TypedForm) -> Any:
-        """What the version before would have written, as far as it could."""
+        """The form that the version before this one would have written, if it could."""
         adapter, _ = self._settled()
         try:
             value = self._from_typed(adapter, form)
@@ -298,10 +298,10 @@ class Value:
             return form
         return PydanticJson(text[1:-1] if self._in_list else text)
 
-    # In.
+    # Receiving.
 
     def load(self, data: Any) -> Any:
-        """The annotated type again; raises `SerializationError` when `data` does not fit it any more."""
+        """The value in its annotated type. Errors: `SerializationError` when `data` does not fit the annotation."""
         kind = type(data)
         if kind is self.plain or kind in self._scalars:
             return data
@@ -332,7 +332,7 @@ class Value:
     def _from_json(self, adapter: TypeAdapter[Any], text: PydanticJson) -> Any:
         validate = adapter.validator.validate_json
         if self._aliased:
-            # By name too: that is how the version before has dumped it.
+            # By name too, as the version before this one dumped it.
             validate = functools.partial(validate, by_alias=True, by_name=True)
         return validate(b"[" + text + b"]")[0] if self._in_list else validate(text)
 
@@ -342,7 +342,7 @@ class Value:
             value = typed.decode(data, self._classes)
             self._fits(adapter, value)
         except UnfitError:
-            # Of another version of the application: its parts are looked at like those of any other input.
+            # From another version of the application: pydantic validates its parts like any other input.
             return self._validated(adapter, typed.decode(data, None))
         return value
 
@@ -362,7 +362,7 @@ class Value:
 
 
 def revived(data: Any) -> Any:
-    """What came without an annotation here: of a typed form everything but the classes that only its sender knows."""
+    """The value for a parameter without annotation. Objects become data: only the sender has their classes."""
     if type(data) is CarriedForm:
         return carried.revive(data, revived)
     if type(data) is TypedForm:
@@ -375,7 +375,7 @@ def _list_of(item: Any) -> Any:
 
 
 def _read_only_once(annotation: Any) -> Any:
-    """An `Iterable` can be an iterator, which pydantic would give: here it is what was sent, and can be read again."""
+    """For an `Iterable` pydantic would return an iterator; this annotation keeps a collection, to be read again."""
     if annotation in (typing.Iterable, collections.abc.Iterable, typing.Collection, collections.abc.Collection):
         annotation = typing.Iterable[Any]
     if typing.get_origin(annotation) in (collections.abc.Iterable, collections.abc.Collection):
