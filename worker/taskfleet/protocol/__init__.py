@@ -1,3 +1,3 @@
-"""What crosses a border: the records that are kept in Redis or sent to it, and what a broker does."""
+"""The protocol: the records that are kept in Redis or sent to it, and the interface of a broker."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How much one call to Redis carries: so many items, and so many bytes.
+"""Bounds on one call to Redis: the number of its items and of its bytes.
 
-Redis reads a call whole before it begins, refuses one above its own limits (`proto-max-bulk-len`, 512 MB, and
-`client-query-buffer-limit`, 1 GB, unless somebody has lowered them) and serves nobody else while it works on it.
+Redis reads a call completely before it begins and serves no other client while it runs the call. It refuses calls above
+its limits (`proto-max-bulk-len`, 512 MB, and `client-query-buffer-limit`, 1 GB, unless an administrator lowered them).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from taskfleet.protocol.outcome import OUTCOME_EXTRA, OUTCOME_RESULT, Outcome
 
 T = TypeVar("T")
 
-CHUNK = 1000  # items in one call: bounded, so that none holds a queue for long
-CALL_BYTES = 8 * 1_048_576  # a call of several items has no more; an item that is larger goes alone
-SURE_BYTES = 1_048_576 - 65_536  # below the lowest that Redis' own limits can be set to
-_FRAME = 64  # of an item: its id and numbers
+CHUNK = 1000  # items in one call: bounded, so that no call holds a queue for long
+CALL_BYTES = 8 * 1_048_576  # bytes in a call of several items; a larger item travels alone
+SURE_BYTES = 1_048_576 - 65_536  # below the lowest values that the limits of Redis can have
+_FRAME = 64  # bytes of an item's id and numbers
 _envelope = operator.itemgetter(ITEM_ENVELOPE)
 _extras = operator.itemgetter(ITEM_EXTRAS)
 
@@ -26,7 +26,7 @@ _extras = operator.itemgetter(ITEM_EXTRAS)
 def windows(
     items: Sequence[T], size_of: Callable[[T], int], most_bytes: int = CALL_BYTES
 ) -> Iterator[tuple[int, int, int]]:
-    """(start, end, bytes) of parts in order: each of at most `CHUNK` items and `most_bytes`, and at least one item."""
+    """(start, end, bytes) of consecutive parts: at most `CHUNK` items and `most_bytes`, and at least one item."""
     for start in range(0, len(items), CHUNK):
         part = items[start : start + CHUNK]
         size = _items_bytes(part) if size_of is item_bytes else sum(map(size_of, part))
@@ -44,25 +44,25 @@ def windows(
 
 
 def _items_bytes(items: Sequence[Any]) -> int:
-    # Most have nothing but their envelope, and a bulk has many: no call of a function for each.
+    # Most items have only an envelope, and a bulk has many of them: no function call for each.
     if not any(map(_extras, items)):
         return sum(map(len, map(_envelope, items))) + _FRAME * len(items)
     return sum(map(item_bytes, items))
 
 
 def item_bytes(item: Item) -> int:
-    """About how many bytes a task is in a call that adds it."""
+    """About how many bytes a task takes in a call that adds it."""
     extras = item[ITEM_EXTRAS]
     return len(item[ITEM_ENVELOPE]) + _FRAME + (_FRAME + extras.size() if extras is not None else 0)
 
 
 def outcome_bytes(outcome: Outcome) -> int:
-    """About what an outcome is in a call that records it."""
+    """About how many bytes an outcome takes in a call that records it."""
     extra = outcome[OUTCOME_EXTRA]
     return len(outcome[OUTCOME_RESULT]) + (len(extra) if type(extra) is bytes else 0) + _FRAME
 
 
 def id_bytes(held: tuple[str, object]) -> int:
-    """About what (id, delivery) is."""
+    """About how many bytes a pair of task id and delivery takes."""
     task_id, _ = held
     return 4 * len(task_id) + 16

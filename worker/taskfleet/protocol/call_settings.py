@@ -1,6 +1,6 @@
-"""What a call sets for itself: the map in a task's envelope, and the names of its keys.
+"""The settings of a single call: the map in a task's envelope, and the names of its keys.
 
-Keys that a reader does not know are of a newer version, and are left alone.
+A key that a reader does not know comes from a newer version, and is left alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ RESULT_TTL: Final = "k"  # seconds
 MAX_AGE: Final = "a"  # seconds
 RETRY_POLICY: Final = "b"
 RESULT_IS_TAKEN: Final = "n"  # 1 when another task takes its result
-INPUT_SHAPE: Final = "i"  # how the results that it takes are nested
-INPUT_SOURCES: Final = "s"  # where results are sealed: (queue, id) of each task whose result it takes
+INPUT_SHAPE: Final = "i"  # how the results that the task takes are nested
+INPUT_SOURCES: Final = "s"  # where results are sealed: (queue, id) of each task whose result this one takes
 HEADERS: Final = "h"
 _RESERVED: Final = "c"
 
-_MOST_SECONDS = 1e10  # longer than 300 years: what timers and Redis' times to live can hold
+_MOST_SECONDS = 1e10  # longer than 300 years: the most that timers and the expiry of Redis keys can hold
 
-# The worker reckons with these: a value that is no number, or one that no timer can hold, must not get as far.
+# The worker computes with these, so values that are no numbers, or that no timer can hold, are refused early.
 _NUMBER = (int, float)
 _NUMBERS: dict[str, tuple[type, ...]] = {
     MAX_RETRIES: (int,),
@@ -41,7 +41,7 @@ def check(settings: dict[Any, Any]) -> None:
         types = _NUMBERS.get(key)
         sound = types is None or (type(value) in types and (value is None or abs(value) <= _MOST_SECONDS))
         if key == RETRY_POLICY:
-            # What is odd about a policy besides its numbers is met where it is used.
+            # Only the numbers of a policy are checked here; the rest is checked where the policy is used.
             sound = type(value) is list and all(type(x) not in _NUMBER or 0 <= x <= _MOST_SECONDS for x in value)
         if not sound:
             raise SerializationError(f"the payload is not a task envelope: its setting {key!r} is out of range")

@@ -1,4 +1,4 @@
-"""zstd frames, never unpacked beyond a limit that is given.
+"""Compression with zstd; a frame is never expanded beyond a given limit.
 
 Python 3.14 brings zstd; before it, `backports.zstd` (the extra `taskfleet[zstd]`) has the same interface.
 """
@@ -13,7 +13,7 @@ from taskfleet.errors import ConfigurationError, SerializationError
 
 _MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _INSTALL = "install it with: pip install 'taskfleet[zstd]'"
-# What level 3 writes needs 2 MiB of window at most; a frame may ask its reader for 2 GiB.
+# Level 3 needs a window of at most 2 MiB, while a frame may ask its reader for 2 GiB.
 _WINDOW_LOG_MAX = 23
 
 # Any: the two modules have one interface, and only one of them exists for a given Python.
@@ -28,7 +28,7 @@ def _load() -> Any:
 
 
 def check() -> None:
-    """Raise `ConfigurationError` when zstd is not there."""
+    """Raise `ConfigurationError` when zstd is not installed."""
     try:
         _load()
     except ImportError:
@@ -36,16 +36,16 @@ def check() -> None:
 
 
 def compress(data: bytes) -> bytes:
-    """One frame that says how much is in it."""
+    """One frame that names the size of its content."""
     packed: bytes = _load().compress(data)
     return packed
 
 
 def expand(frame: bytes, limit: int) -> bytes:
-    """What is in `frame`; raises `SerializationError` for more than `limit` bytes or anything but one whole frame.
+    """The content of `frame`; `SerializationError` for more than `limit` bytes, or for anything but one whole frame.
 
-    The size that the frame names is checked before anything is unpacked, and what comes out is counted all the same:
-    the name may be missing or a lie.
+    The size that the frame names is checked before anything is expanded. The expanded bytes are counted as well, since
+    that size may be missing or false.
     """
     try:
         zstd = _load()

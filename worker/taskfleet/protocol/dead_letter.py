@@ -1,4 +1,4 @@
-"""A dead letter: a task that ended for good without a result, as it is kept."""
+"""A dead letter: the record of a task that ended for good without a result."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from taskfleet.protocol import envelope, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
 
 _REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
-_RECORD_BYTES = 1_048_576  # of an error record, which has at most four bytes a character
+_RECORD_BYTES = 1_048_576  # the largest error record, with at most four bytes for a character
 
 logger = showing.logger("taskfleet")
 
 
 def pack(state: str, attempts: int, deliveries: int, died_ms: int, blob: bytes, error_record: bytes) -> bytes:
-    """A dead letter as `DeadLetter.of_packed` reads it. Redis packs the same fields, and two that only it reads."""
+    """A dead letter in the form that `DeadLetter.of_packed` reads. Redis adds two fields that only Redis reads."""
     parts = [state, attempts, deliveries, died_ms, blob, error_record]
     return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
 def pack_failure(reason: str, error: str, traceback: str) -> bytes:
-    """The error record of a dead letter, which a worker writes; long tracebacks keep their end, where the cause is."""
+    """The error record of a dead letter, written by a worker. A long traceback keeps its end, which shows the cause."""
     parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
-    # What a task raises may hold half a surrogate pair, which UTF-8 has no place for.
+    # The text of an exception may hold half a surrogate pair, which UTF-8 cannot express.
     return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
 
 
 def unreadable_letter(problem: str) -> bytes:
-    """A packed dead letter in place of one that cannot be read."""
+    """A packed dead letter that replaces an unreadable one."""
     return pack(
         "dead", 0, 0, 0, b"", pack_failure("unreadable", f"the dead letter itself cannot be read: {problem}", "")
     )
 
 
 def warn_of_kept(queue: str, kept: Sequence[tuple[str, str]]) -> None:
-    """Log which dead letters could not be put back: (id, the task that has its unique key, or '')."""
+    """Log the dead letters that could not be requeued: (id, the task that has its unique key, or '')."""
     for task_id, holder in kept[:10]:
         why = f"task {holder} has its unique key" if holder else "it was cancelled, or is damaged"
         logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
@@ -53,8 +53,10 @@ def warn_of_kept(queue: str, kept: Sequence[tuple[str, str]]) -> None:
 class DeadLetter:
     """A task that ended for good without a result.
 
-    `state` is failed (its retries are used up) or dead (too many deliveries, not decodable, unknown name). What cannot
-    be read, for want of a key or because it is damaged, is `?` or says so in its place: a listing always works.
+    `state` is failed (its retries are used up) or dead (too many deliveries, an undecodable payload, an unknown name).
+    A
+    field that cannot be read, for lack of a key or because of damage, is `?` or names the problem, so that a listing
+    always works.
     """
 
     id: str
@@ -71,7 +73,7 @@ class DeadLetter:
     @classmethod
     def of_packed(cls, task_id: str, packed: bytes, *, queue: str, seal: Seal = PLAIN) -> DeadLetter:
         try:
-            # Redis' own messagepack knows only the old string type, so everything arrives as bytes.
+            # The messagepack of Redis knows only the old string type, so everything arrives as bytes.
             fields = unpacking.record(packed, most_bytes=len(packed))
             state, attempts, deliveries, died_ms, blob, record = fields[:6]
             name, enqueued = _task_of(blob, queue, task_id, seal)
@@ -97,14 +99,14 @@ class DeadLetter:
 
 def _task_of(blob: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, dt.datetime | None]:
     with contextlib.suppress(SerializationError, ValueError, OverflowError, struct.error):
-        # Its name, and no more: the arguments of a hundred tasks at once are as large as they like.
+        # Only the name is unpacked: the arguments of a hundred tasks together can be very large.
         name, enqueued_ms = envelope.name_of(seal.open_blob(queue, task_id, blob))
         return name, dt.datetime.fromtimestamp(enqueued_ms / 1000, dt.UTC)
     return "?", None
 
 
 def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str]:
-    # Redis itself writes some of these, and has no keys: one that is not sealed is taken as it is. It decides nothing.
+    # Redis writes some of these records itself and has no keys. An unsealed record is accepted: nothing depends on it.
     try:
         if envelope.version_of(record) is not None:
             record = seal.open("error", queue, task_id, record)

@@ -1,8 +1,8 @@
-"""XAES-256-GCM: AES-256-GCM with a nonce so long that a random one never comes twice.
+"""Encryption with XAES-256-GCM: AES-256-GCM with a nonce so long that a random one never repeats.
 
-The specification is C2SP's. Plain AES-GCM is safe for 2³² random nonces under one key: a busy queue is there within
-days. Here the first half of a 192-bit nonce makes a key of its own for the message (NIST SP 800-108, with CMAC), the
-second half is that key's nonce; one key is good for 2⁸⁰ messages.
+The specification is C2SP's. Plain AES-GCM is safe for 2³² random nonces under one key, which a busy queue uses in
+4 days. Here the first half of a 192-bit nonce derives a key for the message (NIST SP 800-108, with CMAC), and the
+second half is the nonce under that key. One key is good for 2⁸⁰ messages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NONCE_BYTES = 24
 
 
 class Cipher:
-    """One key. Safe to use from several threads, and after a fork: nothing is counted."""
+    """A cipher with one key. It has no counter, so threads and forks can share it."""
 
     def __init__(self, key: bytes) -> None:
         try:
@@ -30,14 +30,14 @@ class Cipher:
             ) from None
         self._gcm: Any = aead.AESGCM
         self._invalid = InvalidTag
-        # The bare block cipher is what CMAC is made of; no message goes through it.
+        # CMAC is built on the bare block cipher; no message is encrypted with it directly.
         self._block = ciphers.Cipher(algorithms.AES256(key), modes.ECB())  # noqa: S305
         zero = int.from_bytes(self._block.encryptor().update(bytes(16)), "big")
         # CMAC's subkey: twice the encrypted zero block in GF(2¹²⁸).
         self._subkey = (zero << 1) & ((1 << 128) - 1) ^ (0x87 if zero >> 127 else 0)
 
     def encrypt(self, data: bytes, context: bytes) -> tuple[bytes, bytes]:
-        """(nonce, ciphertext); `context` must be the same when it is decrypted."""
+        """(nonce, ciphertext). Decryption needs the same `context`."""
         nonce = os.urandom(NONCE_BYTES)
         return nonce, self.encrypt_with(nonce, data, context)
 
@@ -46,7 +46,7 @@ class Cipher:
         return ciphertext
 
     def decrypt(self, nonce: bytes, ciphertext: bytes, context: bytes) -> bytes | None:
-        """The data, or `None` when it is not what was encrypted with this key and context."""
+        """The data, or `None` when `ciphertext` was not encrypted with this key and context."""
         if len(nonce) != NONCE_BYTES:
             return None
         try:

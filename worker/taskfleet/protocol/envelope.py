@@ -1,12 +1,12 @@
-"""What of a task is stored in Redis: a versioned messagepack list.
+"""The envelope: the form in which a task is stored in Redis, a versioned messagepack list.
 
-    [1, task name, args, kwargs] or, when the call sets something for itself, [1, name, args, kwargs, {key: value}]
+    [1, task name, args, kwargs] or, for a call with settings, [1, name, args, kwargs, {key: value}]
 
-The keys of the map are those of protocol/call_settings.py. Redis puts eight bytes before the list: when the task was
-accepted, in milliseconds, as a big-endian double.
+The keys of the map are defined in protocol/call_settings.py. Redis puts eight bytes before the list: the time when the
+task was accepted, in milliseconds, as a big-endian double.
 
-Version 2 is a sealed envelope (protocol/sealing.py). Version 17 is version 1 with a value in it that programs which
-know only 1 and 2 cannot read (`TypedForm`). docs/reference/envelope.md has the rules for further versions.
+Version 2 is a sealed envelope (protocol/sealing.py). Version 17 is version 1 with a value in it (`TypedForm`) that
+programs which know only versions 1 and 2 cannot read. docs/reference/envelope.md has the rules for further versions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from taskfleet.protocol import call_settings, unpacking
 _stamp = struct.Struct(">d").unpack_from
 
 VERSION = 1
-SEALED = 2  # also the newest layout that is known here
-TYPED = 16 + VERSION  # version 1 with a typed form in it, which those who know only 1 and 2 could not read
+SEALED = 2  # also the newest layout that this version knows
+TYPED = 16 + VERSION  # version 1 with a typed form in it, unreadable for programs that know only versions 1 and 2
 STAMP_BYTES = 8
-_LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999: what datetime can hold
+_LATEST_MS = 253_402_300_799_000.0  # the end of the year 9999, the last that datetime can hold
 
 
 class PydanticJson(bytes):
@@ -37,25 +37,25 @@ class PydanticJson(bytes):
 
 
 class TypedForm(bytes):
-    """A value that says of each of its parts of which type it is: travel/typed.py."""
+    """A value that names the type of each of its parts: travel/typed.py."""
 
     __slots__ = ()
 
 
 class CarriedForm(bytes):
-    """Results of several tasks for one that takes them, each in a form of its own: travel/carried.py."""
+    """The results of several tasks for a task that takes them, each in its form: travel/carried.py."""
 
     __slots__ = ()
 
 
-# Messagepack extensions by their codes. Carried results are only ever on their way inside a worker.
+# Messagepack extensions by their codes. Carried results exist only inside a worker.
 FORMS: dict[int, type[bytes]] = {1: PydanticJson, 2: TypedForm, 3: CarriedForm}
 _CODES: dict[type, int] = {form: code for code, form in FORMS.items()}
 
 
-@dataclass(slots=True)  # not frozen: that would cost a call per field, for every task
+@dataclass(slots=True)  # not frozen: that would cost a call for each field of every task
 class Envelope:
-    """A decoded task. `enqueued_ms` is by the clock of Redis."""
+    """A decoded task. `enqueued_ms` is a time of the clock of Redis."""
 
     name: str
     args: list[Any]
@@ -77,7 +77,7 @@ def _extension(code: int, data: bytes) -> object:
 
 
 class _Packers(threading.local):
-    """One packer a thread: making one costs more than packing a small task."""
+    """One packer for each thread: making a packer costs more than packing a small task."""
 
     def __init__(self) -> None:
         self.pack = msgpack.Packer(default=_default, strict_types=True).pack
@@ -88,12 +88,12 @@ _packers = _Packers()
 
 def pack(value: object) -> bytes:
     """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
-    # strict_types keeps subclasses (PydanticJson, enums, named tuples) from passing as their base type.
+    # strict_types keeps subclasses (PydanticJson, enums, named tuples) from being packed as their base type.
     return cast("bytes", _packers.pack(value))
 
 
 def unpack(data: bytes, limit: int | None = None, budget: unpacking.Budget | None = None) -> Any:
-    """The value in `data`, of any length unless `limit` or a `budget` says how much to unpack (protocol/unpacking.py).
+    """The value in `data`. A `limit` or a `budget` bounds what is unpacked (protocol/unpacking.py).
 
     Errors: `SerializationError`.
     """
@@ -110,7 +110,7 @@ def encode(
 
 
 def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None = None) -> bytes:
-    """The envelope with its expiry counted from `now_ms`; unchanged when it has none.
+    """The envelope with its expiry counted from `now_ms`; unchanged without an expiry.
 
     `limit` as for `unpack`. Errors: `SerializationError`.
     """
@@ -127,9 +127,9 @@ def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None
 
 
 def name_of(blob: bytes) -> tuple[str, float]:
-    """(task name, when it was enqueued) of a stamped blob, without unpacking its arguments.
+    """(task name, time of the enqueue) of a stamped blob, without unpacking its arguments.
 
-    Errors: `SerializationError` when it is no plain envelope of a version known here.
+    Errors: `SerializationError` when it is no plain envelope of a known version.
     """
     data = blob[STAMP_BYTES:]
     if version_of(data) not in (VERSION, TYPED):
@@ -141,14 +141,15 @@ def name_of(blob: bytes) -> tuple[str, float]:
 
 
 class SealedError(SerializationError):
-    """The envelope is a sealed one: it has to be opened first."""
+    """The envelope is sealed and has to be opened first."""
 
 
 def decode(blob: bytes, limit: int | None = None) -> Envelope:
-    """The task in `blob`; raises `SerializationError` for anything that is not one.
+    """The task in `blob`; raises `SerializationError` for anything else.
 
-    `NewerVersionError` when it is of a version that came after this one, `SealedError` when it is sealed. What is
-    longer than `limit` bytes is unpacked within bounds; without one, the caller has looked at the length.
+    `NewerVersionError` for a version that came after this program, `SealedError` for a sealed envelope. A payload of
+    more
+    than `limit` bytes is unpacked within bounds; without `limit`, the caller has checked the length.
     """
     try:
         (enqueued_ms,) = _stamp(blob)
@@ -163,7 +164,7 @@ def decode(blob: bytes, limit: int | None = None) -> Envelope:
             version, name, args, kwargs, settings = parts[:5]
     except Exception as error:
         raise _refusal(blob, f"the payload cannot be decoded: {str(error) or type(error).__name__}") from None
-    # Exact types: what messagepack unpacks has no others.
+    # Exact types: unpacked messagepack has no subclasses.
     if not (
         type(version) is int
         and version in (VERSION, TYPED)
@@ -182,7 +183,7 @@ def decode(blob: bytes, limit: int | None = None) -> Envelope:
 def version_of(data: bytes) -> int | None:
     """The version of an envelope or record (without its stamp): 0 to 127, or `None` when it names none.
 
-    This is what all versions have in common: one messagepack list whose first element is that number.
+    All versions have this in common: one messagepack list whose first element is the version.
     """
     first = data[0] if data else 0
     if 0x91 <= first <= 0x9F:
@@ -195,7 +196,7 @@ def version_of(data: bytes) -> int | None:
 
 
 def newer_version(data: bytes, what: str) -> NewerVersionError | None:
-    """The error for an envelope or record that came after this program, if it is one and not mere rubbish."""
+    """The error for an envelope or record of a newer version; `None` for a known version and for damaged data."""
     version = version_of(data)
     if version is None or version <= SEALED or version == TYPED:
         return None

@@ -1,7 +1,7 @@
 """An outcome: how one delivery of a task ended, as a worker reports it and lua/step.lua records it.
 
-An outcome is a plain tuple, since a worker makes one for every task and a named tuple costs three times as much. It is
-read by unpacking, or by the indexes here.
+An outcome is a plain tuple, since a worker makes one for every task and a named tuple costs three times as much. Code
+unpacks it, or reads it by the indexes below.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 Outcome = tuple[str, int, str, int, bytes, int, Any]
-"""Task id, delivery, code, busy time in ms, result record, its time to live in ms, and what the code adds to it."""
+"""Task id, delivery, code, busy time in ms, result record, its time to live in ms, and an extra that the code
+defines."""
 
 OUTCOME_ID: Final = 0
 OUTCOME_DELIVERY: Final = 1
@@ -19,8 +20,9 @@ OUTCOME_RESULT: Final = 4
 OUTCOME_TTL_MS: Final = 5
 OUTCOME_EXTRA: Final = 6
 
-# Codes. The result record of the last four, and the extra of an expiry, is recorded in place of the outcome when the
-# task was cancelled meanwhile.
+# Codes. When the task was cancelled in the meantime, the cancellation is recorded in place of one of the last four,
+# with
+# its result record and, for an expiry, its extra.
 SUCCEEDED: Final = "s"
 CANCELLED: Final = "c"
 EXPIRED: Final = "x"

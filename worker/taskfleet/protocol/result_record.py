@@ -1,4 +1,4 @@
-"""The result record: how a task ended that succeeded, was cancelled or has expired, and its result."""
+"""The result record: the result of a task that succeeded, or the reason why it was cancelled or has expired."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskfleet.protocol.sealing import PLAIN, Seal
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
 CANCELLED_TTL_MS = 3_600_000
 _ERROR_CHARACTERS = 4000
-_RECORD_BYTES = 1_048_576  # of a record that is only explained, which has at most four bytes a character
+_RECORD_BYTES = 1_048_576  # the largest record that is only shown to a person, with at most four bytes for a character
 
 
 def pack_success(packed_result: bytes, packed_form: bytes = b"") -> bytes:
-    """The record of a result that is packed already, with its typed form behind it where there is one."""
+    """The record of a result that is packed already, followed by its typed form if it has one."""
     # ["succeeded", result] or ["succeeded", result, form].
     if packed_form:
         return b"\x93\xa9succeeded" + packed_result + packed_form
@@ -38,13 +38,13 @@ def pack_expired(reason: str) -> bytes:
 def unpack_end(
     record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
 ) -> tuple[str, Any]:
-    """(state, result or reason). Errors: `SerializationError` and its kinds for what is no result record of ours.
+    """(state, result or reason). Errors: `SerializationError` and its subclasses for data that is no result record.
 
     Records that are unpacked together may share a `budget`.
     """
     try:
         parts = envelope.unpack(seal.open("result", queue, task_id, record), seal.limit, budget)
-        state, value = parts[:2]  # what a newer version adds comes behind
+        state, value = parts[:2]  # newer versions add their fields at the end
         if len(parts) > 2 and type(parts[2]) is envelope.TypedForm:
             value = parts[2]
         problem = "it is no result record"
@@ -62,10 +62,11 @@ def unpack_end(
 def unpack_result(
     record: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN, budget: unpacking.Budget | None = None
 ) -> Any:
-    """The result of a task that has succeeded. Errors: as `unpack_end`'s, also for the record of any other end.
+    """The result of a task that has succeeded. Errors: as for `unpack_end`, also for the record of any other end.
 
-    A genuine record says how its task ended, and whoever writes to Redis can put it where a result is waited for: the
-    reason of a cancellation must not pass for a result there.
+    A genuine record names the state in which its task ended. A client that can write to Redis could move such a record
+    to
+    where another result is awaited; the reason of a cancellation must not pass for a result there.
     """
     state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
     if state != SUCCEEDED:
@@ -77,7 +78,7 @@ def unpack_result(
 
 
 def explain(state: str, value: bytes, *, queue: str, task_id: str, seal: Seal = PLAIN) -> str:
-    """An ending in words, from its record or its plain reason."""
+    """The end of a task in words, from its record or its plain reason."""
     if envelope.version_of(value) is not None:
         try:
             value = seal.open("error" if state in ("failed", "dead") else "result", queue, task_id, value)

@@ -1,11 +1,12 @@
-"""Sealing: tasks, results and errors compressed, signed or encrypted on their way into Redis.
+"""Sealing: tasks, results and errors are compressed, signed or encrypted on their way into Redis.
 
     [2, how, key id, proof, body]
 
-`how` adds up 1 compressed, 2 signed, 4 encrypted. The body is the plain envelope or record, compressed first if at all.
-Signed: `proof` is HMAC-SHA256. Encrypted: `proof` is the nonce, and the cipher's own tag vouches for the body, so there
-is no signature beside it. Both cover the context too: which kind of thing this is, its queue, its task's id, `how` and
-the key's id. What was sealed for one task is refused under another id, in another queue, or as another kind.
+`how` is the sum of 1 (compressed), 2 (signed) and 4 (encrypted). The body is the plain envelope or record; compression
+comes first. For a signed body, `proof` is the HMAC-SHA256. For an encrypted body, `proof` is the nonce, and the tag of
+the cipher authenticates the body, so there is no separate signature. Both methods also cover the context: the kind of
+record, its queue, the task's id, `how` and the key's id. A record that was sealed for one task is therefore refused
+under another id, in another queue, or as another kind.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from taskfleet.protocol.envelope import SEALED, Envelope
 Kind = Literal["task", "result", "error", "schedule"]
 Policy = Literal["require", "write", "read"]
 
-EXPANSION = 16  # what is stored may be this many times larger when it is read
+EXPANSION = 16  # the ratio of the largest record that is read to the largest that is stored
 
 COMPRESSED, SIGNED, ENCRYPTED = 1, 2, 4
 _KNOWN = (COMPRESSED, SIGNED, ENCRYPTED, COMPRESSED | SIGNED, COMPRESSED | ENCRYPTED)
@@ -31,15 +32,16 @@ _NAMES = {"task": "the payload", "result": "the result", "error": "the error rec
 
 
 class Seal:
-    """Closes what goes into Redis and opens what comes out.
+    """Seals the bytes that go into Redis and opens the bytes that come out.
 
     Args:
-        signing_keys, encryption_keys: the first of each closes, all open. With both, what is written is encrypted.
-        compress: whether to compress what has `threshold_bytes` or more.
-        max_expanded_bytes: the most that a compressed body, or anything that is read, may be.
-        policy: `require` refuses what no key vouches for; `write` takes it too; `read` does, and closes nothing itself.
+        signing_keys, encryption_keys: the first of each seals, all of them open. With both, new records are encrypted.
+        compress: whether to compress records of `threshold_bytes` or more.
+        max_expanded_bytes: the largest size of a record that is read, and of a compressed body after expansion.
+        policy: `require` refuses records that no key authenticates. `write` accepts them. `read` accepts them too, and
+            seals nothing itself.
 
-    It has no state that changes: threads and forks share it.
+    A seal has no state that changes, so threads and forks can share it.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Seal:
         self._compress = compress
         self._threshold = threshold_bytes
         self.expanded_limit = max_expanded_bytes
-        self.limit = max_expanded_bytes // EXPANSION  # what is longer is unpacked within bounds
+        self.limit = max_expanded_bytes // EXPANSION  # longer records are unpacked within bounds
         self._signs_with = next(iter(self._signing.items()), None)
         self._encrypts_with = next(iter(self._encryption.items()), None)
         has_keys = bool(self._signing or self._encryption)
@@ -72,14 +74,15 @@ class Seal:
         return f"Seal(keys={keys}, compress={self._compress}, requires={self.requires}, writes={self.writes})"
 
     def close(self, kind: Kind, queue: str, task_id: str, data: bytes) -> bytes:
-        """`data` as it is to be stored.
+        """The sealed form of `data`, as it is stored.
 
-        Errors: `PayloadTooLargeError` for what compresses so well that nobody would unpack it again.
+        Errors: `PayloadTooLargeError` for data that compresses so well that no reader would unpack it again.
         """
         if not self.writes:
             return data
         how, body = 0, data
-        # Beyond the limit nobody would unpack it: then its size is to speak for itself.
+        # No reader would unpack more than the limit. Such data stays uncompressed, so that the check of its size
+        # refuses it.
         if self._compress and self._threshold <= len(data) <= self.expanded_limit:
             smaller = compression.compress(data)
             if len(smaller) < len(data):
@@ -100,10 +103,10 @@ class Seal:
         return envelope.pack([SEALED, how, key_id, proof, body])
 
     def open(self, kind: Kind, queue: str, task_id: str, data: bytes) -> bytes:
-        """What `close` was given.
+        """The bytes that were given to `close`.
 
-        Errors: `BadSignatureError`, `NewerVersionError`, or `SerializationError` for what is damaged, too long, or
-        needs a package that is not there. Nothing inside is looked at before a key has vouched for it.
+        Errors: `BadSignatureError`, `NewerVersionError`, or `SerializationError` for data that is damaged, too long, or
+        needs a package that is not installed. The content is not parsed before a key has authenticated it.
         """
         if len(data) > self.expanded_limit:
             raise SerializationError(
@@ -132,14 +135,14 @@ class Seal:
         return body
 
     def open_task(self, queue: str, task_id: str, blob: bytes) -> Envelope:
-        """The task in a stamped blob; errors as `open`'s and `envelope.decode`'s."""
+        """The task in a stamped blob; errors as for `open` and `envelope.decode`."""
         try:
             return envelope.decode(self.open_blob(queue, task_id, blob), self.limit)
         except envelope.SealedError:
             raise SerializationError("the payload is not a task envelope: it is sealed twice") from None
 
     def _check_expanded(self, kind: Kind, data: bytes) -> None:
-        """What could not be read as it is, must not be written."""
+        """Refuse to write data that a reader could not unpack in its uncompressed form."""
         if len(data) > self.limit and kind != "error":
             try:
                 envelope.unpack(data, self.limit)
@@ -149,22 +152,22 @@ class Seal:
                     "and pass its address, or raise max_payload_bytes and max_result_bytes"
                 ) from None
             except SerializationError:
-                pass  # it is not for us to say what else is wrong with it
+                pass  # other problems of the data are not reported here
 
     def open_blob(self, queue: str, task_id: str, blob: bytes) -> bytes:
-        """A stamped blob as it was before it was sealed; errors as `open`'s."""
+        """A stamped blob with its envelope opened; errors as for `open`."""
         stamp, data = blob[: envelope.STAMP_BYTES], blob[envelope.STAMP_BYTES :]
         return stamp + self.open("task", queue, task_id, data)
 
     def _parts(self, kind: Kind, data: bytes) -> tuple[int, bytes, bytes, bytes]:
-        # By position, nothing is unpacked: nobody has vouched for it yet.
+        # Read by position and without unpacking, since no key has authenticated the data yet.
         try:
             count, at = unpacking.list_head(data)
             how = data[at + 1] if len(data) > at + 1 else -1
             key_id, at = unpacking.binary(data, at + 2)
             proof, at = unpacking.binary(data, at)
             body, at = unpacking.binary(data, at)
-            # What a newer version adds comes behind.
+            # Newer versions add their elements at the end.
             if how in _KNOWN and (at == len(data) if count == 5 else count > 5 and unpacking.is_whole(data)):
                 return how, key_id, proof, body
             problem = "it is not a seal"
@@ -177,7 +180,7 @@ class Seal:
         how, key_id, proof, body = parts
         key = self._signing.get(key_id)
         if key is None:
-            # Whoever takes what is not signed at all can take this.
+            # A reader that accepts unsigned records can accept this one as well.
             if self.requires:
                 raise BadSignatureError(
                     f"{_NAMES[kind]} is signed with key {key_id[:8].hex()}, which is not among the signing_keys here"
@@ -207,7 +210,7 @@ def _unsigned(kind: Kind) -> BadSignatureError:
 
 
 def key_id_of(key: bytes) -> bytes:
-    """What a key is called in an envelope: four bytes of its hash, so that nobody has to think of a name."""
+    """The id of a key in an envelope: the first four bytes of its hash, so that keys need no names."""
     return hashlib.sha256(b"taskfleet key id\0" + key).digest()[:4]
 
 
@@ -220,8 +223,8 @@ def _by_id(keys: Sequence[bytes], option: str) -> dict[bytes, bytes]:
 
 
 def _context(kind: Kind, queue: str, task_id: str, how: int, key_id: bytes) -> bytes:
-    # One messagepack list: no two contexts run into each other, whatever the names are.
+    # A messagepack list keeps two contexts apart, whatever the names contain.
     return envelope.pack([SEALED, kind, queue, task_id, how, key_id])
 
 
-PLAIN = Seal()  # closes nothing, and opens what needs no key
+PLAIN = Seal()  # seals nothing, and opens records that need no key

@@ -1,4 +1,4 @@
-"""The figures of one queue: the one source for autoscaler, metrics and views."""
+"""The figures of one queue, used by the autoscaler, the metrics and the views alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from taskfleet import foreign
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """Counts of tasks now, and counters since the queue's first task.
+    """Current counts of tasks, and counters since the queue's first task.
 
-    `ready` waits for a worker; `in_flight` is claimed; `delayed` waits for its time, or for a slot or token of its
-    limit key, of which `due` comes within the horizon asked for; `blocked` waits for other tasks;
-    `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts every ending,
-    `failed_total` those that became dead letters; `busy_ms_total` is time that tasks ran.
+    `ready` tasks wait for a worker, `in_flight` tasks are claimed, and `blocked` tasks wait for other tasks. `delayed`
+    tasks wait for their time, or for a slot or token of their limit key; of these, `due` tasks are due within the
+    requested
+    horizon. `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts every end,
+    `failed_total` those that became dead letters, and `busy_ms_total` the time for which handlers ran.
     """
 
     ready: int
@@ -34,7 +35,7 @@ class QueueStats:
 
     @classmethod
     def of_reply(cls, reply: Sequence[int]) -> QueueStats:
-        # Each queue has figures, whatever stands in its counters: one that is no number of ours is 0.
+        # Every queue gets figures. A counter that Taskfleet cannot have written is read as 0.
         figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in reply[:12]]
         ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, blocked = figures
         return cls(
@@ -54,7 +55,7 @@ class QueueStats:
 
     @classmethod
     def total(cls, parts: Sequence[QueueStats]) -> QueueStats:
-        """Of a queue in several partitions."""
+        """The figures of a queue with several partitions."""
         if len(parts) == 1:
             return parts[0]
         sums: dict[str, Any] = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)}

@@ -1,8 +1,9 @@
-"""Messagepack of unknown origin, unpacked within bounds.
+"""Unpacking of messagepack of unknown origin, within bounds.
 
-One byte of messagepack can become 72 bytes of memory: an empty list or map. What is no longer than a limit is bounded
-by that; what is longer (compressed bytes expand, and a reader may have lower limits than the writer) may hold no more
-lists and maps than the limit has bytes, and twice as many elements. A record of ours holds one list and no more.
+One byte of messagepack can become 72 bytes of memory: an empty list or map. The memory for a value up to the limit is
+bounded by the limit itself. A value can be longer, since compressed bytes expand and a reader may have lower limits
+than the writer. Such a value may hold at most as many lists and maps as the limit has bytes, and twice as many
+elements. A record of Taskfleet holds only one list.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ T = TypeVar("T", bound=Sized)
 Extension = Callable[[int, bytes], Any]
 
 JSON_EXTENSION = 1
-MESSAGEPACK_EXTENSIONS = (2, 3)  # whose bodies are messagepack themselves
+MESSAGEPACK_EXTENSIONS = (2, 3)  # extensions with messagepack as their body
 
 ELEMENTS_PER_BYTE = 2
-FEWEST = 65_536  # so that a low limit does not stand in the way of what a small payload expands to
+FEWEST = 65_536  # a low limit must not prevent the expansion of a small payload
 
 
 class TooMuchError(SerializationError):
-    """It would become more than may be unpacked."""
+    """The value would have more lists, maps or elements than may be unpacked."""
 
 
 class Budget:
-    """How much may be unpacked: so many lists, maps and extensions, and so many elements. Several values may share it.
+    """A limit on unpacking: a number of lists, maps and extensions, and a number of elements. Several values can share
+    it.
 
-    Errors: `TooMuchError` for what is beyond it.
+    Errors: `TooMuchError` for a value beyond it.
     """
 
     def __init__(self, containers: int, elements: int) -> None:
@@ -40,7 +42,7 @@ class Budget:
 
     @classmethod
     def of_limit(cls, limit: int) -> Budget:
-        """For what is longer than `limit` bytes."""
+        """The budget for a value of more than `limit` bytes."""
         containers = max(limit, FEWEST)
         return cls(containers, ELEMENTS_PER_BYTE * containers)
 
@@ -59,10 +61,10 @@ class Budget:
 
 
 def within(data: bytes, limit: int, extension: Extension, budget: Budget | None = None) -> Any:
-    """The value in `data`; what is longer than `limit` bytes must keep to the rule above, or to a `budget`.
+    """The value in `data`. A value of more than `limit` bytes must keep within the `budget`, or the module's bounds.
 
-    `extension` makes the value of an extension type, and may spend of the budget. Errors: `SerializationError` whatever
-    is wrong.
+    `extension` makes the value of an extension type, and may spend from the budget. All errors are
+    `SerializationError`.
     """
     if budget is None and len(data) > limit:
         budget = Budget.of_limit(limit)
@@ -82,7 +84,7 @@ def _counted(data: bytes, extension: Extension, budget: Budget) -> Any:
     def counted(code: int, body: bytes) -> Any:
         budget.spend(1, 1)
         if code in MESSAGEPACK_EXTENSIONS:
-            # It will be unpacked in its turn: what it holds is counted now.
+            # The body is unpacked later, by its own reader: its elements are counted now.
             _counted(body, extension, budget)
         elif code == JSON_EXTENSION:
             budget.spend(body.count(b"[") + body.count(b"{"), 0)
@@ -103,7 +105,7 @@ def _counted(data: bytes, extension: Extension, budget: Budget) -> Any:
 def record(data: bytes, *, most_bytes: int, containers: int = 1) -> list[Any]:
     """A list of texts and numbers that Redis or a worker has written; texts are bytes.
 
-    `containers` is how many lists and maps there are in all. Errors: `SerializationError` whatever is wrong.
+    `containers` is the number of lists and maps in all. All errors are `SerializationError`.
     """
     if len(data) > most_bytes:
         raise SerializationError(f"it has {len(data)} bytes; at most {most_bytes} are read")
@@ -120,12 +122,12 @@ def record(data: bytes, *, most_bytes: int, containers: int = 1) -> list[Any]:
 
 
 def decoded(part: bytes, most: int) -> str:
-    """The first `most` characters of a text, whatever its bytes are."""
+    """The first `most` characters of a text; bytes that are no UTF-8 are replaced."""
     return part[: 4 * most].decode("utf-8", "replace")[:most]
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether `data` is one messagepack value, of whatever kind. Nothing is built of it."""
+    """Whether `data` is exactly one messagepack value, of any kind. Nothing is built from it."""
     unpacker: Any = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     try:
         unpacker.feed(data)
@@ -139,7 +141,8 @@ _LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 
 
 def list_head(data: bytes, at: int = 0) -> tuple[int, int]:
-    """(how many elements, where they begin) of the list at a position; `SerializationError` when there is none."""
+    """(number of elements, position of the first) of the list at a position; `SerializationError` when there is
+    none."""
     first = data[at] if len(data) > at else 0
     if 0x90 <= first <= 0x9F:
         return first & 0x0F, at + 1
@@ -150,7 +153,7 @@ def list_head(data: bytes, at: int = 0) -> tuple[int, int]:
 
 
 def text(data: bytes, at: int) -> tuple[bytes, int]:
-    """(the text or bytes at a position, where the next value begins); `SerializationError` when there are none."""
+    """(the text or bytes at a position, the position after it); `SerializationError` when there is none."""
     first = data[at] if len(data) > at else 0
     if 0xA0 <= first <= 0xBF:
         start, length = at + 1, first & 0x1F
@@ -165,7 +168,7 @@ def text(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def binary(data: bytes, at: int) -> tuple[bytes, int]:
-    """As `text`, of bytes only."""
+    """As `text`, but for bytes only."""
     if data[at : at + 1] not in (b"\xc4", b"\xc5", b"\xc6"):
         raise SerializationError("there are no bytes where some belong")
     return text(data, at)

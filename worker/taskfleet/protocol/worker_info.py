@@ -1,4 +1,4 @@
-"""What workers say of themselves in Redis."""
+"""The heartbeat of a worker: its fields in Redis, and the record that readers get."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from taskfleet import foreign
 
 FIELDS = ("name", "pid", "slots", "busy", "queues", "state", "started_ms", "idle_since_ms", "version", "stuck")
-"""Of a heartbeat; more of a hash is not read."""
+"""The fields of a heartbeat; other fields of the hash are not read."""
 
 _MOST_SLOTS = 1_000_000
 _MOST_PID = 2**32
@@ -17,10 +17,10 @@ _MOST_QUEUES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One worker process, as its last heartbeat tells.
+    """One worker process, as its last heartbeat describes it.
 
     `name` is the pod's name in a cluster; `worker_id` is `name/process number`. `state` is starting, running,
-    draining, cordoned (empties itself) or drained (cordoned and empty).
+    draining, cordoned (claims nothing and finishes its tasks) or drained (cordoned and empty).
     """
 
     worker_id: str
@@ -34,13 +34,14 @@ class WorkerInfo:
     idle_seconds: float
     started_ms: int
     version: str
-    stuck: int = 0  # slots that are held by handlers that cannot be stopped
+    stuck: int = 0  # slots that are held by handlers which cannot be stopped
 
     @classmethod
     def of_values(
         cls, worker_id: bytes, values: Sequence[bytes | None], heartbeat_ms: float, now_ms: float
     ) -> WorkerInfo:
-        """From the values of `FIELDS`; what is missing has a default. Errors: `ForeignError`, for nonsense."""
+        """The record of the values of `FIELDS`; missing values have defaults. Errors: `ForeignError` for invalid
+        values."""
         fields = {field: value for field, value in zip(FIELDS, values, strict=True) if value is not None}
         who = foreign.name(worker_id, "worker id")
 

@@ -1,4 +1,4 @@
-"""A Cluster: which server holds a key, and what to do when it has just moved."""
+"""The client for a Redis Cluster: it finds the server of a key and follows keys that move."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from taskfleet.redis.server import Server
 from taskfleet.redis.urls import Host
 
 _REDIRECTS = 5
-_LOOK_SECONDS = 2.0  # how long one server may take to describe the Cluster before another is asked
+_LOOK_SECONDS = 2.0  # how long one server may take to describe the Cluster before the next is asked
 
 Send = Callable[[Server], Awaitable[Any]]
 
 
 class ClusterClient(RedisClient):
-    """The same calls on a Cluster. Every key of a call must have one hash tag, as those of a queue have.
+    """A `RedisClient` for a Cluster. All keys of a call must share one hash tag, as the keys of a queue do.
 
-    redis-py's own client is not used: it sends ASKING on whichever connection is free, closes every connection at
-    one CLUSTERDOWN, and spends more on a call than a call costs.
+    redis-py's client is not used: it sends ASKING on any free connection, closes every connection after one
+    CLUSTERDOWN, and spends more on a call than the call costs.
     """
 
     one_slot_only = True
@@ -52,7 +52,7 @@ class ClusterClient(RedisClient):
         return await self.at(slot_of(keys[0]), lambda server: server.run(script, keys, args), ask)
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """One round trip for each server, all at the same time."""
+        """One round trip for each server, to all servers at the same time."""
         groups: dict[int, list[int]] = defaultdict(list)
         servers: dict[int, Server] = {}
         for n, (keys, _) in enumerate(calls):
@@ -69,7 +69,7 @@ class ClusterClient(RedisClient):
         await asyncio.gather(*(send(servers[key], numbers) for key, numbers in groups.items()))
         for n, reply in enumerate(replies):
             if isinstance(reply, (redis_exceptions.NoScriptError, redis_exceptions.AskError)):
-                # Not executed: where it belongs has changed, or the script is not there yet.
+                # Redis has not executed this call: its slot has moved, or the server has no copy of the script yet.
                 replies[n] = await self.run(script, *calls[n])
             elif isinstance(reply, Exception):
                 raise reply
@@ -85,7 +85,8 @@ class ClusterClient(RedisClient):
         return await self.at(slot_of(key), lambda server: server.pop_and_run(key, timeout, script, keys, args))
 
     def pubsub(self) -> Any:
-        # A Cluster passes on what is published: any server will do. Before the first look, a seed.
+        # A Cluster forwards published messages, so any server will do. Before the first look at the Cluster, a seed is
+        # used.
         host = random.choice([*self._masters(), *self._seeds])
         return self._open_server(host).waiting.pubsub()
 
@@ -100,7 +101,10 @@ class ClusterClient(RedisClient):
     # Which server.
 
     async def at(self, slot: int, send: Send, ask: Send | None = None) -> Any:
-        """`send` to the server of the slot, wherever it has moved; `ask` says it to one that only imports it."""
+        """Run `send` on the server of the slot, also when the slot moves.
+
+        `ask` takes its place for a server that is importing the slot.
+        """
         server = await self._server_of(slot)
         for _ in range(_REDIRECTS):
             try:
@@ -125,7 +129,10 @@ class ClusterClient(RedisClient):
         return {host for host in self._slots if host}
 
     async def watched(self, server: Server, send: Send) -> Any:
-        """A server that fails is not trusted with its connections, nor with what is known of the Cluster."""
+        """Run `send`.
+
+        After a failure, the server's connections and the known layout of the Cluster are no longer trusted.
+        """
         try:
             return await send(server)
         except (redis_exceptions.RedisError, OSError) as error:
@@ -152,7 +159,7 @@ class ClusterClient(RedisClient):
         return server
 
     def _host(self, error: redis_exceptions.AskError, asked: Server) -> Host:
-        # An empty host means the one that has answered.
+        # An empty host stands for the host that has answered.
         return (str(error.host) or asked.host[0], int(error.port))
 
     async def _look_if_outdated(self) -> None:
@@ -163,7 +170,7 @@ class ClusterClient(RedisClient):
                 await self._look()
 
     async def _look(self) -> None:
-        """Read from whoever answers first which server holds which slot."""
+        """Read which server holds which slot, from the first server that answers."""
         known = list(self._masters())
         random.shuffle(known)
         failure: BaseException | None = None
@@ -183,7 +190,7 @@ class ClusterClient(RedisClient):
                 continue
             slots: list[Host | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
             for first, last, master, *_ in ranges:
-                # No host, or `?`, when the server does not know its own address: then it is the one just asked.
+                # A server that does not know its address sends no host, or `?`: it is the server that was just asked.
                 name = (master[0] or b"").decode()
                 owner = (name if name not in ("", "?") else host[0], int(master[1]))
                 slots[first : last + 1] = [owner] * (last + 1 - first)
@@ -195,14 +202,15 @@ class ClusterClient(RedisClient):
         raise failure
 
     async def _leave_strangers(self) -> None:
-        # They are kept, without connections: a call may just be on its way to one, and it may come back.
+        # Servers that hold no slot are kept without connections: a call may be on its way to one, and it may get slots
+        # again.
         masters = self._masters()
         for host, server in list(self._servers.items()):
             if host not in masters:
                 await server.forget()
 
     async def dropped(self, error: BaseException) -> None:
-        # The server concerned has been dealt with where it failed.
+        # The failing server itself has been handled where it failed.
         if is_stale(error) or is_connection_lost(error):
             self._outdated = True
 
@@ -222,25 +230,25 @@ def slot_of(key: str | bytes) -> int:
 
 
 async def _asking(server: Server, *command: Any) -> Any:
-    """ASKING holds for the next command of its connection: both must go through one."""
+    """Send ASKING and the command through one connection, since ASKING holds for the next command of its connection."""
     pipeline = server.commands.pipeline(transaction=False)
     pipeline.execute_command("ASKING")
     pipeline.execute_command(*command)
     return (await pipeline.execute())[1]
 
 
-# Where the first key of a command stands, when it is not the first argument.
+# The position of the first key in a command, where it is not the first argument.
 _KEY_AT = {"EVAL": 3, "EVALSHA": 3, "OBJECT": 2, "MEMORY USAGE": 1}
 _EVERYWHERE = {"PING", "FLUSHALL", "FLUSHDB", "SCRIPT FLUSH", "SCRIPT LOAD", "CLIENT KILL", "CONFIG SET", "WAIT"}
 _ANYWHERE = {"PUBLISH", "TIME", "INFO"}
 
 
-# redis-py's mix-in has a method for every command; each ends in `execute_command`.
+# redis-py's mix-in has a method for every command; each of them ends in `execute_command`.
 _CommandMethods: Any = AsyncCoreCommands
 
 
 class _Commands(_CommandMethods):  # type: ignore[misc]
-    """redis-py's commands, each sent where its first key lives."""
+    """redis-py's commands, each sent to the server of its first key."""
 
     _event_dispatcher = None
 
@@ -277,7 +285,7 @@ class _Commands(_CommandMethods):  # type: ignore[misc]
 
 
 class _Pipeline(_CommandMethods):  # type: ignore[misc]
-    """Commands that are under way at the same time; the replies come in the order of the commands."""
+    """Commands that run at the same time; their replies have the order of the commands."""
 
     _event_dispatcher = None
 

@@ -1,4 +1,4 @@
-"""Connections to Redis: one client for all topologies, and patience when they fail.
+"""Connections to Redis: one client for all topologies, which retries calls that fail for a moment.
 
 `connect()` gives a `RedisClient` for one server or for the master that Sentinels name, or a `ClusterClient`.
 """
@@ -47,19 +47,19 @@ __all__ = [
     "is_wrong_server",
 ]
 
-_MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that somebody waits for
-_ATTEMPTS = 3  # of a call to a server that cannot be reached, and has no other to take its place
+_MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that has a waiting caller
+_ATTEMPTS = 3  # for a call to an unreachable server that no other server can replace
 
 
 def check_url(url: str) -> str:
-    """Return `url`, or raise `ConfigurationError` that says what is wrong with it."""
+    """Return `url`, or raise `ConfigurationError` with the problem."""
     urls.parse(url)
     return url
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach Redis. What the URL's options say stands over the rest.
+    """How to reach Redis. Options of the URL take precedence over the other fields.
 
     `login` are redis-py's options `username`, `password`, `credential_provider`, for the data servers;
     `sentinel_login` the same for Sentinels. Timeouts in seconds.
@@ -72,7 +72,7 @@ class Access:
     sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tls: Tls | None = None
     reply_bytes: int = replies.REPLY_BYTES
-    # The parsed URL: parsed once, since every call asks what kind of server it leads to.
+    # Parsed once, since every call needs the kind of server.
     place: urls.Place = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Access:
             object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
 
     def options(self) -> dict[str, Any]:
-        """Connection options beside host and port, for any data server."""
+        """Connection options besides host and port, for any data server."""
         place = self.place
         options: dict[str, Any] = {
             "username": place.username,
@@ -111,7 +111,7 @@ class Access:
 
 
 class RedisClient:
-    """Runs scripts and commands on one server, loading scripts when the server has lost them.
+    """Runs scripts and commands on one server, and loads scripts that the server has lost.
 
     `one_slot_only`: whether all keys of one command must belong to one queue.
     """
@@ -122,8 +122,8 @@ class RedisClient:
         self.access = access
         self.url = access.url
         self._server = self._open(access)
-        # Retries are ours, per operation: only here is it known what may be sent twice.
-        # Any: its stubs give each reply the types of all protocols and decodings at once.
+        # redis-py's retries are off. Each operation retries itself, since only it knows whether it can be sent twice.
+        # Any: redis-py's stubs give each reply the types of all protocols and decodings at once.
         self.redis: Any = self._server.commands
 
     def _open(self, access: Access) -> Server:
@@ -135,7 +135,7 @@ class RedisClient:
             options["host"], options["port"] = place.hosts[0]
         return Server(options, access.pool_size, access.timeouts, access.reply_bytes)
 
-    # Calls. Errors of Redis pass through; see `patiently`.
+    # Calls. Errors of Redis are raised as they are; see `patiently`.
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """One call of `script`."""
@@ -148,7 +148,7 @@ class RedisClient:
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds.
 
-        On a connection that is not of the pool: it is held for as long as it waits.
+        It waits on a held connection, and so takes none from the pool.
         """
         return await self._server.blocking_pop(keys, timeout)
 
@@ -159,16 +159,16 @@ class RedisClient:
         return await self._server.pop_and_run(key, timeout, script, keys, args)
 
     def pubsub(self) -> Any:
-        """A redis-py `PubSub` that hears what any script or server publishes, on a connection of its own."""
+        """A redis-py `PubSub` with its own connection, for messages of any script or server."""
         return self._server.waiting.pubsub()
 
     async def listen(self, *channels: str) -> AsyncIterator[str]:
-        """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
+        """Messages on `channels`, without end. An empty string says that messages may have been missed."""
         failures = 0
         while True:
             try:
                 async with self.pubsub() as pubsub:
-                    # The greeting of a connection that may wait has no limit of its own.
+                    # A connection that may wait has no time limit for its handshake.
                     async with asyncio.timeout(self.access.timeouts.connect + self.access.timeouts.command):
                         await _subscribe(pubsub, channels)
                     failures = 0
@@ -182,28 +182,28 @@ class RedisClient:
                 await asyncio.sleep(backoff_seconds(failures))
 
     async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
-        """All keys like `match`, of all servers."""
+        """All keys that match, of all servers."""
         async for key in self.redis.scan_iter(match=match, count=count):
             yield key
 
     async def redis_of(self, key: str) -> Any:
-        """redis-py's client of the one server that holds `key` now, for what concerns a whole server."""
+        """redis-py's client for the server that holds `key` now, for commands about a whole server."""
         return self._server.commands
 
     # Failures.
 
     async def dropped(self, error: BaseException) -> None:
-        """Take note of a failure: connections that can no longer be trusted are made anew."""
+        """React to a failure: replace connections that can no longer be trusted."""
         if is_stale(error):
             await self._server.forget()
 
     async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
         """Run `await operation(attempt)` until it succeeds; the last failure is a `TaskQueueError`.
 
-        A server that cannot be reached is tried three times. What heals by itself (a server that loads, a failover
-        of Sentinels or of a Cluster) is tried for as long as a command may take. `attempt` counts from 0, so that an
-        operation can say that it has been sent before. `call_bytes` is how many are sent: a call that Redis refuses for
-        its size is a `CallTooLargeError`. It may say so, or close the connection, and answer others.
+        An unreachable server is tried three times. A failure that heals by itself (a server that is loading, a failover
+        of Sentinels or of a Cluster) is retried for as long as a command may take. `attempt` counts from 0 and tells
+        the operation whether it may have been sent before. `call_bytes` is the size of the call. A call that Redis
+        refuses for its size is a `CallTooLargeError`: Redis says so, or it closes the connection but answers a ping.
         """
         began = time.monotonic()
         replaceable = self.access.place.kind != "standalone"
@@ -233,10 +233,10 @@ class RedisClient:
             return True
         return False
 
-    # Others of the same kind.
+    # Further clients.
 
     def another(self) -> RedisClient:
-        """A client with connections of its own, for another loop."""
+        """A client with separate connections, for another event loop."""
         return type(self)(self.access)
 
     def new_sync(self) -> SyncClient:
@@ -244,7 +244,7 @@ class RedisClient:
         return SyncClient(self)
 
     def connections(self) -> list[Any]:
-        """All of redis-py's connections that there are."""
+        """All present connections of redis-py."""
         return self._server.connections()
 
     async def close(self) -> None:
@@ -252,18 +252,18 @@ class RedisClient:
 
 
 class SyncClient:
-    """Runs scripts from one thread, in a loop of the thread's own: the same topologies, the same healing."""
+    """Runs scripts from one thread with its own event loop, with the same topologies and the same recovery."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client.another()
         self._runner: asyncio.Runner | None = None
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """One call of `script`. Errors of Redis pass through; see `dropped`."""
+        """One call of `script`. Errors of Redis are raised as they are; see `dropped`."""
         return self._in_loop(self._client.run(script, keys, args))
 
     def dropped(self, error: BaseException) -> None:
-        """Take note of a failure."""
+        """React to a failure."""
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
             self._in_loop(self._client.dropped(error))
 
@@ -280,11 +280,11 @@ class SyncClient:
             self._runner = None
 
 
-_QUIET_SECONDS = 15.0  # a subscription that has heard nothing for so long asks whether it is still one
+_QUIET_SECONDS = 15.0  # a subscription that has been silent for so long checks its connection
 
 
 async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
-    """Subscribe, and wait until the server says that it is so: what is published from then on will be heard."""
+    """Subscribe, and wait until the server confirms it: messages that are published from then on will arrive."""
     await pubsub.subscribe(*channels)
     missing = set(channels)
     while missing:
@@ -294,7 +294,7 @@ async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
 
 
 async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
-    """Messages until the subscription fails; a server that is gone without a word counts as a failure."""
+    """Messages until the subscription fails. A server that stops answering counts as a failure."""
     while True:
         message = await pubsub.get_message(timeout=_QUIET_SECONDS)
         if message is None:
@@ -304,7 +304,7 @@ async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
                 raise redis_exceptions.TimeoutError("a subscription does not answer")
         if message["type"] == "message":
             data = message["data"]
-            # What nobody of us has published is a reason to look, and nothing more.
+            # A message that Taskfleet cannot have published only tells the subscriber to look.
             yield foreign.text(data) if len(data) <= foreign.MESSAGE_LIMIT else ""
 
 

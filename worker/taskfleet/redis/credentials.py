@@ -1,4 +1,4 @@
-"""How connections get in: credentials from files, and TLS."""
+"""Credentials and TLS for connections to Redis."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from redis.credentials import CredentialProvider
 
 
 class AccessFileError(redis_exceptions.AuthenticationError):
-    """A file with a password or a certificate cannot be read, now: it may be there at the next try."""
+    """A file with a password or a certificate cannot be read at the moment; the next try may find it."""
 
 
 class FileCredentials(CredentialProvider):
-    """User name, and a password that is read from its file at each connection, so that a rotated one is picked up."""
+    """User name and password for connections.
+
+    The password is read from its file at each connection, so that a rotated password takes effect.
+    """
 
     def __init__(self, username: str | None, path: Path, setting: str) -> None:
         self._username = username
@@ -33,17 +36,16 @@ class FileCredentials(CredentialProvider):
         return (self._username, password) if self._username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        # A small local file, often in memory: not worth a thread.
+        # A small local file, often in memory, is not worth a thread.
         return self.get_credentials()
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates, as PEM files. Without `ca_file` the system's authorities are trusted.
+    """The certificates of TLS connections, as PEM files. Without `ca_file` the system's authorities are trusted.
 
-    `server_name` is what the server's certificate must name in place of the address that is dialled;
-    `check_hostname=False` accepts any name of a certificate that the authorities have signed, `verify=False` any
-    certificate.
+    `server_name` replaces the dialled address as the name that the server's certificate must have.
+    `check_hostname=False` accepts a certificate of a trusted authority with any name, `verify=False` any certificate.
     """
 
     ca_file: Path | None = None
@@ -54,7 +56,7 @@ class Tls:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """A fresh context, so that renewed files are picked up. Raises `AccessFileError` that names the file."""
+        """A new context at each call, so that renewed files take effect. `AccessFileError` names a unreadable file."""
         setting = "redis.tls_ca_file"
         path = self.ca_file
         try:
@@ -71,7 +73,7 @@ class Tls:
 
 
 class TlsConnection(Connection):
-    """A connection under `Tls`."""
+    """A connection that uses `Tls`."""
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""From settings to the way to Redis."""
+"""The URL of Redis and the options of its connections, from the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskfleet.settings import RedisSettings
 
 
 def url_of(redis: RedisSettings) -> str:
-    """Where Redis is, as one URL. Errors: `ConfigurationError`."""
+    """The URL of Redis. Errors: `ConfigurationError`."""
     if redis.sentinel_addresses:
         return urls.sentinel(redis.sentinel_addresses, redis.sentinel_master, where="redis.sentinel_addresses")
     if redis.cluster_addresses:
@@ -22,7 +22,7 @@ def url_of(redis: RedisSettings) -> str:
 
 
 def access_of(redis: RedisSettings, url: str) -> Access:
-    """How to reach the Redis at `url`. Errors: `ConfigurationError` when the settings do not fit it."""
+    """How to reach the Redis at `url`. Errors: `ConfigurationError` when the settings do not fit the URL."""
     return Access(
         url,
         pool_size=redis.pool_size,

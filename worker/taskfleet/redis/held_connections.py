@@ -1,9 +1,9 @@
-"""Connections that are held, for the calls that a queue is made of.
+"""Held connections, for the calls that a queue makes most often.
 
-A pool that looks at each connection before lending it, and commands that are made ready for every protocol, cost more
-than a call of ours takes in Redis. A line is a bare connection of redis-py: what goes out is packed in C, what comes
-back is parsed in C, and in between nothing is asked. A line on which anything goes wrong is closed; calls can be sent
-again, so nothing needs to know beforehand whether it still stands.
+A connection pool checks each connection before lending it, and redis-py prepares commands for every protocol. Both cost
+more than Redis needs for a typical call. A line is a bare connection of redis-py: commands are packed in C, replies are
+parsed in C, and nothing is checked in between. A line is closed after any error. Calls can be sent again, so no check
+beforehand is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet.redis import redis_errors
 from taskfleet.redis.scripts import Script
 
-# More calls than this at once take turns on the pool: a program may wait for thousands of things.
+# Calls beyond this number use the pool in turn: a program may wait for thousands of results.
 _MOST = 4
 
 
@@ -35,7 +35,7 @@ class Lines:
 
     @property
     def all(self) -> list[Any]:
-        """Free and in use."""
+        """All lines, free and in use."""
         return list(self._all)
 
     @property
@@ -54,22 +54,22 @@ class Lines:
         return reply
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
-        """The raw reply to one command. `timeout` in seconds; by default that of commands."""
+        """The raw reply to one command. `timeout` in seconds; by default the timeout of commands."""
         (reply,) = await self.calls(command, timeout=timeout)
         if isinstance(reply, redis_exceptions.ResponseError):
             raise reply
         return reply
 
     async def calls(self, *commands: Sequence[Any], timeout: float | None = None) -> list[Any]:
-        """The replies to commands that are sent together and follow each other without delay, errors among them.
+        """The replies to commands that are sent together and run without delay between them, errors included.
 
-        A command that blocks holds back those behind it, which Redis then runs at once.
+        A blocking command holds back the commands behind it, which Redis runs as soon as it returns.
         """
         line = self._free.pop() if self._free else await self._open()
-        # Not asyncio.timeout: it costs as much as the call.
+        # Not asyncio.timeout, which costs as much as the call.
         timer = asyncio.get_running_loop().call_later(timeout or self._timeout, self._strike, line)
         try:
-            # Not redis-py's packer: its asyncio half packs in Python, which for the keys of a queue costs 60 µs.
+            # Not redis-py's packer: its asyncio connections pack in Python, which takes 60 µs for the keys of a queue.
             packed = [hiredis.pack_command(tuple(command)) for command in commands]
             await line.send_packed_command(packed[0] if len(packed) == 1 else b"".join(packed), False)
             replies: list[Any] = []
@@ -79,7 +79,7 @@ class Lines:
                 except redis_exceptions.ResponseError as error:
                     replies.append(error)
                     if redis_errors.is_too_large(error):
-                        self._all.discard(line)  # Redis closes a connection on which it has refused to read on
+                        self._all.discard(line)  # Redis closes a connection after it has refused to read a call
         except BaseException as error:
             await self._close(line)
             if isinstance(error, Exception) and line in self._struck:
@@ -88,7 +88,7 @@ class Lines:
         finally:
             timer.cancel()
             self._struck.discard(line)
-        # One that was forgotten while it was in use is not used again.
+        # A line that was forgotten while it was in use is not used again.
         if line in self._all and line.is_connected:
             self._free.append(line)
         else:
@@ -110,7 +110,7 @@ class Lines:
         return line
 
     def _strike(self, line: Any) -> None:
-        """Its time is up: without its connection, the call ends with an error."""
+        """Close the line of a call whose time is up, so that the call ends with an error."""
         self._struck.add(line)
         closing = asyncio.ensure_future(line.disconnect(nowait=True))
         self._closing.add(closing)
@@ -121,9 +121,9 @@ class Lines:
         await line.disconnect(nowait=True)
 
     async def forget(self, *, wait: bool = False) -> None:
-        """Use no line again that stands now. Those in use are left to whoever waits on them.
+        """Use none of the present lines again. Lines in use are closed by their callers.
 
-        With `wait`, until they are closed: TLS says goodbye, for which the loop must go on.
+        With `wait`, return when the free lines are closed: closing a TLS connection needs a running loop.
         """
         free, self._free = self._free, []
         self._all.clear()

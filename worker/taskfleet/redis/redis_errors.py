@@ -1,4 +1,4 @@
-"""What a failure of Redis means: whether to try again, with which connection, and what a user is told."""
+"""Errors of Redis: which of them to retry, which connections to replace, and the message for the user."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from taskfleet.errors import BrokerConnectionError, BrokerOutOfMemoryError, Repl
 from taskfleet.redis import replies, urls
 from taskfleet.redis.credentials import AccessFileError
 
-# "This server is not, or no longer, the one to talk to": every connection is dropped, so that DNS, the Sentinels or
-# the Cluster are asked again.
+# These codes mean that this server is not, or no longer, the right one. All its connections are dropped, so that the
+# client asks DNS, the Sentinels or the Cluster again.
 _WRONG_SERVER = {"READONLY", "UNBLOCKED", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MISCONF"}
 _MOVING = {"TRYAGAIN", "MOVED", "ASK"}
 _REFUSED = {"NOAUTH", "WRONGPASS", "NOPERM"}
 
-# By class where redis-py has taken the code off the text.
+# Errors are known by their class where redis-py has removed the code from the text.
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (redis_exceptions.ReadOnlyError, "READONLY"),
     (redis_exceptions.BusyLoadingError, "LOADING"),
@@ -33,7 +33,7 @@ _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (redis_exceptions.AuthenticationError, "NOAUTH"),
     (redis_exceptions.AuthorizationError, "NOPERM"),
 )
-# Redis 6.2 wraps what a command inside a script says: "Error running script (call to f_…): @user_script:7:
+# Redis 6.2 wraps the error of a command inside a script: "Error running script (call to f_…): @user_script:7:
 # @user_script: 7: -READONLY You can't write against a read only replica."
 _WRAPPED = re.compile(r"@user_script: ?\d+: -?([A-Z]{3,}) ")
 _TOO_LARGE = re.compile("invalid (multi)?bulk length|exceeds maximum allowed size|too big m?bulk count")
@@ -41,7 +41,7 @@ _BARE = re.compile(r"-?([A-Z]{3,}) ")
 
 
 class CallTooLargeError(BrokerConnectionError):
-    """Redis refuses a call for its size: whoever has put it together can take it apart."""
+    """Redis refuses a call for its size; the caller that put it together can split it."""
 
 
 def call_too_large(url: str, size: int) -> CallTooLargeError:
@@ -51,20 +51,20 @@ def call_too_large(url: str, size: int) -> CallTooLargeError:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """What went wrong before a connection stood, redis-py wraps into an error of the connection."""
+    """The cause, where redis-py has wrapped an error of the handshake into an error of the connection."""
     inner = error.args[0] if error.args else None
     return inner if isinstance(inner, redis_exceptions.RedisError) else error
 
 
 def code_of(error: BaseException) -> str:
-    """The code that Redis has put before its error, or an empty string."""
+    """The code at the beginning of an error of Redis, or an empty string."""
     error = _unwrapped(error)
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
     if isinstance(error, redis_exceptions.ResponseError):
         text = str(error)
-        # What a command inside a script is refused has no code.
+        # A permission error inside a script has no code.
         if "ACL failure in script" in text or "The user executing the script can't" in text:
             return "NOPERM"
         found = _WRAPPED.search(text) or _BARE.match(text)
@@ -74,17 +74,17 @@ def code_of(error: BaseException) -> str:
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether nothing is known of what Redis has made of the call."""
+    """Whether the call may or may not have been executed, because its connection was lost."""
     return isinstance(error, (redis_exceptions.ConnectionError, redis_exceptions.TimeoutError, OSError))
 
 
 def is_connection_closed(error: BaseException) -> bool:
-    """Whether the server, or something between, has closed the connection."""
+    """Whether the server, or a proxy in front of it, has closed the connection."""
     return is_connection_lost(error) and not isinstance(error, (redis_exceptions.TimeoutError, TimeoutError))
 
 
 def is_too_large(error: BaseException) -> bool:
-    """Whether Redis says that the call is beyond its limits. Often it can only close the connection."""
+    """Whether Redis says that the call exceeds its limits. Often it can only close the connection."""
     return isinstance(error, redis_exceptions.ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
@@ -93,24 +93,24 @@ def is_wrong_server(error: BaseException) -> bool:
 
 
 def is_about_redis(error: BaseException) -> bool:
-    """Whether a call failed for what Redis is or how it is reached, and not for what was sent."""
+    """Whether a call failed for the state of Redis or of the connection, and not for its content."""
     return code_of(error) not in ("", "ERR") or is_connection_lost(error)
 
 
 def is_stale(error: BaseException) -> bool:
-    """Whether connections are better made anew: another server answers, or other credentials are needed."""
+    """Whether to reconnect: another server answers now, or other credentials are needed."""
     code = code_of(error)
     return code in _WRONG_SERVER or code in _REFUSED or is_connection_lost(error)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call can succeed later without anybody changing the program."""
+    """Whether the same call can succeed later without a change to the program."""
     code = code_of(error)
     return code in _WRONG_SERVER or code in _MOVING or is_connection_lost(error)
 
 
 def connection_error(url: str, error: BaseException) -> TaskQueueError:
-    """The one line that a user sees when Redis does not answer, or answers with an error."""
+    """The one-line error for the user when Redis does not answer, or answers with an error."""
     where = urls.address(url)
     code = code_of(error)
     error = _unwrapped(error)
@@ -148,7 +148,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """redis-py wraps what the handshake has raised."""
+    """The TLS error that redis-py has wrapped, if there is one."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return error
@@ -164,7 +164,7 @@ def _tls_reason(error: ssl.SSLError) -> str:
 
 def _reason(error: BaseException) -> str:
     text = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    # redis-py writes "Error 111 connecting to host:port. …": the number's meaning is what a reader needs.
+    # redis-py writes "Error 111 connecting to host:port. …". The reader needs the meaning of the number.
     number = re.match(r"Error (-?\d+) connecting to \S+ ?(.*)$", text)
     if not number:
         return text

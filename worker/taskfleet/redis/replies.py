@@ -1,8 +1,8 @@
-"""What Redis answers, bounded: no server can make a client hold more than one reply may have.
+"""Bounds on the replies of Redis: no server can make a client hold more memory than one reply may take.
 
-Redis itself has no such bound, and whoever can write to it decides how long a value is. The bytes of a reply are
-counted as they come: beyond the bound the connection is closed, and the caller gets a `TooLongError`, which may mean to
-ask for less at a time.
+Redis has no such bound, and any client that can write to it decides how long a value is. The bytes of a reply are
+counted as they arrive. Beyond the bound the connection is closed and the caller gets a `TooLongError`, after which it
+may ask for less at a time.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from redis import exceptions as redis_exceptions
 from redis.asyncio.connection import _AsyncHiredisParser  # type: ignore[attr-defined,unused-ignore]
 
 REPLY_BYTES = 64 * 1_048_576
-_LINE_BYTES = 1_048_576  # of an error, a status or a number, which is looked through again with each packet
-_ELEMENTS = 1_000_000  # of a list: each costs memory, however few bytes it has
+_LINE_BYTES = 1_048_576  # for an error, a status or a number, which the parser scans again with each packet
+_ELEMENTS = 1_000_000  # of a list: each takes memory, however few bytes it has
 _LINES = b"-+:(,#_"
-# How many bytes each of the announced takes at least: of a bulk, a list, a set, pairs, a message.
+# The fewest bytes that each announced element takes, by the type of the reply: bulk, list, set, pairs, message.
 _ANNOUNCED = {ord("$"): 1, ord("*"): 3, ord("~"): 3, ord("%"): 6, ord(">"): 3}
-_ERROR_CHARACTERS = 1000  # ours are shorter; a server that sends more has nothing more to say
+_ERROR_CHARACTERS = 1000  # errors of Taskfleet's scripts are shorter, and the end of a longer one adds nothing
 
 
 class TooLongError(redis_exceptions.InvalidResponse):
-    """One reply has more bytes than a client takes."""
+    """One reply has more bytes than a client accepts."""
 
 
 def bound(stored_bytes: int) -> int:
-    """The bound on one reply for those who store up to `stored_bytes` at once: a few of those, beside what comes with
-    them."""
+    """The bound on one reply for a client that stores up to `stored_bytes` at once: a few times that, plus overhead."""
     return REPLY_BYTES + 2 * stored_bytes
 
 
 def parser(reply_bytes: int) -> Callable[..., Any]:
-    """redis-py's option `parser_class`."""
+    """The value of redis-py's option `parser_class`."""
     return functools.partial(BoundedParser, reply_bytes=reply_bytes)
 
 
 def one_line(text: str, most: int) -> str:
-    """What a server says, fit for an error or a log: one line of printable characters, cut where it is too long."""
+    """A text of a server, fit for an error or a log: one line of printable characters, of limited length."""
     cut = text[:most]
     if not cut.isprintable():
         cut = "".join(character if character.isprintable() else "\ufffd" for character in cut)
@@ -47,7 +46,7 @@ def one_line(text: str, most: int) -> str:
 
 
 class BoundedParser(_AsyncHiredisParser):
-    """redis-py's parser, which counts the bytes of each reply."""
+    """redis-py's parser, with a count of the bytes of each reply."""
 
     def __init__(self, socket_read_size: int, reply_bytes: int = REPLY_BYTES) -> None:
         super().__init__(socket_read_size=socket_read_size)
@@ -61,7 +60,7 @@ class BoundedParser(_AsyncHiredisParser):
         return parse(one_line(response, _ERROR_CHARACTERS))
 
     def _begin(self, head: bytes) -> None:
-        """Look at how a reply begins: its length is known before it comes, and memory is taken for all of a list."""
+        """Check the announced length of a reply, before the parser allocates memory for a whole list."""
         if head[0] in _LINES:
             self._most = min(self._most, _LINE_BYTES)
         elif head[0] in _ANNOUNCED and (length := head[1 : head.find(b"\r")]).isdigit():
@@ -77,7 +76,7 @@ class BoundedParser(_AsyncHiredisParser):
             raise redis_exceptions.ConnectionError("Connection closed by server.")
         if not self._taken and not reader.has_data():
             self._begin(buffer)
-        # What follows this reply in the same packet counts too, and is no more than one read.
+        # Bytes of the next reply in the same packet are counted too; they are at most one read.
         self._taken += len(buffer)
         if self._taken > self._most:
             raise TooLongError(f"one reply has more than {self._most} bytes")
@@ -90,5 +89,5 @@ class BoundedParser(_AsyncHiredisParser):
         try:
             return await super().read_response(disable_decoding=disable_decoding, push_request=push_request)
         except (MemoryError, TypeError, ValueError, OverflowError) as error:
-            # An array whose announced length there is no memory for, a key that has no hash.
+            # For example an array whose announced length exceeds the memory, or a map whose key cannot be hashed.
             raise redis_exceptions.InvalidResponse(f"no reply of Redis: {str(error) or type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""Sentinels: whoever connects asks them first who the master is."""
+"""Sentinels: every new connection asks them for the address of the master."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from taskfleet.redis.connection import Access
 
 _ANSWER_BYTES = 65_536
-_ASK_SECONDS = 1.0  # a Sentinel that does not answer at once is no reason to wait while another one would
+_ASK_SECONDS = 1.0  # for one Sentinel: the next one may answer at once
 
 
 class Sentinels:
-    """Asks the Sentinels one after the other, first the one that knew last time."""
+    """Asks the Sentinels one after the other, beginning with the one that answered last time."""
 
     def __init__(self, place: Place, access: Access) -> None:
         self._name = place.master
@@ -35,7 +35,7 @@ class Sentinels:
             self._options["tls"] = access.tls
 
     async def master(self) -> Host:
-        """Where the master is, as far as the Sentinels know. Raises redis-py's `ConnectionError`."""
+        """The address of the master, according to the Sentinels. Raises redis-py's `ConnectionError`."""
         failure: BaseException | None = None
         for host in list(self._hosts):
             try:
@@ -75,7 +75,7 @@ class Sentinels:
 
 
 class _AsksSentinels(Connection):
-    """The mix-in: every new connection goes to who is master at that moment."""
+    """Mix-in for connections that connect to the current master."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)

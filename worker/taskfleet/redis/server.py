@@ -1,4 +1,4 @@
-"""One Redis server and our connections to it."""
+"""One Redis server and the client's connections to it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from taskfleet.redis.urls import Host
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds: to open a connection, and to wait for the reply to a command."""
+    """Timeouts in seconds: for opening a connection, and for the reply to a command."""
 
     connect: float = 5.0
     command: float = 5.0
 
 
 class Server:
-    """A pool for commands that answer at once, and one without a limit for those that wait.
+    """A connection pool for commands that answer at once, and a pool without a limit for commands that wait.
 
-    A blocked command or a subscription holds its connection for long; it must not take a place in the pool.
+    A blocked command or a subscription holds its connection for long, and must not take a connection from the first
+    pool.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Server:
             "socket_connect_timeout": timeouts.connect,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_error": [],
-            # A handshake about maintenance that only one vendor's servers know, at the price of a round trip.
+            # A handshake about maintenance, which only one vendor's servers know and which costs a round trip.
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-            # Nor does anybody need to learn our library's name, which costs two commands more.
+            # Telling the server the library's name would cost two more commands.
             "driver_info": None,
             "parser_class": replies.parser(reply_bytes),
             **options,
@@ -82,7 +83,7 @@ class Server:
             return await self.commands.eval(script.source, len(keys), *keys, *args)
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """In one round trip. A server without the script gets it and is asked again, for what it has not executed."""
+        """Several calls in one round trip. A call that failed for want of the script is sent again, with the script."""
         replies = await self.send_many(script, calls)
         lost = [n for n, reply in enumerate(replies) if isinstance(reply, redis_exceptions.NoScriptError)]
         for n in lost:
@@ -93,7 +94,7 @@ class Server:
         return replies
 
     async def send_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Replies and exceptions, as they come."""
+        """The replies and exceptions of the calls, in order."""
         pipeline = self.commands.pipeline(transaction=False)
         for keys, args in calls:
             pipeline.evalsha(script.digest, len(keys), *keys, *args)
@@ -123,7 +124,7 @@ class Server:
         return reply
 
     async def forget(self) -> None:
-        """Use no connection again that stands now. Those in use are left to whoever waits on them."""
+        """Use none of the present connections again. Connections in use are closed by their callers."""
         await self.lines.forget()
         await self._blocked.forget()
         for client in (self.commands, self.waiting):
@@ -131,7 +132,7 @@ class Server:
             await client.connection_pool.disconnect(inuse_connections=False)
 
     def connections(self) -> list[Any]:
-        """Those that are held, and those of the pools, in use or not."""
+        """The held connections, and those of the pools, in use or not."""
         pools = [client.connection_pool for client in (self.commands, self.waiting)]
         of_pools = [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]
         return [*self.lines.all, *self._blocked.all, *of_pools]

@@ -1,7 +1,7 @@
-"""The sockets under redis-py's connections, for when the loop that they belong to can do nothing for them any more.
+"""Access to the sockets under redis-py's connections, for when their event loop is closed.
 
-asyncio and redis-py leave the sockets of a closed loop to the garbage collector, which warns of each, and offer nothing
-to close them by: what they keep them in is reached for here, and nowhere else.
+asyncio and redis-py leave the sockets of a closed loop to the garbage collector, which warns of each one, and have no
+function that closes them. This module is the only one that reaches for their private attributes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ def descriptor_of(connection: Any) -> int:
 
 
 def abandon(connection: Any) -> None:
-    """Close the socket of a connection whose loop is closed."""
+    """Close the socket of a connection whose event loop is closed."""
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is None:
         return
     transport = writer.transport
     with contextlib.suppress(RuntimeError, AttributeError):
-        transport.abort()  # marks it as closing, and then misses its loop
+        transport.abort()  # marks it as closing, and then fails for want of its loop
     if (tls := getattr(transport, "_ssl_protocol", None)) is not None:
         transport._closed = True
         transport = tls._transport
         with contextlib.suppress(RuntimeError, AttributeError):
             transport.abort()
-    sock = getattr(transport, "_sock", None)  # uvloop has closed its own
+    sock = getattr(transport, "_sock", None)  # uvloop has closed its socket already
     if sock is not None:
         sock.close()
         transport._sock = None

@@ -1,6 +1,7 @@
-"""What may stand behind the question mark of a Redis URL: those of redis-py's options that mean something here.
+"""The options of a Redis URL, after the question mark: the options of redis-py that Taskfleet supports.
 
-Each goes where the setting goes that says the same. What would have no effect, or another than it says, is refused.
+Each option has the effect of the setting with the same meaning. An option without an effect, or with another effect
+than in redis-py, is refused.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ _MOST_DATABASES = 2**31 - 1
 _MOST_SECONDS = 3600
 _YES = frozenset({"true", "t", "yes", "y", "on", "1"})
 _NO = frozenset({"false", "f", "no", "n", "off", "0"})
-# A client knows two kinds: to Python, `optional` is the same as `required`.
+# Only two values differ for a client: Python treats `optional` as `required`.
 _CERT_REQS = {"required": True, "optional": True, "none": False}
 
 
 @dataclass(frozen=True, slots=True)
 class UrlOptions:
-    """What a URL says beside the place. Durations in seconds; `None` where it says nothing.
+    """The options of a URL. Durations in seconds; `None` where the URL has no value.
 
-    `tls` are fields of `engine.access.Tls`.
+    `tls` has fields of `redis.credentials.Tls`.
     """
 
     db: int | None = None
@@ -42,7 +43,7 @@ class UrlOptions:
 
 
 def parse(query: str, *, tls: bool) -> UrlOptions:
-    """Read `a=1&b=2`. Errors: `ConfigurationError` names the option, and no value that may be secret."""
+    """Read `a=1&b=2`. `ConfigurationError` names the option, but no value that may be secret."""
     found: dict[str, Any] = {}
     for part in query.split("&") if query else ():
         name, _, value = part.partition("=")

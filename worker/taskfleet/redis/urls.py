@@ -3,9 +3,9 @@
     redis://user:password@host:6379/0                      unix:///run/redis.sock
     redis+sentinel://host:26379,host:26379/mymaster/0      redis+cluster://host:6379,host:6379
 
-`rediss` in place of `redis` is TLS. User name and password are those of the data servers, never of the Sentinels. A URL
-of one server may end with options, `?protocol=3&db=0` (`url_options`). One that means something else than it says is
-refused.
+`rediss` in place of `redis` is TLS. User name and password are for the data servers, never for the Sentinels. The URL
+of one server may end with options, `?protocol=3&db=0` (`url_options`). A URL whose meaning would differ from its text
+is refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NO_OPTIONS = UrlOptions()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where Redis is. `master`, `database` and `path` only mean something where the kind has them."""
+    """The address of Redis. `master`, `database` and `path` have a meaning only for the kinds that use them."""
 
     kind: Kind
     tls: bool
@@ -58,12 +58,12 @@ class Place:
     password: str | None = None
     master: str = ""
     database: int = 0
-    path: str = ""  # of a unix socket
+    path: str = ""  # of a Unix socket
     options: UrlOptions = _NO_OPTIONS
 
 
 def parse(url: str) -> Place:
-    """Read a URL; `ConfigurationError` says what is wrong with it, without repeating what may be secret."""
+    """Read a URL. `ConfigurationError` names the problem without repeating parts that may be secret."""
     parts = _split(url)
     kind, tls = _SCHEMES[parts.scheme]
     username, password = _userinfo(parts)
@@ -99,7 +99,7 @@ def parse(url: str) -> Place:
 
 
 def _split(url: str) -> SplitResult:
-    # Callers without a type checker pass anything.
+    # A caller without a type checker may pass any value.
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"Redis URL: {checks.a_thing(url)} is no text; write {_FORMS}")
     if not url:
@@ -119,7 +119,7 @@ def _split(url: str) -> SplitResult:
             "Redis URL: its brackets do not match, or hold no IPv6 address, which is all that they are for: "
             f"[::1]:6379. If they are of a user name or password, {_ENCODE}"
         ) from None
-    # A slash, question mark or number sign ends the part that names user and host.
+    # The part with the user and the host ends at a slash, a question mark or a number sign.
     rest = (parts.query, parts.fragment) if parts.scheme == "unix" else (parts.path, parts.query, parts.fragment)
     if any("@" in part for part in rest) or parts.netloc.count("@") > 1:
         raise ConfigurationError(f"Redis URL: its user name or password holds a sign of the URL's own; {_ENCODE}")
@@ -140,7 +140,7 @@ def _socket(parts: SplitResult) -> str:
 
 
 def parse_hosts(addresses: Sequence[str], kind: Kind, where: str) -> tuple[Host, ...]:
-    """`host:port` each, the port optional; `where` names the setting in the error."""
+    """The addresses, each `host:port` with an optional port; `where` names the setting in errors."""
     found: list[Host] = []
     for address in addresses:
         host, colon, port = address.strip().rpartition(":")
@@ -178,12 +178,12 @@ def sentinel(addresses: Sequence[str], master: str, *, where: str) -> str:
 
 
 def cluster(addresses: Sequence[str], *, where: str) -> str:
-    """The URL for a Cluster that these nodes belong to."""
+    """The URL for the Cluster of these nodes."""
     return f"redis+cluster://{_joined(parse_hosts(addresses, 'cluster', where))}"
 
 
 def address(url: str) -> str:
-    """Where a URL leads, without what is secret in it: host:port, several of them, or a path."""
+    """The address in a URL without its secrets: host:port, several of them, or a path."""
     place = parse(url)
     if place.path:
         return place.path
