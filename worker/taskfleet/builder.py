@@ -1,4 +1,4 @@
-"""`TaskQueueBuilder`: makes the all-in-one process, and checks it as a whole before any part runs."""
+"""`TaskQueueBuilder`, which puts together an all-in-one process and checks it as a whole before any part runs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TaskQueueBuilder:
     """Choose the parts that one process runs, then `build()` it.
 
     Args:
-        url: where Redis is; without it what the configuration says.
-        path: a configuration file; without it `task-queue.toml` or `task-queue.yaml` of the current folder, if any.
-        options: of the `TaskQueue`: `queues`, `result_ttl`, …
+        url: the URL of Redis; by default that of the configuration.
+        path: a configuration file; by default `task-queue.toml` or `task-queue.yaml` of the current folder, if any.
+        options: options of the `TaskQueue`: `queues`, `result_ttl`, …
 
-    A choice here overrides the environment and the file; everything else comes from there.
+    The builder's choices override the environment and the file, which set everything else.
     """
 
     def __init__(self, url: str | None = None, *, path: str | Path | None = None, **options: Any) -> None:
@@ -39,12 +39,12 @@ class TaskQueueBuilder:
         self._autoscaler: dict[str, Any] | None = None
 
     def initial_workers(self, count: int) -> Self:
-        """How many workers to start with, of `workers.max_concurrent_tasks` slots each."""
+        """The number of workers at the start, with `workers.max_concurrent_tasks` slots each."""
         self._workers = count
         return self
 
     def auto_register_tasks(self, *modules: str) -> Self:
-        """Import these modules, and all modules of those that are packages, and run the tasks that they define."""
+        """Import these modules, and for a package all of its modules, and run the tasks that they define."""
         self._modules += [checks.text("auto_register_tasks: a module", module) for module in modules]
         return self
 
@@ -63,7 +63,7 @@ class TaskQueueBuilder:
         scale_up_count: int | None = None,
         scale_down_count: int | None = None,
     ) -> Self:
-        """Let the number of workers follow the ready tasks per worker; the configuration has all that is not given."""
+        """Let the number of workers follow the ready tasks per worker; the configuration sets all omitted values."""
         given = {
             "min_workers": min_workers,
             "max_workers": max_workers,
@@ -78,7 +78,7 @@ class TaskQueueBuilder:
     def build(self) -> AllInOne:
         """The process, not yet started.
 
-        Errors: one `ConfigurationError` with all that is wrong; each part of it names the option.
+        Errors: one `ConfigurationError` with all problems; each part of it names the option.
         """
         problems: list[str] = []
         try:
@@ -108,7 +108,7 @@ class TaskQueueBuilder:
         return app
 
     def _settle(self, settings: Settings, problems: list[str]) -> Settings:
-        """The settings with the choices of the builder."""
+        """The settings, overridden by the builder's choices."""
         autoscaler = settings.autoscaler
         if self._autoscaler is not None:
             try:

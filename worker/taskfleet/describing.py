@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 TEXT_LIMIT = 4000  # characters of the text of an error
-TRACE_LIMIT = 16_000  # characters of a traceback: its end, where the cause is
+TRACE_LIMIT = 16_000  # characters of a traceback: its end, which shows the cause
 _CHAIN_LIMIT = 30  # errors in one traceback: causes, contexts, members of groups
-_FRAMES = 60  # of a traceback that the interpreter cannot format
+_FRAMES = 60  # frames of a traceback that the interpreter cannot format
 
 # The descriptor of `type` itself: a metaclass may override it.
 _name_of: Any = type.__dict__["__name__"].__get__

@@ -1,7 +1,7 @@
-"""Decode values that are read from Redis: others may have written them, by mistake or on purpose.
+"""Decoding of values that are read from Redis: other programs may have written them, by mistake or on purpose.
 
 The only error for a bad value is `ForeignError`, which means "skip this record". Skipped records are counted and logged
-(`Skipped`), so that none goes missing in silence. `showing` makes such text safe to print.
+(`Skipped`), so that none is lost in silence. `showing` makes such text safe to print.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskfleet import showing
 logger = showing.logger("taskfleet.foreign")
 
 NAME_LIMIT = 255  # characters of a queue's, worker's or schedule's name
-MESSAGE_LIMIT = 65_536  # bytes of a published message: ours are a verb and an id
+MESSAGE_LIMIT = 65_536  # bytes of a published message; Taskfleet publishes a verb and an id
 LARGEST = 2**53 - 1  # the numbers of Lua and JSON skip whole numbers beyond it
 LAST_MS = 253_402_300_799_000  # the end of the year 9999, the last year of `datetime`
 
@@ -36,7 +36,7 @@ def text(raw: object) -> str:
 
 
 def name(raw: object, what: str = "name") -> str:
-    """A name of 1 to 255 characters, whichever they are. Errors: `ForeignError`."""
+    """A name of 1 to 255 characters, of any kind. Errors: `ForeignError`."""
     found = text(raw)
     if not 0 < len(found) <= NAME_LIMIT:
         raise ForeignError(f"a {what} of {len(found)} characters")

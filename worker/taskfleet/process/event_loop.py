@@ -1,4 +1,4 @@
-"""The event loop of a process that is there for its workers: nothing that a task does ends it."""
+"""The event loop of a worker's process, which no task can end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ R = TypeVar("R")
 
 
 def run(main: Coroutine[Any, Any, R]) -> R:
-    """Run `main` to its end, on uvloop where there is one, and return its result.
+    """Run `main` to its end, on uvloop if it is installed, and return its result.
 
-    `asyncio.run` ends with the first `sys.exit()` or KeyboardInterrupt in any callback or task of the loop, such as one
-    that a task of the worker has left behind, and cancels everything else. This goes on with everything else and says
-    so; the task that waits for what has ended is told of it in either case.
+    `asyncio.run` ends at the first `sys.exit()` or KeyboardInterrupt in any callback or task of the loop, such as one
+    that a handler has left behind, and cancels everything else. This function logs it and goes on. A task that awaits
+    the ended one gets its exception in both cases.
     """
     with asyncio.Runner(loop_factory=_factory()) as runner:
         loop = runner.get_loop()
@@ -43,20 +43,21 @@ def run(main: Coroutine[Any, Any, R]) -> R:
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    # Ours comes as a signal to the loop; Python's own handler is there only before that, or when somebody puts it back.
+    # The worker handles SIGINT in the loop. Python's default handler is active only before that, or if code restores
+    # it.
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _factory() -> Any:
     try:
         import uvloop
-    except ImportError:  # no wheel for this platform: the standard loop is correct, only slower
+    except ImportError:  # no wheel for this platform: the standard loop is correct, but slower
         return _guarded(asyncio.SelectorEventLoop)
     return _guarded(uvloop.Loop)
 
 
 def _guarded(loop: type[Any]) -> type[Any]:
-    """A loop whose own settings, which hold for all that runs on it, are no task's to change."""
+    """A loop class whose settings a task cannot change, since they hold for all tasks of the loop."""
 
     class WorkerLoop(loop):  # type: ignore[misc]
         def set_task_factory(self, factory: Any) -> None:

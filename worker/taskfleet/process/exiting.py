@@ -1,7 +1,7 @@
-"""The end of a worker's process, whatever its tasks have left behind.
+"""The exit of a worker's process, which happens even if tasks or threads of it remain.
 
-The interpreter waits for threads, and the event loop for tasks that it has cancelled: one that hangs would keep a
-process that has done its work, and with it the pod or the supervisor that waits for it.
+The interpreter waits for threads, and the event loop for tasks that it has cancelled. One that hangs would keep a
+process alive that has finished its work, and the pod or supervisor would wait for it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from taskfleet import showing
 
 logger = showing.logger("taskfleet.worker")
 
-_SECONDS = 10.0  # for the ordinary end, with all that is registered for it
+_SECONDS = 10.0  # for an ordinary exit with its registered functions
 
 
 def soon(code: int) -> None:
-    """End this process with `code` in some seconds, should it not have ended by itself."""
+    """End this process with `code` after some seconds, unless it has ended by itself."""
     threading.Thread(target=_wait_and_end, args=(code,), name="taskfleet-end", daemon=True).start()
 
 
 def now(code: int) -> NoReturn:
-    """End this process; what was logged and printed is written."""
+    """End this process, after flushing the log and the output."""
     with contextlib.suppress(BaseException):
         logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

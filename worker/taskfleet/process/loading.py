@@ -1,4 +1,4 @@
-"""The application: found by `module:attribute`, imported, and told of by file and line when that fails."""
+"""Loading of the application from `module:attribute`, with the file and line of an error in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 class BrokenApplicationError(ConfigurationError):
-    """Code of the application has raised while it was imported; `trace` is its traceback, without frames of ours."""
+    """The application raised an exception during its import; `trace` is the traceback without Taskfleet's frames."""
 
     def __init__(self, message: str, trace: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class BrokenApplicationError(ConfigurationError):
 
 
 def load_app(path: str) -> TaskQueue:
-    """The `TaskQueue` at `module:attribute`; `ConfigurationError` says which part of it is wrong."""
+    """The `TaskQueue` at `module:attribute`; `ConfigurationError` names the wrong part of the path."""
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
         raise ConfigurationError(f"APP {path!r}: write module:attribute, such as shop.tasks:queue")
@@ -47,7 +47,7 @@ def load_app(path: str) -> TaskQueue:
 
 
 def import_module(name: str, why: str = "") -> ModuleType:
-    """The module of that name. Errors: `ConfigurationError`, which begins with `why` it was wanted."""
+    """The module of that name. Errors: `ConfigurationError`, which begins with `why` it was needed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -57,7 +57,7 @@ def import_module(name: str, why: str = "") -> ModuleType:
             raise ConfigurationError(f"{known}; run this where it can be imported, or set PYTHONPATH") from None
         raise _broken(name, why, error, f"no module {missing!r}") from error
     except TaskQueueError as error:
-        # Ours says what is wrong in one line; where it is, it does not know.
+        # An error of Taskfleet has a one-line text but does not know the line of the application.
         place = _last(_frames(error))
         if place is None:
             raise
@@ -77,7 +77,7 @@ def _broken(name: str, why: str, error: BaseException, what: str = "") -> Broken
 
 
 def _frames(error: BaseException) -> Iterator[TracebackType]:
-    """The frames of an error that are the application's, outermost first."""
+    """The frames of an error that belong to the application, outermost first."""
     frame = error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
@@ -97,7 +97,7 @@ def _short(file: str) -> str:
 
 
 def _near(name: str) -> list[str]:
-    """A module with a name like that, where it was looked for."""
+    """A module with a similar name, found by the same search."""
     package, _, last = name.rpartition(".")
     places = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
     known = [found.name for found in pkgutil.iter_modules(places)] if places else []

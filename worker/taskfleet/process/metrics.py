@@ -1,4 +1,4 @@
-"""A worker's own figures for Prometheus, read when they are scraped."""
+"""The Prometheus metrics of one worker, computed when they are scraped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taskfleet.showing import shown
 
 
 class WorkerCollector(Collector):
-    """The parts of a worker count in plain integers; a scrape turns them into metrics."""
+    """Converts the counters of a worker's parts, which are plain integers, into metrics at each scrape."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WorkerCollector(Collector):
 
     @classmethod
     def of(cls, worker: Worker) -> WorkerCollector:
-        """The figures of one worker. To be called on its loop."""
+        """The collector for one worker. It must be called on the worker's loop."""
         return cls(
             worker.tally,
             worker.slots,

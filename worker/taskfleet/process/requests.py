@@ -1,4 +1,4 @@
-"""A process that is asked to end: one request is one, however it arrives and by how many ways."""
+"""Requests that a process should end: signals and messages of the parent are counted as one request."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _ONE_REQUEST_SECONDS = 1.0
 
 
 def signals() -> tuple[signal.Signals, ...]:
-    """Those that ask a process to end. A terminal that closes does not, where `nohup` has said so."""
+    """The signals that ask a process to end. SIGHUP is not among them under `nohup`."""
     found = (signal.SIGTERM, signal.SIGINT)
     return found if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*found, signal.SIGHUP)
 
 
 class Requests:
-    """Calls `end` for the first request, whoever makes it, and `hurry` for the second.
+    """Calls `end` for the first request, from any source, and `hurry` for the second.
 
-    The same signal a second time is a second request. Another signal within a second of the first is not: a terminal
-    sends SIGINT to all of its processes, and the parent of some sends them SIGTERM when it has got its own.
+    The same signal a second time is a second request. A different signal within a second of the first is not: a
+    terminal sends SIGINT to all of its processes, and a parent that has received it sends SIGTERM to its children.
     """
 
     def __init__(self, end: Callable[[], object], hurry: Callable[[], object]) -> None:
@@ -34,7 +34,7 @@ class Requests:
         self._first: tuple[int, float] | None = None
 
     def heard(self, number: int) -> None:
-        """A signal has come."""
+        """A signal has arrived."""
         now = time.monotonic()
         if self._first is None:
             self._first = (number, now)
@@ -43,24 +43,24 @@ class Requests:
             self._hurry()
 
     def told(self) -> None:
-        """Our parent asks us; it has counted the signals that it has got, as we count ours."""
+        """The parent asks this process to end. The parent has counted its signals by the same rule."""
         if not self._asked:
             self._asked = True
             self._end()
 
 
 def end_at_once() -> dict[signal.Signals, Any]:
-    """Have this process end at once when it is asked to: it has nothing to hand back yet. Returns what was before.
+    """End this process at once when it is asked to end, before it has work to hand back. Returns the former handlers.
 
-    As the first process of a container it would not even be ended by the kernel, and code of the application, which is
-    imported now, may catch what Python raises for a signal.
+    The kernel would ignore these signals for the first process of a container. Code of the application, which is being
+    imported, may catch the exceptions that Python raises for a signal.
     """
     return {number: signal.signal(number, _leave) for number in signals()}
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Generator[None]:
-    """`end_at_once`, for a while; in another thread than the first, which hears no signals, nothing."""
+    """`end_at_once` for the duration of a block. It has no effect outside the main thread, which gets all signals."""
     before = end_at_once() if threading.current_thread() is threading.main_thread() else {}
     try:
         yield
@@ -70,9 +70,9 @@ def ending_at_once() -> Generator[None]:
 
 @contextlib.contextmanager
 def ending_the_first_process() -> Generator[None]:
-    """Let a signal that would end any other process end the first one of a container too, for a while.
+    """For a block, let signals end the first process of a container, as they end any other process.
 
-    The kernel drops those that such a process has not set up. What the application has set up stays, Ctrl-C as well.
+    The kernel drops signals that such a process has no handler for. Handlers of the application stay, as does Ctrl-C.
     """
     first = os.getpid() == 1 and threading.current_thread() is threading.main_thread()
     unheard = [number for number in signals() if signal.getsignal(number) is signal.SIG_DFL] if first else []
@@ -85,7 +85,7 @@ def ending_the_first_process() -> Generator[None]:
 
 
 def restore(before: Mapping[signal.Signals, Any]) -> None:
-    """Answer signals as before."""
+    """Install the former signal handlers."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

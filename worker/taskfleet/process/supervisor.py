@@ -1,4 +1,4 @@
-"""Several worker processes under one parent, which keeps them running and drains them together."""
+"""The supervisor: a parent process that keeps several worker processes running and drains them together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ logger = showing.logger("taskfleet.worker")
 
 _LOOK_SECONDS = 0.1
 _STABLE_SECONDS = 10.0
-_HURRY_SECONDS = 2.0  # how long a child may take that was told to end at once
+_HURRY_SECONDS = 2.0  # how long a child may take to end that was told to end at once
 
-# How a process ends that had nothing yet when it was asked: by the signal itself, or as a shell tells of that.
+# The exit codes of a process without work that was asked to end: 0, the signal itself, or the shell's code for it.
 _IN_GOOD_ORDER = {0, *(sign for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) for sign in (-n, 128 + n))}
 
 
 class Supervisor:
-    """Keeps `processes` children of `command(n)` running until it is asked to end, and has drained them all.
+    """Keeps `processes` children of `command(n)` running until it is asked to end, and then drains them all.
 
-    A child that dies is started again, later and later when it dies early.
+    A child that dies is started again. The delay grows for children that die early.
     """
 
     def __init__(self, command: Callable[[int], Sequence[str]], processes: int) -> None:
@@ -39,7 +39,10 @@ class Supervisor:
         self._kill_at: float | None = None
 
     def run(self, parent: Parent, patience: float) -> int:
-        """Until all have ended: 0, or 1 when one did not drain. `patience` in seconds, without a parent."""
+        """Run until all children have ended.
+
+        Returns 0, or 1 when one did not drain. `patience` (s) applies without a parent.
+        """
         for number in requests.signals():
             signal.signal(number, self._heard)
         parent.listen(self._requests.told, self._hurry, patience)
@@ -88,7 +91,7 @@ class Supervisor:
         self._tell()
 
     def _tell(self) -> None:
-        """Also those that were being started when the request came."""
+        """Also tell children that were being started when the request came."""
         for child in list(self._children.values()):
             child.drain()
             if self._kill_at is not None:

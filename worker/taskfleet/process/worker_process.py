@@ -1,4 +1,4 @@
-"""A worker as a process: signals, probes, its exit code."""
+"""One worker as a process: its signals, its probes and its exit code."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from taskfleet.runtime.worker import Worker
 
 logger = showing.logger("taskfleet.worker")
 
-_LEAVE_SECONDS = 15.0  # beyond the grace period, for a process that nobody waits for any more
+_LEAVE_SECONDS = 15.0  # beyond the grace period, for a process whose parent is gone
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
-    """`probe_port` 0 serves no probes. Process n of several serves them on `probe_port` + n."""
+    """The options of a process.
+
+    `probe_port` 0 serves no probes; process n of several serves them on `probe_port` + n.
+    """
 
     queues: tuple[str, ...] = ()
     concurrency: int | None = None
@@ -36,9 +39,9 @@ class ProcessOptions:
 
 
 def settle_memory() -> None:
-    """Keep the garbage collector away from what is loaded for good, and from tasks that end at once.
+    """Keep the garbage collector away from modules that stay loaded, and from tasks that end at once.
 
-    With the interpreter's own thresholds a third of a worker's processor time goes into looking at objects that
+    With the default thresholds of the interpreter, a third of a worker's processor time goes into scanning objects that
     reference counting frees a moment later.
     """
     gc.collect()
@@ -47,19 +50,19 @@ def settle_memory() -> None:
 
 
 def patience(queue: TaskQueue) -> float:
-    """How long a drain may take (s) that nobody watches: the parent is gone."""
+    """How long (s) a drain may take after the parent is gone."""
     return queue.settings.workers.shutdown_grace_period + _LEAVE_SECONDS
 
 
 def run(queue: TaskQueue, options: ProcessOptions, parent: Parent | None = None) -> int:
-    """Run one worker in this process until SIGTERM or SIGINT, or its parent, has drained it; returns the exit code.
+    """Run one worker in this process until a signal or the parent has drained it; return the exit code.
 
-    It is 1 when the worker has left of its own accord, for handlers that cannot be stopped: start another. The process
-    ends within seconds of it, whatever is left in it.
+    The code is 1 when the worker stopped because its handlers cannot be stopped; start another one then. The process
+    ends within seconds, even if tasks or threads remain.
     """
     code = event_loop.run(_run(queue, options, parent or Parent()))
     for number in requests.signals():
-        signal.signal(number, signal.SIG_IGN)  # all that was asked for is done
+        signal.signal(number, signal.SIG_IGN)  # the requested drain is complete
     return code
 
 
@@ -89,16 +92,16 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
         if probes is not None:
             probes.close()
     if len(worker.stopping):
-        exiting.now(code)  # the loop would wait for them
+        exiting.now(code)  # the loop would wait for these handlers
     return code
 
 
 def _end_at_once() -> NoReturn:
-    # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
+    # Running tasks keep their leases until these expire; then another worker takes them over. No task is lost.
     logger.warning("second signal: ending at once")
     os._exit(1)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has done its work and is closed
+    with contextlib.suppress(RuntimeError):  # ignored when the loop is closed, with its work done
         loop.call_soon_threadsafe(function)

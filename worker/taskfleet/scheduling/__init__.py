@@ -1,1 +1,1 @@
-"""Tasks by the clock: when a schedule ticks, which missed tick still fires, and the loop that fires them."""
+"""Schedules: their ticks, the decision which missed tick still fires, and the loop that fires them."""

@@ -22,7 +22,7 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
     """The call as a message.
 
     A class task takes its fields as keyword arguments; an instance has them already. A name that is not defined in this
-    process is accepted, so that a program without the task's code can schedule it. The arguments must then be of types
+    process is accepted, so that a program without the task's code can schedule it. Its arguments must then be of types
     that messagepack has; the worker that runs the task checks them.
 
     Errors: `SerializationError` names the parameter, `ConfigurationError` the argument of `add_schedule`.
@@ -45,7 +45,7 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
                 f"task {task.name!r} is an instance: its fields are set, args and kwargs have no use"
             )
         return task.message()
-    # Callers without a type checker pass anything.
+    # A caller without a type checker may pass any value.
     if isinstance(task, type) and issubclass(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
         return _instance(task, args, kwargs).message()
     raise _no_task(task)

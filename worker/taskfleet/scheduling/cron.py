@@ -1,15 +1,15 @@
 """Cron expressions in a time zone: the next tick after an instant.
 
-The grammar and the calendar are those of cronsim, which knows no time zones. The meaning of a wall-clock time on days
-when the clocks change is decided here, as Debian's cron(8) does:
+cronsim has the grammar and the calendar, but no time zones. This module decides the meaning of wall-clock times on days
+when the clocks change, in the same way as Debian's cron(8):
 
 - A schedule whose minute or hour field begins with `*` follows elapsed time. Wall-clock times that the clocks skip do
-  not tick, and those that they repeat tick twice: `*/15 * * * *` ticks every quarter of an hour on any day.
-- Any other schedule means one tick for each wall-clock time. One that the clocks skip ticks at the first instant after
-  the gap; one that they repeat ticks the first time only.
+  not tick, and repeated ones tick twice: `*/15 * * * *` ticks every quarter of an hour on any day.
+- Any other schedule has one tick for each wall-clock time. A skipped time ticks at the first instant after the gap, and
+  a repeated time ticks at its first occurrence only.
 
-A six-field expression follows the same rule, by the same two fields. Everything here is pure: instants are
-milliseconds since the epoch, and no clock is read.
+A six-field expression follows the same rule, by the same two fields. All functions are pure: instants are milliseconds
+since the epoch, and no clock is read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EXPECTED = {
     "day-of-week": "0-7 or SUN-SAT (0 and 7 are Sunday), 5L (the last Friday) or MON#1 (the first Monday)",
 }
 _SECOND = timedelta(seconds=1)
-# The meaning of these zones differs from machine to machine: two schedulers would not agree on the next tick.
+# These zones differ between machines: two schedulers would not agree on the next tick.
 _NOT_PORTABLE = {"local", "localtime", "posixrules", "factory"}
 
 
@@ -79,11 +79,11 @@ class Cron:
         return iter(CronSim(self._expression, wall))
 
     def _next_named(self, after: datetime) -> datetime | None:
-        """For schedules that tick once for each wall-clock time that they name."""
+        """The next tick of a schedule that ticks once for each of its wall-clock times."""
         local = after.astimezone(self._zone)
         wall = _wall(local)
         if local.fold and (change := _repetition(local, self._zone)) is not None:
-            # The rest of the repeated hour has had its ticks: go on after it.
+            # The rest of the repeated hour has had its ticks: continue after it.
             wall = max(wall, change.ends - _SECOND)
         for match in self._matches(wall):
             early = match.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
@@ -94,7 +94,7 @@ class Cron:
         return None
 
     def _next_elapsed(self, after: datetime) -> datetime | None:
-        """For schedules that tick at every instant whose wall-clock time matches."""
+        """The next tick of a schedule that ticks at every instant whose wall-clock time matches."""
         local = after.astimezone(self._zone)
         wall = _wall(local)
         if not local.fold and (change := _repetition(local, self._zone)) is not None:
@@ -111,12 +111,12 @@ class Cron:
                 instant = match.replace(tzinfo=self._zone, fold=fold).astimezone(UTC)
                 if instant > after and _wall(instant.astimezone(self._zone)) == match:
                     return instant
-            # The clocks skip this time: go on after the gap.
+            # The clocks skip this time: continue after the gap.
             wall = _wall(_change_between(match, self._zone).astimezone(self._zone)) - _SECOND
 
 
 class _Repetition:
-    """A stretch of wall-clock time that happens twice: from `begins` to before `ends`."""
+    """A stretch of wall-clock time that occurs twice: from `begins` to before `ends`."""
 
     __slots__ = ("begins", "ends")
 
@@ -130,7 +130,7 @@ def _wall(local: datetime) -> datetime:
 
 
 def _repetition(local: datetime, zone: ZoneInfo) -> _Repetition | None:
-    """The repeated stretch that the existing local time lies in, either pass."""
+    """The repeated stretch around an existing local time, in either pass."""
     first, second = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
     if first == second:
         return None
@@ -140,14 +140,14 @@ def _repetition(local: datetime, zone: ZoneInfo) -> _Repetition | None:
 
 
 def _change_between(skipped: datetime, zone: ZoneInfo) -> datetime:
-    """When the clocks jump over the wall-clock time `skipped`."""
-    # A time that does not exist is read with the offset before the jump, or with fold with the one behind it (PEP 495).
+    """The instant at which the clocks jump over the wall-clock time `skipped`."""
+    # A nonexistent time is read with the offset before the jump, or with fold=1 with the offset after it (PEP 495).
     early, late = sorted(skipped.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     return _change(early, late, zone)
 
 
 def _change(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant in (low, high] with another offset than at `low`; whole seconds."""
+    """The first instant in (low, high] whose offset differs from that at `low`; whole seconds."""
     offset = low.astimezone(zone).utcoffset()
     while high - low > _SECOND:
         middle = low + timedelta(seconds=int((high - low).total_seconds()) // 2)
@@ -159,7 +159,7 @@ def _change(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The zone of that name; `ConfigurationError` when there is none that means the same everywhere."""
+    """The zone of that name; `ConfigurationError` for a name without the same meaning on all machines."""
     problem = f"time_zone {name!r} is not known; write a name of the IANA database, such as Europe/Berlin or UTC"
     if name.lower() in _NOT_PORTABLE:
         raise ConfigurationError(f"time_zone {name!r} differs from machine to machine; name one, such as Europe/Berlin")
@@ -171,7 +171,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 @lru_cache(maxsize=1024)
 def _canonical(expression: str) -> str:
-    """Fields in upper case with single blanks, macros written out; `ConfigurationError` says which field is wrong."""
+    """The fields in upper case with single blanks, macros expanded; `ConfigurationError` names the wrong field."""
     text = expression.strip()
     if text.startswith("@"):
         if text.lower() not in MACROS:

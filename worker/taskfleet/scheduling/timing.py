@@ -1,4 +1,4 @@
-"""The ticks of a schedule, and the decision which of those that are due still fires. Pure: no clock is read."""
+"""The ticks of a schedule, and the decision which due tick fires. All functions are pure: no clock is read."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Timing(Protocol):
 
     @property
     def identity(self) -> str:
-        """The same for two timings with the same ticks."""
+        """A text that is equal for two timings with the same ticks."""
         ...
 
     def following(self, after_ms: int) -> int | None:
-        """The first tick later than `after_ms`, or `None` when there is none any more."""
+        """The first tick later than `after_ms`, or `None` when there is none."""
         ...
 
 
 class Interval:
-    """A tick at every whole multiple of a duration since the epoch, so that it is the same on every machine.
+    """A tick at every whole multiple of a duration since the epoch, and so at the same instants on every machine.
 
-    `every` is in seconds, at least 1, with milliseconds at the finest.
+    `every` is in seconds, at least 1, with a precision of milliseconds.
     """
 
     __slots__ = ("_every_ms", "identity")
@@ -61,7 +61,7 @@ def timing_of(schedule: str | None, every: float | timedelta | None, time_zone: 
 class Verdict:
     """The decision about a schedule whose tick is due.
 
-    `fire_ms` is the tick to fire, or `None`; `dropped` says that ticks were too late for that; `next_ms` is the tick to
+    `fire_ms` is the tick to fire, or `None`; `dropped` means that ticks came too late to fire; `next_ms` is the tick to
     wait for.
     """
 
@@ -71,10 +71,10 @@ class Verdict:
 
 
 def judge(timing: Timing, tick_ms: int, now_ms: int, deadline_ms: int | None) -> Verdict:
-    """Decide about the tick `tick_ms` and those that were missed after it, up to `now_ms`.
+    """Decide about the tick `tick_ms` and the ticks missed after it, up to `now_ms`.
 
-    All missed ticks fire as one, the latest. It is dropped when it is more than `deadline_ms` late. The cost grows
-    with the logarithm of the time since `tick_ms`.
+    All missed ticks fire as one, the latest. It is dropped when it is more than `deadline_ms` late. The cost grows with
+    the logarithm of the time since `tick_ms`.
     """
     latest = latest_tick(timing, tick_ms, now_ms)
     late = deadline_ms is not None and now_ms - latest > deadline_ms
@@ -83,7 +83,7 @@ def judge(timing: Timing, tick_ms: int, now_ms: int, deadline_ms: int | None) ->
 
 
 def latest_tick(timing: Timing, tick_ms: int, now_ms: int) -> int:
-    """The last tick up to `now_ms`, given one, `tick_ms`."""
+    """The last tick up to `now_ms`, found from the earlier tick `tick_ms`."""
     low, high = tick_ms, now_ms
     while low < high:
         middle = (low + high) // 2
