@@ -122,7 +122,7 @@ async def read_outcomes(redis: Any, prefix: str, stories: dict[str, Story]) -> N
     for story in stories.values():
         by_queue[story.queue].append(story)
     for queue, members in by_queue.items():
-        names = keys.of_queue(prefix, queue)
+        names = keys.of_partition(prefix, queue)
         letters = {k.decode(): v for k, v in (await redis.hgetall(names.all[7])).items()}
         held = {k.decode() for k in await redis.hkeys(names.all[1])}
         for start in range(0, len(members), _CHUNK):
@@ -156,7 +156,7 @@ def _found(story: Story, record: bytes | None, letter: bytes | None, *, held: bo
 async def read_remains(redis: Any, prefix: str, queues: Iterable[str], ids: set[str]) -> Remains:
     """List every key of the database, and find those that should not be left."""
     remains = Remains()
-    results = {keys.of_queue(prefix, queue).result("") for queue in queues}
+    results = {keys.of_partition(prefix, queue).result("") for queue in queues}
     batch: list[str] = []
 
     async def inspect() -> None:
@@ -180,6 +180,6 @@ async def read_remains(redis: Any, prefix: str, queues: Iterable[str], ids: set[
     if batch:
         await inspect()
     for queue in queues:
-        counters = await redis.hgetall(keys.of_queue(prefix, queue).all[8])
+        counters = await redis.hgetall(keys.of_partition(prefix, queue).all[8])
         remains.counters[queue] = {name.decode(): int(value) for name, value in counters.items()}
     return remains

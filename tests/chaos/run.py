@@ -113,7 +113,7 @@ async def _counts(fleet: ChaosFleet) -> dict[str, tuple[int, int, int, int]]:
     """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
     pipeline = fleet.redis.pipeline(transaction=False)
     for name in audit.PARTITIONS:
-        of = keys.of_queue(PREFIX, name).all
+        of = keys.of_partition(PREFIX, name).all
         pipeline.hmget(of[8], "enqueued", "finished")
         pipeline.hlen(of[1])
         pipeline.llen(of[0])
@@ -207,7 +207,7 @@ async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
 
 async def _spoil(fleet: ChaosFleet, sabotage: Sabotage) -> None:
     """Break one thing in Redis, as soon as there is one to break."""
-    names = keys.of_queue(PREFIX, "default").all
+    names = keys.of_partition(PREFIX, "default").all
     while True:
         await asyncio.sleep(0.01)
         with contextlib.suppress(redis_exceptions.RedisError, OSError):

@@ -38,7 +38,7 @@ class Calls:
         self.sizes: list[int] = []
         from taskfleet.redis.held_connections import Lines
 
-        calls, run_many = Lines.calls, RedisBroker.__dict__["_enqueue_plain"]
+        calls, run_many = Lines.calls, RedisBroker._enqueue_plain
 
         def size_of(command: Any) -> int:
             return sum(len(part) for part in command if isinstance(part, (bytes, str)))

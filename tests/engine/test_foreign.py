@@ -101,7 +101,7 @@ async def test_names_that_are_no_queues_are_left_out_and_counted(
         assert sorted(await queue.get_metrics()) == ["default", "good"]
     assert broker.skipped.counts["queue name"] >= len(BAD_NAMES)
     assert await queue.list_schedules() == []
-    assert await broker.schedules.queues() == ["default/3", "good"]
+    assert await broker.schedules.partitions() == ["default/3", "good"]
     assert "no queue name of ours" in caplog.text
     assert len(caplog.messages) <= 3
     assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
@@ -328,7 +328,7 @@ async def test_an_id_in_the_log_is_one_bounded_line(queue: TaskQueue, run_worker
     worker.held["a\nb" + "x" * 300_000] = ("default", 1)
     broker = queue.broker
     assert isinstance(broker, RedisBroker)
-    await broker.client.redis.hset(keys.of_queue(broker.prefix, "default").all[11], "a\nb\x1b", 1)
+    await broker.client.redis.hset(keys.of_partition(broker.prefix, "default").all[11], "a\nb\x1b", 1)
     logging.getLogger("taskfleet.worker").warning("task %s was taken over", "a\nb\x1b[2J" + "x" * 300_000)
     assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
     worker.held.clear()

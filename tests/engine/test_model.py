@@ -146,7 +146,7 @@ class Pair:
         self.sound = True
         self.client.last.clear()
         self.wait(self.client.redis.flushdb())
-        self.redis._known_until.clear()
+        self.redis.list_again()
         self.model.forget()
 
     def all_keys(self) -> set[str]:

@@ -145,7 +145,7 @@ async def test_a_forked_process_does_not_count_on_under_the_names_of_its_parent(
     queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _one_task(queue)
-    senders = queue.broker._senders
+    senders = queue.broker._free_senders
     before = {name for streams in senders.values() for name, _ in streams}
     monkeypatch.setattr("os.getpid", lambda: -1)
     await _one_task(queue)

@@ -87,7 +87,7 @@ def of_model(model: QueueModel) -> dict[str, Any]:
                 tag.unique,
                 tag.limit,
                 tag.fair,
-                [(e.queue, e.id, e.position, e.carries) for e in tag.edges],
+                [(e.partition, e.id, e.position, e.carries) for e in tag.edges],
                 tag.due,
             )
             for task_id, tag in model.tags.items()

@@ -22,7 +22,8 @@ from taskfleet import (
 from taskfleet.protocol import compression, dead_letter, envelope, result_record, unpacking
 from taskfleet.protocol.schedules import Entry
 from taskfleet.protocol.sealing import Seal
-from taskfleet.redis.broker import RedisBroker, _results_of
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.calls.tasks import results_of
 
 MIB = 1_048_576
 SIGNED = Seal(signing_keys=[b"k" * 32])
@@ -164,9 +165,9 @@ def test_progress_schedules_signals_and_inputs_are_read_within_bounds(data: byte
             with pytest.raises(SerializationError):
                 Schedule.of_entry(entry)
         assert RedisBroker.from_url("redis://127.0.0.1:1/0")._signal_of("q", data) is None
-        assert _results_of(data) == [data[:1]]
+        assert results_of(data) == [data[:1]]
         with pytest.raises(SerializationError):
-            workflows.first_argument(1, _results_of(data))
+            workflows.first_argument(1, results_of(data))
         assert result_record.explain("failed", data, queue="q", task_id="id").startswith("failed")
 
     Schedule.of_entry(Entry("q", "name", packed_spec, b"", 1))

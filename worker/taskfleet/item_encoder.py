@@ -23,7 +23,7 @@ class ItemEncoder:
         self.seal = application.seal if application.seal.writes else None
         self._options_of = application.options_of
         self._clock = clock
-        self.now_ms: Callable[[str], float] = functools.partial(clock.now_ms, within=FRESH_SECONDS)
+        self.now_ms: Callable[[Partition], float] = functools.partial(clock.now_ms, within=FRESH_SECONDS)
 
     def encode(self, message: Message[Any]) -> Item:
         """The item of a message. Errors: `ClockUnknownError`, and those of `Message.encode`."""
@@ -35,7 +35,7 @@ class ItemEncoder:
             try:
                 return encode()
             except ClockUnknownError as error:
-                await self._clock.ask(error.queue)
+                await self._clock.ask(error.partition)
 
     def partition_of(self, message: Message[Any], task_id: str) -> Partition:
         """The partition that a task goes to."""

@@ -412,7 +412,7 @@ async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_q
     names = [f"s{n}" for n in range(8)]
     for name in names:
         await add(queue, name)
-    places = {entry.name: entry.queue for entry in await queue.broker.schedules.entries()}
+    places = {entry.name: entry.partition for entry in await queue.broker.schedules.entries()}
     assert len(set(places.values())) > 1
     assert {found.queue for found in await queue.list_schedules()} == {"default"}
     for name, place in places.items():
@@ -425,7 +425,7 @@ async def test_the_schedules_of_a_queue_in_partitions_are_spread_and_tick(make_q
     fewer = make_queue(queues=[{"name": "default", "partitions": 1}])
     for name in names:
         await add(fewer, name)
-    assert {entry.queue for entry in await queue.broker.schedules.entries()} == {"default"}
+    assert {entry.partition for entry in await queue.broker.schedules.entries()} == {"default"}
     assert len(await fewer.list_schedules()) == len(names)
     await scheduler._broker.close()
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.errors import ConfigurationError
+from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
-from taskfleet.memory.store import Beat, Store
+from taskfleet.memory.store import Store
 from taskfleet.protocol.bounds import CHUNK
-from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.claim import HeldTask, StepReply
 from taskfleet.protocol.dead_letter import warn_of_kept
 from taskfleet.protocol.envelope import PydanticJson, TypedForm
-from taskfleet.protocol.item import ITEM_EXTRAS, REPLACEMENTS, Edge, Item, coming_again
+from taskfleet.protocol.item import ITEM_EXTRAS, Edge, Item
 from taskfleet.protocol.outcome import Outcome
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.replacing import enqueue_replacing
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.travel.value import revived
 
@@ -57,7 +61,7 @@ class InMemoryBroker:
         self.url = SCHEME
         self.seal: Seal = PLAIN
         self.one_slot_only = False
-        self.schedules = InMemorySchedules(self)
+        self.schedules = InMemorySchedules(self.store, self._sealed_end)
         self.clock = self.store.clock
 
     @classmethod
@@ -76,11 +80,14 @@ class InMemoryBroker:
     def another(self) -> InMemoryBroker:
         """A broker on the same queues, for another thread or loop."""
         broker = copy.copy(self)
-        broker.schedules = InMemorySchedules(broker)
+        broker.schedules = InMemorySchedules(broker.store, broker._sealed_end)
         return broker
 
     def renewer(self) -> InMemoryRenewer:
         return InMemoryRenewer(self.store)
+
+    def _sealed_end(self, queue: str, task_id: str, record: bytes) -> bytes:
+        return self.seal.close("result", queue, task_id, record)
 
     # For tests.
 
@@ -130,122 +137,120 @@ class InMemoryBroker:
     # Producers.
 
     async def enqueue(
-        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+        self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
     ) -> dict[int, str]:
         """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`)."""
         with self.store.lock:
-            self.store.known.add(queue)
+            self.store.known.add(partition)
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]
                 total = max(len(items), room_for) - start
-                held = await self._enqueue_chunk(queue, chunk, max_length, total)
+                held = await self._enqueue_chunk(partition, chunk, max_length, total)
                 holders |= {start + position: holder for position, holder in held.items()}
                 max_length = 0  # the first call has made sure of room for all
             return holders
 
-    async def _enqueue_chunk(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        held = await self._enqueue_call(queue, items, max_length, total)
-        kept: dict[int, str] = {}
-        for _ in range(REPLACEMENTS):
-            again = coming_again(self.seal, queue, items, held)
-            kept |= {at: holder for at, holder in held.items() if at not in again}
-            if not again:
-                return kept
-            found = await self._enqueue_call(queue, list(again.values()), max_length, len(again))
-            positions = list(again)
-            held = {positions[at]: holder for at, holder in found.items()}
-        raise TaskQueueError(f"queue {queue!r}: a unique key is replaced by others faster than by this call; try again")
+    async def _enqueue_chunk(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int
+    ) -> dict[int, str]:
+        async def enqueue(some: Sequence[Item]) -> dict[int, str]:
+            return await self._enqueue_call(partition, some, max_length, total if some is items else len(some))
 
-    async def _enqueue_call(self, queue: str, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        with self.store.queue(queue) as model:
+        return await enqueue_replacing(self.seal, partition, items, enqueue)
+
+    async def _enqueue_call(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int
+    ) -> dict[int, str]:
+        with self.store.queue(partition) as model:
             fresh = {task_id: blob for task_id, blob, *_ in items if task_id not in model.tasks}
             holders = model.enqueue(self.store.now(), items, max_length, total)
-            self.store.accepted.extend((queue, i, blob) for i, blob in fresh.items() if i in model.tasks)
+            self.store.accepted.extend((partition, i, blob) for i, blob in fresh.items() if i in model.tasks)
             signals = len(model.outbox)
         if signals and any(item[ITEM_EXTRAS] is not None for item in items):
-            await self.relay(queue)  # what was replaced had others waiting for it
+            await self.relay(partition)  # what was replaced had others waiting for it
         return holders
 
-    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
-        with self.store.queue(queue) as model:
+    async def cancel(self, partition: Partition, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
+        with self.store.queue(partition) as model:
             changed, signals = model.cancel(self.store.now(), task_id, record, ttl_ms, reason)
         if signals:
-            await self.relay(queue)
+            await self.relay(partition)
         return changed
 
     # Workflows.
 
-    async def holder(self, queue: str, unique_key: str) -> str | None:
+    async def holder(self, partition: Partition, unique_key: str) -> str | None:
         """The task that has a unique key, for the moment."""
-        with self.store.queue(queue) as model:
+        with self.store.queue(partition) as model:
             found = model.unique.get(unique_key)
             return found if found in model.tasks else None
 
-    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
-        """Let tasks wait for another. (state, record): linked, unknown, dead and its letter, ended and its record."""
-        with self.store.queue(queue) as model:
+    async def link(self, partition: Partition, task_id: str, edges: Sequence[Edge]) -> TaskStatus:
+        """Let tasks wait for another. The state is linked, unknown, dead or ended."""
+        with self.store.queue(partition) as model:
             return model.link(self.store.now(), task_id, edges)
 
-    async def confirm(self, queue: str, ids: Sequence[str]) -> None:
-        with self.store.queue(queue) as model:
+    async def confirm(self, partition: Partition, ids: Sequence[str]) -> None:
+        with self.store.queue(partition) as model:
             model.confirm(ids)
 
     async def signal(self, signal: Signal) -> int:
-        with self.store.queue(signal.queue) as model:
+        with self.store.queue(signal.partition) as model:
             return model.deliver(self.store.now(), signal, *signal.cancellation(self.seal))
 
-    async def relay(self, queue: str) -> None:
-        """Deliver what stands in a partition's outbox, and what that causes in others'."""
-        queues = [queue]
+    async def relay(self, partition: Partition) -> None:
+        """Deliver the signals in a partition's outbox, and those that they cause in others."""
+        waiting = [partition]
         with self.store.lock:
-            while queues:
-                name = queues.pop()
-                with self.store.queue(name) as model:
+            while waiting:
+                source = waiting.pop()
+                with self.store.queue(source) as model:
                     outbox = model.outbox
                 while outbox:
                     signal = outbox[0]
-                    if await self.signal(signal) and signal.queue != name and signal.queue not in queues:
-                        queues.append(signal.queue)
+                    receiver = signal.partition
+                    if await self.signal(signal) and receiver != source and receiver not in waiting:
+                        waiting.append(receiver)
                     outbox.remove(signal)
 
     # Workers.
 
     async def step(
-        self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
+        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks."""
-        with self.store.queue(queue) as model:
+        with self.store.queue(partition) as model:
             return model.step(self.store.now(), options, incarnation, slots, outcomes)
 
     async def step_when_called(
-        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
     ) -> StepReply:
         """Wait until this partition calls for a worker, at most `timeout` s, and claim."""
-        await self.wait_for_work([queue], timeout)
-        return await self.step(queue, options, incarnation, slots, [])
+        await self.wait_for_work([partition], timeout)
+        return await self.step(partition, options, incarnation, slots, [])
 
-    async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
-        with self.store.queue(queue) as model:
+    async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:
+        with self.store.queue(partition) as model:
             return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
 
-    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+    async def unreadable(self, partition: Partition, ids: Sequence[str]) -> set[str]:
         """None: nothing has to fit into a reply."""
         return set()
 
-    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
-        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
-        with self.store.queue(queue) as model:
+    async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
+        """Store reports of running tasks; returns the ids of tasks that this incarnation does not hold any more."""
+        with self.store.queue(partition) as model:
             return model.report(self.store.now(), incarnation, reports)
 
-    async def progress(self, queue: str, task_id: str) -> bytes | None:
+    async def progress(self, partition: Partition, task_id: str) -> bytes | None:
         """The stamped report of a task that has not ended."""
-        with self.store.queue(queue) as model:
+        with self.store.queue(partition) as model:
             return model.reports.get(task_id)
 
-    async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
-        """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
-        with self.store.queue(queue) as model:
+    async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
+        """The state of a task; with `announce` its end is told to `endings`."""
+        with self.store.queue(partition) as model:
             return model.status(self.store.now(), task_id, announce=announce)
 
     # Views.
@@ -254,7 +259,7 @@ class InMemoryBroker:
         """The names of all queues that ever had a task."""
         return sorted({queue_of(name) for name in await self.partitions()})
 
-    async def partitions(self, queue: str | None = None) -> list[str]:
+    async def partitions(self, queue: str | None = None) -> list[Partition]:
         """The names of all partitions; with `queue`, of that queue: at least its first."""
         with self.store.lock:
             return sorted(self.store.known) if queue is None else self.store.partitions_of(queue)
@@ -368,9 +373,9 @@ class InMemoryBroker:
             self.store.cordons.pop(name, None)
             self.store.publish("control", f"cordon {name}")
 
-    async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
+    async def wait_for_work(self, partitions: Sequence[Partition], timeout: float) -> Partition | None:
         """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
-        waiter = self.store.wait(queues)
+        waiter = self.store.wait(partitions)
         heard = False
         try:
             async with asyncio.timeout(timeout):
@@ -383,9 +388,9 @@ class InMemoryBroker:
         finally:
             self.store.leave(waiter, heard=heard)
 
-    async def call_another(self, queue: str) -> None:
+    async def call_another(self, partition: Partition) -> None:
         """Pass a call for a worker on to the next that waits."""
-        with self.store.queue(queue) as model:
+        with self.store.queue(partition) as model:
             model.calls += 1
 
     async def deregister(self, worker_id: str) -> None:
@@ -396,9 +401,9 @@ class InMemoryBroker:
         """What workers are told: `cancel ID`, `cordon NAME`; empty once, at the start."""
         return self._listen("control")
 
-    def endings(self, queue: str) -> AsyncIterator[str]:
+    def endings(self, partition: Partition) -> AsyncIterator[str]:
         """The ids of tasks of a partition that end and that somebody waits for; empty once, at the start."""
-        return self._listen(f"done {queue}")
+        return self._listen(f"done {partition}")
 
     def activity(self) -> AsyncIterator[str]:
         """The names of queues of which a partition goes from empty to not empty; empty once, at the start."""
@@ -409,36 +414,6 @@ class InMemoryBroker:
             yield ""
             while True:
                 yield await inbox.get()
-
-
-class InMemoryRenewer:
-    """Renews leases and keeps heartbeats, for the lease thread of a worker."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def renew(
-        self, queue: str, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
-    ) -> tuple[list[str], list[str]]:
-        """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
-        with self._store.queue(queue) as model:
-            return model.renew(self._store.now(), incarnation, lease_ms, busy_ms, held)
-
-    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
-        """Say that the worker lives; returns whether it is cordoned."""
-        store = self._store
-        with store.lock:
-            now = store.now()
-            store.workers[worker_id] = Beat(now, now + ttl_ms, {key: str(value) for key, value in fields.items()})
-            for other in [other for other, beat in store.workers.items() if beat.at_ms <= now - 10 * ttl_ms]:
-                del store.workers[other]
-            return store.cordons.get(name, 0) > now
-
-    def dropped(self, error: BaseException) -> None:
-        """Nothing can fail."""
-
-    def close(self) -> None:
-        """There is no connection."""
 
 
 def _plain(value: Any) -> Any:

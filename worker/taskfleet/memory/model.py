@@ -16,12 +16,14 @@ from taskfleet.memory.state import NEVER, QueueState
 from taskfleet.memory.step import Step
 from taskfleet.protocol import result_record
 from taskfleet.protocol.bounds import CHUNK
-from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, REPLACE, Edge, Extras, Item, queue_full
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.progress import ProgressReport
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.status import DEAD, ENDED, LINKED, UNKNOWN, TaskStatus
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -135,7 +137,7 @@ class QueueModel(QueueState):
         self.end_waiting(task_id, record, ttl_ms, reason.encode())
         return True, len(self.outbox)
 
-    def link(self, now: int, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
+    def link(self, now: int, task_id: str, edges: Sequence[Edge]) -> TaskStatus:
         """Let tasks of any queue wait for a task of this queue."""
         self.now = now
         if task_id in self.tasks:
@@ -143,11 +145,11 @@ class QueueModel(QueueState):
             for edge in edges:
                 if not any((other.id, other.position) == (edge.id, edge.position) for other in known):
                     known.append(edge)
-            return "linked", b""
+            return TaskStatus(LINKED, b"")
         if task_id in self.letters:
-            return "dead", self.letters[task_id].packed()
+            return TaskStatus(DEAD, self.letters[task_id].packed())
         record = self.result_of(task_id)
-        return ("unknown", b"") if record is None else ("ended", record)
+        return TaskStatus(UNKNOWN, b"") if record is None else TaskStatus(ENDED, record)
 
     def confirm(self, ids: Sequence[str]) -> None:
         for task_id in ids:
@@ -167,18 +169,18 @@ class QueueModel(QueueState):
             self.end_waiting(signal.id, record, result_record.CANCELLED_TTL_MS, reason)
         return len(self.outbox)
 
-    def status(self, now: int, task_id: str, *, announce: bool) -> tuple[str, bytes]:
+    def status(self, now: int, task_id: str, *, announce: bool) -> TaskStatus:
         self.now = now
         if task_id in self.letters:
-            return "dead", self.letters[task_id].packed()
+            return TaskStatus(DEAD, self.letters[task_id].packed())
         record = self.result_of(task_id)
         if record is not None:
-            return "ended", record
+            return TaskStatus(ENDED, record)
         if task_id not in self.tasks:
-            return "unknown", b""
+            return TaskStatus(UNKNOWN, b"")
         if announce:
             self.announced.add(task_id)
-        return self._where(task_id), b""
+        return TaskStatus(self._where(task_id), b"")
 
     def _where(self, task_id: str) -> str:
         if task_id in self.owners:
@@ -193,10 +195,8 @@ class QueueModel(QueueState):
 
     # lua/renew.lua, progress.lua
 
-    def renew(
-        self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
-    ) -> tuple[list[str], list[str]]:
-        """Prolong leases under their own tokens: (ids that this owner no longer holds, ids to cancel)."""
+    def renew(self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]) -> Renewal:
+        """Prolong leases under their own tokens."""
         self.now = now
         lost: list[str] = []
         cancelled: list[str] = []
@@ -208,9 +208,9 @@ class QueueModel(QueueState):
             if task_id in self.cancelling:
                 cancelled.append(task_id)
         self.counts["busy_ms"] += busy_ms
-        return lost, cancelled
+        return Renewal(lost, cancelled)
 
-    def report(self, now: int, owner: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
+    def report(self, now: int, owner: str, reports: Sequence[ProgressReport]) -> set[str]:
         """Keep how far running tasks say that they are; returns the ids that this owner no longer holds."""
         self.now = now
         lost: set[str] = set()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
-import msgpack
-
+from taskfleet.protocol import dead_letter
 from taskfleet.protocol.item import Edge
 
 
@@ -65,5 +63,4 @@ class Letter:
 
     def packed(self) -> bytes:
         """As `DeadLetter.of_packed` reads it."""
-        parts = [self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record]
-        return cast("bytes", msgpack.packb(parts, use_bin_type=False))
+        return dead_letter.pack(self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record)

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgpack
 
 from taskfleet.memory.model import QueueModel
-from taskfleet.memory.store import Scheduled
+from taskfleet.memory.store import Scheduled, Store
 from taskfleet.protocol import result_record, unpacking
 from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
-
-if TYPE_CHECKING:
-    from taskfleet.memory.broker import InMemoryBroker
 
 
 class InMemorySchedules:
-    """Add, remove, list, and let tick. `queue` means a partition."""
+    """Add, remove, list, and let tick. `seal` closes the record of a task that a tick replaces: queue, id, record."""
 
-    def __init__(self, broker: InMemoryBroker) -> None:
-        self._broker = broker
-        self._store = broker.store
+    def __init__(self, store: Store, seal: Callable[[str, str, bytes], bytes]) -> None:
+        self._store = store
+        self._seal = seal
 
-    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+    async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
         """Add or replace; returns the next tick, which a timing that is still the same keeps."""
         new = _unpack(spec)
         with self._store.lock:
-            self._store.known.add(queue)
-            there = self._store.schedules_of(queue)
+            self._store.known.add(partition)
+            there = self._store.schedules_of(partition)
             before = there.get(name)
             keeps = before is not None and before.tick_ms is not None and _unpack(before.spec)[2] == new[2]
             tick = None if new[5] == 1 else before.tick_ms if before is not None and keeps else next_ms
@@ -39,60 +36,64 @@ class InMemorySchedules:
             self._store.publish("schedules", name)
             return tick
 
-    async def remove(self, queue: str, name: str) -> Entry | None:
-        """Remove from one partition; returns what was there."""
+    async def remove(self, partition: Partition, name: str) -> Entry | None:
+        """Remove from one partition; returns the schedule that it had."""
         with self._store.lock:
-            found = self._store.schedules_of(queue).pop(name, None)
-        return None if found is None else Entry(queue, name, found.spec, NO_STATE, found.tick_ms)
+            found = self._store.schedules_of(partition).pop(name, None)
+        return None if found is None else Entry(partition, name, found.spec, NO_STATE, found.tick_ms)
 
-    async def now_ms(self, queue: str) -> int:
+    async def now_ms(self, partition: Partition) -> int:
         """The time by the store's clock."""
         return self._store.now()
 
-    async def queues(self) -> list[str]:
+    async def partitions(self) -> list[Partition]:
         """Every partition of every queue that may have schedules."""
         return sorted(self._store.known)
 
     async def entries(self) -> list[Entry]:
         """All schedules, by queue and name."""
-        return [entry for queue in await self.queues() for entry in await self.entries_of(queue)]
+        return [entry for partition in await self.partitions() for entry in await self.entries_of(partition)]
 
-    async def entries_of(self, queue: str) -> list[Entry]:
+    async def entries_of(self, partition: Partition) -> list[Entry]:
         """The schedules of one partition, by name."""
         with self._store.lock:
-            there = sorted(self._store.schedules_of(queue).items())
-            return [Entry(queue, name, one.spec, one.state, one.tick_ms) for name, one in there]
+            there = sorted(self._store.schedules_of(partition).items())
+            return [Entry(partition, name, one.spec, one.state, one.tick_ms) for name, one in there]
 
     async def due(
-        self, queues: Sequence[str], *, limit: int, past: Mapping[str, TickPosition] = MappingProxyType({})
+        self,
+        partitions: Sequence[Partition],
+        *,
+        limit: int,
+        past: Mapping[Partition, TickPosition] = MappingProxyType({}),
     ) -> list[Due]:
-        """What is due of several partitions; at most `limit` of each, without those up to `past`."""
+        """The due schedules of several partitions; at most `limit` of each, without those up to `past`."""
         found: list[Due] = []
-        for queue in queues:
+        for partition in partitions:
             now = self._store.now()
-            ticking = [entry for entry in await self.entries_of(queue) if entry.tick_ms is not None]
+            ticking = [entry for entry in await self.entries_of(partition) if entry.tick_ms is not None]
             ticking.sort(key=lambda entry: (entry.tick_ms or 0, entry.name))
             due = [entry for entry in ticking if (entry.tick_ms or 0) <= now]
             later = ticking[len(due)].tick_ms if len(due) < len(ticking) else None
-            first, last = past.get(queue, START)
+            first, last = past.get(partition, START)
             if first and (first > len(ticking) or ticking[first - 1].name.encode() != last):
                 first = 0
             page = due[first : first + limit]
             reached = TickPosition(first + len(page), page[-1].name.encode() if page else last)
-            found.append(Due(queue, now, later, tuple(page), len(due) > reached.looked_at, reached))
+            found.append(Due(partition, now, later, tuple(page), len(due) > reached.looked_at, reached))
         return found
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
         """Let ticks happen."""
         replies: list[TickReply] = []
         for tick in ticks:
-            with self._store.queue(tick.entry.queue) as model:
+            with self._store.queue(tick.entry.partition) as model:
                 replies.append(self._tick(tick, model))
         return replies
 
     def _tick(self, tick: Tick, model: QueueModel) -> TickReply:
         model.now = self._store.now()
-        one = self._store.schedules_of(tick.entry.queue).get(tick.entry.name)
+        one = self._store.schedules_of(tick.entry.partition).get(tick.entry.name)
         if one is None or one.tick_ms != tick.entry.tick_ms or _unpack(one.spec)[1].decode() != tick.revision:
             return TickReply("stale", "", 0)
         if one.tick_ms is None or model.now < one.tick_ms:
@@ -131,10 +132,10 @@ class InMemorySchedules:
             if waiting is not None:
                 reason = f"replaced by the next tick of schedule {tick.entry.name!r}"
                 record = result_record.pack_cancelled(reason)
-                record = self._broker.seal.close("result", queue_of(model.name), waiting, record)
+                record = self._seal(queue_of(model.name), waiting, record)
                 model.end_waiting(waiting, record, result_record.CANCELLED_TTL_MS, reason.encode())
             due = model.now + tick.delay_ms if was_due is None else was_due
-            self._store.accepted.append((tick.entry.queue, tick.task_id, tick.envelope))
+            self._store.accepted.append((tick.entry.partition, tick.task_id, tick.envelope))
             model.accept(tick.task_id, tick.envelope, extras, due, follows=follows)
             result = "fired"
             state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]

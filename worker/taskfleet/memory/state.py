@@ -24,8 +24,8 @@ class QueueState:
     outcome is recorded. A task cancelled while it was ready leaves its id in `ready`, counted in `removed`.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = Partition(name)
+    def __init__(self, name: Partition) -> None:
+        self.name = name
         self.now = 0
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
         self.histories: dict[str, History] = {}
@@ -216,10 +216,10 @@ class QueueState:
         sent = value if state != "succeeded" or edge.carries else b""
         if state == "succeeded" and edge.carries and not value:
             state, sent = "ended", b"its result is not kept (result_ttl=0)"
-        if state == "succeeded" and edge.queue == self.name:
+        if state == "succeeded" and edge.partition == self.name:
             self.resolve(edge.id, edge.position, sent)
         else:
-            self.outbox.append(Signal(edge.queue, edge.id, edge.position, task_id, state, sent, self.name))
+            self.outbox.append(Signal(edge.partition, edge.id, edge.position, task_id, state, sent, self.name))
 
     def signal_all(self, task_id: str, tag: Tag, state: str, value: bytes) -> None:
         """Tell all tasks that wait for one."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from taskfleet import checks
 from taskfleet.memory.model import QueueModel
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 
 _REMEMBERED = 10_000  # enqueued tasks
 
@@ -27,9 +27,9 @@ class Waiter:
     """A worker that waits for a call from one of its partitions."""
 
     loop: asyncio.AbstractEventLoop
-    queues: tuple[str, ...]
+    partitions: tuple[Partition, ...]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    called_by: str | None = None
+    called_by: Partition | None = None
 
 
 @dataclass(slots=True)
@@ -56,11 +56,11 @@ class StoreClock:
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
 
-    def now_ms(self, queue: str, *, within: float = math.inf) -> float:
+    def now_ms(self, partition: Partition, *, within: float = math.inf) -> float:
         """Milliseconds by the store's clock."""
         return self._now()
 
-    async def ask(self, queue: str) -> None:
+    async def ask(self, partition: Partition) -> None:
         """It is always known."""
 
 
@@ -72,12 +72,12 @@ class Store:
         self._clock = clock or _wall_clock
         self._travelled_ms = 0.0
         self.clock = StoreClock(self.now)
-        self.known: set[str] = set()  # partitions that ever had a task
+        self.known: set[Partition] = set()  # partitions that ever had a task
         self.workers: dict[str, Beat] = {}
         self.cordons: dict[str, float] = {}  # worker's name → until, ms
-        self.accepted: deque[tuple[str, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
-        self._schedules: dict[str, dict[str, Scheduled]] = defaultdict(dict)
-        self._models: dict[str, QueueModel] = {}
+        self.accepted: deque[tuple[Partition, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
+        self._schedules: dict[Partition, dict[str, Scheduled]] = defaultdict(dict)
+        self._models: dict[Partition, QueueModel] = {}
         self._waiters: list[Waiter] = []
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[str]]]] = defaultdict(list)
         self._watchers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -107,12 +107,12 @@ class Store:
     # Queues.
 
     @property
-    def models(self) -> dict[str, QueueModel]:
+    def models(self) -> dict[Partition, QueueModel]:
         return dict(self._models)
 
     @contextlib.contextmanager
-    def queue(self, name: str) -> Generator[QueueModel]:
-        """One queue for one operation; afterwards everybody is told what it has to tell."""
+    def queue(self, name: Partition) -> Generator[QueueModel]:
+        """One partition for one operation; afterwards its messages are published."""
         with self.lock:
             model = self._models.get(name)
             if model is None:
@@ -126,14 +126,14 @@ class Store:
                 self._hand_out_calls(model)
                 self._tell_watchers()
 
-    def partitions_of(self, queue: str) -> list[str]:
-        return sorted({name for name in self.known if queue_of(name) == queue} | {queue})
+    def partitions_of(self, queue: str) -> list[Partition]:
+        return sorted({name for name in self.known if queue_of(name) == queue} | {Partition(queue)})
 
-    def schedules_of(self, partition: str) -> dict[str, Scheduled]:
+    def schedules_of(self, partition: Partition) -> dict[str, Scheduled]:
         """By name."""
         return self._schedules[partition]
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: Partition) -> None:
         with self.lock:
             self._schedules.pop(name, None)
             self._models.pop(name, None)
@@ -141,11 +141,11 @@ class Store:
 
     # Workers that wait.
 
-    def wait(self, queues: Sequence[str]) -> Waiter:
+    def wait(self, partitions: Sequence[Partition]) -> Waiter:
         """Take a call if there is one; else stand in line until `leave`."""
-        waiter = Waiter(asyncio.get_running_loop(), tuple(queues))
+        waiter = Waiter(asyncio.get_running_loop(), tuple(partitions))
         with self.lock:
-            for name in queues:
+            for name in partitions:
                 model = self._models.get(name)
                 if model is not None and model.calls:
                     model.calls -= 1
@@ -168,7 +168,7 @@ class Store:
         for waiter in list(self._waiters):
             if not model.calls:
                 return
-            if model.name in waiter.queues:
+            if model.name in waiter.partitions:
                 self._waiters.remove(waiter)
                 waiter.called_by = model.name
                 if _call(waiter.loop, waiter.woken.set):

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from taskfleet.protocol.claim import StepReply
+from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.clock import Clock
 from taskfleet.protocol.item import Edge, Item
 from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.progress import ProgressReport
 from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.protocol.sealing import Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import WorkerInfo
 
 if TYPE_CHECKING:
@@ -24,23 +27,37 @@ if TYPE_CHECKING:
 
 
 class Schedules(Protocol):
-    """The schedules of all queues: `engine.schedules`. `queue` means a partition."""
+    """The schedules of all queues, each kept in the partition that its tasks go to."""
 
-    async def add(self, queue: str, name: str, spec: bytes, next_ms: int) -> int | None:
+    async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
         """Add or replace; returns the next tick, which a timing that is still the same keeps."""
         ...
 
-    async def remove(self, queue: str, name: str) -> Entry | None: ...
+    async def remove(self, partition: Partition, name: str) -> Entry | None:
+        """Remove from one partition; returns the schedule that it had."""
+        ...
 
-    async def now_ms(self, queue: str) -> int: ...
+    async def now_ms(self, partition: Partition) -> int:
+        """The time in ms by the clock that the partition's schedules go by."""
+        ...
 
-    async def queues(self) -> list[str]: ...
+    async def partitions(self) -> list[Partition]:
+        """Every partition that may have schedules."""
+        ...
 
-    async def entries(self) -> list[Entry]: ...
+    async def entries(self) -> list[Entry]:
+        """All schedules, by partition and name."""
+        ...
 
-    async def entries_of(self, queue: str) -> list[Entry]: ...
+    async def entries_of(self, partition: Partition) -> list[Entry]:
+        """The schedules of one partition, by name."""
+        ...
 
-    async def due(self, queues: Sequence[str], *, limit: int, past: Mapping[str, TickPosition] = ...) -> list[Due]: ...
+    async def due(
+        self, partitions: Sequence[Partition], *, limit: int, past: Mapping[Partition, TickPosition] = ...
+    ) -> list[Due]:
+        """The due schedules of several partitions: at most `limit` of each, without those up to `past`."""
+        ...
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]: ...
 
@@ -48,19 +65,22 @@ class Schedules(Protocol):
         """The names of schedules that are added or replaced; empty when something may have been missed."""
         ...
 
-    async def failed(self, error: BaseException) -> None: ...
+    async def failed(self, error: BaseException) -> None:
+        """Take note of a failure of `due` or `tick` before trying again."""
+        ...
 
 
 class Broker(Protocol):
-    """All operations on queues. A queue of several partitions has its operations by the partition's name, unless said
-    otherwise. Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `unreadable`, `wait_for_work`,
-    `call_another` and `deregister` pass through as they are, since a worker calls again anyway.
+    """All operations on queues.
+
+    Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `unreadable`, `wait_for_work`, `call_another`
+    and `deregister` pass through as they are, since a worker calls again anyway.
     """
 
     @property
     def url(self) -> str: ...
 
-    seal: Seal  # for the records that are made here
+    seal: Seal  # for the records that the broker makes itself
 
     @property
     def clock(self) -> Clock: ...
@@ -95,8 +115,10 @@ class Broker(Protocol):
         """Take note of a failed call."""
         ...
 
+    # Tasks and workflows.
+
     async def enqueue(
-        self, queue: str, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+        self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
     ) -> dict[int, str]:
         """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`).
 
@@ -105,92 +127,116 @@ class Broker(Protocol):
         """
         ...
 
-    async def cancel(self, queue: str, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool: ...
+    async def cancel(self, partition: Partition, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
+        """Cancel a task: at once when it waits, through its worker when it runs. Returns whether anything changed.
 
-    async def status(self, queue: str, task_id: str, *, announce: bool = False) -> tuple[str, bytes]:
-        """(state, result record or dead letter); with `announce` the task's end is told to `endings`."""
-        ...
-
-    async def report(self, queue: str, incarnation: str, reports: Sequence[tuple[str, int, bytes]]) -> set[str]:
-        """Store (id, delivery, packed report) of running tasks; returns the ids of those that are not ours any more."""
-        ...
-
-    async def progress(self, queue: str, task_id: str) -> bytes | None:
-        """The stamped report of a task that has not ended."""
-        ...
-
-    async def holder(self, queue: str, unique_key: str) -> str | None:
-        """The task that has a unique key, for the moment."""
-        ...
-
-    async def link(self, queue: str, task_id: str, edges: Sequence[Edge]) -> tuple[str, bytes]:
-        """Let at most `MOST_EDGES` tasks wait for another.
-
-        (state, record): linked, unknown, dead and its letter, ended and its record.
+        `record` is its result record, kept for `ttl_ms`; `reason` is told to the tasks that wait for it.
         """
         ...
 
-    async def confirm(self, queue: str, ids: Sequence[str]) -> None:
-        """All parts of the workflow are sent: nothing of it will be dropped any more."""
+    async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
+        """The state of a task; with `announce` its end is told to `endings`."""
+        ...
+
+    async def progress(self, partition: Partition, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        ...
+
+    async def holder(self, partition: Partition, unique_key: str) -> str | None:
+        """The task that has a unique key, for the moment."""
+        ...
+
+    async def link(self, partition: Partition, task_id: str, edges: Sequence[Edge]) -> TaskStatus:
+        """Let at most `MOST_EDGES` tasks wait for another. The state is linked, unknown, dead or ended."""
+        ...
+
+    async def confirm(self, partition: Partition, ids: Sequence[str]) -> None:
+        """All parts of the workflow are sent: none of it is dropped any more."""
         ...
 
     async def signal(self, signal: Signal) -> int:
         """Deliver one signal; returns how many the receiving partition has in its own outbox now."""
         ...
 
-    async def relay(self, queue: str) -> None:
-        """Deliver what stands in a partition's outbox, and what that causes in others'."""
+    async def relay(self, partition: Partition) -> None:
+        """Deliver the signals in a partition's outbox, and those that they cause in others."""
         ...
 
+    # Workers.
+
     async def step(
-        self, queue: str, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
+        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks."""
         ...
 
     async def step_when_called(
-        self, queue: str, options: QueueOptions, incarnation: str, slots: int, timeout: float
+        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
     ) -> StepReply:
         """Wait until this partition calls for a worker, at most `timeout` s, and claim without delay."""
         ...
 
-    async def owned(self, queue: str, incarnation: str) -> list[tuple[str, int]]:
-        """(id, delivery) of every task that this incarnation has claimed."""
+    async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
+        """Store reports of running tasks; returns the ids of tasks that this incarnation does not hold any more."""
         ...
 
-    async def unreadable(self, queue: str, ids: Sequence[str]) -> set[str]:
+    async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:
+        """Every task that this incarnation has claimed, whether or not a reply has told it so."""
+        ...
+
+    async def unreadable(self, partition: Partition, ids: Sequence[str]) -> set[str]:
         """Those tasks whose claim, payload and results that they waited for, one reply may not hold here."""
         ...
+
+    async def wait_for_work(self, partitions: Sequence[Partition], timeout: float) -> Partition | None:
+        """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
+        ...
+
+    async def call_another(self, partition: Partition) -> None:
+        """Pass a call for a worker on to the next that waits."""
+        ...
+
+    async def deregister(self, worker_id: str) -> None:
+        """Forget a worker that has ended."""
+        ...
+
+    # Views.
 
     async def queues(self) -> list[str]:
         """The names of all queues that ever had a task."""
         ...
 
-    async def partitions(self, queue: str | None = None) -> list[str]:
-        """The names of all partitions; with `queue`, of that queue: at least its first."""
+    async def partitions(self, queue: str | None = None) -> list[Partition]:
+        """All partitions; with `queue`, of that queue: at least its first."""
         ...
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
         ...
 
-    async def workers(self) -> list[WorkerInfo]: ...
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers whose heartbeat has not expired."""
+        ...
 
     def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
         """(id, packed dead letter) of a whole queue, oldest first in each partition."""
         ...
 
+    # Operations on whole queues and on the fleet.
+
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters of a whole queue back; `None` means all of them. Returns how many.
+        """Put dead letters back; `None` means all of them. Returns how many.
 
         One whose unique key another task has stays, as does one that was cancelled; the log says so.
         """
         ...
 
-    async def purge_dead(self, queue: str) -> int: ...
+    async def purge_dead(self, queue: str) -> int:
+        """Drop all dead letters; returns how many."""
+        ...
 
     async def purge(self, queue: str) -> int:
-        """Drop everything that waits in a whole queue; returns how many tasks that were."""
+        """Drop every task that waits; returns how many."""
         ...
 
     async def pause(self, queue: str) -> None: ...
@@ -198,29 +244,21 @@ class Broker(Protocol):
     async def resume(self, queue: str) -> None: ...
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
-        """Delete everything that belongs to these whole queues, results included."""
+        """Delete everything that belongs to these queues, results included."""
         ...
 
-    async def cordon(self, name: str, *, ttl_seconds: float) -> None: ...
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""
+        ...
 
     async def uncordon(self, name: str) -> None: ...
 
-    async def wait_for_work(self, queues: Sequence[str], timeout: float) -> str | None:
-        """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
-        ...
-
-    async def call_another(self, queue: str) -> None:
-        """Pass a call for a worker on to the next that waits."""
-        ...
-
-    async def deregister(self, worker_id: str) -> None: ...
-
     def control(self) -> AsyncIterator[str]:
-        """What workers are told: `cancel ID`, `cordon NAME`; empty when something may have been missed."""
+        """Messages to workers: `cancel ID`, `cordon NAME`; empty when something may have been missed."""
         ...
 
-    def endings(self, queue: str) -> AsyncIterator[str]:
-        """The ids of tasks of a partition that end and that somebody waits for; an empty string as in `control`."""
+    def endings(self, partition: Partition) -> AsyncIterator[str]:
+        """The ids of tasks that end and whose end was announced; an empty string as in `control`."""
         ...
 
     def activity(self) -> AsyncIterator[str]:
@@ -232,9 +270,9 @@ class Renewer(Protocol):
     """The calls of a worker's lease thread. Blocking, for one thread; errors pass through."""
 
     def renew(
-        self, queue: str, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
-    ) -> tuple[list[str], list[str]]:
-        """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
+        self, partition: Partition, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]
+    ) -> Renewal:
+        """Prolong the leases of tasks of one partition."""
         ...
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:

@@ -29,6 +29,13 @@ HeldTask = tuple[str, int]
 """Id and delivery of a task that a worker holds: with the worker's incarnation, its fencing token."""
 
 
+class Renewal(NamedTuple):
+    """The reply to a renewal of leases: ids of tasks that the worker does not hold any more, and of tasks to cancel."""
+
+    lost: list[str]
+    cancelled: list[str]
+
+
 class Takeover(NamedTuple):
     """A task whose worker is gone: it waits for another, or is a dead letter when that has happened too often."""
 
@@ -58,4 +65,3 @@ class StepReply(NamedTuple):
     signals: int
     memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
     taken_over: Sequence[Takeover] = ()
-    paged: Sequence[tuple[int, int]] = ()  # claims whose results are to be read apart, and how many those are

@@ -7,25 +7,27 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from taskfleet.protocol.partitions import Partition
+
 FRESH_SECONDS = 60.0  # so long a process trusts its own counting of seconds
 
 
 class ClockUnknownError(LookupError):
-    """The time of a queue's Redis is not known, or has not been heard for too long: ask, and come again."""
+    """The time of a partition's Redis is not known, or has not been heard for too long: ask, and come again."""
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(queue)
-        self.queue = queue
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        self.partition = partition
 
 
 class Clock(Protocol):
-    """What time it is where a queue lives, or one of its partitions."""
+    """The time by the clock that a partition goes by."""
 
-    def now_ms(self, queue: str, *, within: float = math.inf) -> float:
+    def now_ms(self, partition: Partition, *, within: float = math.inf) -> float:
         """Milliseconds since 1970, heard at most `within` seconds ago. Errors: `ClockUnknownError`."""
         ...
 
-    async def ask(self, queue: str) -> None:
+    async def ask(self, partition: Partition) -> None:
         """Hear it now."""
         ...
 
@@ -33,23 +35,27 @@ class Clock(Protocol):
 class RedisClock:
     """Goes on from what Redis has said last. A reply takes its time, so this clock is behind by that, never ahead."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[int]], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ask: Callable[[Partition], Awaitable[int]], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ask = ask
         self._monotonic = monotonic
-        self._heard: dict[str, tuple[float, float]] = {}  # queue → what it said, ms; when, s by our own counting
+        self._heard: dict[
+            Partition, tuple[float, float]
+        ] = {}  # the time that it said, ms, and when, s by our own counting
 
-    def hear(self, queue: str, now_ms: int) -> None:
+    def hear(self, partition: Partition, now_ms: int) -> None:
         """Take note of a time that came with a reply."""
-        self._heard[queue] = (now_ms, self._monotonic())
+        self._heard[partition] = (now_ms, self._monotonic())
 
-    def now_ms(self, queue: str, *, within: float = math.inf) -> float:
+    def now_ms(self, partition: Partition, *, within: float = math.inf) -> float:
         """Milliseconds since 1970, heard at most `within` seconds ago. Errors: `ClockUnknownError`."""
-        said_ms, at = self._heard.get(queue, (0.0, -math.inf))
+        said_ms, at = self._heard.get(partition, (0.0, -math.inf))
         passed = self._monotonic() - at
         if passed > within or passed == math.inf:
-            raise ClockUnknownError(queue)
+            raise ClockUnknownError(partition)
         return said_ms + passed * 1000
 
-    async def ask(self, queue: str) -> None:
+    async def ask(self, partition: Partition) -> None:
         """Hear it now."""
-        self.hear(queue, await self._ask(queue))
+        self.hear(partition, await self._ask(partition))

@@ -7,17 +7,15 @@ read by unpacking, or by the indexes here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
 import msgpack
 
 from taskfleet.errors import QueueFullError
-from taskfleet.protocol.partitions import queue_of
-from taskfleet.protocol.sealing import Seal
+from taskfleet.protocol.partitions import Partition
 
 MOST_EDGES = 500  # that one call may add to a task
-REPLACEMENTS = 20  # how often a call comes again because another has replaced the task that it was to replace
 
 # The modes of a unique key, by the name that an application gives them.
 KEEP_EXISTING: Final = "k"
@@ -29,7 +27,7 @@ MODE_OF = {"keep_existing": KEEP_EXISTING, "replace": REPLACE, "debounce": DEBOU
 class Edge(NamedTuple):
     """A task that waits for another: which, at which of its positions, and whether it is given the result."""
 
-    queue: str
+    partition: Partition
     id: str
     position: int
     carries: bool
@@ -102,7 +100,7 @@ class Extras:
         """About how many bytes these are in a call."""
         texts = (self.unique_key, self.limit_key, self.fair_key, self.replaces)
         size = sum(4 * len(text) for text in texts if text is not None) + 4 * len(self.replaced_record)
-        return size + sum(len(edge.queue) + len(edge.id) + 16 for edge in self.edges)
+        return size + sum(len(edge.partition) + len(edge.id) + 16 for edge in self.edges)
 
 
 Item = tuple[str, bytes, int, int, Extras | None]
@@ -126,7 +124,7 @@ def pack_edges(edges: Sequence[Edge]) -> bytes:
 
 
 def edge_fields(edges: Sequence[Edge]) -> list[tuple[str, str, int, int]]:
-    return [(edge.queue, edge.id, edge.position, int(edge.carries)) for edge in edges]
+    return [(edge.partition, edge.id, edge.position, int(edge.carries)) for edge in edges]
 
 
 def _letters(value: object) -> dict[str, Any]:
@@ -136,33 +134,8 @@ def _letters(value: object) -> dict[str, Any]:
     raise TypeError(f"type {type(value).__name__} cannot be encoded")
 
 
-def replacing(seal: Seal, queue: str, extras: Extras, older: str) -> Extras:
-    """The extras of an item that is to replace the task `older`, with the sealed record of that task's end."""
-    record = seal.close("result", queue_of(queue), older, extras.replaced_record)
-    return replace(extras, replaces=older, replaced_record=record)
-
-
-def coming_again(seal: Seal, queue: str, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
-    """By position, those of the `held` that are to be sent again: each names the task that it is to replace.
-
-    That is the one told, or the one before it among these: a call may hold many of one key.
-    """
-    newest: dict[str, str] = {}  # by unique key
-    again: dict[int, Item] = {}
-    for at in sorted(held):
-        task_id, blob, delay_ms, eta_ms, extras = items[at]
-        assert extras is not None  # only a unique key is held by another task
-        assert extras.unique_key is not None
-        if extras.unique_mode != KEEP_EXISTING:
-            older = newest.get(extras.unique_key, held[at])
-            again[at] = (task_id, blob, delay_ms, eta_ms, replacing(seal, queue, extras, older))
-            newest[extras.unique_key] = task_id
-        elif extras.unique_key in newest:
-            again[at] = items[at]  # which task holds its key is not settled yet
-    return again
-
-
-def queue_full(queue: str, waiting: int, max_length: int) -> QueueFullError:
+def queue_full(partition: Partition, waiting: int, max_length: int) -> QueueFullError:
     return QueueFullError(
-        f"queue {queue!r} is full: {waiting} of at most {max_length} tasks wait; try again later or raise max_length"
+        f"queue {partition!r} is full: {waiting} of at most {max_length} tasks wait; "
+        "try again later or raise max_length"
     )

@@ -14,6 +14,9 @@ from taskfleet import describing
 from taskfleet.errors import SerializationError
 from taskfleet.protocol import unpacking
 
+ProgressReport = tuple[str, int, bytes]
+"""Task id, delivery, and the packed report of a running task."""
+
 _NOTE_LIMIT = 1000
 _RECORD_BYTES = 65_536
 _stamp = struct.Struct(">d")

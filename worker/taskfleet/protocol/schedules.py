@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import msgpack
 
 from taskfleet.protocol.item import Extras
+from taskfleet.protocol.partitions import Partition
 
 NO_STATE = b""
 
@@ -30,7 +31,7 @@ class Entry:
     is `None` when it is paused, or will not tick any more.
     """
 
-    queue: str
+    partition: Partition
     name: str
     spec: bytes
     state: bytes
@@ -44,7 +45,7 @@ class Due:
     `reached` is the position of the last that was looked at, to go on from.
     """
 
-    queue: str
+    partition: Partition
     now_ms: int
     later_ms: int | None
     entries: tuple[Entry, ...]

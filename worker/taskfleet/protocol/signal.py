@@ -4,34 +4,52 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from taskfleet.protocol import result_record
-from taskfleet.protocol.partitions import queue_of
+from taskfleet import foreign
+from taskfleet.protocol import result_record, unpacking
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import Seal
 
 
 class Signal(NamedTuple):
-    """How a task ended, told to one that waits for it: lua/queue/signals.lua. `value` is its result record or why not.
+    """How the task `source` ended, told to the task `id` that waits for it: lua/queue/signals.lua.
 
-    `source_queue` is needed to open a sealed value.
+    `value` is the result record of the source, or the reason why there is none; a sealed one is opened by
+    `source_partition`.
     """
 
-    queue: str
+    partition: Partition
     id: str
     position: int
     source: str
     state: str
     value: bytes
-    source_queue: str = ""
+    source_partition: Partition = Partition("")
+
+    @classmethod
+    def of_packed(cls, packed: bytes, source_partition: Partition) -> Signal:
+        """As it stands in an outbox. Errors: `ValueError` or `SerializationError` for anything else."""
+        partition, task_id, position, source, state, value = unpacking.record(packed, most_bytes=len(packed))
+        if type(position) is not int or type(value) is not bytes:
+            raise foreign.ForeignError("its fields are of other types")
+        return cls(
+            Partition(foreign.partition(partition)),
+            foreign.text(task_id),
+            position,
+            foreign.text(source),
+            foreign.text(state),
+            value,
+            source_partition,
+        )
 
     def cancellation(self, seal: Seal) -> tuple[bytes, bytes]:
-        """Should the task that waits be cancelled for this: its result record, and what those after it are told."""
-        source_queue = queue_of(self.source_queue)
-        if self.source == self.id:  # nobody else's end: what it was to end with itself
+        """For the case that the task is cancelled for it: its result record, and the value for the tasks behind it."""
+        source_queue = queue_of(self.source_partition)
+        if self.source == self.id:  # a signal to itself carries its own reason
             reason = self.value.decode()
         else:
             ended = result_record.explain(self.state, self.value, queue=source_queue, task_id=self.source, seal=seal)
             reason = f"task {self.source}, which it waits for, {ended}"
         record = result_record.pack_cancelled(reason)
-        record = seal.close("result", queue_of(self.queue), self.id, record)
-        # What is passed on may be as secret as the error that it tells of: then it is the sealed record.
+        record = seal.close("result", queue_of(self.partition), self.id, record)
+        # The value may be as secret as the error that it quotes: then it is the sealed record.
         return record, record if seal.writes else reason.encode()

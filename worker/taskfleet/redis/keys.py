@@ -1,11 +1,16 @@
 """The names of all keys in Redis.
 
-One hash tag per queue, so that everything a script touches lives in one cluster slot, and one for the fleet.
+One hash tag per partition, so that everything a script touches lives in one cluster slot, and one for the fleet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from taskfleet import foreign
+from taskfleet.protocol.partitions import Partition
 
 QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
@@ -13,89 +18,91 @@ QUEUE_PARTS = (
     "outbox", "progress", "edges", "jobs",
 )  # fmt: skip
 
-# Of no interest to the scripts that move tasks, which are called far more often: they are declared where they are used.
-_SCHEDULE_PARTS = ("schedules", "ticks", "ticked")
+
+class _Structures(NamedTuple):
+    ready: str  # list of ids, head first
+    task: str  # id → stamped envelope
+    meta: str  # id → attempt:delivery:crashes:ready_ms, only for a task that is not on its first try
+    lease: str  # id → deadline, ms
+    owner: str  # id → fencing token
+    delayed: str  # id → due, ms
+    dead: str  # id → died, ms
+    letter: str  # id → dead letter
+    stat: str  # counters
+    control: str  # paused; large (some payloads are); tokens of the rate limit; the turn served
+    wake: str  # list that idle workers block on
+    cancel: str  # ids to cancel
+    awaited: str  # ids whose end is published
+    tag: str  # id → what only some tasks have: lua/queue/records.lua
+    unique: str  # unique key → id; with a NUL behind it → the task that comes after
+    fair: str  # id → its turn
+    turns: str  # fair key → its last turn
+    parked: str  # limit key, number, id: a task that waits for its key
+    slots: str  # limit key → running
+    arrivals: str  # limit key → theoretical arrival time, ms
+    retry_at: str  # limit key → next token, ms
+    blocked: str  # id → when it is dropped, ms, unless its workflow is whole
+    gather: str  # id → how many tasks it waits for; id:position → a result that has come
+    input: str  # id → results passed on to it
+    outbox: str  # signals to other partitions
+    progress: str  # id → stamped report
+    edges: str  # id:number → some of the many tasks that wait for a task
+    jobs: str  # work that is too much for one call, done in many: lua/drain.lua
 
 
-@dataclass(frozen=True, slots=True)
-class QueueKeys:
-    """The keys of one queue, in the order in which every script declares them.
+class ScheduleKeys(NamedTuple):
+    """The keys of a partition's schedules.
 
-    1 ready (list of ids, head first) · 2 task (id → stamped envelope) · 3 meta (id → attempt:delivery:crashes:ready_ms,
-    only for what is not on its first try) · 4 lease (id → deadline, ms) · 5 owner (id → fencing token) ·
-    6 delayed (id → due, ms) · 7 dead (id → died, ms) · 8 letter (id → dead letter) · 9 stat (counters) ·
-    10 control (paused; large: some payloads are) · 11 wake (list that idle workers block on) ·
-    12 cancel (ids to cancel) ·
-    13 await (ids whose end is published) · 14 tag (id → what only some tasks have: lua/queue/records.lua) ·
-    15 unique (unique key → id; with a NUL behind it → the one that comes after) · 16 fair (id → its turn) ·
-    17 turns (fair key → its last turn) ·
-    18 parked (limit key, number, id: waits for its key) · 19 slots (limit key → running) ·
-    20 arrivals (limit key → theoretical arrival time, ms) · 21 retry_at (limit key → next token, ms) ·
-    22 blocked (id → when it is dropped, ms, unless its workflow is whole) · 23 gather (id → what it waits for;
-    id:position → result that has come) · 24 input (id → results passed on to it) · 25 outbox (signals to other
-    queues) · 26 progress (id → stamped report) · 27 edges (id:number → some of the many that wait for a task) ·
-    28 jobs (what is too much for one call, worked off in many: lua/drain.lua)
+    The scripts that move tasks are called far more often and have no use for them.
     """
 
-    queue: str
-    prefix: str
-    all: tuple[str, ...]
+    schedules: str  # name → spec
+    ticks: str  # name → next tick, ms
+    ticked: str  # name → its last tick, and counters
+
+
+class QueueKeys(_Structures):
+    """The keys of one partition: a tuple in the order in which every script declares them."""
+
+    base: str  # what all keys of the partition begin with
 
     @property
-    def wake(self) -> str:
-        return self.all[10]
+    def all(self) -> QueueKeys:
+        return self
 
     @property
-    def control(self) -> str:
-        return self.all[9]
-
-    @property
-    def owner(self) -> str:
-        return self.all[4]
-
-    @property
-    def blocked(self) -> str:
-        return self.all[21]
-
-    @property
-    def task(self) -> str:
-        return self.all[1]
-
-    @property
-    def unique(self) -> str:
-        return self.all[14]
-
-    @property
-    def gather(self) -> str:
-        return self.all[22]
-
-    @property
-    def outbox(self) -> str:
-        return self.all[24]
-
-    @property
-    def schedules(self) -> tuple[str, str, str]:
-        """schedules (name → spec), ticks (name → next tick, ms), ticked (name → its last tick, and counters)."""
-        first, second, third = (f"{self.prefix}:{{{self.queue}}}:{part}" for part in _SCHEDULE_PARTS)
-        return first, second, third
-
-    @property
-    def progress(self) -> str:
-        return self.all[25]
+    def schedules(self) -> ScheduleKeys:
+        return ScheduleKeys(f"{self.base}schedules", f"{self.base}ticks", f"{self.base}ticked")
 
     @property
     def done_channel(self) -> str:
-        return f"{self.prefix}:{{{self.queue}}}:done"
+        return f"{self.base}done"
 
     def sender(self, sender: str) -> str:
-        return f"{self.prefix}:{{{self.queue}}}:s:{sender}"
+        """The key of a sender's last enqueue call."""
+        return f"{self.base}s:{sender}"
 
     def result(self, task_id: str) -> str:
-        return f"{self.prefix}:{{{self.queue}}}:r:{task_id}"
+        return f"{self.base}r:{task_id}"
 
 
-def of_queue(prefix: str, queue: str) -> QueueKeys:
-    return QueueKeys(queue, prefix, tuple(f"{prefix}:{{{queue}}}:{part}" for part in QUEUE_PARTS))
+def of_partition(prefix: str, partition: str) -> QueueKeys:
+    """The keys of a partition; those of a queue's first partition go by the queue's name."""
+    base = f"{prefix}:{{{partition}}}:"
+    keys = QueueKeys._make(base + part for part in QUEUE_PARTS)
+    keys.base = base
+    return keys
+
+
+def partitions_among(members: Iterable[bytes], skipped: foreign.Skipped) -> set[Partition]:
+    """The partitions among the listed names. A name that none could have would lead to other keys than were meant."""
+    found: set[Partition] = set()
+    for member in members:
+        try:
+            found.add(Partition(foreign.partition(member)))
+        except foreign.ForeignError as error:
+            skipped.add("queue name", member, error)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

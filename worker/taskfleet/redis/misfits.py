@@ -1,17 +1,14 @@
-"""Which key holds something else than ours, when Redis says no more than that one does (WRONGTYPE)."""
+"""Which key holds a value of another program, when Redis says no more than that one does (WRONGTYPE)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from taskfleet import foreign
+from taskfleet.redis import keys
+from taskfleet.redis.connection import RedisClient
 
-if TYPE_CHECKING:
-    from taskfleet.redis.broker import RedisBroker
-
-_LISTS = {"ready", "wake", "outbox"}
+_LISTS = {"ready", "wake", "outbox", "jobs"}
 _SETS = {"await"}
 _SORTED_SETS = {
     "lease", "delayed", "dead", "fair", "turns", "parked", "arrivals", "retry_at", "blocked", "ticks",
@@ -19,28 +16,25 @@ _SORTED_SETS = {
 _MOST_QUEUES = 100  # of those that are looked through
 
 
-async def explain(broker: RedisBroker) -> str:
+async def explain(client: RedisClient, prefix: str) -> str:
     """What a user is told; empty when there is no such key any more, or our user may not look."""
-    # Whatever goes wrong here: the error that we were to explain is told.
+    fleet = keys.FleetKeys(prefix)
+    # Whatever goes wrong here, the user is told of the error that was to be explained.
     with contextlib.suppress(Exception):
-        for key, expected in _of_fleet(broker):
-            if told := await _told(broker, key, expected):
+        for key, expected in ((fleet.queues, "set"), (fleet.workers, "zset")):
+            if told := await _told(client, key, expected):
                 return told
-        members = await broker.client.redis.smembers(broker.fleet.queues)
-        for queue in sorted(broker.places(members))[:_MOST_QUEUES]:
-            names = broker.keys_of(queue)
-            for key in (*names.all, *names.schedules):
-                if told := await _told(broker, key, _type_of(key)):
+        partitions = keys.partitions_among(await client.redis.smembers(fleet.queues), foreign.Skipped())
+        for partition in sorted(partitions)[:_MOST_QUEUES]:
+            names = keys.of_partition(prefix, partition)
+            for key in (*names, *names.schedules):
+                if told := await _told(client, key, _type_of(key)):
                     return told
     return ""
 
 
-def _of_fleet(broker: RedisBroker) -> Iterable[tuple[str, str]]:
-    return (broker.fleet.queues, "set"), (broker.fleet.workers, "zset")
-
-
-async def _told(broker: RedisBroker, key: str, expected: str) -> str:
-    found = foreign.text(await broker.client.redis.type(key))
+async def _told(client: RedisClient, key: str, expected: str) -> str:
+    found = foreign.text(await client.redis.type(key))
     if found in (expected, "none"):
         return ""
     return (

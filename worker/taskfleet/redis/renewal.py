@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-import msgpack
-
-from taskfleet import foreign
-from taskfleet.redis import keys, scripts
+from taskfleet.protocol.claim import HeldTask, Renewal
+from taskfleet.protocol.partitions import Partition
+from taskfleet.redis import keys
+from taskfleet.redis.calls import tasks
+from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.connection import SyncClient
+
+R = TypeVar("R")
 
 
 class RedisRenewer:
@@ -20,21 +24,18 @@ class RedisRenewer:
         self._client = client
 
     def renew(
-        self, queue: str, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[tuple[str, int]]
-    ) -> tuple[list[str], list[str]]:
-        """Prolong the leases of (id, delivery) in one partition: (ids that are not ours any more, ids to cancel)."""
-        names = keys.of_queue(self._prefix, queue).all
-        lost, cancelled = self._client.run(scripts.RENEW, names, (incarnation, lease_ms, busy_ms, msgpack.packb(held)))
-        return [foreign.text(task_id) for task_id in lost], [foreign.text(task_id) for task_id in cancelled]
+        self, partition: Partition, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]
+    ) -> Renewal:
+        """Prolong the leases of tasks of one partition."""
+        names = keys.of_partition(self._prefix, partition)
+        return self._call(tasks.renew(names, incarnation, held, lease_ms=lease_ms, busy_ms=busy_ms))
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
         """Say that the worker lives; returns whether it is cordoned."""
-        fleet = self._fleet
-        flat = [text for pair in fields.items() for text in pair]
-        cordoned = self._client.run(
-            scripts.HEARTBEAT, (fleet.workers, fleet.worker(worker_id), fleet.cordon(name)), (worker_id, ttl_ms, *flat)
-        )
-        return bool(cordoned)
+        return self._call(tasks.heartbeat(self._fleet, worker_id, name, ttl_ms=ttl_ms, fields=fields))
+
+    def _call(self, call: ScriptCall[R]) -> R:
+        return call.read(self._client.run(call.script, call.keys, call.args))
 
     def dropped(self, error: BaseException) -> None:
         """Take note of a failed call: the next one makes another connection."""

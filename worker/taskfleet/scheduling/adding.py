@@ -122,5 +122,5 @@ async def listing(broker: Broker) -> list[Schedule]:
         try:
             schedules.append(Schedule.of_entry(entry))
         except SerializationError as error:
-            logger.warning("schedule %r of queue %r: %s", entry.name, entry.queue, error)
+            logger.warning("schedule %r of queue %r: %s", entry.name, entry.partition, error)
     return sorted(schedules, key=lambda schedule: (schedule.name, schedule.queue))

@@ -66,7 +66,7 @@ class Schedule:
             every=spec.every,
             time_zone=spec.time_zone,
             task=spec.task,
-            queue=queue_of(entry.queue),
+            queue=queue_of(entry.partition),
             concurrency_policy=spec.policy,
             starting_deadline_seconds=None if spec.deadline_ms is None else spec.deadline_ms / 1000,
             paused=spec.paused,

@@ -19,7 +19,7 @@ from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.broker import Broker
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.redis import connection
 from taskfleet.scheduling.record import ScheduleSpec, ScheduleState, revision_of
@@ -55,7 +55,7 @@ class Scheduler:
         self._unreadable: set[tuple[str, str, int]] = set()
         # By queue: the position up to which no schedule that is due can be read here. Those stay due for another
         # scheduler, and must not hide the schedules behind them.
-        self._past: dict[str, TickPosition] = {}
+        self._past: dict[Partition, TickPosition] = {}
         self._past_until = 0.0
 
     async def run(self) -> None:
@@ -116,7 +116,7 @@ class Scheduler:
 
         Errors of Redis pass through.
         """
-        queues = await self._store.queues()
+        queues = await self._store.partitions()
         # Another queue comes first in each pass, so that one with too many ticks does not starve the others.
         self._turn = (self._turn + 1) % max(1, len(queues))
         queues = queues[self._turn :] + queues[: self._turn]
@@ -128,13 +128,13 @@ class Scheduler:
         looks = await self._look(queues, budget)
         looked = time.monotonic()
         for due in looks:
-            with self._alone(due.queue):
+            with self._alone(due.partition):
                 seconds, fired = await self._tick(due, budget)
                 budget -= fired
                 wait = min(wait, seconds)
         return max(_SHORTEST_SLEEP, wait - (time.monotonic() - looked))
 
-    async def _look(self, queues: Sequence[str], limit: int) -> list[Due]:
+    async def _look(self, queues: Sequence[Partition], limit: int) -> list[Due]:
         try:
             return await self._store.due(queues, limit=limit, past=self._past)
         except redis_exceptions.ResponseError as error:
@@ -148,7 +148,7 @@ class Scheduler:
         return found
 
     @contextlib.contextmanager
-    def _alone(self, queue: str) -> Generator[None]:
+    def _alone(self, queue: Partition) -> Generator[None]:
         """Log an error that belongs to the schedules of one queue; an error of Redis as a whole passes through."""
         try:
             yield
@@ -185,7 +185,7 @@ class Scheduler:
         elif len(ticks) > budget or due.more:
             wait = 0.0
             if not ticks:
-                self._past[due.queue] = due.reached
+                self._past[due.partition] = due.reached
         return wait, replies.count("fired")
 
     async def _let_happen(self, ticks: Sequence[Tick]) -> list[TickReply]:
@@ -197,7 +197,7 @@ class Scheduler:
                 (reply,) = await self._store.tick([replace(ticks[n], replaces=reply.named)])
             replies[n] = reply
             if reply.signals:
-                await self._broker.relay(ticks[n].entry.queue)
+                await self._broker.relay(ticks[n].entry.partition)
         return replies
 
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
@@ -205,14 +205,14 @@ class Scheduler:
         assert entry.tick_ms is not None
         try:
             spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
-            call = self._application.seal.open("schedule", queue_of(entry.queue), entry.name, spec.envelope)
+            call = self._application.seal.open("schedule", queue_of(entry.partition), entry.name, spec.envelope)
             revision = revision_of(entry.spec)
             verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
             call = envelope.expiring(call, now_ms, spec.expires_ms, self._application.seal.limit)
         except Exception as error:
             # It stays due for another scheduler, which may know its version or its time zone.
-            if self._warn_once(entry.queue, entry.name, entry.spec):
-                logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.queue, error)
+            if self._warn_once(entry.partition, entry.name, entry.spec):
+                logger.warning("schedule %r of queue %r does not tick here: %s", entry.name, entry.partition, error)
             return None
         task_id = ids.new_id()
         return Tick(
@@ -222,16 +222,16 @@ class Scheduler:
             next_ms=verdict.next_ms,
             dropped=verdict.dropped,
             task_id=task_id,
-            envelope=self._application.seal.close("task", queue_of(entry.queue), task_id, call),
+            envelope=self._application.seal.close("task", queue_of(entry.partition), task_id, call),
             delay_ms=spec.delay_ms,
             extras=spec.extras,
             replaces=state.task_id if spec.policy == "Replace" else "",
-            max_length=self._application.known_options_of(entry.queue).max_length,
+            max_length=self._application.known_options_of(entry.partition).max_length,
         )
 
 
 def _log(tick: Tick, reply: str) -> None:
-    name, queue = tick.entry.name, queue_of(tick.entry.queue)
+    name, queue = tick.entry.name, queue_of(tick.entry.partition)
     if tick.dropped and reply in ("fired", "skipped", "dropped"):
         logger.warning("schedule %r of queue %r: ticks were later than the starting deadline and dropped", name, queue)
     if reply == "skipped":

@@ -15,6 +15,7 @@ from taskfleet import checks, ids, queue_names
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.protocol.item import KEEP_EXISTING, MODE_OF, Extras, Item
+from taskfleet.protocol.partitions import Partition
 from taskfleet.retry import delay_ms
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.options import KeyFunction, TaskOptions
@@ -81,7 +82,7 @@ class Message(Generic[R]):
         task_id: str | None = None,
         behind_result: bool = False,
         more_settings: dict[str, Any] | None = None,
-        clock: Callable[[str], float] | None = None,
+        clock: Callable[[Partition], float] | None = None,
     ) -> Item:
         """The item for `Broker.enqueue`; `SerializationError` names the parameter.
 
@@ -115,12 +116,12 @@ class Message(Generic[R]):
         eta = math.ceil(options.eta * 1000) if options.eta else 0
         return task_id, blob, delay_ms(options.delay), eta, self._extras()
 
-    def _settings(self, clock: Callable[[str], float] | None) -> dict[str, Any]:
+    def _settings(self, clock: Callable[[Partition], float] | None) -> dict[str, Any]:
         """The settings that go into the envelope: protocol/call_settings.py."""
         settings = self.options.settings.copy()
         expires = self.options.expires
         if expires is not None:
-            now = clock(self.queue) / 1000 if clock is not None else time.time()
+            now = clock(Partition(self.queue)) / 1000 if clock is not None else time.time()
             settings[call_settings.EXPIRES_AT] = now + expires
         return settings
 

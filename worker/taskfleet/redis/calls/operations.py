@@ -1,0 +1,69 @@
+"""Calls about whole partitions: stats, purge, and the dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.redis import scripts
+from taskfleet.redis.calls.call import ScriptCall
+from taskfleet.redis.keys import FleetKeys, QueueKeys
+
+_LETTERS_AT_ONCE = 500
+
+
+def stats(keys: QueueKeys, *, horizon_ms: int) -> ScriptCall[QueueStats]:
+    """The figures of one partition; a delayed task is counted as due when it is so within the horizon."""
+    return ScriptCall(scripts.STATS, keys, (horizon_ms,), QueueStats.of_reply)
+
+
+class PurgeReply(NamedTuple):
+    """`signals`: how many are in the outbox, or jobs that are left to be drained."""
+
+    dropped: int
+    left: int
+    signals: int
+
+
+def purge(keys: QueueKeys) -> ScriptCall[PurgeReply]:
+    """Drop waiting tasks, a bounded number."""
+    args = (CHUNK, "its queue was purged", keys.done_channel)
+    return ScriptCall(scripts.PURGE, keys, args, _purge_reply)
+
+
+def purge_dead(keys: QueueKeys) -> ScriptCall[PurgeReply]:
+    """Drop dead letters, a bounded number."""
+    return ScriptCall(scripts.PURGE_DEAD, keys, (_LETTERS_AT_ONCE,), _purge_reply)
+
+
+def _purge_reply(reply: list[int]) -> PurgeReply:
+    return PurgeReply(*reply)
+
+
+class RequeueReply(NamedTuple):
+    """`stay`: letters that were not put back, each with the task that has its unique key, or ''."""
+
+    moved: int
+    left: int
+    stay: list[tuple[str, str]]
+    looked_at: int
+
+
+def requeue_dead(
+    keys: QueueKeys, fleet: FleetKeys, partition: Partition, ids: Sequence[str], *, passed: int, most: int | None
+) -> ScriptCall[RequeueReply]:
+    """Put dead letters back: those of `ids`, or at most `most` of the oldest behind the first `passed`."""
+    at_once = _LETTERS_AT_ONCE if most is None else min(_LETTERS_AT_ONCE, most)
+    args = (fleet.activity, queue_of(partition), at_once, msgpack.packb(ids), passed)
+    return ScriptCall(scripts.REQUEUE_DEAD, keys, args, _requeue_reply)
+
+
+def _requeue_reply(reply: list[Any]) -> RequeueReply:
+    moved, left, flat, looked_at = reply
+    ids = [each.decode("utf-8", "replace") for each in flat]
+    return RequeueReply(moved, left, list(zip(ids[::2], ids[1::2], strict=True)), looked_at)

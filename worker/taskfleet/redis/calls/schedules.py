@@ -1,0 +1,113 @@
+"""Calls about schedules: add, remove, list, due, tick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from taskfleet import foreign
+from taskfleet.protocol import result_record
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.schedules import Tick, TickPosition, TickReply
+from taskfleet.protocol.sealing import Seal
+from taskfleet.redis import scripts
+from taskfleet.redis.calls.call import ScriptCall
+from taskfleet.redis.keys import FleetKeys, QueueKeys
+
+
+def add(keys: QueueKeys, fleet: FleetKeys, name: str, spec: bytes, next_ms: int) -> ScriptCall[int | None]:
+    """Add or replace. The reply: the next tick in ms, which a timing that is still the same keeps."""
+    schedules, ticks, _ = keys.schedules
+    args = (name, spec, next_ms, fleet.schedules_channel)
+    return ScriptCall(scripts.SCHEDULE_ADD, (schedules, ticks), args, lambda reply: reply[0] if reply else None)
+
+
+class Removed(NamedTuple):
+    spec: bytes
+    tick_ms: int | None
+
+
+def remove(keys: QueueKeys, name: str) -> ScriptCall[Removed | None]:
+    return ScriptCall(scripts.SCHEDULE_REMOVE, keys.schedules, (name,), _removed)
+
+
+def _removed(reply: list[Any]) -> Removed | None:
+    if not reply:
+        return None
+    spec, tick_ms = reply
+    return Removed(spec, tick_ms if tick_ms >= 0 else None)
+
+
+class StoredSchedule(NamedTuple):
+    """A schedule as it stands in Redis; `tick` is empty when it is paused."""
+
+    name: bytes
+    spec: bytes
+    state: bytes
+    tick: bytes | int
+
+
+class Page(NamedTuple):
+    cursor: bytes  # 0 when this was the last
+    schedules: list[StoredSchedule]
+    bytes: int
+
+
+def page(keys: QueueKeys, cursor: bytes, count: int) -> ScriptCall[Page]:
+    """About `count` schedules in no order. One that is there all the while is in one page, or in two."""
+    return ScriptCall(scripts.SCHEDULE_LIST, keys.schedules, (cursor, count), _page)
+
+
+def _page(reply: list[Any]) -> Page:
+    cursor, flat = reply
+    found = [StoredSchedule(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
+    return Page(cursor, found, sum(map(len, flat)))
+
+
+class DueReply(NamedTuple):
+    """`later_ms` is the first tick that is not due yet; `more` says that some are due behind `reached`."""
+
+    now_ms: int
+    later_ms: int | None
+    schedules: list[StoredSchedule]
+    more: bool
+    reached: TickPosition
+
+
+def due(keys: QueueKeys, *, limit: int, past: TickPosition) -> ScriptCall[DueReply]:
+    """At most `limit` due schedules behind `past`, if the same schedule still stands there."""
+    return ScriptCall(scripts.SCHEDULE_DUE, keys.schedules, (limit, *past), _due)
+
+
+def _due(reply: list[Any]) -> DueReply:
+    now_ms, later_ms, flat, more, looked_at, last = reply
+    found = [
+        StoredSchedule(name, spec, state, tick)
+        for name, tick, spec, state in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    ]
+    later = later_ms if 0 <= later_ms <= foreign.LAST_MS else None
+    return DueReply(now_ms, later, found, bool(more), TickPosition(looked_at, last))
+
+
+def tick(keys: QueueKeys, fleet: FleetKeys, tick: Tick, seal: Seal) -> ScriptCall[TickReply]:
+    """Let one tick happen. `seal` closes the record of the task that it replaces."""
+    entry = tick.entry
+    queue = queue_of(entry.partition)
+    replaced = [keys.result(tick.replaces)] if tick.replaces else []
+    reason = f"replaced by the next tick of schedule {entry.name!r}"
+    record = result_record.pack_cancelled(reason)
+    if tick.replaces:
+        record = seal.close("result", queue, tick.replaces, record)
+    args = (
+        fleet.activity, queue, tick.max_length, fleet.control_channel, keys.done_channel,
+        entry.name, tick.revision, entry.tick_ms, tick.next_ms or 0, tick.fire_ms or 0,
+        tick.packed_task(), tick.replaces, record, result_record.CANCELLED_TTL_MS, reason, int(tick.dropped),
+    )  # fmt: skip
+    return ScriptCall(scripts.TICK, (*keys, *keys.schedules, *replaced), args, _tick_reply)
+
+
+def _tick_reply(reply: Sequence[Any]) -> TickReply:
+    result, detail = reply
+    if isinstance(detail, int):
+        return TickReply(foreign.text(result), "", detail)
+    return TickReply(foreign.text(result), foreign.text(detail), 0)

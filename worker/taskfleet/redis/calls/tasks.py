@@ -1,0 +1,250 @@
+"""Calls about tasks: enqueue, step, status, progress, cancel, and the lease thread's two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgpack
+
+from taskfleet import foreign
+from taskfleet.errors import SerializationError
+from taskfleet.protocol import unpacking
+from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, HeldTask, Renewal, StepReply, Takeover
+from taskfleet.protocol.item import Item, pack_items
+from taskfleet.protocol.outcome import (
+    OUTCOME_ID,
+    OUTCOME_RESULT,
+    OUTCOME_TTL_MS,
+    SUCCEEDED,
+    Outcome,
+)
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.status import TaskStatus
+from taskfleet.redis import scripts
+from taskfleet.redis.calls.call import ScriptCall, texts
+from taskfleet.redis.keys import FleetKeys, QueueKeys
+
+if TYPE_CHECKING:
+    from taskfleet.options import QueueOptions
+
+_META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of a task that is not on its first try: attempt, deliveries, …
+_PAGED = re.compile(rb"[\xa0-\xbf](\d{1,9}) of \d{1,9} in pages")
+
+
+class EnqueueReply(NamedTuple):
+    """`holders`: by position, the task that has the unique key of an item that was not added.
+
+    With `waiting` tasks the queue has no room, and nothing was added.
+    """
+
+    holders: dict[int, str]
+    signals: int
+    waiting: int | None = None
+
+
+def enqueue(
+    keys: QueueKeys,
+    fleet: FleetKeys,
+    partition: Partition,
+    items: Sequence[Item],
+    *,
+    max_length: int,
+    total: int,
+    sender: str,
+    number: int,
+) -> ScriptCall[EnqueueReply]:
+    """`number` counts the calls of a sender, so that one sent twice adds its tasks once.
+
+    `total` is how many tasks there must be room for, of which these are the first.
+    """
+    replaced = [keys.result(extras.replaces) for *_, extras in items if extras is not None and extras.replaces]
+    args = (
+        fleet.activity, queue_of(partition), max_length, total, pack_items(items), number, keys.done_channel
+    )  # fmt: skip
+    return ScriptCall(scripts.ENQUEUE, (*keys, keys.sender(sender), *replaced), args, _enqueue_reply)
+
+
+def _enqueue_reply(reply: list[Any]) -> EnqueueReply:
+    added, found, *rest = reply
+    if added < 0:
+        return EnqueueReply({}, 0, waiting=found)
+    holders = {found[i]: foreign.text(found[i + 1]) for i in range(0, len(found), 2)} if found else {}
+    return EnqueueReply(holders, rest[0] if rest else 0)
+
+
+class Outcomes:
+    """The outcomes of one step call, and after a call of a part of them, the rest.
+
+    By far the most are of first deliveries that succeeded and keep no result: such a task is told by its id alone.
+    """
+
+    __slots__ = ("_busy_ms", "_done", "_others")
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self._done: list[str] = []
+        self._others: list[Outcome] = []
+        self._busy_ms = 0
+        for outcome in outcomes:
+            task_id, delivery, code, busy_ms, result, _, _ = outcome
+            if code == SUCCEEDED and delivery == 1 and not result:
+                self._done.append(task_id)
+                self._busy_ms += busy_ms
+            else:
+                self._others.append(outcome)
+
+    def recorded(self, done: int, others: int) -> None:
+        """So many of each kind are recorded."""
+        self._done, self._others, self._busy_ms = self._done[done:], self._others[others:], 0
+
+    def result_keys(self, keys: QueueKeys) -> list[str]:
+        """Of those whose result is kept, in order."""
+        return [
+            keys.result(outcome[OUTCOME_ID])
+            for outcome in self._others
+            if outcome[OUTCOME_RESULT] and outcome[OUTCOME_TTL_MS]
+        ]
+
+    def packed(self) -> tuple[bytes, int, bytes]:
+        """The others, the busy time of the done in ms, and the done."""
+        return _packed(self._others), self._busy_ms, _packed(self._done)
+
+
+def _packed(value: Sequence[Any]) -> bytes:
+    return cast("bytes", msgpack.packb(value, use_bin_type=False)) if value else b""
+
+
+def step(
+    keys: QueueKeys,
+    partition: Partition,
+    options: QueueOptions,
+    *,
+    incarnation: str,
+    slots: int,
+    outcomes: Outcomes | None = None,
+) -> ScriptCall[StepCallReply]:
+    """Record outcomes and claim up to `slots` tasks."""
+    others, busy_ms, done = outcomes.packed() if outcomes is not None else (b"", 0, b"")
+    limit, per_key, letters = options.rate_limit, options.rate_limit_per_key, options.dead_letter
+    args = (
+        incarnation, slots, int(options.lease_seconds * 1000), options.max_deliveries, TAKEOVERS_PER_STEP,
+        letters.max_length, int(letters.ttl_seconds * 1000), keys.done_channel, others,
+        limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms, done,
+        options.concurrency or 0, options.concurrency_per_key or 0,
+        per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
+    )  # fmt: skip
+    results = outcomes.result_keys(keys) if outcomes is not None else None
+    script_keys = (*keys, *results) if results else keys
+    return ScriptCall(scripts.STEP, script_keys, args, lambda reply: _step_reply(partition, reply))
+
+
+class StepCallReply(NamedTuple):
+    """The reply to one of the calls that a step may need.
+
+    `recorded`: how many of the two kinds of outcomes were looked at, when not all were. `paged`: claims by position
+    whose results are too many for a reply, and how many these are.
+    """
+
+    now_ms: int
+    reply: StepReply
+    recorded: tuple[int, int] | None
+    paged: Sequence[tuple[int, int]]
+
+
+def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
+    now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, looked_at = reply
+    found: list[Claim | None] = []
+    for i in range(0, len(claimed), 3):
+        meta = claimed[i + 2]
+        attempt = delivery = 1
+        if meta and (counts := _META.match(meta)):
+            attempt, delivery = int(counts[1]), int(counts[2]) + 1
+        try:
+            task_id = claimed[i].decode()
+        except UnicodeDecodeError:
+            # No program of ours made the id, so none can ack it: left to its leases, it becomes a dead letter.
+            found.append(None)
+            continue
+        found.append((partition, task_id, claimed[i + 1], attempt, delivery, None))
+    pages: dict[int, int] = {}
+    for i in range(0, len(inputs), 2):
+        at, packed = inputs[i], inputs[i + 1]
+        if claim := found[at]:
+            if many := _PAGED.fullmatch(packed):
+                pages[at] = int(many[1])
+            else:
+                _, task_id, blob, attempt, delivery, _ = claim
+                found[at] = (partition, task_id, blob, attempt, delivery, results_of(packed))
+    claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
+    paged = [(at - found[:at].count(None), carried) for at, carried in pages.items()] if pages else ()
+    taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()
+    step_reply = StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over)
+    return StepCallReply(now_ms, step_reply, (looked_at[0], looked_at[1]) if looked_at else None, paged)
+
+
+def results_of(packed: bytes) -> list[bytes]:
+    """The results that a task waited for. Damaged ones stay so, and are found out when the task is read."""
+    try:
+        return unpacking.texts(packed)
+    except SerializationError:
+        return [packed[:1]]
+
+
+def _takeover(task_id: bytes, attempt: int, crashes: int, dead: int, head: bytes) -> Takeover:
+    return Takeover.of_head(task_id.decode("utf-8", "replace"), head, attempt, crashes, bool(dead))
+
+
+def status(keys: QueueKeys, task_id: str, *, announce: bool) -> ScriptCall[TaskStatus]:
+    """The state of a task; with `announce` its end is published on the done channel."""
+    return ScriptCall(scripts.STATUS, (*keys, keys.result(task_id)), (task_id, int(announce)), task_status)
+
+
+def task_status(reply: list[Any]) -> TaskStatus:
+    state, record = reply
+    return TaskStatus(foreign.text(state), record)
+
+
+def cancel(
+    keys: QueueKeys, fleet: FleetKeys, task_id: str, *, record: bytes, ttl_ms: int, reason: str
+) -> ScriptCall[CancelReply]:
+    """At once when the task waits, recording `record` as its result; through its worker when it runs."""
+    args = (task_id, record, ttl_ms, fleet.control_channel, keys.done_channel, reason)
+    return ScriptCall(scripts.CANCEL, (*keys, keys.result(task_id)), args, _cancel_reply)
+
+
+class CancelReply(NamedTuple):
+    changed: bool
+    signals: int
+
+
+def _cancel_reply(reply: list[int]) -> CancelReply:
+    changed, signals = reply
+    return CancelReply(bool(changed), signals)
+
+
+def progress(keys: QueueKeys, incarnation: str, reports: Sequence[ProgressReport]) -> ScriptCall[list[str]]:
+    """Store reports of running tasks. The reply: the ids of tasks that this incarnation does not hold any more."""
+    return ScriptCall(scripts.PROGRESS, keys, (incarnation, _packed(reports)), texts)
+
+
+def renew(
+    keys: QueueKeys, incarnation: str, held: Sequence[HeldTask], *, lease_ms: int, busy_ms: int
+) -> ScriptCall[Renewal]:
+    """Prolong leases under their own tokens; `busy_ms` is added to the counter of the queue."""
+    return ScriptCall(scripts.RENEW, keys, (incarnation, lease_ms, busy_ms, msgpack.packb(held)), _renewal)
+
+
+def _renewal(reply: list[list[bytes]]) -> Renewal:
+    lost, cancelled = reply
+    return Renewal(texts(lost), texts(cancelled))
+
+
+def heartbeat(
+    fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: Mapping[str, str | int]
+) -> ScriptCall[bool]:
+    """Say that a worker lives. The reply: whether it is cordoned."""
+    flat = [part for pair in fields.items() for part in pair]
+    keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name))
+    return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, *flat), bool)

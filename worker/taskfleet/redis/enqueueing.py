@@ -1,0 +1,170 @@
+"""Adding tasks to queues in Redis: in calls that are small enough, each of which may be sent twice."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from taskfleet.errors import PayloadTooLargeError
+from taskfleet.protocol import bounds
+from taskfleet.protocol.item import ITEM_EXTRAS, Item, queue_full
+from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.replacing import enqueue_replacing
+from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.redis.calls import tasks
+from taskfleet.redis.calls.call import ScriptCall
+from taskfleet.redis.calls.tasks import EnqueueReply
+from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.redis_errors import CallTooLargeError
+from taskfleet.redis.signalling import Signalling
+
+_CALLS_TOGETHER = 8
+_KNOWN_SECONDS = 60.0  # after that a partition is listed again: Redis may have lost its data
+
+
+class Sender(NamedTuple):
+    """The name and number of an enqueue call, by which Redis knows one that was sent twice.
+
+    A name is used by one call at a time, with ever greater numbers.
+    """
+
+    name: str
+    number: int
+
+
+class Enqueueing(Signalling):
+    """Adds tasks. What they replace may have had other tasks waiting for it, which are told."""
+
+    def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
+        super().__init__(client, prefix, seal)
+        self._listed_until: dict[str, float] = {}
+        self._free_senders: dict[tuple[int, str], list[Sender]] = {}
+
+    async def enqueue(
+        self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
+    ) -> dict[int, str]:
+        """Add tasks in order. All or nothing when `max_length` would be passed.
+
+        With `room_for` there must be room for so many, of which these are the first. Returns which positions were not
+        added because another task has their unique key, and that task's id.
+
+        Errors: `QueueFullError`, and `PayloadTooLargeError` for a task that Redis refuses for its size.
+        """
+        now = time.monotonic()
+        if now >= self._listed_until.get(partition, 0.0):
+            await self.patiently(lambda: self.client.redis.sadd(self.fleet.queues, partition))
+            self._listed_until[partition] = now + _KNOWN_SECONDS
+        room_for = room_for or len(items)
+        if len(items) == 1:
+            return await self._enqueue_part(partition, items, max_length, room_for, bounds.item_bytes(items[0]))
+        if not items:
+            return {}
+        # The first call makes sure of room for all.
+        (start, end, size), *parts = bounds.windows(items, bounds.item_bytes)
+        holders = await self._enqueue_part(partition, items[start:end], max_length, room_for, size)
+        if parts and all(item[ITEM_EXTRAS] is None for item in items):
+            await self._enqueue_plain_parts(partition, items, parts)
+        else:
+            for start, end, size in parts:
+                found = await self._enqueue_part(partition, items[start:end], 0, end - start, size)
+                holders |= {start + position: holder for position, holder in found.items()}
+        return holders
+
+    def list_again(self) -> None:
+        """The partitions may not be listed in Redis any more."""
+        self._listed_until.clear()
+
+    async def _enqueue_plain_parts(
+        self, partition: Partition, items: Sequence[Item], parts: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Several calls in one message, where they are so small that Redis refuses none."""
+        together: list[Sequence[Item]] = []
+        bytes_together = 0
+        for start, end, size in parts:
+            if together and (len(together) == _CALLS_TOGETHER or bytes_together + size > bounds.CALL_BYTES):
+                await self._enqueue_plain(partition, together)
+                together, bytes_together = [], 0
+            if size > bounds.SURE_BYTES:
+                await self._enqueue_part(partition, items[start:end], 0, end - start, size)
+            else:
+                together.append(items[start:end])
+                bytes_together += size
+        if together:
+            await self._enqueue_plain(partition, together)
+
+    async def _enqueue_part(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
+        """One call, or more when Redis refuses it for its size: its limits may have been lowered."""
+        try:
+            return await self._enqueue_chunk(partition, items, max_length, total, size)
+        except CallTooLargeError as error:
+            if len(items) == 1:
+                raise PayloadTooLargeError(
+                    f"queue {partition!r}: {error}; store the data elsewhere and pass its address, or raise these "
+                    "limits"
+                ) from None
+        middle = len(items) // 2
+        holders = await self._enqueue_part(partition, items[:middle], max_length, total, size // 2)
+        found = await self._enqueue_part(partition, items[middle:], 0, len(items) - middle, size // 2)
+        return holders | {middle + position: holder for position, holder in found.items()}
+
+    async def _enqueue_plain(self, partition: Partition, chunks: Sequence[Sequence[Item]]) -> None:
+        """Several calls in one message: Redis goes from one to the next without waiting for a reply to be read.
+
+        Each has a sender of its own: one that was refused on the way (a script that was lost, a replica that was
+        missing) is sent again when those behind it have long arrived, and must not pass for a late copy of them.
+        """
+        senders = [self._next_sender(partition) for _ in chunks]
+        await self.call_many(
+            [
+                self._enqueue_call(partition, chunk, 0, len(chunk), sender)
+                for chunk, sender in zip(chunks, senders, strict=True)
+            ]
+        )
+        self._free(partition).extend(senders)
+
+    async def _enqueue_chunk(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
+        """One call, and as many more as it takes to replace the tasks that are to be replaced."""
+        if len(items) == 1 and items[0][ITEM_EXTRAS] is None:
+            return await self._enqueue_once(partition, items, max_length, total, size)
+
+        async def enqueue(some: Sequence[Item]) -> dict[int, str]:
+            return await self._enqueue_once(partition, some, max_length, total if some is items else len(some), size)
+
+        return await enqueue_replacing(self.seal, partition, items, enqueue)
+
+    async def _enqueue_once(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
+    ) -> dict[int, str]:
+        sender = self._next_sender(partition)
+        reply = await self.call(self._enqueue_call(partition, items, max_length, total, sender), size)
+        self._free(partition).append(sender)
+        if reply.waiting is not None:
+            raise queue_full(partition, reply.waiting, max_length)
+        if reply.signals:
+            await self.relay(partition)  # a task that was replaced had others waiting for it
+        return reply.holders
+
+    def _enqueue_call(
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: Sender
+    ) -> ScriptCall[EnqueueReply]:
+        return tasks.enqueue(
+            self.keys_of(partition), self.fleet, partition, items,
+            max_length=max_length, total=total, sender=sender.name, number=sender.number,
+        )  # fmt: skip
+
+    def _next_sender(self, partition: Partition) -> Sender:
+        """A name that no other call uses now, with its next number."""
+        free = self._free(partition)
+        name, number = free.pop() if free else (secrets.token_urlsafe(6), 0)
+        return Sender(name, number + 1)
+
+    def _free(self, partition: Partition) -> list[Sender]:
+        # A process forked from this one must not go on counting under its parent's names.
+        return self._free_senders.setdefault((os.getpid(), partition), [])

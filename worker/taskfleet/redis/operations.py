@@ -1,0 +1,128 @@
+"""Operations on whole queues and on the fleet: dead letters, purge, pause, cordon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskfleet.protocol import bounds
+from taskfleet.protocol.bounds import CHUNK
+from taskfleet.protocol.dead_letter import warn_of_kept
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.redis.calls import operations
+from taskfleet.redis.signalling import Signalling
+
+_WAKE_TTL_MS = 60_000
+
+
+class Operations(Signalling):
+    """Operations of people and of the operator."""
+
+    async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
+        """Put dead letters back; `None` means all of them."""
+        chunks = [list(ids[i:j]) for i, j, _ in bounds.windows(ids, _text_bytes)] if ids is not None else [None]
+        moved, stay = 0, list[tuple[str, str]]()
+        for partition in await self.partitions(queue):
+            for chunk in chunks:
+                if chunk is None:
+                    moved += await self._requeue_all(partition, stay)
+                else:
+                    moved += await self._requeue_some(partition, chunk, stay)
+        warn_of_kept(queue, stay)
+        return moved
+
+    async def _requeue_some(self, partition: Partition, ids: list[str], stay: list[tuple[str, str]]) -> int:
+        """Those of `ids`; a call may look at fewer of them where letters are large."""
+        moved = 0
+        while True:
+            call = operations.requeue_dead(self.keys_of(partition), self.fleet, partition, ids, passed=0, most=None)
+            reply = await self.call(call)
+            moved += reply.moved
+            stay += reply.stay
+            ids = ids[reply.looked_at :]
+            if not reply.looked_at or not ids:
+                return moved
+
+    async def _requeue_all(self, partition: Partition, stay: list[tuple[str, str]]) -> int:
+        """Those that there are at the first call: a task that dies again meanwhile comes behind them."""
+        moved, passed, left = 0, 0, None
+        while True:
+            call = operations.requeue_dead(self.keys_of(partition), self.fleet, partition, [], passed=passed, most=left)
+            reply = await self.call(call)
+            moved += reply.moved
+            stay += reply.stay
+            left = (reply.moved + reply.left if left is None else left) - reply.looked_at
+            passed += reply.looked_at - reply.moved
+            if not reply.looked_at or left <= 0:
+                return moved
+
+    async def purge_dead(self, queue: str) -> int:
+        """Drop all dead letters; returns how many."""
+        dropped = 0
+        for partition in await self.partitions(queue):
+            left = 1
+            while left:
+                reply = await self.call(operations.purge_dead(self.keys_of(partition)))
+                dropped, left = dropped + reply.dropped, reply.left
+                if reply.signals:
+                    await self.relay(partition)
+        return dropped
+
+    async def purge(self, queue: str) -> int:
+        """Drop every task that waits; returns how many."""
+        dropped = 0
+        for partition in await self.partitions(queue):
+            left = 1
+            while left:
+                reply = await self.call(operations.purge(self.keys_of(partition)))
+                dropped, left = dropped + reply.dropped, reply.left
+                if reply.signals:
+                    await self.relay(partition)
+        return dropped
+
+    async def pause(self, queue: str) -> None:
+        for partition in await self.partitions(queue):
+            control = self.keys_of(partition).control
+            await self.patiently(lambda key=control: self.client.redis.hset(key, "paused", 1))
+
+    async def resume(self, queue: str) -> None:
+        for partition in await self.partitions(queue):
+            names = self.keys_of(partition)
+            await self.patiently(lambda key=names.control: self.client.redis.hdel(key, "paused"))
+            await self.patiently(lambda key=names.wake: self.client.redis.rpush(key, 1))
+            await self.patiently(lambda key=names.wake: self.client.redis.pexpire(key, _WAKE_TTL_MS))
+
+    async def purge_keys(self, queues: Sequence[str]) -> None:
+        """Delete everything that belongs to these queues, results included."""
+        for partition in [name for name in await self.partitions() if queue_of(name) in queues]:
+            names = self.keys_of(partition)
+            await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules))
+            found: list[bytes] = []
+            async for key in self.client.scan(_literal(names.result("")) + "*", count=CHUNK):
+                found.append(key)
+                if len(found) >= CHUNK:
+                    await self.client.redis.unlink(*found)
+                    found.clear()
+            if found:
+                await self.client.redis.unlink(*found)
+            await self.patiently(lambda name=partition: self.client.redis.srem(self.fleet.queues, name))
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""
+        await self.patiently(lambda: self.client.redis.set(self.fleet.cordon(name), 1, px=int(ttl_seconds * 1000)))
+        await self._tell_of_cordon(name)
+
+    async def uncordon(self, name: str) -> None:
+        await self.patiently(lambda: self.client.redis.delete(self.fleet.cordon(name)))
+        await self._tell_of_cordon(name)
+
+    async def _tell_of_cordon(self, name: str) -> None:
+        await self.patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
+
+
+def _text_bytes(text: str) -> int:
+    return 4 * len(text)
+
+
+def _literal(text: str) -> str:
+    """`text` as a glob pattern that matches itself."""
+    return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)

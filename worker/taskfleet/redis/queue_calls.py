@@ -1,0 +1,94 @@
+"""The base of all operations on queues in Redis: a client, the names of the keys, and calls that are sent patiently."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
+
+from taskfleet import foreign
+from taskfleet.errors import BrokerConnectionError
+from taskfleet.protocol.clock import RedisClock
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.schedules import START
+from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.redis import keys, misfits, urls
+from taskfleet.redis.calls import schedules as schedule_calls
+from taskfleet.redis.calls.call import ScriptCall
+from taskfleet.redis.connection import RedisClient
+
+R = TypeVar("R")
+
+
+class QueueCalls:
+    """Calls on the queues of one Redis, and which partitions there are.
+
+    `call` is patient: it tries again while that may help, and raises `BrokerConnectionError`. `call_once` passes the
+    errors of Redis through. `seal` closes the records that are made here.
+    """
+
+    def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
+        self.client = client
+        self.seal = seal
+        self.prefix = prefix
+        self.fleet = keys.FleetKeys(prefix)
+        self.skipped = foreign.Skipped()  # records in Redis that no program of ours has written
+        self.clock = RedisClock(self.now_ms)
+        self._keys: dict[str, keys.QueueKeys] = {}
+
+    def keys_of(self, partition: str) -> keys.QueueKeys:
+        names = self._keys.get(partition)
+        if names is None:
+            names = self._keys[partition] = keys.of_partition(self.prefix, partition)
+        return names
+
+    async def call(self, call: ScriptCall[R], call_bytes: int = 0) -> R:
+        """The reply to one call of a script. `call_bytes`: about how many are sent, where these are many."""
+        script, script_keys, args, read = call
+        reply = await self.patiently(lambda: self.client.run(script, script_keys, args), call_bytes)
+        return read(reply)
+
+    async def call_once(self, call: ScriptCall[R]) -> R:
+        script, script_keys, args, read = call
+        return read(await self.client.run(script, script_keys, args))
+
+    async def call_many(self, many: Sequence[ScriptCall[R]]) -> list[R]:
+        replies: list[R] = await self.patiently(lambda: self.call_many_once(many))
+        return replies
+
+    async def call_many_once(self, many: Sequence[ScriptCall[R]]) -> list[R]:
+        """The replies to several calls of one script, in one round trip for each server."""
+        if not many:
+            return []
+        replies = await self.client.run_many(many[0].script, [(call.keys, call.args) for call in many])
+        return [call.read(reply) for call, reply in zip(many, replies, strict=True)]
+
+    async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
+        """The result of `await operation()`, which is tried again while that may help."""
+        try:
+            return await self.client.patiently(lambda _attempt: operation(), call_bytes)
+        except BrokerConnectionError as error:
+            if "WRONGTYPE" in str(error) and (told := await misfits.explain(self.client, self.prefix)):
+                raise BrokerConnectionError(f"Redis at {urls.address(self.client.url)}: {told}") from None
+            raise
+
+    async def now_ms(self, partition: Partition) -> int:
+        """The time in ms by the clock of the Redis that has the partition."""
+        reply = await self.call(schedule_calls.due(self.keys_of(partition), limit=0, past=START))
+        return reply.now_ms
+
+    async def queues(self) -> list[str]:
+        """The names of all queues that ever had a task."""
+        return sorted({queue_of(name) for name in await self.partitions()})
+
+    async def partitions(self, queue: str | None = None) -> list[Partition]:
+        """All partitions in Redis; with `queue`, of that queue: at least its first."""
+        found = keys.partitions_among(
+            await self.patiently(lambda: self.client.redis.smembers(self.fleet.queues)), self.skipped
+        )
+        if queue is not None:
+            found = {partition for partition in found if queue_of(partition) == queue} | {Partition(queue)}
+        return sorted(found)
+
+    def listen(self, *channels: str) -> AsyncIterator[str]:
+        """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
+        return self.client.listen(*channels)

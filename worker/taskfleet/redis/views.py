@@ -1,0 +1,132 @@
+"""Looking at queues in Redis: figures, workers, dead letters, and single tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from taskfleet import foreign
+from taskfleet.errors import ReplyTooLargeError
+from taskfleet.protocol import bounds, dead_letter
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.status import TaskStatus
+from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
+from taskfleet.redis import replies
+from taskfleet.redis.calls import operations, tasks
+from taskfleet.redis.queue_calls import QueueCalls
+
+_LETTERS_TOGETHER = 100
+_FIGURES_TOGETHER = 256
+_WORKERS_TOGETHER = 64
+_MOST_WORKERS = 10_000
+
+
+class Views(QueueCalls):
+    """Reads; `status` may also announce the end of a task."""
+
+    async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
+        """The state of a task; with `announce` its end is published on the done channel."""
+        return await self.call(tasks.status(self.keys_of(partition), task_id, announce=announce))
+
+    async def progress(self, partition: Partition, task_id: str) -> bytes | None:
+        """The stamped report of a task that has not ended."""
+        key = self.keys_of(partition).progress
+        record: bytes | None = await self.patiently(lambda: self.client.redis.hget(key, task_id))
+        return record
+
+    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+        """The figures of several queues, each the sum of its partitions."""
+        if not queues:
+            return {}
+        listed = {partition for partition in await self.partitions() if queue_of(partition) in queues}
+        partitions = sorted(listed | {Partition(queue) for queue in queues})
+        calls = [operations.stats(self.keys_of(partition), horizon_ms=horizon_ms) for partition in partitions]
+        figures: list[QueueStats] = []
+        for start in range(0, len(calls), _FIGURES_TOGETHER):
+            figures += await self.call_many(calls[start : start + _FIGURES_TOGETHER])
+        parts: dict[str, list[QueueStats]] = {queue: [] for queue in queues}
+        for partition, stats in zip(partitions, figures, strict=True):
+            parts[queue_of(partition)].append(stats)
+        return {queue: QueueStats.total(found) for queue, found in parts.items()}
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers whose heartbeat has not expired."""
+        found: list[WorkerInfo] = await self.patiently(self._read_workers)
+        return found
+
+    async def _read_workers(self) -> list[WorkerInfo]:
+        # The latest: no fleet has so many.
+        entries = await self.client.redis.zrange(self.fleet.workers, -_MOST_WORKERS, -1, withscores=True)
+        found: list[WorkerInfo] = []
+        for start in range(0, len(entries), _WORKERS_TOGETHER):
+            some = entries[start : start + _WORKERS_TOGETHER]
+            now_ms, hashes = await self._heartbeats([worker_id for worker_id, _ in some])
+            for (worker_id, beat_ms), values in zip(some, hashes, strict=True):
+                info = self._worker_of(worker_id, values, beat_ms, now_ms)
+                if info is not None:
+                    found.append(info)
+        return found
+
+    async def _heartbeats(self, worker_ids: Sequence[bytes]) -> tuple[float, list[Any]]:
+        """(now in ms, the fields of each): one that is too large, or no hash, costs none of the others."""
+        pipeline = self.client.redis.pipeline(transaction=False)
+        pipeline.time()
+        for worker_id in worker_ids:
+            pipeline.hmget(self.fleet.worker(foreign.text(worker_id)), FIELDS)
+        try:
+            (seconds, micros), *hashes = await pipeline.execute(raise_on_error=False)
+        except replies.TooLongError as error:
+            if len(worker_ids) == 1:
+                return 0.0, [error]
+            middle = len(worker_ids) // 2
+            first_ms, first = await self._heartbeats(worker_ids[:middle])
+            now_ms, rest = await self._heartbeats(worker_ids[middle:])
+            return max(first_ms, now_ms), first + rest
+        return seconds * 1000 + micros / 1000, hashes
+
+    def _worker_of(self, worker_id: bytes, values: Any, beat_ms: float, now_ms: float) -> WorkerInfo | None:
+        if isinstance(values, list) and not any(values):
+            return None  # its heartbeat has expired
+        try:
+            if not isinstance(values, list):
+                raise foreign.ForeignError(str(values))
+            return WorkerInfo.of_values(worker_id, values, beat_ms, now_ms)
+        except foreign.ForeignError as error:
+            self.skipped.add("heartbeat", worker_id, error)
+            return None
+
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
+        """(id, packed dead letter), oldest first in each partition. One too large for a reply says so itself."""
+        for partition in await self.partitions(queue):
+            names = self.keys_of(partition)
+            count = await self.patiently(lambda key=names.dead: self.client.redis.zcard(key))
+            for first in range(offset, min(count, offset + limit), _LETTERS_TOGETHER):
+                last = min(first + _LETTERS_TOGETHER, offset + limit) - 1
+                ids: list[bytes] = await self.patiently(
+                    lambda key=names.dead, first=first, last=last: self.client.redis.zrange(key, first, last)
+                )
+                async for task_id, letter in self._letters(names.letter, ids):
+                    yield foreign.text(task_id), letter
+            limit -= max(0, min(count - offset, limit))
+            offset = max(0, offset - count)
+
+    async def _letters(self, key: str, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """The stored letters of `ids`, about as many bytes at a time as a call may have."""
+        at, together = 0, 8
+        while at < len(ids):
+            some = ids[at : at + together]
+            try:
+                letters = await self.patiently(lambda some=some: self.client.redis.hmget(key, some))
+            except ReplyTooLargeError:
+                together = len(some) // 2
+                if not together:
+                    most = self.client.access.reply_bytes
+                    yield some[0], dead_letter.unreadable_letter(f"it has more than the {most} bytes of one reply here")
+                    at, together = at + 1, 1
+                continue
+            at += len(some)
+            for task_id, letter in zip(some, letters, strict=True):
+                if letter is not None:
+                    yield task_id, letter
+            together = max(1, bounds.CALL_BYTES // max(len(letter or b"-") for letter in letters))
