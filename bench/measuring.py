@@ -36,7 +36,7 @@ class Contender:
 
 
 def prepare(peers: Sequence[Peer]) -> list[Contender]:
-    """Build what is not built yet; a peer that cannot be built is left out, with a message."""
+    """Build the peers; a peer that cannot be built is left out, with a message."""
     contenders: list[Contender] = []
     for peer in peers:
         began = time.monotonic()

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 # Scenarios that most peers leave out, and why.
 OURS_ALONE: dict[str, str] = {
-    "ceiling": "it asks how far our engine is from what its pattern can do",
+    "ceiling": "it compares Taskfleet with its bare Redis pattern",
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
 }
@@ -59,7 +59,7 @@ class Peer(Protocol):
         ...
 
     def prepare(self) -> Program:
-        """Build what is not built yet. Errors: `PeerUnavailable`, one line that says what is missing."""
+        """Build the missing parts. Errors: `PeerUnavailable`, one line that names the missing tool."""
         ...
 
 

@@ -32,8 +32,8 @@ def kill9(stage: Stage) -> dict[str, float]:
     """SIGKILL for the only worker while it is full; at that moment a second one starts consuming.
 
     Tasks are claimed in the order in which they were sent. So when no worker consumes, and `ready` tasks wait, those
-    that the dead worker had claimed are the first of all; what of these the second worker runs is what the dead one
-    held. That number must be the one of the leases in Redis.
+    that the dead worker had claimed are the first of all. Those of them that the second worker runs are the ones that
+    the dead worker held. Their number must be that of the leases in Redis.
     """
     folder = Path(stage.stack.enter_context(tempfile.TemporaryDirectory(prefix="taskfleet-bench-")))
     trace = folder / "trace"

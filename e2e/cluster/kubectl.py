@@ -32,7 +32,7 @@ class ClusterCommand:
         """Run it and return its standard output.
 
         Args:
-            arguments: what follows the binary's name.
+            arguments: those of the binary.
             stdin: text for standard input, such as a manifest for `apply -f -`.
             timeout: seconds after which it is killed.
 

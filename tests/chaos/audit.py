@@ -22,7 +22,7 @@ from tests.chaos.workload import KIND_OF_PART
 _CHUNK = 1000
 _PARTITIONS = {options["name"]: int(options.get("partitions", 1)) for options in queues()}
 PARTITIONS = [partition_name(name, i) for name, count in _PARTITIONS.items() for i in range(count)]
-# Keys without a time to live that may be left after a drain, and who owns them.
+# Keys without a time to live that may be left after a drain, and their owners.
 OWNED = {
     "queues": "the names of all queues",
     "stat": "the counters of a queue",
@@ -92,7 +92,7 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
             task_id, _, attempt, delivery = rest
             story = stories.get(task_id)
             if story is None:
-                defects.append(f"{process} ran task {task_id}, which nobody sent")
+                defects.append(f"{process} ran task {task_id}, which was never sent")
                 continue
             run = Run(process, attempt, delivery, at)
             open_runs[task_id, delivery] = run
@@ -170,7 +170,7 @@ async def read_remains(redis: Any, prefix: str, queues: Iterable[str], ids: set[
                 remains.orphans.append(f"{key}: neither an owner nor a time to live")
             head = key[: len(key) - len(part)]
             if head in results and part not in ids:
-                remains.strangers.append(f"{key}: the result of a task that nobody sent")
+                remains.strangers.append(f"{key}: the result of a task that was never sent")
         batch.clear()
 
     async for key in redis.scan_iter(count=_CHUNK):

@@ -98,7 +98,7 @@ class ChaosProducer:
             ahead = (self._position - first) / self._rate - (now() - began)
             if ahead > 0:
                 await asyncio.sleep(ahead)
-            # The number alone decides how many calls are sent together and how, whatever happened before.
+            # Only the number decides how many calls are sent together and how.
             draw = Random(self._seed * 7919 + self._numbers[self._position])
             at_once = draw.choice((1, 1, 1, 2, 5, 10, 20, 50, _MOST_AT_ONCE))
             numbers = self._numbers[self._position : self._position + at_once]

@@ -1,4 +1,4 @@
-"""5. Several queues: which task goes first, how many run at once, and what the queue says of itself."""
+"""5. Several queues: which task goes first, how many run at once, and the figures of a queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""8. What surrounds a task: the worker gives it sessions, and middleware sees every call and every run."""
+"""8. The surroundings of a task: dependencies that its worker provides, and middleware around calls and runs."""
 
 from __future__ import annotations
 

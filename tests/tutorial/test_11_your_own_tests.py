@@ -31,7 +31,7 @@ async def test_sign_up(taskfleet_queue: TaskQueue, taskfleet_worker: InlineWorke
     assert first.kwargs == {"subject": "Welcome"}
     assert second.args == ["a@b.c"]
 
-    # Then run what is ready, and let a day pass without waiting for it.
+    # Then run the ready tasks, and let a day pass without waiting for it.
     assert await taskfleet_worker.run_until_idle() == 1
     assert outbox == ["a@b.c: Welcome"]
     taskfleet_worker.advance(DAY)

@@ -62,7 +62,7 @@ def test_the_chain_of_an_error_is_bounded() -> None:
         other.__context__ = error
         error = other
     text = describing.trace(error)
-    assert text.endswith("too much to tell)\n")
+    assert text.endswith("too many to show)\n")
     assert len(text) < 1000
     while error.__context__ is not None:  # one by one, because the interpreter frees a chain recursively
         error, error.__context__ = error.__context__, None

@@ -48,7 +48,7 @@ def trace(error: BaseException) -> str:
             return _clean_end("".join(traceback.format_exception(error)))
         frames = traceback.format_tb(error.__traceback__, -_FRAMES)
         text = "".join(["Traceback (most recent call last):\n", *frames, describe(error), "\n"])
-        return _clean_end(text + "(what it is chained to, or holds, is too much to tell)\n")
+        return _clean_end(text + "(its causes, contexts or members are too many to show)\n")
     except BaseException as problem:
         return f"{describe(error)}\n(its traceback cannot be told: {name_of(type(problem))})\n"
 

@@ -86,4 +86,4 @@ class Skipped:
         self.counts[kind] += 1
         count = self.counts[kind]
         level = logging.WARNING if count == 10 ** (len(str(count)) - 1) else logging.DEBUG
-        logger.log(level, "left out what is no %s of ours: %s: %s (%d so far)", kind, text(raw), why, count)
+        logger.log(level, "skipped a %s that Taskfleet did not write: %s: %s (%d so far)", kind, text(raw), why, count)

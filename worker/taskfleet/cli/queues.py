@@ -61,8 +61,8 @@ def register(app: typer.Typer) -> None:
                 if as_json:
                     print(json.dumps(dataclasses.asdict(letter), default=str))
                 else:
-                    what = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR_LIMIT)}"
-                    print(f"{shown(letter.id)}  {letter.died_at:%F %T}  {what}")
+                    text = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR_LIMIT)}"
+                    print(f"{shown(letter.id)}  {letter.died_at:%F %T}  {text}")
 
         return _with_queue(show)
 
