@@ -1,8 +1,9 @@
 """Child processes: how a parent asks a child to end, and how a child ends when its parent is gone.
 
 A child that runs the `taskfleet` command reads a pipe from its parent. Through the pipe the parent asks it to drain, or
-to end at once. A signal would not do: signals also come from elsewhere, and to whole process groups. The pipe closes when the parent ends, however that happens. Another program cannot read such a pipe; on Linux
-the kernel ends it with its parent (`ends_with_this_process`).
+to end at once. A signal would not do: signals also come from elsewhere, and to whole process groups. The pipe closes
+when the parent ends, however that happens. Another program cannot read such a pipe; on Linux the kernel ends it with
+its parent (`ends_with_this_process`).
 """
 
 from __future__ import annotations
