@@ -1,6 +1,6 @@
-"""How many workers run in this process: the decision, and the loop that carries it out.
+"""The autoscaler for workers inside an application: the decision about their number, and the loop that applies it.
 
-The operator has an autoscaler of its own, for pods; this one is for an application that is its own worker.
+Pods are scaled by the operator's autoscaler. This one serves an application that runs its own workers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = showing.logger("taskfleet.autoscaler")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often to look (s), how many looks in a row must agree, and how long (s) a change is given to show."""
+    """Seconds between looks, the number of looks in a row that must agree, and seconds for a change to take effect."""
 
     interval: float = 1.0
     looks_up: int = 2
@@ -34,7 +34,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class LocalSample:
-    """What is known at `at` (s of any clock). `busy` of `slots` are in use by the `workers` that take work."""
+    """The figures at `at` (s of any clock). `busy` of `slots` are in use by the `workers` that claim tasks."""
 
     at: float
     ready: int
@@ -45,7 +45,7 @@ class LocalSample:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a decision knows of those before it."""
+    """The state that a decision keeps for the next ones."""
 
     above: int = 0  # looks in a row
     below: int = 0
@@ -54,7 +54,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class LocalDecision:
-    """`change` workers more, or fewer when it is negative, and why."""
+    """The number of workers to add, or to remove when `change` is negative, and the reason."""
 
     change: int
     reason: str
@@ -64,9 +64,9 @@ class LocalDecision:
 def decide(sample: LocalSample, limits: AutoscalerSettings, pace: Pace, memory: Memory) -> LocalDecision:
     """Compare ready tasks per worker with the thresholds.
 
-    Outside of `min_workers` to `max_workers` it acts at once. More workers are of no use while a worker's worth of
-    slots is free: then something else holds the tasks back, a rate limit or a concurrency limit. Fewer are of no use
-    when what runs would not fit into them.
+    Outside of `min_workers` to `max_workers` it acts at once. It adds no worker while the free slots amount to a whole
+    worker, since a rate limit or a concurrency limit is then holding the tasks back. It removes no worker when the
+    running tasks would not fit into the remaining slots.
     """
     workers = sample.workers
     if workers < limits.min_workers:
@@ -125,7 +125,7 @@ class Autoscaler:
         self._task = background.start(supervise("the autoscaler", self._run), context=background.of_the_application())
 
     async def stop(self) -> None:
-        """Decide nothing more; the workers are left as they are."""
+        """Make no more decisions. The workers stay as they are."""
         if not self._task.done():
             await end([self._task])
 
@@ -160,7 +160,8 @@ class Autoscaler:
         stats = await self._sessions.broker.stats_many(names)
         return LocalSample(
             at=asyncio.get_running_loop().time(),
-            ready=sum(each.ready for each in stats.values() if not each.paused),  # nobody may take what is paused
+            # Tasks of paused queues cannot be claimed
+            ready=sum(each.ready for each in stats.values() if not each.paused),
             workers=self._workers.active,
             busy=self._workers.busy,
             slots=self._workers.slots,

@@ -1,4 +1,4 @@
-"""A batch, before it has a slot and while it runs."""
+"""A batch before it has a slot, and while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskfleet.tasks.definition import Definition
 
 
 class PendingBatch:
-    """The items of a batch that has no slot yet, by id, in the order in which they were claimed."""
+    """The items of a batch that has no slot yet, by id, in the order of their claims."""
 
     __slots__ = ("definition", "items", "queue", "timer")
 
@@ -27,7 +27,7 @@ class PendingBatch:
 
 
 class BatchJob(Job):
-    """One run of a batch function: it holds the slot, its items hold the leases."""
+    """One run of a batch function: it holds the slot, and its items hold the leases."""
 
     __slots__ = ("items",)
 

@@ -1,4 +1,4 @@
-"""Running a batch function on its items, and an outcome for each of them."""
+"""Runs of batch functions, which give each item an outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taskfleet.tasks.batch import BatchItem
 
 
 class BatchRuns:
-    """Gives a batch its slot, runs it, and records how its items ended."""
+    """Gives a batch its slot, runs it, and records the outcome of each item."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class BatchRuns:
         self._tally = tally
 
     def start(self, pending: PendingBatch) -> None:
-        """Run the items of a batch that has a free slot; those that have expired meanwhile are not run."""
+        """Run the items of a batch that has a free slot, without items that have expired in the meantime."""
         jobs: list[Job] = []
         items: list[BatchItem] = []
         expired: list[Job] = []
@@ -60,7 +60,7 @@ class BatchRuns:
             for job in jobs:
                 self._slots.items[job.id] = (batch, job)
             self._launcher.launch(batch, self._run(batch, items), self._context.variables.copy())
-        # Not before the batch has its slot: posting an outcome may start something else.
+        # Only when the batch has its slot: posting an outcome may start another task.
         for job in expired:
             self._outcomes.expire(job.partition, job.id, job.delivery)
 
@@ -97,34 +97,34 @@ class BatchRuns:
             self._endings.raised(job, error, text)
 
     def give_up(self, job: Job) -> None:
-        """Record the end of a run, of a batch or of a single task, whose handler goes on though it was stopped."""
+        """Record the end of a run, of a batch or a single task, whose handler continues after it was stopped."""
         if isinstance(job, BatchJob):
             self._fail_all(job, asyncio.CancelledError())
         else:
             self._endings.raised(job, asyncio.CancelledError(), "")
 
     def _ended(self, batch: BatchJob) -> list[Job]:
-        """Free the slot; returns the items whose outcomes are to be recorded."""
+        """Free the slot; returns the items whose outcomes are still to be recorded."""
         slots = self._slots
         if slots.running.get(batch.id) is not batch:
             for job in batch.items:
                 if slots.runs_in_batch(job):
                     del slots.items[job.id]
-            return []  # given up: its items are another run's by now
+            return []  # given up: its items belong to another run by now
         del slots.running[batch.id]
-        batch.task = None  # as for other jobs: the circle through its context would be left to the collector
+        batch.task = None  # as for other jobs, breaks the cycle through the context of the task
         now = self._context.now()
         for position, job in enumerate(batch.items):
-            # One slot was busy, not one for each of them.
+            # Only one slot was busy, so only one item has busy time.
             job.started = batch.started if position == 0 else now
             job.billed_ms = batch.billed_ms if position == 0 else 0
-        # The rate is that of the slots, which says how far ahead to claim: the batch counts as one.
+        # The rate of the slots decides how many tasks to claim ahead, so the batch counts as one task.
         self._tally.finished -= len(batch.items) - 1
         return batch.items
 
 
 def _values_of(outcomes: Any, count: int) -> tuple[str, list[Any]]:
-    """The problem with the value that a batch function returned, if any, and an outcome for each item."""
+    """The problem with the return value of a batch function, if any, and an outcome for each item."""
     nothing: list[Any] = [None] * count
     kind = type(outcomes)
     if not issubclass(kind, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Gathering the tasks of batch functions until a batch is full or its window has passed."""
+"""Batches: tasks of batch functions are gathered until a batch is full or its window has passed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from taskfleet.tasks.namespace import CLASS_TASKS
 
 
 def claim_size(share: int, capacity: int, batch_share: float) -> int:
-    """How many tasks to claim from a queue where batches gather.
+    """The number of tasks to claim from a queue where batches gather.
 
-    `share` is for how many there are slots, `capacity` how many more items the gathering batches take, `batch_share`
-    which part of the queue's tasks has lately been of batches. The rest of what is claimed needs slots, and must not be
-    expected to be more than `share`.
+    `share` is the number of slots for the queue, `capacity` the number of items that the gathering batches can still
+    take, `batch_share` the fraction of the queue's recent claims that were batch items. The other claims need slots, so
+    the expected number of them must not exceed `share`.
     """
     if batch_share >= 1.0:
         return max(share, capacity)
@@ -33,7 +33,7 @@ def claim_size(share: int, capacity: int, batch_share: float) -> int:
 
 
 class Batches:
-    """The batches of one worker that have no slot yet: those that gather, and those that are closed and wait."""
+    """The batches of one worker that have no slot yet: batches that gather, and closed ones that wait for a slot."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Batches:
         self.widened: set[str] = set()  # queues whose claims of this turn were sized here
         self._open: dict[tuple[str, str], PendingBatch] = {}  # by queue and task name
         self._gathered: dict[str, PendingBatch] = {}  # by task id, in the order of the claims
-        self.added = 0  # tasks that have ever gathered here
-        self._known: dict[str, dict[str, Definition]] = {}  # queue → batch tasks that it has or may have
+        self.added = 0  # all tasks that have gathered here so far
+        self._known: dict[str, dict[str, Definition]] = {}  # queue → its batch tasks, present or possible
         self._batch_share: dict[str, float] = {}
 
     def prepare(self) -> None:
-        """Learn from the definitions where batches can be expected."""
+        """Read from the definitions which queues can have batches."""
         kinds: dict[str, set[bool]] = defaultdict(set)
         for definition in (*self._application.registry, *CLASS_TASKS):
             kinds[definition.options.queue].add(definition.batch is not None)
@@ -69,22 +69,22 @@ class Batches:
         self._batch_share = {queue: float(kinds[queue] == {True}) for queue in self._known}
 
     def __len__(self) -> int:
-        """How many tasks are gathered and do not run."""
+        """The number of tasks that are gathered and not running."""
         return len(self._gathered)
 
     def has(self, task_id: str) -> bool:
-        """Whether this task gathers here, or runs in a batch."""
+        """Whether this task is in a batch here, gathering or running."""
         return task_id in self._gathered or task_id in self._slots.items
 
     # Claiming.
 
     def widen(self, shares: dict[Partition, int]) -> None:
-        """Raise how many tasks are claimed from partitions where batches gather.
+        """Claim more tasks from partitions where batches gather.
 
-        An item needs no slot before its batch runs.
+        An item needs no slot until its batch runs.
         """
         if not self._known or self._slots.free <= 0:
-            return  # without a free slot no batch could run: its items are left to other workers
+            return  # without a free slot no batch can run: its items are left to other workers
         capacities: dict[str, int] = {}
         for partition, share in shares.items():
             queue = queue_of(partition)
@@ -94,10 +94,11 @@ class Batches:
             self.widened.add(queue)
             capacity = capacities[queue] if queue in capacities else self._capacity(queue, known)
             shares[partition] = claim_size(share, capacity, self._batch_share.get(queue, 0.0))
-            capacities[queue] = max(0, capacity - shares[partition])  # the partitions of a queue gather together
+            # The batches of a queue take items of all its partitions
+            capacities[queue] = max(0, capacity - shares[partition])
 
     def _capacity(self, queue: str, known: dict[str, Definition]) -> int:
-        """How many more items the batches of a queue take before each is full."""
+        """The number of items that the batches of a queue can still take."""
         capacity = 0
         for name, definition in known.items():
             assert definition.batch is not None
@@ -106,13 +107,13 @@ class Batches:
         return capacity
 
     def learn(self, queue: str, items: int, total: int) -> None:
-        """Of the last `total` claims of a queue so many were items of batches."""
+        """Take note that `items` of the last `total` claims of a queue were batch items."""
         self._batch_share[queue] = 0.5 * self._batch_share.get(queue, 0.0) + 0.5 * items / total
 
     # Gathering.
 
     def add(self, job: Job, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Take a claimed task into the batch that gathers, which runs when it is full or its window has passed."""
+        """Add a claimed task to the gathering batch, which runs when it is full or its window has passed."""
         definition = job.definition
         batch = definition.batch
         assert batch is not None
@@ -129,7 +130,7 @@ class Batches:
             self._close(gathering)
 
     def _close(self, batch: PendingBatch) -> None:
-        """The batch is full, or its window has passed: it gets the next free slot."""
+        """Close a batch that is full or whose window has passed: it gets the next free slot."""
         key = (batch.queue, batch.definition.name)
         if self._open.get(key) is not batch:
             return
@@ -139,7 +140,7 @@ class Batches:
         self.start_waiting()
 
     def start_waiting(self) -> None:
-        """Give free slots to the batches that wait for one."""
+        """Give free slots to closed batches."""
         slots = self._slots
         while slots.waiting and len(slots.running) < slots.usable and not self._health.claims_nothing:
             batch = slots.waiting.popleft()
@@ -148,10 +149,10 @@ class Batches:
             self._runs.start(batch)
 
     def interrupt(self, task_id: str, why: Interruption) -> bool:
-        """One task was cancelled or taken over; returns whether it is here.
+        """Remove a task that was cancelled or taken over; returns whether it is here.
 
-        One that gathers leaves. One whose batch runs cannot be stopped alone: if cancelled, its outcome decides, a
-        success or the cancellation; if lost, its outcome is not recorded.
+        A gathering task leaves its batch. A task in a running batch cannot be stopped alone. If it was cancelled, its
+        outcome is a success or the cancellation; if its lease was lost, its outcome is not recorded.
         """
         if (batch := self._gathered.pop(task_id, None)) is not None:
             job, _, _ = batch.items.pop(task_id)
@@ -180,7 +181,7 @@ class Batches:
             self._open.pop((batch.queue, batch.definition.name), None)
 
     def hand_back(self) -> None:
-        """Return every task that does not run yet to its queue; the last claimed first."""
+        """Return every task that is not running to its queue, the last claimed first."""
         jobs = [batch.items[task_id][0] for task_id, batch in self._gathered.items()]
         self._gathered.clear()
         for batch in (*self._open.values(), *self._slots.waiting):

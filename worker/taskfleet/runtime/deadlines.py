@@ -1,7 +1,7 @@
-"""Timeouts of running tasks without a timer for each.
+"""Timeouts of running tasks, without a timer for each task.
 
-One timer stands at the earliest deadline of all. Tasks of one timeout start in the order in which they end, so that
-putting a deadline on the heap is an append, as long as most tasks have the same timeout.
+There is one timer, for the earliest deadline. As long as most tasks have the same timeout, they start in the order of
+their deadlines, so that adding a deadline to the heap is an append.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from taskfleet.runtime.job import Job
 from taskfleet.runtime.run_context import RunContext
 
-_FEW = 1024  # entries that are never worth looking through
+_FEW = 1024  # a heap of fewer entries is not searched for outdated ones
 
 
 class Deadlines:
-    """Calls `strike` with each job that outlives its timeout. What it holds is bounded by what runs."""
+    """Calls `strike` with each job that exceeds its timeout. Its memory is bounded by the number of running tasks."""
 
     def __init__(self, context: RunContext, running: dict[str, Job], strike: Callable[[Job], None]) -> None:
         self._context = context
         self._running = running
         self._strike_job = strike
-        # Not the jobs themselves: their arguments would stay as long as their deadlines.
+        # Ids instead of jobs, whose arguments would otherwise stay in memory until their deadlines.
         self._heap: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -33,7 +33,7 @@ class Deadlines:
         return len(self._heap)
 
     def watch(self, job: Job) -> None:
-        """Strike when the job runs for longer than its timeout, if it has one."""
+        """Strike when the job exceeds its timeout, if it has one."""
         if job.timeout is None:
             return
         heap = self._heap
@@ -49,7 +49,7 @@ class Deadlines:
         heapq.heapify(self._heap)
 
     def _job_of(self, entry: tuple[float, str]) -> Job | None:
-        """The job of an entry, while that very run goes on."""
+        """The job of an entry, if that run is still going on."""
         deadline, task_id = entry
         job = self._running.get(task_id)
         if job is None or job.timeout is None or job.started + job.timeout != deadline:

@@ -1,4 +1,4 @@
-"""From the end of a run to its outcome: a result, a retry, a failure, a cancellation."""
+"""The end of a run and its outcome: a result, a retry, a failure or a cancellation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = showing.logger("taskfleet.worker")
 
 
 class Endings:
-    """Decides what becomes of a task whose run has ended, frees its slot and posts the outcome."""
+    """Decides the outcome of a task whose run has ended, frees its slot and posts the outcome."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Endings:
         self._wanted = wanted
 
     def succeed(self, job: Job, value: Any) -> None:
-        """Record a result, if it can be kept."""
+        """Record a result, if it can be stored."""
         try:
             if value is not None and type(value) not in PLAIN_TYPES and (promise := returned.unfinished(value)):
                 self.fail(job, "bad_result", f"it returned {promise}", "")
@@ -71,7 +71,7 @@ class Endings:
             self._unrecordable(job, problem)
 
     def _packed(self, job: Job, value: Any) -> bytes | None:
-        """The result record; `None` when there can be none and the task has failed for it."""
+        """The result record; `None` when the result cannot be encoded, for which the task has failed."""
         name = job.definition.name
         try:
             record = self._outcomes.result_record(job, value)
@@ -80,7 +80,7 @@ class Endings:
         except SerializationError as error:
             self.fail(job, "bad_result", describing.text_of(error), "")
         except BaseException as error:
-            # A validator of the application's own may raise anything.
+            # A validator of the application may raise anything.
             message = f"task {name!r}: its result cannot be encoded: {describing.describe(error)}"
             self.fail(job, "bad_result", message, describing.trace(error))
         else:
@@ -94,9 +94,9 @@ class Endings:
         return None
 
     def raised(self, job: Job, error: BaseException, text: str) -> None:
-        """Record what becomes of a run that raised `error`; `text` is its traceback, if it is at hand.
+        """Record the outcome of a run that raised `error`; `text` is its traceback, if it is at hand.
 
-        Nothing that an error is made of can keep its end from being recorded.
+        No property of an error can prevent the recording.
         """
         try:
             if self._slots.runs(job):
@@ -105,7 +105,7 @@ class Endings:
             self._unrecordable(job, problem)
 
     def _end_badly(self, job: Job, error: BaseException, text: str) -> None:
-        kind = type(error)  # not isinstance: what an error says of its class is code of the application
+        kind = type(error)  # not isinstance: application code can define the `__class__` of an error
         if job.interruption is not None:
             self._end_interrupted(job, error)
         elif kind is ChildError:
@@ -116,7 +116,7 @@ class Endings:
             self._retry_or_fail(job, error, "exception", describing.describe(error), text or describing.trace(error))
 
     def _end_interrupted(self, job: Job, error: BaseException) -> None:
-        """The worker has stopped the run: whatever it raised on its way out, the reason for the stop decides."""
+        """Record the end of a run that the worker has stopped. The reason for the stop decides, not the exception."""
         if job.interruption == "lost":
             self.forget(job)
         elif job.interruption == "shutdown":
@@ -143,7 +143,7 @@ class Endings:
             self._hook_calls.failed(job, reason, message)
 
     def _unrecordable(self, job: Job, problem: BaseException) -> None:
-        """The last resort: a failure that says why the end could not be recorded as it was."""
+        """The last resort: a failure with the reason why the actual end could not be recorded."""
         with contextlib.suppress(BaseException):
             logger.error("task %s: its end could not be recorded as it was:\n%s", job.id, describing.trace(problem))
         message = f"its end could not be recorded: {describing.describe(problem)}"
@@ -151,13 +151,13 @@ class Endings:
         self._end(job, outcome.FAILED, b"", 0, record)
 
     def _end(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> bool:
-        """Free the slot and post the outcome, once; false when the task is not this run's any more."""
+        """Free the slot and post the outcome, once; false when the task no longer belongs to this run."""
         slots = self._slots
         alone = self._running.get(job.id) is job
         if not alone and not slots.runs_in_batch(job):
-            return False  # abandoned: the task is another worker's by now, or a newer delivery's
+            return False  # abandoned: the task belongs to another worker or to a newer delivery
         partition = job.partition
-        if self._seals and code != outcome.SUCCEEDED:  # a success is sealed already: its size had to be known
+        if self._seals and code != outcome.SUCCEEDED:  # a success is sealed already, since its size had to be known
             result, extra = self._outcomes.sealed(partition, job.id, result, extra)
         now = self._context.loop.time()
         ended = (job.id, job.delivery, code, job.unbilled_ms(now), result, ttl_ms, extra)
@@ -165,7 +165,7 @@ class Endings:
             del self._running[job.id]
         else:
             del slots.items[job.id]
-        job.task = None  # it holds the context, which holds the job: a circle that only the collector would undo
+        job.task = None  # it holds the context, which holds the job: a cycle that only the garbage collector would free
         tally = self._tally
         tally.finished += 1
         tally.counts[partition, code] += 1
@@ -174,7 +174,7 @@ class Endings:
         return True
 
     def forget(self, job: Job) -> None:
-        """Another worker has the task: this one records nothing."""
+        """Record nothing, since another worker has the task."""
         job.task = None  # as in `_end`
         self._slots.release(job)
         if self._held.get(job.id) == (job.partition, job.delivery):

@@ -1,4 +1,4 @@
-"""What lower parts of a worker tell higher ones."""
+"""Events: the calls from lower parts of a worker to higher ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from taskfleet.runtime.job import Job
 
 
 class Events:
-    """The one way up between the parts of a worker, which otherwise only know parts below them.
+    """The only calls upwards between the parts of a worker, which otherwise know only the parts below them.
 
     The worker sets all three when it composes its parts.
     """
@@ -16,10 +16,10 @@ class Events:
     __slots__ = ("given_up", "slot_free", "too_many_stuck")
 
     slot_free: Callable[[], None]
-    """A task or a batch that has been claimed may be able to start."""
+    """A claimed task or batch may be able to start."""
 
     given_up: Callable[[Job], None]
-    """A handler ignores its cancellation: the end of its task is to be recorded without it."""
+    """A handler ignores its cancellation: the end of its task is recorded without it."""
 
     too_many_stuck: Callable[[str], None]
-    """Too many slots are lost to such handlers, and why the worker is to leave."""
+    """Too many slots are lost to such handlers. The argument is the reason why the worker exits."""

@@ -26,7 +26,7 @@ logger = showing.logger("taskfleet.worker")
 
 
 class Execution:
-    """From a claim to a job that runs, gathers in a batch, or has ended because it cannot be run."""
+    """Turns a claim into a job that runs or gathers in a batch, or into a dead letter when it cannot be run."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class Execution:
     ) -> None:
         self._find_task = application.find_task
         self._seal = application.seal
-        # Whether payloads come as they are: then nothing stands between them and the decoder.
+        # Whether payloads are neither sealed nor signed, so that they go straight to the decoder.
         self._plain = not (self._seal.writes or self._seal.requires)
-        # A longer payload is not even looked at: it would take the memory of several tasks.
+        # A longer payload is not examined: it would take the memory of several tasks.
         self._most_bytes = application.max_payload_bytes + envelope.STAMP_BYTES
         self._context = context
         self._slots = slots
@@ -72,14 +72,14 @@ class Execution:
         *,
         only_gather: bool = False,
     ) -> bool:
-        """Run a claimed task, add it to its batch, or bury it with the reason why it cannot be run.
+        """Run a claimed task, add it to its batch, or make it a dead letter with the reason why it cannot be run.
 
-        With `only_gather` a task that needs a slot of its own is left alone, and the answer is false.
+        With `only_gather` a task that needs its own slot is left alone, and the result is false.
         """
         try:
             return self._start(partition, task_id, blob, attempt, delivery, inputs, only_gather)
         except BaseException as error:
-            # Nothing should get so far, and nothing of one task may reach the others.
+            # A last resort: an error of one task must not reach the others.
             logger.exception("task %s of queue %s cannot be started", showing.shown(task_id), partition)
             job = self._slots.running.get(task_id)
             if job is not None and job.delivery == delivery:
@@ -119,12 +119,12 @@ class Execution:
             if inputs is not None:
                 task.args.insert(0, self._first_argument(settings, inputs))
             elif settings and call_settings.INPUT_SHAPE in settings:
-                # Its first parameter may have a default, which the caller did not mean.
+                # The first parameter may have a default, which the caller did not mean.
                 raise SerializationError("the results that it waits for are not there")
-            # In the context of the run: a validator of the application's own may set a variable, too.
+            # In the context of the run, since a validator of the application may set a context variable.
             args, kwargs = variables.run(definition.signature.load, task.args, task.kwargs)
         except BaseException as error:
-            # Also what a validator of the application's own raises: the worker has other tasks.
+            # Also exceptions of the application's validators, which must not affect other tasks.
             refusal = self._rejections.refuse(partition, blob, error, "bad_arguments")
             self._unstarted.refuse(partition, task_id, delivery, refusal, attempt, task)
             return True

@@ -1,4 +1,4 @@
-"""How a process finds the function of a task: by import, as it has nothing of its parent's memory."""
+"""The import path of a task's function, by which a child process finds it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from taskfleet.tasks.signature import Signature
 
 
 def check(definition: Definition) -> None:
-    """Whether a process will find the definition's function; `ConfigurationError` says why it will not.
+    """Check that a child process will find the function of a definition; `ConfigurationError` tells why it will not.
 
-    To be asked when all modules are loaded, so when a worker starts.
+    The check needs all modules of the application, so it is made when a worker starts.
     """
     function = definition.function
     module, qualname = function.__module__, function.__qualname__
@@ -43,7 +43,7 @@ def find(module: str, qualname: str, name: str) -> tuple[Callable[..., Any], Sig
         raise ImportError(f"module {module!r} has no {qualname!r}: the process has imported another version of it")
     for thing in _unwrapped(found):
         definition = _definition(thing)
-        # Decorated twice, a function is behind two names.
+        # A function that was decorated twice has two names.
         if definition is not None and definition.name == name:
             return definition.function, definition.signature
     return found, Signature(found, name)
@@ -57,7 +57,7 @@ def _walk(module: Any, qualname: str) -> Any:
 
 
 def _unwrapped(thing: Any) -> Iterator[Any]:
-    """What stands at a name, and what decorators put it around."""
+    """The object at a name, and the objects that its decorators have wrapped."""
     while thing is not None:
         yield thing
         thing = getattr(thing, "__wrapped__", None)

@@ -1,4 +1,4 @@
-"""Making what a task depends on, running it, and closing it all again."""
+"""Dependency injection: makes the dependencies of a task, runs it, and closes them afterwards."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from taskfleet.tasks.dependency_plan import DependencyNode, DependencyPlan
 logger = showing.logger("taskfleet.worker")
 
 R = TypeVar("R")
-Values = dict[Any, Any]  # node key → what it gave
+Values = dict[Any, Any]  # node key → the value that its provider gave
 MakeContext = Callable[[], TaskContext]
 
 _CLOSE_SECONDS = 5.0  # how long one worker-scoped resource may take to close
 
 
 class WorkerScope:
-    """What lives as long as its worker. Made when first needed, closed in the reverse order."""
+    """The resources that live as long as their worker. They are made when first needed and closed in reverse order."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -30,14 +30,14 @@ class WorkerScope:
         self._ready: list[_Held] = []
 
     async def get(self, node: DependencyNode) -> Any:
-        """The one value of that node; tasks that ask while it is being made wait for it.
+        """The shared value of that node. Tasks that ask for it while it is being made wait.
 
-        When making it fails, those who wait fail, and the next one tries again.
+        When making it fails, the waiting tasks fail, and the next task tries again.
         """
         held = self._held.get(node.key)
         if held is None:
             held = self._held[node.key] = _Held(node)
-            # Not in the context of the task that happens to come first.
+            # Not in the context of the task that asks first.
             held.task = self._context.spawn(self._hold(held))
         if held.value.done():
             return held.value.result()
@@ -45,7 +45,7 @@ class WorkerScope:
         return await asyncio.shield(held.value)
 
     async def _hold(self, held: _Held) -> None:
-        # One task enters and exits: what is bound to a task (cancel scopes, context variables) stays whole.
+        # One task enters and exits the resource, as cancel scopes and context variables need.
         node = held.node
         try:
             given = {name: await self.get(child) for name, child in node.children.items()}
@@ -61,7 +61,7 @@ class WorkerScope:
                     held.value.cancel()
                     raise
                 held.value.set_exception(error)
-                held.value.exception()  # looked at, should nobody wait any more
+                held.value.exception()  # retrieved, in case no task awaits it any more
             else:
                 logger.exception("closing dependency %s failed", node.name)
 
@@ -96,10 +96,10 @@ class _Held:
 async def call_with(
     plan: DependencyPlan, scope: WorkerScope, context: MakeContext | None, call: Callable[[Values], Awaitable[R]]
 ) -> R:
-    """Make what the plan makes on the loop, await `call` with it, close it again.
+    """Make the dependencies that the plan makes on the loop, await `call` with them, and close them.
 
-    Generators see how the call ended, a cancellation included. One that swallows the error of the task does not turn
-    it into a success; one that fails while it closes fails the task.
+    The generators get the exception of the call, a cancellation included. A generator that swallows the exception does
+    not make the task a success; a generator that fails while it closes fails the task.
     """
     values: Values = {}
     failure: BaseException | None = None
@@ -116,10 +116,10 @@ async def call_with(
             except BaseException as error:
                 failure = error
                 raise
-        assert failure is not None  # a provider swallowed it
+        assert failure is not None  # a provider has swallowed the exception
         raise failure
     finally:
-        failure = None  # its traceback holds this frame: only the collector would undo that circle
+        failure = None  # its traceback holds this frame: only the garbage collector would free that cycle
 
 
 def call_in_thread(
@@ -130,7 +130,7 @@ def call_in_thread(
     args: list[Any],
     kwargs: dict[str, Any],
 ) -> R:
-    """The rest of the plan, made and closed in the thread that the function runs in."""
+    """The remaining nodes of the plan, made and closed in the thread that runs the function."""
     failure: BaseException | None = None
     stack: ExitStack[bool] = ExitStack()
     try:
@@ -144,7 +144,7 @@ def call_in_thread(
             except BaseException as error:
                 failure = error
                 raise
-        assert failure is not None  # a provider swallowed it
+        assert failure is not None  # a provider has swallowed the exception
         raise failure
     finally:
         failure = None

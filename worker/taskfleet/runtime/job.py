@@ -1,4 +1,4 @@
-"""One claimed task on its way through a worker."""
+"""A job: one claimed task inside a worker, from the start of its run to its outcome."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from taskfleet.tasks.definition import Definition
 
 Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
 ReportProgress = Callable[["Job", float, "float | None", str], None]
-"""Takes a job's done, total and note, on any thread."""
+"""Takes a job and its done, total and note, in any thread."""
 
 
 class JobTask(asyncio.Task[None]):
-    """The asyncio task of a job. The worker stops it by `Job.interrupt`; what else cancels it is told apart here.
+    """The asyncio task of a job, which tells apart who cancels it. The worker stops it by `Job.interrupt`.
 
-    The task itself, or a timer or child of its own, may: that is its own affair. Another task's code may not, but it is
-    noted: it may have cancelled what this one waits for as well. What is no task's, such as the end of the loop, may,
-    and is noted. A run that is cancelled after that goes back and has not failed.
+    The task may be cancelled by itself, by a timer or by a child task; that is the handler's own business. A
+    cancellation by the code of another task is ignored, but noted, since that code may also have cancelled an awaitable
+    of this one. A cancellation from outside any task, such as the end of the loop, takes effect and is noted. A run
+    that is cancelled after such a note is returned to its queue and has not failed.
     """
 
     __slots__ = ("job",)
@@ -35,10 +36,11 @@ class JobTask(asyncio.Task[None]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         who = caller()
-        job: Job | None = getattr(self, "job", None)  # `None` in its first step, where only it can be the caller
+        # `None` in its first step, where only the task itself can be the caller
+        job: Job | None = getattr(self, "job", None)
         if job is not None:
             if who is None:
-                if job.task is not None and not job.begun:  # one that is given up has no task any more
+                if job.task is not None and not job.begun:  # a job that is given up has no task any more
                     job.interruption = job.interruption or "shutdown"
                     return True
                 job.cancelled_outside = True
@@ -49,7 +51,7 @@ class JobTask(asyncio.Task[None]):
 
 
 class Job:
-    """What the worker knows of a task that it runs."""
+    """The state of a task that a worker runs."""
 
     __slots__ = (
         "attempt",
@@ -86,9 +88,9 @@ class Job:
         self.definition = definition
         self.started = started  # loop time, s
         self.report = report
-        self.billed_ms = 0  # busy time that Redis has been told of already
+        self.billed_ms = 0  # busy time that is already recorded in Redis
         self.interruption: Interruption | None = None
-        self.cancelled_outside = False  # by what is neither the worker nor its own code: the end of the loop, another
+        self.cancelled_outside = False  # by neither the worker nor the handler: the end of the loop, or another task
         self.task: asyncio.Task[None] | None = None
         timeout = definition.options.timeout
         if envelope.settings:
@@ -96,24 +98,24 @@ class Job:
         self.timeout: float | None = timeout
 
     def interrupt(self, why: Interruption) -> bool:
-        """Cancel the handler; the first reason stands. Returns whether this one is it: see `Stopping`."""
+        """Cancel the handler. Only the first reason counts; returns whether this is the first. See `Stopping`."""
         if self.interruption is not None or self.task is None:
             return False
         self.interruption = why
-        # Cancelled before its first step a coroutine runs nothing of its own, and nobody would record its end:
-        # it asks for its interruption when it begins.
+        # A coroutine that is cancelled before its first step runs none of its code, and its end would not be recorded.
+        # It checks for its interruption when it begins.
         if self.begun:
             asyncio.Task.cancel(self.task)
         return True
 
     @property
     def begun(self) -> bool:
-        """Whether its coroutine has come to its first step."""
+        """Whether its coroutine has reached its first step."""
         assert self.task is not None
         return inspect.getcoroutinestate(cast("Any", self.task.get_coro())) != inspect.CORO_CREATED
 
     def unbilled_ms(self, now: float) -> int:
-        """Busy milliseconds since the last call."""
+        """Busy milliseconds since the last call of this method."""
         total = int((now - self.started) * 1000)
         billed, self.billed_ms = self.billed_ms, total
         return max(0, total - billed)
@@ -137,12 +139,12 @@ class Job:
         )
 
     def setting(self, key: str, default: Any) -> Any:
-        """What the call set for itself, or the task's own option."""
+        """The setting of the call, or the option of the task."""
         return self.envelope.settings.get(key, default) if self.envelope.settings else default
 
 
 def _time_of(seconds: float) -> dt.datetime:
-    """A Unix time; what the calendar has no day for is its last."""
+    """A Unix time as a datetime; a time beyond the calendar is its last moment."""
     try:
         return dt.datetime.fromtimestamp(seconds, dt.UTC)
     except (OverflowError, ValueError, OSError):

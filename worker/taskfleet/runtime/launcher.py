@@ -1,4 +1,4 @@
-"""Giving a run its slot."""
+"""The launcher gives a run its slot."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Launcher:
         self._deadlines = deadlines
 
     def launch(self, job: Job, run: Coroutine[Any, Any, None], variables: contextvars.Context) -> None:
-        """Give the job a slot and let it run in a context of its own: the end of another run may be what calls this."""
+        """Give the job a slot and run it in a separate context, since the end of another run may be the caller."""
         running = self._running
         if (older := running.get(job.id)) is not None:
-            self._stopping.stop(older, "lost")  # its lease ran out, and this worker itself took the task over
+            self._stopping.stop(older, "lost")  # its lease expired, and this worker itself took the task over
         running[job.id] = job
         if job.timeout is not None:
             self._deadlines.watch(job)
         loop = self._context.loop
         if _EAGER:
-            # Runs now, up to the first await that waits; a task that awaits nothing costs no round of the loop.
+            # It runs now, up to the first await that waits. A task without such an await costs no round of the loop.
             task = JobTask(run, loop=loop, context=variables, eager_start=True)  # type: ignore[call-arg,unused-ignore]
-            if not task.done():  # a job that has ended already has forgotten its task, as in `Endings`
+            if not task.done():  # the job of a finished task has dropped it already, as in `Endings`
                 job.task = task
                 task.job = job
         else:

@@ -1,4 +1,4 @@
-"""Outcomes that wait to be recorded, and how many of them one call takes."""
+"""The outbox: outcomes that wait to be recorded, and the number of them that one call carries."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import redis_errors
 
 _result, _extra = operator.itemgetter(OUTCOME_RESULT), operator.itemgetter(OUTCOME_EXTRA)
-_REFUSALS = 3  # a large outcome whose call has ended so often without a reply, from a Redis that answers others
-_GROW_AFTER = 64  # calls that went well before larger ones are tried again
+_REFUSALS = 3  # failed calls with one large outcome, while Redis answers other calls
+_GROW_AFTER = 64  # successful calls before larger ones are tried again
 
 
 class Outbox(dict[Partition, list[Outcome]]):
     """The outcomes of each partition, oldest first.
 
-    A call carries at most `bounds.CALL_BYTES`, and fewer after Redis has refused one: its limits may have been lowered.
+    A call carries at most `bounds.CALL_BYTES`, and less after Redis has refused one, since its limits may be lower.
     `behind` are the partitions whose outcomes did not all fit into the last call. While there are any, the worker
-    claims nothing, so that the memory it needs is bounded by its slots.
+    claims no tasks, so that its memory is bounded by its slots.
     """
 
     def __init__(self, wanted: asyncio.Event) -> None:
@@ -29,14 +29,14 @@ class Outbox(dict[Partition, list[Outcome]]):
         self.behind: set[Partition] = set()
         self._most_bytes = bounds.CALL_BYTES
         self._went_well = 0
-        self._refused: dict[Partition, int] = {}  # partition → how often its first outcome was, alone
+        self._refused: dict[Partition, int] = {}  # partition → how often a call with only its first outcome was refused
 
     def add(self, partition: Partition, outcome: Outcome) -> None:
-        """Have an outcome recorded with the next call that is made anyway."""
+        """Record an outcome with the next call that is made anyway."""
         self.setdefault(partition, []).append(outcome)
 
     def post(self, partition: Partition, outcome: Outcome) -> None:
-        """Have an outcome recorded soon: the worker makes a call for it."""
+        """Record an outcome soon: the worker makes a call for it."""
         box = self.get(partition)
         if box is None:
             self[partition] = [outcome]
@@ -49,7 +49,7 @@ class Outbox(dict[Partition, list[Outcome]]):
         box = self.pop(partition, None)
         if box is None:
             return []
-        # Mostly there are small results or none, and no errors.
+        # Most results are small or empty, and most outcomes are no errors.
         small = (
             len(box) <= bounds.CHUNK
             and sum(map(len, map(_result, box))) <= bounds.SURE_BYTES // 2
@@ -69,12 +69,12 @@ class Outbox(dict[Partition, list[Outcome]]):
         return box[:end]
 
     def put_back(self, partition: Partition, outcomes: list[Outcome]) -> None:
-        """A call failed: its outcomes are the first of the next."""
+        """Put the outcomes of a failed call before those that came later."""
         if outcomes:
             self[partition] = outcomes + self.get(partition, [])
 
     def succeeded(self, partition: Partition) -> None:
-        """A call was answered."""
+        """Take note that a call was answered."""
         if self._refused:
             self._refused.pop(partition, None)
         if self._most_bytes < bounds.CALL_BYTES:
@@ -84,7 +84,10 @@ class Outbox(dict[Partition, list[Outcome]]):
                 self._most_bytes = min(bounds.CALL_BYTES, 2 * self._most_bytes)
 
     def failed(self, outcomes: list[Outcome], error: Exception) -> bool:
-        """A call failed: the next is smaller. Returns whether its connection was closed on one large outcome alone."""
+        """Make the next call smaller after a failure.
+
+        Returns whether the connection closed on one large outcome alone.
+        """
         size = sum(map(bounds.outcome_bytes, outcomes))
         if size <= bounds.SURE_BYTES or not (
             redis_errors.is_too_large(error) or redis_errors.is_connection_lost(error)
@@ -95,6 +98,6 @@ class Outbox(dict[Partition, list[Outcome]]):
         return len(outcomes) == 1 and redis_errors.is_connection_closed(error)
 
     def refused(self, partition: Partition) -> bool:
-        """Redis answers, but closes the connection on a call with one large outcome: whether it will do so for ever."""
+        """Whether Redis keeps closing the connection on a call with one large outcome, while it answers other calls."""
         self._refused[partition] = self._refused.get(partition, 0) + 1
         return self._refused[partition] >= _REFUSALS

@@ -1,4 +1,4 @@
-"""What a worker takes of a `TaskQueue`."""
+"""The port through which a worker uses a `TaskQueue`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskfleet.session import Sessions
 
 
 class WorkerQueue(Protocol):
-    """The application whose tasks are run, and its connections. `TaskQueue` is one."""
+    """An application whose tasks are run, and its connections. `TaskQueue` is one."""
 
     @property
     def application(self) -> Application: ...
@@ -21,7 +21,7 @@ class WorkerQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSource:
-    """The same without a `TaskQueue`, for a part that starts workers and must not hold the queue that holds it."""
+    """The port without a `TaskQueue`, for a part that starts workers and must not hold the queue that holds it."""
 
     application: Application
     sessions: Sessions

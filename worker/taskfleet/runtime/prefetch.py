@@ -1,4 +1,4 @@
-"""Tasks that are claimed ahead of a free slot, and how many of them are worth claiming."""
+"""Prefetch: tasks that are claimed ahead of a free slot, and the number that is worth claiming."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.runtime.selection import Selection
 from taskfleet.runtime.tally import Tally
 
-_SHORT_TASK_SECONDS = 0.05  # only work this short is worth claiming ahead of a free slot
+_SHORT_TASK_SECONDS = 0.05  # only tasks this short are worth claiming ahead of a free slot
 _SHORT_OF_SEVERAL_SECONDS = 0.005
 _MOST_TASKS = 4000
 _MOST_BYTES = 8 * 1_048_576
@@ -26,21 +26,21 @@ class Prefetch:
         self._tally = tally
         self._short_seconds = _SHORT_TASK_SECONDS if selection.is_one_queue else _SHORT_OF_SEVERAL_SECONDS
         self.claims: deque[Claim] = deque()
-        self.starting = False  # while claims are being given their slots: a run that ends meanwhile starts none
+        self.starting = False  # while claims get their slots: a run that ends in the meantime starts none
         self._rate = 0.0  # tasks finished per second, smoothed
-        self._task_seconds = 0.0  # how long a task takes, of late
-        self._step_seconds = 0.0  # how long a call takes, smoothed
-        self._payload_bytes = 1  # of the last claim
+        self._task_seconds = 0.0  # duration of recent tasks
+        self._step_seconds = 0.0  # duration of a call, smoothed
+        self._payload_bytes = 1  # size of the last claim
         self._mark = (0.0, 0, 0.0)  # loop time, tasks finished and busy seconds at the last measurement
 
-    # How many.
+    # The number of claims.
 
     @property
     def size(self) -> int:
-        """How many tasks would be done while a call is on its way: claimed ahead, they keep the slots busy.
+        """The number of tasks that end while a call is on its way. Claimed ahead, they keep the slots busy.
 
-        Only for work that is short anyway. With several queues it must be shorter still: what is claimed gets the next
-        slot, whatever comes meanwhile.
+        Only short tasks are claimed ahead. With several queues they must be shorter still, since a claimed task gets
+        the next slot even if a more urgent task arrives.
         """
         if self._task_seconds > self._short_seconds:
             return 0
@@ -49,36 +49,37 @@ class Prefetch:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether tasks were claimed ahead that turn out to be long: others may have slots for them."""
+        """Whether tasks that were claimed ahead turn out to be long, while other workers may have slots for them."""
         return bool(self.claims) and self._task_seconds > _SHORT_TASK_SECONDS
 
     def call_took(self, seconds: float) -> None:
         self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
 
     def measure(self, now: float) -> None:
-        """Learn from what has ended since the last measurement."""
+        """Update the figures with the tasks that have ended since the last measurement."""
         began, done, busy = self._mark
         total = self._tally.finished
         if now - began > _MEASURE_SECONDS and total > done:
             rate = (total - done) / (now - began)
             seconds = sum(self._tally.busy_seconds.values())
             self._task_seconds = (seconds - busy) / (total - done)
-            # Up at once, down slowly: a start on a far Redis is over before an average would have noticed.
+            # The rate rises at once and falls slowly: on a distant Redis, the first tasks end before an average would
+            # show them.
             self._rate = rate if rate > self._rate else 0.8 * self._rate + 0.2 * rate
             self._mark = (now, total, seconds)
 
     def took_at_least(self, seconds: float) -> None:
-        """No task has ended for so long."""
+        """Take note that no task has ended for so many seconds."""
         self._task_seconds = max(self._task_seconds, seconds)
 
     def forget_rate(self) -> None:
-        """The next tasks may be of another kind: claim none of them ahead until some have been measured."""
+        """Claim no tasks ahead until some have been measured, since the next ones may be of another kind."""
         self._rate = 0.0
 
-    # Which.
+    # The order of the claims.
 
     def add(self, claims: list[Claim]) -> None:
-        """Put new claims behind those of their own tier and higher ones, before those of lower ones."""
+        """Add new claims behind those of their own tier and higher tiers, and before those of lower tiers."""
         self._payload_bytes = len(claims[-1][CLAIM_BLOB]) or 1
         ahead = self.claims
         ahead.extend(claims)
@@ -86,7 +87,7 @@ class Prefetch:
             self.claims = deque(sorted(ahead, key=self._rank_of))
 
     def count_up_to(self, rank: int) -> int:
-        """How many claims are of the tier of that rank or a higher one."""
+        """The number of claims of the tier of that rank and of higher ones."""
         ahead = self.claims
         if ahead and self._rank_of(ahead[-1]) > rank:
             return bisect.bisect_right(ahead, rank, key=self._rank_of)
@@ -96,7 +97,7 @@ class Prefetch:
         return bool(self.claims) and self._rank_of(self.claims[-1]) > rank
 
     def mix(self) -> None:
-        """Let tasks from several partitions of a tier start by turns, in the shares of their numbers."""
+        """Let tasks from several partitions of a tier start in turn, in proportion to their numbers."""
         ahead = self.claims
         if len(ahead) < 2 or ahead[0][CLAIM_PARTITION] == ahead[-1][CLAIM_PARTITION]:
             return

@@ -1,8 +1,8 @@
-"""A process that runs the functions of `executor="process"`, one after the other; `processes.py` is its parent.
+"""A child process that runs the functions of `executor="process"` in turn; `process_executor.py` is its parent.
 
 Frames in both directions: the length as four bytes, then messagepack.
 
-    to the child    [module], once: what to import before saying that it is ready
+    to the child    [module], once: the module to import before the child is ready
     from the child  ["ready"]
     to the child    [module, qualname, task name, args, kwargs, 0 (no result), 1 or 2 (for its workflow),
                     [id, queue, attempt, delivery, enqueued at (Unix s), deadline (Unix s) or nil, headers]]
@@ -11,7 +11,7 @@ Frames in both directions: the length as four bytes, then messagepack.
                     ["unfit", why the result cannot be encoded]
                     ["raised", message, traceback, ["module:qualname" of the exception's classes], RetryLater's delay]
 
-Values travel as they do in Redis, never pickled, and an exception as its text: whatever it is, it arrives.
+Values have the same encoding as in Redis and are never pickled. An exception is sent as text, so that any can be sent.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from taskfleet.runtime.threads import forget_loop
 from taskfleet.tasks.signature import pack_result
 
 _REPORT_SECONDS = 0.1
-_LEAVE_SECONDS = 1.0  # for the ordinary end of an idle process, with all that is registered for it
+_LEAVE_SECONDS = 1.0  # for the ordinary exit of an idle process, with its registered functions
 LENGTH = struct.Struct(">I")
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Run what comes over the socket `descriptor` until it closes."""
+    """Run the calls that arrive on the socket `descriptor`, until it closes."""
     connection = socket.socket(fileno=descriptor)
     connection.set_inheritable(False)
-    # The end of the socket tells us too, but not while a function keeps the interpreter inside a C call.
+    # The end of the socket is noticed too, but not while a function keeps the interpreter inside a C call.
     child_process.end_with(parent, signal.SIGKILL)
-    # What stops the worker stops us through it, when it has done with us: systemd, for one, signals everybody at once.
-    # A handler rather than SIG_IGN, which programs that a task starts would inherit.
+    # The worker ends this process when it no longer needs it, so signals are ignored: systemd, for example, signals all
+    # processes at once. A handler is used rather than SIG_IGN, which programs that a task starts would inherit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    with contextlib.suppress(ConfigurationError):  # a program with another level than ours has set up its own
+    with contextlib.suppress(ConfigurationError):  # the application has set up logging with another level
         logs.configure()
     calls: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), name="taskfleet-receive", daemon=True).start()
@@ -63,17 +63,17 @@ def main(descriptor: int, parent: int) -> None:
     while (call := calls.get()) is not None:
         answer = _prepare(call[0])
         if len(call) > 1:
-            # Each in a context of its own, made from what the application has set up while it was imported, just now
-            # or long ago: the next one may be another customer's.
+            # Each call gets a new copy of the context that the application has set up during its import. No state
+            # passes to the next call, which may be for another customer.
             answer = contextvars.copy_context().run(_answer, sender, *call)
             forget_loop()
-        # Buffered when it is no terminal, and this process may be killed in its next task.
+        # Output is buffered unless it is a terminal, and this process may be killed in its next task.
         sys.stdout.flush()
         sender.send(answer)
 
 
 class _Sender:
-    """Sends frames, of several threads; of progress only the latest each tenth of a second."""
+    """Sends frames from several threads; of progress reports, only the latest in each tenth of a second."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -88,8 +88,8 @@ class _Sender:
             self._connection.sendall(LENGTH.pack(len(body)) + body)
 
     def report(self, task_id: str, done: float, total: float | None, note: str) -> None:
-        """Take a report. Errors: `TypeError` when it is no numbers."""
-        # Packed and unpacked, it is of plain types: a number of NumPy's would not pass where types are strict.
+        """Take a report. Errors: `TypeError` for values that are no numbers."""
+        # Packing and unpacking makes plain types: numbers of NumPy would be refused where types are strict.
         self._latest = ["progress", task_id, *envelope.unpack(pack_report(done, total, note))]
         self._reported.set()
         if self._reporter is None:
@@ -107,14 +107,14 @@ class _Sender:
 
 
 def _prepare(module: str) -> list[Any]:
-    # Its errors are told to the first task, which meets them again.
+    # An error is ignored here: the first task meets it again and reports it.
     with contextlib.suppress(BaseException):
         importlib.import_module(module)
     return ["ready"]
 
 
 def _receive(connection: socket.socket, calls: queue.SimpleQueue[list[Any] | None]) -> None:
-    """Calls as they come; when the parent is gone, so are we, whatever runs."""
+    """Receive calls. When the parent is gone, end this process, whatever is running."""
     try:
         while True:
             (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
@@ -152,7 +152,7 @@ def _answer(
         context.CURRENT.set(lambda: _context(sender, name, *about))
         value = function(*args, **kwargs)
     except BaseException as error:
-        # BaseException: a function that calls sys.exit() has failed, and this process goes on.
+        # BaseException: a function that calls sys.exit() has failed, and this process continues.
         return _raised(error)
     try:
         if what := returned.unfinished(value):
@@ -161,7 +161,7 @@ def _answer(
     except SerializationError as error:
         return ["unfit", describing.text_of(error)]
     except BaseException as error:
-        # A validator of the application's own may raise anything.
+        # A validator of the application may raise anything.
         return ["unfit", f"task {name!r}: its result cannot be encoded: {describing.describe(error)}"]
 
 
@@ -200,5 +200,5 @@ def _context(
 
 
 def class_name(kind: type) -> str:
-    """How an exception class is told across processes."""
+    """The name of an exception class in messages between processes."""
     return describing.encodable(f"{kind.__module__}:{kind.__qualname__}")

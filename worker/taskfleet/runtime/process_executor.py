@@ -1,8 +1,8 @@
-"""Functions in processes that a timeout can kill, whatever they are in the middle of.
+"""The process executor: it runs plain functions in child processes, which a timeout can kill at any point.
 
-One process runs one task at a time, over a socket of its own, so that killing it can harm no other. It is a fresh
-interpreter, not a fork: it has nothing of the worker, no sockets and no threads. Nothing starts before the first call;
-a process that has ended is replaced when one is needed, and one that nobody has needed for a while ends.
+A child runs one task at a time and has its own socket, so that killing it cannot harm another task. It is a fresh
+interpreter and not a fork: it has no sockets, threads or other state of the worker. No child starts before the first
+call. A child that has ended is replaced when a task needs one, and a child that stays idle for a while ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logger = showing.logger("taskfleet.processes")
 
 _IDLE_SECONDS = 60.0
 _LEAVE_SECONDS = 2.0
-_KILL_SECONDS = 5.0  # how long a killed process may take to be gone; only one that the kernel holds takes any
+_KILL_SECONDS = 5.0  # how long a killed process may take to end; only the kernel can delay it
 _START = (
     "import sys; descriptor, parent, sys.path[:] = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]; "
     "del sys.argv[1:]; from taskfleet.runtime.process_child import main; main(descriptor, parent)"
@@ -43,7 +43,7 @@ _START = (
 
 
 class ChildError(Exception):
-    """What a function raised in its process: all of it that can travel."""
+    """An exception that a function raised in its process, as far as it can be transferred."""
 
     def __init__(self, message: str, traceback: str, classes: list[str], delay: float | None) -> None:
         super().__init__(message)
@@ -53,11 +53,11 @@ class ChildError(Exception):
 
 
 class ProcessDiedError(Exception):
-    """The process of a task ended under it."""
+    """The process of a task ended while the task was running."""
 
 
 class Returned:
-    """What a function returned in its process, as a result record; `bad` says why there is none."""
+    """The return value of a function in its process, as a result record; `bad` tells why there is no record."""
 
     __slots__ = ("_bad", "_record", "_too_large", "seen")
 
@@ -65,7 +65,7 @@ class Returned:
         self._record = record
         self._bad = bad
         self._too_large = too_large
-        self.seen: Any = None  # by middleware
+        self.seen: Any = None  # as middleware has seen it
 
     def record(self) -> bytes:
         """The result record; raises `SerializationError`."""
@@ -74,7 +74,10 @@ class Returned:
         return self._record
 
     def value(self, result: Value) -> Any:
-        """The value as the function returned it; what cannot travel stays as it is, for the worker to refuse."""
+        """The value as the function returned it.
+
+        A value that cannot be encoded stays as it is; the worker refuses it.
+        """
         if self._bad:
             self.seen = self
         else:
@@ -83,10 +86,10 @@ class Returned:
 
 
 class Processes:
-    """The processes of one worker: as many as its tasks need at once.
+    """The child processes of one worker: as many as its tasks need at once.
 
-    `most_bytes` is how long an answer may be: what is longer is not kept. Errors: `ConfigurationError` for a task of
-    `definitions` whose function a process would not find.
+    `most_bytes` is the limit on an answer; a longer one is dropped. Errors: `ConfigurationError` for a task of
+    `definitions` whose function a child would not find.
     """
 
     def __init__(self, definitions: Iterable[Definition], most_bytes: int) -> None:
@@ -94,15 +97,15 @@ class Processes:
         for definition in definitions:
             if definition.options.executor == "process":
                 import_path.check(definition)
-        self._idle: list[_Child] = []  # the last used one is taken first, so that the others can end
+        self._idle: list[_Child] = []  # the last used child is taken first, so that the others can end
         self._starting: set[asyncio.Task[_Child]] = set()
-        self._unclaimed: list[asyncio.Task[_Child]] = []  # of those, the ones whose task has not lived to see them
+        self._unclaimed: list[asyncio.Task[_Child]] = []  # starting children whose tasks have ended already
         self._all: set[_Child] = set()
 
     async def call(self, job: Job, *, keep: bool) -> Returned:
         """Run the job's function; cancelling this coroutine kills its process.
 
-        `keep` is whether anybody wants the result. Errors: `ChildError`, `ProcessDiedError`.
+        `keep` tells whether the result is needed. Errors: `ChildError`, `ProcessDiedError`.
         """
         child = await self._take(job.definition.function.__module__)
         try:
@@ -138,7 +141,7 @@ class Processes:
         try:
             return await asyncio.shield(start)
         except asyncio.CancelledError:
-            # A start outlives the task that it was for: a timeout shorter than it would else never be met.
+            # A start continues after its task has ended. Otherwise a task with a shorter timeout could never run.
             if start.done():
                 self._keep(start)
             else:
@@ -146,7 +149,7 @@ class Processes:
             raise
 
     def _start(self, module: str) -> asyncio.Task[_Child]:
-        # Not the task's own: it may be for another in the end.
+        # The start does not belong to the task: another task may get the child.
         start = background.start(_Child.start(module, self._most_bytes))
         self._starting.add(start)
         start.add_done_callback(self._started)
@@ -175,7 +178,7 @@ class Processes:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that there are now."""
+        """The process ids of the present children."""
         return [child.pid for child in self._all if child.alive]
 
     async def close(self) -> None:
@@ -193,7 +196,7 @@ class Processes:
 class _Child:
     """One process and the socket to it."""
 
-    rest: asyncio.TimerHandle  # ends it when it has been idle for long
+    rest: asyncio.TimerHandle  # ends the child after a long idle time
 
     def __init__(
         self,
@@ -209,12 +212,12 @@ class _Child:
         self._ended = asyncio.Event()
         self.pid = process.pid
         loop = asyncio.get_running_loop()
-        # The socket's end would not tell: a process that the task has started may hold it open.
+        # The end of the socket is no sign, since a process that the task has started may hold the socket open.
         threading.Thread(target=self._watch, args=(loop,), name=f"taskfleet-child-{self.pid}", daemon=True).start()
 
     @classmethod
     async def start(cls, module: str, most_bytes: int) -> _Child:
-        """A process that has imported `module`; `ProcessDiedError` when it has not lived so long."""
+        """A process that has imported `module`; `ProcessDiedError` when it ended before that."""
         process, connection = _spawn()
         reader, writer = await asyncio.open_connection(sock=connection)
         child = cls(process, reader, writer, most_bytes)
@@ -227,7 +230,7 @@ class _Child:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop may be gone by now
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             loop.call_soon_threadsafe(self._ended.set)
 
     @property
@@ -237,7 +240,7 @@ class _Child:
     async def ask(self, call: list[Any], about: TaskContext | None = None) -> list[Any]:
         """Send a call and wait for its answer; `ProcessDiedError` when the process ends first.
 
-        What the function reports of its progress is reported through `about`.
+        Progress reports of the function go to `about`.
         """
         answer = background.start(self._exchange(envelope.pack(call), about))
         ended = background.start(self._ended.wait())
@@ -247,7 +250,7 @@ class _Child:
                 return answer.result()
         finally:
             await end([answer, ended])
-        await self.kill()  # it has closed its socket, or has ended
+        await self.kill()  # the child has closed its socket, or has ended
         raise ProcessDiedError(_death(self._process.returncode))
 
     async def _exchange(self, body: bytes, about: TaskContext | None) -> list[Any]:
@@ -261,11 +264,11 @@ class _Child:
             answer: list[Any] = envelope.unpack(await self._reader.readexactly(length))
             if answer[0] != "progress":
                 return answer
-            if about is not None and answer[1] == about.id:  # not a late one of the task before
+            if about is not None and answer[1] == about.id:  # drops a late report of the task before
                 about.progress_sync(*answer[2:])
 
     async def _pass_over(self, length: int) -> None:
-        """Read so many bytes without keeping them."""
+        """Read and drop this number of bytes."""
         while length > 0:
             part = await self._reader.read(min(length, 1 << 20))
             if not part:
@@ -273,7 +276,7 @@ class _Child:
             length -= len(part)
 
     async def kill(self) -> None:
-        """End the process and what it has started; returns when it is gone."""
+        """Kill the process and the processes that it has started; returns when it has ended."""
         with contextlib.suppress(ProcessLookupError):
             if self._process.returncode is None:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -299,7 +302,7 @@ class _Child:
 
 
 def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    # Not on another thread, though it takes some milliseconds: the kernel ends a child with the thread that started it.
+    # Not in another thread, though it takes some milliseconds: the kernel ends a child with the thread that started it.
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -307,7 +310,8 @@ def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
                 [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), *sys.path],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # A group of its own: Ctrl-C is the worker's to handle, and what a task has started dies with it.
+                # A separate process group: the worker handles Ctrl-C, and processes that a task has started are killed
+                # with it.
                 process_group=0,
             )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Payloads that cannot be run as they come: sealed, damaged, forged, or of a newer version than this worker."""
+"""Payloads that this worker cannot run as they are: sealed, damaged, forged, or of a newer version."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from taskfleet.protocol.sealing import Seal
 
 logger = showing.logger("taskfleet.worker")
 
-# A task that a newer worker has to run comes back later and later: after a tenth of the time that it has waited.
+# A task that needs a newer worker is returned with a growing delay: a tenth of the time that it has waited.
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 30.0
-# A rollout takes minutes. What waits for longer waits for somebody to act, who is told again and again.
+# A rollout takes minutes. A task that waits for longer needs an operator, so the warning is repeated.
 _LONG_SECONDS = 300.0
 _FORGET_SECONDS = 2 * _LONGEST_DELAY_SECONDS + _LONG_SECONDS / 10
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a task is not run here. With `delay_ms` it goes back and comes again; without, it is a dead letter."""
+    """The reason why a task is not run here.
+
+    With `delay_ms` it is returned to its queue; without, it is a dead letter.
+    """
 
     reason: str
     message: str
@@ -36,20 +39,23 @@ class Refusal:
 
 
 class Rejections:
-    """Looks at what the decoder has refused. Only the worker's loop calls it; the figures may be read elsewhere."""
+    """Examines payloads that the decoder has refused.
+
+    Only the worker's loop calls it; other threads may read the figures.
+    """
 
     def __init__(self, seal: Seal, clock: Callable[[], float] = time.time) -> None:
         self._seal = seal
         self._clock = clock
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, reason)
         self._seen: set[int] = set()
-        self._oldest: dict[str, tuple[float, float]] = {}  # queue → (seconds waited, when that was seen)
+        self._oldest: dict[str, tuple[float, float]] = {}  # queue → (seconds waited, loop time of that observation)
         self._told: dict[str, float] = {}
 
     def look_closer(self, queue: str, task_id: str, blob: bytes, error: SerializationError) -> Envelope | Refusal:
-        """The task all the same, or what is to become of it."""
+        """The task if it can be read after all, or the refusal."""
         if isinstance(error, envelope.SealedError):
-            # Sealed by somebody who has keys or compresses, where this process has neither.
+            # Sealed by a program that has keys or compression, while this process has neither.
             try:
                 return self._seal.open_task(queue_of(queue), task_id, blob)
             except SerializationError as closer:
@@ -57,8 +63,8 @@ class Rejections:
         return self.refuse(queue, blob, error, "undecodable")
 
     def refuse(self, queue: str, blob: bytes, error: BaseException, otherwise: str) -> Refusal:
-        """What becomes of a task whose payload, or whose arguments, were refused with `error`."""
-        kind = type(error)  # not isinstance: what an error says of its class is code of the application
+        """The refusal of a task whose payload or arguments were refused with `error`."""
+        kind = type(error)  # not isinstance: application code can define the `__class__` of an error
         if issubclass(kind, NewerVersionError):
             assert isinstance(error, NewerVersionError)
             self.counts[queue, "newer_version"] += 1
@@ -69,7 +75,7 @@ class Rejections:
         return Refusal(reason, describing.text_of(error) if ours else describing.describe(error))
 
     def too_large(self, queue: str, size: int, most: int) -> Refusal:
-        """What becomes of a task whose payload is larger than this worker takes."""
+        """The refusal of a task whose payload exceeds this worker's limit."""
         self.counts[queue, "too_large"] += 1
         limit = most - envelope.STAMP_BYTES
         return Refusal(
@@ -79,7 +85,7 @@ class Rejections:
         )
 
     def claim_too_large(self, partition: Partition) -> Refusal:
-        """The fate of a task whose claim, with the results that it waits for, no reply can hold."""
+        """The refusal of a task whose claim, with the results that it takes, exceeds the limit of a reply."""
         self.counts[partition, "too_large"] += 1
         return Refusal(
             "too_large",
@@ -88,7 +94,7 @@ class Rejections:
         )
 
     def waiting_seconds(self) -> dict[str, float]:
-        """How long the oldest task of a newer version has waited, for each queue that has had one lately."""
+        """The waiting time of the oldest task of a newer version, for each queue that has had one lately."""
         now = self._clock()
         return {queue: waited for queue, (waited, at) in self._oldest.copy().items() if now - at < _FORGET_SECONDS}
 
@@ -117,12 +123,12 @@ class Rejections:
                 waited,
             )
         delay = min(max(waited / 10, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
-        # Jitter, so that a batch that came together does not come back together for ever.
+        # Jitter, so that a batch that arrived together does not return together each time.
         return int(1000 * delay * random.uniform(0.75, 1.0))
 
 
 def _age_seconds(blob: bytes, now: float) -> float:
-    """Since the stamp, which stands before the envelope in all versions; 0 when it makes no sense."""
+    """The time since the stamp, which precedes the envelope in all versions; 0 for an implausible stamp."""
     (stamp_ms,) = struct.unpack_from(">d", blob) if len(blob) >= envelope.STAMP_BYTES else (0.0,)
     age: float = now - stamp_ms / 1000
     return age if 0.0 <= age < now else 0.0

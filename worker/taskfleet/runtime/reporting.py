@@ -1,7 +1,8 @@
-"""What the log says of tasks that fail, die, retry or are taken over: each of them once, as long as it can be read.
+"""The log lines of tasks that fail, die, retry or are taken over, limited to a readable rate.
 
-A task that fails a thousand times a second would fill a disk and cost more than its run. So each task name has a bucket
-of lines, for failures and for retries; what finds it empty is counted, and said with the next line or a little later.
+A line for each of a thousand failures a second would fill a disk and cost more than the runs. So each task name has a
+token bucket for failures and one for retries. Lines without a token are counted, and the count is logged with the next
+line or a little later.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet.worker")
 
-BURST = 10  # lines of one kind and task name at once
-SECONDS_EACH = 5.0  # and one more each so many seconds
+BURST = 10  # lines of one kind and task name in a burst
+SECONDS_EACH = 5.0  # then one line in so many seconds
 _MOST_BUCKETS = 10_000
 
 
@@ -35,7 +36,7 @@ class _Bucket:
         self.missed = 0
 
     def take(self, now: float) -> bool:
-        """Whether there is a line left."""
+        """Take a token; returns whether there was one."""
         lines = self.lines + (now - self.at) / SECONDS_EACH
         self.at = now
         if lines >= 1.0:
@@ -46,7 +47,7 @@ class _Bucket:
 
 
 class Reports:
-    """The log lines of one worker's tasks. Nothing that a task is made of can make it raise."""
+    """The log lines of one worker's tasks. No property of a task can make it raise."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Reports:
         context: Callable[[], contextvars.Context] = contextvars.copy_context,
     ) -> None:
         self._clock = clock
-        self._context = context  # what it says is the worker's: it carries no variables of the task that runs
+        self._context = context  # log records have the worker's context variables, not those of a task
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
     def failed(self, job: Job, reason: str, message: str, text: str, error: BaseException | None) -> None:
@@ -77,8 +78,8 @@ class Reports:
             )  # fmt: skip
 
     def buried(self, queue: str, task_id: str, name: str, attempt: int, reason: str, message: str) -> None:
-        """A task that could not be run at all."""
-        # By queue: of what cannot be read or is not known here, a name would be anything.
+        """A task that could not be run."""
+        # Counted by queue, since the name in an unreadable or unknown payload can be anything.
         if (missed := self._may_say("buried", f"{queue}: {reason}", logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s cannot be run at attempt %d and is a dead letter (%s): %s%s",
@@ -86,7 +87,7 @@ class Reports:
             )  # fmt: skip
 
     def died(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
-        """A task whose workers have died under it too often: Redis has made it a dead letter."""
+        """A task whose workers have died too often; Redis has made it a dead letter."""
         if (missed := self._may_say("died", name, logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s is a dead letter (max_deliveries): at attempt %d its worker "
@@ -94,7 +95,7 @@ class Reports:
             )  # fmt: skip
 
     def taken_over(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
-        """A task whose worker is gone: its lease has ended, and it waits for another."""
+        """A task whose worker is gone: its lease has expired, and it waits for another worker."""
         if (missed := self._may_say("taken over", name, logging.WARNING)) >= 0:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s is taken over at attempt %d: its worker is gone "
@@ -103,7 +104,7 @@ class Reports:
             )  # fmt: skip
 
     def lost(self, job: Job) -> None:
-        """Another worker has taken over what still runs here."""
+        """A task that is still running here, but that another worker has taken over."""
         if (missed := self._may_say("lost", job.definition.name, logging.WARNING)) >= 0:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s was taken over by another worker at attempt %d; its handler "
@@ -112,7 +113,7 @@ class Reports:
             )  # fmt: skip
 
     def flush(self, *, all_of_them: bool = False) -> None:
-        """Say how many lines were left out, of those that have a line again."""
+        """Log the number of omitted lines, for buckets that have a token again."""
         now = self._clock()
         for (kind, name), bucket in list(self._buckets.items()):
             if bucket.missed and (all_of_them or bucket.take(now)):
@@ -120,7 +121,7 @@ class Reports:
                 bucket.missed = 0
 
     def _may_say(self, kind: str, name: str, level: int) -> int:
-        """How many lines were left out before this one; -1 when this one is left out, too."""
+        """The number of lines that were omitted before this one; -1 when this one is omitted, too."""
         bucket = self._buckets.get((kind, name))
         if bucket is None:
             if len(self._buckets) >= _MOST_BUCKETS:
@@ -136,7 +137,7 @@ class Reports:
     def _say(
         self, level: int, line: str, arguments: tuple[Any, ...], text: str = "", error: BaseException | None = None
     ) -> None:
-        # BaseException: a handler of the application's may raise anything, and what it raises is no task's affair.
+        # BaseException: a log handler of the application may raise anything, which must not affect a task.
         with contextlib.suppress(BaseException):
             if logger.isEnabledFor(level):
                 self._context().run(_log, level, line, arguments, text, error)
@@ -145,7 +146,8 @@ class Reports:
 def _log(level: int, line: str, arguments: tuple[Any, ...], text: str, error: BaseException | None) -> None:
     about: Any = (type(error), error, error.__traceback__) if error is not None and text else None
     record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, about, "report")
-    record.exc_text = showing.lines(text.rstrip("\n")) or None  # made safely, for no formatter to make again
+    # Formatted safely here, so that no formatter does it again
+    record.exc_text = showing.lines(text.rstrip("\n")) or None
     logger.handle(record)
 
 

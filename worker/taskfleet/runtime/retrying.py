@@ -1,4 +1,4 @@
-"""Whether and when a run that failed is tried again, whatever its error and its task's options are made of."""
+"""Retries: whether a failed run is tried again, and after which delay. It is safe for any error and any options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from taskfleet.runtime.process_executor import ChildError
 
 
 def is_wanted(job: Job, error: BaseException, now: Callable[[Partition], float]) -> bool:
-    """Whether the options of the task and of the call let it run again. `now`: the time in s where a queue lives."""
+    """Whether the options of the task and the call allow another run.
+
+    `now` gives the time (s) of a partition's Redis.
+    """
     options = job.definition.options
     max_age = job.setting(call_settings.MAX_AGE, options.max_age)
     if max_age is not None and now(job.partition) - job.envelope.enqueued_ms / 1000 > max_age:
@@ -28,19 +31,19 @@ def is_wanted(job: Job, error: BaseException, now: Callable[[Partition], float])
 
 
 def is_any(error: BaseException, kinds: Any) -> bool:
-    """`isinstance`, also for an exception of another process, and for kinds that are in a list or stand alone."""
+    """`isinstance` that also works for an exception of another process, and for a list of classes or a single one."""
     several: tuple[Any, ...] = tuple(kinds) if isinstance(kinds, Iterable) else (kinds,)
     if type(error) is ChildError:
         return any(class_name(kind) in error.classes for kind in several)
     try:
         return isinstance(error, several)
     except Exception:
-        # What is no class, or a class with an answer of its own that fails: the plain answer decides.
+        # When an entry is no class, or its `__instancecheck__` raises, the MRO of the error decides.
         return any(kind in type.mro(type(error)) for kind in several)
 
 
 def delay_seconds(job: Job, error: BaseException) -> float:
-    """How long to wait: what the error asks for, or else what the policy of the call or of the task says."""
+    """The delay (s) that the error asks for, or else the delay of the retry policy of the call or the task."""
     asked = _asked(error)
     if asked is not None:
         return asked
@@ -56,7 +59,7 @@ def _asked(error: BaseException) -> float | None:
     if kind is not ChildError and not issubclass(kind, RetryLater):
         return None
     try:
-        # A subclass that sets it itself, or nothing, asks for whatever is there.
+        # A subclass may set the attribute itself, or not at all.
         return seconds_of_delay(error.delay)  # type: ignore[attr-defined]
     except Exception:
         return None

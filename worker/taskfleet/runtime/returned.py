@@ -1,4 +1,4 @@
-"""What a function has returned instead of having done it: coroutines, generators and other promises."""
+"""Return values that stand for unfinished work: coroutines, generators and other awaitables."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from taskfleet import describing
 
 PLAIN_TYPES = frozenset({bool, int, float, str, bytes, list, dict, tuple})
-"""Types of which every value is finished; most results are of these."""
+"""Types whose values are always finished; most results have one of them."""
 
 
 def unfinished(value: Any) -> str:
-    """What a value is that nothing has run of, and what to do about it; empty for a value. A coroutine is closed."""
+    """A description of an unfinished return value, with advice; empty for other values. A coroutine is closed."""
     kind = type(value)
     if kind is CoroutineType:
         with contextlib.suppress(BaseException):
-            value.close()  # or the interpreter would warn of it, somewhere else
+            value.close()  # otherwise the interpreter would warn of it at another point
         name = getattr(value, "__qualname__", "?")
         return f"the coroutine {name} that nobody has awaited: nothing of it has run; add await"
     if kind is GeneratorType:
@@ -33,5 +33,5 @@ def unfinished(value: Any) -> str:
 
 
 def is_awaitable(value: Any) -> bool:
-    """Whether it can be awaited, by its type: attributes of its own may be anything."""
+    """Whether the value can be awaited, judged by its class, since instance attributes may be anything."""
     return any("__await__" in one.__dict__ for one in type.mro(type(value)))

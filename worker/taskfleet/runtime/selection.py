@@ -1,4 +1,4 @@
-"""Which queue to claim from next: strict tiers, weights inside a tier, and which queues are worth asking."""
+"""Selection of the queues to claim from next: strict tiers, weights inside a tier, and queues that may have work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.protocol.partitions import Partition, partition_name, queue_of
 
 _WEIGHT_DIGITS = 9
-_LOOKS_PER_SECOND = 200.0  # how often a busy worker looks whether its cold queues are still empty
+_LOOKS_PER_SECOND = 200.0  # how often a busy worker checks whether its cold queues are still empty
 _LOOKS_AT_ONCE = 100.0
-_LOOK_SECONDS = 1.0  # the longest that a busy worker does not look at a queue at all
-_EVENT_SECONDS = 0.1  # the shortest between two looks at what a worker without a free slot cannot run anyway
+_LOOK_SECONDS = 1.0  # the longest time for which a busy worker does not check a queue
+# The shortest time between two checks of a queue whose tasks a worker without a free slot cannot run
+_EVENT_SECONDS = 0.1
 _LOOKS_TOGETHER = 16
 
 
 @dataclass(slots=True)
 class Tier:
-    """Partitions of the queues of one priority, with their weights. `credit` is what each is owed of past claims."""
+    """Partitions of the queues of one priority, with their weights. `credit` is the share that each is owed so far."""
 
     weights: dict[Partition, float]
     credit: dict[Partition, float] = field(default_factory=dict)
@@ -32,11 +33,11 @@ class Tier:
 
 
 def tiers_of(application: Application, queues: Sequence[str] | None) -> list[Tier]:
-    """Tiers, higher first.
+    """The tiers, the highest first.
 
     Without `queues`: the queues of the options and of the task definitions. `name:weight` puts all named queues into
-    one weighted tier; bare names keep the priorities and weights of their options. A text that is as a whole the name
-    of such a queue is that queue: `tenant:42` is not the queue `tenant`.
+    one weighted tier; bare names keep the priorities and weights of their options. A text that is a name of such a
+    queue as a whole means that queue: `tenant:42` is then not the queue `tenant`.
     """
     known = {options.name for options in application.queue_options}
     known |= {definition.options.queue for definition in application.registry}
@@ -66,21 +67,22 @@ def _name_and_weight(item: str) -> tuple[str, int | None]:
 
 
 class Selection:
-    """Remembers which queues may have work, so that a queue without any costs few calls, and none while all rest.
+    """Remembers which queues may have work, so that an empty queue costs few calls, and an idle worker none.
 
-    A queue that was found empty is cold. While the worker rests, the queue calls it; while it is busy, nobody calls, so
-    it looks again itself: before a slot goes to another queue, and at the latest after `_LOOK_SECONDS`.
+    A queue that was found empty is cold. An idle worker is notified of new tasks in a cold queue. A busy worker gets no
+    notifications, so it checks cold queues itself: before a slot goes to another queue, and at the latest after
+    `_LOOK_SECONDS`.
     """
 
     def __init__(self, tiers: list[Tier]) -> None:
         self.tiers = tiers
         self.names = [name for tier in tiers for name in tier.names]
-        self.rank = {name: number for number, tier in enumerate(tiers) for name in tier.names}  # 0 comes first
+        self.rank = {name: number for number, tier in enumerate(tiers) for name in tier.names}  # the highest tier is 0
         self.is_one_queue = len(self.queues) == 1
         self._hot = set(self.names)
-        self._event: dict[Partition, float] = {}  # loop time of the next due task or lease end
+        self._event: dict[Partition, float] = {}  # loop time at which the next task is due or the next lease expires
         self._looked: dict[Partition, float] = {}  # loop time of the last reply
-        self._unheard: set[Partition] = set()  # those whose last call has failed
+        self._unheard: set[Partition] = set()  # partitions whose last call has failed
         self._looks = _LOOKS_AT_ONCE  # a bucket of tokens
         self._looks_counted = 0.0
 
@@ -94,13 +96,13 @@ class Selection:
 
     @property
     def queues(self) -> list[str]:
-        """The queues, each once, whatever its partitions."""
+        """The names of the queues, once each, without their partitions."""
         return list(dict.fromkeys(queue_of(name) for name in self.names))
 
     def add(self, partition: Partition) -> bool:
-        """Serve a partition that a queue of ours had before it was given fewer; what is left there is drained.
+        """Serve a partition that the queue had before its number of partitions was lowered, until it is empty.
 
-        Returns whether it is new. Of other queues nothing is ever added, whatever is found in Redis.
+        Returns whether it is new. Partitions of other queues are never added, even if Redis contains them.
         """
         first = partition_name(queue_of(partition), 0)
         if partition in self.rank or first not in self.rank:
@@ -119,28 +121,28 @@ class Selection:
         self._hot.add(name)
 
     def hot(self, now: float) -> bool:
-        """Whether any queue is worth asking."""
+        """Whether any queue may have work."""
         return bool(self._hot) or any(at <= now for at in self._event.values())
 
     def first_hot(self, now: float) -> int | None:
-        """The highest tier with a queue that is worth asking."""
+        """The highest tier with a queue that may have work."""
         if not self._hot and not self.hot(now):
             return None
         return min((self.rank[name] for name in self.names if self._is_hot(name, now)), default=None)
 
     def any_hot_from(self, rank: int, now: float) -> bool:
-        """Whether a queue of that tier or a lower one is worth asking."""
+        """Whether a queue of that tier or a lower one may have work."""
         return any(self._is_hot(name, now) for tier in self.tiers[rank:] for name in tier.weights)
 
     def _is_hot(self, name: Partition, now: float) -> bool:
         return name in self._hot or self._event.get(name, now + 1) <= now
 
     def next_event(self, now: float) -> float | None:
-        """Seconds until a queue is worth asking again without being told."""
+        """Seconds until a queue may have work again without a notification."""
         return max(0.0, min(self._event.values()) - now) if self._event else None
 
     def seen(self, name: Partition, left: int, horizon: float | None, now: float) -> None:
-        """What a call's reply says: how much is still ready, and when something is due next (s)."""
+        """Take note of a reply: the number of tasks that are still ready, and the time (s) until the next is due."""
         self._looked[name] = now
         self._unheard.discard(name)
         if left:
@@ -150,22 +152,22 @@ class Selection:
         if horizon is None:
             self._event.pop(name, None)
         else:
-            # Rounded up: a call a moment too early would find nothing and come again.
+            # Rounded up: a call that comes a moment too early would find nothing and have to be repeated.
             self._event[name] = now + horizon + 0.001
 
     def unheard(self, name: Partition) -> None:
-        """A call got no reply: what is there is not known, and no reason to let lower tiers wait."""
+        """A call got no reply. The state of the partition is unknown, which is no reason to let lower tiers wait."""
         self._unheard.add(name)
 
     def has_more(self, tier: Tier) -> bool:
-        """Whether the last replies leave work in that tier: then the lower ones wait."""
+        """Whether the last replies leave work in that tier, for which lower tiers wait."""
         return any(name in self._hot and name not in self._unheard for name in tier.weights)
 
     def look_again(self, tier: Tier, now: float) -> bool:
-        """A slot is to be given away: cold queues of the tier are asked too, as many as the rate of such looks allows.
+        """Ask cold queues of the tier before a slot goes to another tier, as far as the rate of such checks allows.
 
-        So at each slot that comes free, as long as that is not some hundred times in a second; then every few
-        milliseconds. Returns whether any is.
+        The worker checks at each slot that becomes free, up to some hundred times a second, and otherwise every few
+        milliseconds. Returns whether any queue is to be asked.
         """
         cold = [name for name in tier.weights if name not in self._hot]
         if not cold:
@@ -179,7 +181,7 @@ class Selection:
         return bool(cold)
 
     def overdue(self, now: float) -> list[Partition]:
-        """Queues that nobody has looked at for long, the longest first: leases end there, and delayed work is due."""
+        """Queues without a recent check, the longest first; leases or delays may have ended there."""
         if all(self._due_at(name) > now for name in self.names):
             return []
         due = [name for name in self.names if self._due_at(name) <= now]
@@ -194,12 +196,15 @@ class Selection:
         return min(looked + _LOOK_SECONDS, max(self._event.get(name, math.inf), looked + _EVENT_SECONDS))
 
     def shares(self, tier: Tier, room: int, now: float) -> dict[Partition, int]:
-        """How many to claim from each queue of the tier, by weight; what a queue does not use, others get next."""
+        """The number of tasks to claim from each queue of the tier, by weight.
+
+        Others get an unused share in the next turn.
+        """
         names = [name for name in tier.weights if self._is_hot(name, now)]
         if room <= 0 or not names:
             return {}
         if len(names) == 1:
-            # Nobody shares with it: it uses up no credit, and the others are owed nothing for looks that found nothing.
+            # The only queue uses up no credit, and the others are owed nothing for checks that found no task.
             tier.credit.clear()
             return {names[0]: room}
         total = sum(tier.weights[name] for name in names)
@@ -209,7 +214,7 @@ class Selection:
             shares[name] = int(owed)
             tier.credit[name] = owed - shares[name]
         if not any(shares.values()):
-            # Less room than queues: the one that is owed most.
+            # Less room than queues: the queue with the most credit.
             name = max(names, key=lambda n: tier.credit[n])
             shares[name] = 1
             tier.credit[name] -= 1.0

@@ -1,8 +1,8 @@
-"""Stopping handlers, and keeping account of those that do not stop.
+"""Stops handlers, and keeps account of handlers that do not stop.
 
-A handler that is to end is cancelled. One that swallows that, or cannot be reached inside a C call, is cancelled again;
-when it has not ended after `NOTICE_SECONDS` its end is recorded all the same. What it occupies is not free, though: its
-slot stays taken until it has really ended. A worker that has too many of these reports itself unhealthy and leaves.
+A handler is stopped by a cancellation. A handler that swallows it, or that is inside a C call, is cancelled again. If
+it has not ended after `NOTICE_SECONDS`, the end of its task is recorded all the same, but its slot stays taken until
+the handler has really ended. A worker with too many such handlers reports itself unhealthy and exits.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from taskfleet.runtime.slots import Slots
 logger = showing.logger("taskfleet.worker")
 
 NOTICE_SECONDS = 5.0  # how long a cancelled handler may take to clean up
-_AGAIN_SECONDS = (3.0, 4.0)  # when it is cancelled again: until then it may be cleaning up
+_AGAIN_SECONDS = (3.0, 4.0)  # when it is cancelled again; until then it may be cleaning up
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A handler that goes on though its task has ended: of which task, and since when (loop time, s)."""
+    """A handler that continues after the end of its task: the task, and the loop time (s) of that end."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class Stuck:
 
 
 class Stopping:
-    """The handlers of one worker that are to end. Only its loop calls it; the figures may be read elsewhere."""
+    """The handlers of one worker that are being stopped. Only its loop calls it; other threads may read the figures."""
 
     def __init__(
         self,
@@ -57,33 +57,33 @@ class Stopping:
         self._notice = notice
         self._stuck: dict[asyncio.Task[None], Stuck] = {}
         self._closed = False
-        self.total = 0  # handlers that have ever been stuck
+        self.total = 0  # all handlers that have been stuck so far
 
     def __len__(self) -> int:
         return len(self._stuck)
 
     @property
     def stuck(self) -> list[Stuck]:
-        """The handlers that cannot be stopped, for as long as they run."""
+        """The running handlers that cannot be stopped."""
         return list(self._stuck.copy().values())
 
     def close(self) -> list[Stuck]:
-        """The worker ends; returns the handlers that it leaves behind."""
+        """End with the worker; returns the handlers that it leaves behind."""
         self._closed = True
         return self.stuck
 
     @property
     def limit(self) -> int:
-        """How many of these are too many: more than half of the slots."""
+        """The number of stuck handlers that is too many: more than half of the slots."""
         return self._slots.total // 2 + 1
 
     def stop(self, job: Job, why: Interruption) -> None:
-        """Cancel a handler, until it works or the notice is over; the first reason stands."""
+        """Cancel a handler repeatedly until it ends or its notice is over. Only the first reason counts."""
         task = job.task
         if not job.interrupt(why) or task is None:
             return
         loop = asyncio.get_running_loop()
-        context = self._context.variables.copy()  # not that of the task that happens to be current
+        context = self._context.variables.copy()  # not the context of the current task
         scale = self._notice / NOTICE_SECONDS
         for seconds in _AGAIN_SECONDS:
             loop.call_later(seconds * scale, _cancel, task, context=context)
@@ -102,7 +102,7 @@ class Stopping:
         self._stuck[task] = stuck
         self.total += 1
         slots.usable = slots.total - len(self._stuck)
-        # Before the end is recorded: what that starts must see how many slots are left.
+        # Before the end is recorded, since tasks that start then must see the number of free slots.
         task.add_done_callback(self._came_back)
         logger.error(
             "task %s of queue %s cannot be stopped (%s): its handler ignores its cancellation since %.0f s and keeps "
@@ -127,4 +127,4 @@ class Stopping:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     if not task.done():
-        asyncio.Task.cancel(task)  # not the job's own method, which asks who it is that cancels
+        asyncio.Task.cancel(task)  # not the method of the job's task, which looks at its caller

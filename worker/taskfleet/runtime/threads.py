@@ -1,7 +1,7 @@
 """Plain functions in threads that a timeout can interrupt.
 
-There is a thread for every call at the time: one that cannot be interrupted, inside a C call, is in nobody's way. The
-threads are daemons, so that such a one does not keep the interpreter from its end.
+Each concurrent call has a thread, so that a call which cannot be interrupted inside C code delays no other call. The
+threads are daemons, so that such a call does not keep the interpreter from exiting.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from taskfleet import describing
 
 
 class Interrupted(BaseException):
-    """Raised inside a task's thread when its time is up or it is cancelled."""
+    """Raised in a task's thread when its time is up or the task is cancelled."""
 
 
 class _Call:
-    """One function call in a thread, which can be interrupted while it lasts and never after."""
+    """One function call in a thread, which can be interrupted while it runs and not afterwards."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         self._loop = loop
         self._function = function
-        # Who holds it may send an interruption. The thread takes it at its end and keeps it. Reentrant, because the
-        # interruption may strike between taking it and knowing that it is taken.
+        # The holder of the gate may send an interruption. The thread takes the gate at its end and keeps it. The gate
+        # is reentrant, because the interruption may arrive between taking it and knowing that it is taken.
         self._gate = threading.RLock()
         self._thread: int | None = None
         self.interrupted = False
@@ -39,7 +39,7 @@ class _Call:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """On the thread: whatever the function does, this returns and the loop is told."""
+        """On the thread: run the function. It always returns, and tells the loop, whatever the function raises."""
         value: Any = None
         error: BaseException | None = None
         try:
@@ -51,7 +51,7 @@ class _Call:
             error = raised
         self._shut_gate()
         self.value, self.error = value, error
-        with contextlib.suppress(RuntimeError):  # the loop may be gone by now
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             self._loop.call_soon_threadsafe(self.end)
 
     def _shut_gate(self) -> None:
@@ -65,9 +65,9 @@ class _Call:
             return
 
     def interrupt(self) -> None:
-        """On the loop: let the function meet `Interrupted` between two of its bytecodes."""
+        """On the loop: raise `Interrupted` in the function between two of its bytecodes."""
         if not self._gate.acquire(blocking=False):
-            return  # it has ended
+            return  # the call has ended
         try:
             self.interrupted = True
             if self._thread is not None:
@@ -76,18 +76,18 @@ class _Call:
             self._gate.release()
 
     def end(self) -> None:
-        """On the loop: whoever waits for the call waits no longer."""
+        """On the loop: wake the caller that waits for the call."""
         if not self.ended.done():
             self.ended.set_result(None)
 
 
 class Threads:
-    """Threads for the calls of one worker: as many as there are calls at once, kept for the next."""
+    """The threads for the calls of one worker: one for each concurrent call, kept for later calls."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0  # threads that no call is meant for
+        self._idle = 0  # threads without an assigned call
         self._numbers = itertools.count(1)
         self._waited_for: set[_Call] = set()
         self._closed = False
@@ -106,7 +106,8 @@ class Threads:
             return call.value
         error, call.error = call.error, None  # its traceback holds this frame, which holds the call
         if issubclass(type(error), (StopIteration, StopAsyncIteration)):
-            # No coroutine can raise it: the interpreter would say of this one what is true of the function.
+            # A coroutine cannot raise StopIteration: the interpreter would blame this coroutine for the error of the
+            # function.
             raise RuntimeError(f"the function raised {describing.name_of(type(error))}") from error
         try:
             raise error
@@ -125,16 +126,16 @@ class Threads:
         while (call := self._calls.get()) is not None:
             call.run()
             if call.interrupted:
-                return  # should an interruption still be under way, it strikes nobody
+                return  # an interruption that arrives after this has no effect
             forget_loop()
-            del call  # and with it what the function was given, until the next one comes
+            del call  # and its arguments, which would otherwise live until the next call
             with self._lock:
                 if self._closed:
                     return
                 self._idle += 1
 
     def close(self) -> None:
-        """Let idle threads end, and wait no longer for those that do not."""
+        """Let idle threads end. Busy threads are not awaited."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, 0
@@ -147,8 +148,8 @@ class Threads:
 
 
 def forget_loop() -> None:
-    """Leave the next call on this thread no event loop that the last one has set: neither `None`, nor its own."""
-    # asyncio keeps it in what no function of its own can make as new: a loop that is set to `None` is not one unset.
+    """Remove the event loop that the last call has set on this thread, so that the next call finds none."""
+    # asyncio has no function that restores the initial state: a loop that is set to `None` differs from an unset one.
     policy = getattr(asyncio.events, "_event_loop_policy", None)
     if (local := getattr(policy, "_local", None)) is not None:
         vars(local).clear()
@@ -160,7 +161,7 @@ async def _ended(call: _Call) -> None:
     except asyncio.CancelledError:
         while not call.ended.done():
             call.interrupt()
-            # Asked again meanwhile, it is interrupted again: the function may have swallowed the first one.
+            # After another cancellation the call is interrupted again, since the function may have swallowed the first.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([call.ended])
         call.error = None

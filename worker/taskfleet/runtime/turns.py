@@ -1,7 +1,7 @@
-"""A turn of the worker: which partitions are asked, in which order, and for how much.
+"""A turn of the worker: the partitions to ask, in which order, and for how many tasks.
 
-Each free slot goes to the highest tier that has work. A tier is asked when those above it, asked in this turn, have
-nothing left; in a worker that has many turns in a millisecond, asked a few milliseconds ago.
+Each free slot goes to the highest tier that has work. A tier is asked when the tiers above it have no tasks left: they
+are asked in the same turn, or, in a worker with many turns in a millisecond, were asked a few milliseconds ago.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Turns:
         self._claimer = claimer
 
     def room(self, rank: int | None = None) -> int:
-        """How many tasks to claim now: from the tier of that rank, or from each of them.
+        """The number of tasks to claim now, from the tier of that rank or from each tier.
 
-        Tasks that were claimed ahead from lower tiers take no room from a higher one, whose tasks start before them.
+        Tasks that were claimed ahead from lower tiers take no room from a higher tier, whose tasks start before them.
         """
         if self._health.claims_nothing or self._outbox.behind:
             return 0
@@ -60,24 +60,24 @@ class Turns:
         return rank is not None and self.room(rank) > 0
 
     def next_look(self) -> float | None:
-        """Seconds until a turn is due that nothing asks for."""
+        """Seconds until the next turn that is due without a notification."""
         if self._health.claims_nothing:
             return None
         now = self._context.now()
         return self._selection.next_event(now) if self.room() > 0 else self._selection.next_look(now)
 
     async def run(self) -> None:
-        """One pass: record the outcomes that wait, and claim what there is room for."""
+        """One pass: record waiting outcomes, and claim tasks for the free room."""
         selection = self._selection
         overdue = self._overdue()
-        more = False  # in a higher tier
+        more = False  # more tasks in a higher tier
         for rank, tier in enumerate(selection.tiers):
             room = 0 if more else self.room(rank)
             now = self._context.now()
             looked = room > 0 and self._is_contested(rank, now) and selection.look_again(tier, now)
             await self._ask(tier, room, overdue)
             if looked and selection.has_more(tier) and (room := self.room(rank)) > 0:
-                # The share of a partition that has turned out to be empty goes to the others of its tier.
+                # The share of a partition that turned out to be empty goes to the other partitions of its tier.
                 await self._ask(tier, room, ())
             more = more or selection.has_more(tier)
 
@@ -102,9 +102,9 @@ class Turns:
             self._prefetch.mix()
 
     def _overdue(self) -> list[Partition]:
-        """Partitions to look at though nothing is to be claimed there: no other worker may do it."""
+        """Partitions to check although no task is to be claimed there, since no other worker may serve them."""
         now = self._context.now()
-        resting = self.room() > 0 and not self._selection.hot(now)  # then the listeners look
+        resting = self.room() > 0 and not self._selection.hot(now)  # the listeners check when the worker rests
         return [] if self._health.claims_nothing or resting else self._selection.overdue(now)
 
     def _is_contested(self, rank: int, now: float) -> bool:

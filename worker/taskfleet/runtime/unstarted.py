@@ -1,4 +1,4 @@
-"""The ends of tasks that a worker has claimed and cannot run."""
+"""Outcomes of tasks that a worker has claimed and cannot run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskfleet.runtime.reporting import Reports
 
 
 class Unstarted:
-    """Makes dead letters of them, or hands them back for a newer worker."""
+    """Makes such tasks dead letters, or returns them to their queue for a newer worker."""
 
     def __init__(self, outcomes: Outcomes, rejections: Rejections, reports: Reports, hook_calls: HookCalls) -> None:
         self._outcomes = outcomes
@@ -28,7 +28,7 @@ class Unstarted:
         attempt: int,
         task: Envelope | None = None,
     ) -> None:
-        """A task whose payload was refused."""
+        """Record the refusal of a task's payload."""
         if refusal.delay_ms:
             self._outcomes.return_later(partition, task_id, delivery, refusal.delay_ms)
         else:
@@ -44,12 +44,12 @@ class Unstarted:
         attempt: int,
         task: Envelope | None = None,
     ) -> None:
-        """A task that cannot be run becomes a dead letter; without `task` it could not even be read."""
+        """Make a task that cannot be run a dead letter; without `task`, its payload could not be read."""
         self._reports.buried(partition, task_id, task.name if task else "?", attempt, reason, message)
         self._outcomes.bury(partition, task_id, delivery, reason, message)
         self._hook_calls.buried(partition, task_id, delivery, attempt, task, reason, message)
 
     def bury_unread(self, partition: Partition, task_id: str, delivery: int) -> None:
-        """A task whose claim is too large to be read at all."""
+        """Make a task a dead letter whose claim is too large to be read."""
         refusal = self._rejections.claim_too_large(partition)
         self.bury(partition, task_id, delivery, refusal.reason, refusal.message, 1)

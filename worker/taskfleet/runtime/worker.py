@@ -69,12 +69,12 @@ class Worker:
     """Runs the tasks of a `TaskQueue`.
 
     Args:
-        queue: gives the tasks and the connections.
-        queues: names, or `name:weight`; without them the queues that the `TaskQueue` lists and its tasks name.
-        concurrency: slots; default `workers.max_concurrent_tasks`.
-        name: unique in the fleet; default `TASKFLEET_WORKER_NAME` or the host's name, the process id and a tag.
-        stall_limit: seconds that the event loop may be still before its leases are given up.
-        notice: seconds that a cancelled handler may take to end, before its task's end is recorded without it.
+            queue: provides the tasks and the connections.
+            queues: names, or `name:weight`; by default the queues of the `TaskQueue`'s options and of its tasks.
+            concurrency: the number of slots; by default `workers.max_concurrent_tasks`.
+            name: unique in the fleet; by default `TASKFLEET_WORKER_NAME`, or the host's name, the process id and a tag.
+            stall_limit: seconds for which the event loop may stall before the worker gives up its leases.
+            notice: seconds that a cancelled handler may take to end, before the end of its task is recorded without it.
     """
 
     def __init__(
@@ -96,17 +96,17 @@ class Worker:
         self.identity = Identity.of(name, number)
         self.selection = selection.Selection(selection.tiers_of(self.application, _checked(queues)))
         self.health = Health(checks.positive_seconds("stall_limit", stall_limit), self.sessions.url)
-        self._faults = 0  # turns in a row that ended with an error of the worker's own
+        self._faults = 0  # consecutive turns that ended with an error of the worker itself
         self._make_state()
         self._make_ends(checks.seconds("notice", notice))
         self._make_runs()
         self._make_claims()
         self._make_control()
 
-    # The parts, from the bottom up: each is given those that it uses.
+    # The parts, from the bottom up. Each part gets the parts that it uses.
 
     def _make_state(self) -> None:
-        """The nouns that most parts share."""
+        """The state that most parts share."""
         self.context = RunContext()
         self.wanted = asyncio.Event()  # set when the loop has something to do
         self.held = Held()
@@ -117,7 +117,7 @@ class Worker:
         self._events = Events()
 
     def _make_ends(self, notice: float) -> None:
-        """From the end of a task to its outcome."""
+        """The parts between the end of a task and its outcome."""
         application, context, slots, held, health = (
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
@@ -131,7 +131,7 @@ class Worker:
         )
 
     def _make_runs(self) -> None:
-        """From a claim to a run."""
+        """The parts between a claim and a run."""
         application, context, slots, held, health = (
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
@@ -160,7 +160,7 @@ class Worker:
         self._events.given_up = batch_runs.give_up
 
     def _make_claims(self) -> None:
-        """From a call of Redis to the claims."""
+        """The parts between a call of Redis and its claims."""
         application, context, identity, held, outbox = (
             self.application, self.context, self.identity, self.held, self.outbox,
         )  # fmt: skip
@@ -186,7 +186,7 @@ class Worker:
         )  # fmt: skip
 
     def _make_control(self) -> None:
-        """How the worker is watched, and told to end."""
+        """The parts that watch the worker and tell it to end."""
         self._draining = Draining(
             self.identity, self.health, self.slots, self.prefetch, self.selection, self.stopping, self.wanted,
             self.application.settings.workers.shutdown_grace_period,
@@ -205,21 +205,21 @@ class Worker:
         return self.health.draining
 
     def drain(self) -> None:
-        """Claim nothing more, hand back tasks that have not started, give running ones the grace period, then end."""
+        """Claim no more tasks, return tasks that have not started, give running tasks the grace period, then end."""
         self._draining.drain()
 
     def retire(self) -> None:
-        """Drain, but let running tasks take as long as they want. `drain()` can still set a limit."""
+        """Drain without a limit on the running tasks. `drain()` can still set a limit."""
         self._draining.retire()
 
     def end_grace(self) -> None:
-        """Stop all that runs, in place of waiting for the end of the grace period."""
+        """Stop all running tasks now instead of at the end of the grace period."""
         self._draining.end_grace()
 
     # The loop.
 
     async def run(self) -> None:
-        """Work until `drain()`; returns when it holds no lease any more."""
+        """Work until `drain()`; returns when the worker holds no lease any more."""
         session = self.sessions.current()
         with session.held():
             self.context.begin(session.broker)
@@ -237,10 +237,10 @@ class Worker:
             await self._end(started)
 
     async def _start(self) -> list[Middleware]:
-        """Returns the middleware that has started, and is to be shut down at the end."""
+        """Start the parts. Returns the middleware that has started and has to be shut down at the end."""
         self.batches.prepare()
         started = await self.application.middleware.startup(self._about())
-        self.context.take_variables()  # with those that the middleware has set
+        self.context.take_variables()  # including those that the middleware has set
         leases = [self.application.options_of(partition).lease_seconds for partition in self.selection.names]
         self.outage.longest_lease = max(leases)
         self._keeper = LeaseKeeper(
@@ -293,7 +293,7 @@ class Worker:
             logger.info("worker %s: ended, nothing held", worker_id)
 
     async def _let_go(self) -> None:
-        """The worker was cancelled, most likely with its loop: hand all tasks back as at the end of a grace period."""
+        """Return all tasks, as at the end of a grace period: the worker was cancelled, most likely with its loop."""
         self.health.draining = True
         self.dispatcher.hand_back()
         self.end_grace()
@@ -307,7 +307,7 @@ class Worker:
                         await self.wanted.wait()
 
     async def _turn_or_rest(self) -> None:
-        """A turn. An error in it that nothing else handles is a fault of the worker, and ends no task that runs."""
+        """A turn. An unhandled error in it is a fault of the worker, and ends no running task."""
         try:
             await self._turn()
         except Exception:
@@ -320,7 +320,7 @@ class Worker:
             self._faults = 0
 
     async def _turn(self) -> None:
-        """Record and claim, start what was claimed, then wait until there is more to do."""
+        """Record outcomes, claim tasks and start them, then wait until there is more to do."""
         health = self.health
         self.wanted.clear()
         if health.claims_nothing:
@@ -330,15 +330,15 @@ class Worker:
         if self.prefetch.is_too_long:
             self.dispatcher.give_up_prefetched()
         if self.outbox or self.turns.worth_claiming():
-            # One round of the loop: a task that was started may end at once, and its outcome goes with the next call.
+            # One round of the loop: a started task may end at once, and then its outcome goes with the next call.
             await asyncio.sleep(0)
             return
         if health.draining and not self.slots.running:
-            return  # the last outcomes have just been recorded: nothing would wake the worker
+            return  # the last outcomes have just been recorded, and no event would wake the worker
         await self._rest()
 
     async def _rest(self) -> None:
-        """Wait until a part has something to do, or a partition is to be looked at."""
+        """Wait until a part has something to do, or a partition is due for a check."""
         health = self.health
         if self.turns.room() > 0:
             self.listeners.wait_for_calls()
@@ -351,7 +351,7 @@ class Worker:
             health.idle_since_ms = health.idle_since_ms or int(time.time() * 1000)
         timeout = self.turns.next_look()
         if not self.wanted.is_set():
-            # Not asyncio.wait_for: before Python 3.12 it costs a task, and a round of the loop for each call.
+            # Not asyncio.wait_for: before Python 3.12 it costs a task and a round of the loop for each call.
             timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, self.wanted.set)
             await self.wanted.wait()
             if timer is not None:
