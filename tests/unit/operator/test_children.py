@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskfleet_operator.children import children_of
+from taskfleet_operator.children import KINDS, ChildKind, children_of
 from taskfleet_operator.children.strategic_merge import strategic
 from taskfleet_operator.control.drift import holds
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
@@ -30,6 +30,24 @@ def pod_of(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> di
 def hash_of(changes: dict[str, Any], secrets: dict[str, str] | None = None) -> str:
     value: str = pod_of(changes, secrets)["metadata"]["annotations"]["taskfleet.io/config-hash"]
     return value
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_a_kind_builds_an_object_that_is_named_and_owned(kind: ChildKind) -> None:
+    metadata = {"name": "orders", "namespace": "shop", "uid": "1"}
+    child = kind.build(TaskQueueResource.model_validate(changed({"metadata": metadata})), {})
+    assert child is not None
+    assert (child["apiVersion"], child["kind"]) == (kind.api_version, kind.kind)
+    assert (child["metadata"]["name"], child["metadata"]["namespace"]) == ("orders-worker", "shop")
+    (owner,) = child["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("TaskQueue", "1", True)
+    assert child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "taskfleet-operator"
+
+
+def test_only_optional_kinds_may_be_left_out() -> None:
+    without = TaskQueueResource.model_validate(changed({"spec.worker.podDisruptionBudget": {"mode": "Disabled"}}))
+    assert {kind.kind for kind in KINDS if kind.build(without, {}) is None} == {"PodDisruptionBudget"}
+    assert {kind.kind for kind in KINDS if kind.optional} == {"PodDisruptionBudget"}
 
 
 def test_the_deployment_has_no_replicas() -> None:
@@ -147,7 +165,7 @@ def test_render_prints_the_objects_to_apply(manifest: Path) -> None:
     code, out, _ = taskfleet("render", str(manifest))
     assert code == 0
     kinds = [document["kind"] for document in yaml.safe_load_all(out)]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+    assert kinds == [kind.kind for kind in KINDS]
     assert json.loads(taskfleet("render", str(manifest), "--json")[1])[0]["kind"] == "ServiceAccount"
 
 
