@@ -118,7 +118,7 @@ def test_numbers_and_timedeltas_are_seconds(queue: TaskQueue, route: Any, option
 
 
 @pytest.mark.parametrize("option", ["timeout", "expires"])
-def test_no_time_at_all_is_refused_where_it_would_mean_nothing(queue: TaskQueue, option: str) -> None:
+def test_a_timeout_or_expiry_of_zero_is_refused(queue: TaskQueue, option: str) -> None:
     for route in ROUTES:
         with pytest.raises(ConfigurationError, match=f"{option}=0 must be positive"):
             route(queue, **{option: 0})

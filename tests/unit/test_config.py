@@ -22,7 +22,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_environment_stands_over_file_over_defaults(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file_and_that_the_defaults(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (elsewhere / "task-queue.toml").write_text('[redis]\nurl = "redis://file:1/0"\npool_size = 3\n')
     monkeypatch.setenv("REDIS_URL", "redis://environment:2/0")
     monkeypatch.setenv("TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD", "7")
@@ -89,13 +91,13 @@ def test_settings_of_redis_that_contradict_each_other_are_refused(elsewhere: Pat
     assert str(caught.value) == f"{path}: redis: {problem}"
 
 
-def test_addresses_from_the_environment_stand_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_in_a_variable_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_REDIS__SENTINEL_ADDRESSES", "s0:26379, s1")
     monkeypatch.setenv("TASKFLEET_REDIS__SENTINEL_MASTER", "main")
     assert TaskQueue.from_config().url == "redis+sentinel://s0:26379,s1:26379/main"
 
 
-def test_queue_options_from_the_environment_stand_over_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_options_of_the_environment_override_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_QUEUES", '[{"name": "a", "priority": 5, "dead_letter": {"max_length": 7}}]')
     queue = TaskQueue(queues=["a", "b"])
     assert queue.options_of("a").priority == 5

@@ -58,7 +58,7 @@ def test_keys_come_from_a_variable_and_from_the_settings_file(elsewhere: Path, m
     assert (queue.seal.writes, queue.seal.requires, queue.seal._compress) == (True, False, True)
 
 
-def test_the_code_stands_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_overrides_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS", "first-first-first-first")
     assert signed_by(TaskQueue.from_config(signing_keys=[KEY])) == sealing.key_id_of(KEY).hex()
 

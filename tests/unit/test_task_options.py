@@ -104,7 +104,7 @@ def test_a_message_is_sent_elsewhere_and_later_without_a_change_to_itself(queue:
         work.options(eta=datetime.now(UTC)).message(1).delayed(1)
 
 
-def test_a_batch_task_refuses_the_options_that_are_no_decorators(queue: TaskQueue) -> None:
+def test_a_decorator_refuses_the_options_of_calls(queue: TaskQueue) -> None:
     for option in OF_CALL.keys() - OF_DECORATOR.keys():
         with pytest.raises(ConfigurationError, match=f"task option '{option}' is not known"):
 

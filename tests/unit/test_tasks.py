@@ -5,7 +5,7 @@ import pytest
 from taskfleet import ConfigurationError, Task, TaskNotFoundError, TaskQueue
 
 
-def test_two_tasks_of_one_name_are_an_error_that_names_both_places() -> None:
+def test_two_tasks_of_one_name_are_an_error_that_names_both_locations() -> None:
     queue = TaskQueue()
 
     @queue.task(name="same")
@@ -49,7 +49,7 @@ def test_options_are_checked_where_they_are_given() -> None:
         async def other() -> None: ...
 
 
-def test_an_unknown_task_is_named_with_those_that_are_known() -> None:
+def test_the_error_for_an_unknown_task_lists_the_known_ones() -> None:
     queue = TaskQueue()
 
     @queue.task
@@ -59,7 +59,7 @@ def test_an_unknown_task_is_named_with_those_that_are_known() -> None:
         queue.registry.get("nope")
 
 
-def test_a_mistyped_option_is_named_with_those_there_are() -> None:
+def test_the_error_for_a_misspelt_option_lists_the_known_ones() -> None:
     queue = TaskQueue("redis://localhost:1")
     with pytest.raises(ConfigurationError, match=r"task option 'max_retry' is not known; .*max_retries"):
         queue.task(max_retry=3)  # type: ignore[call-overload]

@@ -504,7 +504,7 @@ def test_a_type_that_can_never_travel_is_an_error_at_definition(annotation: Any)
         Value(annotation, "task 't', parameter 'x'")
 
 
-def test_a_class_that_is_yet_to_be_defined_is_seen_to_when_it_is_used() -> None:
+def test_an_annotation_of_a_later_class_is_resolved_at_its_first_use() -> None:
     class First(BaseModel):
         second: Second
 
@@ -710,7 +710,7 @@ def test_a_union_keeps_the_part_that_was_sent(annotation: Any, sent: Any) -> Non
     assert same(value.load(envelope.unpack(envelope.pack(value.dump(sent)))), sent)
 
 
-def test_only_a_model_with_constraints_is_looked_at_again() -> None:
+def test_only_a_model_with_constraints_is_validated_again() -> None:
     class Plain(BaseModel):
         at: dt.datetime
         day: dt.date

@@ -240,8 +240,3 @@ def known_names(problem: str, given: Iterable[object], known: Collection[str]) -
             raise ConfigurationError(
                 f"{problem.format(shown(name))}; expected one of {', '.join(sorted(known))}{did_you_mean(name, known)}"
             )
-
-
-def checked(checks: Mapping[str, Check], given: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
-    """The values to store, each from its check; `where` begins the errors."""
-    return {name: checks[name](where + name, value) for name, value in given.items()}

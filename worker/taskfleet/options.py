@@ -1,18 +1,29 @@
 """What can be set on a queue. All durations are seconds.
 
-Each option has one check here, for the dataclass, a dict and the environment alike.
+An option is one line: its name, type, default and check, for the dataclass, a dict and the environment alike.
 """
 
+# ruff: noqa: RUF009 - what `_option` returns is a dataclass field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from taskfleet import checks, queue_names
-from taskfleet.checks import OptionError, checked, or_none
+from taskfleet.checks import OptionError, or_none
 from taskfleet.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def _option(default: T, check: checks.Check) -> T:
+    return field(default=default, metadata={"check": check})
+
+
+def _required(check: checks.Check) -> Any:
+    return field(metadata={"check": check})
 
 
 class _Checked:
@@ -20,43 +31,33 @@ class _Checked:
 
     __slots__ = ()
 
-    def _settle(self, table: Mapping[str, checks.Check], where: str = "") -> None:
-        for name, value in checked(table, {name: getattr(self, name) for name in table}, where=where).items():
-            object.__setattr__(self, name, value)
-
-
-_DEAD_LETTER_CHECKS: dict[str, checks.Check] = {
-    "max_length": partial(checks.whole, most=10_000_000),
-    "ttl_seconds": checks.positive_seconds,
-}
+    def _settle(self, where: str = "") -> None:
+        """Replace each value by the one that its check returns. Errors: `ConfigurationError`, which `where` begins."""
+        for each in fields(self):  # type: ignore[arg-type]
+            if (check := each.metadata.get("check")) is not None:
+                object.__setattr__(self, each.name, check(where + each.name, getattr(self, each.name)))
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOptions(_Checked):
     """How many dead letters are kept: by count (0 to 10,000,000) and by age."""
 
-    max_length: int = 10_000
-    ttl_seconds: float = 1_209_600.0
+    max_length: int = _option(10_000, partial(checks.whole, most=10_000_000))
+    ttl_seconds: float = _option(1_209_600.0, checks.positive_seconds)
 
     def __post_init__(self) -> None:
-        self._settle(_DEAD_LETTER_CHECKS)
-
-
-_RATE_LIMIT_CHECKS: dict[str, checks.Check] = {
-    "tasks_per_second": checks.rate,
-    "burst": partial(checks.whole, least=1, most=1_000_000),
-}
+        self._settle()
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit(_Checked):
     """A token bucket: at most `burst` tasks start at once, and `tasks_per_second` in the long run."""
 
-    tasks_per_second: float
-    burst: int
+    tasks_per_second: float = _required(checks.rate)
+    burst: int = _required(partial(checks.whole, least=1, most=1_000_000))
 
     def __post_init__(self) -> None:
-        self._settle(_RATE_LIMIT_CHECKS)
+        self._settle()
 
 
 def _section(cls: type[Any], example: str) -> checks.Check:
@@ -82,28 +83,16 @@ def _section(cls: type[Any], example: str) -> checks.Check:
     return check
 
 
-_rate_limit = or_none(_section(RateLimit, "RateLimit(tasks_per_second=10, burst=20)"))
-_at_once = or_none(partial(checks.whole, least=1))
-_QUEUE_CHECKS: dict[str, checks.Check] = {
-    "priority": partial(checks.whole, least=-1_000_000, most=1_000_000),
-    "weight": partial(checks.whole, least=1, most=1_000_000),
-    "lease_seconds": lambda name, value: _lease(name, value),
-    "max_deliveries": partial(checks.whole, least=1, most=1_000_000),
-    "max_length": partial(checks.whole, most=2**53),
-    "partitions": partial(checks.whole, least=1, most=4096),
-    "rate_limit": _rate_limit,
-    "rate_limit_per_key": _rate_limit,
-    "dead_letter": _section(DeadLetterOptions, "DeadLetterOptions(max_length=10000, ttl_seconds=86400)"),
-    "concurrency": _at_once,
-    "concurrency_per_key": _at_once,
-}
-
-
 def _lease(name: str, value: object) -> float:
     found = checks.seconds(name, value, most=86_400)
     if found < 1:
         raise OptionError(f"{name}={checks.shown(value)} must be at least 1 second")
     return found
+
+
+_rate_limit = or_none(_section(RateLimit, "RateLimit(tasks_per_second=10, burst=20)"))
+_dead_letter = _section(DeadLetterOptions, "DeadLetterOptions(max_length=10000, ttl_seconds=86400)")
+_at_once = or_none(partial(checks.whole, least=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +105,21 @@ class QueueOptions(_Checked):
     """
 
     name: str
-    priority: int = 0
-    weight: int = 1
-    lease_seconds: float = 30.0
-    max_deliveries: int = 5
-    max_length: int = 0
-    partitions: int = 1
-    rate_limit: RateLimit | None = None
-    rate_limit_per_key: RateLimit | None = None
-    dead_letter: DeadLetterOptions = DeadLetterOptions()
-    concurrency: int | None = None
-    concurrency_per_key: int | None = None
+    priority: int = _option(0, partial(checks.whole, least=-1_000_000, most=1_000_000))
+    weight: int = _option(1, partial(checks.whole, least=1, most=1_000_000))
+    lease_seconds: float = _option(30.0, _lease)
+    max_deliveries: int = _option(5, partial(checks.whole, least=1, most=1_000_000))
+    max_length: int = _option(0, partial(checks.whole, most=2**53))
+    partitions: int = _option(1, partial(checks.whole, least=1, most=4096))
+    rate_limit: RateLimit | None = _option(None, _rate_limit)
+    rate_limit_per_key: RateLimit | None = _option(None, _rate_limit)
+    dead_letter: DeadLetterOptions = _option(DeadLetterOptions(), _dead_letter)
+    concurrency: int | None = _option(None, _at_once)
+    concurrency_per_key: int | None = _option(None, _at_once)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", queue_names.validate(self.name))
-        self._settle(_QUEUE_CHECKS, f"queue {self.name!r}: ")
+        self._settle(f"queue {self.name!r}: ")
 
     @classmethod
     def of(cls, value: QueueOptions | Mapping[str, Any] | str) -> QueueOptions:
