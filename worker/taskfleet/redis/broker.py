@@ -42,7 +42,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         sentinel_login: Mapping[str, Any] | None = None,
         tls: Tls | None = None,
     ) -> RedisBroker:
-        """Timeouts in seconds; `login` and `sentinel_login`: username, password, or a credential_provider."""
+        """Timeouts in seconds; `login` and `sentinel_login`: a username and password, or a credential_provider."""
         access = connection.Access(
             url,
             pool_size=pool_size,
@@ -62,11 +62,11 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         return self.client.one_slot_only
 
     def another(self) -> RedisBroker:
-        """A broker on the same queues with connections of its own, for another thread or loop."""
+        """A broker on the same queues with separate connections, for another thread or event loop."""
         return RedisBroker(self.client.another(), self.prefix, self.seal)
 
     def renewer(self) -> RedisRenewer:
-        """The calls of a worker's lease thread, with connections of their own."""
+        """The calls of a worker's lease thread, with separate connections."""
         return RedisRenewer(self.client.new_sync(), self.prefix)
 
     async def ping(self) -> None:
@@ -76,31 +76,31 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         await self.client.close()
 
     def abandon(self) -> None:
-        """Close all sockets without their loop, which is closed."""
+        """Close all sockets of a broker whose event loop is closed."""
         for each in self.client.connections():
             abandon(each)
 
     def descriptors(self) -> list[int]:
-        """The file descriptors of all sockets that are open."""
+        """The file descriptors of all open sockets."""
         return [number for each in self.client.connections() if (number := descriptor_of(each)) >= 0]
 
     async def dropped(self, error: BaseException) -> None:
-        """Take note of a failed call: connections to a server that is not the right one are closed."""
+        """React to a failed call: close connections to a server that is no longer the right one."""
         await self.client.dropped(error)
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
-        """Delete everything that belongs to these queues, results included."""
+        """Delete all keys of these queues, results included."""
         await super().purge_keys(queues)
         self.list_again()
 
     def control(self) -> AsyncIterator[str]:
-        """Messages to workers: `cancel ID`, `cordon NAME`; empty when something may have been missed."""
+        """Messages to workers: `cancel ID`, `cordon NAME`; an empty string means that messages may have been missed."""
         return self.listen(self.fleet.control_channel)
 
     def endings(self, partition: Partition) -> AsyncIterator[str]:
-        """The ids of tasks that end and whose end was announced; an empty string as in `control`."""
+        """The ids of tasks whose end was announced; an empty string as in `control`."""
         return self.listen(self.keys_of(partition).done_channel)
 
     def activity(self) -> AsyncIterator[str]:
-        """The names of queues that go from empty to not empty; an empty string as in `control`."""
+        """The names of queues that change from empty to not empty; an empty string as in `control`."""
         return self.listen(self.fleet.activity)

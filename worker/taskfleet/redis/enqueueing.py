@@ -1,4 +1,4 @@
-"""Adding tasks to queues in Redis: in calls that are small enough, each of which may be sent twice."""
+"""Adds tasks to queues in Redis, in calls of limited size that can safely be sent twice."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from taskfleet.redis.redis_errors import CallTooLargeError
 from taskfleet.redis.signalling import Signalling
 
 _CALLS_TOGETHER = 8
-_KNOWN_SECONDS = 60.0  # after that a partition is listed again: Redis may have lost its data
+_KNOWN_SECONDS = 60.0  # then a partition is listed again, since Redis may have lost its data
 
 
 class Sender(NamedTuple):
-    """The name and number of an enqueue call, by which Redis knows one that was sent twice.
+    """The name and number of an enqueue call, by which Redis recognizes a call that was sent twice.
 
-    A name is used by one call at a time, with ever greater numbers.
+    A name is used by one call at a time, with increasing numbers.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Sender(NamedTuple):
 
 
 class Enqueueing(Signalling):
-    """Adds tasks. What they replace may have had other tasks waiting for it, which are told."""
+    """Adds tasks. Other tasks may wait for a task that is replaced; they are notified."""
 
     def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         super().__init__(client, prefix, seal)
@@ -46,10 +46,10 @@ class Enqueueing(Signalling):
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
     ) -> dict[int, str]:
-        """Add tasks in order. All or nothing when `max_length` would be passed.
+        """Add tasks in order, all or none if they would exceed `max_length`.
 
-        With `room_for` there must be room for so many, of which these are the first. Returns which positions were not
-        added because another task has their unique key, and that task's id.
+        With `room_for`, there must be room for that number of tasks, of which these are the first. Returns the
+        positions that were not added because another task has their unique key, each with the id of that task.
 
         Errors: `QueueFullError`, and `PayloadTooLargeError` for a task that Redis refuses for its size.
         """
@@ -62,7 +62,7 @@ class Enqueueing(Signalling):
             return await self._enqueue_part(partition, items, max_length, room_for, bounds.item_bytes(items[0]))
         if not items:
             return {}
-        # The first call makes sure of room for all.
+        # The first call makes sure that there is room for all.
         (start, end, size), *parts = bounds.windows(items, bounds.item_bytes)
         holders = await self._enqueue_part(partition, items[start:end], max_length, room_for, size)
         if parts and all(item[ITEM_EXTRAS] is None for item in items):
@@ -74,13 +74,13 @@ class Enqueueing(Signalling):
         return holders
 
     def list_again(self) -> None:
-        """The partitions may not be listed in Redis any more."""
+        """List the partitions again with the next calls, since Redis may have lost the list."""
         self._listed_until.clear()
 
     async def _enqueue_plain_parts(
         self, partition: Partition, items: Sequence[Item], parts: Sequence[tuple[int, int, int]]
     ) -> None:
-        """Several calls in one message, where they are so small that Redis refuses none."""
+        """Several calls in one message, all so small that Redis refuses none for its size."""
         together: list[Sequence[Item]] = []
         bytes_together = 0
         for start, end, size in parts:
@@ -98,7 +98,7 @@ class Enqueueing(Signalling):
     async def _enqueue_part(
         self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
     ) -> dict[int, str]:
-        """One call, or more when Redis refuses it for its size: its limits may have been lowered."""
+        """One call, or more when Redis refuses it for its size, since its limits may be lower than usual."""
         try:
             return await self._enqueue_chunk(partition, items, max_length, total, size)
         except CallTooLargeError as error:
@@ -113,10 +113,10 @@ class Enqueueing(Signalling):
         return holders | {middle + position: holder for position, holder in found.items()}
 
     async def _enqueue_plain(self, partition: Partition, chunks: Sequence[Sequence[Item]]) -> None:
-        """Several calls in one message: Redis goes from one to the next without waiting for a reply to be read.
+        """Several calls in one message: Redis runs them without waiting for the client to read a reply.
 
-        Each has a sender of its own: one that was refused on the way (a script that was lost, a replica that was
-        missing) is sent again when those behind it have long arrived, and must not pass for a late copy of them.
+        Each call has its own sender. A call may be refused (the script was lost, a replica was missing) and be sent
+        again when the calls behind it have long arrived; it must not pass for a late copy of them.
         """
         senders = [self._next_sender(partition) for _ in chunks]
         await self.call_many(
@@ -130,7 +130,7 @@ class Enqueueing(Signalling):
     async def _enqueue_chunk(
         self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
     ) -> dict[int, str]:
-        """One call, and as many more as it takes to replace the tasks that are to be replaced."""
+        """One call, and further calls while tasks remain to be replaced."""
         if len(items) == 1 and items[0][ITEM_EXTRAS] is None:
             return await self._enqueue_once(partition, items, max_length, total, size)
 
@@ -148,7 +148,7 @@ class Enqueueing(Signalling):
         if reply.waiting is not None:
             raise queue_full(partition, reply.waiting, max_length)
         if reply.signals:
-            await self.relay(partition)  # a task that was replaced had others waiting for it
+            await self.relay(partition)  # other tasks were waiting for a task that was replaced
         return reply.holders
 
     def _enqueue_call(
@@ -160,11 +160,11 @@ class Enqueueing(Signalling):
         )  # fmt: skip
 
     def _next_sender(self, partition: Partition) -> Sender:
-        """A name that no other call uses now, with its next number."""
+        """A sender's name that no other call is using, with its next number."""
         free = self._free(partition)
         name, number = free.pop() if free else (secrets.token_urlsafe(6), 0)
         return Sender(name, number + 1)
 
     def _free(self, partition: Partition) -> list[Sender]:
-        # A process forked from this one must not go on counting under its parent's names.
+        # A forked process must not continue to count under the names of its parent.
         return self._free_senders.setdefault((os.getpid(), partition), [])

@@ -1,6 +1,6 @@
 """The names of all keys in Redis.
 
-One hash tag per partition, so that everything a script touches lives in one cluster slot, and one for the fleet.
+Each partition has one hash tag, so that all keys of a script are in one cluster slot. The fleet has one as well.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ QUEUE_PARTS = (
 class _Structures(NamedTuple):
     ready: str  # list of ids, head first
     task: str  # id → stamped envelope
-    meta: str  # id → attempt:delivery:crashes:ready_ms, only for a task that is not on its first try
+    meta: str  # id → attempt:delivery:crashes:ready_ms, for tasks that are not on their first try
     lease: str  # id → deadline, ms
     owner: str  # id → fencing token
     delayed: str  # id → due, ms
     dead: str  # id → died, ms
     letter: str  # id → dead letter
     stat: str  # counters
-    control: str  # paused; large (some payloads are); tokens of the rate limit; the turn served
+    control: str  # paused; large (some payloads are); tokens of the rate limit; the current turn
     wake: str  # list that idle workers block on
     cancel: str  # ids to cancel
     awaited: str  # ids whose end is published
-    tag: str  # id → what only some tasks have: lua/queue/records.lua
-    unique: str  # unique key → id; with a NUL behind it → the task that comes after
+    tag: str  # id → fields that only some tasks have: lua/queue/records.lua
+    unique: str  # unique key → id; with a NUL behind it → the task that follows
     fair: str  # id → its turn
     turns: str  # fair key → its last turn
     parked: str  # limit key, number, id: a task that waits for its key
     slots: str  # limit key → running
     arrivals: str  # limit key → theoretical arrival time, ms
     retry_at: str  # limit key → next token, ms
-    blocked: str  # id → when it is dropped, ms, unless its workflow is whole
-    gather: str  # id → how many tasks it waits for; id:position → a result that has come
+    blocked: str  # id → time (ms) when it is dropped, unless its workflow is complete
+    gather: str  # id → the number of tasks it waits for; id:position → a result that has arrived
     input: str  # id → results passed on to it
     outbox: str  # signals to other partitions
     progress: str  # id → stamped report
     edges: str  # id:number → some of the many tasks that wait for a task
-    jobs: str  # work that is too much for one call, done in many: lua/drain.lua
+    jobs: str  # work that is too much for one call, done in several: lua/drain.lua
 
 
 class ScheduleKeys(NamedTuple):
     """The keys of a partition's schedules.
 
-    The scripts that move tasks are called far more often and have no use for them.
+    The scripts that move tasks are called far more often and do not use them.
     """
 
     schedules: str  # name → spec
@@ -64,7 +64,7 @@ class ScheduleKeys(NamedTuple):
 class QueueKeys(_Structures):
     """The keys of one partition: a tuple in the order in which every script declares them."""
 
-    base: str  # what all keys of the partition begin with
+    base: str  # the prefix of all keys of the partition
 
     @property
     def all(self) -> QueueKeys:
@@ -87,7 +87,7 @@ class QueueKeys(_Structures):
 
 
 def of_partition(prefix: str, partition: str) -> QueueKeys:
-    """The keys of a partition; those of a queue's first partition go by the queue's name."""
+    """The keys of a partition; the keys of a queue's first partition have the queue's name."""
     base = f"{prefix}:{{{partition}}}:"
     keys = QueueKeys._make(base + part for part in QUEUE_PARTS)
     keys.base = base
@@ -95,7 +95,7 @@ def of_partition(prefix: str, partition: str) -> QueueKeys:
 
 
 def partitions_among(members: Iterable[bytes], skipped: foreign.Skipped) -> set[Partition]:
-    """The partitions among the listed names. A name that none could have would lead to other keys than were meant."""
+    """The partitions among the listed names. An invalid name is skipped, since it would lead to unrelated keys."""
     found: set[Partition] = set()
     for member in members:
         try:

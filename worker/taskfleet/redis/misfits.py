@@ -1,4 +1,4 @@
-"""Which key holds a value of another program, when Redis says no more than that one does (WRONGTYPE)."""
+"""Finds the key that holds a value of another program, since Redis reports only WRONGTYPE."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SETS = {"await"}
 _SORTED_SETS = {
     "lease", "delayed", "dead", "fair", "turns", "parked", "arrivals", "retry_at", "blocked", "ticks",
 }  # fmt: skip
-_MOST_QUEUES = 100  # of those that are looked through
+_MOST_QUEUES = 100  # the number of queues that are examined
 
 
 async def explain(client: RedisClient, prefix: str) -> str:
-    """What a user is told; empty when there is no such key any more, or our user may not look."""
+    """A text for the user; empty when there is no such key any more, or the Redis user has no permission to look."""
     fleet = keys.FleetKeys(prefix)
-    # Whatever goes wrong here, the user is told of the error that was to be explained.
+    # Errors are suppressed, since the user needs to see the error that is explained here.
     with contextlib.suppress(Exception):
         for key, expected in ((fleet.queues, "set"), (fleet.workers, "zset")):
             if told := await _told(client, key, expected):

@@ -15,10 +15,10 @@ _WAKE_TTL_MS = 60_000
 
 
 class Operations(Signalling):
-    """Operations of people and of the operator."""
+    """Operations for administrators and for the operator."""
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters back; `None` means all of them."""
+        """Put dead letters back into the queue; `None` means all of them."""
         chunks = [list(ids[i:j]) for i, j, _ in bounds.windows(ids, _text_bytes)] if ids is not None else [None]
         moved, stay = 0, list[tuple[str, str]]()
         for partition in await self.partitions(queue):
@@ -31,7 +31,7 @@ class Operations(Signalling):
         return moved
 
     async def _requeue_some(self, partition: Partition, ids: list[str], stay: list[tuple[str, str]]) -> int:
-        """Those of `ids`; a call may look at fewer of them where letters are large."""
+        """Requeue the dead letters `ids`; one call may take fewer of them where letters are large."""
         moved = 0
         while True:
             call = operations.requeue_dead(self.keys_of(partition), self.fleet, partition, ids, passed=0, most=None)
@@ -43,7 +43,7 @@ class Operations(Signalling):
                 return moved
 
     async def _requeue_all(self, partition: Partition, stay: list[tuple[str, str]]) -> int:
-        """Those that there are at the first call: a task that dies again meanwhile comes behind them."""
+        """Requeue the letters that exist at the first call. A task that dies again in the meantime is behind them."""
         moved, passed, left = 0, 0, None
         while True:
             call = operations.requeue_dead(self.keys_of(partition), self.fleet, partition, [], passed=passed, most=left)
@@ -56,7 +56,7 @@ class Operations(Signalling):
                 return moved
 
     async def purge_dead(self, queue: str) -> int:
-        """Drop all dead letters; returns how many."""
+        """Delete all dead letters; returns their number."""
         dropped = 0
         for partition in await self.partitions(queue):
             left = 1
@@ -68,7 +68,7 @@ class Operations(Signalling):
         return dropped
 
     async def purge(self, queue: str) -> int:
-        """Drop every task that waits; returns how many."""
+        """Delete all waiting tasks; returns their number."""
         dropped = 0
         for partition in await self.partitions(queue):
             left = 1
@@ -92,7 +92,7 @@ class Operations(Signalling):
             await self.patiently(lambda key=names.wake: self.client.redis.pexpire(key, _WAKE_TTL_MS))
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
-        """Delete everything that belongs to these queues, results included."""
+        """Delete all keys of these queues, results included."""
         for partition in [name for name in await self.partitions() if queue_of(name) in queues]:
             names = self.keys_of(partition)
             await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules))
@@ -124,5 +124,5 @@ def _text_bytes(text: str) -> int:
 
 
 def _literal(text: str) -> str:
-    """`text` as a glob pattern that matches itself."""
+    """`text` as a glob pattern that matches only `text`."""
     return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)

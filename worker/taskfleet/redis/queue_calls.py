@@ -1,4 +1,4 @@
-"""The base of all operations on queues in Redis: a client, the names of the keys, and calls that are sent patiently."""
+"""The shared part of all operations on queues in Redis: a client, the names of the keys, and calls with retries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ R = TypeVar("R")
 
 
 class QueueCalls:
-    """Calls on the queues of one Redis, and which partitions there are.
+    """Calls on the queues of one Redis, and the list of their partitions.
 
-    `call` is patient: it tries again while that may help, and raises `BrokerConnectionError`. `call_once` passes the
+    `call` retries failures that may be temporary, and raises `BrokerConnectionError`. `call_once` raises the errors of
+    Redis as they are. `seal` seals the records that are made here.
     errors of Redis through. `seal` closes the records that are made here.
     """
 
@@ -31,7 +32,7 @@ class QueueCalls:
         self.seal = seal
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
-        self.skipped = foreign.Skipped()  # records in Redis that no program of ours has written
+        self.skipped = foreign.Skipped()  # records in Redis that Taskfleet cannot have written
         self.clock = RedisClock(self.now_ms)
         self._keys: dict[str, keys.QueueKeys] = {}
 
@@ -42,7 +43,7 @@ class QueueCalls:
         return names
 
     async def call(self, call: ScriptCall[R], call_bytes: int = 0) -> R:
-        """The reply to one call of a script. `call_bytes`: about how many are sent, where these are many."""
+        """The reply to one call of a script. `call_bytes` is its approximate size, if it is large."""
         script, script_keys, args, read = call
         reply = await self.patiently(lambda: self.client.run(script, script_keys, args), call_bytes)
         return read(reply)
@@ -63,7 +64,7 @@ class QueueCalls:
         return [call.read(reply) for call, reply in zip(many, replies, strict=True)]
 
     async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
-        """The result of `await operation()`, which is tried again while that may help."""
+        """The result of `await operation()`, with retries of failures that may be temporary."""
         try:
             return await self.client.patiently(lambda _attempt: operation(), call_bytes)
         except BrokerConnectionError as error:
@@ -72,16 +73,16 @@ class QueueCalls:
             raise
 
     async def now_ms(self, partition: Partition) -> int:
-        """The time in ms by the clock of the Redis that has the partition."""
+        """The time in ms by the clock of the Redis server that has the partition."""
         reply = await self.call(schedule_calls.due(self.keys_of(partition), limit=0, past=START))
         return reply.now_ms
 
     async def queues(self) -> list[str]:
-        """The names of all queues that ever had a task."""
+        """The names of all queues that have ever had a task."""
         return sorted({queue_of(name) for name in await self.partitions()})
 
     async def partitions(self, queue: str | None = None) -> list[Partition]:
-        """All partitions in Redis; with `queue`, of that queue: at least its first."""
+        """All partitions in Redis, or those of `queue`, which include at least its first."""
         found = keys.partitions_among(
             await self.patiently(lambda: self.client.redis.smembers(self.fleet.queues)), self.skipped
         )
@@ -90,5 +91,5 @@ class QueueCalls:
         return sorted(found)
 
     def listen(self, *channels: str) -> AsyncIterator[str]:
-        """Messages on `channels`, for ever. An empty string says that messages may have been missed: look yourself."""
+        """Messages on `channels`, without end. An empty string says that messages may have been missed."""
         return self.client.listen(*channels)

@@ -1,4 +1,4 @@
-"""The calls of a worker's lease thread, on a connection of their own."""
+"""The calls of a worker's lease thread, on a separate connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ R = TypeVar("R")
 
 
 class RedisRenewer:
-    """Renews leases and sends heartbeats. Blocking, for one thread; errors of Redis pass through."""
+    """Renews leases and sends heartbeats.
+
+    Its calls block, for use in one thread; errors of Redis are raised as they are.
+    """
 
     def __init__(self, client: SyncClient, prefix: str) -> None:
         self._prefix = prefix
@@ -31,14 +34,14 @@ class RedisRenewer:
         return self._call(tasks.renew(names, incarnation, held, lease_ms=lease_ms, busy_ms=busy_ms))
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
-        """Say that the worker lives; returns whether it is cordoned."""
+        """Report that the worker is alive; returns whether it is cordoned."""
         return self._call(tasks.heartbeat(self._fleet, worker_id, name, ttl_ms=ttl_ms, fields=fields))
 
     def _call(self, call: ScriptCall[R]) -> R:
         return call.read(self._client.run(call.script, call.keys, call.args))
 
     def dropped(self, error: BaseException) -> None:
-        """Take note of a failed call: the next one makes another connection."""
+        """React to a failed call: the next call opens another connection."""
         self._client.dropped(error)
 
     def close(self) -> None:

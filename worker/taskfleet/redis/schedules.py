@@ -1,4 +1,4 @@
-"""The schedules of every queue, in Redis: each in the hash slot that its tasks go to."""
+"""The schedules of all queues in Redis: each is in the hash slot of the tasks that it makes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_LISTED, _PAGE_BYTES = 500, 1_000_000  # in about one reply of a list
 
 
 class ScheduleStore:
-    """Add, remove, list, and let tick. Names are unique in the fleet.
+    """Adds, removes, lists and ticks schedules. Their names are unique in the fleet.
 
-    `add`, `remove` and `entries` are patient and raise `BrokerConnectionError`; `due` and `tick`, which a scheduler
-    calls again anyway, pass the errors of Redis through.
+    `add`, `remove` and `entries` retry and raise `BrokerConnectionError`. `due` and `tick` raise the errors of Redis as
+    they are, since a scheduler calls them again anyway.
     """
 
     def __init__(self, queues: QueueCalls) -> None:
@@ -34,22 +34,22 @@ class ScheduleStore:
         self._client = queues.client
 
     async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
-        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        """Add or replace a schedule. Returns the next tick, which stays the same if the timing is the same."""
         queues = self._queues
         await queues.patiently(lambda: self._client.redis.sadd(queues.fleet.queues, partition))
         return await queues.call(calls.add(queues.keys_of(partition), queues.fleet, name, spec, next_ms))
 
     async def remove(self, partition: Partition, name: str) -> Entry | None:
-        """Remove from one partition; returns the schedule that it had."""
+        """Remove a schedule from one partition and return it."""
         removed = await self._queues.call(calls.remove(self._queues.keys_of(partition), name))
         return Entry(partition, name, removed.spec, NO_STATE, removed.tick_ms) if removed else None
 
     async def now_ms(self, partition: Partition) -> int:
-        """The time in ms by the clock of the Redis that this partition's schedules live in."""
+        """The time in ms by the clock of the Redis server that has this partition's schedules."""
         return await self._queues.now_ms(partition)
 
     async def partitions(self) -> list[Partition]:
-        """Every partition of every queue that may have schedules. Not patient."""
+        """All partitions that may have schedules. It does not retry."""
         members = await self._client.redis.smembers(self._queues.fleet.queues)
         return sorted(keys.partitions_among(members, self._queues.skipped))
 
@@ -73,14 +73,17 @@ class ScheduleStore:
             cursor = page.cursor
             if cursor == b"0":
                 break
-            # As many as go into a page by the size of the last ones.
+            # The number that fits into a page, judged by the size of the last schedules.
             size = max(1, page.bytes // max(1, len(page.schedules)))
             count = max(1, min(2 * count, _MOST_LISTED, _PAGE_BYTES // size))
         listed = (self._entry(partition, *found[name][:-1], found[name].tick or None) for name in sorted(found))
         return [entry for entry in listed if entry is not None]
 
     async def _entries_apart(self, partition: Partition) -> AsyncIterator[Entry]:
-        """One by one, where all together are too large for a reply; one that is too large alone is left out."""
+        """The schedules one by one, where all together are too large for a reply.
+
+        One that alone is too large is omitted.
+        """
         redis, queues = self._client.redis, self._queues
         schedules, ticks, ticked = queues.keys_of(partition).schedules
         for name in sorted(await queues.patiently(lambda: redis.hkeys(schedules))):
@@ -104,9 +107,9 @@ class ScheduleStore:
         limit: int,
         past: Mapping[Partition, TickPosition] = MappingProxyType({}),
     ) -> list[Due]:
-        """Look at several partitions in one round trip; at most `limit` due schedules of each.
+        """Ask several partitions in one round trip, for at most `limit` due schedules of each.
 
-        Those up to `past` are passed over, if the same schedule still stands there.
+        Schedules up to `past` are skipped, if the same schedule is still at that position.
         """
         many = [
             calls.due(self._queues.keys_of(partition), limit=limit, past=past.get(partition, START))
@@ -125,7 +128,7 @@ class ScheduleStore:
         past: Mapping[Partition, TickPosition],
         error: TooLongError,
     ) -> list[Due]:
-        """Fewer at a time, and each partition for itself: one with a schedule too large to read costs no other."""
+        """Ask for fewer, and for each partition alone: a schedule too large to read delays no other partition."""
         if limit > 1:
             return await self.due(partitions, limit=limit // 8 or 1, past=past)
         if len(partitions) > 1:
@@ -134,7 +137,7 @@ class ScheduleStore:
         return []
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
-        """Let ticks happen, in as few round trips as their bytes allow."""
+        """Perform ticks, in as few round trips as their bytes allow."""
         found: list[TickReply] = []
         queues = self._queues
         for start, end, _ in bounds.windows(ticks, lambda tick: len(tick.envelope) + 1024):
@@ -153,7 +156,7 @@ class ScheduleStore:
     def _entry(
         self, partition: Partition, name: bytes, spec: bytes, state: bytes, tick: bytes | int | None
     ) -> Entry | None:
-        """`None` for a schedule that no program of ours has written; the others go on."""
+        """The entry; `None` for a schedule that Taskfleet cannot have written, which does not affect the others."""
         try:
             tick_ms = None if tick is None else foreign.whole(tick, "its next tick", most=foreign.LAST_MS)
             return Entry(partition, foreign.identifier(name), spec, state, tick_ms)
@@ -162,9 +165,9 @@ class ScheduleStore:
             return None
 
     def changes(self) -> AsyncIterator[str]:
-        """The names of schedules that are added or replaced, as it happens; see `QueueCalls.listen`."""
+        """The names of schedules as they are added or replaced; see `QueueCalls.listen`."""
         return self._queues.listen(self._queues.fleet.schedules_channel)
 
     async def failed(self, error: BaseException) -> None:
-        """Take note of a failure of `due` or `tick` before trying again."""
+        """React to a failure of `due` or `tick` before trying again."""
         await self._client.dropped(error)

@@ -1,13 +1,13 @@
 """The Lua scripts, read once from their files and called by digest.
 
-Redis has no modules for scripts, so each script is joined from the files in `lua/`. A file says in its first lines what
-is joined with it:
+Redis has no modules for scripts, so each script is joined from the files in `lua/`. The first lines of a file name the
+files that are joined with it:
 
-    -- needs: keys queue/clock     these files stand before it, each once, and its code may use their names
-    -- then: step/record           these files follow it in this order, each in a block of its own
+    -- needs: keys queue/clock     these files come before it, each once, and its code may use their names
+    -- then: step/record           these files follow it in this order, each in a block
 
-Needed files are joined as late as possible. Every call that reaches a file pays for the functions in it, and a script
-that has returned before does not.
+Needed files are joined as late as possible: a call pays for the functions of each file that it reaches, but not for
+those behind an early return.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Script:
     digest: str
 
 
-# Keys are called by their names; `last_key` is how many belong to the queue.
+# Scripts call keys by name; `last_key` is the number of keys that belong to the queue.
 KEYS = "local {}, last_key = {}, {}\n".format(
     ", ".join(QUEUE_PARTS), ", ".join(f"KEYS[{i + 1}]" for i in range(len(QUEUE_PARTS))), len(QUEUE_PARTS)
 )
@@ -48,7 +48,7 @@ def named(text: str, directive: str) -> list[str]:
 
 
 def joined(file: str) -> list[tuple[str, str]]:
-    """The files of a script in the order in which they stand in it: (name, text)."""
+    """The files of a script in their order: (name, text)."""
     parts: dict[str, str] = {}
 
     def add(name: str, *, block: bool = False) -> None:
@@ -67,7 +67,7 @@ def joined(file: str) -> list[tuple[str, str]]:
 
 def _read(name: str) -> Script:
     source = "".join(text for _, text in joined(name))
-    # SHA-1 is what EVALSHA identifies scripts by.
+    # EVALSHA identifies scripts by their SHA-1.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -1,4 +1,4 @@
-"""Tasks that wait for others, in Redis: links between them, and the signals that tell how one has ended."""
+"""Tasks that wait for other tasks, in Redis: the links between them, and the signals about their ends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SIGNALS_TOGETHER = 16
 
 
 class Signalling(QueueCalls):
-    """Links, signals, and the endings that cause signals."""
+    """Links, signals, and the operations that cause signals."""
 
     async def cancel(self, partition: Partition, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
-        """Cancel a task; returns whether anything changed."""
+        """Cancel a task; returns whether its state changed."""
         call = tasks.cancel(self.keys_of(partition), self.fleet, task_id, record=record, ttl_ms=ttl_ms, reason=reason)
         reply = await self.call(call)
         if reply.signals:
@@ -29,7 +29,7 @@ class Signalling(QueueCalls):
         return reply.changed
 
     async def holder(self, partition: Partition, unique_key: str) -> str | None:
-        """The task that has a unique key, for the moment."""
+        """The task that has a unique key at the moment."""
         names = self.keys_of(partition)
         found = await self.patiently(lambda: self.client.redis.hget(names.unique, unique_key))
         lives = found and await self.patiently(lambda: self.client.redis.hexists(names.task, found))
@@ -40,20 +40,23 @@ class Signalling(QueueCalls):
         return await self.call(workflows.link(self.keys_of(partition), task_id, edges))
 
     async def confirm(self, partition: Partition, ids: Sequence[str]) -> None:
-        """All parts of the workflow are in Redis: none of it is dropped any more."""
+        """Confirm that all parts of a workflow are in Redis, so that none of them is dropped any more."""
         blocked = self.keys_of(partition).blocked
         for start in range(0, len(ids), CHUNK):
             scores = dict.fromkeys(ids[start : start + CHUNK], float("inf"))
             await self.patiently(lambda scores=scores: self.client.redis.zadd(blocked, scores, xx=True))
 
     async def signal(self, signal: Signal) -> int:
-        """Deliver one signal; returns how many the receiving partition has in its own outbox now."""
+        """Deliver one signal; returns the number of signals in the outbox of the receiving partition."""
         record, told = signal.cancellation(self.seal)
         names = self.keys_of(signal.partition)
         return await self.call(workflows.resolve(names, self.fleet, signal, cancelled_record=record, told=told))
 
     async def relay(self, partition: Partition) -> None:
-        """Deliver the signals in a partition's outbox, and those that they cause in others. Many may do so at once."""
+        """Deliver the signals in a partition's outbox, and those that they cause.
+
+        Several programs may do so at once.
+        """
         waiting = [partition]
         while waiting:
             source = waiting.pop()
@@ -65,15 +68,15 @@ class Signalling(QueueCalls):
                         receiver = signal.partition
                         if receiver != source and receiver not in waiting:
                             waiting.append(receiver)
-                    # A signal goes when it is delivered; a relay that dies here delivers it again, which changes
-                    # nothing.
+                    # A signal is removed after its delivery. If the relay dies here, it is delivered again, which
+                    # changes nothing.
                     outbox = self.keys_of(source).outbox
                     await self.patiently(lambda o=outbox, e=entry: self.client.redis.lrem(o, 1, e))
                 if not packed and not await self._drain(source):
                     break
 
     async def _next_signals(self, partition: Partition) -> list[bytes]:
-        """The first of the outbox: as many as fit into one reply."""
+        """The first signals of the outbox, as many as fit into one reply."""
         outbox, together = self.keys_of(partition).outbox, _SIGNALS_TOGETHER
         while True:
             try:
@@ -87,13 +90,13 @@ class Signalling(QueueCalls):
                 together //= 2
 
     async def _drain(self, partition: Partition) -> int:
-        """Go on with work that was too much for one call; returns how much is left."""
+        """Continue work that was too much for one call; returns the amount that is left."""
         return await self.call(workflows.drain(self.keys_of(partition), self.fleet, partition))
 
     def _signal_of(self, partition: Partition, entry: bytes) -> Signal | None:
-        """A signal in an outbox; `None` for an entry that is none, and must not keep back those behind it."""
+        """A signal in an outbox. An invalid entry gives `None`, since it must not block those behind it."""
         try:
             return Signal.of_packed(entry, partition)
-        except Exception as error:  # whatever can be wrong with bytes
+        except Exception as error:  # damaged bytes can raise anything
             self.skipped.add("signal", entry[:100], error)
             return None

@@ -1,4 +1,4 @@
-"""The calls of a worker on queues in Redis: steps, which record outcomes and claim tasks, and the calls around them."""
+"""The calls of a worker on queues in Redis: steps, which record outcomes and claim tasks, and related calls."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ logger = showing.logger("taskfleet")
 
 _DELIVERY = re.compile(rb"\d{1,15}")
 _PAGE_BYTES = 1_000_000
-_PAGED_BYTES = 128 * 1_048_576  # of all results that one task takes, with twice as much as a reply may have
+_PAGED_BYTES = 128 * 1_048_576  # for all results that one task takes, besides twice the limit of a reply
 _WAKE_TTL_MS = 60_000
 
 
 class Stepping(QueueCalls):
-    """Calls of a worker. Errors of Redis pass through: the worker sends again."""
+    """The calls of a worker. Errors of Redis are raised as they are, since the worker sends its calls again."""
 
     async def step(
         self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
@@ -43,7 +43,7 @@ class Stepping(QueueCalls):
             reply = await self._complete(partition, answer)
             if answer.recorded is None:
                 break
-            # Too much for one call: the rest follows, and the claim with the last of it.
+            # Too much for one call: further calls record the rest, and the last of them claims.
             left.recorded(*answer.recorded)
             stale += reply.stale
             taken_over += reply.taken_over
@@ -54,15 +54,17 @@ class Stepping(QueueCalls):
     async def step_when_called(
         self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
     ) -> StepReply:
-        """Wait until this partition calls for a worker, at most `timeout` s, and claim: the claim follows the call
-        inside Redis, without a round trip between them."""
+        """Wait at most `timeout` s until this partition calls for a worker, and claim a task.
+
+        The claim follows the notification inside Redis, without a round trip between them.
+        """
         names = self.keys_of(partition)
         call = tasks.step(names, partition, options, incarnation=incarnation, slots=slots)
         reply = await self.client.pop_and_run(names.wake, timeout, call.script, call.keys, call.args)
         return await self._complete(partition, call.read(reply))
 
     async def _complete(self, partition: Partition, answer: StepCallReply) -> StepReply:
-        """With the results that were too many for the call: lua/queue/inputs.lua."""
+        """The reply with the results that were too many for the call: lua/queue/inputs.lua."""
         self.clock.hear(partition, answer.now_ms)
         reply = answer.reply
         for at, carried in answer.paged:
@@ -79,25 +81,25 @@ class Stepping(QueueCalls):
             found = await self.client.redis.hmget(gather, fields)
             bytes_left -= sum(len(value or b"") for value in found)
             if None in found or bytes_left < 0:
-                # The number of results may be anybody's word: nothing is waited for, or held, for its sake alone.
+                # Any program may have written the number of results, so no time or memory is spent on the number alone.
                 problem = "are too large together" if bytes_left < 0 else "are not there"
                 logger.warning("task %s of queue %s: the results that it waits for %s", task_id, partition, problem)
                 return [b""]
             values += found
-            # As many as go into a page by the size of the last ones.
+            # The number that fits into a page, judged by the size of the last results.
             size = max(1, sum(map(len, found)) // len(found))
             page = max(1, min(2 * page, CHUNK, _PAGE_BYTES // size))
         return values
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation does not hold any more.
+        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds.
 
-        A failure is no loss: a later report tells more.
+        A failed report is no loss, since later reports replace it.
         """
         return set(await self.call_once(tasks.progress(self.keys_of(partition), incarnation, reports)))
 
     async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:
-        """Every task that this incarnation has claimed, whether or not a reply has told it so."""
+        """Every task that this incarnation has claimed, even if the reply to its claim was lost."""
         found: list[HeldTask] = []
         prefix = incarnation.encode() + b":"
         async for task_id, token in self.client.redis.hscan_iter(self.keys_of(partition).owner, count=CHUNK):
@@ -106,7 +108,7 @@ class Stepping(QueueCalls):
         return found
 
     async def unreadable(self, partition: Partition, ids: Sequence[str]) -> set[str]:
-        """Those tasks whose claim, payload or results that they waited for, one reply may not hold here."""
+        """The tasks among `ids` whose payload, or whose results to take, exceed the limit of a reply."""
         names = self.keys_of(partition)
         found: set[str] = set()
         for task_id in ids:
@@ -120,7 +122,7 @@ class Stepping(QueueCalls):
     async def wait_for_work(self, partitions: Sequence[Partition], timeout: float) -> Partition | None:
         """Block until one of these partitions calls for a worker; `None` after `timeout` s.
 
-        Only one where `one_slot_only`.
+        With `one_slot_only`, `partitions` has one element.
         """
         wakes = {self.keys_of(partition).wake: partition for partition in partitions}
         popped = await self.client.blocking_pop(list(wakes), timeout)
@@ -130,12 +132,12 @@ class Stepping(QueueCalls):
         return wakes[wake]
 
     async def call_another(self, partition: Partition) -> None:
-        """Pass a call for a worker on to the next that waits."""
+        """Pass a notification on to the next waiting worker."""
         wake = self.keys_of(partition).wake
         await self.client.redis.rpush(wake, 1)
         await self.client.redis.pexpire(wake, _WAKE_TTL_MS)
 
     async def deregister(self, worker_id: str) -> None:
-        """Forget a worker that has ended."""
+        """Delete the record of a worker that has ended."""
         await self.client.redis.zrem(self.fleet.workers, worker_id)
         await self.client.redis.delete(self.fleet.worker(worker_id))

@@ -1,4 +1,4 @@
-"""Looking at queues in Redis: figures, workers, dead letters, and single tasks."""
+"""Read access to queues in Redis: figures, workers, dead letters, and single tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_WORKERS = 10_000
 
 
 class Views(QueueCalls):
-    """Reads; `status` may also announce the end of a task."""
+    """Reading operations; `status` may also announce the end of a task."""
 
     async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
         """The state of a task; with `announce` its end is published on the done channel."""
@@ -56,7 +56,7 @@ class Views(QueueCalls):
         return found
 
     async def _read_workers(self) -> list[WorkerInfo]:
-        # The latest: no fleet has so many.
+        # Only the latest, more than any fleet has.
         entries = await self.client.redis.zrange(self.fleet.workers, -_MOST_WORKERS, -1, withscores=True)
         found: list[WorkerInfo] = []
         for start in range(0, len(entries), _WORKERS_TOGETHER):
@@ -69,7 +69,7 @@ class Views(QueueCalls):
         return found
 
     async def _heartbeats(self, worker_ids: Sequence[bytes]) -> tuple[float, list[Any]]:
-        """(now in ms, the fields of each): one that is too large, or no hash, costs none of the others."""
+        """(now in ms, the fields of each). A heartbeat that is too large, or no hash, does not affect the others."""
         pipeline = self.client.redis.pipeline(transaction=False)
         pipeline.time()
         for worker_id in worker_ids:
@@ -87,7 +87,7 @@ class Views(QueueCalls):
 
     def _worker_of(self, worker_id: bytes, values: Any, beat_ms: float, now_ms: float) -> WorkerInfo | None:
         if isinstance(values, list) and not any(values):
-            return None  # its heartbeat has expired
+            return None  # the heartbeat has expired
         try:
             if not isinstance(values, list):
                 raise foreign.ForeignError(str(values))
@@ -97,7 +97,10 @@ class Views(QueueCalls):
             return None
 
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
-        """(id, packed dead letter), oldest first in each partition. One too large for a reply says so itself."""
+        """(id, packed dead letter), the oldest first in each partition.
+
+        A letter that exceeds a reply is replaced by a note.
+        """
         for partition in await self.partitions(queue):
             names = self.keys_of(partition)
             count = await self.patiently(lambda key=names.dead: self.client.redis.zcard(key))
@@ -112,7 +115,7 @@ class Views(QueueCalls):
             offset = max(0, offset - count)
 
     async def _letters(self, key: str, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """The stored letters of `ids`, about as many bytes at a time as a call may have."""
+        """The stored letters of `ids`, in calls of limited size."""
         at, together = 0, 8
         while at < len(ids):
             some = ids[at : at + together]

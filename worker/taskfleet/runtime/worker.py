@@ -69,12 +69,12 @@ class Worker:
     """Runs the tasks of a `TaskQueue`.
 
     Args:
-            queue: provides the tasks and the connections.
-            queues: names, or `name:weight`; by default the queues of the `TaskQueue`'s options and of its tasks.
-            concurrency: the number of slots; by default `workers.max_concurrent_tasks`.
-            name: unique in the fleet; by default `TASKFLEET_WORKER_NAME`, or the host's name, the process id and a tag.
-            stall_limit: seconds for which the event loop may stall before the worker gives up its leases.
-            notice: seconds that a cancelled handler may take to end, before the end of its task is recorded without it.
+        queue: provides the tasks and the connections.
+        queues: names, or `name:weight`; by default the queues of the `TaskQueue`'s options and of its tasks.
+        concurrency: the number of slots; by default `workers.max_concurrent_tasks`.
+        name: unique in the fleet; by default `TASKFLEET_WORKER_NAME`, or the host's name, the process id and a tag.
+        stall_limit: seconds for which the event loop may stall before the worker gives up its leases.
+        notice: seconds that a cancelled handler may take to end, before the end of its task is recorded without it.
     """
 
     def __init__(

@@ -1,3 +1,3 @@
-"""The calls of the Lua scripts by typed names: their KEYS and ARGV are built, and their replies read, here only."""
+"""Typed calls of the Lua scripts: the only place where their KEYS and ARGV are built and their replies are read."""
 
 from __future__ import annotations

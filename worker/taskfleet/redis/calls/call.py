@@ -1,4 +1,4 @@
-"""A call of a script, ready to be sent, sent again, or sent together with others."""
+"""A call of a script, which can be sent, sent again, or sent together with others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class ScriptCall(NamedTuple, Generic[R_co]):
-    """`read` makes the reply of Redis into that of the call."""
+    """A script, its keys and arguments. `read` converts the reply of Redis."""
 
     script: Script
     keys: Sequence[str]

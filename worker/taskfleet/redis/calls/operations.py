@@ -1,4 +1,4 @@
-"""Calls about whole partitions: stats, purge, and the dead letters."""
+"""Calls on whole partitions: stats, purge, and dead letters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LETTERS_AT_ONCE = 500
 
 
 def stats(keys: QueueKeys, *, horizon_ms: int) -> ScriptCall[QueueStats]:
-    """The figures of one partition; a delayed task is counted as due when it is so within the horizon."""
+    """The figures of one partition. A delayed task counts as due when its time is within the horizon."""
     return ScriptCall(scripts.STATS, keys, (horizon_ms,), QueueStats.of_reply)
 
 
 class PurgeReply(NamedTuple):
-    """`signals`: how many are in the outbox, or jobs that are left to be drained."""
+    """`signals`: the number of signals in the outbox, or of jobs that remain to be drained."""
 
     dropped: int
     left: int
@@ -31,13 +31,13 @@ class PurgeReply(NamedTuple):
 
 
 def purge(keys: QueueKeys) -> ScriptCall[PurgeReply]:
-    """Drop waiting tasks, a bounded number."""
+    """Delete waiting tasks, up to a bounded number."""
     args = (CHUNK, "its queue was purged", keys.done_channel)
     return ScriptCall(scripts.PURGE, keys, args, _purge_reply)
 
 
 def purge_dead(keys: QueueKeys) -> ScriptCall[PurgeReply]:
-    """Drop dead letters, a bounded number."""
+    """Delete dead letters, up to a bounded number."""
     return ScriptCall(scripts.PURGE_DEAD, keys, (_LETTERS_AT_ONCE,), _purge_reply)
 
 
@@ -46,7 +46,7 @@ def _purge_reply(reply: list[int]) -> PurgeReply:
 
 
 class RequeueReply(NamedTuple):
-    """`stay`: letters that were not put back, each with the task that has its unique key, or ''."""
+    """`stay`: letters that were not requeued, each with the task that has its unique key, or ''."""
 
     moved: int
     left: int
@@ -57,7 +57,7 @@ class RequeueReply(NamedTuple):
 def requeue_dead(
     keys: QueueKeys, fleet: FleetKeys, partition: Partition, ids: Sequence[str], *, passed: int, most: int | None
 ) -> ScriptCall[RequeueReply]:
-    """Put dead letters back: those of `ids`, or at most `most` of the oldest behind the first `passed`."""
+    """Requeue dead letters: those of `ids`, or at most `most` of the oldest after the first `passed`."""
     at_once = _LETTERS_AT_ONCE if most is None else min(_LETTERS_AT_ONCE, most)
     args = (fleet.activity, queue_of(partition), at_once, msgpack.packb(ids), passed)
     return ScriptCall(scripts.REQUEUE_DEAD, keys, args, _requeue_reply)

@@ -16,7 +16,7 @@ from taskfleet.redis.keys import FleetKeys, QueueKeys
 
 
 def add(keys: QueueKeys, fleet: FleetKeys, name: str, spec: bytes, next_ms: int) -> ScriptCall[int | None]:
-    """Add or replace. The reply: the next tick in ms, which a timing that is still the same keeps."""
+    """Add or replace a schedule. The reply is the next tick in ms, which stays the same if the timing is the same."""
     schedules, ticks, _ = keys.schedules
     args = (name, spec, next_ms, fleet.schedules_channel)
     return ScriptCall(scripts.SCHEDULE_ADD, (schedules, ticks), args, lambda reply: reply[0] if reply else None)
@@ -39,7 +39,7 @@ def _removed(reply: list[Any]) -> Removed | None:
 
 
 class StoredSchedule(NamedTuple):
-    """A schedule as it stands in Redis; `tick` is empty when it is paused."""
+    """A schedule as Redis stores it; `tick` is empty when it is paused."""
 
     name: bytes
     spec: bytes
@@ -48,13 +48,13 @@ class StoredSchedule(NamedTuple):
 
 
 class Page(NamedTuple):
-    cursor: bytes  # 0 when this was the last
+    cursor: bytes  # 0 on the last page
     schedules: list[StoredSchedule]
     bytes: int
 
 
 def page(keys: QueueKeys, cursor: bytes, count: int) -> ScriptCall[Page]:
-    """About `count` schedules in no order. One that is there all the while is in one page, or in two."""
+    """About `count` schedules in no order. A schedule that exists throughout the listing is in one page or in two."""
     return ScriptCall(scripts.SCHEDULE_LIST, keys.schedules, (cursor, count), _page)
 
 
@@ -65,7 +65,7 @@ def _page(reply: list[Any]) -> Page:
 
 
 class DueReply(NamedTuple):
-    """`later_ms` is the first tick that is not due yet; `more` says that some are due behind `reached`."""
+    """`later_ms` is the first tick that is not due yet; `more` means that further schedules are due after `reached`."""
 
     now_ms: int
     later_ms: int | None
@@ -75,7 +75,7 @@ class DueReply(NamedTuple):
 
 
 def due(keys: QueueKeys, *, limit: int, past: TickPosition) -> ScriptCall[DueReply]:
-    """At most `limit` due schedules behind `past`, if the same schedule still stands there."""
+    """At most `limit` due schedules after `past`, if the same schedule is still at that position."""
     return ScriptCall(scripts.SCHEDULE_DUE, keys.schedules, (limit, *past), _due)
 
 
@@ -90,7 +90,7 @@ def _due(reply: list[Any]) -> DueReply:
 
 
 def tick(keys: QueueKeys, fleet: FleetKeys, tick: Tick, seal: Seal) -> ScriptCall[TickReply]:
-    """Let one tick happen. `seal` closes the record of the task that it replaces."""
+    """Perform one tick. `seal` seals the record of the task that it replaces."""
     entry = tick.entry
     queue = queue_of(entry.partition)
     replaced = [keys.result(tick.replaces)] if tick.replaces else []

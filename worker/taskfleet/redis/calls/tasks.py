@@ -1,4 +1,4 @@
-"""Calls about tasks: enqueue, step, status, progress, cancel, and the lease thread's two."""
+"""Calls on tasks: enqueue, step, status, progress, cancel, and the two calls of the lease thread."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _PAGED = re.compile(rb"[\xa0-\xbf](\d{1,9}) of \d{1,9} in pages")
 
 
 class EnqueueReply(NamedTuple):
-    """`holders`: by position, the task that has the unique key of an item that was not added.
+    """`holders`: for each position that was not added, the task that has its unique key.
 
-    With `waiting` tasks the queue has no room, and nothing was added.
+    With `waiting` tasks the queue has no room, and no task was added.
     """
 
     holders: dict[int, str]
@@ -56,9 +56,9 @@ def enqueue(
     sender: str,
     number: int,
 ) -> ScriptCall[EnqueueReply]:
-    """`number` counts the calls of a sender, so that one sent twice adds its tasks once.
+    """`number` counts the calls of a sender, so that a call that is sent twice adds its tasks once.
 
-    `total` is how many tasks there must be room for, of which these are the first.
+    `total` is the number of tasks that need room, of which these are the first.
     """
     replaced = [keys.result(extras.replaces) for *_, extras in items if extras is not None and extras.replaces]
     args = (
@@ -76,9 +76,9 @@ def _enqueue_reply(reply: list[Any]) -> EnqueueReply:
 
 
 class Outcomes:
-    """The outcomes of one step call, and after a call of a part of them, the rest.
+    """The outcomes of one step call. After a call that recorded a part of them, it holds the rest.
 
-    By far the most are of first deliveries that succeeded and keep no result: such a task is told by its id alone.
+    Most outcomes are of first deliveries that succeeded without a result to keep. Such a task is sent as its id alone.
     """
 
     __slots__ = ("_busy_ms", "_done", "_others")
@@ -96,11 +96,11 @@ class Outcomes:
                 self._others.append(outcome)
 
     def recorded(self, done: int, others: int) -> None:
-        """So many of each kind are recorded."""
+        """Remove the outcomes that are recorded: a number of each kind."""
         self._done, self._others, self._busy_ms = self._done[done:], self._others[others:], 0
 
     def result_keys(self, keys: QueueKeys) -> list[str]:
-        """Of those whose result is kept, in order."""
+        """The result keys of the outcomes whose result is kept, in order."""
         return [
             keys.result(outcome[OUTCOME_ID])
             for outcome in self._others
@@ -108,7 +108,7 @@ class Outcomes:
         ]
 
     def packed(self) -> tuple[bytes, int, bytes]:
-        """The others, the busy time of the done in ms, and the done."""
+        """The other outcomes, the busy time (ms) of the ids, and the ids of tasks that are only done."""
         return _packed(self._others), self._busy_ms, _packed(self._done)
 
 
@@ -141,10 +141,10 @@ def step(
 
 
 class StepCallReply(NamedTuple):
-    """The reply to one of the calls that a step may need.
+    """The reply to one of the calls of a step.
 
-    `recorded`: how many of the two kinds of outcomes were looked at, when not all were. `paged`: claims by position
-    whose results are too many for a reply, and how many these are.
+    `recorded`: the number of processed outcomes of both kinds, when not all were processed. `paged`: claims by position
+    whose results are too many for a reply, with their number.
     """
 
     now_ms: int
@@ -164,7 +164,8 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
         try:
             task_id = claimed[i].decode()
         except UnicodeDecodeError:
-            # No program of ours made the id, so none can ack it: left to its leases, it becomes a dead letter.
+            # Taskfleet cannot have made this id, so no worker can ack it. Its leases expire, and it becomes a dead
+            # letter.
             found.append(None)
             continue
         found.append((partition, task_id, claimed[i + 1], attempt, delivery, None))
@@ -185,7 +186,7 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
 
 
 def results_of(packed: bytes) -> list[bytes]:
-    """The results that a task waited for. Damaged ones stay so, and are found out when the task is read."""
+    """The results that a task waited for. Damaged results are found when the task is read."""
     try:
         return unpacking.texts(packed)
     except SerializationError:
@@ -209,7 +210,7 @@ def task_status(reply: list[Any]) -> TaskStatus:
 def cancel(
     keys: QueueKeys, fleet: FleetKeys, task_id: str, *, record: bytes, ttl_ms: int, reason: str
 ) -> ScriptCall[CancelReply]:
-    """At once when the task waits, recording `record` as its result; through its worker when it runs."""
+    """Cancel a task: a waiting task at once, with `record` as its result, and a running task through its worker."""
     args = (task_id, record, ttl_ms, fleet.control_channel, keys.done_channel, reason)
     return ScriptCall(scripts.CANCEL, (*keys, keys.result(task_id)), args, _cancel_reply)
 
@@ -225,14 +226,14 @@ def _cancel_reply(reply: list[int]) -> CancelReply:
 
 
 def progress(keys: QueueKeys, incarnation: str, reports: Sequence[ProgressReport]) -> ScriptCall[list[str]]:
-    """Store reports of running tasks. The reply: the ids of tasks that this incarnation does not hold any more."""
+    """Store reports of running tasks. The reply: the ids of tasks that this incarnation no longer holds."""
     return ScriptCall(scripts.PROGRESS, keys, (incarnation, _packed(reports)), texts)
 
 
 def renew(
     keys: QueueKeys, incarnation: str, held: Sequence[HeldTask], *, lease_ms: int, busy_ms: int
 ) -> ScriptCall[Renewal]:
-    """Prolong leases under their own tokens; `busy_ms` is added to the counter of the queue."""
+    """Renew leases with their fencing tokens; `busy_ms` is added to the counter of the queue."""
     return ScriptCall(scripts.RENEW, keys, (incarnation, lease_ms, busy_ms, msgpack.packb(held)), _renewal)
 
 
@@ -244,7 +245,7 @@ def _renewal(reply: list[list[bytes]]) -> Renewal:
 def heartbeat(
     fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: Mapping[str, str | int]
 ) -> ScriptCall[bool]:
-    """Say that a worker lives. The reply: whether it is cordoned."""
+    """Report that a worker is alive. The reply: whether it is cordoned."""
     flat = [part for pair in fields.items() for part in pair]
     keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name))
     return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, *flat), bool)

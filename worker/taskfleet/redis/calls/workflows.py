@@ -1,4 +1,4 @@
-"""Calls about tasks that wait for other tasks: link, resolve, drain."""
+"""Calls on tasks that wait for other tasks: link, resolve, drain."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from taskfleet.redis.keys import FleetKeys, QueueKeys
 
 
 def link(keys: QueueKeys, task_id: str, edges: Sequence[Edge]) -> ScriptCall[TaskStatus]:
-    """Let tasks of any partition wait for one of this partition."""
+    """Let tasks of any partition wait for a task of this partition."""
     return ScriptCall(scripts.LINK, (*keys, keys.result(task_id)), (task_id, pack_edges(edges)), task_status)
 
 
 def resolve(
     keys: QueueKeys, fleet: FleetKeys, signal: Signal, *, cancelled_record: bytes, told: bytes
 ) -> ScriptCall[int]:
-    """Deliver a signal. The reply: how many signals stand in the outbox of the receiving partition.
+    """Deliver a signal. The reply is the number of signals in the outbox of the receiving partition.
 
-    Should the task that waits be cancelled for it, `cancelled_record` is its own record, and the tasks that wait for it
-    in their turn are given `told`.
+    If the waiting task is cancelled by the signal, `cancelled_record` becomes its record, and the tasks that wait for
+    it get `told`.
     """
     args = (
         signal.id, signal.position, signal.state, signal.value, cancelled_record, CANCELLED_TTL_MS,
@@ -36,5 +36,5 @@ def resolve(
 
 
 def drain(keys: QueueKeys, fleet: FleetKeys, partition: Partition) -> ScriptCall[int]:
-    """Go on with work that was too much for one call. The reply: how much is left."""
+    """Continue work that was too much for one call. The reply: the amount that is left."""
     return ScriptCall(scripts.DRAIN, keys, (fleet.activity, queue_of(partition)), int)
