@@ -29,7 +29,7 @@ _FILES = ("task-queue.toml", "task-queue.yaml")
 
 
 def load(path: str | Path | None = None) -> Settings:
-    """Read the settings; `ConfigurationError` names file or variable, key, and what was expected.
+    """Read the settings; `ConfigurationError` names file or variable, key, and the expected form.
 
     `path` is a TOML or YAML file; without it `task-queue.toml` or `task-queue.yaml` of the current folder is read
     when there is one.

@@ -1,9 +1,9 @@
-"""What can be set on a queue. All durations are seconds.
+"""The options of queues. All durations are seconds.
 
 An option is one line: its name, type, default and check, for the dataclass, a dict and the environment alike.
 """
 
-# ruff: noqa: RUF009 - what `_option` returns is a dataclass field
+# ruff: noqa: RUF009 - `_option` returns a dataclass field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

@@ -194,7 +194,7 @@ class SecuritySettings(_Section):
     A setting that is set and holds no key is an error.
     """
 
-    # repr=False: what is printed of the settings must not give the keys away.
+    # repr=False: printed settings must not give the keys away.
     signing_keys: _KeysBetweenCommas = Field(default=(), repr=False)
     """Keys that sign: payloads that no holder of a key has made are refused. The first one signs, all of them verify,
     so that keys can be rotated. Each has at least 16 bytes, or a warning says that it can be guessed."""
@@ -266,7 +266,7 @@ class AutoRegisterSettings(_Section):
 
 
 class Settings(_Section):
-    """All sections. What `taskfleet.config.load()` returns."""
+    """All sections, as `taskfleet.config.load()` returns them."""
 
     redis: RedisSettings = RedisSettings()
     """`[redis]`: the address of Redis and the connections to it."""

@@ -1,1 +1,1 @@
-"""Tasks: how they are defined, named and called, and what can be set on them."""
+"""Tasks: their definitions, names, options and calls."""

@@ -44,7 +44,7 @@ class Defining:
 
         Durations in seconds or timedeltas. A plain function runs in a thread pool. `unique_key`, `limit_key` and
         `fair_key` are a text, or a function of the call's arguments that gives one. Errors: `ConfigurationError` names
-        the option, its value and what is expected.
+        the option, its value and the expected form.
         """
         if function is not None:
             if not callable(function):
@@ -94,13 +94,13 @@ class Defining:
     ) -> Any:
         """Make a function of `list[BatchItem]` a task that handles many calls in one run.
 
-        A run starts with `size` items, or with what has gathered `window_ms` milliseconds after the first. It takes one
-        slot and returns one outcome for each item, in order; an exception instance fails its item alone, which is
-        retried by the task's options. A raised exception fails all of them so.
+        A run starts with `size` items, or with those that came within `window_ms` milliseconds after the first. It
+        takes one slot and returns one outcome for each item, in order; an exception instance fails its item alone,
+        which is retried by the task's options. A raised exception fails all of them so.
 
         Args:
             item: a function whose parameters and return annotation are those of one item; it is never called. Without
-                it `enqueue` takes whatever messagepack knows.
+                it, `enqueue` takes every type that messagepack has.
             timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
         """
         name = _name_in(options)
@@ -121,7 +121,7 @@ class Defining:
         """Inside the `with` block, tasks that depend on `provider` get the value of `replacement`.
 
         It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
-        Errors: `ConfigurationError` when a task could not be given what it needs.
+        Errors: `ConfigurationError` when a task would lack a dependency.
         """
         definitions = [*self.registry, *CLASS_TASKS]
         plans = [definition.plan for definition in definitions if definition.plan is not None]
@@ -143,7 +143,7 @@ def _name_of(function: object) -> str:
 
 
 class _TaskDecorator:
-    """Typing only: what `@queue.task(…)` returns."""
+    """The type of `@queue.task(…)`, for type checkers only."""
 
     @overload
     def __call__(

@@ -51,7 +51,7 @@ class BoundTask(Generic[P, R]):
 
 
 class TaskFunction(Generic[P, R, C]):
-    """A function that can be called here, or enqueued. `C` is what the plain call returns."""
+    """A function that can be called here, or enqueued. `C` is the type that the plain call returns."""
 
     def __init__(self, sender: Sender, definition: Definition, function: Callable[P, C]) -> None:
         self._sender = sender
@@ -93,12 +93,12 @@ class TaskFunction(Generic[P, R, C]):
         Durations are seconds or timedeltas, up to 100 years; `eta` is a time with a zone.
 
         Args:
-            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` says what a second does.
-            limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this key.
-            fair_key: keys take turns, however many tasks each has.
-            after: it waits until all of these have succeeded; when one fails, it is cancelled.
-            wait_for_room: how long to wait while the queue is full, before `QueueFullError`.
+            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` is the effect of a
+            second. limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this
+            key. fair_key: keys take turns, however many tasks each has. after: it waits until all of these have
+            succeeded; when one fails, it is cancelled. wait_for_room: how long to wait while the queue is full, before
+            `QueueFullError`.
 
-        Errors: `ConfigurationError` names the option, its value and what is expected.
+        Errors: `ConfigurationError` names the option, its value and the expected form.
         """
         return BoundTask(self._sender, self.definition, self.definition.options.for_call(options))

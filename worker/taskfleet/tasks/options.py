@@ -1,10 +1,10 @@
-"""What can be set on a task: by its decorator, its class, or one call. All durations are seconds.
+"""The options of tasks and calls. All durations are seconds.
 
 An option is two lines here. One is in a typed dict, which says where callers may set it, and its type. The other is in
 `TaskOptions`: its default, its check, and the key under which a call sends it to the worker.
 """
 
-# ruff: noqa: RUF009 - what `_option` returns is a dataclass field
+# ruff: noqa: RUF009 - `_option` returns a dataclass field
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence

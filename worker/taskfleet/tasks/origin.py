@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 _NOT_USERS = frozenset({"taskfleet", "pydantic", "abc"})  # packages with frames between a definition and its author
-_TOP_LEVEL = ("<module>", "<cell line: ")  # the latter is what some versions of IPython call a cell's code
+_TOP_LEVEL = ("<module>", "<cell line: ")  # the latter names a cell's code in some versions of IPython
 _LOCAL = "<locals>"
 
 

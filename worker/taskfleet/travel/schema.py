@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 
 SchemaNode: TypeAlias = Mapping[str, Any]
 
-# Parts of a node that are no nodes, whatever they hold.
+# Parts of a node that are data, even where they look like nodes.
 OPAQUE = frozenset(
     (
         "config",
