@@ -286,7 +286,7 @@ class _Opener:
 
 
 def make_queue_like(queue: TaskQueue, done: list[int], make_queue: MakeQueue) -> TaskQueue:
-    other = make_queue(queues=queue.queue_options)
+    other = make_queue(queues=queue.application.queue_options)
     define(other, done)
     return other
 

@@ -414,6 +414,6 @@ def test_only_hooks_that_are_overridden_are_called(caplog: pytest.LogCaptureFixt
     class OnlyStartup(Middleware):
         async def startup(self, worker: WorkerContext) -> None: ...
 
-    stack = TaskQueue(middleware=[OnlyStartup()]).middleware
+    stack = TaskQueue(middleware=[OnlyStartup()]).application.middleware
     assert (stack.enqueue, stack.execute, stack.execute_batch, stack.on_retry, stack.on_dead) == ((), (), (), (), ())
     assert not caplog.records or all(record.levelno < logging.WARNING for record in caplog.records)

@@ -66,10 +66,9 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
             sent += 1
             if sent == 1:
                 # The task runs and ends without a kept result before its sender learns that it arrived.
-                claimed = await broker.step("default", queue.options_of("default"), "w", 1, [])
-                await broker.step(
-                    "default", queue.options_of("default"), "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)]
-                )
+                options = queue.application.options_of("default")
+                claimed = await broker.step("default", options, "w", 1, [])
+                await broker.step("default", options, "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)])
                 raise redis_exceptions.ConnectionError("the reply is lost")
         return reply
 

@@ -629,7 +629,7 @@ async def test_a_record_of_one_kind_passes_for_no_other(
         ("schedule", handle.id, task),
     ):
         with pytest.raises(BadSignatureError):
-            queue.seal.open(kind, "default", of, record)  # type: ignore[arg-type]
+            queue.application.seal.open(kind, "default", of, record)  # type: ignore[arg-type]
     # Through Redis: the error of a failed task, and the task itself, in place of a result.
     for of, record in ((failed.id, error), (done.id, task)):
         await redis.set(names.result(of), record)
@@ -657,7 +657,7 @@ async def test_no_byte_of_a_task_can_be_changed(
         changed = bytearray(blob)
         changed[at] ^= 1
         with pytest.raises(SerializationError):
-            queue.seal.open_task("default", handle.id, bytes(changed))
+            queue.application.seal.open_task("default", handle.id, bytes(changed))
     assert await handle.cancel()
 
 

@@ -26,7 +26,7 @@ class Added:
 async def added(queue: TaskQueue, name: str = "default") -> list[Added]:
     """The ready tasks of a queue, in order."""
     waiting = await white_box.ready(queue, name)
-    found = [(i, queue.seal.open_task(name, i, blob)) for i, blob in waiting]
+    found = [(i, queue.application.seal.open_task(name, i, blob)) for i, blob in waiting]
     return [Added(i, tuple(call.args), call.enqueued_ms) for i, call in found]
 
 

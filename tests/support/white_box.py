@@ -227,7 +227,7 @@ class RawWorker:
         """Renew leases; the ids of those that this worker has lost."""
 
         def renew() -> list[str]:
-            renewer = self.queue.new_renewer()
+            renewer = self.queue.sessions.new_renewer()
             lost, _ = renewer.renew("default", self.owner, self.lease_ms, 0, held)
             renewer.close()
             return lost

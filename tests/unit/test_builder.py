@@ -66,7 +66,7 @@ def test_one_module_can_be_named_alone(module: Module) -> None:
 def test_a_package_of_class_tasks_only_will_do(module: Module) -> None:
     package = module("a", "from taskfleet import Task\nclass OnlyInThisTest(Task):\n    n: int\n")
     app = TaskQueueBuilder().auto_register_tasks(package).build()
-    assert app.find_task("only_in_this_test") is not None
+    assert app.application.find_task("only_in_this_test") is not None
 
 
 def test_arguments_override_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

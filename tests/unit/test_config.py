@@ -100,9 +100,9 @@ def test_addresses_in_a_variable_are_separated_by_commas(monkeypatch: pytest.Mon
 def test_queue_options_of_the_environment_override_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_QUEUES", '[{"name": "a", "priority": 5, "dead_letter": {"max_length": 7}}]')
     queue = TaskQueue(queues=["a", "b"])
-    assert queue.options_of("a").priority == 5
-    assert queue.options_of("a").dead_letter.max_length == 7
-    assert queue.options_of("b").priority == 0
+    assert queue.application.options_of("a").priority == 5
+    assert queue.application.options_of("a").dead_letter.max_length == 7
+    assert queue.application.options_of("b").priority == 0
     monkeypatch.setenv("TASKFLEET_QUEUES", "{")
     with pytest.raises(ConfigurationError, match="TASKFLEET_QUEUES is not JSON"):
         TaskQueue()

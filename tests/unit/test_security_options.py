@@ -25,14 +25,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def signed_by(queue: TaskQueue) -> str:
     """The id of the key that signs."""
-    assert queue.seal._signs_with is not None
-    return queue.seal._signs_with[0].hex()
+    assert queue.application.seal._signs_with is not None
+    return queue.application.seal._signs_with[0].hex()
 
 
 def test_without_keys_nothing_is_sealed() -> None:
     queue = TaskQueue()
-    assert not queue.seal.writes
-    assert not queue.seal.requires
+    assert not queue.application.seal.writes
+    assert not queue.application.seal.requires
 
 
 def test_keys_come_from_a_mounted_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,8 @@ def test_keys_come_from_a_mounted_file(elsewhere: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("TASKFLEET_SECURITY__SIGNING_KEYS_FILE", str(path))
     queue = TaskQueue.from_config()
     assert signed_by(queue) == sealing.key_id_of(b"new-new-new-new-new-new").hex()
-    assert len(queue.seal._signing) == 2
-    assert queue.seal.requires
+    assert len(queue.application.seal._signing) == 2
+    assert queue.application.seal.requires
 
 
 def test_keys_come_from_a_variable_and_from_the_settings_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +54,12 @@ def test_keys_come_from_a_variable_and_from_the_settings_file(elsewhere: Path, m
     assert settings.security.signing_keys == ("first-first-first-first", "second-second-second-second")
     queue = TaskQueue.from_config()
     assert signed_by(queue) == sealing.key_id_of(b"first-first-first-first").hex()
-    assert list(queue.seal._encryption) == [sealing.key_id_of(b"\xfb\xff" * 16)]
-    assert (queue.seal.writes, queue.seal.requires, queue.seal._compress) == (True, False, True)
+    assert list(queue.application.seal._encryption) == [sealing.key_id_of(b"\xfb\xff" * 16)]
+    assert (queue.application.seal.writes, queue.application.seal.requires, queue.application.seal._compress) == (
+        True,
+        False,
+        True,
+    )
 
 
 def test_the_code_overrides_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +70,7 @@ def test_the_code_overrides_the_settings(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_keys_are_never_printed() -> None:
     section = SecuritySettings(signing_keys=("very-secret",), encryption_keys=(TEXT,))
     queue = TaskQueue(settings=Settings(security=section), signing_keys=["very-secret-as-well"])
-    for text in (repr(queue), repr(queue.settings), str(queue.settings), repr(queue.seal)):
+    for text in (repr(queue), repr(queue.settings), str(queue.settings), repr(queue.application.seal)):
         assert "secret" not in text
         assert TEXT not in text
 
@@ -74,8 +78,8 @@ def test_keys_are_never_printed() -> None:
 @pytest.mark.parametrize("text", [TEXT, TEXT.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()])
 def test_encryption_keys_are_base64_of_either_alphabet_or_bytes(text: str) -> None:
     expected = [sealing.key_id_of(b"\xfb\xff" * 16)]
-    assert list(TaskQueue(encryption_keys=[text]).seal._encryption) == expected
-    assert list(TaskQueue(encryption_keys=[b"\xfb\xff" * 16]).seal._encryption) == expected
+    assert list(TaskQueue(encryption_keys=[text]).application.seal._encryption) == expected
+    assert list(TaskQueue(encryption_keys=[b"\xfb\xff" * 16]).application.seal._encryption) == expected
 
 
 @pytest.mark.parametrize(
@@ -168,8 +172,8 @@ def test_sealing_that_the_environment_requires_needs_a_key(monkeypatch: pytest.M
     for make in (TaskQueue, TaskQueue.from_config):
         with pytest.raises(ConfigurationError, match="there is no key to require"):
             make()
-    assert TaskQueue("memory://x", signing_keys=[KEY]).seal
-    assert TaskQueue("memory://x", encryption_keys=[TEXT]).seal
+    assert TaskQueue("memory://x", signing_keys=[KEY]).application.seal
+    assert TaskQueue("memory://x", encryption_keys=[TEXT]).application.seal
 
 
 @pytest.mark.parametrize("key", ["SIGNING_KEYS", "SIGNING_KEYS_FILE", "ENCRYPTION_KEYS", "SEALING"])

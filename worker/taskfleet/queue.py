@@ -14,19 +14,19 @@ from taskfleet.brokers import broker_at
 from taskfleet.context import CURRENT
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
-from taskfleet.middleware import Middleware, Stack
+from taskfleet.middleware import Middleware
 from taskfleet.middleware_sender import MiddlewareSender
 from taskfleet.options import QueueOptions
-from taskfleet.protocol.broker import Broker, Renewer
+from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
-from taskfleet.protocol.sealing import Policy, Seal
+from taskfleet.protocol.sealing import Policy
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.scheduling import adding
 from taskfleet.scheduling.call import ScheduledTask
 from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.scheduler import RunningScheduler
-from taskfleet.session import LoopWorkers, Session, Sessions
+from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.defining import Defining
@@ -116,7 +116,7 @@ class TaskQueue(Defining):
         return cls(settings=config.load(path), **options)
 
     def __repr__(self) -> str:
-        return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(o.name for o in self.queue_options)})"
+        return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(o.name for o in self.application.queue_options)})"
 
     # Options.
 
@@ -124,37 +124,9 @@ class TaskQueue(Defining):
         """Add one inside all others. `ConfigurationError` once a worker of this queue has started."""
         self.application.middleware.add(middleware)
 
-    def options_of(self, name: str) -> QueueOptions:
-        """The options of a queue, also by the name of one of its partitions."""
-        return self.application.options_of(name)
-
-    @property
-    def queue_options(self) -> list[QueueOptions]:
-        return self.application.queue_options
-
     @property
     def settings(self) -> Settings:
         return self.application.settings
-
-    @property
-    def middleware(self) -> Stack:
-        return self.application.middleware
-
-    @property
-    def seal(self) -> Seal:
-        return self.application.seal
-
-    @property
-    def result_ttl(self) -> float:
-        return self.application.result_ttl
-
-    @property
-    def max_payload_bytes(self) -> int:
-        return self.application.max_payload_bytes
-
-    @property
-    def max_result_bytes(self) -> int:
-        return self.application.max_result_bytes
 
     # Sending.
 
@@ -269,7 +241,10 @@ class TaskQueue(Defining):
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
         packed = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
-        return [DeadLetter.of_packed(task_id, letter, queue=name, seal=self.seal) async for task_id, letter in packed]
+        return [
+            DeadLetter.of_packed(task_id, letter, queue=name, seal=self.application.seal)
+            async for task_id, letter in packed
+        ]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Put dead letters back into their queue (`None`: all); returns how many."""
@@ -393,10 +368,6 @@ class TaskQueue(Defining):
 
     # Connections.
 
-    def session(self) -> Session:
-        """What the running loop has of this queue: any number of loops and threads may use it."""
-        return self.sessions.current()
-
     @property
     def url(self) -> str:
         """Where the queues are kept."""
@@ -406,14 +377,6 @@ class TaskQueue(Defining):
     def broker(self) -> Broker:
         """That of the running loop. Outside of one it can tell names of keys, and must not be called."""
         return self.sessions.broker
-
-    def new_broker(self) -> Broker:
-        """A broker with connections of its own."""
-        return self.sessions.new_broker()
-
-    def new_renewer(self) -> Renewer:
-        """The calls of a worker's lease thread, with connections of their own."""
-        return self.sessions.new_renewer()
 
     async def close(self) -> None:
         """Stop the scheduler and the workers that this loop has started and close all connections; the next call opens

@@ -66,7 +66,7 @@ class Taskfleet(AsyncPeer):
 
     async def counts(self) -> Reply:
         stats = await queue.queue_stats("default")
-        lease = queue.options_of("default").lease_seconds
+        lease = queue.application.options_of("default").lease_seconds
         return {"ready": stats.ready, "in_flight": stats.in_flight, "lease_seconds": lease}
 
     async def consume(self, slots: int, finished: asyncio.Event) -> None:

@@ -51,7 +51,7 @@ async def test_more_than_a_script_can_hold_at_once_become_due_together(queue: Ta
 
     await queue.enqueue_many([task.options(delay=0.001).message() for _ in range(9000)])
     await asyncio.sleep(0.01)
-    options, claimed = queue.options_of("default"), 0
+    options, claimed = queue.application.options_of("default"), 0
     while claims := (await queue.broker.step("default", options, "w", 10_000, [])).claims:
         claimed += len(claims)
     assert claimed == 9000

@@ -99,9 +99,9 @@ async def test_a_takeover_and_a_death_are_said(
 
     handle = await dies.enqueue()
     for _ in range(2):
-        reply = await queue.broker.step("default", queue.options_of("default"), "gone", 1, [])
+        reply = await queue.broker.step("default", queue.application.options_of("default"), "gone", 1, [])
         while not reply.claims:
-            reply = await queue.broker.step("default", queue.options_of("default"), "gone", 1, [])
+            reply = await queue.broker.step("default", queue.application.options_of("default"), "gone", 1, [])
         await white_box.end_lease(queue, handle.id)
         if not caplog.records:
             await _say(queue, caplog)
@@ -120,7 +120,7 @@ async def _say(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker(queue)
     worker.context.begin(queue.broker)
     worker.receiver.take(
-        Partition("default"), await queue.broker.step("default", queue.options_of("default"), "w", 0, [])
+        Partition("default"), await queue.broker.step("default", queue.application.options_of("default"), "w", 0, [])
     )
     (takeover,) = _records(caplog, logging.WARNING)
     assert "is taken over at attempt 1" in takeover.getMessage()

@@ -11,14 +11,14 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 async def claim_all(queue: TaskQueue, keys: dict[str, str], *, at_once: int = 1) -> list[str]:
     """The keys of all tasks, in the order of their claims."""
     order: list[str] = []
+    options = queue.application.options_of("default")
     while True:
-        reply = await queue.broker.step("default", queue.options_of("default"), "w", at_once, [])
+        reply = await queue.broker.step("default", options, "w", at_once, [])
         if not reply.claims:
             return order
         order += [keys[claim[1]] for claim in reply.claims]
-        await queue.broker.step(
-            "default", queue.options_of("default"), "w", 0, [(c[1], c[4], "s", 0, b"", 0, 0) for c in reply.claims]
-        )
+        done = [(c[1], c[4], "s", 0, b"", 0, 0) for c in reply.claims]
+        await queue.broker.step("default", options, "w", 0, done)
 
 
 async def enqueue(queue: TaskQueue, task, amounts: dict[str, int]) -> dict[str, str]:  # type: ignore[no-untyped-def]
@@ -46,7 +46,7 @@ async def test_a_key_that_comes_late_has_its_turn_at_once_and_no_credit(queue: T
     async def task() -> None: ...
 
     keys = await enqueue(queue, task, {"large": 50})
-    reply = await queue.broker.step("default", queue.options_of("default"), "w", 20, [])
+    reply = await queue.broker.step("default", queue.application.options_of("default"), "w", 20, [])
     assert len(reply.claims) == 20
     keys |= await enqueue(queue, task, {"late": 20})
     order = await claim_all(queue, keys)

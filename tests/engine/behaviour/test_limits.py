@@ -85,7 +85,7 @@ async def test_a_dead_holders_slot_comes_back(make_queue: MakeQueue, run_worker:
 
     handles = await queue.enqueue_many([work.options(limit_key="k").message(n) for n in range(3)])
     # A worker that claims and then dies.
-    reply = await queue.broker.step("default", queue.options_of("default"), "gone", 3, [])
+    reply = await queue.broker.step("default", queue.application.options_of("default"), "gone", 3, [])
     assert len(reply.claims) == 1
     await run_worker(queue)
     assert [await handle.result(timeout=10) for handle in handles] == [0, 1, 2]
@@ -173,7 +173,7 @@ async def test_a_rate_limit_holds_over_all_workers(make_queue: MakeQueue, run_wo
 
 async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancelled(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "default", "concurrency_per_key": 1}])
-    options = queue.options_of("default")
+    options = queue.application.options_of("default")
 
     @queue.task(limit_key="k")
     async def work() -> None: ...
@@ -188,7 +188,10 @@ async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancel
 
 async def test_a_limit_that_is_raised_holds_for_those_that_wait_already(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "default", "concurrency_per_key": 1}])
-    one, four = queue.options_of("default"), replace(queue.options_of("default"), concurrency_per_key=4)
+    one, four = (
+        queue.application.options_of("default"),
+        replace(queue.application.options_of("default"), concurrency_per_key=4),
+    )
 
     @queue.task(limit_key="k")
     async def work() -> None: ...

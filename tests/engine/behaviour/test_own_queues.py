@@ -138,7 +138,7 @@ async def test_leases_that_end_in_another_applications_queue_are_left_to_it(
     first, second = make_queue(queues=[{"name": "a", "lease_seconds": 1}]), make_queue()
     (theirs, _), (ours, _) = app(first, "a"), app(second, "b")
     await theirs.enqueue(1)
-    await first.broker.step("a", first.options_of("a"), "a-dead-worker", 1, [])
+    await first.broker.step("a", first.application.options_of("a"), "a-dead-worker", 1, [])
     count = searches(second, monkeypatch)
     await run_worker(second)
 

@@ -46,7 +46,7 @@ async def test_order_is_kept_inside_a_partition_and_partitions_are_served_evenly
         sent.setdefault(str(handle.partition), []).append(handle.id)
     claimed: dict[str, list[str]] = {}
     for name in sent:
-        reply = await queue.broker.step(name, queue.options_of(name), "w", 400, [])
+        reply = await queue.broker.step(name, queue.application.options_of(name), "w", 400, [])
         claimed[name] = [claim[1] for claim in reply.claims]
     assert claimed == sent
     assert min(map(len, sent.values())) > 100

@@ -282,7 +282,9 @@ async def test_replace_leaves_a_mark_for_a_worker_that_does_not_listen(queue: Ta
     await add(queue, concurrency_policy="Replace")
     await overdue(queue, "s", DAY)
     await scheduler.one_pass()
-    ((_, claimed, *_),) = (await queue.broker.step("default", queue.options_of("default"), "deaf", 1, [])).claims
+    ((_, claimed, *_),) = (
+        await queue.broker.step("default", queue.application.options_of("default"), "deaf", 1, [])
+    ).claims
     await overdue(queue, "s", DAY)
     await scheduler.one_pass()
     assert await white_box.cancel_marks(queue) == {claimed}
@@ -399,7 +401,7 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
     for blob in await white_box.unfinished(queue):
         settings = envelope.decode(blob).settings
         assert 29_000 < settings["x"] * 1000 - before < 31_000
-    limited = dataclasses.replace(queue.options_of("default"), concurrency_per_key=1)
+    limited = dataclasses.replace(queue.application.options_of("default"), concurrency_per_key=1)
     queue.application._options["default"] = limited
     await run_worker(queue)
     await until(lambda: len(most) == 3, "all have run")

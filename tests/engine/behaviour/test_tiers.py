@@ -200,7 +200,7 @@ async def test_leases_that_end_are_taken_over_however_busy_the_survivors_are(
     await run_worker(queue, concurrency=2, queues=queues)
     await gate.started(2)
     await gate.send("high")
-    await queue.broker.step("high", queue.options_of("high"), "a-dead-worker", 1, [])
+    await queue.broker.step("high", queue.application.options_of("high"), "a-dead-worker", 1, [])
     began = asyncio.get_running_loop().time()
 
     async def taken_over() -> bool:

@@ -278,7 +278,7 @@ async def test_only_tasks_that_older_workers_cannot_read_are_left_to_newer_ones(
     @queue.task
     async def ordinary(day: dt.date, aliased: Aliased) -> None: ...
 
-    limit = queue.max_payload_bytes
+    limit = queue.application.max_payload_bytes
     typed = give.message(ORDER).encode(limit)
     plain = ordinary.message(dt.date(2025, 1, 1), Aliased(orderId=1)).encode(limit)
     assert (envelope.version_of(typed[1]), envelope.version_of(plain[1])) == (17, 1)

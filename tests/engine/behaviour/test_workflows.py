@@ -290,7 +290,7 @@ async def test_a_redelivered_member_counts_once(make_queue: MakeQueue, run_worke
         calls.append(numbers)
 
     handle = await queue.enqueue(chord([member.message(1), member.message(2)], callback.message()))
-    options = queue.options_of("default")
+    options = queue.application.options_of("default")
     gone = await queue.broker.step("default", options, "gone", 1, [])
     await run_worker(queue)
     await handle.result(timeout=10)
@@ -343,7 +343,7 @@ async def test_the_worker_whose_task_releases_a_delayed_one_learns_when_it_is_du
 
     first = await node.enqueue()
     second = await node.options(after=[first], delay=5).enqueue()
-    options = queue.options_of("default")
+    options = queue.application.options_of("default")
     await queue.broker.step("default", options, "w", 1, [])
     reply = await queue.broker.step("default", options, "w", 1, [(first.id, 1, "s", 0, b"", 0, 0)])
     assert await second.status() == "delayed"

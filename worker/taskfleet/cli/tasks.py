@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         wait = checks.seconds("--wait", wait)  # before anything is sent
         target = load_app(application)
         positional, named = _arguments(args)
-        definition = target.find_task(task)
+        definition = target.application.find_task(task)
         if definition is None:
             target.registry.get(task)
             raise AssertionError("unreachable")

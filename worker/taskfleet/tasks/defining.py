@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks.batch import BatchFunction, BatchTask, define_batch
-from taskfleet.tasks.definition import Definition, define
+from taskfleet.tasks.definition import define
 from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.function import Sender, TaskFunction
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
@@ -126,10 +126,6 @@ class Defining:
         definitions = [*self.registry, *CLASS_TASKS]
         plans = [definition.plan for definition in definitions if definition.plan is not None]
         return self.overrides.replaced(provider, replacement, plans, hints_of)
-
-    def find_task(self, name: str) -> Definition | None:
-        """The definition of that name: of this queue, or of a class task."""
-        return self.registry.find(name) or CLASS_TASKS.find(name)
 
 
 def _name_in(options: dict[str, Any]) -> str | None:

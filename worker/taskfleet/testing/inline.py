@@ -136,7 +136,9 @@ class InlineWorker:
     async def _working(self) -> AsyncGenerator[None]:
         from taskfleet.runtime.worker import Worker
 
-        queues = sorted({queue_of(name) for name in self._store.models} | {o.name for o in self.queue.queue_options})
+        queues = sorted(
+            {queue_of(name) for name in self._store.models} | {o.name for o in self.queue.application.queue_options}
+        )
         worker = Worker(self.queue, queues=queues, name="inline")
         running = asyncio.create_task(worker.run())
         try:
@@ -175,7 +177,7 @@ class InlineWorker:
                         task_id,
                         model.letters[task_id].packed(),
                         queue=queue_of(model.name),
-                        seal=self.queue.seal,
+                        seal=self.queue.application.seal,
                     )
                     message = f"task {letter.task!r} ({task_id}) {letter.state}: {letter.error}"
                     raise TaskExecutionError(message, task_id=task_id, traceback=letter.traceback)
