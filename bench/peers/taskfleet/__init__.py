@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +24,7 @@ class Taskfleet:
 
     @property
     def lacks(self) -> Mapping[str, str]:
-        try:
-            from taskfleet.tasks.function import TaskFunction
-        except ImportError:
-            return {}  # `prepare` raises
-        if "fair_key" in inspect.signature(TaskFunction.options).parameters:
-            return {}
-        return {"fairness": "this version has no fair_key"}
+        return {}
 
     def prepare(self) -> Program:
         try:

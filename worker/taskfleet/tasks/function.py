@@ -93,11 +93,11 @@ class TaskFunction(Generic[P, R, C]):
         Durations are seconds or timedeltas, up to 100 years; `eta` is a time with a zone.
 
         Args:
-            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` is the effect of a
-            second. limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this
-            key. fair_key: keys take turns, however many tasks each has. after: it waits until all of these have
-            succeeded; when one fails, it is cancelled. wait_for_room: how long to wait while the queue is full, before
-            `QueueFullError`.
+            unique_key: at most one task of this key waits or runs in its queue; `unique_mode` decides about a second.
+            limit_key: shares the queue's `concurrency_per_key` and `rate_limit_per_key` with others of this key.
+            fair_key: keys take turns, however many tasks each has.
+            after: it waits until all of these have succeeded; when one fails, it is cancelled.
+            wait_for_room: how long to wait while the queue is full, before `QueueFullError`.
 
         Errors: `ConfigurationError` names the option, its value and the expected form.
         """
