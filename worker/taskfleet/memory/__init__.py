@@ -1,3 +1,3 @@
-"""The queue in the memory of one process: `memory://`, and the broker that tests use."""
+"""The queue in the memory of one process: `memory://`, and the broker for tests."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The broker that needs no Redis."""
+"""The broker in memory, which needs no Redis."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _named: dict[tuple[str, str], Store] = {}
 
 @dataclass(frozen=True, slots=True)
 class EnqueuedTask:
-    """A task that was accepted. Arguments as they travel: what pydantic has dumped is what its JSON says."""
+    """A task that was accepted.
+
+    Its arguments are as a worker gets them: pydantic models are the values of their JSON.
+    """
 
     id: str
     name: str
@@ -47,13 +50,13 @@ class EnqueuedTask:
 
 
 class InMemoryBroker:
-    """Queues in the memory of this process, with the semantics of those in Redis: for tests, and for trying things.
+    """Queues in the memory of this process with the semantics of those in Redis, for tests and for first steps.
 
-        queue = TaskQueue(broker=InMemoryBroker())   # its own
-        queue = TaskQueue("memory://shop")           # the same for every TaskQueue of that address in this process
+        queue = TaskQueue(broker=InMemoryBroker())   # a separate memory
+        queue = TaskQueue("memory://shop")           # shared by every TaskQueue of that address in this process
 
-    Nothing is kept when the process ends, no other process sees it, and no socket is opened. `clock` gives the time in
-    milliseconds; `advance` lets time pass without waiting.
+    The queues end with the process, no other process sees them, and no socket is opened. `clock` gives the time in
+    milliseconds; `advance` moves the time forward without waiting.
     """
 
     def __init__(self, *, clock: Callable[[], float] | None = None, store: Store | None = None) -> None:
@@ -66,9 +69,9 @@ class InMemoryBroker:
 
     @classmethod
     def of_url(cls, url: str, prefix: str = "") -> InMemoryBroker:
-        """`memory://` is a memory of its own; `memory://name` is shared by all of that name and prefix.
+        """`memory://` is a separate memory; `memory://name` is shared by all of that name and prefix.
 
-        Errors: `ConfigurationError` for anything else.
+        Errors: `ConfigurationError` for any other URL.
         """
         name = url.removeprefix(SCHEME)
         if not url.startswith(SCHEME) or "/" in name or "?" in name:
@@ -92,15 +95,15 @@ class InMemoryBroker:
     # For tests.
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: delayed and retried tasks become due, limits fill, results are forgotten.
+        """Move the time forward: delayed and retried tasks become due, limits refill, results expire.
 
-        `expires` and `max_age` go with it. Leases of tasks that run are prolonged, as their workers would have done;
-        timeouts are measured by the worker, as in production.
+        `expires` and `max_age` follow. Leases of running tasks are renewed, as their workers would have done. Timeouts
+        are measured by the worker, as in production.
         """
         self.store.advance(seconds)
 
     def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
-        """The tasks that were accepted (of that name), in order, whatever became of them; the last 10,000."""
+        """The accepted tasks (of that name), in order and whatever their outcome; the last 10,000."""
         found: list[EnqueuedTask] = []
         for partition, task_id, blob in list(self.store.accepted):
             queue = queue_of(partition)
@@ -110,36 +113,36 @@ class InMemoryBroker:
         return found
 
     def forget(self) -> None:
-        """Drop all queues and what `enqueued` remembers."""
+        """Delete all queues and the list of `enqueued`."""
         for name in self.store.models:
             self.store.forget(name)
         self.store.known.clear()
         self.store.accepted.clear()
 
-    # As with Redis.
+    # The same as with Redis.
 
     async def ping(self) -> None:
-        """It is always there."""
+        """The memory is always available."""
 
     async def close(self) -> None:
-        """There is nothing to close: the queues stay for those who share them."""
+        """There is nothing to close: the queues remain for the brokers that share them."""
 
     def abandon(self) -> None:
         """There is nothing to close."""
 
     def descriptors(self) -> list[int]:
-        """There are none."""
+        """There are no sockets."""
         return []
 
     async def dropped(self, error: BaseException) -> None:
-        """Nothing can fail."""
+        """No call can fail."""
 
     # Producers.
 
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
     ) -> dict[int, str]:
-        """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`)."""
+        """Add tasks in order, all or none if they would exceed `max_length` (`QueueFullError`)."""
         with self.store.lock:
             self.store.known.add(partition)
             holders: dict[int, str] = {}
@@ -168,7 +171,7 @@ class InMemoryBroker:
             self.store.accepted.extend((partition, i, blob) for i, blob in fresh.items() if i in model.tasks)
             signals = len(model.outbox)
         if signals and any(item[ITEM_EXTRAS] is not None for item in items):
-            await self.relay(partition)  # what was replaced had others waiting for it
+            await self.relay(partition)  # other tasks were waiting for a task that was replaced
         return holders
 
     async def cancel(self, partition: Partition, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
@@ -181,13 +184,13 @@ class InMemoryBroker:
     # Workflows.
 
     async def holder(self, partition: Partition, unique_key: str) -> str | None:
-        """The task that has a unique key, for the moment."""
+        """The task that has a unique key at the moment."""
         with self.store.queue(partition) as model:
             found = model.unique.get(unique_key)
             return found if found in model.tasks else None
 
     async def link(self, partition: Partition, task_id: str, edges: Sequence[Edge]) -> TaskStatus:
-        """Let tasks wait for another. The state is linked, unknown, dead or ended."""
+        """Let tasks wait for another task. The state is linked, unknown, dead or ended."""
         with self.store.queue(partition) as model:
             return model.link(self.store.now(), task_id, edges)
 
@@ -200,7 +203,7 @@ class InMemoryBroker:
             return model.deliver(self.store.now(), signal, *signal.cancellation(self.seal))
 
     async def relay(self, partition: Partition) -> None:
-        """Deliver the signals in a partition's outbox, and those that they cause in others."""
+        """Deliver the signals in a partition's outbox, and those that they cause in other partitions."""
         waiting = [partition]
         with self.store.lock:
             while waiting:
@@ -235,11 +238,11 @@ class InMemoryBroker:
             return [(task_id, delivery) for task_id, (owner, delivery) in model.owners.items() if owner == incarnation]
 
     async def unreadable(self, partition: Partition, ids: Sequence[str]) -> set[str]:
-        """None: nothing has to fit into a reply."""
+        """No task is unreadable, since no reply has a limit."""
         return set()
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation does not hold any more."""
+        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds."""
         with self.store.queue(partition) as model:
             return model.report(self.store.now(), incarnation, reports)
 
@@ -249,18 +252,18 @@ class InMemoryBroker:
             return model.reports.get(task_id)
 
     async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
-        """The state of a task; with `announce` its end is told to `endings`."""
+        """The state of a task; with `announce` its end is published to `endings`."""
         with self.store.queue(partition) as model:
             return model.status(self.store.now(), task_id, announce=announce)
 
     # Views.
 
     async def queues(self) -> list[str]:
-        """The names of all queues that ever had a task."""
+        """The names of all queues that have ever had a task."""
         return sorted({queue_of(name) for name in await self.partitions()})
 
     async def partitions(self, queue: str | None = None) -> list[Partition]:
-        """The names of all partitions; with `queue`, of that queue: at least its first."""
+        """The names of all partitions, or those of `queue`, which include at least its first."""
         with self.store.lock:
             return sorted(self.store.known) if queue is None else self.store.partitions_of(queue)
 
@@ -292,7 +295,7 @@ class InMemoryBroker:
             ]
 
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
-        """(id, packed dead letter), oldest first in each partition."""
+        """(id, packed dead letter), the oldest first in each partition."""
         found: list[tuple[str, bytes]] = []
         for name in await self.partitions(queue):
             with self.store.queue(name) as model:
@@ -303,7 +306,7 @@ class InMemoryBroker:
     # Operations.
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters back; `None` means all of them."""
+        """Requeue dead letters; `None` means all of them."""
         moved = 0
         chunks = [ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)] if ids is not None else [()]
         stay: list[tuple[str, str]] = []
@@ -313,7 +316,7 @@ class InMemoryBroker:
                 while True:
                     with self.store.queue(name) as model:
                         if to_look_at is None:
-                            to_look_at = len(model.dead)  # what dies again meanwhile comes behind them
+                            to_look_at = len(model.dead)  # a task that dies again in the meantime is behind these
                         count, kept = model.requeue_dead(self.store.now(), chunk, passed, min(CHUNK, to_look_at))
                     moved += count
                     passed += len(kept)
@@ -332,7 +335,7 @@ class InMemoryBroker:
         return dropped
 
     async def purge(self, queue: str) -> int:
-        """Drop everything that waits; returns how many tasks that were."""
+        """Delete all waiting tasks; returns their number."""
         dropped = 0
         for name in await self.partitions(queue):
             left = 1
@@ -355,7 +358,7 @@ class InMemoryBroker:
                 model.calls += 1
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
-        """Delete everything that belongs to these queues, results included."""
+        """Delete all data of these queues, results included."""
         for name in await self.partitions():
             if queue_of(name) in queues:
                 self.store.forget(name)
@@ -389,7 +392,7 @@ class InMemoryBroker:
             self.store.leave(waiter, heard=heard)
 
     async def call_another(self, partition: Partition) -> None:
-        """Pass a call for a worker on to the next that waits."""
+        """Pass a notification on to the next waiting worker."""
         with self.store.queue(partition) as model:
             model.calls += 1
 
@@ -398,15 +401,15 @@ class InMemoryBroker:
             self.store.workers.pop(worker_id, None)
 
     def control(self) -> AsyncIterator[str]:
-        """What workers are told: `cancel ID`, `cordon NAME`; empty once, at the start."""
+        """Messages to workers: `cancel ID`, `cordon NAME`; once, at the start, an empty string."""
         return self._listen("control")
 
     def endings(self, partition: Partition) -> AsyncIterator[str]:
-        """The ids of tasks of a partition that end and that somebody waits for; empty once, at the start."""
+        """The ids of tasks of a partition whose end is awaited; once, at the start, an empty string."""
         return self._listen(f"done {partition}")
 
     def activity(self) -> AsyncIterator[str]:
-        """The names of queues of which a partition goes from empty to not empty; empty once, at the start."""
+        """The names of queues with a partition that is no longer empty; once, at the start, an empty string."""
         return self._listen("activity")
 
     async def _listen(self, channel: str) -> AsyncIterator[str]:

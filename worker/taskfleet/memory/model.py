@@ -1,4 +1,4 @@
-"""One queue as it should behave: the Lua scripts in plain Python, without Redis, sockets, tasks or a clock.
+"""A model of one queue: the Lua scripts in plain Python, without Redis, sockets, tasks or a clock.
 
 `InMemoryBroker` is made of such queues. A property-based test compares them with the scripts, reply by reply and
 structure by structure, and another test compares the names on both sides.
@@ -40,7 +40,7 @@ class QueueModel(QueueState):
     # lua/enqueue.lua, enqueue/one_by_one.lua
 
     def enqueue(self, now: int, items: Sequence[Item], max_length: int, total: int) -> dict[int, str]:
-        """Add tasks; returns the positions whose unique key another task has, and that one's id."""
+        """Add tasks; returns the positions whose unique key another task has, and the id of that task."""
         self.now = now
         present = {item[ITEM_ID] for item in items} & self.tasks.keys()
         if max_length:
@@ -65,7 +65,7 @@ class QueueModel(QueueState):
         return holders
 
     def _no_room(self, items: Sequence[Item], present: set[str], max_length: int, total: int) -> None:
-        """Raise `QueueFullError` when the queue has no room for the new tasks of this call, and those after it."""
+        """Raise `QueueFullError` when the queue has no room for the new tasks of this call and of those that follow."""
         spared = self._spared(items, present)
         fresh = sum(item[ITEM_ID] not in present for item in items) - spared
         waiting = self.waiting_tasks()
@@ -73,7 +73,7 @@ class QueueModel(QueueState):
             raise queue_full(self.name, waiting, max_length)
 
     def _spared(self, items: Sequence[Item], present: set[str]) -> int:
-        """How many tasks need no room of their own: a task of their key keeps them out, or is replaced by them."""
+        """The number of tasks that need no room: a task of their key keeps them out, or they replace it."""
         spared = 0
         seen: set[str] = set()
         for task_id, _, _, _, extras in items:
@@ -83,9 +83,9 @@ class QueueModel(QueueState):
         return spared
 
     def _check_key(self, task_id: str, key: str, extras: Extras, due: int) -> tuple[str | None, int, bool]:
-        """What the unique key does to an item: the task that keeps it out, when it is due, whether it is a follower.
+        """The effect of the unique key on an item: the task that keeps it out, its due time, whether it is a follower.
 
-        The task that it replaces is ended.
+        A task that it replaces is ended.
         """
         holder = self.holder_of(key)
         older = self.in_the_way(holder, key, extras.unique_mode)
@@ -99,7 +99,7 @@ class QueueModel(QueueState):
         return None, due if was_due is None else was_due, holder != older
 
     def _due_of(self, item: Item) -> int:
-        """When a task is due, ms; 0 for at once."""
+        """The time (ms) when a task is due; 0 for at once."""
         _, _, delay_ms, eta_ms, _ = item
         if eta_ms:
             return eta_ms
@@ -116,7 +116,7 @@ class QueueModel(QueueState):
     # lua/tick.lua
 
     def accept(self, task_id: str, envelope: bytes, extras: Extras, due: int, *, follows: bool = False) -> None:
-        """Add the task of a tick, which no other task is in the way of."""
+        """Add the task of a tick that no other task prevents."""
         nothing_ready = not self.ready and not self.fair
         self.put(task_id, envelope, extras, due, follows=follows)
         self.call_a_worker()
@@ -125,7 +125,7 @@ class QueueModel(QueueState):
     # lua/cancel.lua, link.lua, resolve.lua, status.lua
 
     def cancel(self, now: int, task_id: str, record: bytes, ttl_ms: int, reason: str) -> tuple[bool, int]:
-        """Cancel at once a task that waits, and through its worker one that runs: (whether it changed, signals)."""
+        """Cancel a waiting task at once, and a running one through its worker: (whether its state changed, signals)."""
         self.now = now
         if task_id not in self.tasks:
             return False, 0
@@ -157,9 +157,9 @@ class QueueModel(QueueState):
                 self.blocked.add(task_id, NEVER)
 
     def deliver(self, now: int, signal: Signal, record: bytes, reason: bytes) -> int:
-        """Tell a task that waits how another ended. Told twice, it counts once.
+        """Tell a waiting task how another task ended. A signal that is delivered twice counts once.
 
-        If the task is cancelled for that, `record` is its result, and `reason` is for the tasks that wait for it.
+        If the signal cancels the waiting task, `record` is its result, and `reason` is for the tasks that wait for it.
         """
         self.now = now
         if signal.state == "succeeded":
@@ -196,7 +196,7 @@ class QueueModel(QueueState):
     # lua/renew.lua, progress.lua
 
     def renew(self, now: int, owner: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]) -> Renewal:
-        """Prolong leases under their own tokens."""
+        """Renew leases with their fencing tokens."""
         self.now = now
         lost: list[str] = []
         cancelled: list[str] = []
@@ -211,7 +211,7 @@ class QueueModel(QueueState):
         return Renewal(lost, cancelled)
 
     def report(self, now: int, owner: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Keep how far running tasks say that they are; returns the ids that this owner no longer holds."""
+        """Keep the progress reports of running tasks; returns the ids that this owner no longer holds."""
         self.now = now
         lost: set[str] = set()
         for task_id, delivery, packed in reports:
@@ -259,9 +259,10 @@ class QueueModel(QueueState):
     def requeue_dead(
         self, now: int, ids: Sequence[str], passed: int, most: int = CHUNK
     ) -> tuple[int, list[tuple[str, str]]]:
-        """Put dead letters back to the tail, with all their attempts before them; without `ids` the oldest `most`
-        behind the first `passed`. Returns how many moved, and those that stay: (id, the task that has its unique key,
-        or '').
+        """Requeue dead letters at the tail, with all their attempts before them.
+
+        Without `ids`, the oldest `most` letters after the first `passed`. Returns the number of requeued letters, and
+        the others: (id, the task that has its unique key, or '').
         """
         self.now = now
         nothing_ready = not self.ready and not self.fair
@@ -284,7 +285,7 @@ class QueueModel(QueueState):
                 self.unique[letter.unique] = task_id
             if letter.inputs is not None:
                 self.inputs[task_id] = letter.inputs
-            # The delivery number goes on from where it was, so an outcome of an earlier delivery stays stale.
+            # The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
             self.make_ready_at_tail(task_id, History(1, letter.delivery, 0))
             moved += 1
         if moved:
@@ -301,7 +302,7 @@ class QueueModel(QueueState):
         return dropped
 
     def purge(self, now: int) -> tuple[int, int]:
-        """Drop at most 1000 tasks that wait: (dropped, left). Running tasks are left alone."""
+        """Delete at most 1000 waiting tasks: (deleted, left). Running tasks are left alone."""
         self.now = now
         listed = [self.ready.popleft() for _ in range(min(CHUNK, len(self.ready)))]
         others = [

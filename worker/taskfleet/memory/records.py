@@ -1,4 +1,4 @@
-"""The records that a queue in memory keeps of a task, beside its envelope: lua/queue/records.lua as Python objects."""
+"""The records that a queue in memory keeps for a task besides its envelope: lua/queue/records.lua as objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskfleet.protocol.item import Edge
 class History:
     """The record of a task that is not on its first delivery.
 
-    `since_ms` is when it became ready; 0 means when it was enqueued.
+    `since_ms` is the time when it became ready; 0 means when it was enqueued.
     """
 
     attempt: int = 1
@@ -23,18 +23,18 @@ class History:
 
 @dataclass(slots=True)
 class Tag:
-    """The record that only some tasks have: their keys, and the tasks that wait for them."""
+    """The record of tasks with a key or a workflow: their keys, and the tasks that wait for them."""
 
     unique: str | None = None
     limit: str | None = None
     fair: str | None = None
     edges: list[Edge] = field(default_factory=list)
-    due: int | None = None  # when it is due by itself, ms, while another task has its unique key
+    due: int | None = None  # the time (ms) when it is due, while another task has its unique key
 
 
 @dataclass(slots=True)
 class GatheredResults:
-    """The tasks that a blocked task waits for, as numbers, and the results that have come.
+    """The tasks that a blocked task waits for, as numbers, and the results that have arrived.
 
     The first `carried` results are passed on to the task.
     """
@@ -48,7 +48,7 @@ class GatheredResults:
 
 @dataclass(slots=True)
 class Letter:
-    """A dead letter, with what its task needs to run again."""
+    """A dead letter, with the data that its task needs to run again."""
 
     state: str
     attempt: int
@@ -62,5 +62,5 @@ class Letter:
     unique: str | None = None
 
     def packed(self) -> bytes:
-        """As `DeadLetter.of_packed` reads it."""
+        """The letter in the form that `DeadLetter.of_packed` reads."""
         return dead_letter.pack(self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record)

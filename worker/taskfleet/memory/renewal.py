@@ -18,12 +18,12 @@ class InMemoryRenewer:
     def renew(
         self, partition: Partition, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]
     ) -> Renewal:
-        """Prolong the leases of tasks of one partition."""
+        """Renew the leases of tasks of one partition."""
         with self._store.queue(partition) as model:
             return model.renew(self._store.now(), incarnation, lease_ms, busy_ms, held)
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
-        """Say that the worker lives; returns whether it is cordoned."""
+        """Report that the worker is alive; returns whether it is cordoned."""
         store = self._store
         with store.lock:
             now = store.now()
@@ -33,7 +33,7 @@ class InMemoryRenewer:
             return store.cordons.get(name, 0) > now
 
     def dropped(self, error: BaseException) -> None:
-        """Nothing can fail."""
+        """No call can fail."""
 
     def close(self) -> None:
         """There is no connection."""

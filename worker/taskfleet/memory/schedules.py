@@ -17,14 +17,14 @@ from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, Tick
 
 
 class InMemorySchedules:
-    """Add, remove, list, and let tick. `seal` closes the record of a task that a tick replaces: queue, id, record."""
+    """Adds, removes, lists and ticks schedules. `seal` seals the record of a task that a tick replaces."""
 
     def __init__(self, store: Store, seal: Callable[[str, str, bytes], bytes]) -> None:
         self._store = store
         self._seal = seal
 
     async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
-        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        """Add or replace a schedule. Returns the next tick, which stays the same if the timing is the same."""
         new = _unpack(spec)
         with self._store.lock:
             self._store.known.add(partition)
@@ -37,7 +37,7 @@ class InMemorySchedules:
             return tick
 
     async def remove(self, partition: Partition, name: str) -> Entry | None:
-        """Remove from one partition; returns the schedule that it had."""
+        """Remove a schedule from one partition and return it."""
         with self._store.lock:
             found = self._store.schedules_of(partition).pop(name, None)
         return None if found is None else Entry(partition, name, found.spec, NO_STATE, found.tick_ms)
@@ -47,7 +47,7 @@ class InMemorySchedules:
         return self._store.now()
 
     async def partitions(self) -> list[Partition]:
-        """Every partition of every queue that may have schedules."""
+        """All partitions that may have schedules."""
         return sorted(self._store.known)
 
     async def entries(self) -> list[Entry]:
@@ -67,7 +67,7 @@ class InMemorySchedules:
         limit: int,
         past: Mapping[Partition, TickPosition] = MappingProxyType({}),
     ) -> list[Due]:
-        """The due schedules of several partitions; at most `limit` of each, without those up to `past`."""
+        """The due schedules of several partitions, at most `limit` of each, without those up to `past`."""
         found: list[Due] = []
         for partition in partitions:
             now = self._store.now()
@@ -84,7 +84,7 @@ class InMemorySchedules:
         return found
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
-        """Let ticks happen."""
+        """Perform ticks."""
         replies: list[TickReply] = []
         for tick in ticks:
             with self._store.queue(tick.entry.partition) as model:
@@ -103,7 +103,7 @@ class InMemorySchedules:
         previous = state[1].decode()
         fires, extras = tick.fire_ms is not None, tick.extras
         refused, waiting, interrupted, was_due, follows = False, None, None, None, False
-        # What stands in the way: refused for good, or to be cancelled.
+        # The task of the last tick prevents this one: the tick is refused, or that task is cancelled.
         if fires and policy != "Allow" and previous in model.tasks:
             refused = policy == "Forbid"
             if policy == "Replace":
@@ -145,14 +145,14 @@ class InMemorySchedules:
         return TickReply(result, "", len(model.outbox))
 
     async def changes(self) -> AsyncIterator[str]:
-        """The names of schedules that are added or replaced; empty once, at the start."""
+        """The names of schedules as they are added or replaced; once, at the start, an empty string."""
         with self._store.listening("schedules") as inbox:
             yield ""
             while True:
                 yield await inbox.get()
 
     async def failed(self, error: BaseException) -> None:
-        """Nothing can fail."""
+        """No call can fail."""
 
 
 def _unpack(packed: bytes) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class SortedSet:
-    """Members are texts; adding one again changes its score."""
+    """Members are texts. Adding a member again changes its score."""
 
     def __init__(self) -> None:
         self._scores: dict[str, float] = {}
@@ -34,7 +34,7 @@ class SortedSet:
         bisect.insort(self._order, (score, member))
 
     def remove(self, member: str) -> bool:
-        """Whether it was there."""
+        """Remove a member; returns whether it was present."""
         score = self._scores.pop(member, None)
         if score is None:
             return False

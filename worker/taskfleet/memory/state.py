@@ -13,8 +13,8 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.signal import Signal
 
 NEVER = float("inf")
-AGAIN_MS = 30_000  # how often the follower of a unique key looks whether its holder has ended unheard
-SIGNALLED_AGAIN_MS = 60_000  # a signal that was lost on its way is sent again after so long
+AGAIN_MS = 30_000  # how often the follower of a unique key checks whether its holder has ended unnoticed
+SIGNALLED_AGAIN_MS = 60_000  # after this time a signal that was lost is sent again
 
 
 class QueueState:
@@ -30,13 +30,13 @@ class QueueState:
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
         self.histories: dict[str, History] = {}
         self.tags: dict[str, Tag] = {}
-        self.reports: dict[str, bytes] = {}  # id → how far it is, stamped
+        self.reports: dict[str, bytes] = {}  # id → stamped progress report
         # The structures that a task waits or runs in.
         self.ready: deque[str] = deque()
-        self.fair = SortedSet()  # id → its turn
+        self.fair = SortedSet()  # id → the turn of the task
         self.parked: dict[str, dict[str, None]] = {}  # limit key → ids that wait for its slots or tokens, in order
         self.delayed = SortedSet()  # id → due, ms
-        self.blocked = SortedSet()  # id → when it is dropped, ms, unless its workflow is whole
+        self.blocked = SortedSet()  # id → time (ms) when it is dropped, unless its workflow is complete
         self.leases = SortedSet()  # id → end, ms
         # Records that belong to one of these structures.
         self.owners: dict[str, tuple[str, int]] = {}  # id → fencing token: incarnation and delivery
@@ -45,16 +45,16 @@ class QueueState:
         self.cancelling: set[str] = set()
         self.announced: set[str] = set()  # ids whose end a client waits for
         self.unique: dict[str, str] = {}  # unique key → its holder
-        self.followers: dict[str, str] = {}  # unique key → the task that comes after its holder
+        self.followers: dict[str, str] = {}  # unique key → the task that follows its holder
         self.turns = SortedSet()  # fair key → its last turn
         self.turn: float | None = None  # the turn that is being served
-        self.slots: Counter[str] = Counter()  # limit key → how many run
+        self.slots: Counter[str] = Counter()  # limit key → number of running tasks
         self.arrivals = SortedSet()  # limit key → theoretical arrival time, ms
-        self.retry_at = SortedSet()  # limit key → when its tasks are looked at again, ms
+        self.retry_at = SortedSet()  # limit key → time (ms) when its tasks are tried again
         # How tasks ended.
         self.dead = SortedSet()  # id → died, ms
         self.letters: dict[str, Letter] = {}
-        self.results: dict[str, tuple[bytes, float]] = {}  # id → record, and when it is forgotten, ms
+        self.results: dict[str, tuple[bytes, float]] = {}  # id → record, and the time (ms) when it expires
         self.outbox: list[Signal] = []
         # The queue itself.
         self.counts: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class QueueState:
         """Put a task where claims take from. Fair keys take turns by virtual time (start-time fair queueing)."""
         key = tag.fair if tag else None
         if key is None and not head and self.fair:
-            key = ""  # while any task has a fair key, the tasks without one share a key of their own
+            key = ""  # while any task has a fair key, the tasks without one share an empty key
         if key is None:
             (self.ready.appendleft if head else self.ready.append)(task_id)
             return
@@ -172,15 +172,15 @@ class QueueState:
     # lua/queue/inputs.lua
 
     def block(self, task_id: str, pending: int, carried: int, delay_ms: int, unless_ms: int) -> None:
-        """A task waits for `pending` others, of which `carried` pass their results on.
+        """Let a task wait for `pending` other tasks, of which `carried` pass their results on.
 
-        It waits at most `unless_ms`; 0 means for ever.
+        It waits at most `unless_ms`; 0 means without limit.
         """
         self.gathering[task_id] = GatheredResults(pending, pending, carried, delay_ms)
         self.blocked.add(task_id, self.now + unless_ms if unless_ms > 0 else NEVER)
 
     def drop_gathered(self, task_id: str) -> None:
-        """A task is no longer blocked: drop the results that have come for it."""
+        """Drop the results that have arrived for a task that is no longer blocked."""
         self.blocked.remove(task_id)
         del self.gathering[task_id]
 
@@ -191,7 +191,7 @@ class QueueState:
     # lua/queue/signals.lua
 
     def resolve(self, task_id: str, position: int, value: bytes) -> None:
-        """A task that this one waits for has succeeded. Told twice, it counts once."""
+        """A task that this one waits for has succeeded. A signal that is delivered twice counts once."""
         waiting = self.gathering.get(task_id)
         if waiting is None or position in waiting.came:
             return
@@ -212,7 +212,7 @@ class QueueState:
         self.call_a_worker()
 
     def signal_one(self, task_id: str, edge: Edge, state: str, value: bytes) -> None:
-        """Tell the task at the end of one edge. A task that was to be given a result which is not kept cannot run."""
+        """Signal the task at the end of one edge. A task cannot run if the result that it takes was not kept."""
         sent = value if state != "succeeded" or edge.carries else b""
         if state == "succeeded" and edge.carries and not value:
             state, sent = "ended", b"its result is not kept (result_ttl=0)"
@@ -222,12 +222,12 @@ class QueueState:
             self.outbox.append(Signal(edge.partition, edge.id, edge.position, task_id, state, sent, self.name))
 
     def signal_all(self, task_id: str, tag: Tag, state: str, value: bytes) -> None:
-        """Tell all tasks that wait for one."""
+        """Signal all tasks that wait for a task."""
         for edge in tag.edges:
             self.signal_one(task_id, edge, state, value)
 
     def release(self, task_id: str, state: str, value: bytes) -> None:
-        """A task has ended: its unique key goes to the follower, and the tasks that wait for it are told."""
+        """End a task: its unique key goes to the follower, and the tasks that wait for it are signalled."""
         self.drop_input(task_id)
         tag = self.tags.pop(task_id, None)
         if tag is None:
@@ -243,13 +243,13 @@ class QueueState:
     # lua/step/cancelling.lua
 
     def signal_cancelled(self, task_id: str, why: str) -> None:
-        """A signal that comes from the task itself, and so ends it as cancelled when it is relayed."""
+        """A signal from the task itself, which ends it as cancelled when it is relayed."""
         self.outbox.append(Signal(self.name, task_id, 0, task_id, "cancelled", why.encode(), self.name))
 
     # lua/queue/ending.lua
 
     def withdraw(self, task_id: str) -> None:
-        """Take a task out of the structure that it waits in."""
+        """Remove a task from the structure in which it waits."""
         tag = self.tags.get(task_id)
         limit = tag.limit if tag is not None else None
         if task_id in self.gathering:
@@ -261,10 +261,10 @@ class QueueState:
         if self.delayed.remove(task_id):
             return
         if not self.fair.remove(task_id):
-            self.counts["removed"] += 1  # its id is left in `ready`
+            self.counts["removed"] += 1  # its id stays in `ready`
         elif not self.fair:
             self.end_turns()
-        # The task may have become ready for a slot that came free. That slot is another's now.
+        # The task may have become ready for a free slot, which another task can use now.
         if limit is not None and self.is_parked(limit):
             self.retry_at.add(limit, self.now)
             self.call_a_worker()
@@ -276,13 +276,13 @@ class QueueState:
         self.reports.pop(task_id, None)
 
     def announce_end(self, task_id: str) -> None:
-        """Publish the end of a task, when a client waits for it."""
+        """Publish the end of a task, if a client waits for it."""
         if task_id in self.announced:
             self.announced.discard(task_id)
             self.said.append(("done", task_id))
 
     def end_waiting(self, task_id: str, record: bytes, ttl_ms: int, reason: bytes) -> None:
-        """End a task that waits, with `record` as its result. `reason` is for the tasks that wait for it."""
+        """End a waiting task, with `record` as its result. `reason` is for the tasks that wait for it."""
         self.withdraw(task_id)
         self.forget(task_id)
         self.keep_result(task_id, record, ttl_ms)
@@ -294,22 +294,22 @@ class QueueState:
     # lua/queue/length.lua, adding.lua
 
     def waiting_tasks(self) -> int:
-        """How many tasks wait, whatever for."""
+        """The number of waiting tasks, for any reason."""
         parked = sum(len(ids) for ids in self.parked.values())
         listed = len(self.ready) - self.counts["removed"]
         return listed + len(self.fair) + len(self.delayed) + parked + len(self.blocked)
 
     def in_the_way(self, holder: str | None, key: str, mode: str) -> str | None:
-        """Of the tasks of a unique key, the one that keeps a new one out, or that a new one replaces.
+        """The task of a unique key that keeps a new task out, or that a new task replaces.
 
-        The newest that waits is replaced. A task that runs is not, so a new one follows it.
+        The newest waiting task is replaced. A running task is not, so a new task follows it.
         """
         if holder is None or mode == KEEP_EXISTING:
             return holder
         return self.follower_of(key) or (None if holder in self.owners else holder)
 
     def due_again(self, task_id: str) -> int | None:
-        """When a task that waits is due, for the task that takes its place; `None` when its workflow says when."""
+        """The due time of a waiting task, for the task that replaces it; `None` when its workflow decides."""
         if task_id in self.gathering:
             return None
         tag = self.tags.get(task_id)
@@ -320,7 +320,8 @@ class QueueState:
     def put(self, task_id: str, envelope: bytes, extras: Extras | None, due: int, *, follows: bool) -> None:
         """Add a task. `due` is in ms, 0 for at once; `follows` says that another task holds its unique key.
 
-        The stamp before the envelope is when the task was accepted: the age of the head is read from it.
+        The stamp before the envelope is the time when the task was accepted, from which the age of the head is
+        computed.
         """
         self.tasks[task_id] = struct.pack(">d", self.now) + envelope
         extras = extras or Extras()
@@ -340,7 +341,7 @@ class QueueState:
             first = self.delayed.first_score()
             due = due if due > self.now else self.now + AGAIN_MS
             self.delayed.add(task_id, due)
-            # Idle workers sleep until the first due time that they know of: tell one about an earlier one.
+            # Idle workers sleep until the first due time that they know: one is notified about an earlier one.
             if first is None or due < first:
                 self.call_a_worker()
         else:

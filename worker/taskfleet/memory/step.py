@@ -1,4 +1,4 @@
-"""Record outcomes and claim work: lua/step.lua and its acts in Python, in the same order and by the same names."""
+"""A step: it records outcomes and claims tasks. The acts of lua/step.lua in Python, with the same order and names."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
 _MOST_CLAIMED = 1000
-_MOST_LOOKED_AT = 2000  # ids that one claim looks at, those of cancelled tasks among them
+_MOST_LOOKED_AT = 2000  # ids that one claim examines, including those of cancelled tasks
 _MOST_DUE = 500
 
 
 class Step:
-    """One step call. `run` may be called once; its acts hand each other values in the attributes of the call."""
+    """One step call. `run` may be called once; its acts share values in the attributes of the call."""
 
     def __init__(self, state: QueueState, options: QueueOptions, owner: str, wanted: int) -> None:
         self._state = state
         self._options = options
         self._owner = owner
         self._wanted = wanted
-        self._ended: list[tuple[str, str, bytes]] = []  # id, how it ended, and the value for tasks that wait for it
-        self._stale = 0  # outcomes that have come too late
+        self._ended: list[tuple[str, str, bytes]] = []  # id, state at its end, and the value for tasks that wait for it
+        self._stale = 0  # outcomes of tasks that this worker no longer holds
         self._buried = False
-        self._freed: dict[str, int] = {}  # limit key → slots that came free
+        self._freed: dict[str, int] = {}  # limit key → slots that became free
         self._taken_over: list[Takeover] = []
         self._may_start = 0
         self._tokens_left: float | None = None  # of the queue's rate limit
@@ -61,7 +61,7 @@ class Step:
     # lua/step/bury.lua, slots.lua
 
     def _bury(self, task_id: str, state: str, attempt: int, delivery: int, record: bytes) -> None:
-        """Make a task a dead letter, with all that it needs to run again."""
+        """Make a task a dead letter, with all data that it needs to run again."""
         queue = self._state
         tag = queue.tags.get(task_id) or Tag()
         queue.letters[task_id] = Letter(
@@ -74,7 +74,7 @@ class Step:
         self._buried = True
 
     def _free_slot(self, task_id: str) -> None:
-        """A lease is gone, and with it the slot of its limit key."""
+        """Free the slot of a limit key when its task's lease is gone."""
         state = self._state
         state.leases.remove(task_id)
         del state.owners[task_id]
@@ -87,16 +87,16 @@ class Step:
         self._freed[tag.limit] = self._freed.get(tag.limit, 0) + 1
 
     def _let_in(self) -> None:
-        """As many parked tasks of a key become ready as slots came free."""
+        """Make as many parked tasks of a key ready as slots became free."""
         for key, n in self._freed.items():
             self._state.unpark(key, n)
 
     # lua/step/record.lua
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
-        """Record the outcomes that come under a valid token."""
+        """Record the outcomes with a valid fencing token."""
         state = self._state
-        # First deliveries that succeeded and keep no result come before all others.
+        # First deliveries that succeeded without a result to keep come before all others.
         done: list[Outcome] = []
         others: list[Outcome] = []
         for outcome in outcomes:
@@ -126,7 +126,7 @@ class Step:
         task_id, delivery, code, _, result, ttl_ms, extra = outcome
         if code != SUCCEEDED and task_id in state.cancelling:
             state.cancelling.discard(task_id)
-            # Workers of older versions give no record of a cancellation with these two: they are recorded as they are.
+            # Workers of older versions send no record of a cancellation with these two: they are recorded as they are.
             without_record = (code == EXPIRED and not extra) or (code == DEAD and not result)
             if not without_record:
                 result = extra if code == EXPIRED else result
@@ -146,7 +146,7 @@ class Step:
         self._ends(task_id, NAMES[code], result)
 
     def _put_back(self, task_id: str, delivery: int, code: str, delay_ms: int) -> None:
-        """A task that is to run again: after its retry delay, or because it was handed back."""
+        """Return a task that is run again: after its retry delay, or because it was handed back."""
         state = self._state
         before = state.history_of(task_id)
         history = History(before.attempt, delivery, before.crashes, before.since_ms)
@@ -166,7 +166,7 @@ class Step:
     # lua/step/take_over.lua
 
     def _take_over(self) -> None:
-        """Take over the tasks whose lease has ended without an outcome: their worker is gone."""
+        """Take over the tasks whose lease has expired without an outcome: their worker is gone."""
         state = self._state
         for task_id in reversed(state.leases.up_to(state.now, TAKEOVERS_PER_STEP)):
             _, delivery = state.owners[task_id]
@@ -194,7 +194,7 @@ class Step:
     # lua/step/end.lua, move_due.lua, trim_dead.lua
 
     def _end(self) -> None:
-        """Drop the tasks that have ended, tell the tasks that wait for them, and publish the ends."""
+        """Delete the tasks that have ended, signal the tasks that wait for them, and publish the ends."""
         state = self._state
         for task_id, _, _ in self._ended:
             state.forget(task_id)
@@ -211,7 +211,7 @@ class Step:
             state.come_due(task_id, state.history_of(task_id))
 
     def _trim_dead(self) -> None:
-        """Drop dead letters beyond the number or age that the queue keeps: a bounded few in each call that buries."""
+        """Delete dead letters beyond the number or age that the queue keeps, a bounded number in each call."""
         if not self._buried:
             return
         state, kept = self._state, self._options.dead_letter
@@ -224,7 +224,7 @@ class Step:
     # lua/step/apply_limits.lua
 
     def _apply_limits(self) -> None:
-        """How many tasks may start: no more than the queue's own limits leave."""
+        """Limit the number of tasks that may start to the limits of the queue."""
         state, options = self._state, self._options
         self._let_in()
         self._may_start = min(self._wanted, _MOST_CLAIMED)
@@ -239,7 +239,7 @@ class Step:
         self._drop_unconfirmed()
 
     def _let_keys_retry(self) -> None:
-        """Make tasks ready of the limit keys whose time has come: as many of each as may start."""
+        """Make tasks ready whose limit key may be tried again, for each key as many as may start."""
         state, now = self._state, self._state.now
         for key in state.retry_at.up_to(now, 100):
             state.retry_at.remove(key)
@@ -250,14 +250,14 @@ class Step:
             slots_left = self._key_slots - state.slots[key] if self._key_slots else 1001
             if min(free, slots_left) > 0:
                 state.unpark(key, min(free, slots_left))
-            # Where slots are what is short, each that comes free lets the next task in.
+            # If slots are the limit, each slot that becomes free lets the next task in.
             if free < slots_left and state.is_parked(key):
                 state.retry_at.add(key, now + max(1, self._interval))
         for key in state.arrivals.up_to(now, 100):
             state.arrivals.remove(key)
 
     def _drop_unconfirmed(self) -> None:
-        """A workflow whose sender died before it was whole."""
+        """Delete the tasks of a workflow whose sender died before it was complete."""
         state = self._state
         for task_id in state.blocked.up_to(state.now, 10):
             state.blocked.add(task_id, state.now + SIGNALLED_AGAIN_MS)
@@ -274,7 +274,7 @@ class Step:
         return ids
 
     def _admitted(self, task_id: str, key: str) -> bool:
-        """Whether a task's limit key lets it start. If not, the task is parked."""
+        """Whether the limit key of a task lets it start. If not, the task is parked."""
         state, now = self._state, self._state.now
         if self._key_slots and state.slots[key] >= self._key_slots:
             state.park(task_id, key)
@@ -290,7 +290,7 @@ class Step:
         return True
 
     def _claim(self) -> None:
-        """Claim up to `may_start` tasks, each under a lease and a fencing token."""
+        """Claim up to `may_start` tasks, each with a lease and a fencing token."""
         state, claims = self._state, self._claims
         looked = 0
         while not state.paused and len(claims) < self._may_start and looked < _MOST_LOOKED_AT:
@@ -301,7 +301,7 @@ class Step:
             for task_id in ids:
                 tag = state.tags.get(task_id)
                 if task_id not in state.tasks:
-                    state.counts["removed"] -= 1  # a task that was cancelled while it was ready: only its id was left
+                    state.counts["removed"] -= 1  # the id of a task that was cancelled while it was ready
                 elif tag is None or tag.limit is None or self._admitted(task_id, tag.limit):
                     history = state.history_of(task_id)
                     delivery = history.delivery + 1
@@ -311,7 +311,7 @@ class Step:
                         (state.name, task_id, state.tasks[task_id], history.attempt, delivery,
                          state.inputs.get(task_id))
                     )  # fmt: skip
-        # All tasks that were let in are claimed, and there are slots left: the limit was raised, so more may come in.
+        # All admitted tasks are claimed and slots are left: the limit was raised, so more tasks can be admitted.
         if self._key_slots and len(claims) < self._may_start and not state.paused:
             for key in self._freed:
                 if state.slots[key] < self._key_slots and state.is_parked(key):
@@ -331,19 +331,19 @@ class Step:
     # lua/step/reply.lua
 
     def _expect(self, at_ms: float | None, slack_ms: int) -> None:
-        """The next event comes `slack_ms` after the time `at_ms`, or sooner."""
+        """The next event is `slack_ms` after the time `at_ms`, or earlier."""
         if at_ms is not None and at_ms < 1e15:
             self._horizon_ms = min(self._horizon_ms, max(0, at_ms - self._state.now) + slack_ms)
 
     def _reply(self) -> StepReply:
-        """Say what was claimed, how much more can be claimed at once, and when to call again if nothing can."""
+        """The reply: the claims, the number of tasks that can be claimed at once, and the time of the next event."""
         state, options = self._state, self._options
         waiting = len(state.ready) + len(state.fair)
         self._expect(state.delayed.first_score(), 0)
         self._expect(state.leases.first_score(), 1)  # a lease is taken over in the millisecond after its end
         self._expect(state.retry_at.first_score(), 0)
         self._expect(state.blocked.first_score(), 0)
-        # Before the next token, or before a running task ends, nothing can be claimed: the reply says so.
+        # Before the next token, or before a running task ends, no task can be claimed: the reply reports this.
         if waiting and options.rate_limit is not None and self._tokens_left is not None and self._tokens_left < 1:
             waiting = 0
             wait_ms = math.ceil((1 - self._tokens_left) * 1000 / options.rate_limit.tasks_per_second)
@@ -351,7 +351,7 @@ class Step:
         paused = self._may_start > 0 and state.paused
         if paused or (options.concurrency and len(state.leases) >= options.concurrency):
             waiting = 0
-        # A worker that is full now wakes the next one, which learns what is left and what is due.
+        # A worker that is full now notifies the next one, which learns the ready tasks and the next due time.
         if len(self._claims) >= self._wanted and (waiting or state.delayed):
             state.call_a_worker()
         return StepReply(

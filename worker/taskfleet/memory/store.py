@@ -1,4 +1,4 @@
-"""The memory that the brokers of one process share: queues, fleet, clock, and who waits to be told."""
+"""The store that the brokers of one process share: queues, fleet, clock, and the waiting clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _wall_clock() -> float:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A worker that waits for a call from one of its partitions."""
+    """A worker that waits for a notification from one of its partitions."""
 
     loop: asyncio.AbstractEventLoop
     partitions: tuple[Partition, ...]
@@ -43,7 +43,7 @@ class Beat:
 
 @dataclass(slots=True)
 class Scheduled:
-    """A schedule as it is kept (scheduling/record.py); `tick_ms` is `None` when it is paused or over."""
+    """A stored schedule (scheduling/record.py); `tick_ms` is `None` when it is paused or over."""
 
     spec: bytes
     tick_ms: int | None
@@ -51,7 +51,7 @@ class Scheduled:
 
 
 class StoreClock:
-    """The clock that all queues of a store go by."""
+    """The clock that all queues of a store use."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
@@ -61,20 +61,20 @@ class StoreClock:
         return self._now()
 
     async def ask(self, partition: Partition) -> None:
-        """It is always known."""
+        """The time is always known."""
 
 
 class Store:
-    """Everything under one lock: workers' lease threads and other event loops use it too."""
+    """All state under one lock: workers' lease threads and other event loops use it too."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.lock = threading.RLock()
         self._clock = clock or _wall_clock
         self._travelled_ms = 0.0
         self.clock = StoreClock(self.now)
-        self.known: set[Partition] = set()  # partitions that ever had a task
+        self.known: set[Partition] = set()  # partitions that have ever had a task
         self.workers: dict[str, Beat] = {}
-        self.cordons: dict[str, float] = {}  # worker's name → until, ms
+        self.cordons: dict[str, float] = {}  # worker's name → end of its cordon, ms
         self.accepted: deque[tuple[Partition, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
         self._schedules: dict[Partition, dict[str, Scheduled]] = defaultdict(dict)
         self._models: dict[Partition, QueueModel] = {}
@@ -89,7 +89,10 @@ class Store:
         return int(self._clock() + self._travelled_ms)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. Leases pass with it, as if their workers had renewed them; idle workers look again."""
+        """Move the time forward.
+
+        Leases move with it, as if their workers had renewed them; idle workers check again.
+        """
         seconds = checks.seconds("seconds", seconds)
         with self.lock:
             self._travelled_ms += seconds * 1000
@@ -130,7 +133,7 @@ class Store:
         return sorted({name for name in self.known if queue_of(name) == queue} | {Partition(queue)})
 
     def schedules_of(self, partition: Partition) -> dict[str, Scheduled]:
-        """By name."""
+        """The schedules of a partition by name."""
         return self._schedules[partition]
 
     def forget(self, name: Partition) -> None:
@@ -139,10 +142,10 @@ class Store:
             self._models.pop(name, None)
             self.known.discard(name)
 
-    # Workers that wait.
+    # Waiting workers.
 
     def wait(self, partitions: Sequence[Partition]) -> Waiter:
-        """Take a call if there is one; else stand in line until `leave`."""
+        """Take a notification if there is one; otherwise wait in line until `leave`."""
         waiter = Waiter(asyncio.get_running_loop(), tuple(partitions))
         with self.lock:
             for name in partitions:
@@ -156,7 +159,7 @@ class Store:
         return waiter
 
     def leave(self, waiter: Waiter, *, heard: bool) -> None:
-        """A call that was not heard goes to somebody else."""
+        """Leave the line. A notification that was not received goes to another worker."""
         with self.lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
@@ -211,7 +214,7 @@ class Store:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
-    """Call on a loop, from whatever thread; false when the loop is gone."""
+    """Call on a loop, from any thread; false when the loop is closed."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:

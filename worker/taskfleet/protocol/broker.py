@@ -1,4 +1,4 @@
-"""The ports to a broker, wherever it keeps its queues: in Redis, or in the memory of one process.
+"""The ports to a broker, for queues in Redis and for queues in the memory of one process.
 
 Producers, handles, workers and the lease thread know these interfaces only. They are implemented by `redis/` and by
 `memory/`. A parameter named `queue` is the name of a whole queue; a `Partition` is one partition of it.
@@ -30,19 +30,19 @@ class Schedules(Protocol):
     """The schedules of all queues, each kept in the partition that its tasks go to."""
 
     async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
-        """Add or replace; returns the next tick, which a timing that is still the same keeps."""
+        """Add or replace a schedule. Returns the next tick, which stays the same if the timing is the same."""
         ...
 
     async def remove(self, partition: Partition, name: str) -> Entry | None:
-        """Remove from one partition; returns the schedule that it had."""
+        """Remove a schedule from one partition and return it."""
         ...
 
     async def now_ms(self, partition: Partition) -> int:
-        """The time in ms by the clock that the partition's schedules go by."""
+        """The time in ms by the clock of the partition's schedules."""
         ...
 
     async def partitions(self) -> list[Partition]:
-        """Every partition that may have schedules."""
+        """All partitions that may have schedules."""
         ...
 
     async def entries(self) -> list[Entry]:
@@ -56,31 +56,31 @@ class Schedules(Protocol):
     async def due(
         self, partitions: Sequence[Partition], *, limit: int, past: Mapping[Partition, TickPosition] = ...
     ) -> list[Due]:
-        """The due schedules of several partitions: at most `limit` of each, without those up to `past`."""
+        """The due schedules of several partitions, at most `limit` of each, without those up to `past`."""
         ...
 
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]: ...
 
     def changes(self) -> AsyncIterator[str]:
-        """The names of schedules that are added or replaced; empty when something may have been missed."""
+        """The names of schedules as they are added or replaced; empty when messages may have been missed."""
         ...
 
     async def failed(self, error: BaseException) -> None:
-        """Take note of a failure of `due` or `tick` before trying again."""
+        """React to a failure of `due` or `tick` before trying again."""
         ...
 
 
 class Broker(Protocol):
     """All operations on queues.
 
-    Errors: `BrokerConnectionError`; those of `step`, `report`, `owned`, `unreadable`, `wait_for_work`, `call_another`
-    and `deregister` pass through as they are, since a worker calls again anyway.
+    Errors: `BrokerConnectionError`. The errors of `step`, `report`, `owned`, `unreadable`, `wait_for_work`,
+    `call_another` and `deregister` are raised as they are, since a worker calls again anyway.
     """
 
     @property
     def url(self) -> str: ...
 
-    seal: Seal  # for the records that the broker makes itself
+    seal: Seal  # for the records that the broker itself makes
 
     @property
     def clock(self) -> Clock: ...
@@ -104,15 +104,15 @@ class Broker(Protocol):
     async def close(self) -> None: ...
 
     def abandon(self) -> None:
-        """Close all sockets without their loop, which is closed."""
+        """Close all sockets of a broker whose event loop is closed."""
         ...
 
     def descriptors(self) -> list[int]:
-        """The file descriptors of all sockets that are open."""
+        """The file descriptors of all open sockets."""
         ...
 
     async def dropped(self, error: BaseException) -> None:
-        """Take note of a failed call."""
+        """React to a failed call."""
         ...
 
     # Tasks and workflows.
@@ -120,22 +120,22 @@ class Broker(Protocol):
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
     ) -> dict[int, str]:
-        """Add tasks in order. All or nothing when `max_length` would be passed (`QueueFullError`).
+        """Add tasks in order, all or none if they would exceed `max_length` (`QueueFullError`).
 
-        With `room_for` there must be room for so many, of which these are the first. Returns which positions were not
-        added because another task has their unique key, and that task's id.
+        With `room_for`, there must be room for that number of tasks, of which these are the first. Returns the
+        positions that were not added because another task has their unique key, each with the id of that task.
         """
         ...
 
     async def cancel(self, partition: Partition, task_id: str, record: bytes, ttl_ms: int, reason: str) -> bool:
-        """Cancel a task: at once when it waits, through its worker when it runs. Returns whether anything changed.
+        """Cancel a task: a waiting one at once, a running one through its worker. Returns whether its state changed.
 
-        `record` is its result record, kept for `ttl_ms`; `reason` is told to the tasks that wait for it.
+        `record` is its result record, kept for `ttl_ms`; `reason` is for the tasks that wait for it.
         """
         ...
 
     async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
-        """The state of a task; with `announce` its end is told to `endings`."""
+        """The state of a task; with `announce` its end is published to `endings`."""
         ...
 
     async def progress(self, partition: Partition, task_id: str) -> bytes | None:
@@ -143,23 +143,23 @@ class Broker(Protocol):
         ...
 
     async def holder(self, partition: Partition, unique_key: str) -> str | None:
-        """The task that has a unique key, for the moment."""
+        """The task that has a unique key at the moment."""
         ...
 
     async def link(self, partition: Partition, task_id: str, edges: Sequence[Edge]) -> TaskStatus:
-        """Let at most `MOST_EDGES` tasks wait for another. The state is linked, unknown, dead or ended."""
+        """Let at most `MOST_EDGES` tasks wait for another task. The state is linked, unknown, dead or ended."""
         ...
 
     async def confirm(self, partition: Partition, ids: Sequence[str]) -> None:
-        """All parts of the workflow are sent: none of it is dropped any more."""
+        """Confirm that all parts of a workflow are sent, so that none of them is dropped any more."""
         ...
 
     async def signal(self, signal: Signal) -> int:
-        """Deliver one signal; returns how many the receiving partition has in its own outbox now."""
+        """Deliver one signal; returns the number of signals in the outbox of the receiving partition."""
         ...
 
     async def relay(self, partition: Partition) -> None:
-        """Deliver the signals in a partition's outbox, and those that they cause in others."""
+        """Deliver the signals in a partition's outbox, and those that they cause in other partitions."""
         ...
 
     # Workers.
@@ -177,15 +177,15 @@ class Broker(Protocol):
         ...
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation does not hold any more."""
+        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds."""
         ...
 
     async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:
-        """Every task that this incarnation has claimed, whether or not a reply has told it so."""
+        """Every task that this incarnation has claimed, even if the reply to its claim was lost."""
         ...
 
     async def unreadable(self, partition: Partition, ids: Sequence[str]) -> set[str]:
-        """Those tasks whose claim, payload and results that they waited for, one reply may not hold here."""
+        """The tasks among `ids` whose payload, or whose results to take, exceed the limit of a reply."""
         ...
 
     async def wait_for_work(self, partitions: Sequence[Partition], timeout: float) -> Partition | None:
@@ -193,21 +193,21 @@ class Broker(Protocol):
         ...
 
     async def call_another(self, partition: Partition) -> None:
-        """Pass a call for a worker on to the next that waits."""
+        """Pass a notification on to the next waiting worker."""
         ...
 
     async def deregister(self, worker_id: str) -> None:
-        """Forget a worker that has ended."""
+        """Delete the record of a worker that has ended."""
         ...
 
     # Views.
 
     async def queues(self) -> list[str]:
-        """The names of all queues that ever had a task."""
+        """The names of all queues that have ever had a task."""
         ...
 
     async def partitions(self, queue: str | None = None) -> list[Partition]:
-        """All partitions; with `queue`, of that queue: at least its first."""
+        """All partitions, or those of `queue`, which include at least its first."""
         ...
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
@@ -219,24 +219,24 @@ class Broker(Protocol):
         ...
 
     def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
-        """(id, packed dead letter) of a whole queue, oldest first in each partition."""
+        """(id, packed dead letter) of a whole queue, the oldest first in each partition."""
         ...
 
     # Operations on whole queues and on the fleet.
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters back; `None` means all of them. Returns how many.
+        """Requeue dead letters; `None` means all of them. Returns their number.
 
-        One whose unique key another task has stays, as does one that was cancelled; the log says so.
+        A letter stays if another task has its unique key, or if it was cancelled; the log says so.
         """
         ...
 
     async def purge_dead(self, queue: str) -> int:
-        """Drop all dead letters; returns how many."""
+        """Delete all dead letters; returns their number."""
         ...
 
     async def purge(self, queue: str) -> int:
-        """Drop every task that waits; returns how many."""
+        """Delete all waiting tasks; returns their number."""
         ...
 
     async def pause(self, queue: str) -> None: ...
@@ -244,7 +244,7 @@ class Broker(Protocol):
     async def resume(self, queue: str) -> None: ...
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
-        """Delete everything that belongs to these queues, results included."""
+        """Delete all data of these queues, results included."""
         ...
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
@@ -254,33 +254,33 @@ class Broker(Protocol):
     async def uncordon(self, name: str) -> None: ...
 
     def control(self) -> AsyncIterator[str]:
-        """Messages to workers: `cancel ID`, `cordon NAME`; empty when something may have been missed."""
+        """Messages to workers: `cancel ID`, `cordon NAME`; an empty string means that messages may have been missed."""
         ...
 
     def endings(self, partition: Partition) -> AsyncIterator[str]:
-        """The ids of tasks that end and whose end was announced; an empty string as in `control`."""
+        """The ids of tasks whose end was announced; an empty string as in `control`."""
         ...
 
     def activity(self) -> AsyncIterator[str]:
-        """The names of queues of which a partition goes from empty to not empty; an empty string as in `control`."""
+        """The names of queues of which a partition changes from empty to not empty; an empty string as in `control`."""
         ...
 
 
 class Renewer(Protocol):
-    """The calls of a worker's lease thread. Blocking, for one thread; errors pass through."""
+    """The calls of a worker's lease thread. They block, for use in one thread; errors are raised as they are."""
 
     def renew(
         self, partition: Partition, incarnation: str, lease_ms: int, busy_ms: int, held: Sequence[HeldTask]
     ) -> Renewal:
-        """Prolong the leases of tasks of one partition."""
+        """Renew the leases of tasks of one partition."""
         ...
 
     def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
-        """Say that the worker lives; returns whether it is cordoned."""
+        """Report that the worker is alive; returns whether it is cordoned."""
         ...
 
     def dropped(self, error: BaseException) -> None:
-        """Take note of a failed call."""
+        """React to a failed call."""
         ...
 
     def close(self) -> None: ...

@@ -1,7 +1,7 @@
-"""A claim: a task that a worker holds under a lease; and the reply to a step call, which brings claims.
+"""A claim, which is a task that a worker holds under a lease; and the reply to a step call, which brings claims.
 
-A claim is a plain tuple, since a worker gets one for every task and a named tuple costs three times as much. It is read
-by unpacking, or by the indexes here.
+A claim is a plain tuple, since a worker gets one for every task and a named tuple costs three times as much. Code
+unpacks it, or reads it by the indexes below.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from taskfleet.protocol import envelope
 from taskfleet.protocol.partitions import Partition
 
 TAKEOVERS_PER_STEP = 100
-HEAD_BYTES = 300  # of a stored task, for its name: lua/step.lua
+HEAD_BYTES = 300  # bytes of a stored task that hold its name: lua/step.lua
 
 Claim = tuple[Partition, str, bytes, int, int, list[bytes] | None]
 """Partition, task id, stamped envelope, attempt, delivery, and the results of the tasks that it waited for."""
@@ -26,18 +26,18 @@ CLAIM_DELIVERY: Final = 4
 CLAIM_INPUTS: Final = 5
 
 HeldTask = tuple[str, int]
-"""Id and delivery of a task that a worker holds: with the worker's incarnation, its fencing token."""
+"""Id and delivery of a held task: together with the worker's incarnation they are the fencing token."""
 
 
 class Renewal(NamedTuple):
-    """The reply to a renewal of leases: ids of tasks that the worker does not hold any more, and of tasks to cancel."""
+    """The reply to a renewal of leases: ids of tasks that the worker no longer holds, and of tasks to cancel."""
 
     lost: list[str]
     cancelled: list[str]
 
 
 class Takeover(NamedTuple):
-    """A task whose worker is gone: it waits for another, or is a dead letter when that has happened too often."""
+    """A task whose worker is gone: it waits for another worker, or is a dead letter after too many crashes."""
 
     id: str
     name: str
@@ -47,7 +47,7 @@ class Takeover(NamedTuple):
 
     @classmethod
     def of_head(cls, task_id: str, head: bytes, attempt: int, crashes: int, dead: bool) -> Takeover:
-        """With the name that stands at the start of a stored task, where that can be read."""
+        """With the name at the start of a stored task, if that can be read."""
         try:
             name, _ = envelope.name_of(head[:HEAD_BYTES])
         except Exception:
@@ -56,12 +56,12 @@ class Takeover(NamedTuple):
 
 
 class StepReply(NamedTuple):
-    """What a step call has done: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
+    """The reply to a step: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
 
     left: int
     horizon_ms: int
     stale: int
     claims: list[Claim]
     signals: int
-    memory_full: bool = False  # nothing was claimed because there is no memory left to write it down
+    memory_full: bool = False  # no task was claimed, since Redis has no memory left to record a claim
     taken_over: Sequence[Takeover] = ()

@@ -1,7 +1,7 @@
 """An item: a task on its way into a queue, as `Broker.enqueue` takes it and lua/enqueue.lua reads it.
 
-An item is a plain tuple, since a producer makes one for every task and a named tuple costs three times as much. It is
-read by unpacking, or by the indexes here.
+An item is a plain tuple, since a producer makes one for every task and a named tuple costs three times as much. Code
+unpacks it, or reads it by the indexes below.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgpack
 from taskfleet.errors import QueueFullError
 from taskfleet.protocol.partitions import Partition
 
-MOST_EDGES = 500  # that one call may add to a task
+MOST_EDGES = 500  # the most that one call may add to a task
 
-# The modes of a unique key, by the name that an application gives them.
+# The modes of a unique key, by their names in an application.
 KEEP_EXISTING: Final = "k"
 REPLACE: Final = "r"
 DEBOUNCE: Final = "d"
@@ -25,7 +25,7 @@ MODE_OF = {"keep_existing": KEEP_EXISTING, "replace": REPLACE, "debounce": DEBOU
 
 
 class Edge(NamedTuple):
-    """A task that waits for another: which, at which of its positions, and whether it is given the result."""
+    """A task that waits for another: its id, the position of the other in its inputs, whether it takes the result."""
 
     partition: Partition
     id: str
@@ -34,9 +34,9 @@ class Edge(NamedTuple):
 
 
 class Waits(NamedTuple):
-    """How many tasks an item waits for, and how many of the first of these pass their results on to it.
+    """The number of tasks that an item waits for, and of those that pass their results on to it, which come first.
 
-    Unless its workflow is confirmed within `unconfirmed_ms`, the item is dropped; 0: it is confirmed from the start.
+    The item is dropped unless its workflow is confirmed within `unconfirmed_ms`; 0 means confirmed from the start.
     """
 
     pending: int
@@ -46,10 +46,10 @@ class Waits(NamedTuple):
 
 @dataclass(slots=True)
 class Extras:
-    """What only some items have: keys, and their place in a workflow.
+    """The fields of items with a key, or with a position in a workflow.
 
     A unique key comes with its mode. To replace a task, an item names it in `replaces`, with that task's result record
-    and the record's time to live. `edges` are the tasks that wait for this one.
+    and the time to live of the record. `edges` are the tasks that wait for this one.
     """
 
     unique_key: str | None = None
@@ -97,14 +97,14 @@ class Extras:
         return cls(letters.get("u"), letters.get("m", KEEP_EXISTING), letters.get("l"), letters.get("f"))
 
     def size(self) -> int:
-        """About how many bytes these are in a call."""
+        """About how many bytes these take in a call."""
         texts = (self.unique_key, self.limit_key, self.fair_key, self.replaces)
         size = sum(4 * len(text) for text in texts if text is not None) + 4 * len(self.replaced_record)
         return size + sum(len(edge.partition) + len(edge.id) + 16 for edge in self.edges)
 
 
 Item = tuple[str, bytes, int, int, Extras | None]
-"""Task id, envelope, delay in ms, due time in Unix ms (0: none), and what only some items have."""
+"""Task id, envelope, delay in ms, due time in Unix ms (0: none), and the fields that only some items have."""
 
 ITEM_ID: Final = 0
 ITEM_ENVELOPE: Final = 1
@@ -114,12 +114,12 @@ ITEM_EXTRAS: Final = 4
 
 
 def pack_items(items: Sequence[Item]) -> bytes:
-    """As lua/enqueue.lua reads them. Errors: `TypeError`, `ValueError` and `OverflowError` as msgpack raises them."""
+    """The items as lua/enqueue.lua reads them. Errors: `TypeError`, `ValueError` and `OverflowError` of msgpack."""
     return cast("bytes", msgpack.packb(items, use_bin_type=False, default=_letters))
 
 
 def pack_edges(edges: Sequence[Edge]) -> bytes:
-    """As lua/link.lua reads them."""
+    """The edges as lua/link.lua reads them."""
     return cast("bytes", msgpack.packb(edge_fields(edges), use_bin_type=False))
 
 
@@ -128,7 +128,7 @@ def edge_fields(edges: Sequence[Edge]) -> list[tuple[str, str, int, int]]:
 
 
 def _letters(value: object) -> dict[str, Any]:
-    """msgpack's hook for what it has no type for."""
+    """msgpack's hook for types that it does not know."""
     if isinstance(value, Extras):
         return value.letters()
     raise TypeError(f"type {type(value).__name__} cannot be encoded")

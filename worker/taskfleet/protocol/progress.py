@@ -1,4 +1,4 @@
-"""How far a task has come, as it says itself."""
+"""The progress of a task, as its handler reports it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _stamp = struct.Struct(">d")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The last report of a task: `done` of `total` (if it knows), a note, and when Redis took it."""
+    """The last report of a task: `done` of `total` (if known), a note, and the time when Redis received it."""
 
     done: float
     total: float | None
@@ -38,9 +38,9 @@ class Progress:
 
     @classmethod
     def of_record(cls, record: bytes) -> Progress:
-        """What progress.lua has stored: the time in milliseconds as a big-endian double, and the packed report.
+        """Read a record of progress.lua: the time in milliseconds as a big-endian double, and the packed report.
 
-        Errors: `SerializationError` for anything else.
+        Errors: `SerializationError` for any other bytes.
         """
         try:
             (at_ms,) = _stamp.unpack_from(record)
@@ -55,7 +55,7 @@ class Progress:
 
 
 def pack_report(done: float, total: float | None, note: str) -> bytes:
-    """A report as a worker sends it; a note longer than 1000 characters is cut.
+    """A report in the form that a worker sends; a note longer than 1000 characters is cut.
 
     Errors: `TypeError` when `done` or `total` is no number.
     """
@@ -70,7 +70,7 @@ def pack_report(done: float, total: float | None, note: str) -> bytes:
 
 
 def _as_float(number: float) -> float:
-    """For whole numbers that messagepack has no place for."""
+    """The float for a whole number that messagepack cannot hold."""
     try:
         return float(number)
     except OverflowError:

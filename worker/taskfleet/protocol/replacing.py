@@ -1,4 +1,4 @@
-"""Tasks that replace others of the same unique key: an enqueue call names them, so it may have to be sent again."""
+"""Enqueueing of tasks that replace others of the same unique key: the call names them, so it may need repeating."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskfleet.protocol.item import KEEP_EXISTING, Extras, Item
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import Seal
 
-_MOST_ROUNDS = 20  # how often a call is sent again because another has replaced the task that it was to replace
+_MOST_ROUNDS = 20  # calls that are repeated because another task has become the holder in the meantime
 
 
 async def enqueue_replacing(
@@ -19,7 +19,7 @@ async def enqueue_replacing(
     items: Sequence[Item],
     enqueue: Callable[[Sequence[Item]], Awaitable[dict[int, str]]],
 ) -> dict[int, str]:
-    """Enqueue items, again where they are to replace tasks; returns by position the holders that are kept.
+    """Enqueue items, with repeated calls for items that replace tasks; returns by position the holders that are kept.
 
     `enqueue` is one call; it returns by position the tasks that have the unique keys of items that were not added.
     """
@@ -41,26 +41,26 @@ async def enqueue_replacing(
 
 
 def _coming_again(seal: Seal, partition: Partition, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
-    """By position, those of the `held` that are to be sent again: each names the task that it is to replace.
+    """The `held` items to send again, by position, each with the name of the task that it replaces.
 
-    That is the holder, or the item of the same key before it: a call may have many of one key.
+    That task is the holder, or the item of the same key before it, since a call may have several items of one key.
     """
     newest: dict[str, str] = {}  # by unique key
     again: dict[int, Item] = {}
     for at in sorted(held):
         task_id, blob, delay_ms, eta_ms, extras = items[at]
-        assert extras is not None  # only a unique key is held by another task
+        assert extras is not None  # only items with a unique key can have a holder
         assert extras.unique_key is not None
         if extras.unique_mode != KEEP_EXISTING:
             older = newest.get(extras.unique_key, held[at])
             again[at] = (task_id, blob, delay_ms, eta_ms, _replacing(seal, partition, extras, older))
             newest[extras.unique_key] = task_id
         elif extras.unique_key in newest:
-            again[at] = items[at]  # which task holds its key is not settled yet
+            again[at] = items[at]  # the holder of its key is not settled yet
     return again
 
 
 def _replacing(seal: Seal, partition: Partition, extras: Extras, older: str) -> Extras:
-    """The extras of an item that is to replace the task `older`, with the sealed record of that task's end."""
+    """The extras of an item that replaces the task `older`, with the sealed record of that task's end."""
     record = seal.close("result", queue_of(partition), older, extras.replaced_record)
     return replace(extras, replaces=older, replaced_record=record)

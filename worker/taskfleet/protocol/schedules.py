@@ -1,4 +1,4 @@
-"""Schedules as they are stored, and the ticks that a scheduler lets happen."""
+"""Stored schedules, and the ticks that a scheduler performs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_STATE = b""
 
 
 class TickPosition(NamedTuple):
-    """A position in the order of ticks: how many schedules stand up to there, and the name of the last of these."""
+    """A position in the order of ticks: the number of schedules up to it, and the name of the last of these."""
 
     looked_at: int
     name: bytes
@@ -25,10 +25,10 @@ START = TickPosition(0, b"")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One schedule as it is stored, in a partition of its queue.
+    """One stored schedule, in a partition of its queue.
 
     `spec` and `state` are messagepack (scheduling/record.py); times are milliseconds by the clock of Redis. `tick_ms`
-    is `None` when it is paused, or will not tick any more.
+    is `None` when it is paused, or has no further tick.
     """
 
     partition: Partition
@@ -40,9 +40,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What of one queue is due at `now_ms`; `later_ms` is its first tick that is not, `more` says that some is left.
+    """The due schedules of one queue at `now_ms`. `later_ms` is its first later tick; `more` means that some are left.
 
-    `reached` is the position of the last that was looked at, to go on from.
+    `reached` is the position of the last examined schedule, from which to continue.
     """
 
     partition: Partition
@@ -55,10 +55,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One tick to let happen: what was read (`entry`, `revision`), and what to make of it.
+    """One tick to perform: the schedule that was read (`entry`, `revision`), and the decision about it.
 
-    `fire_ms` and `next_ms` may be `None`: nothing to fire, nothing to wait for any more.
-    `replaces` is the id of a waiting task that may be replaced, or empty.
+    `fire_ms` and `next_ms` may be `None`: no tick to fire, no further tick. `replaces` is the id of a waiting task that
+    may be replaced, or empty.
     """
 
     entry: Entry
@@ -80,9 +80,9 @@ class Tick:
 
 
 class TickReply(NamedTuple):
-    """What became of a tick: fired, skipped, dropped, stale, early, full, or name (`named` is in the way).
+    """The result of a tick: fired, skipped, dropped, stale, early, full, or name (`named` prevents it).
 
-    `signals`: how many stand in the outbox of the queue, to be relayed.
+    `signals`: the number of signals in the outbox of the queue, to be relayed.
     """
 
     result: str

@@ -1,4 +1,4 @@
-"""Where a task is, as `Broker.status` and `Broker.link` tell it."""
+"""The state of a task, as `Broker.status` and `Broker.link` return it."""
 
 from __future__ import annotations
 
