@@ -39,27 +39,29 @@ B = TypeVar("B")
 
 
 class TaskQueue(Defining):
-    """Define tasks, send them, look after them, run them.
+    """Defines tasks, sends them, shows and manages their queues, and runs them.
 
     Args:
         url: `redis://host:6379/0`, `rediss://…`, `unix://…`, `redis+sentinel://host:26379,host:26379/mastername/0` or
-            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS; or `memory://name`: in this process only.
-        broker: where the queues are kept, in place of `url`: a `taskfleet.testing.InMemoryBroker`.
+            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS; or `memory://name` for a queue in this process
+            only.
+        broker: a `taskfleet.testing.InMemoryBroker`, in place of `url`.
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
         result_ttl: how long results are kept, seconds; 0 keeps none.
         max_payload_bytes: the largest encoded task that `enqueue` accepts, compressed and sealed as it is stored.
-        max_result_bytes: the largest encoded result, as it is stored; a larger one is an error on its task.
-        signing_keys: bytes or text; the first signs tasks and results, all verify. What none vouches for never runs.
-        encryption_keys: 32 bytes each, or those in base64; the first encrypts, all decrypt. With both, what is written
-            is encrypted, and what is only signed is still accepted. Needs `taskfleet[crypto]`.
-        compression: `"zstd"` compresses what has `compression_threshold_bytes` or more. Before Python 3.14 it needs
+        max_result_bytes: the largest encoded result, as it is stored; a larger one is an error of its task.
+        signing_keys: bytes or text; the first signs tasks and results, all verify. A task that no key verifies never
+            runs.
+        encryption_keys: 32 bytes each, or their base64; the first encrypts, all decrypt. With signing keys as well, new
+            tasks are encrypted, and tasks that are only signed are still accepted. Needs `taskfleet[crypto]`.
+        compression: `"zstd"` compresses records of `compression_threshold_bytes` or more. Before Python 3.14 it needs
             `taskfleet[zstd]`.
-        sealing: `require` refuses what no key vouches for; `write` and `read` are the steps to get there without losing
-            a task (docs/how-to/security.md).
+        sealing: `require` refuses tasks that no key authenticates; `write` and `read` are the steps of a rollout that
+            loses no task (docs/how-to/security.md).
         middleware: code around every enqueue and run, outermost first (`Middleware`).
-        settings: everything that is configured from outside, taken as it is. Without it the environment is read, and
-            with `from_config` a file too; what is given here as an argument stands over both.
+        settings: the complete configuration. Without it the environment is read, and with `from_config` a file too;
+            arguments given here take precedence over both.
 
     Errors: `ConfigurationError` names the option. Nothing connects before the first operation.
     """
@@ -112,7 +114,7 @@ class TaskQueue(Defining):
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:
-        """A queue from environment, `task-queue.toml` or `task-queue.yaml`, and defaults; `options` are its own."""
+        """A queue from environment, `task-queue.toml` or `task-queue.yaml`, and defaults; `options` override them."""
         return cls(settings=config.load(path), **options)
 
     def __repr__(self) -> str:
@@ -121,7 +123,7 @@ class TaskQueue(Defining):
     # Options.
 
     def add_middleware(self, middleware: Middleware) -> None:
-        """Add one inside all others. `ConfigurationError` once a worker of this queue has started."""
+        """Add a middleware inside all others. `ConfigurationError` once a worker of this queue has started."""
         self.application.middleware.add(middleware)
 
     @property
@@ -142,7 +144,7 @@ class TaskQueue(Defining):
     async def enqueue(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
         """Send a class task, a message or a workflow; returns when Redis has it.
 
-        Of a workflow the handle is that of its end: the last task of a chain, or all of a group.
+        The handle of a workflow stands for its end: the last task of a chain, or all tasks of a group.
         """
         if isinstance(task, Workflow):
             sendable.check_workflow(queue)
@@ -160,24 +162,24 @@ class TaskQueue(Defining):
         return message if queue is None else message.to(queue)
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
-        """Send one message. Calls of one loop tick travel together."""
+        """Send one message. Messages of one turn of the event loop share a call to Redis."""
         return await self._sending.send(message)
 
     async def enqueue_many(
         self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
     ) -> list[TaskHandle[R]]:
-        """Send many messages, in order; the handles come in the same order.
+        """Send many messages in order; the handles have the same order.
 
         `wait_for_room`: seconds to wait while a queue is full, before `QueueFullError`.
-        Errors: `BulkEnqueueError` lists every message that cannot be encoded; then nothing was enqueued for the queues
-        of those messages. `TypeError` names what is no message; then nothing was enqueued at all.
+        Errors: `BulkEnqueueError` lists every message that cannot be encoded; no task is then enqueued for the queues
+        of those messages. `TypeError` names an argument that is no message; then no task at all is enqueued.
         """
         wait_for_room = checks.seconds("wait_for_room", wait_for_room)
         messages = sendable.messages_of(messages, "queue.enqueue_many")
         return await self._sending.send_many(messages, wait_for_room=wait_for_room)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """A handle on any task by its id. Errors: `ConfigurationError` for what cannot be one."""
+        """A handle on any task by its id. Errors: `ConfigurationError` for a text that cannot be an id."""
         task_id = checks.key("task_id", task_id, what="an id")
         return TaskHandle(self.sessions, task_id, None)
 
@@ -215,21 +217,21 @@ class TaskQueue(Defining):
         """`send` for code without an event loop."""
         return self._sending.send_sync(message)
 
-    # Looking after queues.
+    # Managing queues.
 
     async def health_check(self) -> bool:
-        """True when Redis answers; `BrokerConnectionError` says why when it does not."""
+        """True when Redis answers; otherwise `BrokerConnectionError` with the reason."""
         await self.broker.ping()
         return True
 
     async def queue_stats(self, name: str, *, horizon: float = 0.0) -> QueueStats:
-        """The figures of one queue; delayed work within `horizon` seconds counts as due."""
+        """The figures of one queue; delayed tasks within `horizon` seconds count as due."""
         name = queue_names.validate(name)
         horizon_ms = int(checks.seconds("horizon", horizon) * 1000)
         return (await self.broker.stats_many([name], horizon_ms=horizon_ms))[name]
 
     async def workers(self) -> list[WorkerInfo]:
-        """The workers that live, in whatever process, each as its last heartbeat tells."""
+        """The live workers of all processes, as their last heartbeats describe them."""
         return await self.broker.workers()
 
     async def get_metrics(self) -> dict[str, QueueStats]:
@@ -237,7 +239,7 @@ class TaskQueue(Defining):
         return await self.broker.stats_many(await self.broker.queues())
 
     async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
-        """Dead letters, oldest first, from the `cursor`-th on."""
+        """Dead letters, the oldest first, from position `cursor`."""
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
         packed = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
@@ -247,7 +249,7 @@ class TaskQueue(Defining):
         ]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
-        """Put dead letters back into their queue (`None`: all); returns how many."""
+        """Requeue dead letters (`None`: all); returns their number."""
         if ids is not None:
             ids = [
                 checks.key("ids: one", each, what="an id")
@@ -256,15 +258,15 @@ class TaskQueue(Defining):
         return await self.broker.requeue_dead(queue_names.validate(name), ids)
 
     async def purge_dead(self, name: str) -> int:
-        """Delete all dead letters; returns how many."""
+        """Delete all dead letters; returns their number."""
         return await self.broker.purge_dead(queue_names.validate(name))
 
     async def purge(self, name: str) -> int:
-        """Delete everything that waits in the queue; returns how many tasks. What runs is left alone."""
+        """Delete all waiting tasks of the queue; returns their number. Running tasks continue."""
         return await self.broker.purge(queue_names.validate(name))
 
     async def pause(self, name: str) -> None:
-        """Workers claim nothing more from the queue; what runs goes on."""
+        """Let workers claim no more tasks from the queue. Running tasks continue."""
         await self.broker.pause(queue_names.validate(name))
 
     async def resume(self, name: str) -> None:
@@ -287,22 +289,24 @@ class TaskQueue(Defining):
         concurrency_policy: ConcurrencyPolicy = "Allow",
         paused: bool = False,
     ) -> Schedule:
-        """Have a task enqueued by the clock. Adding a name again replaces it; its next tick stays if its times did.
+        """Add a schedule, which enqueues a task at its ticks.
+
+        A schedule of the same name is replaced. Its next tick stays the same if the timing is the same.
 
         Args:
             name: unique among all schedules.
-            task: a task function, a `Task` class (`kwargs` are its fields) or instance, or a name. A name that is not
-                defined here is taken as it is.
-            schedule: five cron fields, six with seconds first, or a name such as `@daily`.
-            every: in its place, seconds between ticks, at least 1, counted from the epoch.
-            args, kwargs: of each call; checked and encoded now.
-            queue: default is the task's own.
-            time_zone: of `schedule`, such as `Europe/Berlin`; default UTC.
-            starting_deadline_seconds: a tick later than this is dropped; without it the ticks that were missed while
-                nothing ran fire as one.
-            concurrency_policy: `Allow`; `Forbid` skips a tick while the task of the last one is unfinished; `Replace`
-                cancels that one.
-            paused: keep it without ticks, until it is added again.
+            task: a task function, a `Task` class (`kwargs` are its fields) or instance, or a name. A name may be
+                unknown in this process.
+            schedule: five cron fields, six with seconds first, or a macro such as `@daily`.
+            every: in place of `schedule`, seconds between ticks, at least 1, counted from the epoch.
+            args, kwargs: the arguments of each call; they are checked and encoded now.
+            queue: by default the queue of the task.
+            time_zone: the time zone of `schedule`, such as `Europe/Berlin`; by default UTC.
+            starting_deadline_seconds: a tick later than this is dropped. Without it, ticks that were missed while no
+                scheduler ran fire as one.
+            concurrency_policy: `Allow`; `Forbid` skips a tick while the task of the last tick is unfinished; `Replace`
+                cancels that task.
+            paused: keep the schedule without ticks, until it is added again.
 
         Errors: `ConfigurationError` names the argument or the field, `SerializationError` the task's parameter.
         """
@@ -316,8 +320,8 @@ class TaskQueue(Defining):
         return await adding.add(self.broker, new)
 
     async def remove_schedule(self, name: str) -> bool:
-        """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
-        # Any text: what somebody else has put there under another name must be removable.
+        """Remove a schedule; returns whether it existed. Tasks that it has already enqueued stay."""
+        # Any text is accepted, so that schedules which another program has stored under an invalid name can be removed.
         return await adding.remove(self.broker, checks.key("name", name, what="a name"))
 
     async def list_schedules(self) -> list[Schedule]:
@@ -325,13 +329,13 @@ class TaskQueue(Defining):
         return await adding.listing(self.broker)
 
     async def start_scheduler(self) -> None:
-        """Let the schedules of all queues tick from this process too; any number of processes may."""
+        """Run a scheduler for the schedules of all queues in this process; several processes may do so."""
         session = self.sessions.current()
         if session.scheduler is None:
             session.scheduler = RunningScheduler(self.application, self.sessions.new_broker)
 
     async def stop_scheduler(self) -> None:
-        """Leave the schedules to others: stops what this loop has started."""
+        """Stop the scheduler that this loop has started."""
         session = self.sessions.current()
         scheduler, session.scheduler = session.scheduler, None
         if scheduler is not None:
@@ -340,15 +344,17 @@ class TaskQueue(Defining):
     # Running.
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
-        """Run `count` more workers here (default `workers.initial_count`, at most 1000), of
-        `workers.max_concurrent_tasks` slots each."""
+        """Run `count` more workers in this process, of `workers.max_concurrent_tasks` slots each.
+
+        `count` is `workers.initial_count` by default, and at most 1000.
+        """
         if count is None:
             count = self.settings.workers.initial_count
         count = checks.whole("count", count, most=1000)
         self.local_workers().start(count, queues)
 
     def local_workers(self) -> LoopWorkers:
-        """The workers of the running loop, of which there may be none yet."""
+        """The workers of the running loop; there may be none."""
         from taskfleet.runtime.local_workers import LocalWorkers
 
         session = self.sessions.current()
@@ -357,32 +363,34 @@ class TaskQueue(Defining):
         return session.workers
 
     async def stop_workers(self) -> None:
-        """Drain the workers of this process, in whatever loop they run: running tasks get the grace period, the rest
-        goes back."""
+        """Drain the workers of all loops of this process.
+
+        Running tasks get the grace period, and the others are returned to their queues.
+        """
         await self.sessions.stop_workers(everywhere=True)
 
     @property
     def worker_count(self) -> int:
-        """How many workers run in this process."""
+        """The number of workers that run in this process."""
         return sum(len(session.workers) for session in self.sessions if session.workers is not None)
 
     # Connections.
 
     @property
     def url(self) -> str:
-        """Where the queues are kept."""
+        """The address of the queues."""
         return self.sessions.url
 
     @property
     def broker(self) -> Broker:
-        """That of the running loop. Outside of one it can tell names of keys, and must not be called."""
+        """The broker of the running loop. Outside of a loop it can tell the names of keys, and must not be called."""
         return self.sessions.broker
 
     async def close(self) -> None:
-        """Stop the scheduler and the workers that this loop has started and close all connections; the next call opens
-        new ones. Workers of other loops go on.
+        """Stop the scheduler and the workers that this loop has started, and close all connections.
 
-        In a task it closes what the task has opened in a loop of its own, and nothing that the worker uses.
+        The next call opens new connections. Workers of other loops continue. Inside a task, it closes only the
+        connections that the task has opened in another loop, and none that the worker uses.
         """
         of_task = CURRENT.get() is not None
         if not of_task:

@@ -1,9 +1,9 @@
 """A session: the broker, the producer and the completions of one event loop, and the workers that run on it.
 
-Connections belong to the loop that has opened them. A `TaskQueue` has a session for each loop that uses it, in whatever
-thread the loop runs, and every call finds the session of its own loop. No connection goes from one loop to another.
+Connections belong to the loop that has opened them. A `TaskQueue` has a session for each loop that uses it, in any
+thread, and every call finds the session of its loop. No connection moves from one loop to another.
 
-When a loop ends, so does its session: `asyncio.run` finalises the asynchronous generators of its loop, and each session
+When a loop ends, its session ends: `asyncio.run` finalises the asynchronous generators of its loop, and each session
 has started one. A forked process leaves the sessions of its parent alone.
 """
 
@@ -144,11 +144,11 @@ class Sessions:
         return self.current().completions
 
     def new_broker(self) -> Broker:
-        """A broker with connections of its own."""
+        """A broker with separate connections."""
         return self._pattern.another()
 
     def new_renewer(self) -> Renewer:
-        """The calls of a worker's lease thread, with connections of their own."""
+        """The calls of a worker's lease thread, with separate connections."""
         return self._pattern.renewer()
 
     def current(self) -> Session:

@@ -1,4 +1,4 @@
-"""The work of a worker beside its loop: its beat, orders from the fleet, and partitions that appear."""
+"""Background loops of a worker: its beat, messages of the fleet, and new partitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BEAT_SECONDS = 0.5
 
 
 class BackgroundLoops:
-    """Three loops, each started again when it fails."""
+    """Three loops, each restarted when it fails."""
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ class BackgroundLoops:
         self.tasks = {self._context.spawn(supervise(name, loop)) for name, loop in loops.items()}
 
     async def _beat(self) -> None:
-        """Show that the event loop is alive, and return prefetched tasks that do not get their turn."""
+        """Show that the event loop is alive, and return prefetched tasks that do not get a slot."""
         finished, last = -1, ""
         while True:
             self._health.loop_beat = time.monotonic()
             claims = self._prefetch.claims
             if claims and finished == self._tally.finished:
-                # Not one task has ended since the last beat: such work is not worth claiming ahead.
+                # No task has ended since the last beat: such tasks are not worth claiming ahead.
                 self._prefetch.took_at_least(_BEAT_SECONDS)
                 self._dispatcher.give_up_prefetched()
             elif claims and claims[-1][CLAIM_ID] == last:
-                # Higher tiers go before it all the time: another worker may have slots for it.
+                # Tasks of higher tiers keep starting first: another worker may have slots for this one.
                 self._dispatcher.give_up_prefetched()
             finished = self._tally.finished
             self._reports.flush()
@@ -86,10 +86,10 @@ class BackgroundLoops:
             if verb == "cancel":
                 self._interrupts.interrupt([target], "cancel")
             elif not verb or target == self._identity.name:
-                self._health.news.set()  # the next heartbeat, sent now, says whether the worker is cordoned
+                self._health.news.set()  # the next heartbeat, sent now, reports whether the worker is cordoned
 
     async def _find_partitions(self) -> None:
-        """A queue of this worker may have had more partitions than it is given now: their tasks are run as well."""
+        """Serve partitions that a queue has lost by a change of its options, so that their tasks are run as well."""
         while True:
             with contextlib.suppress(TaskQueueError):
                 for partition in map(Partition, await self._context.broker.partitions()):

@@ -1,4 +1,4 @@
-"""Calling the function of a task: with its dependencies, inside the middleware, where its executor says."""
+"""Calls of task functions: with their dependencies, inside the middleware, and in their executor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Calls:
         if not self._hooks.execute:
             return await call()
         value = await self._hooks.around_execute(job.context(), call)()
-        # A value that middleware left as it is has been packed in its process, and must not be validated again.
+        # A value that middleware has not replaced was packed in its process, and must not be validated again.
         return answers[-1] if answers and value is answers[-1].seen else value
 
     async def batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
@@ -66,7 +66,7 @@ class Calls:
         """Run a plain function in a thread."""
         value = await self._threads.call(function, args, kwargs)
         if value is not None and type(value) not in PLAIN_TYPES and returned.is_awaitable(value):
-            return await value  # a plain function around an async one
+            return await value  # a plain function that returned a coroutine
         return value
 
     async def in_process(self, job: Job) -> Returned:
@@ -74,7 +74,7 @@ class Calls:
         return await self._processes.call(job, keep=self._outcomes.keeps_result(job))
 
     async def _in_process_for_hooks(self, job: Job, answers: list[Returned]) -> Any:
-        """The value itself, for middleware to see."""
+        """The value itself, for middleware."""
         answers.append(await self._processes.call(job, keep=True))
         return answers[-1].value(job.definition.signature.result)
 

@@ -70,7 +70,7 @@ class Claimer:
             await self._failed(partition, slots, outcomes, error)
             return
         except BaseException as error:
-            # Cancelled, perhaps with the loop: the outcomes are sent again, and tasks that were claimed are found.
+            # Cancelled, perhaps with the loop: the outcomes are sent again, and claimed tasks are found later.
             self._outbox.put_back(partition, outcomes)
             if slots:
                 self._unheard.call_failed(partition, slots, error)
@@ -86,7 +86,7 @@ class Claimer:
             self._unheard.call_succeeded(partition)
         self._held.recorded(partition, outcomes)
         if reply.stale and not resent:
-            # A resent outcome is stale when the first sending had arrived; then nothing is wrong.
+            # A resent outcome is stale if the first sending had arrived, which is harmless.
             self._tally.lost_acks += reply.stale
             logger.warning(
                 "queue %s: %d outcomes came too late; their tasks have another owner", partition, reply.stale
@@ -101,7 +101,7 @@ class Claimer:
         if slots:
             self._unheard.call_failed(partition, slots, error)
         if outcomes and not redis_errors.is_about_redis(error) and await self._isolation.answers(partition):
-            # One of the outcomes is to blame: it must not keep the others from being recorded.
+            # One of the outcomes makes the call fail: it must not prevent the recording of the others.
             await self._isolation.record(partition, outcomes, error)
             return
         if closed and await self._isolation.answers(partition) and self._outbox.refused(partition):

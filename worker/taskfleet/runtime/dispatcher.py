@@ -1,4 +1,4 @@
-"""Starting prefetched tasks as slots come free, and handing back those that find none."""
+"""The dispatcher starts prefetched tasks as slots become free, and returns tasks that get no slot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskfleet.runtime.slots import Slots
 
 
 class Dispatcher:
-    """Stands between the claims and the slots."""
+    """Gives claimed tasks to free slots."""
 
     def __init__(
         self,
@@ -42,7 +42,10 @@ class Dispatcher:
         self._wanted = wanted
 
     def slot_free(self) -> None:
-        """Start the next task. The caller is in the context of a task that has ended: the next one must not be."""
+        """Start the next task.
+
+        The caller is in the context of a task that has ended, which the next one must not get.
+        """
         self._context.variables.copy().run(self.start)
 
     def start(self) -> None:
@@ -66,7 +69,7 @@ class Dispatcher:
             prefetch.starting = False
 
     def _gather(self) -> None:
-        """Go through all claims once: items of batches gather, whether there is a slot for them or not."""
+        """Go through all claims once: batch items gather, with or without a free slot."""
         prefetch, batches = self._prefetch, self._batches
         claims = list(prefetch.claims)
         widened, batches.widened = batches.widened, set()
@@ -93,12 +96,12 @@ class Dispatcher:
         self._return(kept[size:])
 
     def hand_back(self) -> None:
-        """Return every task that does not run yet to its queue."""
+        """Return every task that is not running to its queue."""
         self._return_prefetched()
         self._batches.hand_back()
 
     def give_up_prefetched(self) -> None:
-        """Return the tasks that were claimed ahead: other workers may have slots for them."""
+        """Return the tasks that were claimed ahead, since other workers may have slots for them."""
         self._prefetch.forget_rate()
         self._return_prefetched()
         self._wanted.set()
@@ -109,6 +112,6 @@ class Dispatcher:
         self._return(claims)
 
     def _return(self, claims: list[Claim]) -> None:
-        # Last first, so that the head of the queue becomes what it was.
+        # Last first, so that the head of the queue has its former order.
         for partition, task_id, _, _, delivery, _ in reversed(claims):
             self._outcomes.hand_back(partition, task_id, delivery)

@@ -1,4 +1,4 @@
-"""Cordon and drain: how a worker takes no more work, and how it leaves."""
+"""Cordon and drain: how a worker stops claiming tasks, and how it ends."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ class Draining:
         self._in_grace = False
 
     def drain(self) -> None:
-        """Claim nothing more, hand back tasks that have not started, give running ones the grace period, then end."""
+        """Claim no more tasks, return tasks that have not started, give running tasks the grace period, then end."""
         if not self._in_grace:
             self._in_grace = True
             asyncio.get_running_loop().call_later(self._grace_period, self.end_grace)
         self.retire()
 
     def retire(self) -> None:
-        """Drain, but let running tasks take as long as they want. `drain()` can still set a limit."""
+        """Drain without a limit on the running tasks. `drain()` can still set a limit."""
         if not self._health.draining:
             self._health.draining = True
             logger.info("draining: %d running, %d prefetched", len(self._slots.running), len(self._prefetch.claims))
-            self._health.news.set()  # the fleet learns of it now, not with the next heartbeat
+            self._health.news.set()  # sends a heartbeat now, so that the fleet knows at once
         self._wanted.set()
 
     def leave(self, why: str) -> None:
-        """Report the worker unhealthy, and drain: the supervisor that started it is to start another."""
+        """Report the worker unhealthy, and drain, so that its supervisor starts another worker."""
         self._health.unhealthy = self._health.unhealthy or why
         logger.error("worker %s is unhealthy and leaves: %s", self._identity.worker_id, why)
         self.drain()
 
     def end_grace(self) -> None:
-        """The grace period is over: stop all that runs."""
+        """Stop all running tasks at the end of the grace period."""
         for job in list(self._slots.running.values()):
             self._stopping.stop(job, "shutdown")
 
     def set_cordoned(self, cordoned: bool) -> None:
-        """Take no more work, or take it again; the worker stays in either case."""
+        """Stop claiming tasks, or start again; the worker continues in both cases."""
         if cordoned != self._health.cordoned:
             logger.info("cordoned" if cordoned else "no longer cordoned")
             self._health.cordoned = cordoned

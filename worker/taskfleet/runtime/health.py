@@ -7,7 +7,7 @@ import time
 
 from taskfleet.redis import connection
 
-_UNREACHABLE_SECONDS = 10.0  # how long Redis may be away before the worker is not ready
+_UNREACHABLE_SECONDS = 10.0  # how long Redis may be unreachable before the worker is not ready
 
 
 class Health:
@@ -20,13 +20,13 @@ class Health:
         self.loop_beat = time.monotonic()
         self.connected = False  # Redis has answered once
         self.failing_since: float | None = None
-        self.last_renewal = self.loop_beat  # when the leases were renewed last
+        self.last_renewal = self.loop_beat  # loop time of the last renewal of the leases
         self.memory_full = False
         self.cordoned = False
         self.draining = False
         self.stopped = False
-        self.unhealthy = ""  # why the worker leaves of its own accord
-        self.news = threading.Event()  # set to send a heartbeat now, in place of the regular time
+        self.unhealthy = ""  # the reason why the worker ends by itself
+        self.news = threading.Event()  # set to send a heartbeat now, before its regular time
         self._stall_limit = stall_limit
 
     @property
@@ -43,7 +43,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether it can take work. A full worker is ready; a draining one, or one without Redis, is not."""
+        """Whether it can claim tasks. A full worker is ready; a draining one, or one without Redis, is not."""
         since = self.failing_since
         unreachable = since is not None and time.monotonic() - since > _UNREACHABLE_SECONDS
         return self.connected and not self.draining and not unreachable
@@ -53,12 +53,12 @@ class Health:
 
     @property
     def stalled(self) -> bool:
-        """Whether the event loop has been still for longer than the stall limit."""
+        """Whether the event loop has been blocked for longer than the stall limit."""
         return time.monotonic() - self.loop_beat > self._stall_limit
 
     @property
     def alive(self) -> bool:
-        """Whether it works as it should; if not, it is better started anew."""
+        """Whether the worker works properly; if not, it should be restarted."""
         return self.stopped or not self.why_not_alive()
 
     def why_not_alive(self) -> str:

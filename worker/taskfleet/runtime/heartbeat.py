@@ -1,4 +1,4 @@
-"""What a worker tells the fleet of itself, with each heartbeat."""
+"""The heartbeat of a worker: the fields that it reports to the fleet."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from taskfleet.protocol.partitions import Partition
 class Held(dict[str, tuple[Partition, int]]):
     """Task id → (partition, delivery) of every lease: prefetched, running, or with an outcome not yet recorded.
 
-    Leases are kept by the task's id alone. A second task of the same id, in another queue, is a namesake: it goes back
-    and waits until the first has ended.
+    Leases are kept by the id of the task. A second task of the same id, in another queue, is a namesake: it is returned
+    to its queue and waits until the first has ended.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class Held(dict[str, tuple[Partition, int]]):
         """Redis has recorded these outcomes: their leases are no longer held."""
         for outcome in outcomes:
             if self._namesakes and self.get(outcome[OUTCOME_ID], (partition, 0))[0] != partition:
-                continue  # a namesake was handed back, while the task that it shares its id with goes on
+                continue  # a namesake was returned, while the first task of that id continues
             self.pop(outcome[OUTCOME_ID], None)
 
     def lost(self, deliveries: dict[str, int]) -> list[str]:
-        """Those of the ids that are held with the same delivery.
+        """The ids among `deliveries` that are held with the same delivery.
 
-        A task that ended and came back to this worker meanwhile is another delivery.
+        A task that ended and was claimed again by this worker in the meantime has another delivery.
         """
         return [task_id for task_id, delivery in deliveries.items() if self.get(task_id, ("", 0))[1] == delivery]

@@ -1,4 +1,4 @@
-"""Calling the `on_retry` and `on_dead` hooks of the middleware."""
+"""Calls of the `on_retry` and `on_dead` hooks of the middleware."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TELL_SECONDS = 5.0  # how long hooks that are still running may take when the w
 
 
 class HookCalls:
-    """Runs hooks beside the tasks: one that hangs keeps neither a slot nor an outcome from being recorded."""
+    """Runs hooks beside the tasks: a hook that hangs holds up neither a slot nor an outcome."""
 
     def __init__(self, hooks: Stack, context: RunContext) -> None:
         self._hooks = hooks
@@ -47,7 +47,7 @@ class HookCalls:
         reason: str,
         message: str,
     ) -> None:
-        """A task could not be run at all; without `task` it could not even be read."""
+        """Call the hooks for a task that could not be run; without `task`, its payload could not be read."""
         if not self._hooks.on_dead:
             return
         # A task that cannot be read has no name, and was enqueued at an unknown time.
@@ -68,7 +68,7 @@ class HookCalls:
         call.add_done_callback(self._calls.discard)
 
     async def close(self) -> None:
-        """Give the hooks that still run some time to end."""
+        """Give running hooks some time to end."""
         if self._calls:
             _, late = await asyncio.wait(self._calls, timeout=_TELL_SECONDS)
             for call in late:

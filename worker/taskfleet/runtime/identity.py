@@ -12,9 +12,9 @@ from taskfleet import checks
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`name` is unique in the fleet, `worker_id` also tells the processes of one name apart.
+    """`name` is unique in the fleet; `worker_id` also distinguishes the processes of one name.
 
-    `incarnation` is the first half of the fencing token: another start of the same worker is another owner.
+    `incarnation` is the first half of the fencing token: a restart of the same worker is another owner.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Identity:
 
     @classmethod
     def of(cls, name: str | None, number: int) -> Identity:
-        """Of the worker process `number`; without a name `TASKFLEET_WORKER_NAME`, or one made from host and process."""
+        """The identity of process `number`; the default name is `TASKFLEET_WORKER_NAME`, or one of host and process."""
         if name is None:
             name = os.environ.get("TASKFLEET_WORKER_NAME") or _unique_name()
         name = checks.text("name", name)
@@ -31,5 +31,5 @@ class Identity:
 
 
 def _unique_name() -> str:
-    # Containers share a host's name and are process 1 each, and a process may have several workers.
+    # Containers may share a host name and have process id 1 each, and a process may have several workers.
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

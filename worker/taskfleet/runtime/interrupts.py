@@ -1,4 +1,4 @@
-"""Tasks that must not go on here: they were cancelled, or another worker has taken them over."""
+"""Interrupts stop tasks that were cancelled, or that another worker has taken over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskfleet.runtime.stopping import Stopping
 
 
 class Interrupts:
-    """Stops tasks by their ids, whether they run, gather in a batch or wait for a slot."""
+    """Stops tasks by their ids: tasks that run, gather in a batch or wait for a slot."""
 
     def __init__(self, slots: Slots, held: Held, batches: Batches, stopping: Stopping, reports: Reports) -> None:
         self._slots = slots
@@ -23,13 +23,13 @@ class Interrupts:
         self._reports = reports
 
     def interrupt(self, ids: Sequence[str], why: Interruption) -> None:
-        """Stop those of the tasks that this worker has."""
+        """Stop those of the tasks that this worker holds."""
         for task_id in ids:
             job = self._slots.running.get(task_id)
             if job is None and self._batches.interrupt(task_id, why):
                 continue
             if why == "lost" and job is None:
-                # Prefetched, or finished and not yet recorded: an outcome would change nothing any more.
+                # Prefetched, or finished and not yet recorded: an outcome would have no effect.
                 self._held.pop(task_id, None)
             elif job is not None:
                 if why == "lost":

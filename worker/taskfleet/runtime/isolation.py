@@ -1,4 +1,4 @@
-"""Outcomes that Redis, or its client, refuses: none keeps the others of its call from being recorded."""
+"""Isolation of an outcome that Redis or its client refuses, so that the others of its call are recorded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Isolation:
         self._outcomes = outcomes
         self._receiver = receiver
         self._outage = outage
-        self._replaced: set[str] = set()  # ids of the outcomes in whose place a failure is under way
+        self._replaced: set[str] = set()  # ids of the outcomes that are being replaced by a failure
 
     async def _record(self, partition: Partition, outcomes: list[Outcome]) -> None:
         broker = self._context.broker
@@ -52,7 +52,7 @@ class Isolation:
             self._receiver.take(partition, reply)
 
     async def answers(self, partition: Partition) -> bool:
-        """Whether a call that records and claims nothing succeeds: then the outcomes of the failed one are to blame."""
+        """Whether a call without outcomes and claims succeeds: then an outcome made the last call fail."""
         try:
             await self._record(partition, [])
         except Exception:
@@ -60,7 +60,7 @@ class Isolation:
         return True
 
     async def record(self, partition: Partition, outcomes: list[Outcome], error: Exception) -> None:
-        """Half by half, until the outcome that makes a call fail stands alone: it becomes a failure that says so."""
+        """Split the outcomes in halves until the failing outcome is alone. A failure with the reason replaces it."""
         if len(outcomes) == 1:
             outcomes = self.replaced(partition, outcomes[0], error)
         middle = (len(outcomes) + 1) // 2
@@ -78,7 +78,7 @@ class Isolation:
                 await self.record(partition, some, problem)
 
     def replaced(self, partition: Partition, ended: Outcome, error: Exception) -> list[Outcome]:
-        """A failure in place of an outcome that cannot be recorded; nothing if it is in another's place already."""
+        """A failure that replaces an unrecordable outcome; empty if the outcome is such a replacement itself."""
         task_id, delivery, code = ended[OUTCOME_ID], ended[OUTCOME_DELIVERY], ended[OUTCOME_CODE]
         kind, reason = "internal", f"its outcome ({code}) could not be recorded: {describing.describe(error)}"
         if redis_errors.is_too_large(error) or redis_errors.is_connection_lost(error):
@@ -92,7 +92,7 @@ class Isolation:
             )
         logger.error("task %s of queue %s: %s", task_id, partition, reason)
         if task_id in self._replaced:
-            # Not even that can be recorded: its lease runs out, and its deliveries are counted.
+            # The replacement cannot be recorded either: its lease expires, and its deliveries are counted.
             self._replaced.discard(task_id)
             self._held.pop(task_id, None)
             return []

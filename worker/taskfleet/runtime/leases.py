@@ -1,7 +1,7 @@
 """The thread that renews a worker's leases and sends its heartbeat.
 
-It is a thread with a connection of its own, so that a task that blocks the event loop does not cost the other tasks
-their leases. When the loop has been still for longer than the stall limit, nothing is renewed: its tasks go to other
+It has a separate connection and thread, so that a task that blocks the event loop does not cost the other tasks their
+leases. When the loop has been blocked for longer than the stall limit, no lease is renewed: its tasks go to other
 workers, and the liveness probe fails.
 """
 
@@ -37,7 +37,7 @@ logger = showing.logger("taskfleet.leases")
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews every lease of the worker each third of it, and sends its heartbeat."""
+    """Renews every lease of the worker after each third of its duration, and sends the heartbeat."""
 
     def __init__(
         self,
@@ -70,12 +70,15 @@ class LeaseKeeper(threading.Thread):
         health.last_renewal = time.monotonic()
 
     def stop(self) -> None:
-        """Let the thread end; a last heartbeat is not sent."""
+        """Let the thread end, without a last heartbeat."""
         self._stop_asked = True
         self._health.news.set()
 
     async def ended(self, seconds: float) -> None:
-        """Wait for the end, for so long. Not by the loop's own threads: a task may have shut them down."""
+        """Wait for the end, at most `seconds`.
+
+        It does not use the loop's thread pool, which a task may have shut down.
+        """
         until = time.monotonic() + seconds
         while self.is_alive() and time.monotonic() < until:  # noqa: ASYNC110 - threads set no events of a loop
             await asyncio.sleep(0.005)
@@ -86,13 +89,13 @@ class LeaseKeeper(threading.Thread):
             try:
                 failures = self._turn(failures)
             except Exception:
-                # This thread must outlive every surprise: without it the worker's tasks would be taken over.
+                # This thread must survive all errors: without it the worker's tasks would be taken over.
                 logger.exception("the lease thread met an error and goes on")
                 self._health.news.wait(self._interval)
         self._renewer.close()
 
     def _turn(self, failures: int) -> int:
-        """One round, after so many that have failed; returns how many that are now."""
+        """One round after `failures` failed ones; returns the new number of consecutive failures."""
         self._health.news.clear()
         try:
             if not self._health.stalled:
@@ -117,7 +120,7 @@ class LeaseKeeper(threading.Thread):
         for job in self._slots.running.copy().values():
             busy[job.partition] += job.unbilled_ms(now)
         held: dict[Partition, list[HeldTask]] = defaultdict(list)
-        # dict.copy is one step under the interpreter's lock; iterating the live dict is not.
+        # dict.copy is atomic under the interpreter's lock; iterating a dict that changes is not.
         for task_id, (partition, delivery) in self._held.copy().items():
             held[partition].append((task_id, delivery))
         for partition in held.keys() | busy.keys():
@@ -130,7 +133,7 @@ class LeaseKeeper(threading.Thread):
             some = held[start:end]
             lost, cancelled = self._renewer.renew(partition, incarnation, lease_ms, 0 if start else busy_ms, some)
             if lost:
-                # An outcome may have been recorded since the copy: only the leases that are still held are lost.
+                # An outcome may have been recorded since the copy: only leases that are still held are lost.
                 deliveries = dict(some)
                 self._on_loop(self._interrupts.lost, {i: deliveries[i] for i in lost if i in deliveries})
             if cancelled:
@@ -143,6 +146,6 @@ class LeaseKeeper(threading.Thread):
         self._on_loop(self._draining.set_cordoned, cordoned)
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        # The loop may have ended while this thread still does.
+        # The loop may have ended before this thread.
         with contextlib.suppress(RuntimeError):
             self._context.loop.call_soon_threadsafe(function, *args)

@@ -1,4 +1,4 @@
-"""The workers that run beside the application, in its own process."""
+"""Local workers, which run beside the application in its own process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from taskfleet.session import Sessions
 
 logger = showing.logger("taskfleet.worker")
 
-_numbers = itertools.count()  # of all loops: names are unique in the fleet
+_numbers = itertools.count()  # across all loops, since names are unique in the fleet
 
 
 class LocalWorkers:
-    """Started, retired and stopped one by one. `on_failure` is told of a worker that has ended with an error."""
+    """Starts, retires and stops workers. `on_failure` is called for a worker that has ended with an error."""
 
     def __init__(self, application: Application, sessions: Sessions) -> None:
         self._source = WorkerSource(application, sessions)
@@ -30,7 +30,7 @@ class LocalWorkers:
         self.on_failure: Callable[[BaseException], None] | None = None
 
     def start(self, count: int, queues: Sequence[str] | None) -> None:
-        """Run `count` more."""
+        """Run `count` more workers."""
         for _ in range(count):
             name = f"{socket.gethostname()}-{os.getpid()}-{id(self._source):x}-local-{next(_numbers)}"
             worker = Worker(self._source, queues=queues, name=name)
@@ -49,12 +49,12 @@ class LocalWorkers:
                 self.on_failure(error)
 
     def retire(self, count: int) -> None:
-        """Let the `count` least busy end when their running tasks have ended, however long that takes."""
+        """Let the `count` least busy workers end when their running tasks have ended, without a time limit."""
         for worker in sorted(self._active, key=lambda worker: len(worker.slots.running))[:count]:
             worker.retire()
 
     async def stop(self) -> None:
-        """Drain all: running tasks get the grace period, the rest goes back."""
+        """Drain all workers: running tasks get the grace period, the others are returned to their queues."""
         running = dict(self._running)
         for worker in running:
             worker.drain()
@@ -62,22 +62,22 @@ class LocalWorkers:
 
     @property
     def _active(self) -> list[Worker]:
-        """Those that take work."""
+        """The workers that claim tasks."""
         return [worker for worker in self._running if not worker.draining]
 
     @property
     def active(self) -> int:
-        """How many of them take work."""
+        """The number of workers that claim tasks."""
         return len(self._active)
 
     @property
     def busy(self) -> int:
-        """How many slots of those that take work are in use."""
+        """The number of slots in use, of the workers that claim tasks."""
         return sum(len(worker.slots.running) for worker in self._active)
 
     @property
     def slots(self) -> int:
-        """How many tasks those that take work can run at a time."""
+        """The number of slots of the workers that claim tasks."""
         return sum(worker.slots.total for worker in self._active)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Redis comes and goes: what a worker does while its calls fail."""
+"""Outages of Redis: the behaviour of a worker while its calls fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = showing.logger("taskfleet.worker")
 
 
 class Outage:
-    """Counts calls that failed for the state of Redis or of the way to it, and waits between them."""
+    """Counts calls that failed for the state of Redis or of the connection, and waits between them."""
 
     def __init__(self, context: RunContext, health: Health, selection: Selection, outbox: Outbox, held: Held) -> None:
         self._context = context
@@ -28,7 +28,7 @@ class Outage:
         self._selection = selection
         self._outbox = outbox
         self._held = held
-        self.failures = 0  # calls in a row
+        self.failures = 0  # failed calls in a row
         self.longest_lease = 0.0  # seconds, of all queues that the worker serves
 
     async def failed(self, error: Exception) -> None:
@@ -47,12 +47,12 @@ class Outage:
         await asyncio.sleep(connection.backoff_seconds(self.failures))
 
     async def drop_connection(self, error: Exception) -> None:
-        """Let the broker take note of a failed call."""
+        """Let the broker react to a failed call."""
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
             await self._context.broker.dropped(error)
 
     def _give_up(self) -> None:
-        """Other workers may have the tasks by now, and a worker that drains must end some time."""
+        """Stop the tasks: other workers may have them by now, and a draining worker must end some time."""
         outcomes = sum(len(box) for box in self._outbox.values())
         logger.warning("Redis is away for longer than a lease: %d outcomes are given up", outcomes)
         self._outbox.clear()

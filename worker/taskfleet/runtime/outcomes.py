@@ -1,4 +1,4 @@
-"""Outcomes: how tasks end, as records that Redis stores."""
+"""Outcomes: the ends of tasks as records that Redis stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_CANCELLED_TTL_MS = 60_000
 
 
 class Outcomes:
-    """Makes outcomes, seals their records and has them recorded."""
+    """Makes outcomes, seals their records and passes them to the outbox."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Outcomes:
         self._events = events
 
     def post(self, partition: Partition, ended: Outcome) -> None:
-        """Have the outcome recorded with the next call. Its slot, if it had one, is free: another task may start."""
+        """Record the outcome with the next call. Its slot, if any, is free, so another task may start."""
         box = self._outbox.get(partition)
         if box is None:
             self._outbox.post(partition, ended)
@@ -54,7 +54,7 @@ class Outcomes:
     # Of runs.
 
     def result_record(self, job: Job, value: Any) -> bytes:
-        """The record of a result, sealed. Errors: `SerializationError`, and all that the application's code raises."""
+        """The sealed record of a result. Errors: `SerializationError`, and all exceptions of the application's code."""
         if type(value) is Returned:
             record = value.record()
         else:
@@ -68,17 +68,20 @@ class Outcomes:
         return _milliseconds(self._application.result_ttl if ttl is None else ttl)
 
     def keeps_result(self, job: Job) -> bool:
-        """Whether anybody will read the result: for a while, or at once as another task's argument."""
+        """Whether the result is needed: for its time to live, or as an argument of another task."""
         return self.ttl_ms(job) > 0 or bool(job.setting(call_settings.RESULT_IS_TAKEN, False))
 
     def if_cancelled(self) -> tuple[bytes, int]:
-        """The record of a cancellation, and its time to live in ms: Redis may know of one that this worker does not."""
+        """The record of a cancellation, and its time to live in ms.
+
+        Redis may know of a cancellation before the worker does.
+        """
         return result_record.pack_cancelled("cancelled while it ran"), self._cancelled_ttl_ms()
 
     # Of tasks that have not run.
 
     def handed_back(self, partition: Partition, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
-        """A task goes back unstarted; if it was cancelled meanwhile, it ends as cancelled."""
+        """A task is returned unstarted. If it was cancelled in the meantime, it ends as cancelled."""
         cancelled, ttl_ms = self.if_cancelled()
         cancelled, _ = self.sealed(partition, task_id, cancelled, 0)
         return (task_id, delivery, outcome.RETURNED, 0, cancelled, ttl_ms, delay_ms)
@@ -88,12 +91,12 @@ class Outcomes:
         self._outbox.add(partition, self.handed_back(partition, task_id, delivery, delay_ms))
 
     def failed(self, partition: Partition, task_id: str, delivery: int, reason: str, message: str) -> Outcome:
-        """A failure in its plainest form."""
+        """A failure in its simplest form."""
         _, record = self.sealed(partition, task_id, b"", dead_letter.pack_failure(reason, message, ""))
         return (task_id, delivery, outcome.FAILED, 0, b"", 0, record)
 
     def bury(self, partition: Partition, task_id: str, delivery: int, reason: str, message: str) -> None:
-        """A task that could not be run at all becomes a dead letter."""
+        """Make a task that could not be run a dead letter."""
         self._tally.counts[partition, outcome.DEAD] += 1
         cancelled, ttl_ms = self.if_cancelled()
         record = dead_letter.pack_failure(reason, message, "")
@@ -101,18 +104,18 @@ class Outcomes:
         self.post(partition, (task_id, delivery, outcome.DEAD, 0, cancelled, ttl_ms, record))
 
     def return_later(self, partition: Partition, task_id: str, delivery: int, delay_ms: int) -> None:
-        """A task that this worker cannot run goes back, and becomes ready after the delay."""
+        """Return a task that this worker cannot run; it becomes ready after the delay."""
         self._tally.counts[partition, outcome.RETURNED] += 1
         self.post(partition, self.handed_back(partition, task_id, delivery, delay_ms))
 
     def cancel(self, job: Job) -> None:
-        """A task was cancelled between its claim and its run."""
+        """End a task that was cancelled between its claim and its run."""
         self._tally.counts[job.partition, outcome.CANCELLED] += 1
         record, _ = self.sealed(job.partition, job.id, result_record.pack_cancelled("cancelled before it ran"), 0)
         self.post(job.partition, (job.id, job.delivery, outcome.CANCELLED, 0, record, self._cancelled_ttl_ms(), 0))
 
     def expire(self, partition: Partition, task_id: str, delivery: int) -> None:
-        """A task expired between its claim and its run."""
+        """End a task that expired between its claim and its run."""
         self._tally.counts[partition, outcome.EXPIRED] += 1
         record, _ = self.sealed(partition, task_id, result_record.pack_expired("it expired before it ran"), 0)
         cancelled, ttl_ms = self.if_cancelled()
@@ -120,7 +123,7 @@ class Outcomes:
         self.post(partition, (task_id, delivery, outcome.EXPIRED, 0, record, ttl_ms, cancelled))
 
     def sealed(self, partition: Partition, task_id: str, result: bytes, extra: Any) -> tuple[bytes, Any]:
-        """The result record of an outcome, sealed, and its extra: sealed too when it is an error record."""
+        """The sealed result record of an outcome, and its extra, which is sealed if it is an error record."""
         if result:
             result = self._seal.close("result", queue_of(partition), task_id, result)
         if isinstance(extra, bytes):
@@ -128,14 +131,14 @@ class Outcomes:
         return result, extra
 
     def _cancelled_ttl_ms(self) -> int:
-        # Even with results off, a caller that asks soon learns why there is none.
+        # Even if results are off, a caller that asks soon learns the reason.
         return max(_LEAST_CANCELLED_TTL_MS, _milliseconds(self._application.result_ttl))
 
 
 def _milliseconds(ttl: float) -> int:
-    """A time to live in ms; 0 keeps nothing.
+    """A time to live in ms; 0 means that the record is not kept.
 
-    Bounded: a time to live that Redis refuses would end the call that records it, and all other outcomes of that call.
+    It is bounded: if Redis refused it, the call and all its other outcomes would fail.
     """
     if 0 < ttl <= MAX_SECONDS:
         return int(ttl * 1000)

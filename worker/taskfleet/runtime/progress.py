@@ -1,4 +1,4 @@
-"""Sending the progress reports of tasks, without letting a tight loop flood Redis."""
+"""Progress reports of tasks, at a rate that a tight loop cannot exceed."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class ProgressReporter:
         self._task: asyncio.Task[None] | None = None
 
     def report(self, job: Job, done: float, total: float | None, note: str) -> None:
-        """Take a report, on any thread. Errors: `TypeError` when it is no numbers."""
+        """Take a report, in any thread. Errors: `TypeError` for values that are no numbers."""
         report = pack_report(done, total, note)
         with self._lock:
             self._latest[job.id] = (job, report)
             start, self._sending = not self._sending, True
         if start:
-            with contextlib.suppress(RuntimeError):  # a thread that outlives its loop
-                # Not in the context of the task that reports first: the reports of all tasks are sent together.
+            with contextlib.suppress(RuntimeError):  # a thread may outlive its loop
+                # Not in the context of the task that reports first, since the reports of all tasks are sent together.
                 self._context.loop.call_soon_threadsafe(self._start, context=self._context.variables.copy())
 
     def _start(self) -> None:
@@ -64,7 +64,7 @@ class ProgressReporter:
                 await self._send_all(latest)
             except Exception:
                 logger.exception("%d reports of progress cannot be sent", len(latest))
-            # The first report went at once; what comes within the interval goes together after it.
+            # The first report was sent at once; reports within the interval are sent together after it.
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _send_all(self, latest: dict[str, tuple[Job, bytes]]) -> None:
@@ -87,7 +87,7 @@ class ProgressReporter:
                     self._latest.setdefault(job.id, (job, report))
             return
         for job, _ in reports:
-            # Not one that has ended meanwhile, nor another run of the same task.
+            # Not for a run that has ended in the meantime, nor for another run of the same task.
             if job.id in lost and self._slots.runs(job):
                 self._interrupts.interrupt([job.id], "lost")
 

@@ -1,4 +1,4 @@
-"""From the reply of a step call to the claims that a worker holds."""
+"""The receiver turns the reply to a step call into the claims that a worker holds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMESAKE_DELAY_MS = 200
 
 
 class Receiver:
-    """Takes replies in."""
+    """Receives replies."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Receiver:
         self._relays = relays
 
     def take(self, partition: Partition, reply: StepReply) -> None:
-        """The claims of a reply are this worker's from now on."""
+        """Hold the leases of the claims in a reply, and take note of its other contents."""
         self._set_memory_full(reply.memory_full)
         for gone in reply.taken_over:
             report = self._reports.died if gone.dead else self._reports.taken_over

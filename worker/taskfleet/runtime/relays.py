@@ -1,4 +1,4 @@
-"""Telling tasks of other queues how the tasks that they wait for have ended."""
+"""Relays: they signal the ends of tasks to the tasks of other queues that wait for them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from taskfleet.runtime.run_context import RunContext
 
 logger = showing.logger("taskfleet.worker")
 
-_LEAVE_SECONDS = 5.0  # how long signals that are on their way may take when the worker ends
+_LEAVE_SECONDS = 5.0  # how long signals in progress may take when the worker ends
 
 
 class Relays:
-    """Delivers the signals of one partition at a time to others. Signals that fail stay in Redis for the next time."""
+    """Delivers the signals of one partition at a time to others. Failed signals stay in Redis until the next time."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
 
     def start(self, partition: Partition) -> None:
-        """Deliver the signals of a partition, if that is not being done already."""
+        """Deliver the signals of a partition, unless that is in progress already."""
         if partition not in self._tasks:
             self._tasks[partition] = self._context.spawn(self._relay(partition))
 
@@ -41,7 +41,7 @@ class Relays:
             del self._tasks[partition]
 
     async def close(self) -> None:
-        """Let signals that are on their way arrive, for a while."""
+        """Wait for signals in progress, for a limited time."""
         if self._tasks:
             await asyncio.wait(set(self._tasks.values()), timeout=_LEAVE_SECONDS)
         await end(self._tasks.values())

@@ -1,4 +1,4 @@
-"""Where a worker runs: its event loop, its broker on that loop, and the context variables of the application."""
+"""The context of a worker: its event loop, its broker on that loop, and the application's context variables."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class RunContext:
 
     def __init__(self) -> None:
         self.started = False
-        # What the application has set before it starts the worker, and its middleware at startup. Each run of a task
-        # gets a copy.
+        # Context variables that the application has set before it starts the worker, and its middleware at startup.
+        # Each run gets a copy.
         self.variables = contextvars.Context()
 
     def begin(self, broker: Broker) -> None:
         """The worker starts on the running loop."""
         self.loop = asyncio.get_running_loop()
         self.broker = broker
-        CURRENT.set(None)  # a task may have started the worker: the worker is no part of it
+        CURRENT.set(None)  # a task may have started the worker, which must not appear as a part of the task
         self.started = True
         self.take_variables()
 
     def take_variables(self) -> None:
-        """Runs of tasks get the variables that the caller has now."""
+        """Give the present context variables of the caller to the runs of tasks."""
         self.variables = contextvars.copy_context()
 
     def copy(self) -> contextvars.Context:
@@ -52,12 +52,12 @@ class RunContext:
         return self.loop.time() if self.started else 0.0
 
     def redis_seconds(self, partition: Partition) -> float:
-        """Seconds since 1970 by the clock of a partition's Redis: the only clock that limits the age of a task."""
+        """Seconds since 1970 by the clock of a partition's Redis, by which the age of tasks is measured."""
         try:
             return self.broker.clock.now_ms(partition) / 1000
         except ClockUnknownError:
             return time.time()
 
     def spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-        """Run work of the worker beside its loop. It is in no task's context, and no task can cancel it."""
+        """Run work of the worker beside its loop, outside the context of any task, so that no task can cancel it."""
         return background.start(work, context=self.variables.copy())

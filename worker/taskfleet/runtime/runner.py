@@ -13,22 +13,22 @@ from taskfleet.runtime.endings import Endings
 from taskfleet.runtime.health import Health
 from taskfleet.runtime.job import Job
 
-_MOST_COUNTED = 10_000  # tasks of which it is remembered how often something unknown has cancelled them
-_CANCELLED_OUTSIDE = 3  # runs of one task that something unknown may cancel before that counts as its failure
+_MOST_COUNTED = 10_000  # tasks whose outside cancellations are counted
+_CANCELLED_OUTSIDE = 3  # runs of one task that may be cancelled from outside before that counts as a failure
 
 
 class OutsideCancellations:
-    """Tells a run that something unknown has cancelled from one that has failed."""
+    """Distinguishes a run that was cancelled from outside from one that has failed."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
         self._counts: Counter[str] = Counter()  # by task id
 
     def note(self, job: Job, error: BaseException) -> None:
-        """A run that the end of its loop has cancelled, or something else that is not the task's own, goes back.
+        """Return a run to its queue that was cancelled by the end of its loop, or by code outside of the task.
 
-        It has not failed. The number of times is limited: the cancellation may come from the task itself in a way that
-        cannot be seen.
+        Such a run has not failed. The number of times is limited, since the task itself may cause the cancellation in a
+        way that cannot be detected.
         """
         if not job.cancelled_outside or job.interruption is not None:
             return
@@ -42,7 +42,7 @@ class OutsideCancellations:
 
 
 class Runner:
-    """Runs tasks that have a slot of their own."""
+    """Runs single tasks, each in its slot."""
 
     def __init__(
         self, application: Application, calls: Calls, endings: Endings, cancellations: OutsideCancellations
@@ -71,7 +71,7 @@ class Runner:
                 # The handler swallowed its cancellation; its result came too late to count.
                 raise asyncio.CancelledError
         except BaseException as error:
-            # BaseException: a task that calls sys.exit() must not take the worker with it.
+            # BaseException: a task that calls sys.exit() must not end the worker.
             self._cancellations.note(job, error)
             self._endings.raised(job, error, "")
             return

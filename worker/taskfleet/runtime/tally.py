@@ -1,4 +1,4 @@
-"""How many tasks of a worker have ended, how, and how long they ran."""
+"""The tally: how many tasks of a worker have ended, with which outcomes, and how long they ran."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Tally:
         self.finished = 0  # runs that freed a slot: a batch is one
         self.counts: Counter[tuple[Partition, str]] = Counter()  # by partition and outcome code
         self.busy_seconds: dict[Partition, float] = defaultdict(float)  # by partition
-        self.lost_acks = 0  # outcomes that came after another worker had taken over
+        self.lost_acks = 0  # outcomes that were sent after another worker had taken over
 
     def outcomes(self) -> dict[tuple[Partition, str], int]:
-        """How many tasks have ended, by partition and the name of the outcome."""
+        """The number of finished tasks, by partition and the name of the outcome."""
         return {(partition, outcome.NAMES[code]): n for (partition, code), n in self.counts.copy().items()}

@@ -1,4 +1,4 @@
-"""Claims whose reply was lost: Redis has given this worker tasks that it does not know of."""
+"""Claims whose reply was lost: tasks that Redis has given to this worker without its knowledge."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from taskfleet.runtime.unstarted import Unstarted
 
 
 class UnheardClaims:
-    """Remembers after which calls there may be any, finds them and hands them back, before anything else is claimed.
+    """Remembers the calls that may have made such claims, finds the claims and returns them, before the next claim.
 
-    They would otherwise wait until their leases end.
+    They would otherwise wait until their leases expire.
     """
 
     def __init__(
@@ -44,32 +44,33 @@ class UnheardClaims:
         self._outbox = outbox
         self._outcomes = outcomes
         self._unstarted = unstarted
-        self.unsure: set[Partition] = set()  # partitions where there may be any
-        self._most: dict[Partition, int] = {}  # how many to claim where the reply of more was too large to read
-        self.locks: dict[Partition, asyncio.Lock] = {}  # each held while a claim from that partition may be under way
+        self.unsure: set[Partition] = set()  # partitions that may have such claims
+        self._most: dict[Partition, int] = {}  # the number of tasks to claim after a larger reply was too large to read
+        # Each is held while a claim from that partition may be in progress
+        self.locks: dict[Partition, asyncio.Lock] = {}
 
     def lock(self, partition: Partition) -> asyncio.Lock:
         return self.locks.setdefault(partition, asyncio.Lock())
 
     def call_failed(self, partition: Partition, slots: int, error: BaseException) -> None:
-        """A call for `slots` claims got no reply that can be read."""
+        """A call for `slots` claims got no readable reply."""
         self.unsure.add(partition)
         if isinstance(error, replies.TooLongError):
             self._most[partition] = max(1, slots // 2)
 
     def most(self, partition: Partition, slots: int) -> int:
-        """How many of `slots` claims one reply may bring."""
+        """The number of claims, up to `slots`, that one reply may bring."""
         return min(slots, self._most[partition]) if partition in self._most else slots
 
     def call_succeeded(self, partition: Partition) -> None:
-        """A call that claims was answered: the next may bring more."""
+        """A call that claims was answered, so the next may bring more."""
         if partition in self._most:
             self._most[partition] *= 2
             if self._most[partition] >= self._slots.total:
                 del self._most[partition]
 
     async def hand_back(self, partition: Partition) -> None:
-        """Return the claims of a partition that no reply has brought, and bury those that no reply can hold."""
+        """Return the claims of a partition whose reply was lost. Claims too large for a reply become dead letters."""
         async with self.lock(partition):
             known = self._held.copy()
             broker = self._context.broker
@@ -77,7 +78,7 @@ class UnheardClaims:
             unheard = [
                 (task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (partition, delivery)
             ]
-            # A task that makes every reply too large must not go back for ever.
+            # A task that makes every reply too large must not be returned again and again.
             ids = [task_id for task_id, _ in unheard] if partition in self._most else []
             unreadable = await broker.unreadable(partition, ids)
             for task_id, delivery in unheard:
@@ -88,7 +89,7 @@ class UnheardClaims:
             self.unsure.discard(partition)
 
     async def settle(self) -> None:
-        """At the end, when nothing claims any more: a listener's last claim may have crossed with its end."""
+        """After the last claim of a draining worker: a listener's claim may still have been in progress."""
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
             for partition in sorted(self.unsure):
                 await self.hand_back(partition)

@@ -1,4 +1,4 @@
-"""How an idle worker learns of work: each partition of its queues has a list that calls for a worker."""
+"""Wakeups: an idle worker waits on a list in each partition of its queues, which notifies it of tasks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from taskfleet.runtime.turns import Turns
 from taskfleet.runtime.unheard import UnheardClaims
 from taskfleet.supervising import supervise
 
-_LOOK_AGAIN_SECONDS = 2.0  # the longest that an idle worker waits without looking itself
-_MOST = 8  # partitions with a connection each to wait on; more of them share one
+_LOOK_AGAIN_SECONDS = 2.0  # the longest time that an idle worker waits without checking
+_MOST = 8  # partitions with a separate connection each; further partitions share one
 
 
 class Listeners:
-    """Waits for calls on behalf of a worker: while it has room, and no partition is known to have work.
+    """Waits for notifications while the worker has room and no partition is known to have tasks.
 
-    With slots to spare a claim is sent along and follows the call inside Redis. The last slots are not given away like
-    that: a task that has filled them in the meantime would keep the claimed one from another worker.
+    With slots to spare, a claim is sent along and runs in Redis right after the notification. The last slots are not
+    used in this way: if another task filled them in the meantime, the claimed task would be kept from other workers.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Listeners:
         self._dispatcher = dispatcher
         self._wanted = wanted
         self._hungry = asyncio.Event()
-        self._tasks: dict[Partition | None, asyncio.Task[None]] = {}  # `None`: the one for all partitions
+        self._tasks: dict[Partition | None, asyncio.Task[None]] = {}  # `None`: the task for all partitions
         self._one_by_one = True
 
     def start(self) -> None:
@@ -78,11 +78,11 @@ class Listeners:
         return set(self._tasks.values())
 
     def wait_for_calls(self) -> None:
-        """There is room, and nothing to claim is known."""
+        """Start to wait: there is room, and no partition is known to have tasks."""
         self._hungry.set()
 
     def rest(self) -> None:
-        """The worker claims by itself."""
+        """Stop waiting, since the worker claims by itself."""
         self._hungry.clear()
 
     @property
@@ -91,7 +91,7 @@ class Listeners:
         return any(lock.locked() for lock in self._unheard.locks.values())
 
     async def take_back(self) -> None:
-        """Take back the claims that have been sent along: there is no room for them, or no work is wanted."""
+        """Cancel the claims that have been sent along: there is no room for them, or the worker drains."""
         sent = [
             partition for partition, lock in self._unheard.locks.items() if lock.locked() and partition in self._tasks
         ]
@@ -133,7 +133,7 @@ class Listeners:
         self._dispatcher.start()
 
     async def _listen_to_all(self) -> None:
-        """Many partitions on one connection, which only tells which of them calls."""
+        """Wait on many partitions with one connection. A notification only names the partition."""
         while True:
             await self._hungry.wait()
             try:
@@ -147,7 +147,7 @@ class Listeners:
                 await self._failed(error)
 
     async def _accept(self, partition: Partition) -> bool:
-        """Whether the worker takes the call; if it has filled up in the meantime, another worker is called."""
+        """Whether the worker accepts the notification. If it has filled up in the meantime, another worker gets it."""
         if not self._hungry.is_set() and self._turns.room() == 0:
             await self._context.broker.call_another(partition)
             return False
@@ -155,7 +155,7 @@ class Listeners:
         return True
 
     def _tell(self) -> None:
-        # The worker claims first; it says when to wait again.
+        # The worker claims first, and then tells when to wait again.
         self._hungry.clear()
         self._wanted.set()
 
