@@ -353,7 +353,7 @@ async def test_one_heartbeat_that_is_too_large_hides_only_itself(queue: TaskQueu
         )
     workers = await until(broker.workers, "the worker has said that it is there")
     assert any(worker.name.startswith("worker-0") for worker in workers)
-    assert "monster/0" not in {worker.identity.worker_id for worker in workers}
+    assert "monster/0" not in {worker.worker_id for worker in workers}
 
 
 async def test_schedules_whose_tasks_are_large_tick_and_are_listed(

@@ -25,7 +25,7 @@ from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.signal import Signal
 from taskfleet.redis import scripts
 from taskfleet.redis.broker import RedisBroker
-from taskfleet.redis.connection import Access
+from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.testing import InMemoryBroker
 from tests.support import snapshots
@@ -100,7 +100,7 @@ class Pair:
         self.clock = Clock()
         self.sound = True  # nothing has been found yet
         self._runner = asyncio.Runner()
-        self.client = TimedClient(Access(url), self.clock)
+        self.client = TimedClient(ConnectionOptions(url), self.clock)
         self.redis = RedisBroker(self.client, "model")
         self.model = InMemoryBroker(clock=self.clock)
         self._renewer = RedisRenewer(self, "model")  # type: ignore[arg-type]

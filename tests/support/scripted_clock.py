@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskfleet.redis.connection import Access, RedisClient
+from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.scripts import Script
 
 _TIME_CALL = "redis.call('TIME')"
@@ -25,8 +26,8 @@ def timed(script: Script) -> Script:
 class TimedClient(RedisClient):
     """A client whose scripts run at the time that `clock` gives (ms), and that remembers the last call of each."""
 
-    def __init__(self, access: Access, clock: Callable[[], int]) -> None:
-        super().__init__(access)
+    def __init__(self, options: ConnectionOptions, clock: Callable[[], int]) -> None:
+        super().__init__(options)
         self._clock = clock
         self.last: dict[str, tuple[Script, Sequence[str], Sequence[Any]]] = {}
 

@@ -9,17 +9,16 @@ import pytest
 
 from taskfleet import ConfigurationError, TaskQueue
 from taskfleet.redis import urls
-from taskfleet.redis.connection import Access
+from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.credentials import Tls
-from taskfleet.redis.server import Timeouts
 from taskfleet.redis.url_options import UrlOptions
-from taskfleet.redis.urls import Place
+from taskfleet.redis.urls import RedisAddress
 
 SECRET = "hidden"
 
 
-def place(*hosts: tuple[str, int], **more: object) -> Place:
-    return Place("standalone", False, hosts, **more)  # type: ignore[arg-type]
+def place(*hosts: tuple[str, int], **more: object) -> RedisAddress:
+    return RedisAddress("standalone", False, hosts, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -44,14 +43,14 @@ def place(*hosts: tuple[str, int], **more: object) -> Place:
         ("unix:///run/redis.sock?db=3", place(path="/run/redis.sock", database=3, options=UrlOptions(db=3))),
         ("unix://u:p%40@/run/a%20b.sock", place(username="u", password="p@", path="/run/a b.sock")),
         ("unix:///r.sock?password=x", place(password="x", path="/r.sock", options=UrlOptions(password="x"))),
-        ("rediss://h", Place("standalone", True, (("h", 6379),))),
-        ("redis+cluster://a:1,b", Place("cluster", False, (("a", 1), ("b", 6379)))),
-        ("redis+cluster://a:1/0", Place("cluster", False, (("a", 1),))),
-        ("redis+sentinel://a,b:1/main", Place("sentinel", False, (("a", 26379), ("b", 1)), master="main")),
-        ("rediss+sentinel://u:p@a/main/3", Place("sentinel", True, (("a", 26379),), "u", "p", "main", 3)),
+        ("rediss://h", RedisAddress("standalone", True, (("h", 6379),))),
+        ("redis+cluster://a:1,b", RedisAddress("cluster", False, (("a", 1), ("b", 6379)))),
+        ("redis+cluster://a:1/0", RedisAddress("cluster", False, (("a", 1),))),
+        ("redis+sentinel://a,b:1/main", RedisAddress("sentinel", False, (("a", 26379), ("b", 1)), master="main")),
+        ("rediss+sentinel://u:p@a/main/3", RedisAddress("sentinel", True, (("a", 26379),), "u", "p", "main", 3)),
     ],
 )
-def test_a_url_is_read_as_it_says(url: str, expected: Place) -> None:
+def test_a_url_is_read_as_it_says(url: str, expected: RedisAddress) -> None:
     assert urls.parse(url) == expected
     assert TaskQueue(url).url == url
 
@@ -205,18 +204,20 @@ def test_addresses_are_checked_like_hosts(
 
 
 def test_options_of_the_url_reach_the_connection() -> None:
-    options = Access("redis://u:p%40@h:1/3?protocol=2&client_name=shop").options()
+    options = ConnectionOptions("redis://u:p%40@h:1/3?protocol=2&client_name=shop").for_data_servers()
     assert options == {"username": "u", "password": "p@", "db": 3, "protocol": 2, "client_name": "shop"}
-    assert Access("unix:///r.sock?db=1").options()["path"] == "/r.sock"
+    assert ConnectionOptions("unix:///r.sock?db=1").for_data_servers()["path"] == "/r.sock"
     assert urls.address("unix://u:hidden@/r.sock") == "/r.sock"
 
 
 def test_options_of_redis_py_stand_over_the_settings_that_say_the_same() -> None:
     url = "redis://h?socket_timeout=2.5&socket_connect_timeout=1&max_connections=7&health_check_interval=30"
-    access = Access(f"{url}&socket_keepalive=True&retry_on_timeout=yes", pool_size=3, timeouts=Timeouts(9, 9))
-    assert (access.timeouts, access.pool_size) == (Timeouts(1, 2.5), 7)
-    assert access.options() == {"db": 0, "health_check_interval": 30}
-    assert Access("redis://h?max_connections=7", timeouts=Timeouts(8, 9)).timeouts == Timeouts(8, 9)
+    options = ConnectionOptions(
+        f"{url}&socket_keepalive=True&retry_on_timeout=yes", pool_size=3, timeouts=Timeouts(9, 9)
+    )
+    assert (options.timeouts, options.pool_size) == (Timeouts(1, 2.5), 7)
+    assert options.for_data_servers() == {"db": 0, "health_check_interval": 30}
+    assert ConnectionOptions("redis://h?max_connections=7", timeouts=Timeouts(8, 9)).timeouts == Timeouts(8, 9)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_options_of_redis_py_stand_over_the_settings_that_say_the_same() -> None
     ],
 )
 def test_options_of_tls_stand_over_the_settings(query: str, expected: Tls) -> None:
-    assert Access(f"rediss://h{query}", tls=Tls(server_name="s")).tls == expected
+    assert ConnectionOptions(f"rediss://h{query}", tls=Tls(server_name="s")).tls == expected
 
 
 def test_a_certificate_that_is_not_verified_is_not_asked_for_its_name_either() -> None:

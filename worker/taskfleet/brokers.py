@@ -20,10 +20,11 @@ def broker_at(url: str | None, redis: RedisSettings, *, stored_limit_bytes: int)
         from taskfleet.memory.broker import InMemoryBroker
 
         return InMemoryBroker.of_url(address, redis.key_prefix)
-    from taskfleet.redis import connection, replies
+    from taskfleet.redis import replies
     from taskfleet.redis.broker import RedisBroker
-    from taskfleet.redis.from_settings import access_of, url_of
+    from taskfleet.redis.connecting import connect
+    from taskfleet.redis.from_settings import options_of, url_of
 
-    access = access_of(redis, url_of(redis) if url is None else url)
-    access = dataclasses.replace(access, reply_bytes=replies.bound(stored_limit_bytes))
-    return RedisBroker(connection.connect(access), redis.key_prefix)
+    options = options_of(redis, url_of(redis) if url is None else url)
+    options = dataclasses.replace(options, reply_bytes=replies.bound(stored_limit_bytes))
+    return RedisBroker(connect(options), redis.key_prefix)

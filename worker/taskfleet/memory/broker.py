@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taskfleet.errors import ConfigurationError
+from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
-from taskfleet.memory.store import Store
+from taskfleet.memory.store import MemoryStore
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, StepReply
 from taskfleet.protocol.dead_letter import warn_of_kept
-from taskfleet.protocol.envelope import PydanticJson, TypedForm
 from taskfleet.protocol.item import ITEM_EXTRAS, Edge, Item
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -26,27 +25,12 @@ from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
-from taskfleet.travel.value import revived
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
 SCHEME = "memory://"
-_named: dict[tuple[str, str], Store] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class EnqueuedTask:
-    """A task that was accepted.
-
-    Its arguments are as a worker gets them: pydantic models are the values of their JSON.
-    """
-
-    id: str
-    name: str
-    queue: str
-    args: list[Any]
-    kwargs: dict[str, Any]
+_named: dict[tuple[str, str], MemoryStore] = {}
 
 
 class InMemoryBroker:
@@ -59,8 +43,8 @@ class InMemoryBroker:
     milliseconds; `advance` moves the time forward without waiting.
     """
 
-    def __init__(self, *, clock: Callable[[], float] | None = None, store: Store | None = None) -> None:
-        self.store = store or Store(clock)
+    def __init__(self, *, clock: Callable[[], float] | None = None, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore(clock)
         self.url = SCHEME
         self.seal: Seal = PLAIN
         self.one_slot_only = False
@@ -76,7 +60,7 @@ class InMemoryBroker:
         name = url.removeprefix(SCHEME)
         if not url.startswith(SCHEME) or "/" in name or "?" in name:
             raise ConfigurationError(f"{url!r} is no address of a memory broker; write memory:// or memory://name")
-        broker = cls(store=_named.setdefault((name, prefix), Store()) if name else None)
+        broker = cls(store=_named.setdefault((name, prefix), MemoryStore()) if name else None)
         broker.url = url
         return broker
 
@@ -104,13 +88,7 @@ class InMemoryBroker:
 
     def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
         """The accepted tasks (of that name), in order and whatever their outcome; the last 10,000."""
-        found: list[EnqueuedTask] = []
-        for partition, task_id, blob in list(self.store.accepted):
-            queue = queue_of(partition)
-            task = self.seal.open_task(queue, task_id, bytes(8) + blob)
-            if name is None or task.name == name:
-                found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
-        return found
+        return enqueued_tasks(self.store, self.seal, name)
 
     def forget(self) -> None:
         """Delete all queues and the list of `enqueued`."""
@@ -417,13 +395,3 @@ class InMemoryBroker:
             yield ""
             while True:
                 yield await inbox.get()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (PydanticJson, TypedForm)):
-        return revived(value)
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from taskfleet.memory.store import Beat, Store
+from taskfleet.memory.store import Beat, MemoryStore
 from taskfleet.protocol.claim import HeldTask, Renewal
 from taskfleet.protocol.partitions import Partition
 
@@ -12,7 +12,7 @@ from taskfleet.protocol.partitions import Partition
 class InMemoryRenewer:
     """Renews leases and keeps heartbeats, for the lease thread of a worker."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
     def renew(

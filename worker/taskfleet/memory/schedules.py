@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgpack
 
 from taskfleet.memory.model import QueueModel
-from taskfleet.memory.store import Scheduled, Store
+from taskfleet.memory.store import MemoryStore, Scheduled
 from taskfleet.protocol import result_record, unpacking
 from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -19,7 +19,7 @@ from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, Tick
 class InMemorySchedules:
     """Adds, removes, lists and ticks schedules. `seal` seals the record of a task that a tick replaces."""
 
-    def __init__(self, store: Store, seal: Callable[[str, str, bytes], bytes]) -> None:
+    def __init__(self, store: MemoryStore, seal: Callable[[str, str, bytes], bytes]) -> None:
         self._store = store
         self._seal = seal
 

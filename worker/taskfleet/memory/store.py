@@ -64,7 +64,7 @@ class StoreClock:
         """The time is always known."""
 
 
-class Store:
+class MemoryStore:
     """All state under one lock: workers' lease threads and other event loops use it too."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:

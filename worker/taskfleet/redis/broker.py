@@ -7,13 +7,14 @@ from typing import Any
 
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.redis import connection
+from taskfleet.redis.connecting import connect
+from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.credentials import Tls
 from taskfleet.redis.enqueueing import Enqueueing
 from taskfleet.redis.operations import Operations
 from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.redis.schedules import ScheduleStore
-from taskfleet.redis.server import Timeouts
 from taskfleet.redis.sockets import abandon, descriptor_of
 from taskfleet.redis.stepping import Stepping
 from taskfleet.redis.views import Views
@@ -25,7 +26,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
     Errors: `BrokerConnectionError` when Redis does not answer after a few tries.
     """
 
-    def __init__(self, client: connection.RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
+    def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         super().__init__(client, prefix, seal)
         self.schedules = ScheduleStore(self)
 
@@ -43,7 +44,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         tls: Tls | None = None,
     ) -> RedisBroker:
         """Timeouts in seconds; `login` and `sentinel_login`: a username and password, or a credential_provider."""
-        access = connection.Access(
+        options = ConnectionOptions(
             url,
             pool_size=pool_size,
             timeouts=Timeouts(connect_timeout, command_timeout),
@@ -51,7 +52,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
             sentinel_login=sentinel_login or {},
             tls=tls,
         )
-        return cls(connection.connect(access), prefix)
+        return cls(connect(options), prefix)
 
     @property
     def url(self) -> str:

@@ -12,7 +12,8 @@ from redis import exceptions as redis_exceptions
 from redis.commands import AsyncCoreCommands
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from taskfleet.redis.connection import Access, RedisClient
+from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.redis_errors import is_connection_lost, is_stale
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.server import Server
@@ -33,10 +34,10 @@ class ClusterClient(RedisClient):
 
     one_slot_only = True
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
-        self.url = access.url
-        self._seeds = access.place.hosts
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.options = options
+        self.url = options.url
+        self._seeds = options.address.hosts
         self._servers: dict[Host, Server] = {}
         self._slots: list[Host | None] = []
         self._outdated = True
@@ -152,9 +153,9 @@ class ClusterClient(RedisClient):
     def _open_server(self, host: Host) -> Server:
         server = self._servers.get(host)
         if server is None:
-            options = {**self.access.options(), "host": host[0], "port": host[1]}
+            options = {**self.options.for_data_servers(), "host": host[0], "port": host[1]}
             server = self._servers[host] = Server(
-                options, self.access.pool_size, self.access.timeouts, self.access.reply_bytes
+                options, self.options.pool_size, self.options.timeouts, self.options.reply_bytes
             )
         return server
 
@@ -177,7 +178,7 @@ class ClusterClient(RedisClient):
         for host in dict.fromkeys((*known, *self._seeds, *self._servers)):
             server = self._open_server(host)
             try:
-                async with asyncio.timeout(min(_LOOK_SECONDS, self.access.timeouts.connect)):
+                async with asyncio.timeout(min(_LOOK_SECONDS, self.options.timeouts.connect)):
                     ranges = await server.commands.execute_command("CLUSTER", "SLOTS")
             except redis_exceptions.ResponseError as error:
                 if "cluster support disabled" in str(error).lower():

@@ -1,6 +1,6 @@
 """Connections to Redis: one client for all topologies, which retries calls that fail for a moment.
 
-`connect()` gives a `RedisClient` for one server or for the master that Sentinels name, or a `ClusterClient`.
+A `RedisClient` talks to one server, or to the master that the Sentinels name; a `ClusterClient` talks to a Cluster.
 """
 
 from __future__ import annotations
@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis import exceptions as redis_exceptions
-from redis.asyncio.connection import UnixDomainSocketConnection
 
 from taskfleet import foreign
 from taskfleet.backoff import backoff_seconds
-from taskfleet.errors import ConfigurationError
 from taskfleet.protocol import bounds
-from taskfleet.redis import replies, urls
-from taskfleet.redis.credentials import Tls
+from taskfleet.redis import urls
+from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.redis_errors import (
     call_too_large,
     connection_error,
@@ -33,11 +30,10 @@ from taskfleet.redis.redis_errors import (
 )
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import Sentinels
-from taskfleet.redis.server import Server, Timeouts
+from taskfleet.redis.server import Server
 from taskfleet.redis.urls import address
 
 __all__ = [
-    "Access",
     "RedisClient",
     "address",
     "backoff_seconds",
@@ -57,59 +53,6 @@ def check_url(url: str) -> str:
     return url
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How to reach Redis. Options of the URL take precedence over the other fields.
-
-    `login` are redis-py's options `username`, `password`, `credential_provider`, for the data servers;
-    `sentinel_login` the same for Sentinels. Timeouts in seconds.
-    """
-
-    url: str
-    pool_size: int = 10
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    login: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    sentinel_login: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    tls: Tls | None = None
-    reply_bytes: int = replies.REPLY_BYTES
-    # Parsed once, since every call needs the kind of server.
-    place: urls.Place = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        place = urls.parse(self.url)
-        object.__setattr__(self, "place", place)
-        if self.sentinel_login and place.kind != "sentinel":
-            raise ConfigurationError("redis.sentinel_username and its password need redis+sentinel:// addresses")
-        said = place.options
-        timeouts = Timeouts(
-            said.socket_connect_timeout or self.timeouts.connect, said.socket_timeout or self.timeouts.command
-        )
-        object.__setattr__(self, "timeouts", timeouts)
-        object.__setattr__(self, "pool_size", said.max_connections or self.pool_size)
-        if place.tls:
-            object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
-
-    def options(self) -> dict[str, Any]:
-        """Connection options besides host and port, for any data server."""
-        place = self.place
-        options: dict[str, Any] = {
-            "username": place.username,
-            "password": place.password,
-            "db": place.database,
-            "protocol": place.options.protocol,
-            "client_name": place.options.client_name,
-            "health_check_interval": place.options.health_check_interval,
-        }
-        if place.path:
-            options |= {"path": place.path, "connection_class": UnixDomainSocketConnection}
-        options = {name: value for name, value in options.items() if value is not None}
-        if self.login:
-            options = {k: v for k, v in options.items() if k not in ("username", "password")} | dict(self.login)
-        if self.tls is not None:
-            options["tls"] = self.tls
-        return options
-
-
 class RedisClient:
     """Runs scripts and commands on one server, and loads scripts that the server has lost.
 
@@ -118,22 +61,22 @@ class RedisClient:
 
     one_slot_only = False
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
-        self.url = access.url
-        self._server = self._open(access)
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.options = options
+        self.url = options.url
+        self._server = self._open(options)
         # redis-py's retries are off. Each operation retries itself, since only it knows whether it can be sent twice.
         # Any: redis-py's stubs give each reply the types of all protocols and decodings at once.
         self.redis: Any = self._server.commands
 
-    def _open(self, access: Access) -> Server:
-        place = access.place
-        options = access.options()
-        if place.kind == "sentinel":
-            options["sentinels"] = Sentinels(place, access)
-        elif place.hosts:
-            options["host"], options["port"] = place.hosts[0]
-        return Server(options, access.pool_size, access.timeouts, access.reply_bytes)
+    def _open(self, options: ConnectionOptions) -> Server:
+        address = options.address
+        of_server = options.for_data_servers()
+        if address.kind == "sentinel":
+            of_server["sentinels"] = Sentinels(options)
+        elif address.hosts:
+            of_server["host"], of_server["port"] = address.hosts[0]
+        return Server(of_server, options.pool_size, options.timeouts, options.reply_bytes)
 
     # Calls. Errors of Redis are raised as they are; see `patiently`.
 
@@ -169,11 +112,11 @@ class RedisClient:
             try:
                 async with self.pubsub() as pubsub:
                     # A connection that may wait has no time limit for its handshake.
-                    async with asyncio.timeout(self.access.timeouts.connect + self.access.timeouts.command):
+                    async with asyncio.timeout(self.options.timeouts.connect + self.options.timeouts.command):
                         await _subscribe(pubsub, channels)
                     failures = 0
                     yield ""
-                    async for message in _messages(pubsub, self.access.timeouts.command):
+                    async for message in _messages(pubsub, self.options.timeouts.command):
                         yield message
             except (redis_exceptions.RedisError, OSError) as error:
                 with contextlib.suppress(redis_exceptions.RedisError, OSError):
@@ -206,7 +149,7 @@ class RedisClient:
         refuses for its size is a `CallTooLargeError`: Redis says so, or it closes the connection but answers a ping.
         """
         began = time.monotonic()
-        replaceable = self.access.place.kind != "standalone"
+        replaceable = self.options.address.kind != "standalone"
         attempt = 0
         while True:
             try:
@@ -218,7 +161,7 @@ class RedisClient:
                 if call_bytes > bounds.SURE_BYTES and await self._is_refused(error, attempt):
                     raise call_too_large(self.url, call_bytes) from None
                 heals = replaceable or is_wrong_server(error) or not is_connection_lost(error)
-                patient = heals and time.monotonic() - began < self.access.timeouts.command
+                patient = heals and time.monotonic() - began < self.options.timeouts.command
                 if not is_transient(error) or not (patient or attempt < _ATTEMPTS):
                     raise connection_error(self.url, error) from None
             await asyncio.sleep(min(_MOST_PAUSE_SECONDS, backoff_seconds(attempt - 1)))
@@ -237,7 +180,7 @@ class RedisClient:
 
     def another(self) -> RedisClient:
         """A client with separate connections, for another event loop."""
-        return type(self)(self.access)
+        return type(self)(self.options)
 
     def new_sync(self) -> SyncClient:
         """A client for a thread without an event loop."""
@@ -306,12 +249,3 @@ async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
             data = message["data"]
             # A message that Taskfleet cannot have published only tells the subscriber to look.
             yield foreign.text(data) if len(data) <= foreign.MESSAGE_LIMIT else ""
-
-
-def connect(access: Access) -> RedisClient:
-    """The client that fits the URL. Nothing connects before the first call."""
-    if access.place.kind == "cluster":
-        from taskfleet.redis.cluster import ClusterClient
-
-        return ClusterClient(access)
-    return RedisClient(access)

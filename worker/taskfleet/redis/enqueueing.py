@@ -25,7 +25,7 @@ _CALLS_TOGETHER = 8
 _KNOWN_SECONDS = 60.0  # then a partition is listed again, since Redis may have lost its data
 
 
-class Sender(NamedTuple):
+class CallNumber(NamedTuple):
     """The name and number of an enqueue call, by which Redis recognizes a call that was sent twice.
 
     A name is used by one call at a time, with increasing numbers.
@@ -41,7 +41,7 @@ class Enqueueing(Signalling):
     def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         super().__init__(client, prefix, seal)
         self._listed_until: dict[str, float] = {}
-        self._free_senders: dict[tuple[int, str], list[Sender]] = {}
+        self._free_senders: dict[tuple[int, str], list[CallNumber]] = {}
 
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
@@ -152,19 +152,19 @@ class Enqueueing(Signalling):
         return reply.holders
 
     def _enqueue_call(
-        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: Sender
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: CallNumber
     ) -> ScriptCall[EnqueueReply]:
         return tasks.enqueue(
             self.keys_of(partition), self.fleet, partition, items,
             max_length=max_length, total=total, sender=sender.name, number=sender.number,
         )  # fmt: skip
 
-    def _next_sender(self, partition: Partition) -> Sender:
+    def _next_sender(self, partition: Partition) -> CallNumber:
         """A sender's name that no other call is using, with its next number."""
         free = self._free(partition)
         name, number = free.pop() if free else (secrets.token_urlsafe(6), 0)
-        return Sender(name, number + 1)
+        return CallNumber(name, number + 1)
 
-    def _free(self, partition: Partition) -> list[Sender]:
+    def _free(self, partition: Partition) -> list[CallNumber]:
         # A forked process must not continue to count under the names of its parent.
         return self._free_senders.setdefault((os.getpid(), partition), [])

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.redis import urls
-from taskfleet.redis.connection import Access
+from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.credentials import FileCredentials, Tls
-from taskfleet.redis.server import Timeouts
 from taskfleet.settings import RedisSettings
 
 
@@ -21,9 +20,9 @@ def url_of(redis: RedisSettings) -> str:
     return redis.url
 
 
-def access_of(redis: RedisSettings, url: str) -> Access:
+def options_of(redis: RedisSettings, url: str) -> ConnectionOptions:
     """How to reach the Redis at `url`. Errors: `ConfigurationError` when the settings do not fit the URL."""
-    return Access(
+    return ConnectionOptions(
         url,
         pool_size=redis.pool_size,
         timeouts=Timeouts(redis.connection_timeout, redis.command_timeout),

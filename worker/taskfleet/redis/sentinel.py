@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
@@ -13,11 +13,9 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
+from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.credentials import TlsConnection
-from taskfleet.redis.urls import Host, Place
-
-if TYPE_CHECKING:
-    from taskfleet.redis.connection import Access
+from taskfleet.redis.urls import Host
 
 _ANSWER_BYTES = 65_536
 _ASK_SECONDS = 1.0  # for one Sentinel: the next one may answer at once
@@ -26,13 +24,13 @@ _ASK_SECONDS = 1.0  # for one Sentinel: the next one may answer at once
 class Sentinels:
     """Asks the Sentinels one after the other, beginning with the one that answered last time."""
 
-    def __init__(self, place: Place, access: Access) -> None:
-        self._name = place.master
-        self._hosts = list(place.hosts)
-        self._timeout = min(access.timeouts.connect, _ASK_SECONDS)
-        self._options: dict[str, Any] = {**access.sentinel_login, "retry": Retry(NoBackoff(), 0)}
-        if access.tls is not None:
-            self._options["tls"] = access.tls
+    def __init__(self, options: ConnectionOptions) -> None:
+        self._name = options.address.master
+        self._hosts = list(options.address.hosts)
+        self._timeout = min(options.timeouts.connect, _ASK_SECONDS)
+        self._options: dict[str, Any] = {**options.sentinel_login, "retry": Retry(NoBackoff(), 0)}
+        if options.tls is not None:
+            self._options["tls"] = options.tls
 
     async def master(self) -> Host:
         """The address of the master, according to the Sentinels. Raises redis-py's `ConnectionError`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as redis_async
@@ -14,19 +13,12 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
+from taskfleet.redis.connection_options import Timeouts
 from taskfleet.redis.credentials import TlsConnection
 from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
 from taskfleet.redis.urls import Host
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Timeouts in seconds: for opening a connection, and for the reply to a command."""
-
-    connect: float = 5.0
-    command: float = 5.0
 
 
 class Server:

@@ -14,7 +14,7 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.progress import ProgressReport
 from taskfleet.redis import replies
 from taskfleet.redis.calls import tasks
-from taskfleet.redis.calls.tasks import Outcomes, StepCallReply
+from taskfleet.redis.calls.tasks import OutcomeBatch, StepCallReply
 from taskfleet.redis.queue_calls import QueueCalls
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Stepping(QueueCalls):
         self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, outcomes: Sequence[Outcome]
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks."""
-        names, left = self.keys_of(partition), Outcomes(outcomes)
+        names, left = self.keys_of(partition), OutcomeBatch(outcomes)
         stale, taken_over = 0, list[Takeover]()
         while True:
             call = tasks.step(names, partition, options, incarnation=incarnation, slots=slots, outcomes=left)
@@ -75,7 +75,7 @@ class Stepping(QueueCalls):
 
     async def _pages(self, partition: Partition, task_id: str, carried: int) -> list[bytes]:
         gather, values = self.keys_of(partition).gather, list[bytes]()
-        page, bytes_left = 1, _PAGED_BYTES + 2 * self.client.access.reply_bytes
+        page, bytes_left = 1, _PAGED_BYTES + 2 * self.client.options.reply_bytes
         while len(values) < carried:
             fields = [f"{task_id}:{at}" for at in range(len(values), min(len(values) + page, carried))]
             found = await self.client.redis.hmget(gather, fields)

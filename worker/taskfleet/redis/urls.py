@@ -48,7 +48,7 @@ _NO_OPTIONS = UrlOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisAddress:
     """The address of Redis. `master`, `database` and `path` have a meaning only for the kinds that use them."""
 
     kind: Kind
@@ -62,7 +62,7 @@ class Place:
     options: UrlOptions = _NO_OPTIONS
 
 
-def parse(url: str) -> Place:
+def parse(url: str) -> RedisAddress:
     """Read a URL. `ConfigurationError` names the problem without repeating parts that may be secret."""
     parts = _split(url)
     kind, tls = _SCHEMES[parts.scheme]
@@ -78,7 +78,9 @@ def parse(url: str) -> Place:
             raise ConfigurationError(f"Redis URL: it has two times a {name}; keep the one before the @")
     username, password = username or options.username, password or options.password
     if parts.scheme == "unix":
-        return Place(kind, tls, (), username, password, path=_socket(parts), database=options.db or 0, options=options)
+        return RedisAddress(
+            kind, tls, (), username, password, path=_socket(parts), database=options.db or 0, options=options
+        )
     hosts = parse_hosts(parts.netloc.rpartition("@")[2].split(","), kind, "Redis URL")
     path = [decoded(part) for part in parts.path.split("/") if part]
     master = ""
@@ -95,7 +97,7 @@ def parse(url: str) -> Place:
     if path and options.db is not None:
         raise ConfigurationError("Redis URL: the path and db= both name a database; keep one")
     database = url_options.database(path[0]) if path else options.db or 0
-    return Place(kind, tls, hosts, username, password, master, database, options=options)
+    return RedisAddress(kind, tls, hosts, username, password, master, database, options=options)
 
 
 def _split(url: str) -> SplitResult:
@@ -184,11 +186,11 @@ def cluster(addresses: Sequence[str], *, where: str) -> str:
 
 def address(url: str) -> str:
     """The address in a URL without its secrets: host:port, several of them, or a path."""
-    place = parse(url)
-    if place.path:
-        return place.path
-    hosts = _joined(place.hosts, ", ")
-    return f"{hosts} (master {place.master!r})" if place.master else hosts
+    found = parse(url)
+    if found.path:
+        return found.path
+    hosts = _joined(found.hosts, ", ")
+    return f"{hosts} (master {found.master!r})" if found.master else hosts
 
 
 def _joined(hosts: Sequence[Host], by: str = ",") -> str:

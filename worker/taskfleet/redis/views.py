@@ -124,7 +124,7 @@ class Views(QueueCalls):
             except ReplyTooLargeError:
                 together = len(some) // 2
                 if not together:
-                    most = self.client.access.reply_bytes
+                    most = self.client.options.reply_bytes
                     yield some[0], dead_letter.unreadable_letter(f"it has more than the {most} bytes of one reply here")
                     at, together = at + 1, 1
                 continue

@@ -5,7 +5,8 @@ A pytest plugin has fixtures for them: docs/how-to/test-your-tasks.md.
 
 from __future__ import annotations
 
-from taskfleet.memory.broker import EnqueuedTask, InMemoryBroker
+from taskfleet.memory.broker import InMemoryBroker
+from taskfleet.memory.enqueued import EnqueuedTask
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.testing.inline import InlineWorker
 from taskfleet.testing.swap import in_memory

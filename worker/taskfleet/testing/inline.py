@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskfleet.errors import ConfigurationError, TaskExecutionError
-from taskfleet.memory.broker import EnqueuedTask, InMemoryBroker
+from taskfleet.memory.broker import InMemoryBroker
+from taskfleet.memory.enqueued import EnqueuedTask
 from taskfleet.memory.model import QueueModel
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.partitions import queue_of

@@ -47,21 +47,21 @@ class StoredSchedule(NamedTuple):
     tick: bytes | int
 
 
-class Page(NamedTuple):
+class SchedulePage(NamedTuple):
     cursor: bytes  # 0 on the last page
     schedules: list[StoredSchedule]
     bytes: int
 
 
-def page(keys: QueueKeys, cursor: bytes, count: int) -> ScriptCall[Page]:
+def page(keys: QueueKeys, cursor: bytes, count: int) -> ScriptCall[SchedulePage]:
     """About `count` schedules in no order. A schedule that exists throughout the listing is in one page or in two."""
     return ScriptCall(scripts.SCHEDULE_LIST, keys.schedules, (cursor, count), _page)
 
 
-def _page(reply: list[Any]) -> Page:
+def _page(reply: list[Any]) -> SchedulePage:
     cursor, flat = reply
     found = [StoredSchedule(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
-    return Page(cursor, found, sum(map(len, flat)))
+    return SchedulePage(cursor, found, sum(map(len, flat)))
 
 
 class DueReply(NamedTuple):

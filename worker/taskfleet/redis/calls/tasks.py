@@ -75,7 +75,7 @@ def _enqueue_reply(reply: list[Any]) -> EnqueueReply:
     return EnqueueReply(holders, rest[0] if rest else 0)
 
 
-class Outcomes:
+class OutcomeBatch:
     """The outcomes of one step call. After a call that recorded a part of them, it holds the rest.
 
     Most outcomes are of first deliveries that succeeded without a result to keep. Such a task is sent as its id alone.
@@ -123,7 +123,7 @@ def step(
     *,
     incarnation: str,
     slots: int,
-    outcomes: Outcomes | None = None,
+    outcomes: OutcomeBatch | None = None,
 ) -> ScriptCall[StepCallReply]:
     """Record outcomes and claim up to `slots` tasks."""
     others, busy_ms, done = outcomes.packed() if outcomes is not None else (b"", 0, b"")

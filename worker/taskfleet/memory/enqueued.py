@@ -1,0 +1,47 @@
+"""The tasks that a broker in memory has accepted, for tests to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from taskfleet.memory.store import MemoryStore
+from taskfleet.protocol.envelope import STAMP_BYTES, PydanticJson, TypedForm
+from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.sealing import Seal
+from taskfleet.travel.value import revived
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueuedTask:
+    """A task that was accepted.
+
+    Its arguments are as a worker gets them: pydantic models are the values of their JSON.
+    """
+
+    id: str
+    name: str
+    queue: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def enqueued_tasks(store: MemoryStore, seal: Seal, name: str | None) -> list[EnqueuedTask]:
+    """Those of that name, or all, in order."""
+    found: list[EnqueuedTask] = []
+    for partition, task_id, blob in list(store.accepted):
+        queue = queue_of(partition)
+        task = seal.open_task(queue, task_id, bytes(STAMP_BYTES) + blob)
+        if name is None or task.name == name:
+            found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (PydanticJson, TypedForm)):
+        return revived(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value
