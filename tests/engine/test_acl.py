@@ -124,7 +124,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await sleep.enqueue(0.1)
     await until(lambda: running.held, "it runs")
     guarded.call("ZADD", worker.broker.keys_of("default").all[3], 1, next(iter(running.held)))
-    await worker.broker.owned("default", running.incarnation)
+    await worker.broker.owned("default", running.identity.incarnation)
 
     # The operator's view.
     assert [info.worker_id for info in await operator.broker.workers()] == [running.worker_id]
