@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from bench.errors import PeerUnavailable
 from bench.peer import CHECKOUT, Program
+
+# The library comes from this checkout too, not from the one that the environment has installed: trees are compared so.
+_PATH = os.pathsep.join((str(CHECKOUT), str(CHECKOUT / "worker")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +35,4 @@ class Taskfleet:
             import taskfleet  # noqa: F401
         except ImportError as error:
             raise PeerUnavailable(f"taskfleet is not installed here ({error}): run `make venv`") from None
-        return Program((sys.executable, str(Path(__file__).parent / "peer.py")), {"PYTHONPATH": str(CHECKOUT)})
+        return Program((sys.executable, str(Path(__file__).parent / "peer.py")), {"PYTHONPATH": _PATH})
