@@ -62,36 +62,36 @@ class Endings:
             ttl_ms = self._outcomes.ttl_ms(job)
             record = b""
             if ttl_ms > 0 or job.setting(call_settings.RESULT_IS_TAKEN, False):
-                packed = self._packed(job, value)
-                if packed is None:
+                try:
+                    record = self._outcomes.result_record(job, value)
+                except BaseException as error:
+                    self._fail_without_record(job, error)
                     return
-                record = packed
+                if len(record) > self._max_result_bytes:
+                    self._fail_too_large(job, len(record))
+                    return
             self._end(job, outcome.SUCCEEDED, record, ttl_ms, 0)
         except BaseException as problem:
             self._unrecordable(job, problem)
 
-    def _packed(self, job: Job, value: Any) -> bytes | None:
-        """The result record; `None` when the result cannot be encoded, for which the task has failed."""
+    def _fail_without_record(self, job: Job, error: BaseException) -> None:
+        """The result cannot be stored: packing it has raised `error`."""
         name = job.definition.name
-        try:
-            record = self._outcomes.result_record(job, value)
-        except PayloadTooLargeError as error:
+        if issubclass(type(error), PayloadTooLargeError):
             self.fail(job, "result_too_large", f"task {name!r}: {error}", "")
-        except SerializationError as error:
+        elif issubclass(type(error), SerializationError):
             self.fail(job, "bad_result", describing.text_of(error), "")
-        except BaseException as error:
+        else:
             # A validator of the application may raise anything.
             message = f"task {name!r}: its result cannot be encoded: {describing.describe(error)}"
             self.fail(job, "bad_result", message, describing.trace(error))
-        else:
-            if len(record) <= self._max_result_bytes:
-                return record
-            problem = (
-                f"task {name!r}: its result has {len(record)} bytes, more than "
-                f"max_result_bytes={self._max_result_bytes}; store it elsewhere and return its address"
-            )
-            self.fail(job, "result_too_large", problem, "")
-        return None
+
+    def _fail_too_large(self, job: Job, size: int) -> None:
+        problem = (
+            f"task {job.definition.name!r}: its result has {size} bytes, more than "
+            f"max_result_bytes={self._max_result_bytes}; store it elsewhere and return its address"
+        )
+        self.fail(job, "result_too_large", problem, "")
 
     def raised(self, job: Job, error: BaseException, text: str) -> None:
         """Record the outcome of a run that raised `error`; `text` is its traceback, if it is at hand.

@@ -99,7 +99,14 @@ class Execution:
         inputs: list[bytes] | None,
         only_gather: bool,
     ) -> bool:
-        task = self._decode(partition, task_id, blob)
+        task: Envelope | Refusal
+        if self._plain and len(blob) <= self._most_bytes:
+            try:
+                task = envelope.decode(blob)
+            except SerializationError as error:
+                task = self._rejections.look_closer(partition, task_id, blob, error)
+        else:
+            task = self._open(partition, task_id, blob)
         if isinstance(task, Refusal):
             self._unstarted.refuse(partition, task_id, delivery, task, attempt)
             return True
@@ -136,11 +143,12 @@ class Execution:
             self._launcher.launch(job, self._runner.run(job, args, kwargs), variables)
         return True
 
-    def _decode(self, partition: Partition, task_id: str, blob: bytes) -> Envelope | Refusal:
+    def _open(self, partition: Partition, task_id: str, blob: bytes) -> Envelope | Refusal:
+        """The task of a sealed payload, or of one that is too large."""
         if len(blob) > self._most_bytes:
             return self._rejections.too_large(partition, len(blob), self._most_bytes)
         try:
-            return envelope.decode(blob) if self._plain else self._seal.open_task(queue_of(partition), task_id, blob)
+            return self._seal.open_task(queue_of(partition), task_id, blob)
         except SerializationError as error:
             return self._rejections.look_closer(partition, task_id, blob, error)
 

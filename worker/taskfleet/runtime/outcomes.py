@@ -65,7 +65,9 @@ class Outcomes:
     def ttl_ms(self, job: Job) -> int:
         """How long the result of this job is kept."""
         ttl = job.setting(call_settings.RESULT_TTL, job.definition.options.result_ttl)
-        return _milliseconds(self._application.result_ttl if ttl is None else ttl)
+        if ttl is None:
+            ttl = self._application.result_ttl
+        return int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl)
 
     def keeps_result(self, job: Job) -> bool:
         """Whether the result is needed: for its time to live, or as an argument of another task."""
@@ -132,14 +134,13 @@ class Outcomes:
 
     def _cancelled_ttl_ms(self) -> int:
         # Even if results are off, a caller that asks soon learns the reason.
-        return max(_LEAST_CANCELLED_TTL_MS, _milliseconds(self._application.result_ttl))
+        ttl = self._application.result_ttl
+        return max(_LEAST_CANCELLED_TTL_MS, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl))
 
 
-def _milliseconds(ttl: float) -> int:
-    """A time to live in ms; 0 means that the record is not kept.
+def _odd_ttl_ms(ttl: float) -> int:
+    """A time to live in ms that is out of range: 0 means that the record is not kept, and the longest is a bound.
 
-    It is bounded: if Redis refused it, the call and all its other outcomes would fail.
+    If Redis refused it, the call and all its other outcomes would fail.
     """
-    if 0 < ttl <= MAX_SECONDS:
-        return int(ttl * 1000)
     return int(MAX_SECONDS * 1000) if ttl > MAX_SECONDS else 0
