@@ -164,7 +164,8 @@ async def test_a_heartbeat_of_nonsense_does_not_freeze_scaling(
     assert info.worker_id == worker.identity.worker_id
     assert broker.skipped.counts["heartbeat"] == 2
     order = ScalingOrder((QueueTarget("default"),), AutoscalerSpec(), NO_OVERRIDES, concurrency=4, processes=1)
-    seen, reading = await sampling.sample(broker, order, Replicas(1, 1, 0, {worker.identity.name: 60.0, "evil": 60.0}))
+    observed = await sampling.observe(broker, order, Replicas(1, 1, 0, {worker.identity.name: 60.0, "evil": 60.0}))
+    seen, reading = observed.sample, observed.reading
     assert seen.failure == ""
     assert reading is not None
     assert seen.workers_registered == 1

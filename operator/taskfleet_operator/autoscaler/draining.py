@@ -103,8 +103,10 @@ def _with_forgotten(steps: ScalingSteps, current: int, workers: Sequence[WorkerS
     """
     if len(workers) > current:
         return steps
-    cordoned = (worker.name for worker in workers if worker.cordoned and worker.name not in steps.uncordon)
-    marked = (worker.name for worker in workers if worker.marked and worker.name not in steps.unmark)
+    cordoned = [worker.name for worker in workers if worker.cordoned and worker.name not in steps.uncordon]
+    marked = [worker.name for worker in workers if worker.marked and worker.name not in steps.unmark]
+    if not cordoned and not marked:
+        return steps
     return replace(steps, uncordon=(*steps.uncordon, *cordoned), unmark=(*steps.unmark, *marked))
 
 

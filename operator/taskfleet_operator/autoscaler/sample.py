@@ -32,7 +32,8 @@ class QueueSample:
 class WorkerSample:
     """One pod, or one local process, as a candidate for removal; all its worker processes taken together.
 
-    `busy` counts running tasks; `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
+    `processes` counts live worker processes; without one the worker is not `registered`. `busy` counts running tasks;
+    `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
     `cordoned`: its heartbeat says that it claims nothing more. `drained`: and that no task runs. `marked`: the platform
     was told to take it first.
     """
@@ -45,6 +46,7 @@ class WorkerSample:
     drained: bool = False
     cordoned: bool = False
     marked: bool = False
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

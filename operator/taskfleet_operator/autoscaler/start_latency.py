@@ -23,6 +23,8 @@ class StartLatencies:
     def with_look(self, ages: Mapping[str, float], registered: frozenset[str]) -> StartLatencies:
         """With one more look: `ages` of all workers in seconds, and the names of those that are registered."""
         before = registered if self.registered is None else self.registered
+        if before == self.registered and registered <= before <= ages.keys():
+            return self  # no news, as at most looks
         fresh = [ages[name] for name in sorted(registered - before)]
         known = (before | registered) & ages.keys()  # a missed heartbeat is no second start
         return StartLatencies((*self.seconds, *fresh)[-_KEPT:], frozenset(known))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 Key = tuple[str, str]  # namespace, name of a TaskQueue
@@ -91,6 +92,7 @@ def is_ready(pod: Object) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+@lru_cache(maxsize=8192)  # the same pods are asked for at every look
 def seconds_of(timestamp: str | None) -> float | None:
     """Unix seconds of an RFC 3339 time. `None` for any other text: a user may have edited it."""
     try:

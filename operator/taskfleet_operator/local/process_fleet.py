@@ -68,8 +68,8 @@ class ProcessFleet:
             if before is None or look.decision.desired != before.desired or not look.decision.changed:
                 self._view.decided(look.decision)
             self._decision = look.decision
-        if look.reading is not None:
-            self._workers.note_registered(registered_of(look.reading, look.replicas, look.order.processes))
+        if look.reading is not None and look.workers is not None:
+            self._workers.note_registered(registered_of(look.workers, look.order.processes))
             self._view.picture(self._picture(look.reading))
         return float("inf")
 

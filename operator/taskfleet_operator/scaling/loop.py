@@ -22,7 +22,7 @@ from ..autoscaler import (
 )
 from .order import ScalingOrder
 from .port import Fleet, Look, ScalingBroker
-from .sampling import Reading, Replicas, candidates, registered_of, sample
+from .sampling import observe, registered_of
 
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
@@ -79,32 +79,27 @@ class ScalingLoop:
         if replicas is None:
             return float("inf")
         now = self._clock()
-        seen, reading = await sample(self._broker, order, replicas, start_latency_seconds=self._latencies.percentile_90)
+        seen = await observe(self._broker, order, replicas, start_latency_seconds=self._latencies.percentile_90)
         decision = None
         if deciding:
             if self._state is None:
                 self._state = self._fleet.initial_state(replicas.current, now)
-            decision = decide(seen, self._state, order.autoscaler, now)
+            decision = decide(seen.sample, self._state, order.autoscaler, now)
             self._state = decision.state
-        if reading is not None:
-            registered = registered_of(reading, replicas, order.processes)
-            self._latencies = self._latencies.with_look(replicas.ages, registered)
+        if seen.workers is not None:
+            self._latencies = self._latencies.with_look(replicas.ages, registered_of(seen.workers, order.processes))
         if decision is not None:
-            await self._carry_out(self._steps(decision, order, replicas, reading), decision, order)
-        return await self._fleet.tell(Look(order, replicas, seen, reading, decision))
-
-    def _steps(
-        self, decision: ScalingDecision, order: ScalingOrder, replicas: Replicas, reading: Reading | None
-    ) -> ScalingSteps:
-        return next_steps(
-            decision,
-            None if reading is None else candidates(reading, replicas),
-            self._draining,
-            order.autoscaler,
-            time.monotonic(),
-            absent=replicas.absent,
-            settle_seconds=self._fleet.settle_seconds,
-        )
+            steps = next_steps(
+                decision,
+                seen.workers,
+                self._draining,
+                order.autoscaler,
+                time.monotonic(),
+                absent=replicas.absent,
+                settle_seconds=self._fleet.settle_seconds,
+            )
+            await self._carry_out(steps, decision, order)
+        return await self._fleet.tell(Look(order, replicas, seen.sample, seen.reading, seen.workers, decision))
 
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
         """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""

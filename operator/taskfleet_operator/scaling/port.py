@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..autoscaler import FleetSample, ScalingDecision, ScalingState
+from ..autoscaler import FleetSample, ScalingDecision, ScalingState, WorkerSample
 from .order import ScalingOrder
 from .sampling import QueueReader, Reading, Replicas
 
@@ -23,14 +23,15 @@ class ScalingBroker(QueueReader, Protocol):
 class Look:
     """The result of one look at a fleet, with the order that it followed.
 
-    `reading` is None when Redis could not be read. `decision` is None at a look between two decisions, which only
-    refreshes the figures.
+    `reading` and `workers` are None when Redis could not be read. `decision` is None at a look between two decisions,
+    which only refreshes the figures.
     """
 
     order: ScalingOrder
     replicas: Replicas
     sample: FleetSample
     reading: Reading | None
+    workers: tuple[WorkerSample, ...] | None
     decision: ScalingDecision | None
 
 

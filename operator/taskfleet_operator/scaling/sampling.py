@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,10 +42,6 @@ class Replicas:
     marked: frozenset[str] = frozenset()
     absent: int = 0
 
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self.ages)
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -77,19 +73,45 @@ async def read(
     return Reading(stats, due, tuple(await broker.workers()))
 
 
-def workers_of(reading: Reading, names: frozenset[str]) -> dict[str, list[WorkerInfo]]:
-    """The live worker processes of each replica."""
-    found: dict[str, list[WorkerInfo]] = {}
-    for worker in reading.workers:
-        if worker.name in names and worker.heartbeat_age_seconds <= STALE_HEARTBEAT_SECONDS:
-            found.setdefault(worker.name, []).append(worker)
-    return found
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The result of one read. Without a reading there are no workers, and the sample has failed."""
+
+    sample: FleetSample
+    reading: Reading | None
+    workers: tuple[WorkerSample, ...] | None
+
+
+async def observe(
+    broker: QueueReader, order: ScalingOrder, replicas: Replicas, *, start_latency_seconds: float | None = None
+) -> Observation:
+    """Read and build. A read that fails gives a failed sample, not an exception."""
+    names = [queue.name for queue in order.queues]
+    try:
+        reading = await read(broker, names, order.autoscaler, start_latency_seconds)
+    except TaskQueueError as error:
+        return Observation(
+            FleetSample.failed(str(error), replicas.current, replicas.ready, order.overrides), None, None
+        )
+    workers = workers_of(reading, replicas)
+    sample = build(reading, order, replicas, workers, start_latency_seconds=start_latency_seconds)
+    return Observation(sample, reading, workers)
+
+
+def workers_of(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:
+    """Each replica, its live worker processes taken together."""
+    live: dict[str, list[WorkerInfo]] = {name: [] for name in replicas.ages}
+    for process in reading.workers:
+        if process.name in live and process.heartbeat_age_seconds <= STALE_HEARTBEAT_SECONDS:
+            live[process.name].append(process)
+    return tuple(_worker(name, age, live[name], marked=name in replicas.marked) for name, age in replicas.ages.items())
 
 
 def build(
     reading: Reading,
     order: ScalingOrder,
     replicas: Replicas,
+    workers: Sequence[WorkerSample],
     *,
     start_latency_seconds: float | None = None,
     scheduled: Mapping[str, Sequence[float]] | None = None,
@@ -98,13 +120,12 @@ def build(
 
     `scheduled` gives, for each queue, the seconds until its cron schedules fire next. They count as due work.
     """
-    live = workers_of(reading, replicas.names)
     start, drain = horizons(start_latency_seconds, order.autoscaler)
     fires = scheduled or {}
     return FleetSample(
         queues=tuple(_queue(reading, target, fires.get(target.name, ()), start, drain) for target in order.queues),
-        workers_registered=len(live),
-        busy_workers=sum(any(worker.busy for worker in processes) for processes in live.values()),
+        workers_registered=sum(worker.registered for worker in workers),
+        busy_workers=sum(worker.busy > 0 for worker in workers),
         current_replicas=replicas.current,
         ready_replicas=replicas.ready,
         pending_replicas=replicas.pending,
@@ -114,33 +135,9 @@ def build(
     )
 
 
-async def sample(
-    broker: QueueReader,
-    order: ScalingOrder,
-    replicas: Replicas,
-    *,
-    start_latency_seconds: float | None = None,
-) -> tuple[FleetSample, Reading | None]:
-    """Read and build. A read that fails gives a failed sample, not an exception."""
-    names = [queue.name for queue in order.queues]
-    try:
-        reading = await read(broker, names, order.autoscaler, start_latency_seconds)
-    except TaskQueueError as error:
-        return FleetSample.failed(str(error), replicas.current, replicas.ready, order.overrides), None
-    return build(reading, order, replicas, start_latency_seconds=start_latency_seconds), reading
-
-
-def candidates(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:
-    """Each replica as a candidate for removal, its worker processes taken together."""
-    live = workers_of(reading, replicas.names)
-    return tuple(
-        _candidate(name, age, live.get(name, []), marked=name in replicas.marked) for name, age in replicas.ages.items()
-    )
-
-
-def registered_of(reading: Reading, replicas: Replicas, processes: int) -> frozenset[str]:
-    """The replicas of which all worker processes have registered: `processes` heartbeats or more."""
-    return frozenset(name for name, live in workers_of(reading, replicas.names).items() if len(live) >= processes)
+def registered_of(workers: Iterable[WorkerSample], processes: int) -> frozenset[str]:
+    """The workers of which all processes have registered: `processes` heartbeats or more."""
+    return frozenset(worker.name for worker in workers if worker.processes >= processes)
 
 
 def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start: float, drain: float) -> QueueSample:
@@ -164,15 +161,19 @@ def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start:
     )
 
 
-def _candidate(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: bool) -> WorkerSample:
-    busy = sum(process.busy for process in processes)
+def _worker(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: bool) -> WorkerSample:
+    if not processes:
+        return WorkerSample(name, registered=False, age_seconds=age, marked=marked)
+    busy = sum([process.busy for process in processes])
+    states = {process.state for process in processes}
     return WorkerSample(
         name=name,
-        registered=bool(processes),
+        registered=True,
         busy=busy,
-        idle_seconds=min((process.idle_seconds for process in processes), default=0.0) if not busy else 0.0,
+        idle_seconds=0.0 if busy else min([process.idle_seconds for process in processes]),
         age_seconds=age,
-        drained=bool(processes) and all(process.state == "drained" for process in processes),
-        cordoned=any(process.state in ("cordoned", "drained") for process in processes),
+        drained=states == {"drained"},
+        cordoned="drained" in states or "cordoned" in states,
         marked=marked,
+        processes=len(processes),
     )

@@ -13,37 +13,7 @@ from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.scaling import sampling
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.sampling import Reading, Replicas
-
-STATS = QueueStats(
-    ready=7,
-    in_flight=2,
-    delayed=5,
-    due=3,
-    dead=1,
-    oldest_age_seconds=4.0,
-    enqueued_total=100,
-    finished_total=90,
-    failed_total=1,
-    busy_ms_total=45_000,
-    paused=False,
-)
-
-
-def worker(name: str, *, busy: int = 0, idle: float = 0.0, age: float = 1.0, state: str = "running") -> WorkerInfo:
-    pod, _, number = name.partition("/")
-    return WorkerInfo(
-        worker_id=f"{pod}/{number or 0}",
-        name=pod,
-        pid=1,
-        slots=4,
-        busy=busy,
-        queues=("default",),
-        state=state,
-        heartbeat_age_seconds=age,
-        idle_seconds=idle,
-        started_ms=0,
-        version="1",
-    )
+from tests.unit.operator.builders import STATS, worker
 
 
 class FakeBroker:
@@ -78,22 +48,25 @@ async def test_due_work_is_read_for_both_horizons_only_when_there_is_any() -> No
     await sampling.read(quiet, ["default"], spec, 5.0)
     assert quiet.horizons == [30_000]
     soon = FakeBroker([3.0, 12.0, 25.0])
-    seen, _ = await sampling.sample(soon, ORDER, PODS, start_latency_seconds=5.0)
+    seen = (await sampling.observe(soon, ORDER, PODS, start_latency_seconds=5.0)).sample
     assert soon.horizons == [30_000, 10_000]
     assert (seen.queues[0].due, seen.queues[0].due_within_start) == (3, 1)
 
 
 async def test_a_read_that_fails_is_a_failed_sample() -> None:
-    seen, reading = await sampling.sample(FakeBroker(down=True), ORDER, PODS)
+    observed = await sampling.observe(FakeBroker(down=True), ORDER, PODS)
+    seen = observed.sample
     assert seen.failure == "redis:6379 refuses the connection"
-    assert (seen.current_replicas, seen.ready_replicas, reading) == (2, 1, None)
+    assert (seen.current_replicas, seen.ready_replicas, observed.reading, observed.workers) == (2, 1, None, None)
 
 
 def build(*workers: WorkerInfo, stats: QueueStats = STATS, fires: Sequence[float] = ()) -> sampling.FleetSample:
+    reading = Reading({"default": stats}, {"default": 0}, workers)
     return sampling.build(
-        Reading({"default": stats}, {"default": 0}, workers),
+        reading,
         ORDER,
         PODS,
+        sampling.workers_of(reading, PODS),
         start_latency_seconds=5.0,
         scheduled={"default": fires},
     )
@@ -125,7 +98,7 @@ def test_a_pod_is_busy_when_any_of_its_processes_is_and_drained_when_all_are() -
             worker("b/1", state="cordoned", busy=1),
         ),
     )
-    found = {one.name: one for one in sampling.candidates(reading, pods({"a": 60.0, "b": 60.0, "c": 1.0}))}
+    found = {one.name: one for one in sampling.workers_of(reading, pods({"a": 60.0, "b": 60.0, "c": 1.0}))}
     assert (found["a"].drained, found["a"].idle_seconds) == (True, 5)
     assert (found["b"].drained, found["b"].busy) == (False, 1)
     assert not found["c"].registered
@@ -138,7 +111,7 @@ def test_victims_are_unregistered_then_longest_idle_then_newest() -> None:
         (worker("busy", busy=1), worker("idle-9", idle=9), worker("old", idle=3), worker("new", idle=3)),
     )
     ages = {"busy": 50.0, "idle-9": 50.0, "old": 50.0, "new": 20.0, "unborn": 1.0}
-    everyone = sampling.candidates(reading, pods(ages))
+    everyone = sampling.workers_of(reading, pods(ages))
     assert [one.name for one in choose_victims(everyone, 9)] == ["unborn", "idle-9", "new", "old"]
     assert [one.name for one in choose_victims(everyone, 2)] == ["unborn", "idle-9"]
     assert [one.name for one in choose_victims(everyone, 9, drain_busy=True)][-1] == "busy"
@@ -146,5 +119,6 @@ def test_victims_are_unregistered_then_longest_idle_then_newest() -> None:
 
 def test_a_replica_has_registered_when_all_its_processes_have() -> None:
     reading = Reading({}, {}, (worker("a/0"), worker("a/1"), worker("b/0"), worker("b/1", age=31)))
-    assert sampling.registered_of(reading, PODS, processes=2) == {"a"}
-    assert sampling.registered_of(reading, PODS, processes=1) == {"a", "b"}
+    found = sampling.workers_of(reading, PODS)
+    assert sampling.registered_of(found, processes=2) == {"a"}
+    assert sampling.registered_of(found, processes=1) == {"a", "b"}

@@ -20,7 +20,7 @@ from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.port import Look
 from taskfleet_operator.scaling.sampling import Replicas
-from tests.unit.operator.test_sampling import STATS, worker
+from tests.unit.operator.builders import STATS, worker
 
 
 class MemoryBroker:
