@@ -1,4 +1,4 @@
-"""Imports the modules that tasks are defined in, and finds the tasks."""
+"""Imports the modules that define tasks, and finds their tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def import_all(name: str) -> list[ModuleType]:
 
 
 def definitions_of(module: ModuleType) -> Iterator[Definition]:
-    """Function tasks among the names of the module, its own and those that it imports."""
+    """Function tasks among the names of the module, whether defined there or imported."""
     for value in vars(module).values():
         if isinstance(value, TaskFunction):
             yield value.definition

@@ -1,4 +1,4 @@
-"""How long to wait before the next try, and tries while a queue is full."""
+"""The backoff of repeated tries, and tries while a queue is full."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from taskfleet.settings import RedisSettings
 
 
 def broker_at(url: str | None, redis: RedisSettings, *, stored_limit_bytes: int) -> Broker:
-    """A broker that connects when it is first called; without `url` at the address that the settings name.
+    """A broker that connects at its first call; without `url` at the address in the settings.
 
     `stored_limit_bytes` is the largest task or result, which one reply of Redis must be able to hold. The modules of
-    the broker, and Redis' own client, are imported here: a program without Redis does without them.
+    the broker, and the client of Redis, are imported here, so that a program without Redis does not load them.
     """
     address = redis.url if url is None else url
-    # Callers without a type checker pass anything.
+    # A caller without a type checker may pass any value.
     if isinstance(address, str) and address.startswith("memory:"):  # pyright: ignore[reportUnnecessaryIsInstance]
         from taskfleet.memory.broker import InMemoryBroker
 

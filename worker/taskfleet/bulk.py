@@ -1,4 +1,4 @@
-"""Many messages in one call of the application: all or nothing for each queue, in as few calls to Redis as it takes."""
+"""Bulk enqueues: many messages in one call of the application, all or nothing for each queue, in few calls to Redis."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _KEPT_BYTES = 4 * bounds.CALL_BYTES
 class Bulk:
     """Encoded messages, and the partition of each.
 
-    All are encoded before the first is sent, so that a bad one leaves nothing behind. Envelopes beyond `_KEPT_BYTES`
-    are dropped, and made again by `encode(number of the message, task id)` when their call comes: a program that sends
-    more than its memory holds (one large argument, many times) needs no more than a few calls' worth.
+    All are encoded before the first is sent, so that an invalid one has no effect. Envelopes beyond `_KEPT_BYTES` are
+    dropped, and encoded again by `encode(number of the message, task id)` when their call comes. So a program that
+    sends more than its memory holds (one large argument, many times) needs only the memory of a few calls.
     """
 
     def __init__(self, encode: Callable[[int, str], Item]) -> None:
@@ -53,7 +53,7 @@ class Bulk:
         return dict(found)
 
     def parts(self, positions: Sequence[int]) -> Iterator[tuple[int, Sequence[Item]]]:
-        """The items at these positions, in parts of which one is in memory at once: (how many come before, items)."""
+        """The items at these positions in parts, one of which is in memory at a time: (index of the first, items)."""
         if not self._dropped:
             yield 0, self.items if len(positions) == len(self.items) else [self.items[at] for at in positions]
             return
@@ -87,7 +87,7 @@ class BulkSender:
         refused = {messages[index].queue for index, _ in errors}
         sending = asyncio.ensure_future(self._send(bulk, refused, wait_for_room))
         try:
-            # Redis works on the first calls while the handles are made.
+            # Redis runs the first calls while the handles are made.
             handles = await self._handles(bulk, messages) if not errors else []
             holders = await sending
         finally:
@@ -101,7 +101,7 @@ class BulkSender:
 
     def _encode_all(self, messages: Sequence[Message[Any]]) -> tuple[Bulk, list[tuple[int, TaskQueueError]]]:
         largest, seal, partition_of = self._encoder.max_payload_bytes, self._encoder.seal, self._encoder.partition_of
-        # One time for each queue, so that an item that is encoded again is the same.
+        # One time for each queue, so that an item that is encoded again stays the same.
         clock = functools.cache(self._encoder.now_ms)
         bulk = Bulk(lambda number, task_id: messages[number].encode(largest, seal, task_id=task_id, clock=clock))
         size = 0
@@ -149,7 +149,7 @@ class BulkSender:
                 continue
             max_length = self._options_of(queue).max_length
             for start, items in bulk.parts(positions):
-                # The first call makes sure of room for all.
+                # The first call makes sure that there is room for all.
                 send = functools.partial(
                     self._broker.enqueue, partition, items, max_length=max_length, room_for=len(positions)
                 )
@@ -161,7 +161,7 @@ class BulkSender:
 
 @contextlib.contextmanager
 def _collector_paused() -> Generator[None]:
-    """All objects that are made here stay: to search them for garbage, again and again, would cost a third."""
+    """Pause the garbage collector: all objects made here are kept, and scanning them would cost a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -11,7 +11,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel the tasks, again and again until all have ended. Their results and errors are dropped.
 
     The Redis client can lose a cancellation that comes at the moment of a reply or of a new connection, so one is not
-    enough. `asyncio.Task.cancel` is called itself, because background tasks override it (`taskfleet.background`).
+    enough. It calls `asyncio.Task.cancel` directly, because background tasks override it (`taskfleet.background`).
     """
     ended = set(tasks)
     pending = ended

@@ -19,7 +19,7 @@ from taskfleet.errors import ConfigurationError
 T = TypeVar("T")
 
 YEARS = 100
-MOST_SECONDS = YEARS * 365 * 86_400  # timers, messagepack and Redis' times to live can all hold it
+MOST_SECONDS = YEARS * 365 * 86_400  # timers, messagepack and the expiry of Redis keys can all hold it
 KEY_CHARACTERS = 512
 _SHOWN_CHARACTERS = 80
 
@@ -50,13 +50,13 @@ def shown(value: object) -> str:
 
 
 def _number(value: object) -> int | float | None:
-    """A finite `int` or `float` of exactly that type; `None` for anything else: a `bool`, a text, a number to round."""
+    """A finite `int` or `float` of exactly that type; `None` for a `bool`, a text, or a number that needs rounding."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     try:
-        # A subclass of int may convert to another number than its own.
+        # A subclass of int may override its conversion to another number.
         return int.__int__(operator.index(value))  # type: ignore[arg-type]
     except Exception:
         return None
@@ -189,7 +189,7 @@ def choice(known: Collection[str]) -> Check:
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing."""
+    """` (did you mean 'x'?)`, or an empty string."""
     if not isinstance(value, str):
         return ""
     by_lower = {word.lower(): word for word in known}

@@ -1,9 +1,9 @@
 """Child processes: how a parent asks a child to end, and how a child ends when its parent is gone.
 
 A child that runs the `taskfleet` command reads a pipe from its parent. Through the pipe the parent asks it to drain, or
-to end at once. A signal would not do: signals also come from elsewhere, and to whole process groups. The pipe closes
-when the parent ends, however that happens. Another program cannot read such a pipe; on Linux the kernel ends it with
-its parent (`ends_with_this_process`).
+to end at once. A signal is not enough, since signals also come from other sources, and to whole process groups. The
+pipe closes when the parent ends, for any reason. Another program cannot read such a pipe; on Linux the kernel ends it
+with its parent (`ends_with_this_process`).
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Child:
             os.close(child_end)
 
     def drain(self) -> None:
-        """Ask the child to finish its work and end; a second call changes nothing."""
+        """Ask the child to finish its work and end; a second call has no effect."""
         self._tell(_DRAIN)
 
     def hurry(self) -> None:
-        """Have the child end at once: it hands its tasks back and loses nothing."""
+        """Let the child end at once: it returns its tasks to their queues and loses none."""
         self._tell(_HURRY)
 
     def _tell(self, order: bytes) -> None:
@@ -99,7 +99,7 @@ class Parent:
                 threading.Thread(target=self._read, args=(int(number),), name="taskfleet-parent", daemon=True).start()
 
     def listen(self, drain: Callable[[], object], hurry: Callable[[], object], patience: float) -> None:
-        """Call these from now on, on another thread. When the parent is gone, draining may take `patience` seconds."""
+        """Call these in another thread from now on. When the parent is gone, draining may take `patience` seconds."""
         with self._lock:
             self._drain, self._hurry, self._patience = drain, hurry, patience
 
@@ -130,8 +130,8 @@ def end_with(parent: int, number: signal.Signals) -> None:
     """Have the kernel send this process `number` when the process `parent`, which started it, ends (Linux only).
 
     The kernel watches the thread that started this process, so that thread must live as long as the parent does. The
-    function also runs between fork and exec, where another thread of the parent may have held any lock: it imports and
-    loads nothing.
+    function also runs between fork and exec, where another thread of the parent may have held any lock, so it imports
+    and loads no module.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number)

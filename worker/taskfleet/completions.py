@@ -47,7 +47,8 @@ class Completions:
                 for event in self._waiting.get(task_id, ()):
                     event.set()
             else:
-                # Subscribed, perhaps again: a completion in between was not heard, so all callers look themselves.
+                # Subscribed, perhaps again: completions in between were missed, so all callers check the states of
+                # their tasks.
                 self._subscribed[partition].set()
                 for events in self._waiting.values():
                     for event in events:

@@ -38,7 +38,7 @@ def load(path: str | Path | None = None) -> Settings:
 
 
 def from_environment() -> Settings:
-    """The environment over the defaults, without a file: the settings of a `TaskQueue(url)`. Errors as `load`'s."""
+    """The environment over the defaults, without a file: the settings of a `TaskQueue(url)`. Errors as for `load`."""
     return _settle("", {})
 
 
@@ -122,7 +122,8 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
         if location is None:
             continue
         if location[0] not in Settings.model_fields:
-            # Other programs may have variables that begin the same; a section that is almost known is a slip.
+            # Other programs may have variables with the same beginning; a section that is almost known is a typing
+            # error.
             if hint := checks.did_you_mean(location[0], Settings.model_fields):
                 raise ConfigurationError(f"{variable}: there is no section {location[0]!r}{hint}")
             continue
@@ -136,8 +137,8 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
     return found
 
 
-# A signing key in a variable that nobody reads would leave the queue unsigned. In other sections an application may
-# have a variable of its own, such as TASKFLEET_REDIS_URL.
+# An ignored variable with a signing key would leave the queue unsigned. In other sections an application may have its
+# own variables, such as TASKFLEET_REDIS_URL.
 _ONE_UNDERSCORE = {
     f"TASKFLEET_SECURITY_{key}".upper(): f"TASKFLEET_SECURITY__{key}".upper() for key in SecuritySettings.model_fields
 }

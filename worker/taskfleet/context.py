@@ -15,7 +15,7 @@ Report = Callable[[float, float | None, str], None]
 class TaskContext:
     """The running task. `attempt` counts from 1; `deadline` is the end of its timeout, if it has one.
 
-    `headers` are those that middleware set where the task was enqueued.
+    `headers` are the headers that middleware set when the task was enqueued.
     """
 
     id: str
@@ -31,16 +31,16 @@ class TaskContext:
     async def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the task is; `await handle.progress()` reads the report.
 
-        Cheap enough for a tight loop: the worker sends only the latest report of each task, at most four times a
-        second. When the worker has lost the task's lease, a report changes nothing and the task is cancelled. A context
+        It is cheap enough for a tight loop: the worker sends only the latest report of each task, at most four times a
+        second. When the worker has lost the task's lease, a report has no effect and the task is cancelled. A context
         that no worker made ignores reports.
         """
         self.progress_sync(done, total, note)
-        # A loop that awaits nothing else would hold up the report and all other tasks.
+        # Without this, a loop that awaits nothing else would delay the report and all other tasks.
         await asyncio.sleep(0)
 
     def progress_sync(self, done: float, total: float | None = None, note: str = "") -> None:
-        """The same from a plain function in its thread."""
+        """`progress` for a plain function in its thread."""
         if self._report is not None:
             self._report(done, total, note)
 
@@ -60,7 +60,7 @@ def caller() -> Callable[[], TaskContext] | None:
 
 
 def current_task() -> TaskContext:
-    """The context of the task that runs; `RuntimeError` outside of one."""
+    """The context of the running task; `RuntimeError` outside of a task."""
     make = CURRENT.get()
     if make is None:
         raise RuntimeError("current_task() is only there inside a task that a worker runs")

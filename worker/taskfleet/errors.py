@@ -4,7 +4,7 @@
     ├── ConfigurationError          an option, key or file is wrong; the message names it and the expected form
     │   └── InvalidQueueNameError
     ├── BrokerConnectionError       Redis cannot be reached, or refuses the connection
-    │   ├── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts nothing new
+    │   ├── BrokerOutOfMemoryError  Redis has reached its maxmemory and accepts no new data
     │   └── ReplyTooLargeError      Redis sent more in one reply than this program takes
     ├── SerializationError          a value cannot be encoded, or does not fit its annotation
     │   ├── PayloadTooLargeError
@@ -43,11 +43,11 @@ class BrokerConnectionError(TaskQueueError):
 
 
 class BrokerOutOfMemoryError(BrokerConnectionError):
-    """Redis has reached its `maxmemory`: it accepts nothing new until memory is freed."""
+    """Redis has reached its `maxmemory`: it accepts no new data until memory is freed."""
 
 
 class ReplyTooLargeError(BrokerConnectionError):
-    """Redis sent more in one reply than this program takes: the stored value is larger than the limits here."""
+    """Redis sent more in one reply than this program accepts: the stored value is larger than its limits."""
 
 
 class SerializationError(TaskQueueError):
@@ -63,7 +63,7 @@ class BadSignatureError(SerializationError):
 
 
 class NewerVersionError(SerializationError):
-    """A newer Taskfleet than this one stored the task or result. `version` is that of its envelope."""
+    """A newer Taskfleet than this one stored the task or result. `version` is the version of its envelope."""
 
     def __init__(self, message: str, *, version: int) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class QueueFullError(TaskQueueError):
 
 
 class BulkEnqueueError(TaskQueueError):
-    """Some messages of `enqueue_many` cannot be enqueued; nothing was enqueued for their queues."""
+    """Some messages of `enqueue_many` cannot be enqueued; no message was enqueued for their queues."""
 
     def __init__(self, errors: Sequence[tuple[int, TaskQueueError]]) -> None:
         self.errors = list(errors)
@@ -93,7 +93,10 @@ class TaskNotFoundError(TaskQueueError):
 
 
 class TaskExecutionError(TaskQueueError):
-    """The task ended without a result: it failed, or it is dead. `traceback` is that of the last run, if it has one."""
+    """The task ended without a result: it failed, or it is dead.
+
+    `traceback` is the traceback of its last run, if any.
+    """
 
     def __init__(self, message: str, *, task_id: str = "", traceback: str = "") -> None:
         super().__init__(message)

@@ -34,12 +34,12 @@ Status = Literal[
 ]  # fmt: skip
 
 _ANY = Value(Any, "result")
-# Redis does not guarantee that a completion is heard, so a caller that waits looks itself from time to time.
+# Redis does not guarantee the delivery of a completion, so a waiting caller also checks from time to time.
 _RECHECK_SECONDS = 5.0
 
 
 class Connections(Protocol):
-    """The port of a handle, asked anew at each call: a handle may go from one event loop to another."""
+    """The port of a handle, used anew at each call: a handle may move from one event loop to another."""
 
     @property
     def broker(self) -> Broker:
@@ -79,7 +79,7 @@ class TaskHandle(Generic[R]):
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
 
     async def status(self) -> Status:
-        """The state of the task; `unknown` for one that never was, or whose result has expired."""
+        """The state of the task; `unknown` for an id that never existed, or whose result has expired."""
         state, data = await self._look()
         if state == "dead":
             return cast("Status", self._letter(data).state)
@@ -90,8 +90,8 @@ class TaskHandle(Generic[R]):
     async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the task's end and return its result.
 
-        `timeout` in seconds, or a timedelta; `None` waits for ever. Errors: `TaskTimeoutError` when it did not end in
-        time, `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
+        `timeout` in seconds, or a timedelta; `None` waits without limit. Errors: `TaskTimeoutError` when it did not end
+        in time, `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
         `SerializationError` (`BadSignatureError`, `NewerVersionError`) when the stored record is not readable.
         """
         if timeout is not None:
@@ -105,7 +105,7 @@ class TaskHandle(Generic[R]):
             ) from None
 
     async def cancel(self) -> bool:
-        """Cancel the task; returns whether that changed anything. One that runs is interrupted by its worker."""
+        """Cancel the task; returns whether that changed its state. A running task is interrupted by its worker."""
         if self.partition is None:
             await self._find(ended=False)
         if self.partition is None:
@@ -117,15 +117,15 @@ class TaskHandle(Generic[R]):
         )
 
     async def progress(self) -> Progress | None:
-        """The last report of the task (`current_task().progress`); `None` before the first, and once it has ended.
+        """The last report of the task (`current_task().progress`); `None` before the first, and after the end.
 
-        A task that runs again keeps the report of its last attempt until it makes another.
+        A task that is run again keeps the report of its last attempt until it makes another.
         """
         partition = await self.locate()
         record = await self._connections.broker.progress(partition, self.id) if partition is not None else None
         return Progress.of_record(record) if record is not None else None
 
-    # The same from code without an event loop, in any thread.
+    # The same calls for code without an event loop, in any thread.
 
     def status_sync(self) -> Status:
         """`status` for code without an event loop."""
@@ -199,7 +199,7 @@ class TaskHandle(Generic[R]):
         return await self._find(ended=True)
 
     async def _find(self, *, ended: bool) -> tuple[str, bytes]:
-        """Look for a bare id in all partitions. With `ended`, a task of that id that has ended comes first."""
+        """Look for a bare id in all partitions. With `ended`, a finished task of that id comes first."""
         found = ("unknown", b"")
         for partition in map(Partition, await self._connections.broker.partitions()):
             state, data = await self._connections.broker.status(partition, self.id)
@@ -213,20 +213,20 @@ class TaskHandle(Generic[R]):
         return found
 
     async def locate(self) -> Partition | None:
-        """The partition that the task is in, or was when it ended; `None` when nothing is known of it."""
+        """The partition of the task, also after its end; `None` when no partition knows it."""
         if self.partition is None:
             await self._look()
         return self.partition
 
 
 class HandleFactory(Protocol):
-    """Makes the handle on a task. Its partition and the type of its result may be unknown."""
+    """Makes the handle of a task. Its partition and the type of its result may be unknown."""
 
     def __call__(self, task_id: str, partition: Partition | None, value: Value = ..., /) -> TaskHandle[Any]: ...
 
 
 class GroupHandle:
-    """The end of a group: several tasks, whose results come as a list."""
+    """A group of several tasks, whose results come as a list."""
 
     def __init__(self, handles: Sequence[TaskHandle[Any]], shape: Any) -> None:
         self.handles = tuple(handles)
@@ -238,7 +238,7 @@ class GroupHandle:
     async def result(self, timeout: float | timedelta | None = None) -> list[Any]:
         """The results of the members, in order, nested as the groups were. The first failure is raised.
 
-        `timeout` in seconds for all together. Errors: as `TaskHandle.result`.
+        `timeout` in seconds for all members together. Errors: as for `TaskHandle.result`.
         """
         results = iter(await _gather([handle.result(timeout) for handle in self.handles]))
         return cast("list[Any]", _nested(self._shape, results))
@@ -248,10 +248,10 @@ class GroupHandle:
         return [await handle.status() for handle in self.handles]
 
     async def cancel(self) -> bool:
-        """Cancel all members; returns whether that changed anything."""
+        """Cancel all members; returns whether that changed the state of any."""
         return any([await handle.cancel() for handle in self.handles])
 
-    # The same from code without an event loop, in any thread.
+    # The same calls for code without an event loop, in any thread.
 
     def result_sync(self, timeout: float | timedelta | None = None) -> list[Any]:
         """`result` for code without an event loop: `timeout` in seconds, the same errors."""
@@ -270,7 +270,7 @@ class GroupHandle:
 
 
 async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All results, or the first error; the other calls are cancelled then."""
+    """All results, or the first error; after an error the other calls are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in waiting]
     try:
         return list(await asyncio.gather(*tasks))

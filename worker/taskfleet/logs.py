@@ -19,7 +19,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def configure(option: str = "", *, default: str = "INFO") -> None:
-    """Log to stderr at the level of `--log-level`, else of TASKFLEET_LOG_LEVEL, in this process and its children.
+    """Log to stderr at the level of `--log-level`, or else of TASKFLEET_LOG_LEVEL, in this process and its children.
 
     Errors: `ConfigurationError` for a level that does not exist.
     """
@@ -29,7 +29,7 @@ def configure(option: str = "", *, default: str = "INFO") -> None:
         os.environ[VARIABLE] = level
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(handlers=[handler])  # does nothing in a program that has its own logging setup
+    logging.basicConfig(handlers=[handler])  # has no effect in a program that has set up logging
     logging.getLogger().setLevel(level)
 
 

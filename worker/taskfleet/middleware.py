@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet.middleware")
 
-HOOK_SECONDS = 30.0  # for a hook that is told of a retry or a dead letter
+HOOK_SECONDS = 30.0  # for a hook that reports a retry or a dead letter
 SHUTDOWN_SECONDS = 10.0
 
 SendNext = Callable[[], Awaitable[Sequence["TaskHandle[Any]"]]]
@@ -46,10 +46,10 @@ class Middleware:
 
     | hook | effect |
     | --- | --- |
-    | `enqueue`, before the tasks are sent | nothing is sent; it reaches the caller of `enqueue` |
+    | `enqueue`, before the tasks are sent | no task is sent; it reaches the caller of `enqueue` |
     | `enqueue`, after they were sent | it is logged; the caller gets its handles |
     | `execute`, `execute_batch` | the task fails with it, and is retried by its options |
-    | `on_retry`, `on_dead`, `shutdown` | it is logged; one that hangs is left after 30 s, `shutdown` after 10 s |
+    | `on_retry`, `on_dead`, `shutdown` | it is logged; a hook that hangs is left after 30 s, `shutdown` after 10 s |
     | `startup` | the worker ends with it and has claimed nothing |
     """
 
@@ -57,7 +57,7 @@ class Middleware:
         """Around the sending of `messages`: one for `enqueue`, all of them for `enqueue_many` and for a workflow.
 
         `message.headers` (text to text) travel to the worker. `await call_next()` sends, and returns the handles in the
-        order of the messages, or those of a workflow's end; it must be awaited exactly once. To refuse the messages,
+        order of the messages, or that of a workflow's end; it must be awaited exactly once. To refuse the messages,
         raise.
         """
         await call_next()
@@ -81,21 +81,21 @@ class Middleware:
         """
 
     async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
-        """The task goes to the dead letters: its retries are used up, or it could not be run at all.
+        """The task becomes a dead letter: its retries are used up, or it could not be run.
 
         `reason` is that of the dead letter. Redis itself buries a task whose workers died `max_deliveries` times, so no
         hook is called for it. Called beside the worker's loop: it holds no slot.
         """
 
     async def startup(self, worker: WorkerContext) -> None:
-        """A worker starts; it claims nothing before this returns. Outermost first."""
+        """A worker starts; it claims no task before this returns. Outermost first."""
 
     async def shutdown(self, worker: WorkerContext) -> None:
-        """A worker has drained. Innermost first; only for those whose `startup` has returned."""
+        """A worker has drained. Innermost first; only for middleware whose `startup` has returned."""
 
 
 class Stack:
-    """The middleware of one queue, and for each hook those that override it."""
+    """The middleware of one queue, and for each hook the middleware that overrides it."""
 
     def __init__(self, middleware: Sequence[Middleware]) -> None:
         self._all: list[Middleware] = []
@@ -109,7 +109,10 @@ class Stack:
             self.add(one)
 
     def add(self, middleware: Middleware) -> None:
-        """Add one innermost. Errors: `ConfigurationError` when it is no middleware, or when a worker runs already."""
+        """Add one innermost.
+
+        Errors: `ConfigurationError` when it is no middleware, or when a worker is running already.
+        """
         if not isinstance(middleware, Middleware):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"middleware {middleware!r} is no instance of a subclass of taskfleet.Middleware")
         if self._running:
@@ -196,7 +199,7 @@ class Stack:
 
 
 async def _told(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:
-    """Call a hook that only receives news: its exceptions are logged, and it is cancelled when it hangs."""
+    """Call a hook that only gets information: its exceptions are logged, and it is cancelled when it hangs."""
     telling = background.start(_telling(hook, call), context=contextvars.copy_context())
     try:
         _, late = await asyncio.wait([telling], timeout=seconds)

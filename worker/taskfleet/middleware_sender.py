@@ -25,7 +25,7 @@ class MiddlewareSender:
         self._sessions = sessions
 
     async def send(self, message: Message[R]) -> TaskHandle[R]:
-        """Send one message. Calls of one loop tick travel together."""
+        """Send one message. Messages of one turn of the event loop share a call to Redis."""
         if self._middleware.enqueue:
             message = _with_headers(message)
 
@@ -58,7 +58,7 @@ class MiddlewareSender:
         return await self._sessions.current().producer.many(messages, wait_for_room=wait_for_room)
 
     async def send_workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
-        """Send a workflow; the handle is that of its end."""
+        """Send a workflow; the handle stands for its end."""
         if not self._middleware.enqueue:
             return await self._sessions.current().producer.workflow(plan)
         for node in plan.nodes:

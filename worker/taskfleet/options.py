@@ -32,7 +32,7 @@ class _Checked:
     __slots__ = ()
 
     def _settle(self, where: str = "") -> None:
-        """Replace each value by the one that its check returns. Errors: `ConfigurationError`, which `where` begins."""
+        """Replace each value by the result of its check. Errors: `ConfigurationError`, which begins with `where`."""
         for each in fields(self):  # type: ignore[arg-type]
             if (check := each.metadata.get("check")) is not None:
                 object.__setattr__(self, each.name, check(where + each.name, getattr(self, each.name)))

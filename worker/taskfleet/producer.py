@@ -1,4 +1,4 @@
-"""The producer of one event loop. It sends single messages itself, those of one moment in one call to Redis."""
+"""The producer of one event loop: it sends messages to Redis, simultaneous ones in one call."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Producer:
         self.workflow = WorkflowSender(application, broker, self._encoder, handle).send
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
-        """Send one message. Calls of one loop tick travel together."""
+        """Send one message. Messages of one turn of the event loop share a call to Redis."""
         try:
             item = self._encoder.encode(message)
         except ClockUnknownError:
@@ -50,9 +50,9 @@ class Producer:
         return self._handle(task_id, partition, message.task.signature.result)
 
     async def _send(self, partition: Partition, item: Item) -> str:
-        """Send an item at once, or with the others that gather while a call to its partition is under way.
+        """Send an item at once, or with the others that gather while a call to its partition is in progress.
 
-        Returns the id of the task that the queue has now: another one, when that has the unique key and keeps it.
+        Returns the id of the task in the queue, which is another task if that has the unique key and keeps it.
         """
         if partition in self._busy:
             future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -75,7 +75,7 @@ class Producer:
         except TaskQueueError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
-            # All values were checked before; one that slipped through is still an error of Taskfleet, in one line.
+            # All values were checked before. An error here is still reported as an error of Taskfleet, in one line.
             raise SerializationError(
                 f"queue {queue_of(partition)!r}: a task cannot be put into a message: {error}"
             ) from error
@@ -85,7 +85,7 @@ class Producer:
             while batch := self._outgoing.pop(partition, None):
                 max_length = self._options_of(partition).max_length
                 if max_length:
-                    # One by one, so that a full queue refuses only those that do not fit.
+                    # One call for each, so that a full queue refuses only the messages beyond its limit.
                     for pair in batch:
                         await self._send_batch(partition, [pair], max_length)
                 else:
@@ -102,7 +102,7 @@ class Producer:
             holders = await self._enqueue(partition, [item for item, _ in batch], max_length)
         except BaseException as error:
             if len(batch) > 1 and isinstance(error, SerializationError):
-                # One of them cannot be put into a message, so nothing was sent: the others do not pay for that.
+                # One of them cannot be encoded, so none was sent. Each is sent alone, so that only that one fails.
                 for pair in batch:
                     await self._send_batch(partition, [pair], max_length)
                 return
@@ -118,6 +118,9 @@ class Producer:
 
 
 def _outgoing_bytes(outgoing: tuple[Item, asyncio.Future[str]]) -> int:
-    """The size of an item; one that Redis may refuse for its size counts as a whole call, so that it goes alone."""
+    """The size of an item.
+
+    An item that Redis may refuse for its size counts as a whole call, so that it is sent alone.
+    """
     size = bounds.item_bytes(outgoing[0])
     return size if size <= bounds.SURE_BYTES else bounds.CALL_BYTES

@@ -17,8 +17,10 @@ MAX_SECONDS = float(checks.MOST_SECONDS)  # the longest delay: a later attempt w
 
 
 class RetryLater(Exception):
-    """Raise it inside a task to run it again after `delay` (seconds, or a timedelta). It uses up an attempt like any
-    other failure. A negative delay is none; a subclass that sets no delay is retried by the task's policy.
+    """Raise it inside a task to run the task again after `delay` (seconds, or a timedelta).
+
+    It uses up an attempt like any other failure. A negative delay counts as 0. A subclass that sets no delay is retried
+    by the task's policy.
 
     Errors: `ValueError` for a delay that is not a finite number, or is longer than 100 years.
     """
@@ -84,7 +86,7 @@ class Retry:
         checks.flag("jitter", self.jitter)
 
     def packed(self) -> list[Any]:
-        """The policy as an envelope holds it."""
+        """The policy as an envelope stores it."""
         return [self.kind, self.delay, self.max_delay, self.jitter]
 
     def seconds(self, attempt: int) -> float:

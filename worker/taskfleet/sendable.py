@@ -19,7 +19,10 @@ _ENQUEUES = (TaskFunction.enqueue.__qualname__, BoundTask.enqueue.__qualname__)
 
 
 def message_of(thing: object, call: str) -> Message[Any]:
-    """The message of `thing`: itself, or that of a class task. `call` is the caller's own, such as `queue.enqueue`."""
+    """The message of `thing`: itself, or that of a class task.
+
+    `call` is the call for the error, such as `queue.enqueue`.
+    """
     if isinstance(thing, Message):
         return thing
     if isinstance(thing, Task):
@@ -28,7 +31,7 @@ def message_of(thing: object, call: str) -> Message[Any]:
 
 
 def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
-    """The messages of a list or other iterable. Errors: `TypeError` names the position of anything else in it."""
+    """The messages of a list or other iterable. Errors: `TypeError` names the position of any other value in it."""
     if isinstance(things, (list, tuple)) and _are_messages(cast("Sequence[object]", things)):
         return cast("Sequence[Message[Any]]", things)
     if isinstance(things, (str, bytes, Mapping, Message, Task, Workflow)) or not isinstance(things, Iterable):
@@ -61,7 +64,7 @@ def check_workflow(queue: str | None) -> None:
 
 
 def close_unused(thing: object) -> None:
-    """Close the coroutine of a plain call where a task was meant, since nobody will await it."""
+    """Close the coroutine of a plain call that was passed in place of a task, since no caller will await it."""
     if inspect.iscoroutine(thing):
         thing.close()
 

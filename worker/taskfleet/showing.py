@@ -1,4 +1,4 @@
-"""Foreign text on a terminal, in a log or in a label: one line, bounded, with nothing hidden.
+"""Foreign text on a terminal, in a log or in a label: on one line, bounded, and completely visible.
 
 Ids, names, errors and reasons come from Redis and from the exceptions of tasks. Printed unchanged, they could move the
 cursor, hide the text before them, forge a line of the log, or fill a disk.
@@ -12,7 +12,7 @@ from typing import Any
 
 from taskfleet import describing
 
-LINE_LIMIT = 300  # characters, as all limits here
+LINE_LIMIT = 300  # characters, like all limits in this module
 MESSAGE_LIMIT = 4000
 TRACEBACK_LIMIT = 65_536
 

@@ -5,7 +5,7 @@ share round trips, as calls of one loop do. Each queue has a session in that loo
 (`taskfleet.session`).
 
 After a fork the child has the sockets of its parent, but not the thread. It closes the sockets without reading them,
-and starts a thread of its own at its next call.
+and starts another thread at its next call.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _LoopThread:
         except concurrent.futures.CancelledError:
             raise BrokerConnectionError(_ENDING) from None
         except BaseException:
-            # Ctrl-C, most likely: the caller no longer waits for the answer.
+            # Ctrl-C, most likely: the caller no longer waits for the result.
             future.cancel()
             raise
 
@@ -124,7 +124,7 @@ class _LoopThread:
         for key in list(self._selector.get_map().values()):
             with contextlib.suppress(OSError):
                 os.close(key.fd)
-        # The transports still hold the numbers of their sockets, which new files of the child get now, and the loop
+        # The transports still hold the numbers of their sockets, which new files of the child now get, and the loop
         # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 

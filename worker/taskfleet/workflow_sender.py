@@ -1,4 +1,4 @@
-"""Sends a workflow: in one call where that is possible, else so that nothing of it runs before all of it is sent."""
+"""Sends a workflow, in one call where possible; otherwise no task of it runs before all of it is sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class WorkflowSender:
         self._handle = handle
 
     async def send(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
-        """Send all nodes of a workflow: those that wait first, so that no task ends before those after it are known.
+        """Send all nodes of a workflow, waiting ones first, so that no task ends before the tasks after it are known.
 
         Another task that has the unique key of a node, and keeps it, stands for that node.
         """
@@ -68,7 +68,7 @@ class WorkflowSender:
             except BaseException:
                 await attempt.take_back()
                 raise
-            # Another sender was faster to get a key, or the task that has one has just ended: the route is made anew.
+            # Another sender got a key first, or the task that had it has just ended, so the route is made again.
             await attempt.take_back()
             for node in plan.nodes:
                 node.id = ids.new_id()
@@ -136,8 +136,8 @@ class _Attempt:
         self._gated = [node for node in self._wide if not node.waits]
 
     async def send(self) -> bool:
-        """Whether the whole workflow is sent; if not, a task that was to stand for a node does not any more."""
-        # All are encoded before the first is sent: a bad argument leaves nothing behind.
+        """Send the whole workflow. False if a task that was to stand for a node no longer does."""
+        # All nodes are encoded before the first is sent, so that a bad argument has no effect.
         self._items = await self._encoder.by_the_clock(lambda: {node: self._encode(node) for node in self._plan.nodes})
         if self._fits_one_call():
             await self._enqueue([*self._blocked, *self._starts])
@@ -160,7 +160,7 @@ class _Attempt:
         )
 
     async def _send_blocked(self) -> bool:
-        """Send the nodes that wait, and link them to the tasks that they wait for and that are in Redis already."""
+        """Send the nodes that wait, and link them to tasks of theirs that are in Redis already."""
         if await self._enqueue(self._blocked):
             return False
         for node in self._blocked:
@@ -175,9 +175,9 @@ class _Attempt:
         return True
 
     async def _send_starts(self) -> bool:
-        """Send the nodes that wait for nothing, and confirm the workflow.
+        """Send the nodes that wait for no other, and confirm the workflow.
 
-        Those that may be kept out by their unique key go first, while none of the others has run.
+        Nodes that another task may keep out by their unique key go first, while none of the others has run.
         """
         if await self._enqueue([node for node in self._starts if _may_be_kept_out(node)]):
             return False
@@ -205,7 +205,7 @@ class _Attempt:
         if node.carried:
             settings[call_settings.INPUT_SHAPE] = node.shape
             if self._application.seal.configured:
-                # The tasks whose results these are: the result of no other can be put in their place.
+                # The ids of the tasks whose results these are, so that the result of another task is refused.
                 sources = [[before.message.queue, self._route.id_of(before)] for before in node.after[: node.carried]]
                 settings[call_settings.INPUT_SOURCES] = sources
         if node.waited_for:
@@ -229,7 +229,7 @@ class _Attempt:
         return task_id, envelope, delay_ms, eta_ms, extras
 
     async def _enqueue(self, nodes: Sequence[Node]) -> bool:
-        """Add nodes; whether one was not added because another task has its unique key."""
+        """Add nodes. True if one was not added because another task has its unique key."""
         by_partition: dict[Partition, list[Node]] = defaultdict(list)
         for node in nodes:
             by_partition[self._route.partitions[node]].append(node)
@@ -244,7 +244,7 @@ class _Attempt:
         return refused
 
     async def _link(self, node: Node, task_id: str, edges: Sequence[Edge]) -> bool:
-        """Let tasks wait for the one that is, or stands for, `node`; false when that has ended just now."""
+        """Let tasks wait for the task that is, or stands for, `node`; false when it has just ended."""
         for start in range(0, len(edges), MOST_EDGES):
             some = edges[start : start + MOST_EDGES]
             state, _ = await self._broker.link(self._route.partitions[node], task_id, some)
@@ -253,9 +253,9 @@ class _Attempt:
         return True
 
     async def _link_to_handle(self, node: Node, handle: TaskHandle[Any], position: int) -> None:
-        """Let a node wait for a task that was sent before."""
+        """Let a node wait for a task that was sent earlier."""
         partition = self._route.partitions[node]
-        # Looked for with the connections of this loop: the handle may be of another TaskQueue.
+        # Located with the connections of this loop, since the handle may belong to another TaskQueue.
         other = handle.partition or await self._handle(handle.id, None).locate()
         state, record = "unknown", b""
         if other is not None:
@@ -267,7 +267,7 @@ class _Attempt:
             )
         if state == "linked":
             return
-        # It has ended already: the signal is given at once, as its ending would have given it.
+        # The task has ended already, so this sender gives the signal that its end would have given.
         queue, seal = queue_of(other), self._application.seal
         if state == "ended":
             state, reason = result_record.unpack_end(record, queue=queue, task_id=handle.id, seal=seal)

@@ -1,9 +1,9 @@
-"""Workflows: tasks that wait for others. A chain, a group, a chord, or any graph with `after=[handle, …]`.
+"""Workflows: tasks that wait for other tasks. A chain, a group, a chord, or any graph with `after=[handle, …]`.
 
-A workflow is compiled to nodes, each with the nodes that it waits for. All of them are sent at once
-(workflow_sender.py), those that wait first. When a task succeeds, the script that records its outcome also counts down
-the tasks that wait for it, so a callback is released exactly once, however often a worker dies. When a task ends
-without success, all tasks after it are cancelled, and their error names the cause.
+A workflow is compiled to nodes, each with the nodes that it waits for. All nodes are sent at once (workflow_sender.py),
+waiting ones first. When a task succeeds, the script that records its outcome also counts down the tasks that wait for
+it, so a callback is released exactly once, however often a worker dies. When a task ends without success, all tasks
+after it are cancelled, and their error names the cause.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskfleet.travel import carried
 if TYPE_CHECKING:
     from taskfleet.handles import TaskHandle
 
-_BYTES_PER_CONTAINER = 24  # of the results of one first argument, when together they are larger than one may be
+_BYTES_PER_CONTAINER = 24  # of the results of one first argument, when their sum exceeds the limit of one result
 
 Member: TypeAlias = "Message[Any] | Task | Workflow"
 # The nesting of the results of several nodes: 1 is one result, a list is a list of such.
@@ -41,7 +41,7 @@ class Workflow:
         found = checks.several(f"{kind}() members", members, "task.message(…)")
         if not found:
             raise ConfigurationError(f"{kind}() needs at least one member")
-        for member in found:  # callers without a type checker give anything
+        for member in found:  # a caller without a type checker may pass any value
             if not isinstance(member, (Message, Task, Workflow)):
                 if inspect.iscoroutine(member):
                     member.close()
@@ -101,7 +101,7 @@ class Node:
 
 @dataclass(slots=True)
 class WorkflowPlan:
-    """The nodes of a workflow, each after those that it waits for. `ends` give the result, nested as `shape` says."""
+    """The nodes of a workflow, each after those that it waits for. `ends` give the result, nested as in `shape`."""
 
     nodes: list[Node]
     starts: list[Node]
@@ -148,7 +148,7 @@ def _let_wait(node: Node, before: WorkflowPlan) -> None:
 def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
     """The first argument of a task: the results of the tasks that it waited for, from their records.
 
-    Each keeps its own form. `sources` has the queue and the id of the task of each result, where results are sealed.
+    Each result keeps its form. `sources` has the queue and the id of the task of each result, where results are sealed.
     """
     if sources is None:
         sources = [("", "")] * len(records)
@@ -160,7 +160,7 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
     size = sum(map(len, records))
     budget = None
     if size > seal.limit and not seal.requires:
-        # Each may be as long as a result may be, so the memory for all of them together is bounded too.
+        # Each result may have the full size of one, so the memory for all of them together is bounded, too.
         budget = unpacking.Budget.of_limit(max(2 * seal.limit, size // _BYTES_PER_CONTAINER))
     values = [
         result_record.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
@@ -170,7 +170,7 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
 
 
 def _count(shape: Shape) -> int:
-    """How many results a shape has."""
+    """The number of results in a shape."""
     return sum(map(_count, shape)) if isinstance(shape, list) else 1
 
 
