@@ -78,7 +78,7 @@ class RedisSettings(_Section):
 
     pool_size: int = Field(default=10, ge=1, le=10_000)
     """The most connections that one event loop opens to one server, beside the few that it holds for its own calls.
-    Calls travel together, so more connections than this rarely help; fewer spare the server's `maxclients`. The
+    Calls are combined, so more connections than this rarely help; fewer spare the server's `maxclients`. The
     variable is `REDIS_POOL_SIZE`."""
 
     connection_timeout: float = Field(default=5.0, gt=0, le=3600)

@@ -10,10 +10,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command; exit 0 success, 1 failure, 2 usage, 130 when Ctrl-C has ended it."""
+    """Run the command. Exit codes: 0 success, 1 failure, 2 usage, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Characters that the terminal cannot show are escaped: no text is worth a traceback.
+            # Characters that the terminal cannot show are escaped, since no text should cause a traceback.
             stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # Process 1 of a container ignores signals without a handler: SIGTERM would not end the command there.
@@ -50,7 +50,7 @@ def _say(line: str) -> None:
 
 
 def _flush() -> None:
-    """Flush, and point a broken stream at /dev/null: Python flushes at exit, and would complain of the broken pipe."""
+    """Flush, and point a broken stream at /dev/null: Python flushes at exit, and would report the broken pipe."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:

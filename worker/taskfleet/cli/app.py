@@ -1,4 +1,4 @@
-"""The frame of the command: its subcommands, those of installed packages, and one line for each error."""
+"""The frame of the command: its subcommands, those of other packages, and errors in one line."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import typer
 from taskfleet.queue import TaskQueue
 from taskfleet.showing import shown
 
-_ERROR_LIMIT = 4000  # characters: as many as a worker records
+_ERROR_LIMIT = 4000  # characters, as in the records of a worker
 
 
 def register(app: typer.Typer) -> None:

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         if queues and not names:
             raise ConfigurationError(f"--queues {queues!r} names no queue")
         queue = load_app(application)
-        selection.tiers_of(queue.application, names)  # a bad name is an error here, before any process starts
+        selection.tiers_of(queue.application, names)  # an invalid name is an error here, before any process starts
         if processes > 1:
             supervisor = Supervisor(
                 lambda n: [

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics`, served from a thread of their own: a blocked event loop still answers."""
+"""The probes `/livez`, `/readyz` and `/metrics`, served from a separate thread: a blocked event loop still answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """A probe every second is not worth a line."""
+        """Log nothing: a probe every second is not worth a line."""
 
 
 class ProbeServer:

@@ -1,4 +1,4 @@
-"""Batch tasks: each call is a task of its own, and one run of the function handles many of them."""
+"""Batch tasks: each call is a task, and one run of the function handles many of them."""
 
 from __future__ import annotations
 

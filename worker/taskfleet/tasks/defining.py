@@ -94,9 +94,9 @@ class Defining:
     ) -> Any:
         """Make a function of `list[BatchItem]` a task that handles many calls in one run.
 
-        A run starts with `size` items, or with those that came within `window_ms` milliseconds after the first. It
-        takes one slot and returns one outcome for each item, in order; an exception instance fails its item alone,
-        which is retried by the task's options. A raised exception fails all of them so.
+        A run starts with `size` items, or with the items that arrived within `window_ms` milliseconds after the first.
+        It takes one slot and returns one outcome for each item, in order. An exception instance fails its item alone,
+        which is retried by the task's options. A raised exception fails all items in the same way.
 
         Args:
             item: a function whose parameters and return annotation are those of one item; it is never called. Without
@@ -120,8 +120,8 @@ class Defining:
     ) -> contextlib.AbstractContextManager[None]:
         """Inside the `with` block, tasks that depend on `provider` get the value of `replacement`.
 
-        It holds for the workers in this process, for tasks that start meanwhile, and for dependencies of dependencies.
-        Errors: `ConfigurationError` when a task would lack a dependency.
+        It applies to the workers of this process, to tasks that start inside the block, and to dependencies of
+        dependencies. Errors: `ConfigurationError` when a task would lack a dependency.
         """
         definitions = [*self.registry, *CLASS_TASKS]
         plans = [definition.plan for definition in definitions if definition.plan is not None]

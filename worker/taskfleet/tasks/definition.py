@@ -1,4 +1,4 @@
-"""The definition of a task, and how a function becomes one."""
+"""The definition of a task, and its construction from a function."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Definition:
         self.options = options
         self.signature = signature
         self.location = location
-        self.origin: Origin | None = None  # set when a registry first adds it
-        self.task_function: weakref.ref[Any] | None = None  # gone when the application has dropped it
+        self.origin: Origin | None = None  # set when a registry first adds the definition
+        self.task_function: weakref.ref[Any] | None = None  # dead once the application has dropped it
         self.takes_result = signature.takes_first if takes_result is None else takes_result
 
 
@@ -109,7 +109,7 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
 
 
 def check_runs(name: str, label: str, function: Callable[..., Any]) -> None:
-    """Errors for a generator function: a call would only make a generator, and run nothing."""
+    """Errors for a generator function: a call would only make a generator, without running it."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(
             f"task {name!r}: {label} is a generator, for it has a yield: a call runs nothing of it; collect what it "

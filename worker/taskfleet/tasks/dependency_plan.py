@@ -1,7 +1,8 @@
-"""The plan of how a worker makes the dependencies of a task.
+"""The dependency plan of a task: how a worker makes its dependencies.
 
-A plan is made when the task is defined, so that a dependency that cannot be made is an error there and not at three in
-the morning. It is a list of providers, each after those that it needs; a provider that several need is made once.
+A plan is made when the task is defined, so that a dependency that cannot be made is an error at that moment and not in
+production. It is a list of providers, each after the providers that it needs; a provider with several users is made
+once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class DependencyNode:
 
 
 class DependencyPlan:
-    """How to make the injected parameters of one task: its `nodes`, each after those that it needs."""
+    """How to make the injected parameters of one task: its `nodes`, each after the nodes that it needs."""
 
     __slots__ = ("has_context", "markers", "nodes", "roots", "task", "threaded")
 
@@ -160,7 +161,7 @@ def plan(
     roots = {name: compiler.node(marker) for name, marker in markers.items()}
     if threaded:
         on_loop: set[int] = set()
-        for node in reversed(compiler.nodes):  # each before those that it needs
+        for node in reversed(compiler.nodes):  # each before the nodes that it needs
             if node.needs_loop or id(node) in on_loop:
                 on_loop.update(id(child) for child in node.children.values())
             else:
@@ -169,7 +170,7 @@ def plan(
 
 
 def _function_of(provider: Callable[..., Any]) -> Any:
-    """The function that has the annotations of a provider and tells its kind."""
+    """The function with the annotations of a provider, whose kind decides how the provider is called."""
     if isinstance(provider, type):
         return vars(provider).get("__init__", provider.__init__)  # type: ignore[misc]
     return provider if inspect.isroutine(provider) else type(provider).__call__
@@ -195,14 +196,14 @@ def _factory_of(provider: Callable[..., Any]) -> tuple[Callable[..., Any], Kind]
 
 
 class ProviderOverrides:
-    """Providers that replace others for a while, and the plans with them."""
+    """Providers that replace others for a while, and the plans with these replacements."""
 
     def __init__(self) -> None:
         self._replacements: dict[Any, Callable[..., Any]] = {}
         self._plans: dict[DependencyPlan, DependencyPlan] = {}
 
     def plan_of(self, plan: DependencyPlan) -> DependencyPlan:
-        """The plan with the replacements of now."""
+        """The plan with the current replacements."""
         return self._plans.get(plan, plan)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""`Depends`, and the parameters of tasks that are marked with it: the worker fills them, and a call leaves them out."""
+"""`Depends` marks parameters of tasks: the worker supplies their values, and callers omit them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def name_of(provider: Callable[..., Any]) -> str:
 
 
 def set_apart(task: str, parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]) -> dict[str, Marker]:
-    """The marked parameters of a task function. Errors: `ConfigurationError` for one that cannot be passed by name."""
+    """The marked parameters of a task function.
+
+    Errors: `ConfigurationError` for a parameter that needs its position.
+    """
     markers: dict[str, Marker] = {}
     for parameter in parameters:
         marker = marker_of(hints.get(parameter.name), parameter.default)
@@ -116,7 +119,7 @@ def markers_of_method(method: Callable[..., Any], task: str, hints_of: HintsOf) 
 
 
 def check_plain_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise `TypeError` for a plain call that leaves out a marked parameter, since a plain call injects nothing."""
+    """Raise `TypeError` for a plain call without a marked parameter, since a plain call injects no values."""
     signature = inspect.signature(function)
     given = signature.bind_partial(*args, **kwargs).arguments
     for parameter in signature.parameters.values():

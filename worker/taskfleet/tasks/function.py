@@ -1,4 +1,4 @@
-"""Functions that are tasks: they are called here, or enqueued."""
+"""Task functions: they can be called directly, or enqueued."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 
 class Sender(Protocol):
-    """The queue on which a task was defined, as the task uses it: it sends messages."""
+    """The queue on which a task was defined, in its role of sending messages."""
 
     async def send(self, message: Message[R]) -> TaskHandle[R]: ...
 
@@ -51,7 +51,7 @@ class BoundTask(Generic[P, R]):
 
 
 class TaskFunction(Generic[P, R, C]):
-    """A function that can be called here, or enqueued. `C` is the type that the plain call returns."""
+    """A function that can be called directly, or enqueued. `C` is the type that the direct call returns."""
 
     def __init__(self, sender: Sender, definition: Definition, function: Callable[P, C]) -> None:
         self._sender = sender

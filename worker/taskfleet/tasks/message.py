@@ -1,4 +1,4 @@
-"""A call of a task before it is sent: its arguments, its options and its item for the broker."""
+"""A message: a call of a task before it is sent, with its arguments, its options and its item for the broker."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _new_dict: Callable[[], dict[str, str]] = dict
 class Message(Generic[R]):
     """A call that can be enqueued: the task, its arguments and the options of the call.
 
-    Encoding happens when the message is sent, so that `enqueue_many` can report all bad ones at once.
+    A message is encoded when it is sent, so that `enqueue_many` can report all invalid ones at once.
     """
 
     task: Definition
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    options: TaskOptions  # those of the task, overridden by those of this call
+    options: TaskOptions  # the options of the task, overridden by those of this call
     headers: dict[str, str] = field(default_factory=_new_dict)  # set by middleware
 
     @property
@@ -86,8 +86,8 @@ class Message(Generic[R]):
     ) -> Item:
         """The item for `Broker.enqueue`; `SerializationError` names the parameter.
 
-        `behind_result`: the first argument is the result of another task and comes when that ends. `clock`: the time of
-        a queue's server in ms; its errors pass through.
+        `behind_result`: the first argument is the result of another task and arrives when that ends. `clock`: the time
+        of a queue's server in ms; its errors are raised as they are.
         """
         signature = self.task.signature
         args, kwargs = signature.dump(self.args, self.kwargs, behind_result=behind_result)

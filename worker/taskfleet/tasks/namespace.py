@@ -32,7 +32,7 @@ class Registry:
         if definition.origin is None:
             definition.origin = origin_of(thing or definition.function)
         if self is CLASS_TASKS and any(name in registry._definitions for registry in _REGISTRIES):
-            gc.collect()  # a queue that the application has dropped, with its tasks, is no reason for an error
+            gc.collect()  # a queue that the application has dropped, with its tasks, must not cause an error
         rivals = list(_REGISTRIES) if self is CLASS_TASKS else [self, CLASS_TASKS]
         taken = [registry for registry in rivals if name in registry._definitions]
         for registry in taken:
@@ -67,13 +67,13 @@ CLASS_TASKS = Registry()
 
 
 def _check(old: Definition, new: Definition) -> None:
-    """`ConfigurationError`, unless `new` is `old` once more."""
+    """`ConfigurationError`, unless `new` is the same task as `old`."""
     first, second = old.origin, new.origin
     if first is None or second is None or second.replaces(first):
         return
     locations, advice = (old.location, new.location), "give one another name"
     if old.location == new.location:
-        # The same lines made both: the lines that called them tell them apart.
+        # The same lines made both, so the error names the lines that called them.
         if first.site != second.site or first.caller == second.caller:  # such as a loop in a coroutine
             locations = first.site, second.site
         else:
@@ -86,7 +86,7 @@ def _check(old: Definition, new: Definition) -> None:
 
 
 def _is_left_behind(old: Definition) -> bool:
-    """Whether a test made it and has dropped it since, so that its name is free."""
+    """Whether a test made the definition and has dropped it since, so that its name is free."""
     if old.origin is None or not old.origin.is_of_test or old.task_function is None:
         return False
     if old.task_function() is not None:
@@ -95,7 +95,7 @@ def _is_left_behind(old: Definition) -> bool:
 
 
 def _are_twins(old: Definition, new: Definition) -> bool:
-    """Whether the same lines made both functions from the same values, so that either may run."""
+    """Whether the same lines made both functions from the same values, so that either can run."""
     one, other = old.function, new.function
     if not (isinstance(one, FunctionType) and isinstance(other, FunctionType)) or one.__code__ is not other.__code__:
         return False

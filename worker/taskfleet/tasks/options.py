@@ -1,7 +1,7 @@
 """The options of tasks and calls. All durations are seconds.
 
-An option is two lines here. One is in a typed dict, which says where callers may set it, and its type. The other is in
-`TaskOptions`: its default, its check, and the key under which a call sends it to the worker.
+An option is two lines in this module. One is in a typed dict, which defines where callers may set it, and its type. The
+other is in `TaskOptions`: its default, its check, and the key under which a call sends it to the worker.
 """
 
 # ruff: noqa: RUF009 - `_option` returns a dataclass field
@@ -80,7 +80,7 @@ class Option:
     check: checks.Check
     check_of_call: checks.Check
     setting: str | None  # the key under which a call sends it to the worker: protocol/call_settings.py
-    packed: Callable[[Any], Any] | None  # makes the value that is sent, if it is another
+    packed: Callable[[Any], Any] | None  # makes the value that is sent, if it differs
     class_attribute: str | None  # of a class task
 
 
@@ -93,7 +93,7 @@ def _option(
     packed: Callable[[Any], Any] | None = None,
     class_attribute: str | None = None,
 ) -> T:
-    """An option of this default. A call's value has the same check unless it has one of its own."""
+    """An option with this default. A value of a call has the same check unless `of_call` is given."""
     rules = Option(default, check, of_call or or_none(check), setting, packed, class_attribute)
     return field(default=default, metadata={"option": rules})
 
@@ -117,7 +117,7 @@ _retry = checks.instance(Retry, "Retry.fixed(…), Retry.linear(…) or Retry.ex
 
 @dataclass(frozen=True)  # without slots: the options of a call are a copy of its task's, which a dict makes fastest
 class TaskOptions:
-    """The options of a task, or of one call: those of its task, overridden by its own."""
+    """The options of a task, or of one call, which override those of its task."""
 
     queue: str = _option(queue_names.DEFAULT, queue_names.check)
     max_retries: int = _option(3, _retries, setting=call_settings.MAX_RETRIES, class_attribute="max_retries")
@@ -209,7 +209,7 @@ class BatchOptions:
 
     @classmethod
     def of(cls, name: str, size: int, window_ms: float | timedelta) -> BatchOptions:
-        """Checked, of the batch task `name`: 1 to 100,000 items, and milliseconds (or a timedelta) up to an hour."""
+        """Checked options of a batch task: 1 to 100,000 items, and milliseconds or a timedelta, up to an hour."""
         where = f"batch task {name!r}: "
         checks.whole(f"{where}size", size, least=1, most=100_000)
         window = checks.seconds_in(window_ms)

@@ -1,8 +1,8 @@
 """The origin of a task: the code that defined it, and the run of that code.
 
 A name means one task, but the code that defines it may run again: a module is reloaded, or imported under a second
-name; a notebook's cell is run again; the next test defines its own. Such a definition replaces the first one. Any other
-definition of a taken name is a second task, and an error: a factory that is called twice, a decorator without
+name; a notebook's cell is run again; the next test defines its own tasks. Such a definition replaces the first one. Any
+other definition of a taken name is a second task, and an error: a factory that is called twice, a decorator without
 `functools.wraps`, a copied block.
 """
 
@@ -28,7 +28,7 @@ class Origin:
     caller: str  # file:line that called the function around it
     code: CodeType | None  # the top-level code; None in a thread
     namespace: dict[str, Any] | None  # the globals of that code
-    statement: int  # the instruction that it had reached
+    statement: int  # the instruction at which it was
     file: str | None  # of a module or script; None for a cell and other code without a file
     at_top: bool  # that code itself defines the task, not a function that it called
     test: object | None  # the pytest test that was running

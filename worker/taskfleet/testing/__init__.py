@@ -1,4 +1,4 @@
-"""For tests of applications: queues in memory, a clock that a test advances, a worker that runs until it is idle.
+"""Tools for tests of applications: queues in memory, a clock that a test advances, a worker that runs until idle.
 
 A pytest plugin has fixtures for them: docs/how-to/test-your-tasks.md.
 """

@@ -1,4 +1,4 @@
-"""Runs the tasks that a test has enqueued, in the test's own process and loop, until none is left."""
+"""Runs the tasks that a test has enqueued, in the process and event loop of the test."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _LOOK_AGAIN_SECONDS = 0.02
 class InlineWorker:
     """A worker that runs when the test calls it.
 
-    The tasks run as in production: decoded, with their timeouts, retries, middleware and dependencies, plain functions
-    in threads. Errors: `ConfigurationError` when the queue is not kept in memory.
+    Tasks run as in production: their payloads are decoded, and their timeouts, retries, middleware and dependencies
+    apply; plain functions run in threads. Errors: `ConfigurationError` when the queue is not in memory.
     """
 
     def __init__(self, queue: TaskQueue) -> None:
@@ -50,24 +50,24 @@ class InlineWorker:
         return broker
 
     def enqueued(self, task: str | TaskFunction[Any, Any, Any] | None = None) -> list[EnqueuedTask]:
-        """The tasks that were accepted, in order, also those that have ended; of one name or task function."""
+        """The accepted tasks in order, finished ones included; with `task`, those of one name or task function."""
         return self.broker.enqueued(task if task is None or isinstance(task, str) else task.name)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass without waiting: see `InMemoryBroker.advance`."""
+        """Move the time forward without waiting: see `InMemoryBroker.advance`."""
         self._store.advance(seconds)
 
     async def run_until_idle(
         self, *, through_delays: bool = False, raise_errors: bool = False, timeout: float = 30.0
     ) -> int:
-        """Run tasks, and those that they enqueue, until none is ready or running; returns how many have ended.
+        """Run tasks, and tasks that they enqueue, until none is ready or running; returns the number of finished tasks.
 
         Args:
-            through_delays: when only delayed tasks, retries and rate limits are left, let their time pass at once.
+            through_delays: when only delayed tasks, retries and rate limits are left, move the time forward.
             raise_errors: raise the `TaskExecutionError` of the first task that became a dead letter.
-            timeout: real seconds before `TimeoutError`, whatever `advance` does.
+            timeout: real seconds before `TimeoutError`, regardless of `advance`.
 
-        Tasks of paused queues, and those that wait for tasks that do not run, stay in their queues.
+        Tasks of paused queues, and tasks that wait for tasks that do not run, stay in their queues.
         """
         letters = {task_id for model in self._models() for task_id in model.letters}
         ended = self._ended()
@@ -105,7 +105,7 @@ class InlineWorker:
         finally:
             waiting.cancel()
 
-    # The work that is left.
+    # Unfinished tasks.
 
     def _models(self) -> list[QueueModel]:
         return list(self._store.models.values())
@@ -119,7 +119,7 @@ class InlineWorker:
         return sum(model.counts["finished"] for model in self._models())
 
     def _skip_delay(self) -> bool:
-        """Let time pass until a task is due; false when none ever will be."""
+        """Move the time to the next due task; false when there is none."""
         with self._store.lock:
             due = [
                 at
@@ -147,13 +147,13 @@ class InlineWorker:
             worker.drain()
         except BaseException:
             worker.drain()
-            worker.end_grace()  # tasks that still run are interrupted now
+            worker.end_grace()  # interrupts the tasks that are still running
             raise
         finally:
             await running
 
     async def _idle(self, through_delays: bool) -> None:
-        """Wait until the worker that runs now has no more work."""
+        """Wait until the running worker has no more work."""
         queues = self._store.models.keys()
         with self._store.watching() as changed:
             while self._store.models.keys() == queues:

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for tests of applications. It comes with Taskfleet; `-p no:taskfleet` leaves it out."""
+"""The pytest plugin: fixtures for tests of applications. It comes with Taskfleet; `-p no:taskfleet` disables it."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def taskfleet_worker(taskfleet_queue: TaskQueue) -> InlineWorker:
 
 @pytest.fixture
 def taskfleet_in_memory() -> Iterator[Callable[[TaskQueue], InlineWorker]]:
-    """`worker = taskfleet_in_memory(app.queue)`: the application's queue is kept in memory until the test ends."""
+    """`worker = taskfleet_in_memory(app.queue)`: the application's queue is in memory until the test ends."""
     with contextlib.ExitStack() as stack:
         yield lambda queue: stack.enter_context(in_memory(queue))

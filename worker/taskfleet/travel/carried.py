@@ -1,6 +1,6 @@
-"""Results on their way from one task of a workflow to another, each in the form that its own task gave it.
+"""Results on their way from one task of a workflow to another, each in the form that its task gave it.
 
-A `CarriedForm` is messagepack of a tree: `[0, result]` is one result, `[1, [tree, …]]` those of a group.
+A `CarriedForm` is messagepack of a tree: `[0, result]` is one result, `[1, [tree, …]]` are the results of a group.
 """
 
 from __future__ import annotations

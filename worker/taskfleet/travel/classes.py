@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class Classes:
-    """The classes that an annotation names, by the tags that they travel under."""
+    """The classes that an annotation names, by their tags in a typed form."""
 
     def __init__(self, classes: tuple[type, ...] = ()) -> None:
         self.by_tag: dict[str, type] = {}
         self.tags: dict[type, str] = {}
         for cls in classes:
-            # The module is added only to tell two apart: that of a program is `__main__` in one process and not in
-            # another.
+            # The module is added only to tell two classes apart: the module of a program is `__main__` in one process
+            # and not in another.
             tag = cls.__qualname__
             if tag in self.by_tag:
                 tag = f"{cls.__module__}:{tag}"

@@ -1,7 +1,8 @@
 """Whether a value fits an annotation, part by part, without running validators of the application.
 
 A value from typed form has its types already; this checks that they are the annotated ones. The check is made from
-pydantic's core schema. It passes every value behind a validator of the application, which alone could tell.
+pydantic's core schema. It accepts every value that a validator of the application handles, since only the validator can
+judge it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The return annotation of a class task's `execute`, also where annotations are text."""
+"""The return annotation of a class task's `execute`, even if annotations are text."""
 
 from __future__ import annotations
 

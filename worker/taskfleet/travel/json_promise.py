@@ -1,4 +1,4 @@
-"""Whether pydantic's JSON of a value loads as the same value, by its schema."""
+"""Decides from a schema whether pydantic's JSON of a value loads as an equal value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskfleet.travel.schema import SchemaNode
 # Whether a value would not come back equal from JSON.
 Hazard: TypeAlias = Callable[[Any], bool]
 
-# The configuration of every type that has none of its own.
+# The configuration of every type without a config.
 JSON_CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _LOSSLESS_CONFIG = frozenset(
     (
@@ -51,7 +51,7 @@ def _is_lossless(config: Mapping[str, Any]) -> bool:
 
 
 class JsonReader:
-    """Looks for reasons why a value would not come back equal from JSON; `read` is `None` where any value may not.
+    """Looks for reasons why a value would not load equal from JSON; `read` is `None` where any value may not.
 
     It also notes whether values may hold large whole numbers, themselves, or fields with an alias.
     """
@@ -92,7 +92,7 @@ class JsonReader:
         look = self.read(self._by_ref[ref], in_model=in_model)
         del self._under_way[ref]
         if look is not None:
-            users.append(look)  # for the references inside it
+            users.append(look)  # for references to this node inside it
         self._read[ref] = look
         return look
 
@@ -147,7 +147,7 @@ class JsonReader:
         return lambda value: look(value.values())
 
     def on_union(self, node: SchemaNode, in_model: bool) -> Hazard | None:
-        # Only kinds that JSON tells apart.
+        # Only kinds that JSON distinguishes.
         if any(isinstance(each, tuple) or each.keys() - {"type"} for each in node["choices"]):
             return None
         kinds = {each["type"] for each in node["choices"]}
@@ -241,12 +241,12 @@ def _always(_: Any) -> bool:
 
 
 def _not_finite(value: Any) -> bool:
-    """The JSON of a model has `null` for it."""
+    """Whether it is infinity or nan, for which the JSON of a model has `null`."""
     return value is not None and not math.isfinite(value)
 
 
 def _has_zone(value: Any) -> bool:
-    """JSON has an offset in whole minutes for a zone, and does not tell the two 2:30 when clocks go back."""
+    """Whether it has a zone, for which JSON has an offset in minutes, and does not tell the two 2:30 at a change."""
     if value is None:
         return False
     zone = value.tzinfo

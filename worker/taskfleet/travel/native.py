@@ -1,4 +1,4 @@
-"""The values that messagepack returns as they were, types included."""
+"""Native values, which messagepack returns unchanged, types included."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scalars_of(annotation: Any) -> frozenset[Any]:
 
 
 def is_native(value: Any) -> bool:
-    """Whether messagepack returns this value as it is, types included."""
+    """Whether messagepack returns this value unchanged, types included."""
     kind = type(value)
     if kind is int:
         return value in INTEGERS
@@ -37,7 +37,10 @@ def is_native(value: Any) -> bool:
 
 
 def stranger(value: Any) -> str:
-    """The type of a part that messagepack would pack as another type. It names a type that it refuses itself."""
+    """The type of a part that messagepack would pack as another type.
+
+    Messagepack itself reports types that it refuses.
+    """
     kind = type(value)
     if kind is list:
         return next((found for each in value if (found := stranger(each))), "")

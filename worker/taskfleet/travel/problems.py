@@ -1,4 +1,4 @@
-"""Why a value cannot travel."""
+"""The errors of values that cannot be sent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from taskfleet.validation_errors import first_problem
 
 
 class UnfitError(Exception):
-    """A value cannot travel in typed form, or a typed form is no value of the classes that are known."""
+    """A value has no typed form, or a typed form is no value of the known classes."""
 
 
 def problem_of(error: Exception, *, skip: int = 0) -> str:
-    """Any error in one line; the location of a validation error is given without its first `skip` parts."""
+    """Any error in one line; the location in a validation error loses its first `skip` parts."""
     if isinstance(error, pydantic.ValidationError):
         return first_problem(error, skip=skip)
     if isinstance(error, RecursionError):

@@ -1,6 +1,6 @@
 """The promise of an annotation about its values, read once from pydantic's schema of it.
 
-A kind of node that is unknown here promises nothing, so the new kinds of a later pydantic only make values travel in
+A kind of node that is unknown here promises nothing. So new kinds of a later pydantic only cause values to be sent in
 typed form.
 """
 
@@ -16,7 +16,7 @@ from taskfleet.travel import typed
 from taskfleet.travel.json_promise import Hazard, JsonReader, harmless
 from taskfleet.travel.schema import SchemaNode, class_of, nodes_of
 
-# Pydantic's own functions, which leave a value that they have made as it is.
+# Pydantic's own functions, which leave a value unchanged that they have made.
 _HARMLESS_MODULES = ("pydantic._internal", "pydantic.networks", "ipaddress")
 _HARMLESS = frozenset(("SecretStr", "SecretBytes"))
 
@@ -39,7 +39,7 @@ _EXACT_IN_UNIONS = frozenset(
 
 @dataclass(slots=True)
 class Promise:
-    """The promise of one annotation. `classes` are those that it names."""
+    """The promise of one annotation. `classes` are the classes that it names."""
 
     classes: tuple[type, ...] = ()
     json: bool = False  # a value comes back equal from JSON unless `hazard` is true of it
@@ -49,9 +49,9 @@ class Promise:
     objects: bool = False  # some values can change after their validation
     whole_numbers: bool = False
     recursive: bool = False
-    pure: bool = False  # a second validation changes nothing, so messagepack's own types need no encoding
-    ambiguous: bool = False  # a union of which pydantic may take another part than the one of the value's type
-    impossible: str = ""  # why no value can travel
+    pure: bool = False  # a second validation has no effect, so messagepack's own types need no encoding
+    ambiguous: bool = False  # a union of which pydantic may take another part than that of the value's type
+    impossible: str = ""  # the reason why no value can be sent
 
 
 def of(schema: SchemaNode) -> Promise:

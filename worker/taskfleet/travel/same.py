@@ -1,4 +1,4 @@
-"""Whether two values are the same: equal, and of the same types, part by part."""
+"""Compares two values for being the same: equal, and of the same types, part by part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from 1.0 and from True, -0.0 from 0.0, and takes nan for equal to nan."""
+    """Equality that distinguishes 1, 1.0 and True, and 0.0 and -0.0, and for which nan equals nan."""
     if one is other:
         return True
     kind = type(one)
@@ -55,5 +55,5 @@ def _same_members(one: Iterable[Any], other: Iterable[Any]) -> bool:
 
 
 def _has_same(one: Any, others: Iterable[Any]) -> bool:
-    """For a value with nan, which a set does not find again."""
+    """Membership for a value with nan, which a set does not find."""
     return any(same(one, other) for other in others)

@@ -1,11 +1,11 @@
-"""The typed form of a value: messagepack in which every part names its type, where messagepack has none for it.
+"""The typed form of a value: messagepack in which each part names its type if messagepack has no such type.
 
-    nil, booleans, integers of 64 bits, floats, text, bytes   themselves
-    a map                                                     a dict whose keys are all text
-    [tag, …]                                                  everything else, lists included
+        nil, booleans, integers of 64 bits, floats, text, bytes   themselves
+        a map                                                     a dict whose keys are all text
+        [tag, …]                                                  any other value, lists included
 
-Loading it executes no code of a sender: a tag names a type of this module, or a class that the annotation here names,
-and of such a class only `__new__` runs.
+Loading executes no code of a sender: a tag names a type of this module, or a class that the annotation names, and of
+such a class only `__new__` runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LARGEST, _SMALLEST = 2**64, -(2**63)
 
 
 def encode(value: Any, classes: Classes) -> Any:
-    """The value for messagepack. Errors: `UnfitError` names the part that cannot travel."""
+    """The value for messagepack. Errors: `UnfitError` names the part that cannot be sent."""
     kind = type(value)
     if kind in _ITSELF:
         return value
@@ -191,7 +191,7 @@ def _model(value: BaseModel, tag: str, classes: Classes) -> list[Any]:
         try:
             private[name] = encode(each, classes)
         except UnfitError:
-            # A lock, a connection: the class makes a new one, if it can.
+            # A lock, a connection, or the like: the class makes a new one, if it can.
             attribute = kind.__private_attributes__.get(name)
             if attribute is None or (attribute.default_factory is None and attribute.get_default() is not each):
                 raise

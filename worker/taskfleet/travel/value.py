@@ -1,4 +1,4 @@
-"""How one parameter or result travels."""
+"""Encodes and decodes the values of one parameter or result."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _DIGITS = re.compile(rb"\d{%d}" % _MOST_DIGITS)
 
 
 class Value:
-    """One parameter or result, and how its values travel by the promise of its annotation.
+    """One parameter or result, with the encoding of its values according to the promise of its annotation.
 
-    Errors: `ConfigurationError` for an annotation whose values can never travel. An annotation that names a class which
-    is not defined yet is read at its first use.
+    Errors: `ConfigurationError` for an annotation whose values can never be sent. An annotation that names a class
+    which is not defined yet is read at its first use.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class Value:
             try:
                 return TypeAdapter(annotation, config=JSON_CONFIG)
             except pydantic.errors.PydanticSchemaGenerationError:
-                # A type that pydantic does not know may have a typed form, such as a range: the promise tells.
+                # A type that pydantic does not know may have a typed form, such as a range; its promise decides.
                 return TypeAdapter(annotation, config=_ARBITRARY)
         except pydantic.PydanticUserError as error:
             if error.code != "type-adapter-config-unused":
@@ -168,7 +168,7 @@ class Value:
         return self._form(adapter, found, self._validated_once(adapter, found, value))
 
     def _validated_once(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> Any:
-        """The value that is to arrive. Validated once: validators may have side effects, and use up an iterator."""
+        """The value as it arrives, validated once: validators may have side effects, or use up an iterator."""
         validate = adapter.validator.validate_python
         validated = validate([value])[0] if self._in_list else validate(value)
         if found.ambiguous and not same(value, validated):
@@ -193,7 +193,7 @@ class Value:
         """The JSON of a value of an annotation that promises JSON, or `None` if this one would not come back equal."""
         for subclasses in self._subclasses:
             if subclasses():
-                self._fits(adapter, value)  # the value may be of one of them
+                self._fits(adapter, value)  # the value may have one of those types
                 break
         try:
             if found.hazard is not None and found.hazard(value):
@@ -255,10 +255,10 @@ class Value:
         return form
 
     def forms_of_result(self, result: Any, *, passed_on: bool) -> list[Any]:
-        """The forms of a result in its record: one, and its typed form where that says more.
+        """The forms of a result in its record: one, and its typed form where that holds more.
 
-        The version before this one reads the first. A result that other tasks of a workflow take (`passed_on`) has its
-        typed form too, since they have annotations of their own.
+        The previous version reads the first. A result that other tasks of a workflow take (`passed_on`) has its typed
+        form too, since these tasks have other annotations.
         """
         kind: Any = type(result)
         if kind is self.plain or kind in self._scalars:
@@ -279,7 +279,7 @@ class Value:
         value = self._validated_once(adapter, found, result)
         form = self._form(adapter, found, value)
         if type(form) is int and form not in native.INTEGERS:
-            # An argument is refused, but a result is the outcome of work.
+            # An argument would be refused, but a result is the outcome of work.
             form = TypedForm(envelope.pack(typed.encode(form, self._classes)))
         if type(form) is TypedForm:
             return [self._legacy(form), form]
@@ -289,7 +289,7 @@ class Value:
         return [form]
 
     def _legacy(self, form: TypedForm) -> Any:
-        """The form that the version before this one would have written, if it could."""
+        """The form that the previous version would have written, if it could."""
         adapter, _ = self._settled()
         try:
             value = self._from_typed(adapter, form)
@@ -332,7 +332,7 @@ class Value:
     def _from_json(self, adapter: TypeAdapter[Any], text: PydanticJson) -> Any:
         validate = adapter.validator.validate_json
         if self._aliased:
-            # By name too, as the version before this one dumped it.
+            # By name too, since the previous version dumped fields by name.
             validate = functools.partial(validate, by_alias=True, by_name=True)
         return validate(b"[" + text + b"]")[0] if self._in_list else validate(text)
 
@@ -362,7 +362,7 @@ class Value:
 
 
 def revived(data: Any) -> Any:
-    """The value for a parameter without annotation. Objects become data: only the sender has their classes."""
+    """The value for a parameter without annotation. Objects become data, since only the sender has their classes."""
     if type(data) is CarriedForm:
         return carried.revive(data, revived)
     if type(data) is TypedForm:
@@ -375,7 +375,7 @@ def _list_of(item: Any) -> Any:
 
 
 def _read_only_once(annotation: Any) -> Any:
-    """For an `Iterable` pydantic would return an iterator; this annotation keeps a collection, to be read again."""
+    """An annotation for `Iterable` that keeps a collection; pydantic would return an iterator, to be read only once."""
     if annotation in (typing.Iterable, collections.abc.Iterable, typing.Collection, collections.abc.Collection):
         annotation = typing.Iterable[Any]
     if typing.get_origin(annotation) in (collections.abc.Iterable, collections.abc.Collection):
