@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from taskfleet import TaskQueue, ids, workflow_sender
+from taskfleet import TaskQueue, ids
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
 from taskfleet.handles import TaskHandle
+from taskfleet.producer import workflow_sender
 from taskfleet.protocol.clock import ClockUnknownError
 from tests.chaos import ledger
 from tests.chaos.kinds import Kind, Notes, ledger_folder, queues

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue, TaskQueueBuilder
-from taskfleet.embedded import AllInOne
-from taskfleet.runtime import autoscaling, worker
+from taskfleet.embedded import autoscaling
+from taskfleet.embedded.embedded_queue import AllInOne
+from taskfleet.runtime import worker
 from tests.engine.conftest import until
 from tests.engine.shop.orders import tasks
 from tests.engine.shop.orders.tasks import Ship, gates

@@ -32,7 +32,7 @@ from taskfleet import (
     TaskTimeoutError,
     chain,
 )
-from taskfleet.runtime import process_executor
+from taskfleet.runtime.executors import process_executor
 from taskfleet.runtime.worker import Worker
 from tests.engine import cpu_app
 from tests.engine.conftest import MakeQueue, RunWorker, until

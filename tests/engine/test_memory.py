@@ -16,7 +16,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
-from taskfleet.runtime.job import Job
+from taskfleet.runtime.state.job import Job
 from tests.engine import app
 from tests.engine.conftest import RunWorker, until
 

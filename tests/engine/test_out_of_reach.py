@@ -10,7 +10,7 @@ import pytest
 from redis import exceptions as redis_exceptions
 
 from taskfleet import TaskCancelledError, current_task
-from taskfleet.runtime import launcher
+from taskfleet.runtime.running import launcher
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer

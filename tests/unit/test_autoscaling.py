@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet.runtime.autoscaling import LocalDecision, LocalSample, Memory, Pace, decide
+from taskfleet.embedded.autoscaling import LocalDecision, LocalSample, Memory, Pace, decide
 from taskfleet.settings import AutoscalerSettings
 
 LIMITS = AutoscalerSettings(

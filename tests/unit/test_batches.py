@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet import BatchItem, ConfigurationError, Depends, TaskContext, TaskQueue
-from taskfleet.runtime.batches import claim_size
+from taskfleet.runtime.running.batches import claim_size
 
 
 @given(st.integers(1, 1000), st.integers(0, 2000), st.floats(0, 1))

@@ -11,7 +11,7 @@ import pytest
 from taskfleet import NewerVersionError, SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.sealing import Seal
-from taskfleet.runtime.rejections import Refusal, Rejections
+from taskfleet.runtime.recording.rejections import Refusal, Rejections
 
 
 class Clock:

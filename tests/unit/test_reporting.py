@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet.runtime.reporting import BURST, SECONDS_EACH, Reports
+from taskfleet.runtime.recording.reporting import BURST, SECONDS_EACH, Reports
 
 
 class _Clock:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from taskfleet import ConfigurationError, TaskQueue
-from taskfleet.runtime.selection import Selection, Tier, tiers_of
+from taskfleet.runtime.state.selection import Selection, Tier, tiers_of
 
 
 def test_tiers_follow_priorities_and_named_weights_make_one_tier() -> None:

@@ -14,8 +14,8 @@ print(await handle.result(timeout=10))
 from __future__ import annotations
 
 from taskfleet import queue_names
-from taskfleet.builder import TaskQueueBuilder
 from taskfleet.context import TaskContext, current_task
+from taskfleet.embedded.builder import TaskQueueBuilder
 from taskfleet.errors import (
     BadSignatureError,
     BrokerConnectionError,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from taskfleet import checks, config, queue_names, security, sendable, sync
+from taskfleet import checks, config, queue_names, security, sync
 from taskfleet.application import Application
 from taskfleet.brokers import broker_at
 from taskfleet.context import CURRENT
@@ -17,6 +17,7 @@ from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.middleware import Middleware
 from taskfleet.middleware_sender import MiddlewareSender
 from taskfleet.options import QueueOptions
+from taskfleet.producer import sendable
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.sealing import Policy

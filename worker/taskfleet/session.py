@@ -23,7 +23,7 @@ from taskfleet import background
 from taskfleet.application import Application
 from taskfleet.completions import Completions
 from taskfleet.handles import HandleFactory, TaskHandle
-from taskfleet.producer import Producer
+from taskfleet.producer.producer import Producer
 from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.sealing import Seal
 

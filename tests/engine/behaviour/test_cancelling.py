@@ -12,7 +12,7 @@ import pytest
 from taskfleet import TaskCancelledError, TaskNotFoundError, TaskQueue
 from taskfleet.protocol import result_record
 from taskfleet.protocol.claim import StepReply
-from taskfleet.runtime.job import Job
+from taskfleet.runtime.state.job import Job
 from tests.engine.conftest import RunWorker, until
 from tests.support import white_box
 

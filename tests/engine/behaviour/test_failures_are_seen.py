@@ -9,7 +9,7 @@ import pytest
 
 from taskfleet import Retry, TaskExecutionError, TaskQueue
 from taskfleet.protocol.partitions import Partition
-from taskfleet.runtime.reporting import BURST
+from taskfleet.runtime.recording.reporting import BURST
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 

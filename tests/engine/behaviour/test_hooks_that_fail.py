@@ -75,7 +75,7 @@ async def test_a_hook_that_hangs_holds_neither_a_slot_nor_the_end_of_its_worker(
     make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(middleware, "SHUTDOWN_SECONDS", 0.1)
-    monkeypatch.setattr("taskfleet.runtime.hook_calls._TELL_SECONDS", 0.1)
+    monkeypatch.setattr("taskfleet.runtime.recording.hook_calls._TELL_SECONDS", 0.1)
     release = asyncio.Event()
     queue = make_queue(middleware=[_Hangs(release)])
 

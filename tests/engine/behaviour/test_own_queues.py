@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet.runtime import background_loops
+from taskfleet.runtime.fleet import background_loops
 from taskfleet.tasks.function import TaskFunction
 from tests.engine.conftest import MakeQueue, RunWorker, until
 

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         from taskfleet.process import requests, worker_process
         from taskfleet.process.loading import load_app
         from taskfleet.process.supervisor import Supervisor
-        from taskfleet.runtime import selection
+        from taskfleet.runtime.state import selection
 
         parent = Parent()
         requests.end_at_once()  # until there is a worker to drain

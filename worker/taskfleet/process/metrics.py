@@ -9,12 +9,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from taskfleet import foreign
-from taskfleet.runtime.health import Health
-from taskfleet.runtime.held import Held
-from taskfleet.runtime.rejections import Rejections
-from taskfleet.runtime.slots import Slots
-from taskfleet.runtime.stopping import Stopping
-from taskfleet.runtime.tally import Tally
+from taskfleet.runtime.recording.rejections import Rejections
+from taskfleet.runtime.running.stopping import Stopping
+from taskfleet.runtime.state.health import Health
+from taskfleet.runtime.state.held import Held
+from taskfleet.runtime.state.slots import Slots
+from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.worker import Worker
 from taskfleet.showing import shown
 

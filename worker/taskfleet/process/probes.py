@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from taskfleet.errors import ConfigurationError
 from taskfleet.process import metrics
 from taskfleet.process.metrics import WorkerCollector
-from taskfleet.runtime.health import Health
+from taskfleet.runtime.state.health import Health
 
 
 class _Server(ThreadingHTTPServer):

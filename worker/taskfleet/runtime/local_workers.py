@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from taskfleet import background, showing
 from taskfleet.application import Application
 from taskfleet.errors import TaskQueueError
-from taskfleet.runtime.ports import WorkerSource
+from taskfleet.runtime.state.ports import WorkerSource
 from taskfleet.runtime.worker import Worker
 from taskfleet.session import Sessions
 

@@ -14,49 +14,49 @@ from taskfleet.cancellation import end
 from taskfleet.errors import ConfigurationError
 from taskfleet.middleware import Middleware, WorkerContext
 from taskfleet.redis import connection
-from taskfleet.runtime import selection
-from taskfleet.runtime.background_loops import BackgroundLoops
-from taskfleet.runtime.batch_runs import BatchRuns
-from taskfleet.runtime.batches import Batches
-from taskfleet.runtime.calls import Calls
-from taskfleet.runtime.claimer import Claimer
-from taskfleet.runtime.deadlines import Deadlines
-from taskfleet.runtime.dispatcher import Dispatcher
-from taskfleet.runtime.draining import Draining
-from taskfleet.runtime.endings import Endings
-from taskfleet.runtime.events import Events
-from taskfleet.runtime.execution import Execution
-from taskfleet.runtime.health import Health
-from taskfleet.runtime.heartbeat import Heartbeat
-from taskfleet.runtime.held import Held
-from taskfleet.runtime.hook_calls import HookCalls
-from taskfleet.runtime.identity import Identity
-from taskfleet.runtime.injection import WorkerScope
-from taskfleet.runtime.interrupts import Interrupts
-from taskfleet.runtime.isolation import Isolation
-from taskfleet.runtime.launcher import Launcher
-from taskfleet.runtime.leases import LeaseKeeper
-from taskfleet.runtime.outage import Outage
-from taskfleet.runtime.outbox import Outbox
-from taskfleet.runtime.outcomes import Outcomes
-from taskfleet.runtime.ports import WorkerQueue
-from taskfleet.runtime.prefetch import Prefetch
-from taskfleet.runtime.process_executor import Processes
-from taskfleet.runtime.progress import ProgressReporter
-from taskfleet.runtime.receiver import Receiver
-from taskfleet.runtime.rejections import Rejections
-from taskfleet.runtime.relays import Relays
-from taskfleet.runtime.reporting import Reports
-from taskfleet.runtime.run_context import RunContext
-from taskfleet.runtime.runner import OutsideCancellations, Runner
-from taskfleet.runtime.slots import Slots
-from taskfleet.runtime.stopping import NOTICE_SECONDS, Stopping, Stuck
-from taskfleet.runtime.tally import Tally
-from taskfleet.runtime.threads import Threads
-from taskfleet.runtime.turns import Turns
-from taskfleet.runtime.unheard import UnheardClaims
-from taskfleet.runtime.unstarted import Unstarted
-from taskfleet.runtime.wakeups import Listeners
+from taskfleet.runtime.claiming.claimer import Claimer
+from taskfleet.runtime.claiming.dispatcher import Dispatcher
+from taskfleet.runtime.claiming.isolation import Isolation
+from taskfleet.runtime.claiming.outage import Outage
+from taskfleet.runtime.claiming.receiver import Receiver
+from taskfleet.runtime.claiming.relays import Relays
+from taskfleet.runtime.claiming.turns import Turns
+from taskfleet.runtime.claiming.unheard import UnheardClaims
+from taskfleet.runtime.claiming.wakeups import Listeners
+from taskfleet.runtime.executors.process_executor import Processes
+from taskfleet.runtime.executors.threads import Threads
+from taskfleet.runtime.fleet.background_loops import BackgroundLoops
+from taskfleet.runtime.fleet.draining import Draining
+from taskfleet.runtime.fleet.heartbeat import Heartbeat
+from taskfleet.runtime.fleet.leases import LeaseKeeper
+from taskfleet.runtime.recording.endings import Endings
+from taskfleet.runtime.recording.hook_calls import HookCalls
+from taskfleet.runtime.recording.outbox import Outbox
+from taskfleet.runtime.recording.outcomes import Outcomes
+from taskfleet.runtime.recording.rejections import Rejections
+from taskfleet.runtime.recording.reporting import Reports
+from taskfleet.runtime.recording.unstarted import Unstarted
+from taskfleet.runtime.running.batch_runs import BatchRuns
+from taskfleet.runtime.running.batches import Batches
+from taskfleet.runtime.running.calls import Calls
+from taskfleet.runtime.running.deadlines import Deadlines
+from taskfleet.runtime.running.execution import Execution
+from taskfleet.runtime.running.injection import WorkerScope
+from taskfleet.runtime.running.interrupts import Interrupts
+from taskfleet.runtime.running.launcher import Launcher
+from taskfleet.runtime.running.progress import ProgressReporter
+from taskfleet.runtime.running.runner import OutsideCancellations, Runner
+from taskfleet.runtime.running.stopping import NOTICE_SECONDS, Stopping, Stuck
+from taskfleet.runtime.state import selection
+from taskfleet.runtime.state.events import Events
+from taskfleet.runtime.state.health import Health
+from taskfleet.runtime.state.held import Held
+from taskfleet.runtime.state.identity import Identity
+from taskfleet.runtime.state.ports import WorkerQueue
+from taskfleet.runtime.state.prefetch import Prefetch
+from taskfleet.runtime.state.run_context import RunContext
+from taskfleet.runtime.state.slots import Slots
+from taskfleet.runtime.state.tally import Tally
 
 logger = showing.logger("taskfleet.worker")
 

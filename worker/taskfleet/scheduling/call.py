@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from taskfleet import checks, queue_names, sendable
+from taskfleet import checks, queue_names
 from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.producer import sendable
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.definition import Definition, define
 from taskfleet.tasks.function import TaskFunction

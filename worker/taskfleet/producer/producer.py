@@ -1,0 +1,126 @@
+"""The producer of one event loop: it sends messages to Redis, simultaneous ones in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from taskfleet import background
+from taskfleet.application import Application
+from taskfleet.backoff import until_room
+from taskfleet.errors import SerializationError, TaskQueueError
+from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.producer.bulk import BulkSender
+from taskfleet.producer.item_encoder import ItemEncoder
+from taskfleet.producer.workflow_sender import WorkflowSender
+from taskfleet.protocol import bounds
+from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.clock import ClockUnknownError
+from taskfleet.protocol.item import ITEM_ID, Item
+from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.tasks.message import Message
+
+
+class Producer:
+    """Sends the tasks of one application. `many` sends a bulk, `workflow` a workflow."""
+
+    def __init__(self, application: Application, broker: Broker, handle: HandleFactory) -> None:
+        self._options_of = application.options_of
+        self._broker = broker
+        self._handle = handle
+        self._encoder = ItemEncoder(application, broker.clock)
+        self._outgoing: dict[Partition, list[tuple[Item, asyncio.Future[str]]]] = {}
+        self._senders: dict[Partition, asyncio.Task[None]] = {}
+        self._busy: set[Partition] = set()
+        self.many = BulkSender(application, broker, self._encoder, handle).send
+        self.workflow = WorkflowSender(application, broker, self._encoder, handle).send
+
+    async def one(self, message: Message[Any]) -> TaskHandle[Any]:
+        """Send one message. Messages of one turn of the event loop share a call to Redis."""
+        try:
+            item = self._encoder.encode(message)
+        except ClockUnknownError:
+            item = await self._encoder.by_the_clock(lambda: self._encoder.encode(message))
+        partition = self._encoder.partition_of(message, item[ITEM_ID])
+        if message.options.wait_for_room:
+            task_id = await until_room(message.options.wait_for_room, lambda: self._send(partition, item))
+        else:
+            task_id = await self._send(partition, item)
+        return self._handle(task_id, partition, message.task.signature.result)
+
+    async def _send(self, partition: Partition, item: Item) -> str:
+        """Send an item at once, or with the others that gather while a call to its partition is in progress.
+
+        Returns the id of the task in the queue, which is another task if that has the unique key and keeps it.
+        """
+        if partition in self._busy:
+            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self._outgoing.setdefault(partition, []).append((item, future))
+            return await future
+        self._busy.add(partition)
+        try:
+            max_length = self._options_of(partition).max_length
+            holders = await self._enqueue(partition, (item,), max_length)
+            return holders.get(0, item[ITEM_ID]) if holders else item[ITEM_ID]
+        finally:
+            if partition in self._outgoing:
+                self._senders[partition] = background.start(self._send_outgoing(partition))
+            else:
+                self._busy.discard(partition)
+
+    async def _enqueue(self, partition: Partition, items: Sequence[Item], max_length: int) -> dict[int, str]:
+        try:
+            return await self._broker.enqueue(partition, items, max_length=max_length)
+        except TaskQueueError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            # All values were checked before. An error here is still reported as an error of Taskfleet, in one line.
+            raise SerializationError(
+                f"queue {queue_of(partition)!r}: a task cannot be put into a message: {error}"
+            ) from error
+
+    async def _send_outgoing(self, partition: Partition) -> None:
+        try:
+            while batch := self._outgoing.pop(partition, None):
+                max_length = self._options_of(partition).max_length
+                if max_length:
+                    # One call for each, so that a full queue refuses only the messages beyond its limit.
+                    for pair in batch:
+                        await self._send_batch(partition, [pair], max_length)
+                else:
+                    for start, end, _ in bounds.windows(batch, _outgoing_bytes):
+                        await self._send_batch(partition, batch[start:end], 0)
+        finally:
+            self._busy.discard(partition)
+            self._senders.pop(partition, None)
+
+    async def _send_batch(
+        self, partition: Partition, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int
+    ) -> None:
+        try:
+            holders = await self._enqueue(partition, [item for item, _ in batch], max_length)
+        except BaseException as error:
+            if len(batch) > 1 and isinstance(error, SerializationError):
+                # One of them cannot be encoded, so none was sent. Each is sent alone, so that only that one fails.
+                for pair in batch:
+                    await self._send_batch(partition, [pair], max_length)
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for position, (item, future) in enumerate(batch):
+                if not future.done():
+                    future.set_result(holders.get(position, item[ITEM_ID]) if holders else item[ITEM_ID])
+
+
+def _outgoing_bytes(outgoing: tuple[Item, asyncio.Future[str]]) -> int:
+    """The size of an item.
+
+    An item that Redis may refuse for its size counts as a whole call, so that it is sent alone.
+    """
+    size = bounds.item_bytes(outgoing[0])
+    return size if size <= bounds.SURE_BYTES else bounds.CALL_BYTES

@@ -1,0 +1,3 @@
+"""The executors of plain functions: threads and child processes."""
+
+from __future__ import annotations

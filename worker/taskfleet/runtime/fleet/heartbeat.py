@@ -1,0 +1,49 @@
+"""The heartbeat of a worker: the fields that it reports to the fleet."""
+
+from __future__ import annotations
+
+import os
+
+from taskfleet.runtime.running.stopping import Stopping
+from taskfleet.runtime.state.health import Health
+from taskfleet.runtime.state.held import Held
+from taskfleet.runtime.state.identity import Identity
+from taskfleet.runtime.state.selection import Selection
+from taskfleet.runtime.state.slots import Slots
+from taskfleet.version import __version__
+
+
+class Heartbeat:
+    """Reads the parts of a worker, on the lease thread."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        health: Health,
+        slots: Slots,
+        held: Held,
+        selection: Selection,
+        stopping: Stopping,
+    ) -> None:
+        self._identity = identity
+        self._health = health
+        self._slots = slots
+        self._held = held
+        self._selection = selection
+        self._stopping = stopping
+
+    def fields(self) -> dict[str, str | int]:
+        """The fields as `protocol.worker_info` reads them."""
+        health = self._health
+        return {
+            "name": self._identity.name,
+            "pid": os.getpid(),
+            "slots": self._slots.total,
+            "busy": len(self._slots.running),
+            "stuck": len(self._stopping),
+            "queues": ",".join(self._selection.queues),
+            "state": health.state(holds_leases=bool(self._held)),
+            "started_ms": health.started_ms,
+            "idle_since_ms": 0 if self._held else health.idle_since_ms,
+            "version": __version__,
+        }

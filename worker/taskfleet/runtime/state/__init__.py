@@ -1,0 +1,6 @@
+"""The state of a worker: queues, slots, leases, prefetched claims, health.
+
+The other packages of the worker read and change it.
+"""
+
+from __future__ import annotations
