@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from taskfleet.memory.store import Beat, MemoryStore
 from taskfleet.protocol.claim import HeldTask, Renewal
 from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.worker_info import HeartbeatFields
 
 
 class InMemoryRenewer:
@@ -22,12 +23,14 @@ class InMemoryRenewer:
         with self._store.queue(partition) as model:
             return model.renew(self._store.now(), incarnation, lease_ms, busy_ms, held)
 
-    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
+    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: HeartbeatFields) -> bool:
         """Report that the worker is alive; returns whether it is cordoned."""
         store = self._store
         with store.lock:
             now = store.now()
-            store.workers[worker_id] = Beat(now, now + ttl_ms, {key: str(value) for key, value in fields.items()})
+            store.workers[worker_id] = Beat(
+                now, now + ttl_ms, {key: str(value) for key, value in fields._asdict().items()}
+            )
             for other in [other for other, beat in store.workers.items() if beat.at_ms <= now - 10 * ttl_ms]:
                 del store.workers[other]
             return store.cordons.get(name, 0) > now

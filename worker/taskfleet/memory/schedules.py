@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, cast
-
-import msgpack
 
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.store import MemoryStore, Scheduled
-from taskfleet.protocol import result_record, unpacking
+from taskfleet.protocol import result_record
 from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
+from taskfleet.protocol.schedules import (
+    NO_STATE,
+    START,
+    Due,
+    Entry,
+    ScheduleState,
+    SpecHead,
+    Tick,
+    TickPosition,
+    TickReply,
+)
 
 
 class InMemorySchedules:
@@ -25,13 +33,17 @@ class InMemorySchedules:
 
     async def add(self, partition: Partition, name: str, spec: bytes, next_ms: int) -> int | None:
         """Add or replace a schedule. Returns the next tick, which stays the same if the timing is the same."""
-        new = _unpack(spec)
+        new = SpecHead.of_packed(spec)
         with self._store.lock:
             self._store.known.add(partition)
             there = self._store.schedules_of(partition)
             before = there.get(name)
-            keeps = before is not None and before.tick_ms is not None and _unpack(before.spec)[2] == new[2]
-            tick = None if new[5] == 1 else before.tick_ms if before is not None and keeps else next_ms
+            keeps = (
+                before is not None
+                and before.tick_ms is not None
+                and SpecHead.of_packed(before.spec).timing == new.timing
+            )
+            tick = None if new.paused else before.tick_ms if before is not None and keeps else next_ms
             there[name] = Scheduled(spec, tick, before.state if before is not None else NO_STATE)
             self._store.publish("schedules", name)
             return tick
@@ -94,13 +106,12 @@ class InMemorySchedules:
     def _tick(self, tick: Tick, model: QueueModel) -> TickReply:
         model.now = self._store.now()
         one = self._store.schedules_of(tick.entry.partition).get(tick.entry.name)
-        if one is None or one.tick_ms != tick.entry.tick_ms or _unpack(one.spec)[1].decode() != tick.revision:
+        if one is None or one.tick_ms != tick.entry.tick_ms or SpecHead.of_packed(one.spec).revision != tick.revision:
             return TickReply("stale", "", 0)
         if one.tick_ms is None or model.now < one.tick_ms:
             return TickReply("early", "", 0)
-        state: list[Any] = _unpack(one.state) if one.state else [0, b"", 0, 0, 0]
-        policy = _unpack(one.spec)[3].decode()
-        previous = state[1].decode()
+        state = ScheduleState.unpack(one.state)
+        policy, previous = SpecHead.of_packed(one.spec).policy, state.task_id
         fires, extras = tick.fire_ms is not None, tick.extras
         refused, waiting, interrupted, was_due, follows = False, None, None, None, False
         # The task of the last tick prevents this one: the tick is refused, or that task is cancelled.
@@ -122,7 +133,7 @@ class InMemorySchedules:
         result = "dropped"
         if refused:
             result = "skipped"
-            state[3] += 1
+            state = replace(state, skipped=state.skipped + 1)
         elif fires:
             if tick.max_length and waiting is None and model.waiting_tasks() + 1 > tick.max_length:
                 return TickReply("full", "", 0)
@@ -138,9 +149,8 @@ class InMemorySchedules:
             self._store.accepted.append((tick.entry.partition, tick.task_id, tick.envelope))
             model.accept(tick.task_id, tick.envelope, extras, due, follows=follows)
             result = "fired"
-            state[:3] = [tick.fire_ms, tick.task_id.encode(), state[2] + 1]
-        state[4] += tick.dropped
-        one.state = cast("bytes", msgpack.packb(state, use_bin_type=False))
+            state = replace(state, last_ms=tick.fire_ms or 0, task_id=tick.task_id, fired=state.fired + 1)
+        one.state = replace(state, dropped=state.dropped + tick.dropped).pack()
         one.tick_ms = tick.next_ms or None
         return TickReply(result, "", len(model.outbox))
 
@@ -153,7 +163,3 @@ class InMemorySchedules:
 
     async def failed(self, error: BaseException) -> None:
         """No call can fail."""
-
-
-def _unpack(packed: bytes) -> list[Any]:
-    return unpacking.record(packed, most_bytes=len(packed), containers=2)

@@ -20,7 +20,7 @@ from taskfleet.protocol.sealing import Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import TaskStatus
-from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet.protocol.worker_info import HeartbeatFields, WorkerInfo
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -275,7 +275,7 @@ class Renewer(Protocol):
         """Renew the leases of tasks of one partition."""
         ...
 
-    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
+    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: HeartbeatFields) -> bool:
         """Report that the worker is alive; returns whether it is cordoned."""
         ...
 

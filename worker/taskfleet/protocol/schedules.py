@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import msgpack
 
+from taskfleet import foreign
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol import unpacking
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import Partition
 
 NO_STATE = b""
+_STATE_BYTES = 4096
 
 
 class TickPosition(NamedTuple):
@@ -21,6 +27,60 @@ class TickPosition(NamedTuple):
 
 
 START = TickPosition(0, b"")
+
+
+@contextlib.contextmanager
+def decoding() -> Generator[None]:
+    """Any error of the block becomes a `SerializationError`: the stored bytes are not as Taskfleet writes them."""
+    try:
+        yield
+    except (ConfigurationError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        raise SerializationError(f"the schedule is damaged: {error!s:.200}") from None
+
+
+class SpecHead(NamedTuple):
+    """The first fields of a packed spec, which the brokers read. scheduling/record.py packs and unpacks the whole."""
+
+    version: int
+    revision: str
+    timing: str  # the identity of the timing
+    policy: str
+    envelope: bytes
+    paused: bool
+
+    @classmethod
+    def of_packed(cls, packed: bytes) -> SpecHead:
+        """Errors: `SerializationError`."""
+        # Two containers: the list itself, and the map of its keys.
+        fields = unpacking.record(packed, most_bytes=len(packed), containers=2)
+        with decoding():
+            version, revision, timing, policy, envelope, paused = fields[:6]
+            return cls(version, revision.decode(), timing.decode(), policy.decode(), envelope, paused == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """The record of a schedule's ticks, which only the scripts write. `last_ms` 0 and `task_id` "": none yet."""
+
+    last_ms: int = 0
+    task_id: str = ""
+    fired: int = 0
+    skipped: int = 0
+    dropped: int = 0
+
+    def pack(self) -> bytes:
+        """As lua/tick.lua writes it."""
+        parts = [self.last_ms, self.task_id, self.fired, self.skipped, self.dropped]
+        return cast("bytes", msgpack.packb(parts, use_bin_type=False))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> ScheduleState:
+        if not packed:
+            return cls()
+        with decoding():
+            last_ms, task_id, *counts = unpacking.record(packed, most_bytes=_STATE_BYTES)[:5]
+            fired, skipped, dropped = map(foreign.whole, counts)
+            return cls(foreign.whole(last_ms, most=foreign.LAST_MS), foreign.text(task_id), fired, skipped, dropped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskfleet import foreign
-
-FIELDS = ("name", "pid", "slots", "busy", "queues", "state", "started_ms", "idle_since_ms", "version", "stuck")
-"""The fields of a heartbeat; other fields of the hash are not read."""
 
 _MOST_SLOTS = 1_000_000
 _MOST_PID = 2**32
 _MOST_QUEUES = 10_000
+
+
+class HeartbeatFields(NamedTuple):
+    """The fields of a heartbeat, as they are stored in the hash of a worker. Other fields are not read.
+
+    `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task.
+    """
+
+    name: str
+    pid: int
+    slots: int
+    busy: int
+    queues: str
+    state: str
+    started_ms: int
+    idle_since_ms: int
+    version: str
+    stuck: int
+
+
+FIELDS = HeartbeatFields._fields
 
 
 @dataclass(frozen=True, slots=True)

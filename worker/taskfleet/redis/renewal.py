@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from taskfleet.protocol.claim import HeldTask, Renewal
 from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.calls import tasks
 from taskfleet.redis.calls.call import ScriptCall
@@ -33,7 +34,7 @@ class RedisRenewer:
         names = keys.of_partition(self._prefix, partition)
         return self._call(tasks.renew(names, incarnation, held, lease_ms=lease_ms, busy_ms=busy_ms))
 
-    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: Mapping[str, str | int]) -> bool:
+    def heartbeat(self, worker_id: str, name: str, ttl_ms: int, fields: HeartbeatFields) -> bool:
         """Report that the worker is alive; returns whether it is cordoned."""
         return self._call(tasks.heartbeat(self._fleet, worker_id, name, ttl_ms=ttl_ms, fields=fields))
 

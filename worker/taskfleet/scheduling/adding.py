@@ -13,9 +13,9 @@ from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import Partition, spread
-from taskfleet.protocol.schedules import Entry
+from taskfleet.protocol.schedules import Entry, SpecHead
 from taskfleet.scheduling.call import ScheduledTask, message_of
-from taskfleet.scheduling.record import Schedule, ScheduleSpec, check_name, check_policy, deadline_ms, identity_of
+from taskfleet.scheduling.record import Schedule, ScheduleSpec, check_name, check_policy, deadline_ms
 from taskfleet.scheduling.timing import timing_of
 
 logger = showing.logger("taskfleet.scheduler")
@@ -89,7 +89,11 @@ async def add(broker: Broker, new: NewSchedule) -> Schedule:
     store = broker.schedules
     packed = new.spec.pack()
     moved = await _remove(broker, new.name, keep=new.partition)
-    if moved is not None and moved.tick_ms is not None and identity_of(moved.spec) == new.spec.timing.identity:
+    if (
+        moved is not None
+        and moved.tick_ms is not None
+        and SpecHead.of_packed(moved.spec).timing == new.spec.timing.identity
+    ):
         next_ms: int | None = moved.tick_ms
     else:
         next_ms = new.spec.timing.following(await store.now_ms(new.partition))

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
 import msgpack
 
-from taskfleet import checks, foreign
+from taskfleet import checks
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import unpacking
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import queue_of
-from taskfleet.protocol.schedules import Entry
+from taskfleet.protocol.schedules import Entry, ScheduleState, decoding
 from taskfleet.scheduling.timing import Timing, timing_of
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 
 _VERSION = 1
-_REVISION, _IDENTITY = 1, 2  # positions in the packed spec
-_STATE_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 
@@ -106,7 +102,7 @@ class ScheduleSpec:
         """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
         delay_ms, expires_ms or -1, keys].
 
-        The scripts read the first four, and the sixth. The revision is a digest: the same spec has the same one,
+        The brokers read the first six (`SpecHead`). The revision is a digest: the same spec has the same one,
         wherever it is added.
         """
         rest = [
@@ -124,7 +120,7 @@ class ScheduleSpec:
         fields = _fields(packed)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
         schedule, every, zone, task, delay, expires, letters = rest
-        with _decoding():
+        with decoding():
             return cls(
                 task=task.decode(),
                 envelope=bytes(memoryview(envelope)),
@@ -138,38 +134,6 @@ class ScheduleSpec:
                 expires_ms=_ms_or_none(expires),
                 extras=Extras.of_key_letters({key.decode(): value.decode() for key, value in letters.items()}),
             )
-
-
-def revision_of(packed: bytes) -> str:
-    """The revision of a packed `ScheduleSpec`."""
-    with _decoding():
-        return str(_fields(packed)[_REVISION].decode())
-
-
-def identity_of(packed: bytes) -> str:
-    """The timing identity of a packed `ScheduleSpec`."""
-    with _decoding():
-        return str(_fields(packed)[_IDENTITY].decode())
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleState:
-    """The record of a schedule's ticks, which only the scripts write. `last_ms` 0 and `task_id` "": none yet."""
-
-    last_ms: int = 0
-    task_id: str = ""
-    fired: int = 0
-    skipped: int = 0
-    dropped: int = 0
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> ScheduleState:
-        if not packed:
-            return cls()
-        with _decoding():
-            last_ms, task_id, *counts = unpacking.record(packed, most_bytes=_STATE_BYTES)[:5]
-            fired, skipped, dropped = map(foreign.whole, counts)
-            return cls(foreign.whole(last_ms, most=foreign.LAST_MS), foreign.text(task_id), fired, skipped, dropped)
 
 
 def check_name(name: str) -> str:
@@ -228,19 +192,10 @@ def _fields(packed: bytes) -> list[Any]:
     return fields
 
 
-@contextlib.contextmanager
-def _decoding() -> Generator[None]:
-    """Any error of the block becomes a `SerializationError`: the stored bytes are not as this module writes them."""
-    try:
-        yield
-    except (ConfigurationError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
-        raise SerializationError(f"the schedule is damaged: {error!s:.200}") from None
-
-
 def _ms_or_none(ms: Any) -> int | None:
     return None if int(ms) < 0 else int(ms)
 
 
 def _time(ms: int | None) -> datetime | None:
-    with _decoding():
+    with decoding():
         return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

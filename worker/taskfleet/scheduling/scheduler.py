@@ -20,9 +20,9 @@ from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
+from taskfleet.protocol.schedules import Due, Entry, ScheduleState, SpecHead, Tick, TickPosition, TickReply
 from taskfleet.redis import connection
-from taskfleet.scheduling.record import ScheduleSpec, ScheduleState, revision_of
+from taskfleet.scheduling.record import ScheduleSpec
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
 
@@ -206,7 +206,7 @@ class Scheduler:
         try:
             spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
             call = self._application.seal.open("schedule", queue_of(entry.partition), entry.name, spec.envelope)
-            revision = revision_of(entry.spec)
+            revision = SpecHead.of_packed(entry.spec).revision
             verdict = judge(spec.timing, entry.tick_ms, now_ms, spec.deadline_ms)
             call = envelope.expiring(call, now_ms, spec.expires_ms, self._application.seal.limit)
         except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgpack
@@ -23,6 +23,7 @@ from taskfleet.protocol.outcome import (
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.progress import ProgressReport
 from taskfleet.protocol.status import TaskStatus
+from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall, texts
 from taskfleet.redis.keys import FleetKeys, QueueKeys
@@ -242,10 +243,8 @@ def _renewal(reply: list[list[bytes]]) -> Renewal:
     return Renewal(texts(lost), texts(cancelled))
 
 
-def heartbeat(
-    fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: Mapping[str, str | int]
-) -> ScriptCall[bool]:
+def heartbeat(fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: HeartbeatFields) -> ScriptCall[bool]:
     """Report that a worker is alive. The reply: whether it is cordoned."""
-    flat = [part for pair in fields.items() for part in pair]
+    flat = [part for pair in fields._asdict().items() for part in pair]
     keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name))
     return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, *flat), bool)

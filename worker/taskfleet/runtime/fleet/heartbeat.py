@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
@@ -32,18 +33,17 @@ class Heartbeat:
         self._selection = selection
         self._stopping = stopping
 
-    def fields(self) -> dict[str, str | int]:
-        """The fields as `protocol.worker_info` reads them."""
+    def fields(self) -> HeartbeatFields:
         health = self._health
-        return {
-            "name": self._identity.name,
-            "pid": os.getpid(),
-            "slots": self._slots.total,
-            "busy": len(self._slots.running),
-            "stuck": len(self._stopping),
-            "queues": ",".join(self._selection.queues),
-            "state": health.state(holds_leases=bool(self._held)),
-            "started_ms": health.started_ms,
-            "idle_since_ms": 0 if self._held else health.idle_since_ms,
-            "version": __version__,
-        }
+        return HeartbeatFields(
+            name=self._identity.name,
+            pid=os.getpid(),
+            slots=self._slots.total,
+            busy=len(self._slots.running),
+            stuck=len(self._stopping),
+            queues=",".join(self._selection.queues),
+            state=health.state(holds_leases=bool(self._held)),
+            started_ms=health.started_ms,
+            idle_since_ms=0 if self._held else health.idle_since_ms,
+            version=__version__,
+        )
