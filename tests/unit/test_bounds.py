@@ -15,7 +15,6 @@ from taskfleet import (
     NewerVersionError,
     PayloadTooLargeError,
     Progress,
-    Schedule,
     SerializationError,
     workflows,
 )
@@ -24,6 +23,7 @@ from taskfleet.protocol.schedules import Entry
 from taskfleet.protocol.sealing import Seal
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls.tasks import results_of
+from taskfleet.scheduling.record import schedule_of
 
 MIB = 1_048_576
 SIGNED = Seal(signing_keys=[b"k" * 32])
@@ -163,14 +163,14 @@ def test_progress_schedules_signals_and_inputs_are_read_within_bounds(data: byte
             Progress.of_record(STAMP + data)
         for entry in (Entry("q", "name", data, b"", 1), Entry("q", "name", packed_spec, data, 1)):
             with pytest.raises(SerializationError):
-                Schedule.of_entry(entry)
+                schedule_of(entry)
         assert RedisBroker.from_url("redis://127.0.0.1:1/0")._signal_of("q", data) is None
         assert results_of(data) == [data[:1]]
         with pytest.raises(SerializationError):
             workflows.first_argument(1, results_of(data))
         assert result_record.explain("failed", data, queue="q", task_id="id").startswith("failed")
 
-    Schedule.of_entry(Entry("q", "name", packed_spec, b"", 1))
+    schedule_of(Entry("q", "name", packed_spec, b"", 1))
     assert peak_mib(read) < 60
 
 
@@ -182,7 +182,7 @@ def test_a_schedule_with_a_field_of_another_type_is_damaged(position: int, value
     spec: list[Any] = [1, b"r", b"i", b"Allow", b"e", 0, -1, b"* * * * *", 0.0, b"UTC", b"task", 0, -1, {}]
     spec[position] = value
     with pytest.raises(SerializationError, match="the schedule"):
-        Schedule.of_entry(Entry("q", "name", msgpack.packb(spec, use_bin_type=False), b"", 1))
+        schedule_of(Entry("q", "name", msgpack.packb(spec, use_bin_type=False), b"", 1))
 
 
 @pytest.mark.parametrize(

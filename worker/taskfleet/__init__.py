@@ -42,7 +42,7 @@ from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.queue import TaskQueue
 from taskfleet.retry import Retry, RetryLater
-from taskfleet.scheduling.record import Schedule
+from taskfleet.scheduling.schedule import Schedule
 from taskfleet.tasks.batch import BatchItem, BatchTask
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.depends import Depends

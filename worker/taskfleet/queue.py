@@ -1,4 +1,4 @@
-"""`TaskQueue`: the one object that application code holds."""
+"""`TaskQueue`: the object that application code defines and sends tasks with. It composes the parts of the library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from taskfleet import checks, config, queue_names, security, sync
 from taskfleet.application import Application
@@ -23,10 +23,6 @@ from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.sealing import Policy
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet.scheduling import adding
-from taskfleet.scheduling.call import ScheduledTask
-from taskfleet.scheduling.record import ConcurrencyPolicy, Schedule
-from taskfleet.scheduling.scheduler import RunningScheduler
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
 from taskfleet.tasks.class_task import Task
@@ -34,9 +30,11 @@ from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.message import Message
 from taskfleet.workflows import Chain, Group, Workflow, compile_workflow
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from taskfleet.scheduling.call import ScheduledTask
+    from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
+
 R = TypeVar("R")
-B = TypeVar("B")
 
 
 class TaskQueue(Defining):
@@ -49,20 +47,20 @@ class TaskQueue(Defining):
         broker: a `taskfleet.testing.InMemoryBroker`, in place of `url`.
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
-        result_ttl: how long results are kept, seconds; 0 keeps none.
+        result_ttl: seconds for which results are kept; 0 keeps none.
         max_payload_bytes: the largest encoded task that `enqueue` accepts, compressed and sealed as it is stored.
-        max_result_bytes: the largest encoded result, as it is stored; a larger one is an error of its task.
-        signing_keys: bytes or text; the first signs tasks and results, all verify. A task that no key verifies never
-            runs.
-        encryption_keys: 32 bytes each, or their base64; the first encrypts, all decrypt. With signing keys as well, new
-            tasks are encrypted, and tasks that are only signed are still accepted. Needs `taskfleet[crypto]`.
+        max_result_bytes: the largest encoded result, as it is stored; a larger one is an error on its task.
+        signing_keys: bytes or text; the first signs tasks and results, all verify. A task without a valid signature
+            never runs.
+        encryption_keys: 32 bytes each, or those in base64; the first encrypts, all decrypt. With both kinds of keys,
+            records are written encrypted, and signed ones are still accepted. Needs `taskfleet[crypto]`.
         compression: `"zstd"` compresses records of `compression_threshold_bytes` or more. Before Python 3.14 it needs
             `taskfleet[zstd]`.
-        sealing: `require` refuses tasks that no key authenticates; `write` and `read` are the steps of a rollout that
-            loses no task (docs/how-to/security.md).
+        sealing: `require` refuses records without a valid seal; `write` and `read` are the steps to get there without
+            losing a task (docs/how-to/security.md).
         middleware: code around every enqueue and run, outermost first (`Middleware`).
-        settings: the complete configuration. Without it the environment is read, and with `from_config` a file too;
-            arguments given here take precedence over both.
+        settings: the settings, used as they are. Without them the environment is read, and by `from_config` a file
+            too. The arguments here override both.
 
     Errors: `ConfigurationError` names the option. Nothing connects before the first operation.
     """
@@ -120,8 +118,6 @@ class TaskQueue(Defining):
 
     def __repr__(self) -> str:
         return f"TaskQueue(tasks={len(self.registry)}, queues={sorted(o.name for o in self.application.queue_options)})"
-
-    # Options.
 
     def add_middleware(self, middleware: Middleware) -> None:
         """Add a middleware inside all others. `ConfigurationError` once a worker of this queue has started."""
@@ -243,19 +239,15 @@ class TaskQueue(Defining):
         """Dead letters, the oldest first, from position `cursor`."""
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
-        packed = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
-        return [
-            DeadLetter.of_packed(task_id, letter, queue=name, seal=self.application.seal)
-            async for task_id, letter in packed
-        ]
+        letters = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
+        seal = self.application.seal
+        return [DeadLetter.of_packed(task_id, packed, queue=name, seal=seal) async for task_id, packed in letters]
 
     async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
         """Requeue dead letters (`None`: all); returns their number."""
         if ids is not None:
-            ids = [
-                checks.key("ids: one", each, what="an id")
-                for each in checks.several("ids", ids, "task ids, or None for all")
-            ]
+            given = checks.several("ids", ids, "task ids, or None for all")
+            ids = [checks.key("ids: one", each, what="an id") for each in given]
         return await self.broker.requeue_dead(queue_names.validate(name), ids)
 
     async def purge_dead(self, name: str) -> int:
@@ -263,17 +255,18 @@ class TaskQueue(Defining):
         return await self.broker.purge_dead(queue_names.validate(name))
 
     async def purge(self, name: str) -> int:
-        """Delete all waiting tasks of the queue; returns their number. Running tasks continue."""
+        """Delete all tasks that wait in the queue; returns how many. Tasks that run go on."""
         return await self.broker.purge(queue_names.validate(name))
 
     async def pause(self, name: str) -> None:
-        """Let workers claim no more tasks from the queue. Running tasks continue."""
+        """Let workers claim no more tasks of the queue; tasks that run go on."""
         await self.broker.pause(queue_names.validate(name))
 
     async def resume(self, name: str) -> None:
+        """Let workers claim tasks of a paused queue again."""
         await self.broker.resume(queue_names.validate(name))
 
-    # Schedules.
+    # Schedules. Their modules are imported here, as most programs have none.
 
     async def add_schedule(
         self,
@@ -290,9 +283,7 @@ class TaskQueue(Defining):
         concurrency_policy: ConcurrencyPolicy = "Allow",
         paused: bool = False,
     ) -> Schedule:
-        """Add a schedule, which enqueues a task at its ticks.
-
-        A schedule of the same name is replaced. Its next tick stays the same if the timing is the same.
+        """Enqueue a task at every tick. A schedule of that name is replaced; with the same timing its next tick stays.
 
         Args:
             name: unique among all schedules.
@@ -311,6 +302,8 @@ class TaskQueue(Defining):
 
         Errors: `ConfigurationError` names the argument or the field, `SerializationError` the task's parameter.
         """
+        from taskfleet.scheduling import adding
+
         new = adding.check(
             self.application,
             name=name, task=task, schedule=schedule, every=every, args=args, to=queue,
@@ -321,16 +314,22 @@ class TaskQueue(Defining):
         return await adding.add(self.broker, new)
 
     async def remove_schedule(self, name: str) -> bool:
-        """Remove a schedule; returns whether it existed. Tasks that it has already enqueued stay."""
-        # Any text is accepted, so that schedules which another program has stored under an invalid name can be removed.
+        """Remove a schedule; returns whether there was one. Tasks that it has already enqueued stay."""
+        from taskfleet.scheduling import adding
+
+        # Any text, so that a schedule of another program can be removed, too.
         return await adding.remove(self.broker, checks.key("name", name, what="a name"))
 
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""
+        from taskfleet.scheduling import adding
+
         return await adding.listing(self.broker)
 
     async def start_scheduler(self) -> None:
         """Run a scheduler for the schedules of all queues in this process; several processes may do so."""
+        from taskfleet.scheduling.scheduler import RunningScheduler
+
         session = self.sessions.current()
         if session.scheduler is None:
             session.scheduler = RunningScheduler(self.application, self.sessions.new_broker)
@@ -345,10 +344,8 @@ class TaskQueue(Defining):
     # Running.
 
     async def start_workers(self, count: int | None = None, *, queues: Sequence[str] | None = None) -> None:
-        """Run `count` more workers in this process, of `workers.max_concurrent_tasks` slots each.
-
-        `count` is `workers.initial_count` by default, and at most 1000.
-        """
+        """Run `count` more workers here (default `workers.initial_count`, at most 1000), of
+        `workers.max_concurrent_tasks` slots each."""
         if count is None:
             count = self.settings.workers.initial_count
         count = checks.whole("count", count, most=1000)
@@ -364,10 +361,7 @@ class TaskQueue(Defining):
         return session.workers
 
     async def stop_workers(self) -> None:
-        """Drain the workers of all loops of this process.
-
-        Running tasks get the grace period, and the others are returned to their queues.
-        """
+        """Drain the workers of all loops of this process: running tasks get the grace period, then they go back."""
         await self.sessions.stop_workers(everywhere=True)
 
     @property

@@ -9,8 +9,7 @@ from datetime import datetime
 import typer
 
 from taskfleet.queue import TaskQueue
-from taskfleet.scheduling import record
-from taskfleet.scheduling.record import Schedule
+from taskfleet.scheduling.schedule import Schedule, as_json
 from taskfleet.showing import shown
 
 _HEADS = ("name", "when", "zone", "task", "queue", "next", "last", "fired", "skipped", "dropped")
@@ -41,7 +40,7 @@ async def _list(json_lines: bool) -> int:
     async with TaskQueue.from_config() as queue:
         schedules = await queue.list_schedules()
     if json_lines:
-        print(json.dumps([record.as_json(schedule) for schedule in schedules]))
+        print(json.dumps([as_json(schedule) for schedule in schedules]))
         return 0
     rows = [_HEADS, *(tuple(map(shown, _row(schedule))) for schedule in schedules)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -9,7 +9,7 @@ import pydantic
 
 from taskfleet import checks, config, showing
 from taskfleet.embedded import autodiscover
-from taskfleet.embedded.embedded_queue import AllInOne
+from taskfleet.embedded.embedded_queue import EmbeddedQueue
 from taskfleet.errors import ConfigurationError
 from taskfleet.process import requests
 from taskfleet.settings import AutoscalerSettings, Settings, WorkerSettings
@@ -76,7 +76,7 @@ class TaskQueueBuilder:
         self._autoscaler = {name: value for name, value in given.items() if value is not None}
         return self
 
-    def build(self) -> AllInOne:
+    def build(self) -> EmbeddedQueue:
         """The process, not yet started.
 
         Errors: one `ConfigurationError` with all problems; each part of it names the option.
@@ -89,9 +89,9 @@ class TaskQueueBuilder:
             settings = Settings()
         settings = self._settle(settings, problems)
         registry = self._register(settings, problems)
-        app: AllInOne | None = None
+        app: EmbeddedQueue | None = None
         try:
-            app = AllInOne(
+            app = EmbeddedQueue(
                 url=self._url,
                 settings=settings,
                 scheduler=self._scheduler and settings.scheduler.enabled,

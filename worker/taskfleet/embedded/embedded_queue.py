@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = showing.logger("taskfleet.process")
 
 
-class AllInOne(TaskQueue):
+class EmbeddedQueue(TaskQueue):
     """A `TaskQueue` with parts to start.
 
     `app.run_forever()` runs them until SIGTERM or Ctrl-C has drained the workers; `await app.run()` does so in a loop
@@ -34,7 +34,7 @@ class AllInOne(TaskQueue):
         self._failure: BaseException | None = None
 
     async def start(self) -> None:
-        """Start the parts; what runs already is left alone."""
+        """Start the parts that do not run yet."""
         from taskfleet.embedded.autoscaling import Autoscaler
 
         if self._stopping is not None:
@@ -53,7 +53,7 @@ class AllInOne(TaskQueue):
             raise
 
     def _failed(self, error: BaseException) -> None:
-        # A process with fewer workers than asked for would look well and do less: let its supervisor start another.
+        # A process with too few workers would look healthy and do less, so it ends, and its supervisor starts another.
         self._failure = self._failure or error
         self.stop()
 
@@ -73,16 +73,16 @@ class AllInOne(TaskQueue):
     async def run(self) -> None:
         """Run until `stop()`, SIGTERM or SIGINT; a second signal ends the process at once, losing nothing.
 
-        Signals are heard when this runs in the main thread. Errors: what a worker has ended with, if one did.
+        Signals are handled when this runs in the main thread. Errors: the error of a worker that has failed.
         """
         from taskfleet.process import requests
         from taskfleet.process.worker_process import settle_memory
 
         loop = asyncio.get_running_loop()
-        hears = threading.current_thread() is threading.main_thread()
-        before = {number: signal.getsignal(number) for number in requests.signals()} if hears else {}
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        before = {number: signal.getsignal(number) for number in requests.signals()} if in_main_thread else {}
         asked = requests.Requests(self._asked_to_end, _end_at_once)
-        # Heard before the first worker runs: a signal that comes while the parts start must drain them too.
+        # Handled before the first worker runs: a signal that comes while the parts start must drain them too.
         for number in before:
             loop.add_signal_handler(number, asked.heard, number)
         try:
@@ -105,7 +105,8 @@ class AllInOne(TaskQueue):
         self._stopping.set()
 
     def run_forever(self) -> None:
-        """`run()`, for a program without an event loop. One that has set up no logging gets that of the command."""
+        """`run()`, for a program without an event loop. It sets up the logging of the command unless the program has
+        set up its own."""
         from taskfleet import logs
         from taskfleet.process import event_loop
 
@@ -120,6 +121,6 @@ class AllInOne(TaskQueue):
 
 
 def _end_at_once() -> None:
-    # What still runs keeps its lease until that ends; another worker then takes over. Nothing is lost.
+    # The leases of tasks that still run end in time, and another worker takes these tasks over. None is lost.
     logger.warning("second signal: ending at once")
     os._exit(1)

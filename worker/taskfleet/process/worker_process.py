@@ -14,8 +14,6 @@ from typing import NoReturn
 from taskfleet import showing
 from taskfleet.child_process import Parent
 from taskfleet.process import event_loop, exiting, requests
-from taskfleet.process.metrics import WorkerCollector
-from taskfleet.process.probes import ProbeServer
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
 
@@ -70,6 +68,10 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     worker = Worker(queue, queues=options.queues or None, concurrency=options.concurrency, number=options.number)
     probes = None
     if options.probe_port:
+        # Imported only here: a worker without probes needs neither an HTTP server nor the library of the metrics.
+        from taskfleet.process.metrics import WorkerCollector
+        from taskfleet.process.probes import ProbeServer
+
         probes = ProbeServer(worker.health, WorkerCollector.of(worker), options.probe_host, options.probe_port)
     loop = asyncio.get_running_loop()
 

@@ -15,7 +15,8 @@ from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import Partition, spread
 from taskfleet.protocol.schedules import Entry, SpecHead
 from taskfleet.scheduling.call import ScheduledTask, message_of
-from taskfleet.scheduling.record import Schedule, ScheduleSpec, check_name, check_policy, deadline_ms
+from taskfleet.scheduling.record import ScheduleSpec, check_name, check_policy, deadline_ms, schedule_of
+from taskfleet.scheduling.schedule import Schedule
 from taskfleet.scheduling.timing import timing_of
 
 logger = showing.logger("taskfleet.scheduler")
@@ -101,9 +102,9 @@ async def add(broker: Broker, new: NewSchedule) -> Schedule:
     tick_ms = await store.add(new.partition, new.name, packed, next_ms)
     for entry in await store.entries_of(new.partition):
         if entry.name == new.name:
-            return Schedule.of_entry(entry)
+            return schedule_of(entry)
     # Another program has removed it since.
-    return Schedule.of_entry(Entry(new.partition, new.name, packed, b"", tick_ms))
+    return schedule_of(Entry(new.partition, new.name, packed, b"", tick_ms))
 
 
 async def remove(broker: Broker, name: str) -> bool:
@@ -124,7 +125,7 @@ async def listing(broker: Broker) -> list[Schedule]:
     schedules: list[Schedule] = []
     for entry in await broker.schedules.entries():
         try:
-            schedules.append(Schedule.of_entry(entry))
+            schedules.append(schedule_of(entry))
         except SerializationError as error:
             logger.warning("schedule %r of queue %r: %s", entry.name, entry.partition, error)
     return sorted(schedules, key=lambda schedule: (schedule.name, schedule.queue))

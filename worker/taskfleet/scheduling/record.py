@@ -1,14 +1,13 @@
-"""A schedule: as `list_schedules` gives it, and as it is stored."""
+"""The stored record of a schedule."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import msgpack
 
@@ -18,61 +17,11 @@ from taskfleet.protocol import unpacking
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Entry, ScheduleState, decoding
+from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
 from taskfleet.scheduling.timing import Timing, timing_of
-
-ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 
 _VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A schedule and its next tick. Times are in UTC, by the clock of Redis.
-
-    Exactly one of `schedule` (a cron expression) and `every` (seconds) is set. `next_at` is `None` when it is paused.
-    `last_at` is the tick that added the last task, `last_task_id`. The counters: tasks added, ticks that `Forbid`
-    skipped, and how many times ticks were dropped as later than the starting deadline (those of one downtime count
-    once).
-    """
-
-    name: str
-    schedule: str | None
-    every: float | None
-    time_zone: str
-    task: str
-    queue: str
-    concurrency_policy: ConcurrencyPolicy
-    starting_deadline_seconds: float | None
-    paused: bool
-    next_at: datetime | None
-    last_at: datetime | None
-    last_task_id: str | None
-    fired_total: int
-    skipped_total: int
-    dropped_total: int
-
-    @classmethod
-    def of_entry(cls, entry: Entry) -> Schedule:
-        """From the entry in the broker. Errors: `SerializationError` for one that another version has written."""
-        spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
-        return cls(
-            name=entry.name,
-            schedule=spec.schedule,
-            every=spec.every,
-            time_zone=spec.time_zone,
-            task=spec.task,
-            queue=queue_of(entry.partition),
-            concurrency_policy=spec.policy,
-            starting_deadline_seconds=None if spec.deadline_ms is None else spec.deadline_ms / 1000,
-            paused=spec.paused,
-            next_at=_time(entry.tick_ms),
-            last_at=_time(state.last_ms or None),
-            last_task_id=state.task_id or None,
-            fired_total=state.fired,
-            skipped_total=state.skipped,
-            dropped_total=state.dropped,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +85,28 @@ class ScheduleSpec:
             )
 
 
+def schedule_of(entry: Entry) -> Schedule:
+    """The schedule of a stored entry. Errors: `SerializationError` for one that another version has written."""
+    spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
+    return Schedule(
+        name=entry.name,
+        schedule=spec.schedule,
+        every=spec.every,
+        time_zone=spec.time_zone,
+        task=spec.task,
+        queue=queue_of(entry.partition),
+        concurrency_policy=spec.policy,
+        starting_deadline_seconds=None if spec.deadline_ms is None else spec.deadline_ms / 1000,
+        paused=spec.paused,
+        next_at=_time(entry.tick_ms),
+        last_at=_time(state.last_ms or None),
+        last_task_id=state.task_id or None,
+        fired_total=state.fired,
+        skipped_total=state.skipped,
+        dropped_total=state.dropped,
+    )
+
+
 def check_name(name: str) -> str:
     """Return `name`, or raise `ConfigurationError`."""
     # Callers without a type checker pass anything.
@@ -162,12 +133,6 @@ def deadline_ms(deadline: float | timedelta | None) -> int | None:
             f"starting_deadline_seconds={checks.shown(deadline)} is not valid; expected a positive number of seconds"
         )
     return max(1, round(seconds * 1000))
-
-
-def as_json(schedule: Schedule) -> dict[str, Any]:
-    """The record as JSON types: times in ISO 8601."""
-    record = dataclasses.asdict(schedule)
-    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in record.items()}
 
 
 @functools.lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ import pytest
 
 from taskfleet import TaskQueue, TaskQueueBuilder
 from taskfleet.embedded import autoscaling
-from taskfleet.embedded.embedded_queue import AllInOne
+from taskfleet.embedded.embedded_queue import EmbeddedQueue
 from taskfleet.runtime import worker
 from tests.engine.conftest import until
 from tests.engine.shop.orders import tasks
@@ -82,7 +82,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoscaling, "Pace", lambda: pace)
 
 
-def small(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> AllInOne:
+def small(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> EmbeddedQueue:
     """Workers with two slots and no grace period, so that an interruption would show."""
     monkeypatch.setenv("TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS", "2")
     monkeypatch.setenv("TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD", "0")
