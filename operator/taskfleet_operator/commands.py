@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
 
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
-        asyncio.run(KubernetesApi.configuration())  # fails at once; kopf would retry for ever, with tracebacks
+        asyncio.run(KubernetesApi.configuration())  # fails at once, while kopf would retry without end, with tracebacks
         kopf.run(
             registry=registry(clusterwide=not namespaces),
             # By default kopf asks for the name of the user, and user 65532 of a container has none.

@@ -45,7 +45,7 @@ class Operator:
 
 
 def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own. `clusterwide`: they serve all namespaces."""
+    """The handlers, in a separate registry. `clusterwide`: they serve all namespaces."""
     found = kopf.OperatorRegistry()
     operator: list[Operator] = []
 

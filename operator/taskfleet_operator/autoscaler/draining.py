@@ -1,8 +1,8 @@
-"""From one number of replicas to another without taking a busy worker away: cordon, wait, uncordon.
+"""Changes the number of replicas without removing a busy worker: cordon, wait, uncordon.
 
-A worker that is to go is cordoned first, so that it claims nothing more. Once it says that it is drained it is marked
-as the one to go. Only when the platform has had time to see the mark does the number fall. A worker that takes too long
-is uncordoned and stays; demand that returns uncordons the last ones first.
+A worker to remove is cordoned first, so that it claims no more tasks. Once it reports that it is drained, it is marked
+for removal. The number falls only when the platform has had time to see the mark. A worker that takes too long is
+uncordoned and stays. When demand returns, the last cordoned workers are uncordoned first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CORDON_MARGIN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DrainingWorker:
-    """A worker that was cordoned so that it can go. Times are seconds on the clock that gives `now`."""
+    """A worker that was cordoned so that it can be removed. Times are seconds on the clock that gives `now`."""
 
     cordoned_at: float
     marked_at: float | None = None
@@ -28,10 +28,10 @@ class DrainingWorker:
 
 @dataclass(frozen=True, slots=True)
 class ScalingSteps:
-    """The steps that one look asks for, in the order in which they are carried out.
+    """The steps of one look, in their order.
 
-    `replicas` is the number to ask for now, and `removed` are the workers that go with it. `draining` is the state for
-    the next look when every step has succeeded.
+    `replicas` is the number to request now, and `removed` are the workers that are removed with it. `draining` is the
+    state for the next look when every step has succeeded.
     """
 
     replicas: int
@@ -60,9 +60,9 @@ def next_steps(
 ) -> ScalingSteps:
     """The steps from `decision.current` towards `decision.desired`. Pure: the same arguments give the same steps.
 
-    `workers` are all replicas that exist and are not on their way out, None when Redis could not be read. `absent`
-    replicas are asked for, do not exist, and are not about to be made. `settle_seconds` is the time that the platform
-    needs to see a mark.
+    `workers` are all existing replicas that are not being removed, None when Redis could not be read. `absent` replicas
+    are requested, do not exist, and are not about to be made. `settle_seconds` is the time that the platform needs to
+    see a mark.
     """
     if workers is None:
         # No cordon reaches a worker. Without a sample only the user or the fallback asks for another number.
@@ -99,7 +99,7 @@ def _staying(replicas: int, called_off: Sequence[str], draining: Mapping[str, Dr
 def _with_forgotten(steps: ScalingSteps, current: int, workers: Sequence[WorkerSample]) -> ScalingSteps:
     """Also lift cordons and marks that an earlier loop left behind when it was killed.
 
-    While more replicas exist than are asked for, some of them are on their way out. Those keep their cordon.
+    While more replicas exist than are requested, some of them are being removed. Those keep their cordon.
     """
     if len(workers) > current:
         return steps
@@ -131,7 +131,7 @@ def _shrinking(
     by_name = {worker.name: worker for worker in workers}
     for name, entry in draining.items():
         worker = by_name[name]
-        # A worker without a heartbeat runs nothing: it has not started, or it has ended.
+        # A worker without a heartbeat runs no task: it has not started, or it has ended.
         drained = worker.drained or not worker.registered
         if drained and entry.marked_at is None:
             mark.append(name)
@@ -148,7 +148,7 @@ def _shrinking(
         cordon=tuple(worker.name for worker in chosen),
         mark=tuple(mark),
         removed=tuple(removed),
-        # A removed worker keeps its cordon until the key expires, so that it claims nothing while it goes.
+        # A removed worker keeps its cordon until the key expires, so that it claims no task while it ends.
         draining={name: entry for name, entry in draining.items() if name not in removed},
     )
 
@@ -156,7 +156,7 @@ def _shrinking(
 def _settled(draining: Mapping[str, DrainingWorker], now: float, settle_seconds: float) -> list[str]:
     """The workers that were marked long enough ago; none while others will be in a moment.
 
-    So the number changes once for several workers. It does not wait for workers that still drain.
+    So the number changes once for several workers. It does not wait for workers that are still draining.
     """
     marks = {name: entry.marked_at for name, entry in draining.items()}
     settled = [name for name, at in marks.items() if at is not None and now - at >= settle_seconds]

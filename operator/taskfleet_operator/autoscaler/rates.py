@@ -6,7 +6,7 @@ from .history import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 from .sample import FleetSample, QueueSample
 
 PRIOR_TASKS = 10
-"""The weight of the estimate before against the measurement, in tasks."""
+"""The weight of the previous estimate against the measurement, in tasks."""
 
 HISTORY_TASKS = 5
 """With fewer finished tasks the service time is a guess."""
@@ -21,7 +21,7 @@ def went_backwards(sample: FleetSample, state: ScalingState) -> bool:
 
 
 def record(sample: FleetSample, state: ScalingState, prior_seconds: float, now: float) -> tuple[QueueHistory, ...]:
-    """The histories with this sample added. A queue whose counters went backwards starts anew, its run time kept."""
+    """The histories with this sample added. A queue whose counters went backwards restarts, with its run time kept."""
     histories: list[QueueHistory] = []
     for queue in sample.queues:
         points = state.points(queue.name)
@@ -35,7 +35,7 @@ def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> flo
     """Arrivals per second over the window that ends at the last point.
 
     A history shorter than the window is divided by the whole window, as if nothing had arrived before the first sample.
-    So one burst right after a start is not taken for a steady rate. The short window shows a real one.
+    So one burst right after a start is not taken for a steady rate. The short window shows an actual one.
     """
     if len(points) < 2:
         return 0.0

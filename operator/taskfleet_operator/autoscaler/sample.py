@@ -33,9 +33,9 @@ class WorkerSample:
     """One pod, or one local process, as a candidate for removal; all its worker processes taken together.
 
     `processes` counts live worker processes; without one the worker is not `registered`. `busy` counts running tasks;
-    `idle_seconds` is how long there have been none; `age_seconds` runs from its creation.
-    `cordoned`: its heartbeat says that it claims nothing more. `drained`: and that no task runs. `marked`: the platform
-    was told to take it first.
+    `idle_seconds` is how long there have been none; `age_seconds` runs from its creation. `cordoned`: its heartbeat
+    reports that it claims no more tasks. `drained`: and that no task is running. `marked`: the platform removes it
+    first.
     """
 
     name: str
@@ -51,7 +51,7 @@ class WorkerSample:
 
 @dataclass(frozen=True, slots=True)
 class ScalingOverrides:
-    """`spec.suspend`, `spec.replicas` and the pause annotations, which mean what KEDA's mean.
+    """`spec.suspend`, `spec.replicas` and the pause annotations, with KEDA's meaning.
 
     `replicas` is the number while `spec.autoscaler.mode` is Disabled.
     """
@@ -70,12 +70,12 @@ NO_OVERRIDES = ScalingOverrides()
 
 @dataclass(frozen=True, slots=True)
 class FleetSample:
-    """All facts that one decision is made from.
+    """All facts for one decision.
 
-    `current_replicas` is the number asked for (`spec.replicas` of the Deployment); `pending_replicas` are asked for and
+    `current_replicas` is the requested number (`spec.replicas` of the Deployment); `pending_replicas` are requested and
     not ready. `workers_registered` counts replicas with a heartbeat, `busy_workers` replicas that run a task.
-    `start_latency_seconds` is the 90th percentile from pod creation to registered worker, None while unknown.
-    `failure` says why the queues could not be read; then only the replica counts and the overrides are known.
+    `start_latency_seconds` is the 90th percentile from pod creation to registered worker, None while unknown. `failure`
+    is the reason why the queues could not be read; then only the replica counts and the overrides are known.
     """
 
     queues: tuple[QueueSample, ...]
@@ -93,7 +93,7 @@ class FleetSample:
     def failed(
         cls, reason: str, current_replicas: int, ready_replicas: int, overrides: ScalingOverrides = NO_OVERRIDES
     ) -> FleetSample:
-        """The queues could not be read, for `reason` (one line)."""
+        """A sample whose queues could not be read, for `reason` (one line)."""
         return cls(
             queues=(),
             workers_registered=0,

@@ -1,4 +1,4 @@
-"""How long a worker takes from its creation to its registration, as seen lately."""
+"""The start latency: how long recent workers took from their creation to their registration."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _KEPT = 20
 class StartLatencies:
     """Start latencies of the last 20 workers that registered, in seconds. Immutable; the caller keeps it.
 
-    `registered` are the workers that were seen registered before, None before the first look. The workers of the first
-    look may have registered at any time, so they tell nothing.
+    `registered` are the workers that were registered at the last look, None before the first. The workers of the first
+    look may have registered at any time, so they give no latency.
     """
 
     seconds: tuple[float, ...] = ()
     registered: frozenset[str] | None = None
 
     def with_look(self, ages: Mapping[str, float], registered: frozenset[str]) -> StartLatencies:
-        """With one more look: `ages` of all workers in seconds, and the names of those that are registered."""
+        """A copy with one more look: `ages` of all workers in seconds, and the names of those that are registered."""
         before = registered if self.registered is None else self.registered
         if before == self.registered and registered <= before <= ages.keys():
-            return self  # no news, as at most looks
+            return self  # no change, as at most looks
         fresh = [ages[name] for name in sorted(registered - before)]
         known = (before | registered) & ages.keys()  # a missed heartbeat is no second start
         return StartLatencies((*self.seconds, *fresh)[-_KEPT:], frozenset(known))
@@ -36,7 +36,7 @@ class StartLatencies:
 
 
 def percentile(seconds: Sequence[float], share: float = 0.9) -> float | None:
-    """The smallest value that `share` of the values do not exceed; None of nothing."""
+    """The smallest value that `share` of the values do not exceed; None without values."""
     if not seconds:
         return None
     return sorted(seconds)[max(0, math.ceil(share * len(seconds) - 1e-9) - 1)]

@@ -1,4 +1,4 @@
-"""The choice of workers that go. A busy worker is not chosen, or only drained."""
+"""The choice of workers to remove. A busy worker is not chosen, or only drained."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def choose_victims(
 ) -> tuple[WorkerSample, ...]:
     """At most `count` workers to cordon: first those without a heartbeat, then the longest idle, then the newest.
 
-    A worker may claim a task between the sample and the cordon, so a chosen worker goes only after it says itself that
-    it is drained. With `drain_busy`, for a suspended queue or a lowered maximum, busy workers come last: they claim
-    nothing more and go when they are done. Otherwise a fleet that is always busy would never shrink.
+    A worker may claim a task between the sample and the cordon, so a chosen worker is removed only after it reports
+    that it is drained. With `drain_busy`, for a suspended queue or a lowered maximum, busy workers come last: they
+    claim no more tasks and are removed when they are done. Otherwise a fleet that is always busy would never shrink.
     """
     chosen = sorted(
         (worker for worker in workers if drain_busy or not worker.busy),

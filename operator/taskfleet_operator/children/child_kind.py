@@ -14,7 +14,7 @@ Child = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ChildKind:
-    """One kind of object that a TaskQueue becomes. A TaskQueue has at most one object of each kind.
+    """A kind of object that belongs to a TaskQueue, which has at most one object of each kind.
 
     `build(queue, secrets)` returns the object, or None when this TaskQueue has none of the kind. It is a pure function.
     `secrets` maps `name/key` of every secret key that the TaskQueue references to a digest of its value.

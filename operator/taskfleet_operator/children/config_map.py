@@ -10,7 +10,7 @@ from . import names
 from .child_kind import Child, ChildKind
 
 QUEUES_KEY = "queues.json"
-"""The key that the pods' `TASKFLEET_QUEUES` is taken from."""
+"""The key from which the pods get `TASKFLEET_QUEUES`."""
 
 
 def data(queue: TaskQueueResource) -> dict[str, str]:

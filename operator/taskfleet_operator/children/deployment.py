@@ -19,7 +19,7 @@ _KILL_MARGIN_SECONDS = 15  # between the end of the drain and the kubelet's SIGK
 
 
 def _build(queue: TaskQueueResource, secrets: Mapping[str, str]) -> Child:
-    """The Deployment. Its hash covers everything that a worker reads, so that a change rolls the pods only then."""
+    """The Deployment. Its hash covers everything that a worker reads, so that only such a change rolls the pods."""
     template = _pod_template(queue)
     read = json.dumps([template, config_map.data(queue), sorted(secrets.items())], sort_keys=True)
     annotations = template["metadata"].setdefault("annotations", {})

@@ -33,7 +33,10 @@ class ClusterStore:
         self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)
 
     def put_queue(self, body: Object, *, deleted: bool) -> Key | None:
-        """Keep a TaskQueue. Returns its key when there is something to reconcile: more than a write of status."""
+        """Keep a TaskQueue.
+
+        Returns its key when it has to be reconciled, which a write of status alone does not require.
+        """
         key = key_of(body)
         before = self.queues.get(key)
         _put(self.queues, key, body, deleted)
@@ -61,11 +64,11 @@ class ClusterStore:
         return owner
 
     def forget_pod(self, key: Key, name: str) -> None:
-        """Drop a pod that no longer exists, before the watch tells."""
+        """Drop a pod that no longer exists, before the watch reports it."""
         self._pods.get(key, {}).pop(name, None)
 
     def pods(self, key: Key) -> dict[str, Object]:
-        """The pods of a TaskQueue that neither end nor have ended."""
+        """The pods of a TaskQueue that are not ending and have not ended."""
         return {
             name: pod
             for name, pod in self._pods.get(key, {}).items()
@@ -92,7 +95,7 @@ def is_ready(pod: Object) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-@lru_cache(maxsize=8192)  # the same pods are asked for at every look
+@lru_cache(maxsize=8192)  # the same pods are read at every look
 def seconds_of(timestamp: str | None) -> float | None:
     """Unix seconds of an RFC 3339 time. `None` for any other text: a user may have edited it."""
     try:

@@ -13,7 +13,7 @@ _QUANTITIES = {"limits", "requests", "sizeLimit"}
 
 
 def holds(wanted: Any, live: Any, *, quantity: bool = False) -> bool:
-    """Whether every field of `wanted` is in `live` with its value. Other fields are defaults, or somebody else's."""
+    """Whether every field of `wanted` is in `live` with its value. Other fields are defaults, or of another owner."""
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(
             key in live and holds(value, live[key], quantity=quantity or key in _QUANTITIES)
@@ -21,7 +21,7 @@ def holds(wanted: Any, live: Any, *, quantity: bool = False) -> bool:
         )
     if isinstance(wanted, list):
         if not isinstance(live, list) or len(wanted) != len(live):
-            # A longer list has members of somebody else, such as a sidecar. Each wanted member must be in it.
+            # A longer list has members of another owner, such as a sidecar. Each wanted member must be in it.
             return isinstance(live, list) and all(any(holds(one, other) for other in live) for one in wanted)
         return all(holds(one, other) for one, other in zip(wanted, live, strict=True))
     return bool(wanted == live) or (quantity and _same_quantity(wanted, live))

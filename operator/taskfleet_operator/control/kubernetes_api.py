@@ -51,7 +51,7 @@ class KubernetesApi:
 
     @classmethod
     async def connect(cls) -> KubernetesApi:
-        """From inside a pod, else from the kubeconfig; `ConfigurationError` when there is neither."""
+        """Connect from inside a pod, or else by the kubeconfig; `ConfigurationError` when there is neither."""
         return cls(kubernetes_client.ApiClient(await cls.configuration()))
 
     @staticmethod

@@ -27,7 +27,7 @@ logger = showing.logger("taskfleet.operator")
 
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _COST = -1000
-_FIGURES_SECONDS = 5.0  # between two writes of figures alone: in a trickle of tasks each one wakes the loop
+_FIGURES_SECONDS = 5.0  # between two writes of figures alone, since in a trickle of tasks each task wakes the loop
 
 
 class KubernetesFleet:
@@ -52,7 +52,7 @@ class KubernetesFleet:
         self._told_at = float("-inf")  # monotonic
 
     def update(self, resource: TaskQueueResource) -> bool:
-        """Follow this version of the TaskQueue. Returns whether it asks for something else than the one before.
+        """Follow this version of the TaskQueue. Returns whether its order differs from that of the version before.
 
         Only spec and annotations are compared: the operator's own writes of status change the resourceVersion.
         """
@@ -80,12 +80,12 @@ class KubernetesFleet:
             pending=max(0, current - ready),
             ages={name: now - (at or now) for name, at in created.items()},
             marked=frozenset(name for name, pod in pods.items() if _is_marked(pod)),
-            # Pods that are missing are no reason to ask for fewer: the ReplicaSet controller makes them at any moment.
+            # Missing pods do not lower the number: the ReplicaSet controller may create them at any moment.
             absent=0,
         )
 
     def _current(self, deployment: Object) -> int:
-        """The replicas asked for. A number that was just set counts until the watch has caught up."""
+        """The requested replicas. A number that was just set counts until the watch has caught up."""
         replicas, generation = self._assumed
         if deployment["metadata"].get("generation", 0) >= generation:
             return int(deployment["spec"].get("replicas", 1))
@@ -106,7 +106,8 @@ class KubernetesFleet:
         except ApiError as error:
             if error.status != 404:
                 raise
-            # The watch has not told yet that this pod is gone. Were it counted as one that goes, another pod would go.
+            # The watch has not reported yet that this pod is gone. If it counted as a pod to remove, another pod would
+            # be removed.
             self._store.forget_pod(self.key, name)
             return False
         return True
@@ -118,7 +119,10 @@ class KubernetesFleet:
             logger.warning("%s/%s: pod %s keeps its deletion cost: %s", *self.key, name, error)
 
     async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
-        """Set the Deployment's number, and tell in an Event why. The ReplicaSet controller takes the marked pods."""
+        """Set the Deployment's number, and give the reason in an Event.
+
+        The ReplicaSet controller removes marked pods.
+        """
         namespace, current = self.key[0], decision.current
         scaled = await self._cluster.scale(namespace, worker_name(self.resource), replicas)
         self._assumed = (replicas, scaled["metadata"].get("generation", 0))
@@ -128,7 +132,7 @@ class KubernetesFleet:
         message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
         event = events.event(self._store.queues.get(self.key), reason, message)
         if event is not None:
-            with contextlib.suppress(ApiError):  # scaling goes on without its Event
+            with contextlib.suppress(ApiError):  # scaling continues without its Event
                 await self._cluster.create_event(namespace, event)
         self._last_change = _change(decision, replicas)
 

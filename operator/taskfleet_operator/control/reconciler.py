@@ -30,7 +30,7 @@ _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 
 
 class Reconciler:
-    """`reconcile(key)` is level-triggered: it reads the current state, whichever event has caused the call."""
+    """`reconcile(key)` is level-triggered: it reads the current state, regardless of the event that caused the call."""
 
     def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, loops: ScalingLoops) -> None:
         self._cluster = cluster
@@ -132,7 +132,8 @@ class Reconciler:
             replicas = 0
         created = await self._cluster.apply({**child, "spec": {**child["spec"], "replicas": replicas}}, OPERATOR)
         namespace = created["metadata"]["namespace"]
-        # Both managers own the number for a moment. Then the operator's lets go of it, and the autoscaler's keeps it.
+        # Both managers own the number for a moment. Then the operator's manager gives it up, and the autoscaler's keeps
+        # it.
         await self._cluster.scale(namespace, child["metadata"]["name"], replicas)
         await self._cluster.apply(child, OPERATOR)
         logger.info("%s/%s: created its %s", namespace, queue.metadata.name, child["kind"])

@@ -1,4 +1,4 @@
-"""From `spec.redis` and its secrets to a broker. TaskQueues with equal credentials share one."""
+"""Makes a broker from `spec.redis` and its secrets. TaskQueues with equal credentials share one broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scaling loops of all TaskQueues, and one broker for all that reach the same Redis in the same way."""
+"""The scaling loops of all TaskQueues, with one broker for all that use the same Redis and credentials."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def fields_of(
 ) -> dict[str, Any]:
     """The fields of status. After a failed read the figures stay as they were.
 
-    An idle TaskQueue gives the same fields at every look, so that nothing is written.
+    An idle TaskQueue gives the same fields at every look, so that no write is needed.
     """
     state = decision.state
     autoscaler = dict(before)
@@ -75,7 +75,10 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
 def verdicts(
     decision: ScalingDecision, seen: FleetSample, queue: TaskQueueResource, asked: int, pods: int
 ) -> list[Condition]:
-    """The conditions that follow from a look. `asked` replicas were asked for, `pods` exist."""
+    """The conditions that follow from a look.
+
+    `asked` is the requested number of replicas, `pods` the existing number.
+    """
     reachable = not seen.failure
     ready = seen.ready_replicas >= asked
     mode = queue.spec.autoscaler.mode

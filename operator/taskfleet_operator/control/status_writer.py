@@ -42,10 +42,10 @@ class StatusWriter:
         *,
         unless_only: Collection[str] = (),
     ) -> bool | None:
-        """Write these fields and conditions. Nothing is sent when nothing would change.
+        """Write these fields and conditions. No request is sent when they are unchanged.
 
-        Nor is it when only the fields in `unless_only` (dotted names) would: then the result is None. Otherwise the
-        result is whether something was written.
+        With only changes of the fields in `unless_only` (dotted names), no request is sent either, and the result is
+        None. Otherwise the result is whether a request was sent.
         """
         async with self._locks[key]:
             body = self._store.queues.get(key)
@@ -66,7 +66,7 @@ class StatusWriter:
                 await self._cluster.patch_status(*key, patch)
             except ApiError as error:
                 if error.status == 404:
-                    return False  # deleted meanwhile
+                    return False  # deleted in the meantime
                 raise
             self._written[key] = {name: value for name, value in after.items() if value is not None}
             return True
@@ -77,7 +77,7 @@ class StatusWriter:
         await self.write(key, fields, kept.values())
 
     def relent(self, key: Key) -> bool:
-        """End `insist`. Returns whether there was anything to end."""
+        """End `insist`. Returns whether it was in effect."""
         return self._insisted.pop(key, None) is not None
 
     def forget(self, key: Key) -> None:

@@ -17,7 +17,7 @@ _START_SECONDS = 10.0
 
 
 class EmbeddedValkey:
-    """A Valkey server on a free port of the loopback interface. It ends with this process and keeps nothing."""
+    """A Valkey server on a free port of the loopback interface. It ends with this process and stores no data."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

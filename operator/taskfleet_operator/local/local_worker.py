@@ -15,7 +15,7 @@ from .embedded_valkey import free_port
 from .plan import LocalPlan
 
 _KEPT_LINES = 20
-_HURRY_SECONDS = 2.0  # after this the kernel ends a process that was told to end at once
+_HURRY_SECONDS = 2.0  # then the kernel ends a process that was told to end at once
 
 
 class LocalWorker:

@@ -1,4 +1,4 @@
-"""The worker processes of `taskfleet up`: started, started again after a crash, and ended."""
+"""The worker processes of `taskfleet up`: it starts them, restarts them after a crash, and ends them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _USAGE_EXIT = 2
 
 
 class LocalWorkers:
-    """As many worker processes as `wanted`. `peak` is the most that were ever wanted.
+    """As many worker processes as `wanted`. `peak` is the largest number so far.
 
-    `tend` is called several times a second; between two calls nothing happens. `on_line` gets each line of output with
-    the worker's name, `on_event` a sentence about a crash.
+    `tend` is called several times a second and does all the work. `on_line` gets each line of output with the worker's
+    name, `on_event` a sentence about a crash.
     """
 
     def __init__(self, plan: LocalPlan, redis_url: str, folder: Path) -> None:
@@ -51,7 +51,7 @@ class LocalWorkers:
         self.wanted = wanted
         self.peak = max(self.peak, wanted)
         for name in removed:
-            if worker := self.all.get(name):  # else it has ended meanwhile
+            if worker := self.all.get(name):  # it may have ended in the meantime
                 worker.terminate()
         for worker in list(self.counted().values())[wanted:]:
             worker.terminate()
@@ -79,7 +79,7 @@ class LocalWorkers:
     def reap(self) -> bool:
         """Take note of processes that have ended. Returns whether any is left.
 
-        Raises ConfigurationError when a worker says that it cannot start.
+        Raises ConfigurationError when a worker reports that it cannot start.
         """
         for worker in list(self.all.values()):
             ended = worker.returncode is not None  # asked before its last lines are read

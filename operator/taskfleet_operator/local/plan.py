@@ -1,4 +1,4 @@
-"""The parts of a TaskQueue manifest that count on one machine."""
+"""The parts of a TaskQueue manifest that apply on one machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..scaling.order import ScalingOrder, order_of
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """The parts of a manifest that count without a cluster. `environment` is for every worker; times in seconds."""
+    """The parts of a manifest that apply without a cluster. `environment` is for every worker; times in seconds."""
 
     name: str
     app: str
@@ -29,7 +29,7 @@ class LocalPlan:
 
 
 def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
-    """The plan for a manifest that lies in `folder`; the app may be imported from there or from the current folder."""
+    """The plan for a manifest in `folder`; the app may be imported from there or from the current folder."""
     spec = manifest.spec
     if not spec.worker.app:
         raise ConfigurationError("spec.worker.app: say which TaskQueue the workers run, such as shop.tasks:queue")
@@ -42,7 +42,7 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
             part for part in (os.getcwd(), str(folder.resolve()), os.environ.get("PYTHONPATH", "")) if part
         ),
         "PYTHONUNBUFFERED": "1",
-        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # cheap for a few workers, and the table is fresher
+        "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # cheap for a few workers, and keeps the table current
     }
     return LocalPlan(
         name=manifest.metadata.name or "taskqueue",

@@ -17,7 +17,7 @@ from .view import Picture, QueueRow, View, WorkerRow
 logger = showing.logger("taskfleet.up")
 
 _REFRESH_SECONDS = 1.0  # of the table
-_STARTING_REFRESH_SECONDS = 0.2  # no event tells of a worker's registration
+_STARTING_REFRESH_SECONDS = 0.2  # no event reports a worker's registration
 
 
 class ProcessFleet:
@@ -48,7 +48,7 @@ class ProcessFleet:
             ready=ready,
             pending=wanted - ready,
             ages={name: worker.age_seconds for name, worker in counted.items()},
-            absent=wanted - len(counted),  # they have crashed and are started again later
+            absent=wanted - len(counted),  # they have crashed and are restarted later
         )
 
     def initial_state(self, current: int, now: float) -> ScalingState:
@@ -77,7 +77,7 @@ class ProcessFleet:
         """An application that cannot start ends the fleet, and so does a closed stdout."""
         if isinstance(error, (ConfigurationError, OSError)):
             raise error
-        if not isinstance(error, BrokerConnectionError):  # the failed sample has told it
+        if not isinstance(error, BrokerConnectionError):  # the failed sample has reported it
             logger.error("a look at the queues met an error; the fleet goes on", exc_info=error)
 
     def _picture(self, reading: Reading) -> Picture:

@@ -36,7 +36,7 @@ _DRAIN_MARGIN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a run: the most workers there were, those left, and whether all of them ended by draining."""
+    """The result of a run: the most workers at a time, the number left, and whether all of them ended by draining."""
 
     peak: int
     left: int
@@ -46,9 +46,9 @@ class Outcome:
 def up(file: Path, *, redis_url: str | None, json_lines: bool) -> int:
     """Run a TaskQueue manifest on this machine until Ctrl-C or SIGTERM; returns the exit code.
 
-    `redis_url` is a URL or "embedded". Without it `REDIS_URL` counts, then the manifest's own URL. When that one cannot
-    be reached from here, as the address of a cluster's Service cannot, an embedded Valkey is started. Raises
-    ConfigurationError for a bad manifest, BrokerConnectionError for a Redis that was asked for and does not answer.
+    `redis_url` is a URL or "embedded". Without it `REDIS_URL` is used, then the manifest's own URL. If that one cannot
+    be reached from this machine, such as the address of a cluster's Service, an embedded Valkey is started. Raises
+    ConfigurationError for an invalid manifest, BrokerConnectionError for a requested Redis that does not answer.
     """
     plan = plan_of(load_manifest(file), file.parent)
     shown = view.choose(json_lines=json_lines)
@@ -98,7 +98,7 @@ async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: 
         await _keep(fleet, workers, broker, stop)
     finally:
         left = workers.wanted
-        # The reader of stdout may have gone. The workers are drained all the same.
+        # The reader of stdout may be gone. The workers are drained all the same.
         workers.on_line, workers.on_event = _if_read(shown.worker_line), _if_read(shown.say)
         if workers.all:
             workers.on_event(

@@ -1,7 +1,7 @@
 """`spec.autoscaler`: the rules for the number of worker pods.
 
-The words are HPA's (`behavior`, `policies`, `stabilizationWindowSeconds`, `tolerance`) and KEDA's (`fallback`,
-`cooldownSeconds`), and mean what they mean there. Durations are whole seconds.
+The words are those of HPA (`behavior`, `policies`, `stabilizationWindowSeconds`, `tolerance`) and KEDA (`fallback`,
+`cooldownSeconds`), with the same meaning. Durations are whole seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_DECIMAL_LENGTH = 20
 
 
 def _parse_decimal(value: object) -> Decimal:
-    """A Kubernetes API has no floating-point numbers: a fraction is a string, so that every client reads the same."""
+    """Fractions are strings, since a Kubernetes API has no floats and every client must read the same value."""
     if isinstance(value, Decimal):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -72,18 +72,18 @@ class ThresholdSpec(ResourceModel):
 class TargetSpec(ResourceModel):
     """`policy: DrainTime`: drain the backlog within `drainSeconds`, with slots busy to `utilizationPercent`.
 
-    `processingTimeSeconds` is the mean run time of a task that the estimate starts from.
-    `backlogPerReplica` rules until enough tasks have run to know better.
+    `processingTimeSeconds` is the mean run time of a task at the start of the estimate. `backlogPerReplica` applies
+    until enough tasks have run for an estimate.
     """
 
     drain_seconds: int = Field(default=60, ge=1, le=86_400)
-    """Seconds in which the backlog of a queue is to be drained."""
+    """Seconds in which the backlog of a queue should be drained."""
     utilization_percent: int = Field(default=80, ge=1, le=100)
-    """Share of the slots that a steady load is to keep busy."""
+    """Share of the slots that a steady load should keep busy."""
     backlog_per_replica: int = Field(default=100, ge=1, le=1_000_000)
-    """Waiting tasks per replica, while too few tasks have run to know their run time."""
+    """Waiting tasks per replica, while too few tasks have run for an estimate of their run time."""
     processing_time_seconds: DecimalString = Decimal("0.5")
-    """Mean run time of a task, in seconds, that the estimate starts from."""
+    """Mean run time of a task, in seconds, at the start of the estimate."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -110,7 +110,7 @@ class PanicSpec(ResourceModel):
     window_seconds: int = Field(default=6, ge=1, le=60)
     """Length of the short window, in seconds."""
     threshold_percent: int = Field(default=200, ge=110, le=1000)
-    """Demand of the short window, in per cent of the ready workers, from which on it is a panic."""
+    """Demand of the short window, in per cent of the ready workers, at which a panic begins."""
 
 
 class PrewarmSpec(ResourceModel):
@@ -119,7 +119,7 @@ class PrewarmSpec(ResourceModel):
     mode: FeatureMode = "Enabled"
     """Disabled: a delayed task counts only when it is ready."""
     horizon_seconds: int = Field(default=30, ge=0, le=3600)
-    """How far to look ahead for tasks that come due, in seconds."""
+    """Tasks that become due within so many seconds count as work."""
 
 
 class ScalingPolicy(ResourceModel):
@@ -174,16 +174,19 @@ class BehaviorSpec(ResourceModel):
 
 
 class VictimSpec(ResourceModel):
-    """Which pods go. `IdleOnly` drains a worker before its pod goes, waiting up to `drainTimeoutSeconds`."""
+    """The choice of pods to remove.
+
+    `IdleOnly` drains a worker before its pod is removed, up to `drainTimeoutSeconds`.
+    """
 
     victim_policy: VictimPolicy = "IdleOnly"
-    """IdleOnly: only drained pods go. DeploymentDefault: the ReplicaSet controller chooses, and busy pods may go."""
+    """IdleOnly: only drained pods are removed. DeploymentDefault: the ReplicaSet controller chooses, also busy pods."""
     drain_timeout_seconds: int = Field(default=600, ge=0, le=86_400)
     """How long a worker may take to drain, in seconds. After that it stays, and is drained another time."""
 
 
 class FallbackSpec(ResourceModel):
-    """KEDA's `fallback`: what to run when `failureThreshold` reads of the queues in a row have failed."""
+    """KEDA's `fallback`: the replicas after `failureThreshold` failed reads of the queues in a row."""
 
     failure_threshold: int = Field(default=3, ge=1, le=1000)
     """Failed reads in a row before the fallback applies."""
@@ -209,7 +212,7 @@ class AutoscalerSpec(ResourceModel):
     max_replicas: int = Field(default=50, ge=1, le=10_000)
     """The most replicas."""
     poll_interval_seconds: int = Field(default=5, ge=1, le=600)
-    """Seconds between two decisions. New work in an empty queue is noticed at once."""
+    """Seconds between two decisions. A new task in an empty queue is noticed at once."""
     cooldown_seconds: int = Field(default=300, ge=0, le=86_400)
     """Seconds without work before the fleet goes to zero."""
     threshold: ThresholdSpec = ThresholdSpec()
@@ -220,7 +223,7 @@ class AutoscalerSpec(ResourceModel):
     behavior: BehaviorSpec = BehaviorSpec()
     scale_down: VictimSpec = VictimSpec()
     max_pending_replicas: int = Field(default=25, ge=1, le=10_000)
-    """The most replicas that are asked for and not ready; more are not asked for."""
+    """The most replicas that may be requested and not ready."""
     fallback: FallbackSpec = FallbackSpec()
 
     rules: ClassVar[tuple[Rule, ...]] = (

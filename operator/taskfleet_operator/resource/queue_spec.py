@@ -34,11 +34,11 @@ class DeadLetterSpec(ResourceModel):
 
 
 class QueueSpec(ResourceModel):
-    """One queue. Higher `priority` goes strictly first; `weight` shares between queues of one priority.
+    """One queue. A higher `priority` is served strictly first; `weight` shares between queues of one priority.
 
-    `targetLatencySeconds` stands in for `autoscaler.target.drainSeconds`. `maxLength` 0 is unlimited.
-    `concurrency` is how many of the queue's tasks run at once in the whole fleet, `concurrencyPerKey` how many with one
-    limit_key. `rateLimit` and `rateLimitPerKey` limit how often they start. Without them there is no such limit.
+    `targetLatencySeconds` replaces `autoscaler.target.drainSeconds`. `maxLength` 0 is unlimited. `concurrency` is the
+    number of the queue's tasks that run at once in the whole fleet, `concurrencyPerKey` the number with one limit_key.
+    `rateLimit` and `rateLimitPerKey` limit how often they start. Without them there is no such limit.
     """
 
     name: str = Field(pattern=QUEUE_NAME, min_length=1, max_length=255)

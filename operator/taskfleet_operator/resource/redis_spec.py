@@ -42,7 +42,7 @@ class AuthSpec(ResourceModel):
 
 
 class SentinelSpec(ResourceModel):
-    """Where the sentinels are, and which master to ask them for."""
+    """The addresses of the sentinels, and the name of the master."""
 
     master_name: str = Field(min_length=1, max_length=253)
     """Name of the master, as the sentinels know it."""

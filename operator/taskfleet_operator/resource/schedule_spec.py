@@ -1,4 +1,4 @@
-"""`spec.schedules`: tasks by the clock, in the words of CronJob."""
+"""`spec.schedules`: tasks that are enqueued at their ticks, in the words of CronJob."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ScheduleSpec(ResourceModel):
     kwargs: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **_OPEN})] = Field(default_factory=dict)
     """Keyword arguments of the task."""
     concurrency_policy: ConcurrencyPolicy = "Allow"
-    """Allow: runs may overlap. Forbid: a tick is skipped while a run goes on. Replace: it cancels that run."""
+    """Allow: runs may overlap. Forbid: a tick is skipped while the last run continues. Replace: it cancels that run."""
     starting_deadline_seconds: int | None = Field(default=None, ge=1, le=604_800)
     """A tick that is later than this, in seconds, is dropped."""
     jitter_seconds: int = Field(default=0, ge=0, le=3600)

@@ -1,3 +1,3 @@
-"""The control loop that the operator and `taskfleet up` share: observe, decide, carry out, tell."""
+"""The control loop that the operator and `taskfleet up` share: observe, decide, carry out, report."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The control loop of one TaskQueue: observe, decide, carry out, tell.
+"""The control loop of one TaskQueue: observe, decide, carry out, report.
 
 Every rule is a pure function in `autoscaler`. Only the `Fleet` knows where the workers run.
 """

@@ -1,4 +1,4 @@
-"""The part of a TaskQueue that says how many workers it gets."""
+"""The scaling order: the part of a TaskQueue that determines the number of its workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .overrides import overrides_of
 
 @dataclass(frozen=True, slots=True)
 class QueueTarget:
-    """A queue of the manifest: its name and its own latency target in seconds."""
+    """A queue of the manifest: its name and its latency target in seconds."""
 
     name: str
     target_latency_seconds: float | None = None
@@ -20,7 +20,7 @@ class QueueTarget:
 
 @dataclass(frozen=True, slots=True)
 class ScalingOrder:
-    """The part of a TaskQueue that says how many workers it gets. A replica has `concurrency` slots per process."""
+    """The part of a TaskQueue that determines the number of workers. A replica has `concurrency` slots per process."""
 
     queues: tuple[QueueTarget, ...]
     autoscaler: AutoscalerSpec
@@ -34,7 +34,7 @@ class ScalingOrder:
 
 
 def order_of(resource: TaskQueueResource) -> ScalingOrder:
-    """The order in a TaskQueue. Raises ConfigurationError that names an annotation with a value that is not allowed."""
+    """The order in a TaskQueue. ConfigurationError names an annotation with an invalid value."""
     spec = resource.spec
     return ScalingOrder(
         queues=tuple(QueueTarget(queue.name, queue.target_latency_seconds) for queue in spec.queues),

@@ -1,4 +1,4 @@
-"""The fields and annotations by which a user takes the decision over. The annotations have KEDA's meaning."""
+"""The fields and annotations by which a user overrides the decision. The annotations have KEDA's meaning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "autoscaling.taskfleet.io/"
 def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
     """The overrides in `spec.suspend`, `spec.replicas` and the annotations of a TaskQueue.
 
-    Raises ConfigurationError that names an annotation with a value that is not allowed.
+    Raises ConfigurationError, which names an annotation with an invalid value.
     """
     spec, annotations = resource.spec, resource.metadata.annotations
     return ScalingOverrides(

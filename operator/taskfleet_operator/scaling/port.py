@@ -36,7 +36,7 @@ class Look:
 
 
 class Fleet(Protocol):
-    """The workers of one TaskQueue. The loop decides; a fleet carries out and tells.
+    """The workers of one TaskQueue. The loop decides; a fleet carries out and reports.
 
     The number falls no sooner than `settle_seconds` after a mark, so that the platform has seen the mark. Every
     `refresh_seconds` the loop looks without deciding; infinity when no figures are shown between decisions.
@@ -61,21 +61,21 @@ class Fleet(Protocol):
         ...
 
     async def mark(self, name: str) -> bool:
-        """Have this replica go first when the number falls. False when it no longer exists."""
+        """Mark this replica as the next to remove. False when it no longer exists."""
         ...
 
     async def unmark(self, name: str) -> None:
-        """Take a mark back."""
+        """Remove a mark."""
         ...
 
     async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
-        """Set the number of replicas. `removed` are the marked ones that go with it."""
+        """Set the number of replicas. `removed` are the marked replicas that are removed with it."""
         ...
 
     async def tell(self, look: Look) -> float:
-        """Show the result of a look. Returns the seconds after which to decide again for the figures' sake."""
+        """Show the result of a look. Returns the seconds after which to decide again, for current figures."""
         ...
 
     def failed(self, error: Exception) -> None:
-        """A look has met this error. The loop goes on with the next one, unless this raises."""
+        """A look has met this error. The loop continues with the next one, unless this raises."""
         ...

@@ -1,4 +1,4 @@
-"""From the figures in Redis and the replica counts to one sample for the autoscaler."""
+"""Makes one sample for the autoscaler from the figures in Redis and the replica counts."""
 
 from __future__ import annotations
 
