@@ -456,7 +456,7 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
 
     await until(is_back, "what was too much is back")
     second = make_queue()
-    second.registry = queue.registry
+    second.application.registry = queue.registry
     await run_worker(second, concurrency=4)
     await until(lambda: len(started) >= 6, "another worker gets its share at once")
     go_on.set()
