@@ -353,11 +353,11 @@ class TaskQueue(Defining):
 
     def local_workers(self) -> LoopWorkers:
         """The workers of the running loop; there may be none."""
-        from taskfleet.runtime.local_workers import LocalWorkers
+        from taskfleet.runtime.embedded_workers import EmbeddedWorkers
 
         session = self.sessions.current()
         if session.workers is None:
-            session.workers = LocalWorkers(self.application, self.sessions)
+            session.workers = EmbeddedWorkers(self.application, self.sessions)
         return session.workers
 
     async def stop_workers(self) -> None:

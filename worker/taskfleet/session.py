@@ -38,7 +38,7 @@ class LoopScheduler(Protocol):
 
 
 class LoopWorkers(Protocol):
-    """The workers that run on one loop (`runtime.local_workers`)."""
+    """The workers that run on one loop (`runtime.embedded_workers`)."""
 
     on_failure: Callable[[BaseException], None] | None
 

@@ -58,20 +58,20 @@ def import_module(name: str, why: str = "") -> ModuleType:
         raise _broken(name, why, error, f"no module {missing!r}") from error
     except TaskQueueError as error:
         # An error of Taskfleet has a one-line text but does not know the line of the application.
-        place = _last(_frames(error))
-        if place is None:
+        location = _last(_frames(error))
+        if location is None:
             raise
-        raise ConfigurationError(f"{why}{place}: {describing.text_of(error)}") from error
+        raise ConfigurationError(f"{why}{location}: {describing.text_of(error)}") from error
     except (Exception, SystemExit) as error:
         raise _broken(name, why, error) from error
 
 
 def _broken(name: str, why: str, error: BaseException, what: str = "") -> BrokenApplicationError:
-    place = _last(_frames(error))
+    location = _last(_frames(error))
     if isinstance(error, SyntaxError) and error.filename:
-        place = f"{_short(error.filename)}:{error.lineno}"
+        location = f"{_short(error.filename)}:{error.lineno}"
     message = f"{why}importing {'it' if why else repr(name)} failed: {what or describing.describe(error)}"
-    message += f" ({place})" if place else ""
+    message += f" ({location})" if location else ""
     trace = describing.trace(error.with_traceback(next(_frames(error), None)))
     return BrokenApplicationError(message, trace)
 
@@ -99,8 +99,8 @@ def _short(file: str) -> str:
 def _near(name: str) -> list[str]:
     """A module with a similar name, found by the same search."""
     package, _, last = name.rpartition(".")
-    places = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
-    known = [found.name for found in pkgutil.iter_modules(places)] if places else []
+    paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
+    known = [found.name for found in pkgutil.iter_modules(paths)] if paths else []
     return [f"{package}.{near}" if package else near for near in difflib.get_close_matches(last, known, 1)]
 
 

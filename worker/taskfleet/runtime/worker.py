@@ -26,7 +26,7 @@ from taskfleet.runtime.claiming.wakeups import Listeners
 from taskfleet.runtime.executors.process_executor import Processes
 from taskfleet.runtime.executors.threads import Threads
 from taskfleet.runtime.fleet.background_loops import BackgroundLoops
-from taskfleet.runtime.fleet.draining import Draining
+from taskfleet.runtime.fleet.drain import Drain
 from taskfleet.runtime.fleet.heartbeat import Heartbeat
 from taskfleet.runtime.fleet.leases import LeaseKeeper
 from taskfleet.runtime.recording.endings import Endings
@@ -44,11 +44,10 @@ from taskfleet.runtime.running.execution import Execution
 from taskfleet.runtime.running.injection import WorkerScope
 from taskfleet.runtime.running.interrupts import Interrupts
 from taskfleet.runtime.running.launcher import Launcher
-from taskfleet.runtime.running.progress import ProgressReporter
+from taskfleet.runtime.running.progress_reporter import ProgressReporter
 from taskfleet.runtime.running.runner import OutsideCancellations, Runner
 from taskfleet.runtime.running.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.state import selection
-from taskfleet.runtime.state.events import Events
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
@@ -57,6 +56,7 @@ from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
+from taskfleet.runtime.state.upcalls import Upcalls
 
 logger = showing.logger("taskfleet.worker")
 
@@ -114,17 +114,17 @@ class Worker:
         self.outbox = Outbox(self.wanted)
         self.prefetch = Prefetch(self.selection, self.tally)
         self.reports = Reports(context=self.context.copy)
-        self._events = Events()
+        self._upcalls = Upcalls()
 
     def _make_ends(self, notice: float) -> None:
         """The parts between the end of a task and its outcome."""
         application, context, slots, held, health = (
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
-        self.stopping = Stopping(slots, health, context, self.wanted, self._events, notice)
+        self.stopping = Stopping(slots, health, context, self.wanted, self._upcalls, notice)
         self.hook_calls = HookCalls(application.middleware, context)
         self.rejections = Rejections(application.seal)
-        self.outcomes = Outcomes(application, self.outbox, self.tally, slots, self.prefetch, self._events)
+        self.outcomes = Outcomes(application, self.outbox, self.tally, slots, self.prefetch, self._upcalls)
         self.unstarted = Unstarted(self.outcomes, self.rejections, self.reports, self.hook_calls)
         self.endings = Endings(
             application, context, slots, held, self.outcomes, self.tally, self.reports, self.hook_calls, self.wanted
@@ -156,8 +156,8 @@ class Worker:
         self.dispatcher = Dispatcher(
             context, slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
         )
-        self._events.slot_free = self.dispatcher.slot_free
-        self._events.given_up = batch_runs.give_up
+        self._upcalls.slot_free = self.dispatcher.slot_free
+        self._upcalls.given_up = batch_runs.give_up
 
     def _make_claims(self) -> None:
         """The parts between a call of Redis and its claims."""
@@ -187,7 +187,7 @@ class Worker:
 
     def _make_control(self) -> None:
         """The parts that watch the worker and tell it to end."""
-        self._draining = Draining(
+        self._drain = Drain(
             self.identity, self.health, self.slots, self.prefetch, self.selection, self.stopping, self.wanted,
             self.application.settings.workers.shutdown_grace_period,
         )  # fmt: skip
@@ -196,7 +196,7 @@ class Worker:
             self.dispatcher, self.interrupts, self.listeners,
         )  # fmt: skip
         self.heartbeat = Heartbeat(self.identity, self.health, self.slots, self.held, self.selection, self.stopping)
-        self._events.too_many_stuck = self._draining.leave
+        self._upcalls.too_many_stuck = self._drain.leave
 
     # Control.
 
@@ -206,15 +206,15 @@ class Worker:
 
     def drain(self) -> None:
         """Claim no more tasks, return tasks that have not started, give running tasks the grace period, then end."""
-        self._draining.drain()
+        self._drain.drain()
 
     def retire(self) -> None:
         """Drain without a limit on the running tasks. `drain()` can still set a limit."""
-        self._draining.retire()
+        self._drain.retire()
 
     def end_grace(self) -> None:
         """Stop all running tasks now instead of at the end of the grace period."""
-        self._draining.end_grace()
+        self._drain.end_grace()
 
     # The loop.
 
@@ -245,7 +245,7 @@ class Worker:
         self.outage.longest_lease = max(leases)
         self._keeper = LeaseKeeper(
             self.application, self.context, self.identity, self.slots, self.held, self.health,
-            self.heartbeat, self.interrupts, self._draining,
+            self.heartbeat, self.interrupts, self._drain,
             renewer=self.sessions.new_renewer(),
             interval=min(min(leases) / 3, self.application.settings.workers.heartbeat_interval),
         )  # fmt: skip

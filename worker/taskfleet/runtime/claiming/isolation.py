@@ -20,7 +20,7 @@ logger = showing.logger("taskfleet.worker")
 
 
 class Isolation:
-    """Finds the outcome that makes a call fail, and records a failure in its place."""
+    """Finds the outcome that makes a call fail, and records a failure instead of it."""
 
     def __init__(
         self,

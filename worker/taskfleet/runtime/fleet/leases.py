@@ -24,7 +24,7 @@ from taskfleet.protocol.broker import Renewer
 from taskfleet.protocol.claim import HeldTask
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import connection
-from taskfleet.runtime.fleet.draining import Draining
+from taskfleet.runtime.fleet.drain import Drain
 from taskfleet.runtime.fleet.heartbeat import Heartbeat
 from taskfleet.runtime.running.interrupts import Interrupts
 from taskfleet.runtime.state.health import Health
@@ -49,7 +49,7 @@ class LeaseKeeper(threading.Thread):
         health: Health,
         heartbeat: Heartbeat,
         interrupts: Interrupts,
-        draining: Draining,
+        drain: Drain,
         *,
         renewer: Renewer,
         interval: float,
@@ -63,7 +63,7 @@ class LeaseKeeper(threading.Thread):
         self._health = health
         self._heartbeat = heartbeat
         self._interrupts = interrupts
-        self._draining = draining
+        self._drain = drain
         self._renewer = renewer
         self._interval = interval
         self._stop_asked = False
@@ -143,7 +143,7 @@ class LeaseKeeper(threading.Thread):
         ttl_ms = int(max(3 * self._interval, 15.0) * 1000)
         worker_id, name = self._identity.worker_id, self._identity.name
         cordoned = self._renewer.heartbeat(worker_id, name, ttl_ms, self._heartbeat.fields())
-        self._on_loop(self._draining.set_cordoned, cordoned)
+        self._on_loop(self._drain.set_cordoned, cordoned)
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
         # The loop may have ended before this thread.

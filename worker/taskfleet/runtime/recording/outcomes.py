@@ -11,11 +11,11 @@ from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.retry import MAX_SECONDS
 from taskfleet.runtime.executors.process_executor import Returned
 from taskfleet.runtime.recording.outbox import Outbox
-from taskfleet.runtime.state.events import Events
 from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
+from taskfleet.runtime.state.upcalls import Upcalls
 from taskfleet.tasks.signature import pack_result
 
 _LEAST_CANCELLED_TTL_MS = 60_000
@@ -31,7 +31,7 @@ class Outcomes:
         tally: Tally,
         slots: Slots,
         prefetch: Prefetch,
-        events: Events,
+        upcalls: Upcalls,
     ) -> None:
         self._application = application
         self._seal = application.seal
@@ -39,7 +39,7 @@ class Outcomes:
         self._tally = tally
         self._slots = slots
         self._prefetch = prefetch
-        self._events = events
+        self._upcalls = upcalls
 
     def post(self, partition: Partition, ended: Outcome) -> None:
         """Record the outcome with the next call. Its slot, if any, is free, so another task may start."""
@@ -49,7 +49,7 @@ class Outcomes:
         else:
             box.append(ended)  # the common case, without a call
         if (self._prefetch.claims or self._slots.waiting) and not self._prefetch.starting:
-            self._events.slot_free()
+            self._upcalls.slot_free()
 
     # Of runs.
 

@@ -1,4 +1,4 @@
-"""Starting one claimed task: its payload is decoded and checked, and it gets a slot or a place in a batch."""
+"""Starting one claimed task: its payload is decoded and checked, and it gets a slot or joins a batch."""
 
 from __future__ import annotations
 

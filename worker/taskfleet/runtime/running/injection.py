@@ -26,8 +26,8 @@ class WorkerScope:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._held: dict[Any, _Held] = {}
-        self._ready: list[_Held] = []
+        self._held: dict[Any, _Resource] = {}
+        self._ready: list[_Resource] = []
 
     async def get(self, node: DependencyNode) -> Any:
         """The shared value of that node. Tasks that ask for it while it is being made wait.
@@ -36,7 +36,7 @@ class WorkerScope:
         """
         held = self._held.get(node.key)
         if held is None:
-            held = self._held[node.key] = _Held(node)
+            held = self._held[node.key] = _Resource(node)
             # Not in the context of the task that asks first.
             held.task = self._context.spawn(self._hold(held))
         if held.value.done():
@@ -44,7 +44,7 @@ class WorkerScope:
         # Shielded: a task that is cancelled while it waits must not take the value from the others.
         return await asyncio.shield(held.value)
 
-    async def _hold(self, held: _Held) -> None:
+    async def _hold(self, held: _Resource) -> None:
         # One task enters and exits the resource, as cancel scopes and context variables need.
         node = held.node
         try:
@@ -83,7 +83,7 @@ class WorkerScope:
         self._held.clear()
 
 
-class _Held:
+class _Resource:
     __slots__ = ("closing", "node", "task", "value")
 
     def __init__(self, node: DependencyNode) -> None:

@@ -11,11 +11,11 @@ import asyncio
 from dataclasses import dataclass
 
 from taskfleet import showing
-from taskfleet.runtime.state.events import Events
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.job import Interruption, Job
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
+from taskfleet.runtime.state.upcalls import Upcalls
 
 logger = showing.logger("taskfleet.worker")
 
@@ -46,14 +46,14 @@ class Stopping:
         health: Health,
         context: RunContext,
         wanted: asyncio.Event,
-        events: Events,
+        upcalls: Upcalls,
         notice: float = NOTICE_SECONDS,
     ) -> None:
         self._slots = slots
         self._health = health
         self._context = context
         self._wanted = wanted
-        self._events = events
+        self._upcalls = upcalls
         self._notice = notice
         self._stuck: dict[asyncio.Task[None], Stuck] = {}
         self._closed = False
@@ -110,9 +110,9 @@ class Stopping:
             stuck, job.partition, job.interruption, self._notice, len(self._stuck), slots.total,
         )  # fmt: skip
         _cancel(task)
-        self._events.given_up(job)
+        self._upcalls.given_up(job)
         if len(self._stuck) >= self.limit and not self._health.draining:
-            self._events.too_many_stuck(
+            self._upcalls.too_many_stuck(
                 f"{len(self._stuck)} of {slots.total} slots are held by handlers that cannot be stopped"
             )
 

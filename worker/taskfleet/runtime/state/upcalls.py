@@ -1,4 +1,4 @@
-"""Events: the calls from lower parts of a worker to higher ones."""
+"""Upcalls: the calls from lower parts of a worker to higher ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from taskfleet.runtime.state.job import Job
 
 
-class Events:
+class Upcalls:
     """The only calls upwards between the parts of a worker, which otherwise know only the parts below them.
 
     The worker sets all three when it composes its parts.

@@ -394,7 +394,7 @@ async def test_a_worker_without_processes_does_not_import_multiprocessing() -> N
 
 def test_a_closure_is_refused_where_it_is_defined(queue: TaskQueue) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"task 'inner' \(.*test_executor_process\.py:\d+\): .*top of a module"
+        ConfigurationError, match=r"task 'inner' \(.*test_process_executor\.py:\d+\): .*top of a module"
     ):
 
         @queue.task(executor="process")

@@ -15,7 +15,7 @@ from taskfleet.runtime.state.slots import Slots
 logger = showing.logger("taskfleet.worker")
 
 
-class Draining:
+class Drain:
     """Changes `cordoned`, `draining` and `unhealthy` of the worker's health; its loop then acts on them."""
 
     def __init__(

@@ -21,7 +21,7 @@ logger = showing.logger("taskfleet.worker")
 _numbers = itertools.count()  # across all loops, since names are unique in the fleet
 
 
-class LocalWorkers:
+class EmbeddedWorkers:
     """Starts, retires and stops workers. `on_failure` is called for a worker that has ended with an error."""
 
     def __init__(self, application: Application, sessions: Sessions) -> None:
