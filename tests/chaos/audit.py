@@ -123,8 +123,8 @@ async def read_outcomes(redis: Any, prefix: str, stories: dict[str, Story]) -> N
         by_queue[story.queue].append(story)
     for queue, members in by_queue.items():
         names = keys.of_partition(prefix, queue)
-        letters = {k.decode(): v for k, v in (await redis.hgetall(names.all[7])).items()}
-        held = {k.decode() for k in await redis.hkeys(names.all[1])}
+        letters = {k.decode(): v for k, v in (await redis.hgetall(names.letter)).items()}
+        held = {k.decode() for k in await redis.hkeys(names.task)}
         for start in range(0, len(members), _CHUNK):
             chunk = members[start : start + _CHUNK]
             records = await redis.mget([names.result(story.id) for story in chunk])
@@ -180,6 +180,6 @@ async def read_remains(redis: Any, prefix: str, queues: Iterable[str], ids: set[
     if batch:
         await inspect()
     for queue in queues:
-        counters = await redis.hgetall(keys.of_partition(prefix, queue).all[8])
+        counters = await redis.hgetall(keys.of_partition(prefix, queue).stat)
         remains.counters[queue] = {name.decode(): int(value) for name, value in counters.items()}
     return remains

@@ -113,10 +113,10 @@ async def _counts(fleet: ChaosFleet) -> dict[str, tuple[int, int, int, int]]:
     """(enqueued, finished, tasks in Redis, ids in the ready list) of each queue."""
     pipeline = fleet.redis.pipeline(transaction=False)
     for name in audit.PARTITIONS:
-        of = keys.of_partition(PREFIX, name).all
-        pipeline.hmget(of[8], "enqueued", "finished")
-        pipeline.hlen(of[1])
-        pipeline.llen(of[0])
+        of = keys.of_partition(PREFIX, name)
+        pipeline.hmget(of.stat, "enqueued", "finished")
+        pipeline.hlen(of.task)
+        pipeline.llen(of.ready)
     replies = await pipeline.execute()
     counts: dict[str, tuple[int, int, int, int]] = {}
     for i, name in enumerate(audit.PARTITIONS):
@@ -207,7 +207,7 @@ async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
 
 async def _spoil(fleet: ChaosFleet, sabotage: Sabotage) -> None:
     """Break one thing in Redis, as soon as there is one to break."""
-    names = keys.of_partition(PREFIX, "default").all
+    names = keys.of_partition(PREFIX, "default")
     while True:
         await asyncio.sleep(0.01)
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
@@ -215,20 +215,20 @@ async def _spoil(fleet: ChaosFleet, sabotage: Sabotage) -> None:
                 return
 
 
-async def _spoiled(redis: Any, names: tuple[str, ...], sabotage: Sabotage) -> bool:
+async def _spoiled(redis: Any, names: keys.QueueKeys, sabotage: Sabotage) -> bool:
     if sabotage == "orphan":
         await redis.set(f"{PREFIX}:{{default}}:stray", 1)
         return True
     if sabotage == "lose":
-        (task_id,) = await redis.zrange(names[5], -1, -1) or (None,)
-        if task_id is None or not await redis.zrem(names[5], task_id):
+        (task_id,) = await redis.zrange(names.delayed, -1, -1) or (None,)
+        if task_id is None or not await redis.zrem(names.delayed, task_id):
             return False
-        await redis.hdel(names[1], task_id)
+        await redis.hdel(names.task, task_id)
         return True
     # double: put the id of a slow running task back into the ready list.
-    running = await redis.zrange(names[3], 0, -1)
-    blobs = await redis.hmget(names[1], running) if running else []
+    running = await redis.zrange(names.lease, 0, -1)
+    blobs = await redis.hmget(names.task, running) if running else []
     slow = [task_id for task_id, blob in zip(running, blobs, strict=True) if blob and b"slow" in blob]
     if slow:
-        await redis.lpush(names[0], slow[-1])
+        await redis.lpush(names.ready, slow[-1])
     return bool(slow)

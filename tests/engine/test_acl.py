@@ -123,20 +123,20 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     # A lease that ends without an outcome, and a claim whose reply was lost.
     await sleep.enqueue(0.1)
     await until(lambda: running.held, "it runs")
-    guarded.call("ZADD", worker.broker.keys_of("default").all[3], 1, next(iter(running.held)))
+    guarded.call("ZADD", worker.broker.keys_of("default").lease, 1, next(iter(running.held)))
     await worker.broker.owned("default", running.identity.incarnation)
 
     # The operator's view.
-    assert [info.worker_id for info in await operator.broker.workers()] == [running.worker_id]
-    await operator.broker.cordon(running.name, ttl_seconds=10)
-    await until(lambda: running.cordoned, "cordoned")
-    await operator.broker.uncordon(running.name)
-    await until(lambda: not running.cordoned, "no longer cordoned")
+    assert [info.worker_id for info in await operator.broker.workers()] == [running.identity.worker_id]
+    await operator.broker.cordon(running.identity.name, ttl_seconds=10)
+    await until(lambda: running.health.cordoned, "cordoned")
+    await operator.broker.uncordon(running.identity.name)
+    await until(lambda: not running.health.cordoned, "no longer cordoned")
     await until(lambda: not running.held, "nothing is held")
     await worker.broker.call_another("default")
     assert await producer.health_check()
     running.drain()
-    await until(lambda: running.stopped, "it has left")
+    await until(lambda: running.health.stopped, "it has left")
     await operator.broker.purge_keys(["default", "other"])
 
     denied = list(guarded.call("ACL", "LOG"))

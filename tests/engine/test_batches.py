@@ -380,7 +380,7 @@ async def test_gathered_items_keep_their_leases_and_lost_ones_leave(
     await until(lambda: len(worker.batches) == 2, "they gather")
     keys = queue.broker.keys_of("default")
     await queue.broker.client.redis.hset(keys.owner, stolen.id, "somebody-else:2")
-    await queue.broker.client.redis.zadd(keys.all[3], {stolen.id: time.time() * 1000 + 60_000})
+    await queue.broker.client.redis.zadd(keys.lease, {stolen.id: time.time() * 1000 + 60_000})
     await until(lambda: len(worker.batches) == 1, "what is lost has left")
     await kept.result(timeout=10)  # longer than its lease
     assert ran == [0]

@@ -127,8 +127,8 @@ async def test_many_large_messages_cost_a_few_calls_worth_of_memory(
     stats = await queue.queue_stats("default")
     assert stats.ready == len({handle.id for handle in handles}) == 300
     if partitions == 1:
-        names = queue.broker.keys_of("default").all
-        ids = await queue.broker.client.redis.lrange(names[0], 0, -1)
+        names = queue.broker.keys_of("default")
+        ids = await queue.broker.client.redis.lrange(names.ready, 0, -1)
         assert [task_id.decode() for task_id in ids] == [handle.id for handle in handles]
 
 
@@ -331,13 +331,13 @@ async def test_large_dead_letters_are_read_a_few_at_a_time(make_queue: MakeQueue
 
 
 async def test_one_dead_letter_that_is_too_large_spoils_only_itself(queue: TaskQueue) -> None:
-    redis, names = queue.broker.client.redis, queue.broker.keys_of("default").all
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     small = msgpack.packb(
         [b"dead", 1, 1, 1e12, b"", dead_letter.pack_failure("odd", "why", ""), b"", b""], use_bin_type=False
     )
     for n, letter in enumerate([small, bytes(70 * MIB), small, b"\x80" * MIB, small]):
-        await redis.zadd(names[6], {f"letter{n}": n})
-        await redis.hset(names[7], f"letter{n}", letter)
+        await redis.zadd(names.dead, {f"letter{n}": n})
+        await redis.hset(names.letter, f"letter{n}", letter)
     letters = await queue.dead_letters("default")
     assert [letter.reason for letter in letters] == ["odd", "unreadable", "odd", "unreadable", "odd"]
     assert "bytes of one reply here" in letters[1].error
@@ -370,13 +370,13 @@ async def test_schedules_whose_tasks_are_large_tick_and_are_listed(
     await queue.add_schedule(name="large0", every=3600, task=large, args=[bytes(MB)])
     names = queue.broker.keys_of("default").schedules
     redis = queue.broker.client.redis
-    spec = await redis.hget(names[0], "large0")
+    spec = await redis.hget(names.schedules, "large0")
     for number in range(1, 75):
-        await redis.hset(names[0], f"large{number}", spec)
+        await redis.hset(names.schedules, f"large{number}", spec)
     # One schedule is too large to read, and one is damaged and due first.
-    await redis.hset(names[0], "monster", bytes(70 * MIB))
-    await redis.hset(names[0], "damaged", b"\x80" * MIB)
-    await redis.zadd(names[1], {"damaged": 1, **{f"large{number}": number + 2 for number in range(75)}})
+    await redis.hset(names.schedules, "monster", bytes(70 * MIB))
+    await redis.hset(names.schedules, "damaged", b"\x80" * MIB)
+    await redis.zadd(names.ticks, {"damaged": 1, **{f"large{number}": number + 2 for number in range(75)}})
     assert {schedule.name for schedule in await queue.list_schedules()} == {f"large{number}" for number in range(75)}
     await queue.start_scheduler()
     await run_worker(queue)

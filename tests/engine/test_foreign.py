@@ -114,9 +114,9 @@ async def test_the_command_shows_no_foreign_bytes(shared: TaskQueue, broker: Red
     letter = msgpack.packb(
         [evil, 1, 1, time.time() * 1000, b"\xff", msgpack.packb([evil, evil * 5000, evil])], use_bin_type=False
     )
-    names = broker.keys_of("good").all
-    await redis.hset(names[7], mapping={f"id{evil}": letter, b"\xff": letter, b"x" * 300_000: letter})
-    await redis.zadd(names[6], {f"id{evil}": 1, b"\xff": 2, b"x" * 300_000: 3})
+    names = broker.keys_of("good")
+    await redis.hset(names.letter, mapping={f"id{evil}": letter, b"\xff": letter, b"x" * 300_000: letter})
+    await redis.zadd(names.dead, {f"id{evil}": 1, b"\xff": 2, b"x" * 300_000: 3})
     record = msgpack.packb([evil, evil])
     await redis.set(broker.keys_of("good").result("ended"), record, px=60_000)
     for arguments in (["queues"], ["dead", "list", "good"], ["task", "show", "ended"], ["schedules", "list"]):
@@ -187,8 +187,8 @@ async def test_statistics_are_numbers_for_any_content_of_the_counters(
     queue: TaskQueue, broker: RedisBroker, counter: str, value: str
 ) -> None:
     names = broker.keys_of("default")
-    await broker.client.redis.hset(names.all[8], counter, value)
-    await broker.client.redis.zadd(names.all[5], {"early": "-inf", "late": "inf"})
+    await broker.client.redis.hset(names.stat, counter, value)
+    await broker.client.redis.zadd(names.delayed, {"early": "-inf", "late": "inf"})
     stats = await queue.queue_stats("default", horizon=1e9)
     for name in ("ready", "finished_total", "failed_total", "busy_ms_total", "enqueued_total", "oldest_age_seconds"):
         assert 0 <= getattr(stats, name) < 2**53, name
@@ -277,13 +277,13 @@ async def test_a_claim_with_foreign_notes_ends_no_worker(
         return n
 
     handles = await queue.enqueue_many([work.message(n) for n in range(8)])
-    names = broker.keys_of("default").all
+    names = broker.keys_of("default")
     redis = broker.client.redis
     notes = [b"\xff", b"", b":::", b"1:2", b"x:y:z:w", b"1:0:0:\xff"]
     for handle, note in zip(handles, notes, strict=False):
-        await redis.hset(names[2], handle.id, note)
-    await redis.hset(names[13], mapping={handles[0].id: b"\xc1", handles[1].id: b"\x01", handles[2].id: b"\x80"})  # tag
-    await redis.hset(names[23], handles[7].id, b"\xc1")  # input
+        await redis.hset(names.meta, handle.id, note)
+    await redis.hset(names.tag, mapping={handles[0].id: b"\xc1", handles[1].id: b"\x01", handles[2].id: b"\x80"})  # tag
+    await redis.hset(names.input, handles[7].id, b"\xc1")  # input
     worker = await run_worker(queue)
     assert [await handle.result(timeout=15) for handle in handles[:7]] == list(range(7))
     with pytest.raises(TaskExecutionError, match="dead"):
@@ -297,10 +297,10 @@ async def test_damaged_dead_letters_do_not_keep_others_from_going_back(queue: Ta
     async def work() -> None: ...
 
     good = msgpack.packb(["failed", 1, 1, 0, struct.pack(">d", 0) + b"x", b"", "", ""], use_bin_type=False)
-    names = broker.keys_of("default").all
+    names = broker.keys_of("default")
     letters = {"bad": b"\xc1", "short": b"\x90", "odd": msgpack.packb([1] * 8), "good": good}
-    await broker.client.redis.hset(names[7], mapping=letters)
-    await broker.client.redis.zadd(names[6], {name: n for n, name in enumerate(letters)})
+    await broker.client.redis.hset(names.letter, mapping=letters)
+    await broker.client.redis.zadd(names.dead, {name: n for n, name in enumerate(letters)})
     assert len(await queue.dead_letters("default")) == 4
     assert await queue.requeue_dead("default") == 1
     assert [letter.id for letter in await queue.dead_letters("default")] == ["bad", "short", "odd"]
@@ -329,7 +329,7 @@ async def test_an_id_in_the_log_is_one_bounded_line(queue: TaskQueue, run_worker
     worker.held["a\nb" + "x" * 300_000] = ("default", 1)
     broker = queue.broker
     assert isinstance(broker, RedisBroker)
-    await broker.client.redis.hset(keys.of_partition(broker.prefix, "default").all[11], "a\nb\x1b", 1)
+    await broker.client.redis.hset(keys.of_partition(broker.prefix, "default").cancel, "a\nb\x1b", 1)
     logging.getLogger("taskfleet.worker").warning("task %s was taken over", "a\nb\x1b[2J" + "x" * 300_000)
     assert all(message.isprintable() and len(message) < 10_000 for message in caplog.messages)
     worker.held.clear()
@@ -356,8 +356,8 @@ async def test_a_tag_of_other_types_blocks_no_task(
     waiting = await work.options(unique_key="key", delay=3600).enqueue()
     cancelled = await work.options(delay=3600).enqueue()
     packed = msgpack.packb(tag)
-    names = broker.keys_of("default").all
-    await broker.client.redis.hset(names[13], mapping=dict.fromkeys((odd.id, waiting.id, cancelled.id), packed))
+    names = broker.keys_of("default")
+    await broker.client.redis.hset(names.tag, mapping=dict.fromkeys((odd.id, waiting.id, cancelled.id), packed))
     replacing = await work.options(unique_key="key", unique_mode="replace").enqueue()  # takes its position
     assert await cancelled.cancel()
     await run_worker(queue)
@@ -373,12 +373,12 @@ async def test_counters_that_are_no_numbers_stop_no_queue(
     async def work() -> int:
         return 1
 
-    names = broker.keys_of("default").all
+    names = broker.keys_of("default")
     redis = broker.client.redis
     fields = ("enqueued", "finished", "failed", "busy_ms", "removed", "cancelled", "retried")
-    await redis.hset(names[8], mapping=dict.fromkeys(fields, counter))
-    await redis.hset(names[9], "parked", counter)
-    await redis.hset(names[18], "key", counter)
+    await redis.hset(names.stat, mapping=dict.fromkeys(fields, counter))
+    await redis.hset(names.control, "parked", counter)
+    await redis.hset(names.slots, "key", counter)
     handles = [await work.options(limit_key="key").enqueue(), await work.enqueue()]
     renewer = await asyncio.to_thread(broker.renewer)
     assert await asyncio.to_thread(renewer.renew, "default", "nobody", 1000, 5, []) == ([], [])
@@ -403,8 +403,8 @@ async def test_a_workflow_whose_record_is_none_can_be_cancelled(
         return n
 
     last = await queue.enqueue(chain(first.message(), second.message()))
-    names = broker.keys_of("default").all
-    await broker.client.redis.hset(names[22], last.id, record)
+    names = broker.keys_of("default")
+    await broker.client.redis.hset(names.gather, last.id, record)
     await run_worker(queue)
     assert await (await first.enqueue()).result(timeout=15) == 1
     assert await last.cancel()
@@ -426,7 +426,7 @@ async def test_work_for_later_that_is_none_is_dropped(
         [],
         {},
     ]
-    key = broker.keys_of("default").all[27]
+    key = broker.keys_of("default").jobs
     await broker.client.redis.rpush(key, b"\xc1", b"", *map(msgpack.packb, jobs))
     await run_worker(queue)
     assert await (await work.enqueue()).result(timeout=15) == 1
@@ -440,9 +440,9 @@ async def test_a_purge_ends_although_waiting_keys_hold_foreign_data(queue: TaskQ
     for options in ({}, {"delay": 3600}, {"fair_key": "key"}, {"limit_key": "key"}):
         await work.options(**options).enqueue()
     names = broker.keys_of("default")
-    for position in (5, 15, 17, 21):  # delayed, fair, parked, blocked
-        await broker.client.redis.zadd(names.all[position], {b"\xff": 1, b"none": 2, b"a\0b\0c": 3})
-    await broker.client.redis.rpush(names.all[0], b"\xff", b"none")
+    for name in (names.delayed, names.fair, names.parked, names.blocked):
+        await broker.client.redis.zadd(name, {b"\xff": 1, b"none": 2, b"a\0b\0c": 3})
+    await broker.client.redis.rpush(names.ready, b"\xff", b"none")
     assert await asyncio.wait_for(queue.purge("default"), 15) == 4
     left = await queue.queue_stats("default")
     assert (left.ready, left.delayed, left.blocked) == (0, 0, 0)
@@ -489,12 +489,12 @@ async def test_workers_that_are_long_gone_are_forgotten_a_few_at_a_time(queue: T
 
 
 async def test_large_dead_letters_are_purged_in_more_calls(queue: TaskQueue, broker: RedisBroker) -> None:
-    names = broker.keys_of("default").all
+    names = broker.keys_of("default")
     for n in range(3):
-        await broker.client.redis.hset(names[7], f"d{n}", b"x" * 30_000_000)
-        await broker.client.redis.zadd(names[6], {f"d{n}": n})
+        await broker.client.redis.hset(names.letter, f"d{n}", b"x" * 30_000_000)
+        await broker.client.redis.zadd(names.dead, {f"d{n}": n})
     assert await queue.purge_dead("default") == 3
-    assert not await broker.client.redis.exists(names[6], names[7])
+    assert not await broker.client.redis.exists(names.dead, names.letter)
 
 
 @pytest.mark.parametrize("carried", [1, 2])

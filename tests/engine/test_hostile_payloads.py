@@ -149,7 +149,7 @@ async def test_figures_stand_while_a_bad_payload_is_at_the_head(queue: TaskQueue
 
 
 async def test_damaged_dead_letters_are_listed_and_purged(queue: TaskQueue) -> None:
-    redis, names = queue.broker.client.redis, queue.broker.keys_of("default").all
+    redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     garbage = [
         b"",
         b"\xc1",
@@ -158,8 +158,8 @@ async def test_damaged_dead_letters_are_listed_and_purged(queue: TaskQueue) -> N
         msgpack.packb([b"dead", 1, 1, 1e300, b"", b""]),
     ]
     for n, letter in enumerate(garbage):
-        await redis.zadd(names[6], {f"bad{n}": n})
-        await redis.hset(names[7], f"bad{n}", letter)
+        await redis.zadd(names.dead, {f"bad{n}": n})
+        await redis.hset(names.letter, f"bad{n}", letter)
     letters = await queue.dead_letters("default")
     assert [(letter.id, letter.reason) for letter in letters] == [(f"bad{n}", "unreadable") for n in range(5)]
     assert await queue.purge_dead("default") == 5
@@ -227,8 +227,8 @@ async def test_ten_megabytes_in_place_of_a_result_are_an_error_for_the_reader(qu
 
 
 async def raw_meta(queue: TaskQueue, task_id: str) -> list[int]:
-    names = queue.broker.keys_of("default").all
-    found = await queue.broker.client.redis.hget(names[2], task_id)
+    names = queue.broker.keys_of("default")
+    found = await queue.broker.client.redis.hget(names.meta, task_id)
     return [int(part) for part in found.split(b":")] if found else []
 
 
@@ -298,8 +298,8 @@ async def test_one_that_has_waited_long_is_not_asked_for_often(queue: TaskQueue,
     await until(lambda: worker.rejections.counts["default", "newer_version"], "it was seen")
     stats = await until(lambda: _delayed(queue), "it is delayed")
     assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 0)
-    names = queue.broker.keys_of("default").all
-    due = await queue.broker.client.redis.zscore(names[5], "new")
+    names = queue.broker.keys_of("default")
+    due = await queue.broker.client.redis.zscore(names.delayed, "new")
     assert 20 < due / 1000 - time.time() < 31
     assert 999 < worker.rejections.waiting_seconds()["default"] < 1100
     assert await queue.handle("new").status() == "delayed"
@@ -312,7 +312,7 @@ async def test_one_that_is_cancelled_while_a_worker_has_it_does_not_go_back(
 ) -> None:
     queue = make_queue(**options)
     define(queue, [])
-    await queue.broker.client.redis.hset(queue.broker.keys_of("default").all[11], "new", 1)
+    await queue.broker.client.redis.hset(queue.broker.keys_of("default").cancel, "new", 1)
     await push(queue, "new", stamp() + msgpack.packb([3]))
     await run_worker(queue)
     with pytest.raises(TaskCancelledError):
@@ -340,9 +340,9 @@ async def test_a_word_on_how_many_results_there_are_is_not_taken_for_them(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:
     work = define(queue, [])
-    names = queue.broker.keys_of("default").all
+    names = queue.broker.keys_of("default")
     said = b"999999999 of 999999999 in pages"
-    await queue.broker.client.redis.hset(names[23], "odd", bytes([0xA0 + len(said)]) + said)
+    await queue.broker.client.redis.hset(names.input, "odd", bytes([0xA0 + len(said)]) + said)
     await push(queue, "odd", stamp() + envelope.encode("work", [], {}, {"i": 1}))
     await run_worker(queue)
     await settled(queue)

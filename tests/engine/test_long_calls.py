@@ -66,7 +66,7 @@ async def test_large_letters_are_requeued_in_several_calls(broker: RedisBroker, 
 
 async def test_tasks_that_are_due_at_the_same_time_move_in_order(broker: RedisBroker) -> None:
     await broker.enqueue("q", [(f"t{n:04}", b"x", 60_000, 0, None) for n in range(999)])
-    await broker.client.redis.zadd(broker.keys_of("q").all[5], {f"t{n:04}": 1000 + n for n in range(999)})
+    await broker.client.redis.zadd(broker.keys_of("q").delayed, {f"t{n:04}": 1000 + n for n in range(999)})
     seen: list[str] = []
     while claims := (await broker.step("q", OPTIONS, "w", 300, [])).claims:
         seen += [claim[1] for claim in claims]
@@ -113,7 +113,7 @@ async def left_of(broker: RedisBroker, *queues: str) -> set[str]:
     kept = {"stat", "control", "dead", "letter", "wake"}
     found = set()
     for queue in queues:
-        names = broker.keys_of(queue).all
+        names = broker.keys_of(queue)
         found |= {name.rpartition(":")[2] for name in names if await broker.client.redis.exists(name)} - kept
     return found
 
@@ -270,10 +270,10 @@ async def test_small_payloads_end_in_one_call_also_beside_a_large_one(broker: Re
 
 
 async def test_large_dead_letters_beyond_their_number_go_a_few_at_a_time(broker: RedisBroker) -> None:
-    letters = broker.keys_of("q").all[7]
+    letters = broker.keys_of("q").letter
     for n in range(50):
         await broker.client.redis.hset(letters, f"d{n}", b"x" * 1_000_000)
-        await broker.client.redis.zadd(broker.keys_of("q").all[6], {f"d{n}": n + 1})
+        await broker.client.redis.zadd(broker.keys_of("q").dead, {f"d{n}": n + 1})
     left = []
     for n in range(2):
         await broker.enqueue("q", [(f"t{n}", b"x" * 20_000, 0, 0, None)])

@@ -58,7 +58,7 @@ async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     handle = await hold.enqueue()
     await until(lambda: deliveries == [1], "it runs")
     names = queue.broker.keys_of("default")
-    await queue.broker.client.redis.zadd(names.all[3], {handle.id: 1})  # as if its lease had ended long ago
+    await queue.broker.client.redis.zadd(names.lease, {handle.id: 1})  # as if its lease had ended long ago
     await other.enqueue()  # the next call takes the task over
     await until(lambda: deliveries == [1, 2], "it runs again")
     release.set()

@@ -170,7 +170,7 @@ async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_orde
     broker.client.run_many = losing  # type: ignore[method-assign]
     handles = await queue.enqueue_many([task.message(n) for n in range(6500)])
     assert sent >= 2
-    listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
+    listed = await broker.client.redis.lrange(broker.keys_of("default").ready, 0, -1)
     assert [task_id.decode() for task_id in listed] == [handle.id for handle in handles]
 
 
@@ -195,7 +195,7 @@ async def test_a_bulk_call_that_was_refused_alone_is_not_taken_for_a_late_copy_o
     broker.client.run_many = refusing  # type: ignore[method-assign]
     handles = await queue.enqueue_many([task.message(n) for n in range(4500)])
     assert sent == 2
-    listed = await broker.client.redis.lrange(broker.keys_of("default").all[0], 0, -1)
+    listed = await broker.client.redis.lrange(broker.keys_of("default").ready, 0, -1)
     assert sorted(task_id.decode() for task_id in listed) == sorted(handle.id for handle in handles)
 
 

@@ -561,7 +561,7 @@ async def test_a_user_whose_rights_come_back_works_on(
 
 async def taken_over(queue: TaskQueue) -> int:
     """The number of leases of the default queue that have ended without an outcome."""
-    return int(await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[8], "taken_over") or 0)
+    return int(await queue.broker.client.redis.hget(queue.broker.keys_of("default").stat, "taken_over") or 0)
 
 
 def once(script: scripts.Script) -> Callable[[bytes], bool]:

@@ -141,8 +141,8 @@ async def push(queue: TaskQueue, task_id: str, blob: bytes, name: str = "default
     """Store a payload directly in Redis, as an attacker would."""
     redis, names = queue.broker.client.redis, queue.broker.keys_of(name)
     await redis.sadd(queue.broker.fleet.queues, name)
-    await redis.hset(names.all[1], task_id, blob)
-    await redis.rpush(names.all[0], task_id)
+    await redis.hset(names.task, task_id, blob)
+    await redis.rpush(names.ready, task_id)
     await redis.rpush(names.wake, 1)
 
 
@@ -183,7 +183,7 @@ async def test_a_genuine_payload_runs_under_no_other_id_and_in_no_other_queue(
     queue = make_queue(queues=["default", "admin"], **options)
     work = define(queue, ran)
     handle = await work.options(delay=600).enqueue("transfer")
-    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[1], handle.id)
+    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").task, handle.id)
     await push(queue, "f" * 17, blob)
     await push(queue, handle.id, blob, "admin")
     await run_worker(queue)
@@ -303,7 +303,7 @@ async def test_limits_hold_for_stored_sizes(make_queue: MakeQueue, run_worker: R
     # A payload that every reader would refuse is not sent.
     with pytest.raises(PayloadTooLargeError):
         await define(compressing).enqueue("x" * 16_001)
-    assert await redis.hlen(names.all[1]) == 0
+    assert await redis.hlen(names.task) == 0
 
 
 async def test_a_signature_counts_for_the_limit(make_queue: MakeQueue) -> None:
@@ -419,12 +419,12 @@ async def test_the_result_of_another_task_is_not_passed_on(
         ([], "bad_signature"),
         (None, "bad_arguments"),
     ):
-        if await redis.lrange(names.all[0], 0, -1) != [handle.id.encode()]:
-            await redis.delete(names.all[0])
-            await redis.rpush(names.all[0], handle.id)
-        await redis.hdel(names.all[23], handle.id)
+        if await redis.lrange(names.ready, 0, -1) != [handle.id.encode()]:
+            await redis.delete(names.ready)
+            await redis.rpush(names.ready, handle.id)
+        await redis.hdel(names.input, handle.id)
         if forged is not None:
-            await redis.hset(names.all[23], handle.id, msgpack.packb(forged, use_bin_type=False))
+            await redis.hset(names.input, handle.id, msgpack.packb(forged, use_bin_type=False))
         worker = await run_worker(queue)
         letter = await the_dead_letter(queue)
         assert (letter.id, letter.task, letter.reason) == (handle.id, "add", reason)
@@ -440,8 +440,8 @@ async def test_a_result_that_only_a_newer_worker_can_read_sends_its_taker_back(
     add, _, _ = define_steps(queue)
     names = queue.broker.keys_of("default")
     handle = await add.options(delay=600).enqueue(1, 1)
-    await queue.broker.client.redis.hset(names.all[23], handle.id, msgpack.packb([msgpack.packb([3, {}])]))
-    await queue.broker.client.redis.zadd(names.all[5], {handle.id: 0})
+    await queue.broker.client.redis.hset(names.input, handle.id, msgpack.packb([msgpack.packb([3, {}])]))
+    await queue.broker.client.redis.zadd(names.delayed, {handle.id: 0})
     worker = await run_worker(queue)
     await until(lambda: worker.rejections.counts["default", "newer_version"] >= 2, "it went back, and came again")
     assert await queue.dead_letters("default") == []
@@ -551,11 +551,11 @@ async def the_end_of(queue: TaskQueue, run_worker: RunWorker, handle: TaskHandle
 async def swap_input(queue: TaskQueue, run_worker: RunWorker, task_id: str, records: list[bytes]) -> DeadLetter | None:
     """Run a task that waits for results with these records instead; return its dead letter, if it became one."""
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
-    await redis.zrem(names.all[5], task_id)
-    await redis.delete(names.all[0])
-    await redis.rpush(names.all[0], task_id)
+    await redis.zrem(names.delayed, task_id)
+    await redis.delete(names.ready)
+    await redis.rpush(names.ready, task_id)
     await redis.rpush(names.wake, 1)
-    await redis.hset(names.all[23], task_id, msgpack.packb(records, use_bin_type=False))
+    await redis.hset(names.input, task_id, msgpack.packb(records, use_bin_type=False))
     worker = await run_worker(queue)
     await settled(queue)
     worker.drain()
@@ -587,11 +587,11 @@ async def test_a_cancellation_does_not_pass_for_the_result_that_it_is_not(
     handle = await queue.enqueue(flow)
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     # Save the waiting task, and undo its cancellation below, as an attacker with write access could.
-    blob = await redis.hget(names.all[1], handle.id)
-    (head,) = [i.decode() for i in await redis.lrange(names.all[0], 0, -1)]
+    blob = await redis.hget(names.task, handle.id)
+    (head,) = [i.decode() for i in await redis.lrange(names.ready, 0, -1)]
     record = await the_end_of(queue, run_worker, queue.handle(head), how)
     await redis.delete(names.result(handle.id))
-    await redis.hset(names.all[1], handle.id, blob)
+    await redis.hset(names.task, handle.id, blob)
     letter = await swap_input(queue, run_worker, handle.id, [record])
     assert taken == []
     assert letter is not None
@@ -609,11 +609,11 @@ async def test_a_record_of_one_kind_passes_for_no_other(
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     work = define(queue, ran)
     handle = await work.options(delay=600).enqueue("x")
-    task = (await redis.hget(names.all[1], handle.id))[envelope.STAMP_BYTES :]
+    task = (await redis.hget(names.task, handle.id))[envelope.STAMP_BYTES :]
     failed = await work.enqueue("fail")
     await run_worker(queue)
     await the_dead_letter(queue)
-    error = msgpack.unpackb(await redis.hget(names.all[7], failed.id), raw=True)[5]
+    error = msgpack.unpackb(await redis.hget(names.letter, failed.id), raw=True)[5]
     done = await work.enqueue("y")
     assert await done.result(timeout=10) == "yy"
     result = await redis.get(names.result(done.id))
@@ -633,7 +633,7 @@ async def test_a_record_of_one_kind_passes_for_no_other(
     # Through Redis: the error of a failed task, and the task itself, in place of a result.
     for of, record in ((failed.id, error), (done.id, task)):
         await redis.set(names.result(of), record)
-        await redis.hdel(names.all[7], of)
+        await redis.hdel(names.letter, of)
         with pytest.raises(BadSignatureError):
             await queue.handle(of).result(timeout=10)
     # A result, and a schedule's call, in place of a task.
@@ -652,7 +652,7 @@ async def test_no_byte_of_a_task_can_be_changed(
     queue = make_queue(**options)
     work = define(queue, ran)
     handle = await work.options(delay=600, timeout=5, expires=600, max_retries=1).enqueue("x")
-    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").all[1], handle.id)
+    blob = await queue.broker.client.redis.hget(queue.broker.keys_of("default").task, handle.id)
     for at in range(envelope.STAMP_BYTES, len(blob)):
         changed = bytearray(blob)
         changed[at] ^= 1
@@ -671,7 +671,7 @@ async def test_an_expired_task_cannot_be_replayed(
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     once = await work.options(delay=600).enqueue("replayed")
     brief = await work.options(delay=600, expires=0.05).enqueue("brief")
-    blobs = {handle.id: await redis.hget(names.all[1], handle.id) for handle in (once, brief)}
+    blobs = {handle.id: await redis.hget(names.task, handle.id) for handle in (once, brief)}
     for handle in (once, brief):
         assert await handle.cancel()
     await run_worker(queue)
@@ -700,9 +700,9 @@ async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
 
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     handle = await count.options(delay=600).enqueue()
-    blob = await redis.hget(names.all[1], handle.id)
+    blob = await redis.hget(names.task, handle.id)
     await run_worker(queue)
-    await redis.zadd(names.all[5], {handle.id: 0})
+    await redis.zadd(names.delayed, {handle.id: 0})
     await redis.rpush(names.wake, 1)
     assert await handle.result(timeout=10) == 1
     record = await redis.get(names.result(handle.id))

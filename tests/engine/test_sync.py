@@ -307,7 +307,7 @@ async def ready_texts(queue: TaskQueue) -> list[str]:
     names = queue.broker.keys_of("default")
     redis = queue.broker.client.redis
     texts: list[str] = []
-    for key in names.all:
+    for key in names:
         if await redis.type(key) == b"hash":
             for blob in (await redis.hgetall(key)).values():
                 if b"note" in blob:

@@ -97,7 +97,7 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
     metrics = await queue.get_metrics()
     taken_over = sum(
         [
-            int(await queue.broker.client.redis.hget(queue.broker.keys_of(name).all[8], "taken_over") or 0)
+            int(await queue.broker.client.redis.hget(queue.broker.keys_of(name).stat, "taken_over") or 0)
             for name in QUEUES
         ]
     )

@@ -26,7 +26,7 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
     """Everything that Redis holds of one queue."""
     results = [key async for key in redis.scan_iter(match=names.result("*"), count=10_000)]
     pipeline = redis.pipeline(transaction=False)
-    for part, key in zip(QUEUE_PARTS, names.all, strict=True):
+    for part, key in zip(QUEUE_PARTS, names, strict=True):
         match _READ[part]:
             case "list":
                 pipeline.lrange(key, 0, -1)

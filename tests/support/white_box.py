@@ -30,21 +30,21 @@ async def mark_cancelled(queue: TaskQueue, task_id: str) -> None:
         with queue.broker.store.queue("default") as model:
             model.cancelling.add(task_id)
     else:
-        await _redis(queue).hset(_keys(queue).all[11], task_id, 1)
+        await _redis(queue).hset(_keys(queue).cancel, task_id, 1)
 
 
 async def cancel_marks(queue: TaskQueue) -> set[str]:
     """The running tasks that are to be cancelled."""
     if isinstance(queue.broker, InMemoryBroker):
         return set(queue.broker.store.models["default"].cancelling)
-    return {task_id.decode() for task_id in await _redis(queue).hkeys(_keys(queue).all[11])}
+    return {task_id.decode() for task_id in await _redis(queue).hkeys(_keys(queue).cancel)}
 
 
 async def awaited(queue: TaskQueue) -> int:
     """The number of tasks whose end is announced to a waiting caller."""
     if isinstance(queue.broker, InMemoryBroker):
         return len(queue.broker.store.models["default"].announced)
-    return int(await _redis(queue).scard(_keys(queue).all[12]))
+    return int(await _redis(queue).scard(_keys(queue).awaited))
 
 
 async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
@@ -53,7 +53,7 @@ async def overwrite(queue: TaskQueue, task_id: str, blob: bytes) -> None:
         with queue.broker.store.queue("default") as model:
             model.tasks[task_id] = blob
     else:
-        await _redis(queue).hset(_keys(queue).all[1], task_id, blob)
+        await _redis(queue).hset(_keys(queue).task, task_id, blob)
 
 
 async def ready(queue: TaskQueue, name: str = "default") -> list[tuple[str, bytes]]:
@@ -61,7 +61,7 @@ async def ready(queue: TaskQueue, name: str = "default") -> list[tuple[str, byte
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue(name) as model:
             return [(task_id, model.tasks[task_id]) for task_id in model.ready if task_id in model.tasks]
-    listed, task = _keys(queue, name).all[:2]
+    listed, task, *_ = _keys(queue, name)
     ids = await _redis(queue).lrange(listed, 0, -1)
     blobs = await _redis(queue).hmget(task, ids) if ids else []
     return [(i.decode(), blob) for i, blob in zip(ids, blobs, strict=True) if blob is not None]
@@ -71,7 +71,7 @@ async def unfinished(queue: TaskQueue) -> list[bytes]:
     """All stored tasks."""
     if isinstance(queue.broker, InMemoryBroker):
         return list(queue.broker.store.models["default"].tasks.values())
-    return list((await _redis(queue).hgetall(_keys(queue).all[1])).values())
+    return list((await _redis(queue).hgetall(_keys(queue).task)).values())
 
 
 async def vanish(queue: TaskQueue, task_id: str) -> None:
@@ -83,9 +83,9 @@ async def vanish(queue: TaskQueue, task_id: str) -> None:
             model.owners.pop(task_id, None)
     else:
         names = _keys(queue)
-        for part in (1, 4, 13):
-            await _redis(queue).hdel(names.all[part], task_id)
-        await _redis(queue).zrem(names.all[3], task_id)
+        for name in (names.task, names.owner, names.tag):
+            await _redis(queue).hdel(name, task_id)
+        await _redis(queue).zrem(names.lease, task_id)
 
 
 async def make_due(queue: TaskQueue, task_id: str) -> None:
@@ -94,14 +94,14 @@ async def make_due(queue: TaskQueue, task_id: str) -> None:
         with queue.broker.store.queue("default") as model:
             model.delayed.add(task_id, 1)
     else:
-        assert await _redis(queue).zadd(_keys(queue).all[5], {task_id: 1}, xx=True, ch=True)
+        assert await _redis(queue).zadd(_keys(queue).delayed, {task_id: 1}, xx=True, ch=True)
 
 
 async def due_times(queue: TaskQueue) -> list[float]:
     """When the delayed tasks are due, in seconds by the clock of the queue."""
     if isinstance(queue.broker, InMemoryBroker):
         return [score / 1000 for _, score in queue.broker.store.models["default"].delayed.items()]
-    entries = await _redis(queue).zrange(_keys(queue).all[5], 0, -1, withscores=True)
+    entries = await _redis(queue).zrange(_keys(queue).delayed, 0, -1, withscores=True)
     return [score / 1000 for _, score in entries]
 
 
@@ -111,7 +111,7 @@ async def end_lease(queue: TaskQueue, task_id: str) -> None:
         with queue.broker.store.queue("default") as model:
             model.leases.add(task_id, 1)
     else:
-        assert await _redis(queue).zadd(_keys(queue).all[3], {task_id: 1}, xx=True, ch=True)
+        assert await _redis(queue).zadd(_keys(queue).lease, {task_id: 1}, xx=True, ch=True)
 
 
 async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
@@ -126,9 +126,9 @@ async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
                 }  # fmt: skip
                 found = {part for part, kept in parts.items() if len(kept)}
         else:
-            numbered = {13: "tag", 14: "unique", 21: "blocked", 22: "gather", 23: "input", 24: "outbox"}
-            keys = _keys(queue, name).all
-            found = {part for at, part in numbered.items() if await _redis(queue).exists(keys[at])}
+            keys = _keys(queue, name)
+            kinds = ("tag", "unique", "blocked", "gather", "input", "outbox")
+            found = {part for part in kinds if await _redis(queue).exists(getattr(keys, part))}
         if found:
             left[name] = found
     return left

@@ -67,10 +67,6 @@ class QueueKeys(_Structures):
     base: str  # the prefix of all keys of the partition
 
     @property
-    def all(self) -> QueueKeys:
-        return self
-
-    @property
     def schedules(self) -> ScheduleKeys:
         return ScheduleKeys(f"{self.base}schedules", f"{self.base}ticks", f"{self.base}ticked")
 
