@@ -43,10 +43,10 @@ def deployment(manifest: str) -> dict[str, Any]:
     return next(item for item in objects(manifest) if item["kind"] == "Deployment")
 
 
-def can(kubectl: ClusterCommand, account_namespace: str, place: str, verb: str, resource: str) -> bool:
+def can(kubectl: ClusterCommand, account_namespace: str, target: str, verb: str, resource: str) -> bool:
     """Whether the operator of one namespace may do it in another; `resource` is `GROUP/RESOURCE[/SUBRESOURCE]`."""
     group, name, subresource = (resource + "/").split("/")[:3]
-    asked = {"namespace": place, "verb": verb, "group": group, "resource": name, "subresource": subresource}
+    asked = {"namespace": target, "verb": verb, "group": group, "resource": name, "subresource": subresource}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -56,11 +56,11 @@ def can(kubectl: ClusterCommand, account_namespace: str, place: str, verb: str, 
     return bool(answer["status"]["allowed"])
 
 
-def wait_until_granted(kubectl: ClusterCommand, account_namespace: str, place: str, verb: str, resource: str) -> None:
+def wait_until_granted(kubectl: ClusterCommand, account_namespace: str, target: str, verb: str, resource: str) -> None:
     """Wait until the authorizer knows a new role, a moment after it is written."""
     deadline = time.monotonic() + 10
-    while not can(kubectl, account_namespace, place, verb, resource):
-        assert time.monotonic() < deadline, f"{verb} {resource} is not granted in {place}"
+    while not can(kubectl, account_namespace, target, verb, resource):
+        assert time.monotonic() < deadline, f"{verb} {resource} is not granted in {target}"
         time.sleep(0.05)
 
 
@@ -147,9 +147,9 @@ def test_cluster_wide_permissions(
     granted = [item for item in objects(manifest) if item["kind"] in CLUSTER_WIDE]
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": granted}))
     try:
-        for place in (namespace, second_namespace):
-            wait_until_granted(kubectl, namespace, place, "patch", "taskfleet.io/taskqueues/status")
-            assert can(kubectl, namespace, place, "create", "apps/deployments")
+        for target in (namespace, second_namespace):
+            wait_until_granted(kubectl, namespace, target, "patch", "taskfleet.io/taskqueues/status")
+            assert can(kubectl, namespace, target, "create", "apps/deployments")
         assert can(kubectl, namespace, "", "watch", "apiextensions.k8s.io/customresourcedefinitions")
         assert not can(kubectl, namespace, namespace, "list", "/secrets")
         assert not can(kubectl, namespace, namespace, "delete", "apps/deployments")

@@ -137,7 +137,7 @@ def _panic(draft: _Draft) -> None:
     draft.panicking = draft.spec.panic.mode == "Enabled" and draft.now < draft.state.panic_until
     if not draft.panicking:
         return
-    # While the panic lasts without a cause of its own, the current replicas are held and none are added.
+    # Without a new cause, the short window adds no replicas. The panic only keeps the fleet from shrinking.
     held = max(draft.replicas, draft.wanted.panic_replicas if cause else 0, draft.current)
     if held != draft.replicas:
         quiet = f"held until it has been quiet for {STABLE_WINDOW_SECONDS:.0f} s"

@@ -1,21 +1,130 @@
-"""Changes of a TaskQueue that wake its control loop."""
+"""The fleet of a TaskQueue in Kubernetes, against a recorded API."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingState
+from taskfleet_operator.control.cluster_store import ClusterStore
+from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi
 from taskfleet_operator.control.kubernetes_fleet import KubernetesFleet
+from taskfleet_operator.control.status_writer import StatusWriter
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
 
+KEY = ("shop", "orders")
+LABELS = {"app.kubernetes.io/instance": "orders"}
+COST = {"controller.kubernetes.io/pod-deletion-cost": "-1000"}
+
 
 def queue(**metadata: Any) -> TaskQueueResource:
-    return TaskQueueResource.model_validate(GOOD | {"metadata": {"name": "orders", **metadata}})
+    return TaskQueueResource.model_validate(GOOD | {"metadata": {"name": "orders", "namespace": "shop", **metadata}})
 
 
-def test_its_own_status_is_no_news() -> None:
-    nothing = cast("Any", None)
-    fleet = KubernetesFleet(("shop", "orders"), queue(resourceVersion="1"), nothing, nothing, nothing)
-    assert not fleet.update(queue(resourceVersion="2"))
-    assert fleet.update(queue(resourceVersion="3", annotations={"autoscaling.taskfleet.io/paused": "true"}))
-    assert fleet.order().overrides.paused
+class RecordedApi:
+    """Keeps the calls. `generation` is the Deployment's after a change; `refusal` is raised for a deletion cost."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.generation = 2
+        self.refusal: ApiError | None = None
+
+    async def scale(self, namespace: str, name: str, replicas: int) -> dict[str, Any]:
+        self.calls.append(("scale", name, replicas))
+        return {"metadata": {"generation": self.generation}}
+
+    async def create_event(self, namespace: str, event: dict[str, Any]) -> None:
+        self.calls.append(("event", event["reason"]))
+
+    async def set_deletion_cost(self, namespace: str, pod: str, cost: int) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("cost", pod, cost))
+
+
+class Shop:
+    """One TaskQueue with its fleet, and the objects that the watches have shown."""
+
+    def __init__(self) -> None:
+        self.api = RecordedApi()
+        self.store = ClusterStore()
+        api = cast("KubernetesApi", self.api)
+        self.fleet = KubernetesFleet(KEY, queue(), api, self.store, StatusWriter(api, self.store))
+        self.store.put_queue(GOOD | {"metadata": {"name": "orders", "namespace": "shop"}}, deleted=False)
+
+    def deployment(self, replicas: int, generation: int) -> None:
+        metadata = {"namespace": "shop", "name": "orders-worker", "labels": LABELS, "generation": generation}
+        self.store.put_child("Deployment", {"metadata": metadata, "spec": {"replicas": replicas}}, deleted=False)
+
+    def pod(self, name: str, *, ready: bool = True, **metadata: Any) -> None:
+        created = "1970-01-01T00:00:00Z"
+        metadata = {"namespace": "shop", "name": name, "labels": LABELS, "creationTimestamp": created, **metadata}
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        self.store.put_pod({"metadata": metadata, "status": {"conditions": conditions}}, deleted=False)
+
+    @property
+    def current(self) -> int:
+        replicas = self.fleet.replicas()
+        assert replicas is not None
+        return replicas.current
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+def decided(current: int, desired: int) -> ScalingDecision:
+    return ScalingDecision(desired, current, "DrainTime", "", "", {}, (), ScalingState.initial(current, 0.0))
+
+
+def test_its_own_status_is_no_news(shop: Shop) -> None:
+    assert not shop.fleet.update(queue(resourceVersion="2"))
+    assert shop.fleet.update(queue(resourceVersion="3", annotations={"autoscaling.taskfleet.io/paused": "true"}))
+    assert shop.fleet.order().overrides.paused
+
+
+def test_there_is_nothing_to_scale_before_the_deployment_exists(shop: Shop) -> None:
+    assert shop.fleet.replicas() is None
+
+
+def test_pods_that_end_are_no_replicas(shop: Shop) -> None:
+    shop.deployment(4, 1)
+    shop.pod("a")
+    shop.pod("b", ready=False)
+    shop.pod("c", annotations=COST)
+    shop.pod("d", deletionTimestamp="2026-01-01T00:00:00Z")
+    replicas = shop.fleet.replicas()
+    assert replicas is not None
+    assert (replicas.current, replicas.ready, replicas.pending, replicas.absent) == (4, 2, 2, 0)
+    assert (replicas.ages.keys(), replicas.marked) == ({"a", "b", "c"}, {"c"})
+
+
+async def test_a_number_that_was_just_set_counts_until_the_watch_shows_it(shop: Shop) -> None:
+    shop.deployment(1, 1)
+    await shop.fleet.resize(3, (), decided(1, 3))
+    assert shop.api.calls == [("scale", "orders-worker", 3), ("event", "ScaledUp")]
+    assert shop.current == 3
+    shop.deployment(1, 1)  # an event from before the change
+    assert shop.current == 3
+    shop.deployment(5, 3)  # somebody else has changed it since
+    assert shop.current == 5
+
+
+async def test_a_pod_that_is_gone_cannot_be_marked(shop: Shop) -> None:
+    shop.deployment(1, 1)
+    shop.pod("a")
+    shop.api.refusal = ApiError(404, "pods not found")
+    assert not await shop.fleet.mark("a")
+    replicas = shop.fleet.replicas()
+    assert replicas is not None
+    assert replicas.ages == {}, "counted as one that goes, it would take another pod with it"
+
+
+async def test_a_mark_that_is_refused_is_an_error_and_an_unmark_is_not(shop: Shop) -> None:
+    shop.api.refusal = ApiError(500, "the server is overloaded")
+    with pytest.raises(ApiError):
+        await shop.fleet.mark("a")
+    await shop.fleet.unmark("a")
