@@ -15,7 +15,7 @@ _FIELDS = r"^\S+(\s+\S+){4,5}$|^@(yearly|annually|monthly|weekly|daily|midnight|
 _OPEN = {"x-kubernetes-preserve-unknown-fields": True}
 
 
-class ScheduleSpec(ResourceModel):
+class CronScheduleSpec(ResourceModel):
     """`schedule` has five fields, or six with seconds first."""
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)

@@ -13,7 +13,7 @@ from .autoscaler_spec import AutoscalerSpec, FeatureMode
 from .queue_spec import QueueSpec
 from .redis_spec import RedisSpec
 from .resource_model import ResourceModel, Rule
-from .schedule_spec import ScheduleSpec
+from .schedule_spec import CronScheduleSpec
 from .worker_spec import WorkerSpec
 
 GROUP, VERSION, PLURAL, KIND = "taskfleet.io", "v1alpha1", "taskqueues", "TaskQueue"
@@ -49,7 +49,7 @@ class TaskQueueSpec(ResourceModel):
     worker: WorkerSpec
     autoscaler: AutoscalerSpec = AutoscalerSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
-    schedules: tuple[ScheduleSpec, ...] = Field(
+    schedules: tuple[CronScheduleSpec, ...] = Field(
         default=(),
         max_length=64,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
