@@ -1,10 +1,10 @@
 -- needs: keys queue/counters queue/records queue/signals queue/ending
--- Cancel one task: at once when it waits, through its worker when it runs.
+-- Cancel one task: a waiting task at once, a running task through its worker.
 -- KEYS  the queue's (redis/keys.py); its result key
 -- ARGV  1 id  2 result record  3 ttl_ms  4 control channel  5 done channel  6 reason, for the tasks that wait for it
--- REPLY {1 when something changed, else 0; signals in the outbox}
+-- REPLY {1 when its state changed, else 0; signals in the outbox}
 local id = ARGV[1]
-redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
 if redis.call('HEXISTS', task, id) == 0 then return {0, 0} end
 if redis.call('HEXISTS', owner, id) == 1 then
   local fresh = redis.call('HSET', cancel, id, 1)

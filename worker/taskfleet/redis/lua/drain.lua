@@ -1,10 +1,10 @@
 -- needs: keys queue/counters queue/unpacking queue/inputs queue/signals
--- Go on with the first job, which is too much for one call: tell the tasks that wait for another of its end, or drop
--- the results that had come for a task.
+-- Continue the first job, which is too much for one call: signal the end of a task to the tasks that wait for it, or
+-- drop the results that had arrived for a task.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 activity channel  2 queue name
--- REPLY how many signals and jobs are left, here and to other queues
--- What a call has done is gone from `edges` in the same step, so it is done once, whichever client goes on with it.
+-- REPLY number of signals and jobs that are left, for this queue and for others
+-- The edges that a call has handled are removed from `edges` in the same step, so each is handled once, by any client.
 local function signal_some(id, last, state, value)
   local at, from = string.match(redis.call('HGET', edges, id) or '', '^(%d+):(%d+)$')
   at, from = tonumber(at), tonumber(from)
@@ -38,7 +38,7 @@ end
 
 local packed = redis.call('LINDEX', jobs, 0)
 if packed then
-  redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+  redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
   local job = unpacked(packed) or {}
   local nothing_ready = redis.call('EXISTS', ready, fair) == 0
   local done = true

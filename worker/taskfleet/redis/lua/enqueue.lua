@@ -1,24 +1,25 @@
 -- needs: keys queue/clock queue/counters queue/wake queue/unpacking queue/length
 -- then: enqueue/one_by_one
--- Add tasks to one queue; sent twice, it adds them once.
+-- Add tasks to one queue. A call that is sent twice adds them once.
 -- KEYS  the queue's (redis/keys.py); the key of the sender's last call; the result key of each task to be replaced
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 tasks that the whole call adds
 --       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0
---       6 number of this call among the sender's, ever greater  7 done channel
+--       6 number of this call among the calls of the sender, increasing  7 done channel
 --       more: u unique key, m its mode (k keep, r replace, d debounce), x the id that it replaces, r the record of that
 --       task's end, t its ttl_ms; l limit key, f fair key, n the edges to tasks that wait for it (queue/records.lua), w
---       what it waits for: (pending, carried, ms until it is dropped unless confirmed: 0 = it is)
+--       its waits: (pending, carried, ms until it is dropped unless confirmed: 0 = confirmed)
 -- REPLY {added, {position, holder, ...}, signals in the outbox}, or {-1, waiting} when the queue would hold more than
---       max_length. A holder is, in mode k, the task that has the unique key: it is kept. Else it is the newest task of
---       the key that waits: the caller names it in x and calls again.
--- This file adds tasks without `more` to a queue without turns: nearly all calls. Others go on in enqueue/one_by_one.lua.
+--       max_length. A holder is, in mode k, the task that has the unique key, which stays. In the other modes it is the
+--       newest waiting task of the key: the caller names it in x and calls again.
+-- This file adds tasks without `more` to a queue without turns: nearly all calls. Other calls continue in
+-- enqueue/one_by_one.lua.
 local last_call = KEYS[last_key + 1]
--- A call is also known when its second sending has overtaken it, on another connection.
+-- A call that was overtaken by its second sending, on another connection, is recognized as well.
 local known = redis.call('GET', last_call)
 known = known and unpacked(known)
 if known then
   if known[1] == ARGV[6] then return known[2] end
-  if (tonumber(known[1]) or 0) > tonumber(ARGV[6]) then return {0, {}} end  -- late, and no caller waits for the answer
+  if (tonumber(known[1]) or 0) > tonumber(ARGV[6]) then return {0, {}} end  -- late, and no caller waits for the reply
 end
 
 local function answer(reply)
@@ -39,13 +40,13 @@ local seen, added = {}, 0
 local taking_turns = redis.call('EXISTS', fair) == 1
 local nothing_ready = not taking_turns and redis.call('LLEN', ready) == 0
 
--- When a task is due, Unix ms; 0 for at once.
+-- The time (Unix ms) when a task is due; 0 for at once.
 local function due_of(item)
   if item[4] ~= 0 then return item[4] end
   return item[3] > 0 and at_least_now + item[3] or 0
 end
 
--- The answer when the queue has no room for the tasks of this call that are new, `spared` of which need none; else nil.
+-- The reply when the queue has no room for the new tasks of this call, `spared` of which need none; otherwise nil.
 local function no_room(spared)
   local most = tonumber(ARGV[3])
   if most == 0 then return nil end
@@ -55,10 +56,10 @@ local function no_room(spared)
   if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4]) - spared) > most then return answer({-1, waiting}) end
 end
 
--- The answer when all are added. `sooner` says that the first due time that idle workers know of may be too late.
+-- The reply when all are added. `sooner` says that the first due time that idle workers know may be too late.
 local function finish(ready_now, sooner, holders, signals)
   if added > 0 then add('enqueued', added) end
-  if large then redis.call('HSET', control, 'large', 1) end  -- claims look at the size of each from now on
+  if large then redis.call('HSET', control, 'large', 1) end  -- from now on claims check the size of each payload
   write_counts()
   if ready_now or sooner then call_a_worker() end
   if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
@@ -68,7 +69,7 @@ end
 if plain and not taking_turns then
   local refusal = no_room(0)
   if refusal then return refusal end
-  -- The stamp is when the task was accepted, by the clock of Redis: the age of the head is read from it.
+  -- The stamp is the time when the task was accepted, by the clock of Redis. The age of the head is computed from it.
   local stamp = struct.pack('>d', now)
   local blobs, at_once, later, sooner = {}, {}, {}, false
   for i = 1, #items do

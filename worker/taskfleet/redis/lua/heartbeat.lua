@@ -1,11 +1,11 @@
 -- needs: queue/clock
--- Say that a worker lives, and read whether it is cordoned.
+-- Record that a worker is alive, and read whether it is cordoned.
 -- KEYS  1 workers (id → last heartbeat, ms)  2 this worker's hash  3 its cordon key
 -- ARGV  1 worker id  2 ttl_ms  3 … field, value, …
 -- REPLY 1 when cordoned, else 0
 local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 10, 'LIMIT', 0, 1000)
 redis.call('ZREM', KEYS[1], '', unpack(silent))
-redis.call('ZADD', KEYS[1], now, ARGV[1])  -- after a write that takes no memory, a Redis without any permits the others
+redis.call('ZADD', KEYS[1], now, ARGV[1])  -- permitted without free memory after a write that needs none
 redis.call('HSET', KEYS[2], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)

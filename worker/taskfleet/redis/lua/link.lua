@@ -1,6 +1,6 @@
 -- needs: keys queue/unpacking queue/records queue/inputs
 -- Let tasks of any queue wait for a task of this queue.
--- A task that many wait for has more of its edges in `edges`: fields id:1, id:2, … of at most EDGES each.
+-- A task with many waiting tasks has more of its edges in `edges`: fields id:1, id:2, … of at most EDGES each.
 -- KEYS  the queue's (redis/keys.py); the result key of the task to wait for
 -- ARGV  1 id to wait for  2 messagepack list of edges to the tasks that wait (queue/records.lua)
 -- REPLY {state, record}: linked, unknown, dead (with the dead letter), or ended (with the result record)

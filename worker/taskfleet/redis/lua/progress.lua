@@ -1,9 +1,9 @@
 -- needs: keys queue/clock
--- Store how far running tasks say that they are.
+-- Store the progress reports of running tasks.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 owner  2 messagepack list of (id, delivery, packed report)
 -- REPLY {ids that this owner no longer holds}
--- A report counts only under its own token. It is stamped by the clock of Redis, and removed when the task ends.
+-- A report counts only with a valid fencing token. It is stamped by the clock of Redis, and removed when the task ends.
 local items = cmsgpack.unpack(ARGV[2])
 local ids, lost, fresh = {}, {}, {}
 for i = 1, #items do ids[i] = items[i][1] end

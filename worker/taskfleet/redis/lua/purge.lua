@@ -1,9 +1,9 @@
 -- needs: keys queue/counters queue/records queue/signals queue/ending
--- Drop waiting work, a bounded number at a time; running tasks are left alone. The tasks that wait for a dropped
--- one are told.
+-- Delete waiting tasks, a bounded number at a time, and signal the tasks that wait for them. Running tasks are left
+-- alone.
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 how many at most  2 reason for the tasks that wait for a dropped one  3 done channel
--- REPLY {dropped, left, signals in the outbox}
+-- ARGV  1 maximal number  2 reason for the tasks that wait for a deleted one  3 done channel
+-- REPLY {deleted, left, signals in the outbox}
 local limit = tonumber(ARGV[1])
 local ids = redis.call('LPOP', ready, limit) or {}
 local listed = #ids
@@ -32,7 +32,7 @@ for i, id in ipairs(ids) do
   release(id, t, 'cancelled', ARGV[2])
   announce_end(id, ARGV[3])
 end
--- Members without a task go too, so that a purge comes to its end.
+-- Members without a task are removed too, so that a purge comes to its end.
 for key, some in pairs(found) do
   if #some > 0 then redis.call('ZREM', key, unpack(some)) end
 end

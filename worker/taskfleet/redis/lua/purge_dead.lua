@@ -1,10 +1,10 @@
 -- needs: keys queue/inputs
--- Drop dead letters, a bounded number at a time, and the results that had been passed on to their tasks.
+-- Delete dead letters, a bounded number at a time, and the results that had been passed on to their tasks.
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 how many at most
--- REPLY {dropped, left, jobs that are left to drain.lua}
-redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
--- Memory takes time to be freed, too.
+-- ARGV  1 maximal number
+-- REPLY {deleted, left, jobs that are left to drain.lua}
+redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
+-- Freeing memory takes time, too.
 local MOST_FREED = 50000000
 local ids, bytes = {}, 0
 for _, id in ipairs(redis.call('ZRANGE', dead, 0, ARGV[1] - 1)) do

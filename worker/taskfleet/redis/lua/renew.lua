@@ -1,10 +1,11 @@
 -- needs: keys queue/clock queue/counters
--- Prolong the leases of one worker.
+-- Renew the leases of one worker.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
 -- REPLY {{ids that this owner no longer holds}, {ids to cancel}}
--- A lease is prolonged only under its own token, so a worker that was away cannot take back a task that another has claimed.
-redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+-- A lease is renewed only with its fencing token, so a worker that was away cannot take back a task that another has
+-- claimed.
+redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
 local items = cmsgpack.unpack(ARGV[4])
 local lost, cancelled, scores, ids = {}, {}, {}, {}
 for i = 1, #items do ids[i] = items[i][1] end

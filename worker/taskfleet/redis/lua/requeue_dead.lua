@@ -1,12 +1,12 @@
 -- needs: keys queue/counters queue/wake queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs
--- Put dead letters back to the tail of their queue, with all their attempts before them. A letter stays when another
--- task has its unique key by now, when it tells of a cancellation (a cancelled task never runs), or when another program
--- has written it.
+-- Requeue dead letters at the tail, with all their attempts before them. A letter stays when another task has its
+-- unique key by now, when it reports a cancellation (a cancelled task never runs), or when another program has written
+-- it.
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 activity channel  2 queue name  3 how many at most  4 messagepack list of ids (empty: the oldest)
---       5 how many of the oldest have been looked at, and stay
--- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}, how many it has looked at}
---       Fewer than asked for where letters are large: the caller comes again with the rest.
+-- ARGV  1 activity channel  2 queue name  3 maximal number  4 messagepack list of ids (empty: the oldest)
+--       5 number of the oldest that were examined before, and stay
+-- REPLY {moved, left, {id that stays, the task that has its unique key or '', ...}, number of examined letters}
+--       A call examines fewer than requested where letters are large; the caller calls again for the rest.
 local ids = cmsgpack.unpack(ARGV[4])
 if #ids == 0 then ids = redis.call('ZRANGE', dead, ARGV[5], ARGV[5] + ARGV[3] - 1) end
 local nothing_ready = redis.call('EXISTS', ready, fair) == 0
@@ -33,7 +33,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       local passed_on = text_or_nil(record[8]) or ''
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
-      -- The delivery number goes on from where it was, so an outcome of an earlier delivery stays stale.
+      -- The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
       make_ready_at_tail(id, t, 1, record[3], 0)
       moved = moved + 1
     end

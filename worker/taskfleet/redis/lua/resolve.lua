@@ -1,9 +1,9 @@
 -- needs: keys queue/counters queue/records queue/signals queue/ending
--- Tell a task that waits for others how one of them ended. Told twice, it counts once.
--- KEYS  the queue's of the task that waits (redis/keys.py); its result key
--- ARGV  1 id  2 position  3 how the other ended  4 its result record, or the reason  5 record should this task
---       be cancelled for it  6 ttl_ms  7 done channel  8 reason for the tasks that wait for this one
---       9 activity channel  10 queue name
+-- Tell a waiting task how another task ended. A signal that is delivered twice counts once.
+-- KEYS  the queue's of the waiting task (redis/keys.py); its result key
+-- ARGV  1 id  2 position  3 state in which the other task ended  4 its result record, or the reason
+--       5 record of this task if the signal cancels it  6 ttl_ms  7 done channel
+--       8 reason for the tasks that wait for this one  9 activity channel  10 queue name
 -- REPLY signals in the outbox of this queue
 local id = ARGV[1]
 if ARGV[3] == 'succeeded' then

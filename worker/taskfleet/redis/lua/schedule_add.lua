@@ -1,8 +1,9 @@
--- Add a schedule, or replace the one of that name; sent twice, it does the same as once.
+-- Add a schedule, or replace the schedule of that name. A call that is sent twice has the same effect as one.
 -- KEYS  1 schedules  2 ticks
 -- ARGV  1 name  2 spec (messagepack, scheduling/record.py)  3 its next tick by the new timing, ms  4 schedules channel
 -- REPLY {next tick, ms}, or {} when it is paused
--- A timing that has not changed keeps its next tick, also one that is overdue: replacing neither loses nor repeats one.
+-- A timing that has not changed keeps its next tick, even an overdue one, so a replacement neither loses nor repeats a
+-- tick.
 -- A name in `ticks` is always in `schedules` too; a paused schedule is in `schedules` only.
 local name, new = ARGV[1], cmsgpack.unpack(ARGV[2])
 local packed = redis.call('HGET', KEYS[1], name)

@@ -1,12 +1,13 @@
 -- needs: queue/clock
--- The ticks that are due of one queue's schedules, and when to look again. Reads only.
+-- The due ticks of one queue's schedules, and the time of the next one. It only reads.
 -- KEYS  1 schedules  2 ticks  3 ticked
--- ARGV  1 how many at most  2 how many of the first to pass over  3 name of the last of these: when another stands
---       at its position, none is passed over
--- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …}, 1 when more is due,
---       position of the last that was looked at, its name}
+-- ARGV  1 maximal number  2 number of schedules to skip at the start  3 name of the last of these: when another one is
+--       at its position, none is skipped
+-- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …}, 1 when more are
+--       due,
+--       position of the last examined schedule, its name}
 local limit = tonumber(ARGV[1])
-local MOST_BYTES = 4000000  -- that one call copies, or one schedule that is larger
+local MOST_BYTES = 4000000  -- in one call, unless a single schedule is larger
 local due, bytes, looked, last = {}, 0, tonumber(ARGV[2]), ARGV[3]
 if looked > 0 and redis.call('ZRANGE', KEYS[2], looked - 1, looked - 1)[1] ~= last then looked = 0 end
 local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', looked, limit)

@@ -1,9 +1,9 @@
 -- needs: keys queue/clock
 -- The figures of one queue, at constant cost (ZCOUNT is logarithmic).
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 horizon_ms: delayed work due within it is counted as due
+-- ARGV  1 horizon_ms: delayed tasks that are due within it are counted as due
 -- REPLY {ready, in_flight, delayed, due, dead, oldest_age_ms, enqueued, finished, failed, busy_ms, paused, blocked}
--- A task that is overdue but not yet moved counts as ready, since without a worker nothing moves it. So does a signal in
+-- A task that is overdue but not yet moved counts as ready, since only a step of a worker moves it. So does a signal in
 -- the outbox. A parked task, which waits for a slot or token of its limit key, counts as delayed.
 local counted = redis.call('HMGET', stat, 'enqueued', 'finished', 'failed', 'busy_ms', 'removed')
 local overdue = redis.call('ZCOUNT', delayed, '-inf', now)

@@ -1,5 +1,5 @@
 -- needs: keys
--- Where one task is, and how it ended; optionally note that a client waits for its end.
+-- The state of one task and its result; optionally note that a client waits for its end.
 -- KEYS  the queue's (redis/keys.py); its result key
 -- ARGV  1 id  2 '1' to have its end published on the done channel
 -- REPLY {state, result or dead letter or ''}: state is running, ready, delayed, blocked, retrying, ended, dead, unknown
@@ -10,7 +10,7 @@ local result = redis.call('GET', KEYS[last_key + 1])
 if result then return {'ended', result} end
 if redis.call('HEXISTS', task, id) == 0 then return {'unknown', ''} end
 if ARGV[2] == '1' then
-  redis.call('HDEL', owner, '')  -- after a write that takes no memory, a Redis without any permits the others
+  redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
   redis.call('SADD', await, id)
   redis.call('PEXPIRE', await, 86400000)
 end

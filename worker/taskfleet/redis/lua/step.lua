@@ -1,6 +1,6 @@
 -- needs: keys queue/records
 -- then: step/record step/take_over step/end step/move_due step/trim_dead step/apply_limits step/claim step/reply
--- Record outcomes and claim work, in one call: the heart of a worker. memory/step.py does the same in Python.
+-- Record outcomes and claim tasks in one call, the most frequent of a worker. memory/step.py does the same in Python.
 -- KEYS  the queue's (redis/keys.py); the result keys of the outcomes that carry a result and keep it, in order
 -- ARGV  1 owner (worker incarnation)  2 slots to fill  3 lease_ms  4 max_deliveries  5 takeover limit
 --       6 dead letters kept  7 dead letters' ttl_ms  8 done channel  9 messagepack list of outcomes
@@ -8,20 +8,19 @@
 --       12 busy_ms of 13 in all  13 messagepack list of ids: first deliveries that succeeded and keep no result
 --       14 tasks that may run at once, 15 and per limit key (0 = any)  16 rate limit per limit key  17 its burst
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra): protocol/outcome.py has the codes. The
---       result of the codes r, n, f and d, and the extra of x, is the record for a task that was cancelled meanwhile. A
---       result with ttl_ms 0 is not kept, only passed on to the tasks that wait for it.
+--       result of the codes r, n, f and d, and the extra of x, is the record for a task that was cancelled in the
+--       meantime. A result with ttl_ms 0 is not kept, only passed on to the tasks that wait for it.
 -- REPLY {now_ms, still claimable, ms to the next event, lease end or token (-1 none), {stale ids},
 --       {id, envelope, history, ...}, {position among the claimed, packed results of the tasks it waited for, ...},
 --       signals in the outbox, 1 when Redis is out of memory and nothing is claimed,
 --       {id, attempt, crashes, 1 when it is a dead letter now, start of its envelope, ...} of the tasks taken over,
---       {how many of ARGV 13 and of ARGV 9 are recorded} when not all: nothing is claimed, and the rest is to be sent}
--- An outcome whose token (owner:delivery) is not the one in `owner` changes nothing. The lease, the token and the
--- payload of a claimed task stand in Redis before the worker sees it.
--- The acts named under `then` follow in this order, each in a block of its own. This file declares the values that one
--- act hands to another.
+--       {processed entries of ARGV 13 and of ARGV 9} when not all were: no task is claimed, and the rest is sent next}
+-- An outcome whose fencing token (owner:delivery) is not the one in `owner` has no effect. The lease, the token and the
+-- payload of a claimed task are in Redis before the worker sees the claim.
+-- The acts named under `then` follow in this order, each in a block. This file declares the values that they share.
 
--- A write that changes nothing. Redis refuses it when it is out of memory, or is no master. Out of memory, a script may
--- do anything once it has written what takes none: then outcomes are recorded, and nothing is claimed.
+-- A write that has no effect. Redis refuses it when it is out of memory, or is no master. Out of memory, a script may
+-- do anything after a write that needs no memory: then outcomes are recorded, and no task is claimed.
 local probe, memory_full = redis.pcall('ZADD', lease, 'XX', 0, ''), false
 if type(probe) == 'table' and probe.err then
   if not string.find(probe.err, 'OOM', 1, true) then return probe end
@@ -31,20 +30,20 @@ end
 
 local me, wanted = ARGV[1], tonumber(ARGV[2])  -- an act that leaves work for the next call sets wanted to 0
 local first_token = me .. ':1'
--- Most queues have no tags, turns, limits per key or workflows: one question spares all others.
+-- Most queues have no tags, turns, limits per key or workflows: one check saves all others.
 local tagged = redis.call('EXISTS', tag, fair, parked, blocked, input, outbox, jobs, arrivals, retry_at) > 0
 local marks = redis.call('HMGET', control, 'paused', 'large')
 local paused, large = marks[1], marks[2]
 
 local function first_score(key) return tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]) end
--- The end of the first lease and the due time of the first delayed task, read once: mostly neither changes.
+-- The end of the first lease and the due time of the first delayed task, read once, since both rarely change in a call.
 local first_end, first_due = first_score(lease), first_score(delayed)
 local lease_changed = false
 
 local ended, n_ended = {}, 0  -- ids of the tasks that have ended in this call
 local ended_how = {}  -- id → state and value, for the tasks that wait for it
-local stale = {}  -- ids whose outcome has come too late
-local unrecorded  -- {how many of ARGV 13 and of ARGV 9 are recorded}, when not all
+local stale = {}  -- ids of outcomes with an old fencing token
+local unrecorded  -- {processed entries of ARGV 13 and of ARGV 9}, when not all were
 local taken_over = {}
 local signalled = tagged  -- whether there may be signals in the outbox
 local may_start = 0
@@ -61,11 +60,11 @@ local function ends(id, state, value)
   if tagged then ended_how[id] = {state, value} end
 end
 
--- Memory takes time to be freed. Where payloads are large, one call frees so many bytes, or one payload that is larger.
+-- Freeing memory takes time. Where payloads are large, one call frees so many bytes, or a single larger payload.
 local MOST_FREED = 32000000
 local freed_bytes = 0
 
--- Whether this call may free what `hash` has of `id`; counts it if so.
+-- Whether this call may free the value of `id` in `hash`; if so, its size is counted.
 local function may_free(hash, id)
   local size = redis.call('HSTRLEN', hash, id) + (tagged and redis.call('HSTRLEN', input, id) or 0)
   if freed_bytes > 0 and freed_bytes + size > MOST_FREED then return false end

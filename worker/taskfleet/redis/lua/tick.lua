@@ -1,5 +1,5 @@
 -- needs: keys queue/clock queue/counters queue/wake queue/unpacking queue/length queue/records queue/unique_keys queue/signals queue/ending queue/adding
--- Let one tick of a schedule happen: set its next tick and add its task, or pass over it, in one step.
+-- Perform one tick of a schedule in one step: set its next tick, and add its task or skip it.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked; only with ARGV 12: the result key of that task
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 control channel  5 done channel
 --       6 schedule  7 revision of its spec  8 the tick that is due, ms  9 the tick after it, ms (0 = there is none)
@@ -8,10 +8,11 @@
 --       (k keep, r replace, d debounce), l limit key, f fair key  12 id of a waiting task that may be replaced ('' = none)
 --       13 the record of its end  14 that one's ttl_ms  15 its reason  16 1 when ticks were too late
 -- REPLY {fired, skipped (Forbid: the last task is not finished; or the unique key is taken) or dropped (too late);
---       signals in the outbox}, or, with nothing changed, {stale (another scheduler was first, or the schedule is not
---       what the caller has read), early or full; 0}, or {name; id}: come again with that task in ARGV 12
--- A scheduler that comes second finds another tick, so each happens once, however many schedulers there are. The clock is
--- that of Redis.
+--       signals in the outbox}, or, without any change, {stale (another scheduler was first, or the schedule has
+--       changed
+--       since the caller read it), early or full; 0}, or {name; id}: call again with that task in ARGV 12
+-- A second scheduler finds another tick, so each tick happens once with any number of schedulers. All times are by the
+-- clock of Redis.
 local schedules, ticks, ticked = KEYS[last_key + 1], KEYS[last_key + 2], KEYS[last_key + 3]
 local name, fire = ARGV[6], tonumber(ARGV[10])
 
@@ -30,7 +31,7 @@ state = state and unpacked(state) or {0, '', 0, 0, 0}
 local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 end
 local function running(other) return redis.call('HEXISTS', owner, other) == 1 end
 
--- Tasks that are in the way: `refused` says that one stays, `waiting` and `interrupted` are to be cancelled.
+-- Tasks that prevent this tick: `refused` says that one stays, `waiting` and `interrupted` are cancelled.
 local refused, waiting, interrupted, was_due, follows = false, nil, nil, nil, false
 local previous = state[2]
 -- A task is in `task` until its outcome is recorded: one that failed, died or was cancelled is not there any more.
@@ -45,7 +46,7 @@ if fire > 0 and previous ~= '' and spec[4] ~= 'Allow' and unfinished(previous) t
 end
 if fire > 0 and more.u and not refused then
   local holder, follower = holder_of(more.u), follower_of(more.u)
-  -- Of the tasks of a key, the newest that waits is replaced; one that runs is not, so the new task comes after it.
+  -- Of the tasks of a key, the newest waiting one is replaced. A running one is not, so the new task follows it.
   if more.m == 'k' and (follower or holder and holder ~= interrupted and holder ~= waiting) then
     refused = true
   elseif holder and (follower or holder ~= waiting) then
@@ -62,7 +63,7 @@ if refused then
   state[4] = state[4] + 1
 elseif fire > 0 then
   local limit = tonumber(ARGV[3])
-  if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the one that replaces it
+  if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the new one
     if waiting_tasks() + 1 > limit then return {'full', 0} end
   end
   local nothing_ready = redis.call('EXISTS', fair) == 0 and redis.call('LLEN', ready) == 0

@@ -1,7 +1,7 @@
 -- needs: keys queue/records queue/unique_keys queue/signals queue/ending queue/adding enqueue
 -- Add tasks that have unique, limit or fair keys, or take part in a workflow; or any tasks to a queue that takes turns.
 
--- How many tasks need no room of their own: a task of their key keeps them out, or is replaced by them.
+-- The number of tasks that need no room: a task of their key keeps them out, or they replace it.
 local function spared()
   local n, keys = 0, {}
   for i = 1, #items do
@@ -16,7 +16,7 @@ end
 
 local holders = {}
 
--- What the unique key does to an item: whether it is kept out, when it is due, and whether it follows the holder. The
+-- The effect of the unique key on an item: whether it is kept out, its due time, and whether it follows the holder. A
 -- task that it replaces is ended.
 local function check_key(item, position, more, replaced_key, due)
   local holder = holder_of(more.u)

@@ -1,14 +1,14 @@
 -- needs: keys queue/clock queue/ready queue/unique_keys queue/inputs
--- Adding one task that may have a tag or wait for others, and what a unique key does to it.
+-- Adding one task that may have a tag or wait for other tasks, and the effect of its unique key.
 
--- Of the tasks of a unique key, the one that keeps a new one out (mode k), or that a new one replaces: the newest that
--- waits. A task that runs is not replaced, so a new one follows it.
+-- The task of a unique key that keeps a new task out (mode k), or that a new task replaces: the newest waiting one. A
+-- running task is not replaced, so a new task follows it.
 local function in_the_way(holder, key, mode)
   if not holder or mode == 'k' then return holder end
   return follower_of(key) or redis.call('HEXISTS', owner, holder) == 0 and holder or nil
 end
 
--- When a task that waits is due, for the task that takes its place: 0 for at once, nil when its workflow says when.
+-- The due time of a waiting task, for the task that replaces it: 0 for at once, nil when its workflow decides.
 local function due_again(id, t)
   if redis.call('HEXISTS', gather, id) == 1 then return nil end
   return t and t.d or tonumber(redis.call('ZSCORE', delayed, id)) or 0
@@ -16,7 +16,7 @@ end
 
 -- Add a task with its `more` (enqueue.lua). `due` is in Unix ms, 0 for at once; `follows` says that another task holds
 -- its unique key. Returns whether it is ready.
--- The stamp before the envelope is when the task was accepted: the age of the head is read from it.
+-- The stamp before the envelope is the time when the task was accepted, from which the age of the head is computed.
 local function put(id, envelope, more, due, follows)
   redis.call('HSET', task, id, struct.pack('>d', now) .. envelope)
   local t

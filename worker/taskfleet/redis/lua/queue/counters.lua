@@ -1,10 +1,10 @@
 -- needs: keys
--- The counters of one queue. They are summed up during a call, and written once at its end by `write_counts`.
+-- The counters of one queue. They are summed up during a call, and written once, at its end, by `write_counts`.
 local counts = {}
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end
 
--- A field that holds no number, because another program has written there, begins anew.
+-- A field that holds no number, because another program has written it, restarts at 0.
 local function count(key, field, n)
   local value = redis.pcall('HINCRBY', key, field, n)
   if type(value) == 'number' then return value end

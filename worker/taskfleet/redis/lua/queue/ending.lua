@@ -1,8 +1,8 @@
 -- needs: keys queue/clock queue/counters queue/ready queue/inputs queue/signals queue/wake
--- The end of a task that waits.
+-- The end of a waiting task.
 
--- Take a task out of the structure that it waits in.
--- A ready task leaves its id in the list, counted in `removed`: that spares a search through the list.
+-- Remove a task from the structure in which it waits.
+-- A ready task leaves its id in the list, counted in `removed`, which saves a search through the list.
 local function withdraw(id, t)
   local record = redis.call('HGET', gather, id)
   if record then
@@ -19,26 +19,26 @@ local function withdraw(id, t)
   else
     add('removed', 1)
   end
-  -- The task may have become ready for a slot that came free. That slot is another's now.
+  -- The task may have become ready for a free slot, which another task can use now.
   if t and t.l and is_parked(t.l) then
     redis.call('ZADD', retry_at, now, t.l)
     call_a_worker()
   end
 end
 
--- Drop what is kept of an unfinished task.
+-- Delete the records of an unfinished task.
 local function forget(id)
   redis.call('HDEL', task, id)
   redis.call('HDEL', meta, id)
   redis.call('HDEL', progress, id)
 end
 
--- Publish the end of a task, when a client waits for it.
+-- Publish the end of a task, if a client waits for it.
 local function announce_end(id, done_channel)
   if redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', done_channel, id) end
 end
 
--- End a task that waits, with `record` as its result. `reason` is for the tasks that wait for it.
+-- End a waiting task, with `record` as its result. `reason` is for the tasks that wait for it.
 local function end_waiting(id, t, result_key, record, ttl_ms, done_channel, reason)
   withdraw(id, t)
   forget(id)

@@ -1,20 +1,21 @@
 -- needs: keys queue/clock
--- Blocked tasks, which wait for others, and the results that come for them.
+-- Blocked tasks, which wait for other tasks, and the results that arrive for them.
 -- `gather` has for a blocked task id → pending:total:carried:delay_ms, and id:position → the result of a task that it
--- waits for. The first `carried` results are passed on: once all have come, they stand in `input`. `blocked` has until
--- when the task waits unless its workflow is sent whole.
+-- waits for. The first `carried` results are passed on: once all have arrived, they are moved to `input`. `blocked` has
+-- the time until which the task waits unless its workflow is complete.
 
 local GATHERED = 1000  -- results that one call may handle
-local MOST_GATHERED = 10000000  -- more positions than that are written by another program
-local MOST_BYTES = 2000000  -- of payloads, inputs and letters, that one call copies
+local MOST_GATHERED = 10000000  -- more positions than that were written by another program
+local MOST_BYTES = 2000000  -- of payloads, inputs and letters in one call
 
--- A task waits for `pending` others, of which `carried` pass their results on. `unless` is in ms; 0 means for ever.
+-- A task waits for `pending` others, of which `carried` pass their results on. `unless` is in ms; 0 means without
+-- limit.
 local function block(id, pending, carried, delay_ms, unless)
   redis.call('HSET', gather, id, string.format('%d:%d:%d:%d', pending, pending, carried, delay_ms))
   redis.call('ZADD', blocked, unless > 0 and now + unless or '+inf', id)
 end
 
--- pending, total, carried and delay in ms of a record in `gather`; nothing when another program has written it.
+-- pending, total, carried and delay in ms of a record in `gather`; no values when another program has written it.
 local function parsed_gather(record)
   local pending, total, carried, delay = string.match(record, '^(%d+):(%d+):(%d+):(%d+)$')
   pending, total, carried, delay = tonumber(pending), tonumber(total), tonumber(carried), tonumber(delay)
@@ -31,13 +32,13 @@ local function each_thousand(id, n, visit)
   end
 end
 
--- Have drain.lua drop the results that have come for a task, a few in each call.
+-- Let drain.lua drop the results that have arrived for a task, a few in each call.
 local function sweep(id, total)
   redis.call('HSET', edges, id .. '\0', 0)
   redis.call('RPUSH', jobs, cmsgpack.pack({'sweep', id, total}))
 end
 
--- A task is no longer blocked: drop what has come for it.
+-- Drop the results that have arrived for a task that is no longer blocked.
 local function drop_gathered(id, total)
   redis.call('ZREM', blocked, id)
   redis.call('HDEL', gather, id)
@@ -45,8 +46,8 @@ local function drop_gathered(id, total)
   each_thousand(id, total, function(fields) redis.call('HDEL', gather, unpack(fields)) end)
 end
 
--- A wide task is one that only workers may run that know of `edges` and of paged inputs. To other workers its envelope
--- is of a newer version, so they hand it back.
+-- A wide task can run only on workers that know `edges` and paged inputs. To other workers its envelope is of a newer
+-- version, so they return the task to its queue.
 local WIDE = '\146\004\198'
 
 local function wrap(id)
@@ -62,8 +63,8 @@ local function unwrapped(blob)
   return string.sub(blob, 1, 8) .. string.sub(blob, 16)
 end
 
--- Whether the results for a task are more than one call may copy. Then they stay in `gather`, `input` says how many
--- they are, and the worker that claims the task reads them page by page.
+-- Whether the results for a task are more than one call may copy. Then they stay in `gather`, `input` has their number,
+-- and the worker that claims the task reads them page by page.
 local function is_wide(id, carried)
   if carried > GATHERED then return true end
   local bytes = 0
@@ -71,13 +72,13 @@ local function is_wide(id, carried)
   return bytes > MOST_BYTES
 end
 
--- How many positions of `gather` an input of pages has; nil when it is an input of another kind.
+-- The number of positions in `gather` of a paged input; nil for an input of another kind.
 local function paged(passed_on)
   local total = passed_on and string.match(passed_on, '^[\160-\191]%d+ of (%d+) in pages$')
   return tonumber(total)
 end
 
--- Drop the results that were passed on to a task. A dead letter keeps those that are read by pages.
+-- Drop the results that were passed on to a task. A dead letter keeps its paged results.
 local function drop_input(id, state)
   local passed_on = redis.call('HGET', input, id)
   if not passed_on then return end
@@ -87,7 +88,7 @@ local function drop_input(id, state)
   if total then sweep(id, total) end
 end
 
--- Drop the results that were passed on to the tasks of these dead letters, which are dropped.
+-- Drop the results that were passed on to the tasks of these dead letters, which are deleted.
 local function drop_inputs_of_letters(ids)
   if redis.call('EXISTS', input) == 0 then return end
   for i = 1, #ids do drop_input(ids[i], 'gone') end

@@ -6,9 +6,9 @@
 -- Whether this call may have changed which delayed task is the first.
 local delayed_changed = false
 
--- Put a task where claims take from. Fair keys take turns by virtual time (start-time fair queueing): each key's next
--- task stands one turn after its last one, but never before the turn that is being served. While any task has a fair
--- key, the tasks without one share a key of their own.
+-- Make a task ready for a claim. Fair keys take turns by virtual time (start-time fair queueing): the next task of a
+-- key is one turn after its last one, but never before the current turn. While any task has a fair key, the tasks
+-- without one share an empty key.
 local function make_ready(id, t, head)
   local key = t and t.f
   if not key and not head and redis.call('EXISTS', fair) == 1 then key = '' end

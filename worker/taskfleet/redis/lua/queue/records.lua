@@ -1,15 +1,15 @@
 -- needs: keys queue/unpacking
--- The two records that only some tasks have.
--- A history (in `meta`) belongs to a task that is not on its first delivery: attempt:delivery:crashes:ready_ms, where
--- ready_ms is when it became ready, or 0 for when it was enqueued.
+-- The records that only some tasks have: the history and the tag.
+-- A history (in `meta`) belongs to a task that is not on its first delivery: attempt:delivery:crashes:ready_ms.
+-- ready_ms is the time when it became ready, or 0 for when it was enqueued.
 -- A tag is a messagepack map: u unique key, l limit key, f fair key, p its position in `parked`, n the tasks that wait
--- for it: a list of edges (queue, id, position, 1 to be given the result), e how many fields of `edges` hold more of
--- them, d when it is due by itself while another task has its unique key (Unix ms).
+-- for it: a list of edges (queue, id, position, 1 to get the result), e the number of fields of `edges` with more of
+-- them, d its own due time while another task has its unique key (Unix ms).
 
 local function parsed_history(value)
   if not value then return 1, 0, 0, 0 end
   local attempt, delivery, crashes, since = string.match(value, '^(%d+):(%d+):(%d+):(%d+)$')
-  if not attempt then return 1, 0, 0, 0 end  -- written by another program: no reason to stop the queue
+  if not attempt then return 1, 0, 0, 0 end  -- written by another program, which must not stop the queue
   return tonumber(attempt), tonumber(delivery), tonumber(crashes), tonumber(since)
 end
 

@@ -1,12 +1,13 @@
 -- needs: keys queue/clock queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs queue/wake
--- Signals: how a task ended, told to the tasks that wait for it. A signal within the queue takes effect at once; one to
--- another queue goes into `outbox`, from where a client relays it. What is too much for one call is a job in `jobs`,
--- which drain.lua works off; `edges` has then id:number → some of the waiting tasks, and id → how far the job is.
+-- Signals: the ends of tasks, told to the tasks that wait for them. A signal within the queue takes effect at once; a
+-- signal to another queue goes into `outbox`, from where a client relays it. Work that is too much for one call is a
+-- job in `jobs`, which drain.lua performs; `edges` then has id:number → some of the waiting tasks, and id → the
+-- progress of the job.
 
 local here = string.match(KEYS[1], '{(.-)}:ready$')  -- the name of this queue
-local MOST_SIGNALS = 300  -- that one call sends
+local MOST_SIGNALS = 300  -- in one call
 
--- A task that `id` waits for has succeeded. Told twice, it counts once.
+-- A task that `id` waits for has succeeded. A signal that is delivered twice counts once.
 local function resolve(id, position, value)
   local record = redis.call('HGET', gather, id)
   if not record or redis.call('HSETNX', gather, id .. ':' .. position, value) == 0 then return end
@@ -45,7 +46,7 @@ local function resolve(id, position, value)
   call_a_worker()
 end
 
--- Tell the task at the end of one edge. A task that was to be given a result which is not kept cannot run.
+-- Signal the task at the end of one edge. A task cannot run if the result that it takes was not kept.
 local function signal_one(id, edge, state, value)
   if type(edge) ~= 'table' or not (text_or_nil(edge[1]) and text_or_nil(edge[2]) and number_or_nil(edge[3])) then return end
   local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
@@ -59,7 +60,7 @@ local function signal_one(id, edge, state, value)
   end
 end
 
--- Tell all tasks that wait for one. They are few and small, or it becomes a job.
+-- Signal all tasks that wait for a task. If they are many or large, this becomes a job.
 local signalled_edges = 0
 
 local function signal_all(id, t, state, value)
@@ -73,11 +74,11 @@ local function signal_all(id, t, state, value)
   end
 end
 
--- How many signals and jobs are left to clients after this call.
+-- The number of signals and jobs that clients have to handle after this call.
 local function signals_left() return redis.call('LLEN', outbox) + redis.call('LLEN', jobs) end
 
--- A task has ended and its id is out of all queues' structures: its unique key goes to the follower, and the tasks that
--- wait for it are told.
+-- A task has ended and its id is removed from all structures: its unique key goes to the follower, and the tasks that
+-- wait for it are signalled.
 local function release(id, t, state, value)
   drop_input(id, state)
   if not t then return end

@@ -2,7 +2,7 @@
 -- Unique keys. `unique` has for each key the id of its holder and, under the key and a NUL, the id of its follower: the
 -- task that becomes the holder when the holder has ended. A follower waits in `delayed` or `blocked`.
 
--- A follower looks again after so long, ms, in case its holder has ended without telling it.
+-- After this time (ms) a follower checks again, in case its holder has ended unnoticed.
 local AGAIN_MS = 30000
 
 local function lives(id) return id and redis.call('HEXISTS', task, id) == 1 end

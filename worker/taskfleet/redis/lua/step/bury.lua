@@ -1,6 +1,6 @@
 -- needs: keys queue/clock queue/counters queue/inputs step
 -- Make a task a dead letter: (state, attempt, delivery, died_ms, envelope, error record, its keys, its inputs).
--- A letter has all that requeue_dead.lua needs to run the task again.
+-- A letter has all data that requeue_dead.lua needs to run the task again.
 local buried_bytes = 0
 
 local function bury(id, state, attempt, delivery, record)

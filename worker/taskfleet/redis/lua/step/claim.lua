@@ -1,5 +1,5 @@
 -- needs: keys queue/clock queue/counters queue/records queue/ready queue/inputs step step/slots
--- Claim up to `may_start` tasks, each under a lease and a fencing token (owner:delivery).
+-- Claim up to `may_start` tasks, each with a lease and a fencing token (owner:delivery).
 
 if may_start > 0 and not paused then
   -- The turn of the last task that was taken from `fair`.
@@ -17,7 +17,7 @@ if may_start > 0 and not paused then
     return ids
   end
 
-  -- Whether a task's limit key lets it start. If not, the task is parked.
+  -- Whether the limit key of a task lets it start. If not, the task is parked.
   local function admitted(id, t)
     if key_slots > 0 and (tonumber(redis.call('HGET', slots, t.l)) or 0) >= key_slots then
       park(id, t)
@@ -37,7 +37,7 @@ if may_start > 0 and not paused then
     return true
   end
 
-  -- Where payloads are large: how many of the next `n` tasks fit into what one call may copy. The first always does.
+  -- Where payloads are large: the number of the next `n` tasks that fit into one call. The first always does.
   local bytes_left = MOST_BYTES
   local function fitting(n)
     local ids = redis.call('LRANGE', ready, 0, n - 1)
@@ -67,7 +67,7 @@ if may_start > 0 and not paused then
       local id, blob, history, t = ids[i], blobs[i], histories[i] or '', tags[i]
       if t then t = sound_tag(t) end
       if not blob then
-        removed = removed + 1  -- a task that was cancelled while it was ready: only its id was left
+        removed = removed + 1  -- the id of a task that was cancelled while it was ready
       elseif not (t and t.l) or admitted(id, t) then
         local token = first_token
         if history ~= '' then token = me .. ':' .. (tonumber(string.match(history, '^%d+:(%d+):')) or 0) + 1 end
@@ -93,7 +93,7 @@ if may_start > 0 and not paused then
     redis.call('HSET', owner, unpack(tokens))
   end
   if removed > 0 then add('removed', -removed) end
-  -- All tasks that were let in are claimed, and there are slots left: the limit was raised, so more may come in.
+  -- All admitted tasks are claimed and slots are left: the limit was raised, so more tasks can be admitted.
   if key_slots > 0 and n_claimed < may_start then
     for _, key in ipairs(freed_keys) do
       if (tonumber(redis.call('HGET', slots, key)) or 0) < key_slots and is_parked(key) then

@@ -1,7 +1,7 @@
 -- needs: keys queue/records queue/signals step
--- Drop the tasks that have ended, tell the tasks that wait for them, and publish the ends that clients wait for.
+-- Delete the tasks that have ended, signal the tasks that wait for them, and publish the ends that clients wait for.
 if n_ended > 0 then
-  -- A task that succeeded in spite of its cancellation takes the mark along.
+  -- A task that succeeded in spite of its cancellation: the mark of the cancellation is removed.
   local cancelling = redis.call('EXISTS', cancel) == 1
   local noted = redis.call('EXISTS', meta) == 1
   local awaited = redis.call('EXISTS', await) == 1

@@ -1,10 +1,11 @@
 -- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots
--- Record the outcomes that come under a valid token.
--- Those of tasks with tags cost more. What is too much for one call is left to the next, and counted in `unrecorded`.
+-- Record the outcomes with a valid fencing token.
+-- Outcomes of tasks with tags cost more. Those that are too many for one call are left to the next, and counted in
+-- `unrecorded`.
 local MOST_TAGGED, MOST_OTHERS = 200, 250  -- outcomes in one call
 local n_done, n_recorded, unfinished = 0, 0, false
 
--- First deliveries that succeeded and keep no result: nearly all outcomes, and the cheapest.
+-- First deliveries that succeeded without a result to keep: nearly all outcomes, and the cheapest.
 if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
@@ -37,7 +38,7 @@ end
 if ARGV[9] ~= '' then
   local cancelled = redis.call('EXISTS', cancel) == 1
 
-  -- A task that is to run again: after its retry delay, or because it was handed back.
+  -- A task that is run again: after its retry delay, or because it was returned.
   local function put_back(id, t, delivery, code, delay)
     local attempt, _, crashes, since = history_of(id)
     if code == 'r' then
@@ -61,7 +62,7 @@ if ARGV[9] ~= '' then
   local function record_one(outcome, result_key)
     local id, delivery, code, result, extra = outcome[1], outcome[2], outcome[3], outcome[5], outcome[7]
     if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then
-      -- Workers of older versions give no record of a cancellation with these two: they are recorded as they are.
+      -- Workers of older versions send no record of a cancellation with these two: they are recorded as they are.
       local without_record = code == 'x' and extra == 0 or code == 'd' and result == ''
       if not without_record then
         if code == 'x' then result = extra end

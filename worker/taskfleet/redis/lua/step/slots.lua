@@ -1,8 +1,8 @@
 -- needs: keys queue/counters queue/ready
 -- The slots of limit keys, which tasks hold for as long as their lease lasts.
-local freed, freed_keys = {}, {}  -- limit key → slots that came free in this call; the keys in order
+local freed, freed_keys = {}, {}  -- limit key → slots that became free in this call; the keys in order
 
--- A lease is gone, and with it the slot of its limit key.
+-- Free the slot of a limit key when its task's lease is gone.
 local function free_slot(t)
   if not (t and t.l) then return end
   if count(slots, t.l, -1) <= 0 then redis.call('HDEL', slots, t.l) end
@@ -10,7 +10,7 @@ local function free_slot(t)
   freed[t.l] = (freed[t.l] or 0) + 1
 end
 
--- As many parked tasks of a key become ready as slots came free, together, so that they keep their order.
+-- Make as many parked tasks of a key ready as slots became free, together, so that they keep their order.
 local function let_in()
   for _, key in ipairs(freed_keys) do unpark(key, freed[key]) end
 end

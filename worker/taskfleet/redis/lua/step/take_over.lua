@@ -1,6 +1,6 @@
 -- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots step/cancelling
--- Take over the tasks whose lease has ended without an outcome: their worker is gone. The crash is counted, and the
--- task goes to the head of its queue, or becomes a dead letter when it has had max_deliveries crashes.
+-- Take over the tasks whose lease has expired without an outcome: their worker is gone. The crash is counted, and the
+-- task goes to the head of its queue, or becomes a dead letter after max_deliveries crashes.
 local lost = {}
 if first_end and first_end <= now then
   lease_changed = true
@@ -24,7 +24,7 @@ for i = #lost, 1, -1 do
     taken_over[n + 5] = string.sub(unwrapped(redis.call('HGET', task, id)), 1, 300)
     if redis.call('HDEL', cancel, id) == 1 then
       taken_over[n + 4] = 0
-      -- A script may only touch the keys that it is given, and the result key of this task is not among them: the
+      -- A script may only touch the keys that it is given, and the result key of this task is not among them. The
       -- client that relays the signal ends the task.
       block(id, 1, 0, 0, SIGNALLED_AGAIN_MS)
       signal_cancelled(id, 'cancelled while it ran')

@@ -1,5 +1,5 @@
 -- needs: keys queue/clock queue/counters queue/inputs step
--- Drop dead letters beyond the number or age that the queue keeps: a bounded few in each call that buries one.
+-- Delete dead letters beyond the number or age that the queue keeps: a bounded number in each call that adds one.
 if counts['failed'] then
   local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, 100)
   local extra = redis.call('ZCARD', dead) - #old - tonumber(ARGV[6])
