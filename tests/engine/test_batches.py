@@ -360,7 +360,7 @@ async def test_a_cordon_hands_gathered_items_back(queue: TaskQueue, run_worker: 
     await work.enqueue(1)
     await until(lambda: len(worker.batches) == 1, "it gathers")
     await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
-    await until(lambda: worker.heartbeat.fields()["state"] == "drained", "it is drained")
+    await until(lambda: worker.heartbeat.fields().state == "drained", "it is drained")
     assert (await queue.queue_stats("default")).ready == 1
 
 

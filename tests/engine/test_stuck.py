@@ -50,7 +50,7 @@ async def test_a_swallowed_cancellation_keeps_its_slot_and_not_its_end(
         await handle.result(timeout=10)
     assert await handle.status() == "failed"
     assert (len(worker.stopping), worker.slots.usable, len(worker.slots.running)) == (1, 3, 0)
-    assert worker.heartbeat.fields()["stuck"] == 1
+    assert worker.heartbeat.fields().stuck == 1
     assert "taskfleet_stuck_slots 1.0" in metrics.exposition(metrics.WorkerCollector.of(worker)).decode()
     assert handle.id in caplog.text
     assert "cannot be stopped" in caplog.text
