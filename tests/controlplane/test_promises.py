@@ -128,6 +128,15 @@ def test_an_edited_child_is_corrected_within_ten_seconds(make: Make) -> None:
     assert data["x"] == "other"
 
 
+def test_an_optional_child_is_deleted_when_it_is_no_longer_wanted(make: Make) -> None:
+    queue = make("optional")
+    until(lambda: queue.get("poddisruptionbudget", "optional-worker"), "the budget exists")
+    budget = '{"spec": {"worker": {"podDisruptionBudget": {"mode": "Disabled"}}}}'
+    queue("patch", "tq", "optional", "--type=merge", "-p", budget)
+    until(lambda: not queue.get("poddisruptionbudget", "optional-worker"), "the budget is gone")
+    assert queue.deployment()
+
+
 def test_the_first_task_brings_a_worker_within_a_second(make: Make, redis_server: RedisServer) -> None:
     # The poll interval is ten minutes, so only the wake-up can be the cause.
     queue = make("push", autoscaler={"pollIntervalSeconds": 600})
