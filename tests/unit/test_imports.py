@@ -1,10 +1,12 @@
-"""No module of either package imports itself over others: not when it runs, not in a function, not for its types."""
+"""Imports: no circle in either package, and no library is loaded before it is used."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
 import itertools
+import subprocess
+import sys
 import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -125,3 +127,18 @@ def test_the_layers_hold_for_imports_of_types_too() -> None:
     assert not configuration.get("exclude_type_checking_imports", False)
     assert configuration["root_packages"] == list(PACKAGES)
     assert not any("ignore_imports" in contract for contract in configuration["contracts"])
+
+
+@pytest.mark.parametrize(
+    ("program", "unused"),
+    [
+        ("import taskfleet", "redis prometheus_client typer yaml cronsim uvloop kopf kubernetes"),
+        ("import taskfleet; taskfleet.TaskQueue('memory://')", "redis prometheus_client typer yaml cronsim uvloop"),
+        ("import taskfleet; taskfleet.TaskQueue('redis://a')", "prometheus_client typer yaml cronsim uvloop"),
+        ("import taskfleet.process.worker_process", "prometheus_client typer yaml cronsim kopf"),
+    ],
+)
+def test_a_library_is_loaded_when_it_is_used(program: str, unused: str) -> None:
+    code = f"{program}\nimport sys\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(unused.split()) & set(loaded)

@@ -12,6 +12,7 @@ those behind an early return.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
@@ -34,17 +35,23 @@ KEYS = "local {}, last_key = {}, {}\n".format(
 )
 
 
+_LUA = resources.files("taskfleet.redis").joinpath("lua")
+
+
+@functools.cache
 def text_of(file: str) -> str:
     """The text of a file in `lua/`; `keys` is made from the names of the keys."""
     if file == "keys":
         return KEYS
-    return resources.files("taskfleet.redis").joinpath("lua", f"{file}.lua").read_text(encoding="utf-8")
+    return _LUA.joinpath(f"{file}.lua").read_text(encoding="utf-8")
 
 
-def named(text: str, directive: str) -> list[str]:
-    """The files that the first lines of a file name under `needs` or `then`."""
+@functools.cache
+def named(file: str, directive: str) -> list[str]:
+    """The files that a file names under `needs` or `then`."""
     head = f"-- {directive}: "
-    return [file for line in text.splitlines() if line.startswith(head) for file in line.removeprefix(head).split()]
+    lines = text_of(file).splitlines()
+    return [name for line in lines if line.startswith(head) for name in line.removeprefix(head).split()]
 
 
 def joined(file: str) -> list[tuple[str, str]]:
@@ -55,10 +62,10 @@ def joined(file: str) -> list[tuple[str, str]]:
         if name in parts:
             return
         text = text_of(name)
-        for needed in named(text, "needs"):
+        for needed in named(name, "needs"):
             add(needed)
         parts[name] = f"do\n{text}end\n" if block else text
-        for following in named(text, "then"):
+        for following in named(name, "then"):
             add(following, block=True)
 
     add(file)
