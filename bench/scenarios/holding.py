@@ -127,7 +127,7 @@ async def _lost(broker: RedisBroker, n: int) -> None:
     object.__setattr__(brief, "lease_seconds", 1e-3 * n)  # none ends before all are claimed
     while (await broker.step(_QUEUE, brief, "gone", CHUNK, [])).claims:
         pass
-    lease = broker.keys_of(_QUEUE).all[3]
+    lease = broker.keys_of(_QUEUE).lease
     redis: Any = broker.client.redis
     for start in range(0, n, CHUNK):
         await redis.zadd(lease, dict.fromkeys([f"t{i}" for i in range(start, min(n, start + CHUNK))], 1), xx=True)

@@ -370,12 +370,12 @@ async def test_schedules_whose_tasks_are_large_tick_and_are_listed(
     await queue.add_schedule(name="large0", every=3600, task=large, args=[bytes(MB)])
     names = queue.broker.keys_of("default").schedules
     redis = queue.broker.client.redis
-    spec = await redis.hget(names.schedules, "large0")
+    spec = await redis.hget(names.specs, "large0")
     for number in range(1, 75):
-        await redis.hset(names.schedules, f"large{number}", spec)
+        await redis.hset(names.specs, f"large{number}", spec)
     # One schedule is too large to read, and one is damaged and due first.
-    await redis.hset(names.schedules, "monster", bytes(70 * MIB))
-    await redis.hset(names.schedules, "damaged", b"\x80" * MIB)
+    await redis.hset(names.specs, "monster", bytes(70 * MIB))
+    await redis.hset(names.specs, "damaged", b"\x80" * MIB)
     await redis.zadd(names.ticks, {"damaged": 1, **{f"large{number}": number + 2 for number in range(75)}})
     assert {schedule.name for schedule in await queue.list_schedules()} == {f"large{number}" for number in range(75)}
     await queue.start_scheduler()

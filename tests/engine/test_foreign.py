@@ -14,6 +14,7 @@ import pytest
 
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
 from taskfleet.process.metrics import WorkerCollector, exposition
+from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import NO_OVERRIDES
@@ -231,7 +232,7 @@ async def test_schedules_tick_beside_foreign_records(
     await redis.hset(ticked, "state", b"\xc1")
     # A queue whose schedule keys have another type.
     await redis.sadd(broker.fleet.queues, "other")
-    await redis.set(broker.keys_of("other").schedules[1], b"\xff")
+    await redis.set(broker.keys_of("other").schedules.ticks, b"\xff")
     worker = await run_worker(queue)
     await queue.start_scheduler()
     await asyncio.wait_for(ran.wait(), 15)
@@ -239,7 +240,7 @@ async def test_schedules_tick_beside_foreign_records(
     assert not worker.draining
     assert all(message.isprintable() for message in caplog.messages)
     assert "schedules of queue 'default' do not tick" not in caplog.text
-    await redis.delete(broker.keys_of("other").schedules[1])
+    await redis.delete(broker.keys_of("other").schedules.ticks)
     assert {schedule.name for schedule in await queue.list_schedules()} >= {"beat"}
 
 
@@ -480,9 +481,10 @@ async def test_large_schedules_are_read_a_bounded_number_of_bytes_at_a_time(
 async def test_workers_that_are_long_gone_are_forgotten_a_few_at_a_time(queue: TaskQueue, broker: RedisBroker) -> None:
     await broker.client.redis.zadd(broker.fleet.workers, {f"gone-{n}": 1 for n in range(2500)})
     renewer = await asyncio.to_thread(broker.renewer)
+    fields = HeartbeatFields("here", 1, 1, 0, "default", "running", 1, 0, "1", 0)
     left = []
     for _ in range(3):
-        await asyncio.to_thread(renewer.heartbeat, "here/1", "here", 10_000, {"name": "here"})
+        await asyncio.to_thread(renewer.heartbeat, "here/1", "here", 10_000, fields)
         left.append(await broker.client.redis.zcard(broker.fleet.workers))
     await asyncio.to_thread(renewer.close)
     assert left == [1501, 501, 1]

@@ -522,7 +522,7 @@ async def test_an_unsigned_schedule_does_not_tick(
     assert "schedule 's' of queue 'default' does not tick here: its task is not signed" in caplog.text
     # A copy of a genuine schedule under another name does not tick either.
     await queue.add_schedule(name="genuine", schedule="0 0 * * *", task=define(queue), args=["genuine"])
-    await redis.hset(names.schedules[0], "s", await redis.hget(names.schedules[0], "genuine"))
+    await redis.hset(names.schedules.specs, "s", await redis.hget(names.schedules.specs, "genuine"))
     assert (await ticked(queue, scheduler)).fired_total == 0
     assert "belongs elsewhere" in caplog.text
     assert (await queue.queue_stats("default")).ready == 0
@@ -618,7 +618,7 @@ async def test_a_record_of_one_kind_passes_for_no_other(
     assert await done.result(timeout=10) == "yy"
     result = await redis.get(names.result(done.id))
     await queue.add_schedule(name="s", schedule="@daily", task=work, args=["scheduled"])
-    spec = msgpack.unpackb(await redis.hget(names.schedules[0], "s"), raw=True)
+    spec = msgpack.unpackb(await redis.hget(names.schedules.specs, "s"), raw=True)
     for kind, of, record in (
         ("result", handle.id, task),
         ("result", failed.id, error),
@@ -726,12 +726,12 @@ async def test_a_schedule_that_was_removed_can_be_put_back_until_its_key_is_gone
     kept: dict[str, bytes] = {}
     for version in ("first", "second"):
         await queue.add_schedule(name="s", schedule="0 0 * * *", task=work, args=[version])
-        kept[version] = await redis.hget(names.schedules[0], "s")
+        kept[version] = await redis.hget(names.schedules.specs, "s")
     assert await queue.remove_schedule("s")
 
     async def put_back(version: str) -> None:
-        await redis.hset(names.schedules[0], "s", kept[version])
-        await redis.zadd(names.schedules[1], {"s": 20_000 * 86_400_000})
+        await redis.hset(names.schedules.specs, "s", kept[version])
+        await redis.zadd(names.schedules.ticks, {"s": 20_000 * 86_400_000})
 
     for version in kept:
         await put_back(version)

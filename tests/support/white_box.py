@@ -177,7 +177,7 @@ async def spec_of(queue: TaskQueue, schedule: str) -> bytes:
     """The stored bytes of a schedule."""
     if isinstance(queue.broker, InMemoryBroker):
         return queue.broker.store.schedules_of("default")[schedule].spec
-    spec: bytes = await _redis(queue).hget(_keys(queue).schedules[0], schedule)
+    spec: bytes = await _redis(queue).hget(_keys(queue).schedules.specs, schedule)
     return spec
 
 
@@ -186,7 +186,7 @@ async def set_spec(queue: TaskQueue, schedule: str, spec: bytes) -> None:
     if isinstance(queue.broker, InMemoryBroker):
         queue.broker.store.schedules_of("default")[schedule].spec = spec
     else:
-        await _redis(queue).hset(_keys(queue).schedules[0], schedule, spec)
+        await _redis(queue).hset(_keys(queue).schedules.specs, schedule, spec)
 
 
 async def keeps_schedules(queue: TaskQueue) -> bool:

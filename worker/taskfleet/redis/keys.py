@@ -56,7 +56,7 @@ class ScheduleKeys(NamedTuple):
     The scripts that move tasks are called far more often and do not use them.
     """
 
-    schedules: str  # name → spec
+    specs: str  # name → spec
     ticks: str  # name → next tick, ms
     ticked: str  # name → its last tick, and counters
 
