@@ -25,7 +25,7 @@ class Completions:
 
     @contextlib.asynccontextmanager
     async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[asyncio.Event]:
-        """An event that is set when the task ends. The subscription stands when the block is entered."""
+        """An event that is set when the task ends. The subscription is active when the block is entered."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)
         try:

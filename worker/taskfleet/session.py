@@ -50,17 +50,17 @@ class LoopWorkers(Protocol):
 
     @property
     def active(self) -> int:
-        """How many take work."""
+        """The number of workers that claim tasks."""
         ...
 
     @property
     def busy(self) -> int:
-        """How many slots of these are in use."""
+        """The number of slots of these workers that are in use."""
         ...
 
     @property
     def slots(self) -> int:
-        """How many tasks these can run at a time."""
+        """The number of slots of these workers."""
         ...
 
     def __len__(self) -> int: ...
@@ -78,7 +78,7 @@ class Session:
         handle: HandleFactory,
     ) -> None:
         self.loop = loop
-        self.pattern = pattern  # the broker that this one is, or was made from
+        self.pattern = pattern  # the broker itself, or the one it was made from
         self.broker = broker
         self.completions = Completions(broker)
         self.producer = Producer(application, broker, handle)
@@ -89,7 +89,7 @@ class Session:
 
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
-        """A worker runs on this session: inside the block `close()` leaves the connections open."""
+        """Marks that a worker runs on this session: inside the block `close()` leaves the connections open."""
         self._held += 1
         try:
             yield
@@ -97,14 +97,14 @@ class Session:
             self._held -= 1
 
     async def disconnect(self) -> None:
-        """Close the connections, unless a worker runs on them; the next call opens new ones."""
+        """Close the connections, unless a worker uses them; the next call opens new ones."""
         if not self._held:
             await self.completions.close()
             await self.broker.close()
 
 
 class Sessions:
-    """The sessions of one `TaskQueue`, by loop. The first has `broker` itself, the others brokers made from it."""
+    """The sessions of one `TaskQueue`, by loop. The first has `broker` itself, the others have brokers made from it."""
 
     def __init__(self, application: Application, broker: Broker) -> None:
         self._application = application
@@ -171,18 +171,19 @@ class Sessions:
         self._taken.add(pattern)
         session = Session(pattern, pattern.another() if taken else pattern, loop, self._application, self._handle)
         guard = _until_its_loop_ends(weakref.ref(self), pattern, loop, session.broker, session.completions)
-        # One step, so that the loop knows the generator. It comes to its `yield` without waiting.
+        # One step, so that the loop knows the generator. It reaches its `yield` without waiting.
         with contextlib.suppress(StopIteration):
             guard.__anext__().send(None)
-        # The finalizer holds the generator. Neither the loop nor the TaskQueue may: each can be dropped first.
+        # The finalizer holds the generator. Neither the loop nor the TaskQueue may hold it, since either can be dropped
+        # first.
         session.let_go = weakref.finalize(self, _let_go, loop, guard, session.broker, session.completions)
         session.let_go.atexit = False
         return session
 
     def _drop_ended(self) -> None:
-        """Forget sessions of loops that were closed without finalising their asynchronous generators.
+        """Drop sessions of loops that were closed without finalising their asynchronous generators.
 
-        Of loops that do not run, and may never run again, only the last `_IDLE_LOOPS` keep their sessions.
+        Of the loops that do not run, and may never run again, only the last `_IDLE_LOOPS` keep their sessions.
         """
         idle = [session for session in self if not session.loop.is_running()]
         for session in idle:
@@ -215,7 +216,7 @@ class Sessions:
                 await _on(session.loop, session.workers.stop())
 
     async def disconnect(self, *, elsewhere: bool) -> None:
-        """Close the connections of this loop; with `elsewhere` also those of other loops that run."""
+        """Close the connections of this loop; with `elsewhere` also those of other running loops."""
         here = asyncio.get_running_loop()
         for session in self:
             if session.loop is here:
@@ -233,7 +234,7 @@ class Sessions:
         finally:
             for session in self:
                 if session.let_go is not None:
-                    session.let_go()  # closes the connections soon, from whichever thread this is
+                    session.let_go()  # closes the connections soon, also from another thread
                 self._forget(session)
             self._taken.discard(broker)
             self._pattern, self._last = before, None
@@ -249,7 +250,7 @@ class Sessions:
             for descriptor in session.broker.descriptors():
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            # The transports still hold the numbers of their sockets, which new files of the child get now, and the loop
+            # The transports still hold the numbers of their sockets, which new files of the child now get, and the loop
             # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
 
@@ -291,7 +292,7 @@ async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], 
     """Run a coroutine on the loop of another thread and wait for it, at most `seconds`, while that loop runs."""
     try:
         future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
-    except RuntimeError:  # the loop was closed meanwhile
+    except RuntimeError:  # the loop was closed in the meantime
         work.close()
         return
     until = asyncio.get_running_loop().time() + seconds if seconds is not None else float("inf")

@@ -190,7 +190,7 @@ _KeysBetweenCommas = Annotated[tuple[str, ...], BeforeValidator(_split), pydanti
 class SecuritySettings(_Section):
     """How payloads and results are sealed; docs/how-to/security.md says how keys are rotated.
 
-    Keys in a variable are separated by commas or white space, in a file they stand one a line. Files are read at start.
+    Keys in a variable are separated by commas or white space; a file has one key on each line. Files are read at start.
     A setting that is set and holds no key is an error.
     """
 

@@ -87,7 +87,7 @@ class InMemoryBroker:
         self.store.advance(seconds)
 
     def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
-        """The accepted tasks (of that name), in order and whatever their outcome; the last 10,000."""
+        """The accepted tasks (of that name) in order, with any outcome; the last 10,000."""
         return enqueued_tasks(self.store, self.seal, name)
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""The tasks that a broker in memory has accepted, for tests to look at."""
+"""The tasks that a broker in memory has accepted, for use in tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EnqueuedTask:
 
 
 def enqueued_tasks(store: MemoryStore, seal: Seal, name: str | None) -> list[EnqueuedTask]:
-    """Those of that name, or all, in order."""
+    """The accepted tasks of that name, or all of them, in order."""
     found: list[EnqueuedTask] = []
     for partition, task_id, blob in list(store.accepted):
         queue = queue_of(partition)

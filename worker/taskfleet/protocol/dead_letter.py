@@ -54,8 +54,7 @@ class DeadLetter:
     """A task that ended for good without a result.
 
     `state` is failed (its retries are used up) or dead (too many deliveries, an undecodable payload, an unknown name).
-    A
-    field that cannot be read, for lack of a key or because of damage, is `?` or names the problem, so that a listing
+    A field that cannot be read, for lack of a key or because of damage, is `?` or names the problem, so that a listing
     always works.
     """
 

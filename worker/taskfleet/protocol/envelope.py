@@ -148,8 +148,7 @@ def decode(blob: bytes, limit: int | None = None) -> Envelope:
     """The task in `blob`; raises `SerializationError` for anything else.
 
     `NewerVersionError` for a version that came after this program, `SealedError` for a sealed envelope. A payload of
-    more
-    than `limit` bytes is unpacked within bounds; without `limit`, the caller has checked the length.
+    more than `limit` bytes is unpacked within bounds; without `limit`, the caller has checked the length.
     """
     try:
         (enqueued_ms,) = _stamp(blob)

@@ -20,9 +20,8 @@ OUTCOME_RESULT: Final = 4
 OUTCOME_TTL_MS: Final = 5
 OUTCOME_EXTRA: Final = 6
 
-# Codes. When the task was cancelled in the meantime, the cancellation is recorded in place of one of the last four,
-# with
-# its result record and, for an expiry, its extra.
+# Codes. If the task was cancelled in the meantime, the result record of the last four, or the extra of an expiry, is
+# recorded in place of the outcome.
 SUCCEEDED: Final = "s"
 CANCELLED: Final = "c"
 EXPIRED: Final = "x"

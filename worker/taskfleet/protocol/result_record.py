@@ -65,8 +65,7 @@ def unpack_result(
     """The result of a task that has succeeded. Errors: as for `unpack_end`, also for the record of any other end.
 
     A genuine record names the state in which its task ended. A client that can write to Redis could move such a record
-    to
-    where another result is awaited; the reason of a cancellation must not pass for a result there.
+    to where another result is awaited; the reason of a cancellation must not pass for a result there.
     """
     state, value = unpack_end(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
     if state != SUCCEEDED:

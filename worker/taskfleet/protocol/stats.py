@@ -15,9 +15,8 @@ class QueueStats:
 
     `ready` tasks wait for a worker, `in_flight` tasks are claimed, and `blocked` tasks wait for other tasks. `delayed`
     tasks wait for their time, or for a slot or token of their limit key; of these, `due` tasks are due within the
-    requested
-    horizon. `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts every end,
-    `failed_total` those that became dead letters, and `busy_ms_total` the time for which handlers ran.
+    requested horizon. `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts
+    every end, `failed_total` those that became dead letters, and `busy_ms_total` the time for which handlers ran.
     """
 
     ready: int

@@ -1,4 +1,4 @@
-"""The client that fits a URL."""
+"""Makes the client that fits a URL."""
 
 from __future__ import annotations
 

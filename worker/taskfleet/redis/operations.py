@@ -18,7 +18,7 @@ class Operations(Signalling):
     """Operations for administrators and for the operator."""
 
     async def requeue_dead(self, queue: str, ids: Sequence[str] | None) -> int:
-        """Put dead letters back into the queue; `None` means all of them."""
+        """Requeue dead letters; `None` means all of them."""
         chunks = [list(ids[i:j]) for i, j, _ in bounds.windows(ids, _text_bytes)] if ids is not None else [None]
         moved, stay = 0, list[tuple[str, str]]()
         for partition in await self.partitions(queue):

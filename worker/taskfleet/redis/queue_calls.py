@@ -24,7 +24,6 @@ class QueueCalls:
 
     `call` retries failures that may be temporary, and raises `BrokerConnectionError`. `call_once` raises the errors of
     Redis as they are. `seal` seals the records that are made here.
-    errors of Redis through. `seal` closes the records that are made here.
     """
 
     def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:

@@ -50,7 +50,7 @@ def check(
     check_name(name)
     if every is not None and time_zone is not None:
         raise ConfigurationError(f"time_zone={time_zone!r} has no use with every=, which counts from the epoch")
-    # Callers without a type checker pass anything.
+    # A caller without a type checker may pass any value.
     if not isinstance(args, (list, tuple)):
         raise ConfigurationError(f"args={checks.shown(args)} is not a list of arguments")
     if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -60,14 +60,14 @@ def check(
     if schedule is not None:
         checks.text("schedule", schedule)
     checks.flag("paused", paused)
-    timing_of(schedule, every, time_zone or "UTC")  # only for its errors
+    timing_of(schedule, every, time_zone or "UTC")  # only for the errors that it raises
     call = message_of(task, args, kwargs, application.registry)
     name_of_queue = queue_names.validate(to if to is not None else call.queue)
     _, envelope, delay_ms, _, extras = call.encode(application.max_payload_bytes)
     expires = call.task.options.expires
     spec = ScheduleSpec(
         task=call.task.name,
-        # The scheduler that lets it tick signs its tasks, so the schedule itself must be signed by its author.
+        # The scheduler signs the tasks of a schedule, so the schedule itself must be signed by its author.
         envelope=application.seal.close("schedule", name_of_queue, name, envelope),
         schedule=schedule,
         every=checks.seconds_in(every),
@@ -86,7 +86,7 @@ def check(
 
 
 async def add(broker: Broker, new: NewSchedule) -> Schedule:
-    """Add a schedule. It replaces one of the same name, whatever queue that is in."""
+    """Add a schedule. It replaces a schedule of the same name in any queue."""
     store = broker.schedules
     packed = new.spec.pack()
     moved = await _remove(broker, new.name, keep=new.partition)
@@ -103,12 +103,12 @@ async def add(broker: Broker, new: NewSchedule) -> Schedule:
     for entry in await store.entries_of(new.partition):
         if entry.name == new.name:
             return schedule_of(entry)
-    # Another program has removed it since.
+    # Another program has removed it in the meantime.
     return schedule_of(Entry(new.partition, new.name, packed, b"", tick_ms))
 
 
 async def remove(broker: Broker, name: str) -> bool:
-    """Remove a schedule from whatever queue it is in; returns whether there was one."""
+    """Remove a schedule from its queue; returns whether it existed."""
     return await _remove(broker, name) is not None
 
 
@@ -121,7 +121,7 @@ async def _remove(broker: Broker, name: str, *, keep: Partition | None = None) -
 
 
 async def listing(broker: Broker) -> list[Schedule]:
-    """All schedules by name. One that a newer version has written is left out, with a warning."""
+    """All schedules by name. Schedules of a newer version are omitted, with a warning."""
     schedules: list[Schedule] = []
     for entry in await broker.schedules.entries():
         try:

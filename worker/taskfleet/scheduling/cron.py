@@ -47,14 +47,14 @@ _NOT_PORTABLE = {"local", "localtime", "posixrules", "factory"}
 
 
 class Cron:
-    """When a cron expression ticks, by the wall clock of a time zone.
+    """The ticks of a cron expression, by the wall clock of a time zone.
 
     Args:
         expression: five fields (minute, hour, day of month, month, day of week), six with seconds first, or a macro
             such as `@daily`.
         time_zone: a name of the IANA database.
 
-    Errors: `ConfigurationError` names the field and what was expected.
+    Errors: `ConfigurationError` names the field and the expected form.
     """
 
     __slots__ = ("_expression", "_frequent", "_zone", "identity")

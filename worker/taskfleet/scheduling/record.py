@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """The arguments of `add_schedule`, and those options of the task that each enqueue takes over.
+    """The arguments of `add_schedule`, and the options of the task that apply to each enqueue.
 
     `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick.
     """
@@ -51,8 +51,8 @@ class ScheduleSpec:
         """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
         delay_ms, expires_ms or -1, keys].
 
-        The brokers read the first six (`SpecHead`). The revision is a digest: the same spec has the same one,
-        wherever it is added.
+        The brokers read the first six (`SpecHead`). The revision is a digest, so the same spec has the same revision
+        everywhere.
         """
         rest = [
             self.timing.identity, self.policy, self.envelope, int(self.paused),
@@ -65,7 +65,7 @@ class ScheduleSpec:
 
     @classmethod
     def unpack(cls, packed: bytes) -> ScheduleSpec:
-        """Decode a packed spec. Errors: `SerializationError` for one of another version, or of another program."""
+        """Decode a packed spec. Errors: `SerializationError` for a spec of another version, or of another program."""
         fields = _fields(packed)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
         schedule, every, zone, task, delay, expires, letters = rest
@@ -86,7 +86,7 @@ class ScheduleSpec:
 
 
 def schedule_of(entry: Entry) -> Schedule:
-    """The schedule of a stored entry. Errors: `SerializationError` for one that another version has written."""
+    """The schedule of a stored entry. Errors: `SerializationError` for an entry of another version."""
     spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
     return Schedule(
         name=entry.name,
@@ -109,7 +109,7 @@ def schedule_of(entry: Entry) -> Schedule:
 
 def check_name(name: str) -> str:
     """Return `name`, or raise `ConfigurationError`."""
-    # Callers without a type checker pass anything.
+    # A caller without a type checker may pass any value.
     if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
             f"schedule name {checks.shown(name)} is not valid: "
@@ -124,7 +124,7 @@ def check_policy(policy: str) -> ConcurrencyPolicy:
 
 
 def deadline_ms(deadline: float | timedelta | None) -> int | None:
-    """Whole milliseconds of a starting deadline, or `ConfigurationError`."""
+    """The starting deadline in whole milliseconds. Errors: `ConfigurationError`."""
     if deadline is None:
         return None
     seconds = checks.seconds_in(deadline)

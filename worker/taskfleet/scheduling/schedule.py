@@ -1,4 +1,4 @@
-"""A schedule, as `list_schedules` gives it."""
+"""A schedule, as `list_schedules` returns it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Schedule:
     """A schedule and its next tick. Times are in UTC, by the clock of Redis.
 
     Exactly one of `schedule` (a cron expression) and `every` (seconds) is set. `next_at` is `None` when it is paused.
-    `last_at` is the tick that added the last task, `last_task_id`. The counters: tasks added, ticks that `Forbid`
-    skipped, and how many times ticks were dropped as later than the starting deadline (those of one downtime count
-    once).
+    `last_at` is the tick that added the last task, `last_task_id`. The counters: added tasks, ticks that `Forbid`
+    skipped, and drops of ticks that were later than the starting deadline (all ticks of one downtime count as one
+    drop).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The scheduler: the loop that lets schedules tick.
+"""The scheduler: the loop that performs the ticks of schedules.
 
 Any number of schedulers may run. Each tick happens once, without a leader.
 """
@@ -29,23 +29,24 @@ from taskfleet.supervising import supervise
 logger = showing.logger("taskfleet.scheduler")
 
 _SHORTEST_SLEEP = 0.001  # the clock of Redis is read in milliseconds
-_REPLACEMENTS = 5  # tries of one pass to replace a task that waits, while other schedulers replace it too
-_MOST_REMEMBERED = 10_000  # schedules of which the log has said that they cannot be read
-_PASSED_OVER_SECONDS = 60.0  # until schedules that are due and cannot be read here are looked at again
-_FULL_QUEUE_SECONDS = 1.0  # until a full queue that has refused a tick is asked again
+_REPLACEMENTS = 5  # tries in one pass to replace a waiting task that other schedulers replace too
+_MOST_REMEMBERED = 10_000  # schedules that the log has reported as unreadable
+_PASSED_OVER_SECONDS = 60.0  # until due schedules that are unreadable here are examined again
+_FULL_QUEUE_SECONDS = 1.0  # until a full queue that has refused a tick is tried again
 
 
 class Scheduler:
-    """Sleeps until the next tick that it knows of, and lets it happen.
+    """Sleeps until the next known tick, and performs it.
 
-    All times are those of Redis: this machine's clock is used only to measure how long to sleep. Failures of Redis are
-    waited out; what was missed meanwhile fires once, if its starting deadline allows.
+    All times are by the clock of Redis: the local clock is used only to measure how long to sleep. During failures of
+    Redis the scheduler waits. Ticks that were missed in that time fire once, if the starting deadline allows.
     """
 
     def __init__(self, application: Application, broker: Broker) -> None:
         self._application = application
         self._settings = application.settings.scheduler
-        # Connections of its own: a busy worker's pool would make ticks late, and the subscription would take one away.
+        # Separate connections: a busy worker's pool would make ticks late, and the subscription would take a connection
+        # of it.
         self._broker = broker
         self._store = broker.schedules
         self._changed = asyncio.Event()
@@ -53,13 +54,13 @@ class Scheduler:
         self._failures = 0
         self._turn = 0
         self._unreadable: set[tuple[str, str, int]] = set()
-        # By queue: the position up to which no schedule that is due can be read here. Those stay due for another
-        # scheduler, and must not hide the schedules behind them.
+        # By queue: the position up to which no due schedule can be read here. These schedules stay due for another
+        # scheduler, and must not hide the schedules after them.
         self._past: dict[Partition, TickPosition] = {}
         self._past_until = 0.0
 
     async def run(self) -> None:
-        """Let schedules tick until `stop()`."""
+        """Perform the ticks of schedules until `stop()`."""
         listening = supervise("listening for new schedules", self._listen)
         listener = background.start(listening, context=background.of_the_application())
         logger.info("scheduler: started")
@@ -68,7 +69,7 @@ class Scheduler:
                 self._changed.clear()
                 seconds = await self._patient_pass()
                 if not self._stopping:
-                    # Not asyncio.wait_for: before Python 3.12 that makes a task, which other code could cancel.
+                    # Not asyncio.wait_for: before Python 3.12 it makes a task, which other code could cancel.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(seconds):
                             await self._changed.wait()
@@ -78,18 +79,18 @@ class Scheduler:
             logger.info("scheduler: ended")
 
     def stop(self) -> None:
-        """End after the pass that runs now."""
+        """End after the current pass."""
         self._stopping = True
         self._changed.set()
 
     async def _listen(self) -> None:
-        # It also yields when the subscription was renewed: schedules may have been added in between.
+        # It also yields when the subscription is renewed, since schedules may have been added in between.
         async for _ in self._store.changes():
             self._past.clear()
             self._changed.set()
 
     async def _patient_pass(self) -> float:
-        """One pass; returns the seconds to sleep. Failures are logged, and each one in a row makes the sleep longer."""
+        """One pass; returns the seconds to sleep. Failures are logged, and consecutive ones make the sleep longer."""
         try:
             seconds = await self.one_pass()
         except (redis_exceptions.RedisError, OSError, TaskQueueError) as error:
@@ -100,7 +101,7 @@ class Scheduler:
             with contextlib.suppress(redis_exceptions.RedisError, OSError):
                 await self._store.failed(error)
         except Exception:
-            # A scheduler that ends goes unnoticed until a task is missed.
+            # If the scheduler ended, it would go unnoticed until a task is missed.
             logger.exception("no schedule ticks: trying again")
         else:
             if self._failures:
@@ -111,13 +112,12 @@ class Scheduler:
         return connection.backoff_seconds(self._failures)
 
     async def one_pass(self) -> float:
-        """Let schedules that are due tick, adding at most `max_tasks_per_tick` tasks; returns seconds until the next
-        pass.
+        """One pass over the due schedules; returns the seconds until the next pass.
 
-        Errors of Redis pass through.
+        It adds at most `max_tasks_per_tick` tasks. Errors of Redis are raised as they are.
         """
         queues = await self._store.partitions()
-        # Another queue comes first in each pass, so that one with too many ticks does not starve the others.
+        # Another queue comes first in each pass, so that a queue with too many ticks does not starve the others.
         self._turn = (self._turn + 1) % max(1, len(queues))
         queues = queues[self._turn :] + queues[: self._turn]
         wait = self._settings.tick_interval
@@ -140,7 +140,7 @@ class Scheduler:
         except redis_exceptions.ResponseError as error:
             if connection.is_transient(error):
                 raise
-        # The key of one queue's schedules holds another type: the schedules of the other queues go on.
+        # The key of one queue's schedules holds another type: the schedules of the other queues continue.
         found: list[Due] = []
         for queue in queues:
             with self._alone(queue):
@@ -149,7 +149,7 @@ class Scheduler:
 
     @contextlib.contextmanager
     def _alone(self, queue: Partition) -> Generator[None]:
-        """Log an error that belongs to the schedules of one queue; an error of Redis as a whole passes through."""
+        """Log an error of one queue's schedules. An error of Redis as a whole is raised."""
         try:
             yield
         except Exception as error:
@@ -172,7 +172,7 @@ class Scheduler:
         return not known
 
     async def _tick(self, due: Due, budget: int) -> tuple[float, int]:
-        """Let the schedules of a queue tick: (seconds from `due.now_ms` until its next tick, tasks added)."""
+        """Perform the ticks of one queue: (seconds from `due.now_ms` until its next tick, number of added tasks)."""
         ticks = [tick for entry in due.entries if (tick := self._judged(entry, due.now_ms)) is not None]
         later = [due.later_ms] if due.later_ms is not None else []
         later += [tick.next_ms for tick in ticks[:budget] if tick.next_ms is not None]
@@ -201,7 +201,7 @@ class Scheduler:
         return replies
 
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
-        """The tick of a schedule that is due; `None` for a schedule that this version cannot read."""
+        """The tick of a due schedule; `None` for a schedule that this version cannot read."""
         assert entry.tick_ms is not None
         try:
             spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)
@@ -243,7 +243,7 @@ def _log(tick: Tick, reply: str) -> None:
 
 
 class RunningScheduler:
-    """A scheduler that runs in a task of this loop, and is started again when it fails."""
+    """A scheduler in a task of the running loop, which is restarted when it fails."""
 
     def __init__(self, application: Application, new_broker: Callable[[], Broker]) -> None:
         self._application = application
@@ -257,8 +257,8 @@ class RunningScheduler:
         await self._scheduler.run()
 
     async def stop(self) -> None:
-        """End after the pass that runs now, or after 1 s if Redis does not answer."""
-        if self._task.done():  # its loop has ended
+        """End after the current pass, or after 1 s if Redis does not answer."""
+        if self._task.done():  # its loop is closed
             return
         if self._scheduler is not None:
             self._scheduler.stop()

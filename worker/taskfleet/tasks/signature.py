@@ -16,7 +16,7 @@ from taskfleet.tasks import depends
 from taskfleet.travel.value import Value
 
 _UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
-_LATER: Any = object()  # stands for an argument that comes later
+_LATER: Any = object()  # stands for an argument that arrives later
 
 
 class Signature:

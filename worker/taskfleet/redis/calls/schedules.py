@@ -1,4 +1,4 @@
-"""Calls about schedules: add, remove, list, due, tick."""
+"""Calls on schedules: add, remove, list, due, tick."""
 
 from __future__ import annotations
 

@@ -3,9 +3,8 @@
 -- KEYS  1 schedules  2 ticks  3 ticked
 -- ARGV  1 maximal number  2 number of schedules to skip at the start  3 name of the last of these: when another one is
 --       at its position, none is skipped
--- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …}, 1 when more are
---       due,
---       position of the last examined schedule, its name}
+-- REPLY {now_ms, first tick that is not due yet in ms or -1, {name, tick_ms, spec, state or '', …},
+--       1 when more are due, position of the last examined schedule, its name}
 local limit = tonumber(ARGV[1])
 local MOST_BYTES = 4000000  -- in one call, unless a single schedule is larger
 local due, bytes, looked, last = {}, 0, tonumber(ARGV[2]), ARGV[3]

@@ -9,8 +9,7 @@
 --       13 the record of its end  14 that one's ttl_ms  15 its reason  16 1 when ticks were too late
 -- REPLY {fired, skipped (Forbid: the last task is not finished; or the unique key is taken) or dropped (too late);
 --       signals in the outbox}, or, without any change, {stale (another scheduler was first, or the schedule has
---       changed
---       since the caller read it), early or full; 0}, or {name; id}: call again with that task in ARGV 12
+--       changed since the caller read it), early or full; 0}, or {name; id}: call again with that task in ARGV 12
 -- A second scheduler finds another tick, so each tick happens once with any number of schedulers. All times are by the
 -- clock of Redis.
 local schedules, ticks, ticked = KEYS[last_key + 1], KEYS[last_key + 2], KEYS[last_key + 3]
