@@ -83,6 +83,7 @@ def all_modules() -> set[Path]:
 PAGES = [
     REPOSITORY / "CONTRIBUTING.md",
     REPOSITORY / "docs" / "development" / "chaos.md",
+    *sorted((REPOSITORY / "docs" / "decisions").glob("*.md")),
     *sorted(path for folder in ("tests", "bench", "e2e") for path in (REPOSITORY / folder).rglob("README.md")),
 ]
 
