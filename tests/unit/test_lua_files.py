@@ -101,27 +101,27 @@ def test_every_file_belongs_to_a_script() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_names_all_files_that_it_uses_and_no_other(file: str) -> None:
     free = free_names_of(file)
-    needed = {other: names_of(other) for other in scripts.named(scripts.text_of(file), "needs")}
+    needed = {other: names_of(other) for other in scripts.named(file, "needs")}
     assert free - set().union(*needed.values()) == set(), "names that no needed file gives"
     assert [other for other, names in needed.items() if not names & free] == [], "needed files that it does not use"
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_no_file_hides_a_name_of_another_file_of_its_script(entry: str) -> None:
-    blocks = {following for file in FILES for following in scripts.named(scripts.text_of(file), "then")}
+    blocks = {following for file in FILES for following in scripts.named(file, "then")}
     names = [name for file, _ in scripts.joined(entry) if file not in blocks for name in names_of(file)]
     assert len(names) == len(set(names))
     assert len(names) < 150, "Lua allows 200 locals"
 
 
 def test_the_acts_of_a_step_are_those_of_the_model() -> None:
-    acts = [file.removeprefix("step/") for file in scripts.named(scripts.text_of("step"), "then")]
+    acts = [file.removeprefix("step/") for file in scripts.named("step", "then")]
     assert re.findall(r"self\._(\w+)\(", inspect.getsource(Step.run)) == acts
 
 
 def test_a_step_has_the_same_names_in_lua_and_in_the_model() -> None:
     step = [file for file in FILES if file.split("/")[0] == "step"]
-    acts = {file.removeprefix("step/") for file in scripts.named(scripts.text_of("step"), "then")}
+    acts = {file.removeprefix("step/") for file in scripts.named("step", "then")}
     of_sorted_sets = methods_of(SortedSet)
     in_lua = functions_of(*step) - of(REDIS_ONLY) - of_sorted_sets
     in_model = methods_of(Step) | methods_of(QueueState, below="lua/step/")

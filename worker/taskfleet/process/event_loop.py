@@ -43,9 +43,7 @@ def run(main: Coroutine[Any, Any, R]) -> R:
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    # The worker handles SIGINT in the loop. Python's default handler is active only before that, or if code restores
-    # it.
-    # it.
+    # The worker handles SIGINT in the loop. Python's default handler is active only before that, or after a restore.
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
