@@ -1,18 +1,4 @@
-"""A child process that runs the functions of `executor="process"` in turn; `process_executor.py` is its parent.
-
-Frames in both directions: the length as four bytes, then messagepack.
-
-    to the child    [module], once: the module to import before the child is ready
-    from the child  ["ready"]
-    to the child    [module, qualname, task name, args, kwargs, 0 (no result), 1 or 2 (for its workflow),
-                    [id, queue, attempt, delivery, enqueued at (Unix s), deadline (Unix s) or nil, headers]]
-    from the child  ["progress", task id, done, total, note], any number of times before
-    from the child  ["returned", result record]
-                    ["unfit", why the result cannot be encoded]
-                    ["raised", message, traceback, ["module:qualname" of the exception's classes], RetryLater's delay]
-
-Values have the same encoding as in Redis and are never pickled. An exception is sent as text, so that any can be sent.
-"""
+"""A child process that runs the functions of `executor="process"` in turn; `process_executor.py` is its parent."""
 
 from __future__ import annotations
 
@@ -25,7 +11,6 @@ import os
 import queue
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -37,12 +22,24 @@ from taskfleet.protocol import envelope
 from taskfleet.protocol.progress import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
 from taskfleet.runtime.executors import import_path, returned
+from taskfleet.runtime.executors.process_frames import (
+    DROP_RESULT,
+    LENGTH,
+    PASS_RESULT_ON,
+    PROGRESS,
+    RAISED,
+    READY,
+    RETURNED,
+    UNFIT,
+    Call,
+    CallContext,
+    RaisedError,
+)
 from taskfleet.runtime.executors.threads import forget_loop
 from taskfleet.tasks.signature import pack_result
 
 _REPORT_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0  # for the ordinary exit of an idle process, with its registered functions
-LENGTH = struct.Struct(">I")
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -60,12 +57,13 @@ def main(descriptor: int, parent: int) -> None:
     calls: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), name="taskfleet-receive", daemon=True).start()
     sender = _Sender(connection)
-    while (call := calls.get()) is not None:
-        answer = _prepare(call[0])
-        if len(call) > 1:
+    while (frame := calls.get()) is not None:
+        module, *rest = frame
+        answer = _prepare(module)
+        if rest:
             # Each call gets a new copy of the context that the application has set up during its import. No state
             # passes to the next call, which may be for another customer.
-            answer = contextvars.copy_context().run(_answer, sender, *call)
+            answer = contextvars.copy_context().run(_answer, sender, Call(*frame))
             forget_loop()
         # Output is buffered unless it is a terminal, and this process may be killed in its next task.
         sys.stdout.flush()
@@ -90,7 +88,7 @@ class _Sender:
     def report(self, task_id: str, done: float, total: float | None, note: str) -> None:
         """Take a report. Errors: `TypeError` for values that are no numbers."""
         # Packing and unpacking makes plain types: numbers of NumPy would be refused where types are strict.
-        self._latest = ["progress", task_id, *envelope.unpack(pack_report(done, total, note))]
+        self._latest = [PROGRESS, task_id, *envelope.unpack(pack_report(done, total, note))]
         self._reported.set()
         if self._reporter is None:
             self._reporter = threading.Thread(target=self._report, name="taskfleet-progress", daemon=True)
@@ -110,7 +108,7 @@ def _prepare(module: str) -> list[Any]:
     # An error is ignored here: the first task meets it again and reports it.
     with contextlib.suppress(BaseException):
         importlib.import_module(module)
-    return ["ready"]
+    return [READY]
 
 
 def _receive(connection: socket.socket, calls: queue.SimpleQueue[list[Any] | None]) -> None:
@@ -136,66 +134,49 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _answer(
-    sender: _Sender,
-    module: str,
-    qualname: str,
-    name: str,
-    args: list[Any],
-    kwargs: dict[str, Any],
-    keep: int,
-    about: list[Any],
-) -> list[Any]:
+def _answer(sender: _Sender, call: Call) -> list[Any]:
     try:
-        function, signature = import_path.find(module, qualname, name)
-        args, kwargs = signature.load(args, kwargs)
-        context.CURRENT.set(lambda: _context(sender, name, *about))
+        function, signature = import_path.find(call.module, call.qualname, call.task)
+        args, kwargs = signature.load(call.args, call.kwargs)
+        context.CURRENT.set(lambda: _context(sender, call.task, CallContext(*call.context)))
         value = function(*args, **kwargs)
     except BaseException as error:
         # BaseException: a function that calls sys.exit() has failed, and this process continues.
-        return _raised(error)
+        return [RAISED, *_raised(error)]
     try:
-        if what := returned.unfinished(value):
-            return ["unfit", f"it returned {what}"]
-        return ["returned", pack_result(signature.result, value, passed_on=keep == 2) if keep else b""]
+        if promise := returned.unfinished(value):
+            return [UNFIT, f"it returned {promise}"]
+        if call.result == DROP_RESULT:
+            return [RETURNED, b""]
+        return [RETURNED, pack_result(signature.result, value, passed_on=call.result == PASS_RESULT_ON)]
     except SerializationError as error:
-        return ["unfit", describing.text_of(error)]
+        return [UNFIT, describing.text_of(error)]
     except BaseException as error:
         # A validator of the application may raise anything.
-        return ["unfit", f"task {name!r}: its result cannot be encoded: {describing.describe(error)}"]
+        return [UNFIT, f"task {call.task!r}: its result cannot be encoded: {describing.describe(error)}"]
 
 
-def _raised(error: BaseException) -> list[Any]:
+def _raised(error: BaseException) -> RaisedError:
     delay: float | None = None
     classes: list[str] = []
     with contextlib.suppress(BaseException):
         classes = [class_name(each) for each in type.mro(type(error))]
     with contextlib.suppress(BaseException):
         delay = seconds_of_delay(error.delay) if isinstance(error, RetryLater) else None
-    return ["raised", describing.describe(error), describing.trace(error), classes, delay]
+    return RaisedError(describing.describe(error), describing.trace(error), classes, delay)
 
 
-def _context(
-    sender: _Sender,
-    name: str,
-    task_id: str,
-    queue: str,
-    attempt: int,
-    delivery: int,
-    enqueued_at: float,
-    deadline: float | None,
-    headers: dict[str, str],
-) -> context.TaskContext:
+def _context(sender: _Sender, name: str, about: CallContext) -> context.TaskContext:
     return context.TaskContext(
-        task_id,
+        about.id,
         name,
-        queue,
-        attempt,
-        delivery,
-        dt.datetime.fromtimestamp(enqueued_at, dt.UTC),
-        None if deadline is None else dt.datetime.fromtimestamp(deadline, dt.UTC),
-        headers,
-        functools.partial(sender.report, task_id),
+        about.queue,
+        about.attempt,
+        about.delivery,
+        dt.datetime.fromtimestamp(about.enqueued_at, dt.UTC),
+        None if about.deadline is None else dt.datetime.fromtimestamp(about.deadline, dt.UTC),
+        about.headers,
+        functools.partial(sender.report, about.id),
     )
 
 

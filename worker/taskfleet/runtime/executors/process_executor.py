@@ -23,7 +23,18 @@ from taskfleet.cancellation import end
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.runtime.executors import import_path
-from taskfleet.runtime.executors.process_child import LENGTH
+from taskfleet.runtime.executors.process_frames import (
+    DROP_RESULT,
+    KEEP_RESULT,
+    LENGTH,
+    PASS_RESULT_ON,
+    PROGRESS,
+    RAISED,
+    TOO_LARGE,
+    UNFIT,
+    Call,
+    CallContext,
+)
 
 if TYPE_CHECKING:
     from taskfleet.context import TaskContext
@@ -110,10 +121,7 @@ class Processes:
         child = await self._take(job.definition.function.__module__)
         try:
             about = job.context()
-            answer = await child.ask(
-                _call_of(job, about, 2 if keep and job.setting(call_settings.RESULT_IS_TAKEN, False) else int(keep)),
-                about,
-            )
+            kind, *fields = await child.ask([*_call_of(job, about, keep=keep)], about)
         except BaseException:
             await child.kill()
             raise
@@ -122,12 +130,13 @@ class Processes:
                 self._rest(child)
             else:
                 self._all.discard(child)
-        if answer[0] == "raised":
-            raise ChildError(*answer[1:])
-        if answer[0] == "too_large":
-            return Returned(b"", f"its result has {answer[1]} bytes, more than {self._most_bytes} of max_result_bytes "
+        if kind == RAISED:
+            raise ChildError(*fields)
+        (value,) = fields
+        if kind == TOO_LARGE:
+            return Returned(b"", f"its result has {value} bytes, more than {self._most_bytes} of max_result_bytes "
                             "may become; store it elsewhere and return its address", too_large=True)  # fmt: skip
-        return Returned(b"", answer[1]) if answer[0] == "unfit" else Returned(answer[1])
+        return Returned(b"", value) if kind == UNFIT else Returned(value)
 
     async def _take(self, module: str) -> _Child:
         while self._idle:
@@ -260,12 +269,14 @@ class _Child:
             (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
             if length > self._most_bytes:
                 await self._pass_over(length)
-                return ["too_large", length]
+                return [TOO_LARGE, length]
             answer: list[Any] = envelope.unpack(await self._reader.readexactly(length))
-            if answer[0] != "progress":
+            kind, *fields = answer
+            if kind != PROGRESS:
                 return answer
-            if about is not None and answer[1] == about.id:  # drops a late report of the task before
-                about.progress_sync(*answer[2:])
+            task_id, done, total, note = fields
+            if about is not None and task_id == about.id:  # drops a late report of the task before
+                about.progress_sync(done, total, note)
 
     async def _pass_over(self, length: int) -> None:
         """Read and drop this number of bytes."""
@@ -321,26 +332,29 @@ def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return process, ours
 
 
-def _call_of(job: Job, about: TaskContext, keep: int) -> list[Any]:
+def _call_of(job: Job, about: TaskContext, *, keep: bool) -> Call:
     function = job.definition.function
-    deadline = about.deadline.timestamp() if about.deadline is not None else None
-    return [
+    result = KEEP_RESULT if keep else DROP_RESULT
+    if keep and job.setting(call_settings.RESULT_IS_TAKEN, False):
+        result = PASS_RESULT_ON
+    context = CallContext(
+        about.id,
+        about.queue,
+        about.attempt,
+        about.delivery,
+        about.enqueued_at.timestamp(),
+        about.deadline.timestamp() if about.deadline is not None else None,
+        dict(about.headers),
+    )
+    return Call(
         function.__module__,
         function.__qualname__,
         job.definition.name,
         job.envelope.args,
         job.envelope.kwargs,
-        keep,
-        [
-            about.id,
-            about.queue,
-            about.attempt,
-            about.delivery,
-            about.enqueued_at.timestamp(),
-            deadline,
-            dict(about.headers),
-        ],
-    ]
+        result,
+        [*context],
+    )
 
 
 def _death(code: int | None) -> str:

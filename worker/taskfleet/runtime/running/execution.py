@@ -112,8 +112,7 @@ class Execution:
             return True
         definition = self._find_task(task.name)
         if definition is None:
-            problem = f"no task is named {task.name[:200]!r} in this application"
-            self._unstarted.bury(partition, task_id, delivery, "unknown_task", problem, attempt, task)
+            self._bury_unknown(partition, task_id, delivery, attempt, task)
             return True
         if only_gather and definition.batch is None:
             return False
@@ -123,11 +122,8 @@ class Execution:
             return True
         variables = self._context.variables.copy()
         try:
-            if inputs is not None:
+            if inputs is not None or (settings and call_settings.INPUT_SHAPE in settings):
                 task.args.insert(0, self._first_argument(settings, inputs))
-            elif settings and call_settings.INPUT_SHAPE in settings:
-                # The first parameter may have a default, which the caller did not mean.
-                raise SerializationError("the results that it waits for are not there")
             # In the context of the run, since a validator of the application may set a context variable.
             args, kwargs = variables.run(definition.signature.load, task.args, task.kwargs)
         except BaseException as error:
@@ -156,7 +152,14 @@ class Execution:
         expires = settings.get(call_settings.EXPIRES_AT)
         return expires is not None and expires <= self._context.redis_seconds(partition)
 
-    def _first_argument(self, settings: dict[str, Any], records: list[bytes]) -> Any:
+    def _bury_unknown(self, partition: Partition, task_id: str, delivery: int, attempt: int, task: Envelope) -> None:
+        problem = f"no task is named {task.name[:200]!r} in this application"
+        self._unstarted.bury(partition, task_id, delivery, "unknown_task", problem, attempt, task)
+
+    def _first_argument(self, settings: dict[str, Any], records: list[bytes] | None) -> Any:
         """The results that the task waited for, nested as its caller wrote them."""
+        if records is None:
+            # The first parameter may have a default, which the caller did not mean.
+            raise SerializationError("the results that it waits for are not there")
         shape, sources = settings.get(call_settings.INPUT_SHAPE, 1), settings.get(call_settings.INPUT_SOURCES)
         return workflows.first_argument(shape, records, sources, self._seal)
