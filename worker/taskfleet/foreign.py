@@ -35,11 +35,11 @@ def text(raw: object) -> str:
     return raw if isinstance(raw, str) else str(raw)
 
 
-def name(raw: object, what: str = "name") -> str:
+def name(raw: object, kind: str = "name") -> str:
     """A name of 1 to 255 characters, of any kind. Errors: `ForeignError`."""
     found = text(raw)
     if not 0 < len(found) <= NAME_LIMIT:
-        raise ForeignError(f"a {what} of {len(found)} characters")
+        raise ForeignError(f"a {kind} of {len(found)} characters")
     return found
 
 
@@ -59,20 +59,20 @@ def partition(raw: object) -> str:
     return found
 
 
-def figure(raw: object, what: str = "figure", *, most: float = LARGEST) -> float:
+def figure(raw: object, kind: str = "figure", *, most: float = LARGEST) -> float:
     """A number from 0 to `most`, of a reply, a field or a score. Errors: `ForeignError`."""
     try:
         value = float(raw if isinstance(raw, (int, float)) else text(raw))
     except (ValueError, OverflowError):
         value = math.nan
     if not 0 <= value <= most:
-        raise ForeignError(f"{what} is {showing.shown(text(raw), 40)!r}, no number from 0 to {most:g}")
+        raise ForeignError(f"{kind} is {showing.shown(text(raw), 40)!r}, no number from 0 to {most:g}")
     return value
 
 
-def whole(raw: object, what: str = "figure", *, most: float = LARGEST) -> int:
+def whole(raw: object, kind: str = "figure", *, most: float = LARGEST) -> int:
     """As `figure`, rounded down to a whole number."""
-    return int(figure(raw, what, most=most))
+    return int(figure(raw, kind, most=most))
 
 
 class Skipped:
