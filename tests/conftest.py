@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "orphans(reason): the test leaves keys in Redis that nothing would ever remove")
     # From a source tree that is not installed, it has no entry point: the tests of one file would share their names.
     if not config.pluginmanager.has_plugin("taskfleet"):
         config.pluginmanager.register(plugin, "taskfleet")

@@ -14,14 +14,33 @@ from taskfleet import TaskQueue
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.runtime.worker import Worker
 from taskfleet.settings import RedisSettings, SchedulerSettings, Settings, WorkerSettings
+from tests.support import orphans
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import RedisCluster
+
+_servers: list[RedisServer] = []  # of this run, which tests share
+_watch = orphans.Watch()
+
+
+@pytest.fixture(autouse=True)
+def no_orphans(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After the test and all its other fixtures, no key is left in Redis without an owner or a time to live.
+
+    `@pytest.mark.orphans(reason)` is for tests that write such keys themselves.
+    """
+    yield
+    try:
+        if request.node.get_closest_marker("orphans") is None:
+            assert _watch.orphans(_servers) == [], "nothing would ever remove these"
+    finally:
+        _watch.clear(_servers)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RedisServer]:
     """A separate server, which tests may stop and start."""
     with RedisServer() as server:
+        _servers.append(server)
         yield server
 
 
@@ -32,6 +51,7 @@ def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
     elif request.config.getoption("redis_topology") == "cluster":
         with RedisCluster() as cluster:
+            _servers.extend(cluster.masters)
             yield cluster.url
     else:
         yield request.getfixturevalue("server").url
@@ -49,7 +69,7 @@ def queues_url(redis_url: str) -> str:
 
 @pytest.fixture
 async def make_queue(queues_url: str) -> AsyncIterator[MakeQueue]:
-    """Make queues that share one fresh key prefix; all keys with that prefix are deleted afterwards."""
+    """Make queues that share one fresh key prefix. Their keys are deleted afterwards: see `no_orphans`."""
     prefix = f"test-{secrets.token_hex(6)}"
     queues: list[TaskQueue] = []
 
@@ -77,7 +97,7 @@ async def make_queue(queues_url: str) -> AsyncIterator[MakeQueue]:
     yield make
     for queue in queues:
         await queue.close()
-    if not queues_url.startswith("memory:"):
+    if os.environ.get("REDIS_TEST_URL") == queues_url:
         await _delete_keys(queues_url, prefix)
 
 

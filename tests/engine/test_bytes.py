@@ -330,6 +330,7 @@ async def test_large_dead_letters_are_read_a_few_at_a_time(make_queue: MakeQueue
     assert peak < 40 * MIB
 
 
+@pytest.mark.orphans("it writes records as other programs do")
 async def test_one_dead_letter_that_is_too_large_spoils_only_itself(queue: TaskQueue) -> None:
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     small = msgpack.packb(
@@ -343,6 +344,7 @@ async def test_one_dead_letter_that_is_too_large_spoils_only_itself(queue: TaskQ
     assert "bytes of one reply here" in letters[1].error
 
 
+@pytest.mark.orphans("it writes records as other programs do")
 async def test_one_heartbeat_that_is_too_large_hides_only_itself(queue: TaskQueue, run_worker: RunWorker) -> None:
     broker = queue.broker
     await run_worker(queue)

@@ -163,6 +163,7 @@ async def test_the_command_says_it_in_one_line(arguments: list[str]) -> None:
     assert errors.strip().isprintable()
 
 
+@pytest.mark.orphans("it replaces keys as another program does")
 @pytest.mark.parametrize("part", ["ready", "task", "lease", "dead", "stat", "control"])
 async def test_a_foreign_key_under_the_same_name_is_named(make_queue: MakeQueue, part: str) -> None:
     queue = make_queue()

@@ -25,6 +25,8 @@ from taskfleet_operator.scaling.sampling import Replicas
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 
+pytestmark = pytest.mark.orphans("it writes records as other programs do")
+
 BAD_NAMES = [
     b"\xff", b"", b"a" * 256, b"b\x1b[2J", b"two\nlines", b"{", b"}", "rtl\u202eabc".encode(), b"c/0", b"c/-1", b"c/x",
     b"\xed\xb3\xbf", b"default/99999999999", b"n" * 300_000,

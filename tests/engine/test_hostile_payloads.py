@@ -20,6 +20,8 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 from tests.engine.test_sealing import push, settled
 
+pytestmark = pytest.mark.orphans("it writes records as other programs do")
+
 
 def stamp(age: float = 0.0) -> bytes:
     return struct.pack(">d", (time.time() - age) * 1000)

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit
 from taskfleet.protocol import dead_letter, result_record
 from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.claim import CLAIM_DELIVERY, CLAIM_ID
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.signal import Signal
@@ -55,7 +56,7 @@ _FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
 _queue = st.sampled_from(QUEUES)
 _owner = st.sampled_from(["w1", "w2"])
 _options = st.sampled_from(_OPTIONS)
-_pick = st.integers(0, 30)  # of what there is at that time
+_pick = st.integers(0, 30)  # the position among the tasks that exist at that time
 _delay = st.sampled_from([0, 0, 0, 40, 1500])
 _unique = st.one_of(st.none(), st.tuples(st.sampled_from(["u1", "u2"]), st.sampled_from("krd")))
 _keys = st.tuples(
@@ -84,7 +85,7 @@ _outcomes = st.lists(
 
 
 class Clock:
-    """Milliseconds since the epoch, as it pleases us."""
+    """A clock in Unix milliseconds that a test sets."""
 
     def __init__(self) -> None:
         self.ms = 0
@@ -94,11 +95,11 @@ class Clock:
 
 
 class Pair:
-    """Two brokers that are to be the same."""
+    """A broker on Redis and one in memory, which must give the same replies and hold the same state."""
 
     def __init__(self, url: str) -> None:
         self.clock = Clock()
-        self.sound = True  # nothing has been found yet
+        self.sound = True  # no difference has been found yet
         self._runner = asyncio.Runner()
         self.client = TimedClient(ConnectionOptions(url), self.clock)
         self.redis = RedisBroker(self.client, "model")
@@ -106,14 +107,14 @@ class Pair:
         self._renewer = RedisRenewer(self, "model")  # type: ignore[arg-type]
 
     def run(self, script: Any, keys: Any, args: Any) -> Any:
-        """As the client of a lease thread."""
+        """Run a script as the client of a lease thread does."""
         return self.wait(self.client.run(script, keys, args))
 
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(call)
 
     def both(self, name: str, *args: Any, **options: Any) -> Any:
-        """The reply of one, which is that of the other."""
+        """Call both brokers; return their reply, which must be the same."""
         replies = [self._reply(broker, name, args, options) for broker in (self.redis, self.model)]
         self.agree(f"{name}{args} {options}", *replies)
         return replies[1]
@@ -128,7 +129,7 @@ class Pair:
             reply = self.wait(getattr(broker, name)(*args, **options))
         except QueueFullError as error:
             return str(error)
-        if isinstance(reply, tuple) and reply[0] == "dead":  # a letter is the same when it reads the same
+        if isinstance(reply, tuple) and reply[0] == "dead":  # letters are the same when they read the same
             return "dead", repr(dead_letter.DeadLetter.of_packed("", reply[1], queue="")).encode()
         return reply
 
@@ -158,7 +159,7 @@ class Pair:
 
 
 class Machine(RuleBasedStateMachine):
-    """Does what producers, workers and operators do, in any order."""
+    """Acts as producers, workers and operators do, in any order."""
 
     def __init__(self, pair: Pair) -> None:
         super().__init__()
@@ -243,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         return queue in self.pair.model.store.models
 
     def _some(self, pick: int) -> tuple[str, str] | None:
-        """(queue, id): mostly of a task that has not ended."""
+        """(queue, id) of a task, mostly of one that has not ended."""
         unfinished = [(queue, i) for queue in QUEUES if self._there(queue) for i in
                       sorted(self.pair.model.store.models[queue].tasks)]  # fmt: skip
         among = unfinished if unfinished and pick < 24 else self.ids
@@ -253,7 +254,7 @@ class Machine(RuleBasedStateMachine):
 
     def _outcome(self, queue: str, owner: str, choice: tuple[int, str, bool, int]) -> Outcome | None:
         pick, code, keeps, delay = choice
-        # Mostly what the owner holds; now and then another's, or one of long ago.
+        # Mostly a claim that the owner holds; now and then another owner's claim, or an old one.
         held = sorted(self.pair.model.store.models[queue].owners.items()) if self._there(queue) else []
         claims = [(o, i, n) for i, (o, n) in held if o == owner] if pick < 24 else self.claims[queue]
         if not claims:
@@ -261,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         _, task_id, delivery = claims[pick % len(claims)]
         result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
         extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
-        if code in "dx" and keeps:  # as the workers of today
+        if code in "dx" and keeps:  # as workers of this version
             result, extra = (_CANCELLED, _FAILURE) if code == "d" else (_EXPIRED, _CANCELLED)
         if code == "s" and not keeps and delay == 0:
             result = b""
@@ -269,7 +270,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(rounds=_rounds, options=_options)
     def work(self, rounds: list[tuple[int, str, int, int]], options: QueueOptions) -> None:
-        """What happens most of the time: something that runs ends, and more is claimed."""
+        """The usual case: a running task ends, and more are claimed."""
         for pick, code, delay, slots in rounds:
             self._work(pick, code, delay, slots, options)
             self.both_hold_the_same()
@@ -285,13 +286,13 @@ class Machine(RuleBasedStateMachine):
         else:
             queue, owner, outcomes, slots = QUEUES[pick % 2], "w1", [], 4
         reply = self.pair.both("step", queue, options, owner, slots, outcomes)
-        self.claims[queue] += [(owner, claim[1], claim[4]) for claim in reply.claims]
+        self.claims[queue] += [(owner, claim[CLAIM_ID], claim[CLAIM_DELIVERY]) for claim in reply.claims]
 
     @rule(queue=_queue, owner=_owner, options=_options, slots=st.integers(0, 6), outcomes=_outcomes)
     def step(self, queue: str, owner: str, options: QueueOptions, slots: int, outcomes: list[Any]) -> None:
         made = [made for choice in outcomes if (made := self._outcome(queue, owner, choice)) is not None]
         reply = self.pair.both("step", queue, options, owner, slots, made)
-        self.claims[queue] += [(owner, claim[1], claim[4]) for claim in reply.claims]
+        self.claims[queue] += [(owner, claim[CLAIM_ID], claim[CLAIM_DELIVERY]) for claim in reply.claims]
 
     @rule(queue=_queue, owner=_owner, picks=st.lists(_pick, max_size=3), busy=st.sampled_from([0, 7]))
     def renew(self, queue: str, owner: str, picks: list[int], busy: int) -> None:
@@ -336,12 +337,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(queue=_queue)
     def a_worker_is_called(self, queue: str) -> None:
-        """What waits on the wake list; the scripts may call once too often, but never once too little."""
+        """Take the call for a worker from the wake list."""
         with self.pair.model.store.queue(queue) as model:
             model.calls = 0
         self.pair.wait(self.pair.client.redis.delete(self.pair.redis.keys_of(queue).wake))
 
-    # What holds at all times.
+    # Invariants.
 
     @invariant()
     def both_hold_the_same(self) -> None:
@@ -382,13 +383,13 @@ class Machine(RuleBasedStateMachine):
         assert state["letters"].keys() == {task_id for task_id, _ in state["dead"]}
         assert state["fair"] or (not state["turns"] and state["turn"] is None)
 
-    # In the end.
+    # The end of a run.
 
     def teardown(self) -> None:
-        """Everything that was accepted can be brought to an end, and then nothing is left."""
+        """All accepted tasks can be brought to an end, and then no key of theirs is left."""
         pair = self.pair
         if not pair.sound:
-            return  # what has been found is enough
+            return  # one difference is enough
         for queue in QUEUES:
             pair.both("resume", queue)
             pair.both("purge_dead", queue)

@@ -129,6 +129,7 @@ async def test_a_stale_report_changes_nothing_and_stops_the_task(queue: TaskQueu
     assert await reports(queue) == 0
 
 
+@pytest.mark.orphans("it writes tokens of tasks that there are not")
 async def test_the_token_decides(queue: TaskQueue) -> None:
     keys = queue.broker.keys_of("default")
     await queue.broker.client.redis.hset(keys.owner, mapping={"mine": "me:2", "old": "me:2", "theirs": "you:1"})

@@ -195,6 +195,7 @@ async def test_a_genuine_payload_runs_under_no_other_id_and_in_no_other_queue(
     assert ran == []
 
 
+@pytest.mark.orphans("it writes results as an attacker does")
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
 async def test_forged_results_are_refused(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
@@ -217,6 +218,7 @@ async def test_forged_results_are_refused(
         await two.result(timeout=10)
 
 
+@pytest.mark.orphans("it writes results as an attacker does")
 async def test_a_garbage_result_is_a_typed_error(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue()
     work = define(queue)
@@ -599,6 +601,7 @@ async def test_a_cancellation_does_not_pass_for_the_result_that_it_is_not(
     assert "the record of another end: 'cancelled'" in letter.error
 
 
+@pytest.mark.orphans("it writes results as an attacker does")
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
 async def test_a_record_of_one_kind_passes_for_no_other(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]
@@ -685,6 +688,7 @@ async def test_an_expired_task_cannot_be_replayed(
     assert await brief.status() == "expired"
 
 
+@pytest.mark.orphans("it writes results as an attacker does")
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
 async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
     make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any]

@@ -1,6 +1,6 @@
-"""What a Redis user must be allowed, and nothing more: the rules for producers, workers and the operator.
+"""The least permissions of a Redis user: the rules for producers, workers and the operator.
 
-`python -m taskfleet.redis.acl worker` prints one.
+`python -m taskfleet.redis.acl worker` prints the rule of one role.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
         scripts.PURGE_DEAD, scripts.DRAIN,
     ),
 }  # fmt: skip
-# Beside those in scripts: what `RedisBroker` sends itself.
+# The commands that `RedisBroker` sends itself, beside its scripts.
 _PLAIN: dict[Role, tuple[str, ...]] = {
     "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS"),
     "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
@@ -35,7 +35,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH",
     ),
 }  # fmt: skip
-# Where a Cluster is asked which server holds what, and when a slot is under way.
+# In a Cluster: which server holds which slots, and a question about a slot that is being moved.
 _CLUSTER = ("CLUSTER|SLOTS", "ASKING")
 
 _CALL = re.compile(r"redis\.p?call\(([^,)]*)")
@@ -43,7 +43,7 @@ _WORD = re.compile(r"'([A-Z]+)'")
 
 
 def commands_of(script: Script) -> set[str]:
-    """The commands that a script may call: a user who runs it needs them all."""
+    """The commands that a script may call: the user who runs it needs permission for all of them."""
     return {word for call in _CALL.findall(script.source) for word in _WORD.findall(call)}
 
 
@@ -56,7 +56,7 @@ def commands(role: Role, *, cluster: bool = False) -> set[str]:
 
 
 def rule(role: Role, prefix: str = "taskfleet", *, cluster: bool = False) -> list[str]:
-    """What follows the user's name and password in `ACL SETUSER`. With a database other than 0, add `+select`."""
+    """The words after the user's name and password in `ACL SETUSER`. With a database other than 0, add `+select`."""
     names = sorted(name.lower() for name in commands(role, cluster=cluster))
     return ["resetkeys", f"~{prefix}:*", "resetchannels", f"&{prefix}:*", "-@all", *(f"+{name}" for name in names)]
 
