@@ -70,7 +70,7 @@ async def test_workers_of_two_applications(shared: TaskQueue) -> None:
 def test_workers_without_a_given_name_get_different_names(shared: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TASKFLEET_WORKER_NAME", raising=False)
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
-    assert Worker(shared).worker_id != Worker(shared).worker_id
+    assert Worker(shared).identity.worker_id != Worker(shared).identity.worker_id
 
 
 @pytest.fixture
