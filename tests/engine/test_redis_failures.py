@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import BrokerConnectionError, BrokerOutOfMemoryError, Retry, TaskQueue
-from taskfleet.redis import broker, connection, scripts
+from taskfleet.redis import connection, enqueueing, scripts
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer, wait_until
@@ -342,7 +342,7 @@ async def test_an_ack_of_a_task_that_redis_has_lost_is_counted(
 async def test_a_queue_is_listed_again_after_redis_has_lost_it(
     durable: RedisServer, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "_KNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(enqueueing, "_KNOWN_SECONDS", 0.2)
     queue = make_queue(durable.url)
 
     @queue.task
