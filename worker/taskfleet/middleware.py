@@ -139,7 +139,7 @@ class Stack:
 
     async def shutdown(self, started: Sequence[Middleware], worker: WorkerContext) -> None:
         for one in reversed(started):
-            await _told(type(one).__name__ + ".shutdown", partial(one.shutdown, worker), SHUTDOWN_SECONDS)
+            await _notify(type(one).__name__ + ".shutdown", partial(one.shutdown, worker), SHUTDOWN_SECONDS)
 
     async def around_enqueue(self, messages: Sequence[Message[Any]], send: SendNext) -> Sequence[TaskHandle[Any]]:
         """Send through all `enqueue` hooks. Returns the handles."""
@@ -191,27 +191,27 @@ class Stack:
 
     async def tell_retry(self, task: TaskContext, reason: str, error: str, delay: float) -> None:
         for one in self.on_retry:
-            await _told(type(one).__name__ + ".on_retry", partial(one.on_retry, task, reason, error, delay))
+            await _notify(type(one).__name__ + ".on_retry", partial(one.on_retry, task, reason, error, delay))
 
     async def tell_dead(self, task: TaskContext, reason: str, error: str) -> None:
         for one in self.on_dead:
-            await _told(type(one).__name__ + ".on_dead", partial(one.on_dead, task, reason, error))
+            await _notify(type(one).__name__ + ".on_dead", partial(one.on_dead, task, reason, error))
 
 
-async def _told(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:
+async def _notify(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:
     """Call a hook that only gets information: its exceptions are logged, and it is cancelled when it hangs."""
-    telling = background.start(_telling(hook, call), context=contextvars.copy_context())
+    running = background.start(_run_hook(hook, call), context=contextvars.copy_context())
     try:
-        _, late = await asyncio.wait([telling], timeout=seconds)
+        _, late = await asyncio.wait([running], timeout=seconds)
     except asyncio.CancelledError:
-        asyncio.Task.cancel(telling)
+        asyncio.Task.cancel(running)
         raise
     if late:
         logger.error("%s hangs: it has not returned in %g s and is left", hook, seconds)
-        asyncio.Task.cancel(telling)
+        asyncio.Task.cancel(running)
 
 
-async def _telling(hook: str, call: Callable[[], Awaitable[None]]) -> None:
+async def _run_hook(hook: str, call: Callable[[], Awaitable[None]]) -> None:
     try:
         await call()
     except BaseException as error:

@@ -16,7 +16,7 @@ from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.process import requests
 from taskfleet.queue import TaskQueue
 
-_OURS = str(Path(__file__).parents[1]) + os.sep
+_LIBRARY = str(Path(__file__).parents[1]) + os.sep
 
 
 class BrokenApplicationError(ConfigurationError):
@@ -81,7 +81,7 @@ def _frames(error: BaseException) -> Iterator[TracebackType]:
     frame = error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        ours = file.startswith(_OURS) or str(frame.tb_frame.f_globals.get("__name__", "")).startswith("taskfleet.")
+        ours = file.startswith(_LIBRARY) or str(frame.tb_frame.f_globals.get("__name__", "")).startswith("taskfleet.")
         if not ours and not file.startswith("<frozen importlib") and not file.endswith(f"importlib{os.sep}__init__.py"):
             yield frame
         frame = frame.tb_next

@@ -56,7 +56,7 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._tasks()
         yield from self._worker()
-        yield from self._strangers()
+        yield from self._unreadable()
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = CounterMetricFamily("taskfleet_tasks", "Ended tasks by outcome.", labels=["queue", "outcome"])
@@ -88,7 +88,7 @@ class WorkerCollector(Collector):
             "taskfleet_stuck_handlers", "Handlers that ignored their cancellation.", value=self._stopping.total
         )
 
-    def _strangers(self) -> Iterator[Metric]:
+    def _unreadable(self) -> Iterator[Metric]:
         """Payloads and records that this worker cannot read."""
         unread = CounterMetricFamily(
             "taskfleet_unreadable_payloads", "Payloads that were refused, by reason.", labels=["queue", "reason"]

@@ -28,7 +28,7 @@ async def enqueue_replacing(
         return held
     kept: dict[int, str] = {}
     for _ in range(_MOST_ROUNDS):
-        again = _coming_again(seal, partition, items, held)
+        again = _items_to_repeat(seal, partition, items, held)
         kept |= {at: holder for at, holder in held.items() if at not in again}
         if not again:
             return kept
@@ -40,7 +40,9 @@ async def enqueue_replacing(
     )
 
 
-def _coming_again(seal: Seal, partition: Partition, items: Sequence[Item], held: Mapping[int, str]) -> dict[int, Item]:
+def _items_to_repeat(
+    seal: Seal, partition: Partition, items: Sequence[Item], held: Mapping[int, str]
+) -> dict[int, Item]:
     """The `held` items to send again, by position, each with the name of the task that it replaces.
 
     That task is the holder, or the item of the same key before it, since a call may have several items of one key.

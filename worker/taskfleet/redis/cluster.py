@@ -197,12 +197,12 @@ class ClusterClient(RedisClient):
                 slots[first : last + 1] = [owner] * (last + 1 - first)
             self._slots = slots
             self._outdated = False
-            await self._leave_strangers()
+            await self._disconnect_former_masters()
             return
         assert failure is not None
         raise failure
 
-    async def _leave_strangers(self) -> None:
+    async def _disconnect_former_masters(self) -> None:
         # Servers that hold no slot are kept without connections: a call may be on its way to one, and it may get slots
         # again.
         masters = self._masters()

@@ -30,7 +30,7 @@ class Lines:
         self._timeout = timeout
         self._free: list[Any] = []
         self._all: set[Any] = set()
-        self._struck: set[Any] = set()
+        self._timed_out: set[Any] = set()
         self._closing: set[asyncio.Future[None]] = set()
 
     @property
@@ -67,7 +67,7 @@ class Lines:
         """
         line = self._free.pop() if self._free else await self._open()
         # Not asyncio.timeout, which costs as much as the call.
-        timer = asyncio.get_running_loop().call_later(timeout or self._timeout, self._strike, line)
+        timer = asyncio.get_running_loop().call_later(timeout or self._timeout, self._time_out, line)
         try:
             # Not redis-py's packer: its asyncio connections pack in Python, which takes 60 µs for the keys of a queue.
             packed = [hiredis.pack_command(tuple(command)) for command in commands]
@@ -82,12 +82,12 @@ class Lines:
                         self._all.discard(line)  # Redis closes a connection after it has refused to read a call
         except BaseException as error:
             await self._close(line)
-            if isinstance(error, Exception) and line in self._struck:
+            if isinstance(error, Exception) and line in self._timed_out:
                 raise redis_exceptions.TimeoutError(f"no answer within {timeout or self._timeout:g} s") from None
             raise
         finally:
             timer.cancel()
-            self._struck.discard(line)
+            self._timed_out.discard(line)
         # A line that was forgotten while it was in use is not used again.
         if line in self._all and line.is_connected:
             self._free.append(line)
@@ -109,9 +109,9 @@ class Lines:
             raise
         return line
 
-    def _strike(self, line: Any) -> None:
+    def _time_out(self, line: Any) -> None:
         """Close the line of a call whose time is up, so that the call ends with an error."""
-        self._struck.add(line)
+        self._timed_out.add(line)
         closing = asyncio.ensure_future(line.disconnect(nowait=True))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

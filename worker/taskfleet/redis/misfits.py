@@ -22,18 +22,18 @@ async def explain(client: RedisClient, prefix: str) -> str:
     # Errors are suppressed, since the user needs to see the error that is explained here.
     with contextlib.suppress(Exception):
         for key, expected in ((fleet.queues, "set"), (fleet.workers, "zset")):
-            if told := await _told(client, key, expected):
-                return told
+            if explanation := await _explained(client, key, expected):
+                return explanation
         partitions = keys.partitions_among(await client.redis.smembers(fleet.queues), foreign.Skipped())
         for partition in sorted(partitions)[:_MOST_QUEUES]:
             names = keys.of_partition(prefix, partition)
             for key in (*names, *names.schedules):
-                if told := await _told(client, key, _type_of(key)):
-                    return told
+                if explanation := await _explained(client, key, _type_of(key)):
+                    return explanation
     return ""
 
 
-async def _told(client: RedisClient, key: str, expected: str) -> str:
+async def _explained(client: RedisClient, key: str, expected: str) -> str:
     found = foreign.text(await client.redis.type(key))
     if found in (expected, "none"):
         return ""

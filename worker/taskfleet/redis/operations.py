@@ -109,13 +109,13 @@ class Operations(Signalling):
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""
         await self.patiently(lambda: self.client.redis.set(self.fleet.cordon(name), 1, px=int(ttl_seconds * 1000)))
-        await self._tell_of_cordon(name)
+        await self._announce_cordon(name)
 
     async def uncordon(self, name: str) -> None:
         await self.patiently(lambda: self.client.redis.delete(self.fleet.cordon(name)))
-        await self._tell_of_cordon(name)
+        await self._announce_cordon(name)
 
-    async def _tell_of_cordon(self, name: str) -> None:
+    async def _announce_cordon(self, name: str) -> None:
         await self.patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
 
 

@@ -177,7 +177,7 @@ class Scheduler:
         later = [due.later_ms] if due.later_ms is not None else []
         later += [tick.next_ms for tick in ticks[:budget] if tick.next_ms is not None]
         wait = (min(later) - due.now_ms) / 1000 if later else self._settings.tick_interval
-        replies = [reply.result for reply in await self._let_happen(ticks[:budget])]
+        replies = [reply.result for reply in await self._perform(ticks[:budget])]
         for tick, reply in zip(ticks, replies, strict=False):
             _log(tick, reply)
         if "full" in replies:
@@ -188,7 +188,7 @@ class Scheduler:
                 self._past[due.partition] = due.reached
         return wait, replies.count("fired")
 
-    async def _let_happen(self, ticks: Sequence[Tick]) -> list[TickReply]:
+    async def _perform(self, ticks: Sequence[Tick]) -> list[TickReply]:
         replies = await self._store.tick(ticks)
         for n, reply in enumerate(replies):
             for _ in range(_REPLACEMENTS):

@@ -33,15 +33,15 @@ def check_of(schema: SchemaNode, *, certain: bool = False) -> Check:
 
 def revalidator(schema: SchemaNode) -> SchemaValidator:
     """A validator that checks the attributes of objects too, where pydantic's own only checks their class."""
-    return SchemaValidator(cast("CoreSchema", _looking_inside(schema)))
+    return SchemaValidator(cast("CoreSchema", _with_checked_attributes(schema)))
 
 
-def _looking_inside(node: Any) -> Any:
+def _with_checked_attributes(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
-        return type(node)(map(_looking_inside, node))
+        return type(node)(map(_with_checked_attributes, node))
     if not isinstance(node, Mapping):
         return node
-    copied = {key: each if key in OPAQUE else _looking_inside(each) for key, each in node.items()}
+    copied = {key: each if key in OPAQUE else _with_checked_attributes(each) for key, each in node.items()}
     if copied.get("type") == "model" and not copied.get("root_model"):
         # Pydantic would use the validator of the class instead of this one.
         reference = {"ref": copied["ref"]} if "ref" in copied else {}

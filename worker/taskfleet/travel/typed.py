@@ -31,14 +31,14 @@ from pydantic import BaseModel
 from taskfleet.travel.classes import Classes
 from taskfleet.travel.problems import UnfitError
 
-_ITSELF = frozenset({type(None), bool, float, str, bytes})
+_UNCHANGED = frozenset({type(None), bool, float, str, bytes})
 _LARGEST, _SMALLEST = 2**64, -(2**63)
 
 
 def encode(value: Any, classes: Classes) -> Any:
     """The value for messagepack. Errors: `UnfitError` names the part that cannot be sent."""
     kind = type(value)
-    if kind in _ITSELF:
+    if kind in _UNCHANGED:
         return value
     if kind is int:
         return value if _SMALLEST <= value < _LARGEST else ["i", hex(value)]
@@ -156,7 +156,7 @@ _WRITERS: dict[Any, Callable[[Any, Classes], list[Any]]] = {
     **dict.fromkeys(_ADDRESSES.values(), _text_of("@")),
     **dict.fromkeys(_URLS.values(), _text_of("U")),
 }
-TYPES: tuple[type, ...] = (*_ITSELF, int, dict, *_ARRAYS, *_WRITERS)
+TYPES: tuple[type, ...] = (*_UNCHANGED, int, dict, *_ARRAYS, *_WRITERS)
 
 
 # Writing: objects of the classes that the annotation names.

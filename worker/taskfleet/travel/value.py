@@ -203,7 +203,7 @@ class Value:
             return None  # it has changed since its validation; the typed form will name the problem
         if (
             found.recursive or (found.whole_numbers and len(text) > _MOST_DIGITS and _DIGITS.search(text))
-        ) and not self._is_given_back(adapter, text, value):
+        ) and not self._loads_equal(adapter, text, value):
             return None
         # Pydantic also dumps a value that breaks a constraint, and `None` where no `None` is allowed.
         if found.objects and (found.constrained or text.find(b"null") >= 0) and not self._still_valid(adapter, value):
@@ -228,7 +228,7 @@ class Value:
             return PydanticJson(dump([value], by_alias=True, round_trip=True, warnings=warnings)[1:-1])
         return PydanticJson(dump(value, by_alias=True, round_trip=True, warnings=warnings))
 
-    def _is_given_back(self, adapter: TypeAdapter[Any], text: PydanticJson, value: Any) -> bool:
+    def _loads_equal(self, adapter: TypeAdapter[Any], text: PydanticJson, value: Any) -> bool:
         try:
             return same(self._from_json(adapter, text), value)
         except Exception:
@@ -249,7 +249,7 @@ class Value:
                 text = self._json_of(adapter, value)
             except Exception:
                 text = None
-            if text is None or not self._is_given_back(adapter, text, value):
+            if text is None or not self._loads_equal(adapter, text, value):
                 raise
             return text
         return form

@@ -67,7 +67,7 @@ class Outcomes:
         ttl = job.setting(call_settings.RESULT_TTL, job.definition.options.result_ttl)
         if ttl is None:
             ttl = self._application.result_ttl
-        return int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl)
+        return int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _bounded_ttl_ms(ttl)
 
     def keeps_result(self, job: Job) -> bool:
         """Whether the result is needed: for its time to live, or as an argument of another task."""
@@ -135,10 +135,10 @@ class Outcomes:
     def _cancelled_ttl_ms(self) -> int:
         # Even if results are off, a caller that asks soon learns the reason.
         ttl = self._application.result_ttl
-        return max(_LEAST_CANCELLED_TTL_MS, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _odd_ttl_ms(ttl))
+        return max(_LEAST_CANCELLED_TTL_MS, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _bounded_ttl_ms(ttl))
 
 
-def _odd_ttl_ms(ttl: float) -> int:
+def _bounded_ttl_ms(ttl: float) -> int:
     """A time to live in ms that is out of range: 0 means that the record is not kept, and the longest is a bound.
 
     If Redis refused it, the call and all its other outcomes would fail.

@@ -48,9 +48,9 @@ class Rejections:
         self._seal = seal
         self._clock = clock
         self.counts: Counter[tuple[str, str]] = Counter()  # (queue, reason)
-        self._seen: set[int] = set()
+        self._seen_versions: set[int] = set()
         self._oldest: dict[str, tuple[float, float]] = {}  # queue → (seconds waited, loop time of that observation)
-        self._told: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     def look_closer(self, queue: str, task_id: str, blob: bytes, error: SerializationError) -> Envelope | Refusal:
         """The task if it can be read after all, or the refusal."""
@@ -101,8 +101,8 @@ class Rejections:
     def _delay_ms(self, queue: str, blob: bytes, version: int) -> int:
         now = self._clock()
         waited = _age_seconds(blob, now)
-        if version not in self._seen:
-            self._seen.add(version)
+        if version not in self._seen_versions:
+            self._seen_versions.add(version)
             logger.warning(
                 "queue %s holds tasks of envelope version %d, and this worker knows up to %d: they go back, for a "
                 "newer worker to take them",
@@ -113,8 +113,8 @@ class Rejections:
         oldest, at = self._oldest.get(queue, (0.0, 0.0))
         if waited >= oldest or now - at >= _FORGET_SECONDS:
             self._oldest[queue] = (waited, now)
-        if waited >= _LONG_SECONDS and now - self._told.get(queue, 0.0) >= _LONG_SECONDS:
-            self._told[queue] = now
+        if waited >= _LONG_SECONDS and now - self._warned_at.get(queue, 0.0) >= _LONG_SECONDS:
+            self._warned_at[queue] = now
             logger.warning(
                 "queue %s: a task of envelope version %d has waited %.0f s for a newer worker: start one, or upgrade "
                 "this one",

@@ -60,7 +60,7 @@ class Reports:
 
     def failed(self, job: Job, reason: str, message: str, text: str, error: BaseException | None) -> None:
         """The final failure of a task: its retries are used up, or it has none. `text` is the traceback."""
-        if (missed := self._may_say("failed", job.definition.name, logging.ERROR)) >= 0:
+        if (missed := self._take_line("failed", job.definition.name, logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, reason, _said(message),
@@ -70,7 +70,7 @@ class Reports:
 
     def retried(self, job: Job, message: str, delay: float) -> None:
         """A run has failed, and the task runs again in `delay` seconds."""
-        if (missed := self._may_say("retried", job.definition.name, logging.INFO)) >= 0:
+        if (missed := self._take_line("retried", job.definition.name, logging.INFO)) >= 0:
             self._say(
                 logging.INFO, "task %s (%s) of queue %s failed at attempt %d and runs again in %.3g s: %s%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, delay, _said(message),
@@ -80,7 +80,7 @@ class Reports:
     def buried(self, queue: str, task_id: str, name: str, attempt: int, reason: str, message: str) -> None:
         """A task that could not be run."""
         # Counted by queue, since the name in an unreadable or unknown payload can be anything.
-        if (missed := self._may_say("buried", f"{queue}: {reason}", logging.ERROR)) >= 0:
+        if (missed := self._take_line("buried", f"{queue}: {reason}", logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s cannot be run at attempt %d and is a dead letter (%s): %s%s",
                 (_short(name), _short(task_id), queue, attempt, reason, _said(message), _and(missed)),
@@ -88,7 +88,7 @@ class Reports:
 
     def died(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
         """A task whose workers have died too often; Redis has made it a dead letter."""
-        if (missed := self._may_say("died", name, logging.ERROR)) >= 0:
+        if (missed := self._take_line("died", name, logging.ERROR)) >= 0:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s is a dead letter (max_deliveries): at attempt %d its worker "
                 "died %d times%s", (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
@@ -96,7 +96,7 @@ class Reports:
 
     def taken_over(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
         """A task whose worker is gone: its lease has expired, and it waits for another worker."""
-        if (missed := self._may_say("taken over", name, logging.WARNING)) >= 0:
+        if (missed := self._take_line("taken over", name, logging.WARNING)) >= 0:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s is taken over at attempt %d: its worker is gone "
                 "(%d so far)%s",
@@ -105,7 +105,7 @@ class Reports:
 
     def lost(self, job: Job) -> None:
         """A task that is still running here, but that another worker has taken over."""
-        if (missed := self._may_say("lost", job.definition.name, logging.WARNING)) >= 0:
+        if (missed := self._take_line("lost", job.definition.name, logging.WARNING)) >= 0:
             self._say(
                 logging.WARNING, "task %s (%s) of queue %s was taken over by another worker at attempt %d; its handler "
                 "is cancelled%s",
@@ -120,7 +120,7 @@ class Reports:
                 self._say(bucket.level, "%s %s: %d more that are not listed", (_short(name), kind, bucket.missed))
                 bucket.missed = 0
 
-    def _may_say(self, kind: str, name: str, level: int) -> int:
+    def _take_line(self, kind: str, name: str, level: int) -> int:
         """The number of lines that were omitted before this one; -1 when this one is omitted, too."""
         bucket = self._buckets.get((kind, name))
         if bucket is None:

@@ -44,7 +44,7 @@ def is_any(error: BaseException, kinds: Any) -> bool:
 
 def delay_seconds(job: Job, error: BaseException) -> float:
     """The delay (s) that the error asks for, or else the delay of the retry policy of the call or the task."""
-    asked = _asked(error)
+    asked = _requested_delay(error)
     if asked is not None:
         return asked
     with contextlib.suppress(Exception):
@@ -54,7 +54,7 @@ def delay_seconds(job: Job, error: BaseException) -> float:
     return DEFAULT_RETRY.seconds(job.attempt)
 
 
-def _asked(error: BaseException) -> float | None:
+def _requested_delay(error: BaseException) -> float | None:
     kind = type(error)
     if kind is not ChildError and not issubclass(kind, RetryLater):
         return None

@@ -103,7 +103,7 @@ class Stopping:
         self.total += 1
         slots.usable = slots.total - len(self._stuck)
         # Before the end is recorded, since tasks that start then must see the number of free slots.
-        task.add_done_callback(self._came_back)
+        task.add_done_callback(self._handler_ended)
         logger.error(
             "task %s of queue %s cannot be stopped (%s): its handler ignores its cancellation since %.0f s and keeps "
             "its slot; %d of %d slots are lost so",
@@ -116,7 +116,7 @@ class Stopping:
                 f"{len(self._stuck)} of {slots.total} slots are held by handlers that cannot be stopped"
             )
 
-    def _came_back(self, task: asyncio.Task[None]) -> None:
+    def _handler_ended(self, task: asyncio.Task[None]) -> None:
         stuck = self._stuck.pop(task, None)
         self._slots.usable = self._slots.total - len(self._stuck)
         if stuck is not None and not self._closed:
