@@ -184,7 +184,7 @@ class TableView:
 
 
 def choose(*, json_lines: bool, worker_output: bool = True) -> View:
-    """JSON when asked for, a live table on a terminal, lines otherwise."""
+    """JSON if requested, a live table on a terminal, lines otherwise."""
     if json_lines:
         return JsonView()
     if sys.stdout.isatty():

@@ -28,11 +28,11 @@ class QueueReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The replicas of one fleet. `current` is the number asked for; `ready` and `pending` are parts of it.
+    """The replicas of one fleet. `current` is the requested number; `ready` and `pending` are parts of it.
 
-    `ages` gives the seconds since the creation of each replica that exists and is not on its way out. Heartbeats of
-    other names on the same Redis belong to another TaskQueue. `marked` replicas go first when the number falls.
-    `absent` replicas are asked for, do not exist, and are not about to be made.
+    `ages` gives the seconds since the creation of each existing replica that is not being removed. Heartbeats of other
+    names on the same Redis belong to another TaskQueue. `marked` replicas are removed first when the number falls.
+    `absent` replicas are requested, do not exist, and are not about to be made.
     """
 
     current: int

@@ -160,7 +160,7 @@ class Autoscaler:
         stats = await self._sessions.broker.stats_many(names)
         return LocalSample(
             at=asyncio.get_running_loop().time(),
-            # Tasks of paused queues cannot be claimed
+            # Tasks of paused queues cannot be claimed.
             ready=sum(each.ready for each in stats.values() if not each.paused),
             workers=self._workers.active,
             busy=self._workers.busy,

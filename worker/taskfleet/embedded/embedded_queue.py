@@ -1,4 +1,4 @@
-"""A queue that runs all its parts in one process: workers, scheduler, autoscaler. `TaskQueueBuilder` makes it."""
+"""The embedded queue, which runs workers, scheduler and autoscaler in one process. `TaskQueueBuilder` makes it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ logger = showing.logger("taskfleet.process")
 class EmbeddedQueue(TaskQueue):
     """A `TaskQueue` with parts to start.
 
-    `app.run_forever()` runs them until SIGTERM or Ctrl-C has drained the workers; `await app.run()` does so in a loop
-    that runs already; `async with app:` runs them beside code of your own. It can be left and run again.
+    `app.run_forever()` runs them until SIGTERM or Ctrl-C has drained the workers. `await app.run()` does so in a
+    running event loop. `async with app:` runs them beside other code. After its end it can be run again.
     """
 
     def __init__(self, *, scheduler: bool, autoscaler: bool, **options: Any) -> None:
@@ -34,7 +34,7 @@ class EmbeddedQueue(TaskQueue):
         self._failure: BaseException | None = None
 
     async def start(self) -> None:
-        """Start the parts that do not run yet."""
+        """Start the parts that are not running."""
         from taskfleet.embedded.autoscaling import Autoscaler
 
         if self._stopping is not None:
@@ -71,7 +71,7 @@ class EmbeddedQueue(TaskQueue):
         self._stopping = None
 
     async def run(self) -> None:
-        """Run until `stop()`, SIGTERM or SIGINT; a second signal ends the process at once, losing nothing.
+        """Run until `stop()`, SIGTERM or SIGINT; a second signal ends the process at once, without a loss of tasks.
 
         Signals are handled when this runs in the main thread. Errors: the error of a worker that has failed.
         """
@@ -105,8 +105,10 @@ class EmbeddedQueue(TaskQueue):
         self._stopping.set()
 
     def run_forever(self) -> None:
-        """`run()`, for a program without an event loop. It sets up the logging of the command unless the program has
-        set up its own."""
+        """`run()` for a program without an event loop.
+
+        If the program has not set up logging, the command's setup is used.
+        """
         from taskfleet import logs
         from taskfleet.process import event_loop
 
@@ -121,6 +123,6 @@ class EmbeddedQueue(TaskQueue):
 
 
 def _end_at_once() -> None:
-    # The leases of tasks that still run end in time, and another worker takes these tasks over. None is lost.
+    # The leases of running tasks expire, and another worker takes these tasks over. No task is lost.
     logger.warning("second signal: ending at once")
     os._exit(1)

@@ -77,7 +77,7 @@ class QueueState:
     # lua/queue/ready.lua
 
     def make_ready(self, task_id: str, tag: Tag | None, *, head: bool = False) -> None:
-        """Put a task where claims take from. Fair keys take turns by virtual time (start-time fair queueing)."""
+        """Make a task ready for a claim. Fair keys take turns by virtual time (start-time fair queueing)."""
         key = tag.fair if tag else None
         if key is None and not head and self.fair:
             key = ""  # while any task has a fair key, the tasks without one share an empty key

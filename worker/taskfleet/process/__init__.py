@@ -1,3 +1,3 @@
-"""A worker process: how it loads an application, starts, is asked to end, and ends."""
+"""A worker process: the loading of an application, its start, its signals, and its exit."""
 
 from __future__ import annotations

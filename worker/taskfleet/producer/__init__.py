@@ -1,3 +1,3 @@
-"""The producer: from messages to items in Redis, one by one, in bulk, or as a workflow."""
+"""The producer: it makes items of messages and sends them to Redis, one by one, in bulk, or as a workflow."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From messages to items: the application's limits and seal, the clock of Redis, and the partition of each task."""
+"""Encodes messages as items, with the application's limits and seal, and finds the partition of each task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class ItemEncoder:
         return message.encode(self.max_payload_bytes, self.seal, clock=self.now_ms)
 
     async def by_the_clock(self, encode: Callable[[], T]) -> T:
-        """Call `encode`, which may need the time of Redis for an expiry: Redis is asked where it is not known."""
+        """Call `encode`, which may need the time of Redis for an expiry.
+
+        If the time is not known, Redis is asked first.
+        """
         while True:
             try:
                 return encode()
@@ -38,7 +41,7 @@ class ItemEncoder:
                 await self._clock.ask(error.partition)
 
     def partition_of(self, message: Message[Any], task_id: str) -> Partition:
-        """The partition that a task goes to."""
+        """The partition of a task."""
         queue = message.queue
         partitions = self._options_of(queue).partitions
         if partitions == 1:

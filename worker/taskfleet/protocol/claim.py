@@ -47,7 +47,7 @@ class Takeover(NamedTuple):
 
     @classmethod
     def of_head(cls, task_id: str, head: bytes, attempt: int, crashes: int, dead: bool) -> Takeover:
-        """With the name at the start of a stored task, if that can be read."""
+        """The takeover, with the name at the start of the stored task if it can be read."""
         try:
             name, _ = envelope.name_of(head[:HEAD_BYTES])
         except Exception:

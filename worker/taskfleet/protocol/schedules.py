@@ -31,7 +31,7 @@ START = TickPosition(0, b"")
 
 @contextlib.contextmanager
 def decoding() -> Generator[None]:
-    """Any error of the block becomes a `SerializationError`: the stored bytes are not as Taskfleet writes them."""
+    """Any error of the block becomes a `SerializationError`: Taskfleet has not written the stored bytes."""
     try:
         yield
     except (ConfigurationError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
@@ -39,7 +39,7 @@ def decoding() -> Generator[None]:
 
 
 class SpecHead(NamedTuple):
-    """The first fields of a packed spec, which the brokers read. scheduling/record.py packs and unpacks the whole."""
+    """The first fields of a packed spec, which the brokers read. scheduling/record.py packs and unpacks all fields."""
 
     version: int
     revision: str
@@ -50,7 +50,7 @@ class SpecHead(NamedTuple):
 
     @classmethod
     def of_packed(cls, packed: bytes) -> SpecHead:
-        """Errors: `SerializationError`."""
+        """Decode the first fields. Errors: `SerializationError`."""
         # Two containers: the list itself, and the map of its keys.
         fields = unpacking.record(packed, most_bytes=len(packed), containers=2)
         with decoding():
@@ -60,7 +60,10 @@ class SpecHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """The record of a schedule's ticks, which only the scripts write. `last_ms` 0 and `task_id` "": none yet."""
+    """The record of a schedule's ticks, which only the scripts write.
+
+    Without a tick, `last_ms` is 0 and `task_id` "".
+    """
 
     last_ms: int = 0
     task_id: str = ""
@@ -69,7 +72,7 @@ class ScheduleState:
     dropped: int = 0
 
     def pack(self) -> bytes:
-        """As lua/tick.lua writes it."""
+        """The record in the form that lua/tick.lua writes."""
         parts = [self.last_ms, self.task_id, self.fired, self.skipped, self.dropped]
         return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 

@@ -1,3 +1,3 @@
-"""The queue in Redis: keys, scripts, and the broker that speaks them."""
+"""The queue in Redis: connections, keys, scripts, and the broker that calls them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How to reach Redis: its address, timeouts, credentials and TLS."""
+"""The options of a connection to Redis: its address, timeouts, credentials and TLS."""
 
 from __future__ import annotations
 

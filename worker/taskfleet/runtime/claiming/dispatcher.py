@@ -17,7 +17,7 @@ from taskfleet.runtime.state.slots import Slots
 
 
 class Dispatcher:
-    """Gives claimed tasks to free slots."""
+    """Gives free slots to claimed tasks."""
 
     def __init__(
         self,

@@ -1,3 +1,3 @@
-"""From the end of a run to an outcome that waits to be recorded."""
+"""Recording: the end of a run becomes an outcome, which waits in the outbox until Redis has recorded it."""
 
 from __future__ import annotations
