@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.engine.conftest import MakeQueue, make_queue, queue, queues_url, redis_url, server
+from tests.engine.conftest import MakeQueue, make_queue, no_orphans, queue, queues_url, redis_url, server
 
-__all__ = ["MakeQueue", "make_queue", "queue", "queues_url", "redis_url", "server"]
+__all__ = ["MakeQueue", "make_queue", "no_orphans", "queue", "queues_url", "redis_url", "server"]
