@@ -85,16 +85,18 @@ class OutcomeBatch:
     __slots__ = ("_busy_ms", "_done", "_others")
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        self._done: list[str] = []
-        self._others: list[Outcome] = []
-        self._busy_ms = 0
+        # Local names in the loop: it runs for every task.
+        done: list[str] = []
+        others: list[Outcome] = []
+        busy_of_done = 0
         for outcome in outcomes:
             task_id, delivery, code, busy_ms, result, _, _ = outcome
             if code == SUCCEEDED and delivery == 1 and not result:
-                self._done.append(task_id)
-                self._busy_ms += busy_ms
+                done.append(task_id)
+                busy_of_done += busy_ms
             else:
-                self._others.append(outcome)
+                others.append(outcome)
+        self._done, self._others, self._busy_ms = done, others, busy_of_done
 
     def recorded(self, done: int, others: int) -> None:
         """Remove the outcomes that are recorded: a number of each kind."""
