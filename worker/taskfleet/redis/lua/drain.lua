@@ -39,13 +39,13 @@ end
 local packed = redis.call('LINDEX', jobs, 0)
 if packed then
   redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
-  local job = unpacked(packed) or {}
+  local verb, job_id, job_last, state, value = unpack(unpacked(packed) or {}, 1, 5)
   local nothing_ready = redis.call('EXISTS', ready, fair) == 0
   local done = true
-  local id, last = text_or_nil(job[2]), number_or_nil(job[3])  -- a job that another program has written is dropped
-  if id and last and job[1] == 'tell' and text_or_nil(job[4]) and text_or_nil(job[5]) then
-    done = signal_some(id, last, job[4], job[5])
-  elseif id and last and job[1] == 'sweep' and last <= MOST_GATHERED then
+  local id, last = text_or_nil(job_id), number_or_nil(job_last)  -- a job that another program has written is dropped
+  if id and last and verb == 'tell' and text_or_nil(state) and text_or_nil(value) then
+    done = signal_some(id, last, state, value)
+  elseif id and last and verb == 'sweep' and last <= MOST_GATHERED then
     done = sweep_some(id, last)
   end
   if done then redis.call('LPOP', jobs) end

@@ -27,12 +27,13 @@ local function answer(reply)
   return reply
 end
 
+local ID, ENVELOPE, DELAY_MS, ETA_MS, MORE = 1, 2, 3, 4, 5  -- the fields of an item
 local items = cmsgpack.unpack(ARGV[5])
 local ids, plain, large = {}, true, false
 for i = 1, #items do
-  ids[i] = items[i][1]
-  if items[i][5] then plain = false end
-  if #items[i][2] > 10000 then large = true end
+  ids[i] = items[i][ID]
+  if items[i][MORE] then plain = false end
+  if #items[i][ENVELOPE] > 10000 then large = true end
 end
 local present = redis.call('HMGET', task, unpack(ids))
 
@@ -42,8 +43,8 @@ local nothing_ready = not taking_turns and redis.call('LLEN', ready) == 0
 
 -- The time (Unix ms) when a task is due; 0 for at once.
 local function due_of(item)
-  if item[4] ~= 0 then return item[4] end
-  return item[3] > 0 and at_least_now + item[3] or 0
+  if item[ETA_MS] ~= 0 then return item[ETA_MS] end
+  return item[DELAY_MS] > 0 and at_least_now + item[DELAY_MS] or 0
 end
 
 -- The reply when the queue has no room for the new tasks of this call, `spared` of which need none; otherwise nil.

@@ -18,10 +18,10 @@ if redis.call('HEXISTS', task, id) == 1 then
     if field then redis.call('HSET', edges, field, cmsgpack.pack(last)) end
   end
   for _, edge in ipairs(cmsgpack.unpack(ARGV[2])) do
-    local known = false
+    local known, _, waiting, position = false, unpack(edge, 1, 3)
     for i = 1, #last do
-      local other = type(last[i]) == 'table' and last[i] or {}
-      known = known or other[2] == edge[2] and other[3] == edge[3]
+      local _, other, other_position = unpack(type(last[i]) == 'table' and last[i] or {}, 1, 3)
+      known = known or other == waiting and other_position == position
     end
     if not known then
       if #last >= EDGES then

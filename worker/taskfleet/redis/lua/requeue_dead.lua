@@ -17,24 +17,24 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   if bytes < MOST_BYTES then looked = i end
   if packed then
     bytes = bytes + #packed
-    local record = unpacked(packed) or {}
-    local whole = type(record[5]) == 'string' and type(record[3]) == 'number'
-    local t = text_or_nil(record[7]) and sound_tag(record[7]) or nil
+    local state, _, delivery, _, envelope, _, keys, inputs = unpack(unpacked(packed) or {}, 1, 8)
+    local whole = type(envelope) == 'string' and type(delivery) == 'number'
+    local t = text_or_nil(keys) and sound_tag(keys) or nil
     local holder = t and t.u and holder_of(t.u)
-    if holder or record[1] == 'cancelled' or not whole then
+    if holder or state == 'cancelled' or not whole then
       stay[#stay + 1] = id
       stay[#stay + 1] = holder or ''
     else
       redis.call('HDEL', letter, id)
       redis.call('ZREM', dead, id)
-      redis.call('HSET', task, id, record[5])
-      if t then redis.call('HSET', tag, id, record[7]) end
+      redis.call('HSET', task, id, envelope)
+      if t then redis.call('HSET', tag, id, keys) end
       if t and t.u then redis.call('HSET', unique, t.u, id) end
-      local passed_on = text_or_nil(record[8]) or ''
+      local passed_on = text_or_nil(inputs) or ''
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
       -- The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
-      make_ready_at_tail(id, t, 1, record[3], 0)
+      make_ready_at_tail(id, t, 1, delivery, 0)
       moved = moved + 1
     end
   end

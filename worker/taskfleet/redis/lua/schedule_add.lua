@@ -10,11 +10,13 @@ local packed = redis.call('HGET', KEYS[1], name)
 local tick = redis.call('ZSCORE', KEYS[2], name)
 redis.call('HSET', KEYS[1], name, ARGV[2])
 local reply = {}
-if new[6] == 1 then
+local _, _, timing, _, _, paused = unpack(new, 1, 6)
+if paused == 1 then
   redis.call('ZREM', KEYS[2], name)
 else
   local sound, old = pcall(cmsgpack.unpack, packed or '')
-  if not (tick and sound and type(old) == 'table' and old[3] == new[3]) then
+  local _, _, old_timing = unpack(sound and type(old) == 'table' and old or {}, 1, 3)
+  if not (tick and old_timing == timing) then
     tick = ARGV[3]
     redis.call('ZADD', KEYS[2], tick, name)
   end

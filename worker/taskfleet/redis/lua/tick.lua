@@ -19,23 +19,22 @@ local tick = redis.call('ZSCORE', ticks, name)
 if not tick or tonumber(tick) ~= tonumber(ARGV[8]) then return {'stale', 0} end
 local packed = redis.call('HGET', schedules, name)
 local spec = packed and unpacked(packed)
-if not spec or spec[2] ~= ARGV[7] then return {'stale', 0} end
+local _, revision, _, policy = unpack(spec or {}, 1, 4)
+if not spec or revision ~= ARGV[7] then return {'stale', 0} end
 if now < tonumber(tick) then return {'early', 0} end
 
-local item = cmsgpack.unpack(ARGV[11])
-local id, delay, more = item[1], item[3], item[4]
+local id, envelope, delay, more = unpack(cmsgpack.unpack(ARGV[11]), 1, 4)
 local state = redis.call('HGET', ticked, name)
-state = state and unpacked(state) or {0, '', 0, 0, 0}
+local last_ms, previous, fired, skipped, dropped = unpack(state and unpacked(state) or {0, '', 0, 0, 0}, 1, 5)
 
 local function unfinished(other) return redis.call('HEXISTS', task, other) == 1 end
 local function running(other) return redis.call('HEXISTS', owner, other) == 1 end
 
 -- Tasks that prevent this tick: `refused` says that one stays, `waiting` and `interrupted` are cancelled.
 local refused, waiting, interrupted, was_due, follows = false, nil, nil, nil, false
-local previous = state[2]
 -- A task is in `task` until its outcome is recorded: one that failed, died or was cancelled is not there any more.
-if fire > 0 and previous ~= '' and spec[4] ~= 'Allow' and unfinished(previous) then
-  if spec[4] == 'Forbid' then
+if fire > 0 and previous ~= '' and policy ~= 'Allow' and unfinished(previous) then
+  if policy == 'Forbid' then
     refused = true
   elseif running(previous) then
     interrupted = previous
@@ -59,7 +58,7 @@ if waiting and not refused and waiting ~= ARGV[12] then return {'name', waiting}
 local result = 'dropped'
 if refused then
   result = 'skipped'
-  state[4] = state[4] + 1
+  skipped = skipped + 1
 elseif fire > 0 then
   local limit = tonumber(ARGV[3])
   if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the new one
@@ -73,16 +72,16 @@ elseif fire > 0 then
   if waiting then
     end_waiting(waiting, tag_of(waiting), KEYS[last_key + 4], ARGV[13], ARGV[14], ARGV[5], ARGV[15])
   end
-  put(id, item[2], more, was_due or now + delay, follows)
+  put(id, envelope, more, was_due or now + delay, follows)
   add('enqueued', 1)
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
   result = 'fired'
-  state[1], state[2], state[3] = fire, id, state[3] + 1
+  last_ms, previous, fired = fire, id, fired + 1
 end
 write_counts()
-if ARGV[16] == '1' then state[5] = state[5] + 1 end
-redis.call('HSET', ticked, name, cmsgpack.pack(state))
+if ARGV[16] == '1' then dropped = dropped + 1 end
+redis.call('HSET', ticked, name, cmsgpack.pack({last_ms, previous, fired, skipped, dropped}))
 if tonumber(ARGV[9]) > 0 then
   redis.call('ZADD', ticks, ARGV[9], name)
 else

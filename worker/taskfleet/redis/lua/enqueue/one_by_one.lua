@@ -5,7 +5,7 @@
 local function spared()
   local n, keys = 0, {}
   for i = 1, #items do
-    local more = items[i][5]
+    local more = items[i][MORE]
     if more and more.u and not present[i] then
       if keys[more.u] or in_the_way(holder_of(more.u), more.u, more.m) then n = n + 1 end
       keys[more.u] = true
@@ -29,7 +29,7 @@ local function check_key(item, position, more, replaced_key, due)
   end
   local t = tag_of(older)
   if more.m == 'r' then due = due_again(older, t) or due end
-  end_waiting(older, t, replaced_key, more.r, more.t, ARGV[7], 'replaced by task ' .. item[1])
+  end_waiting(older, t, replaced_key, more.r, more.t, ARGV[7], 'replaced by task ' .. item[ID])
   return false, due, older ~= holder
 end
 
@@ -38,7 +38,7 @@ if refusal then return refusal end
 local next_replaced = last_key + 2
 local ready_now, sooner = false, false
 for i = 1, #items do
-  local item, id, more = items[i], ids[i], items[i][5] or {}
+  local item, id, more = items[i], ids[i], items[i][MORE] or {}
   local due, replaced_key, follows = due_of(item), nil, false
   if more.x then replaced_key = KEYS[next_replaced]; next_replaced = next_replaced + 1 end
   local refused = present[i] or seen[id]
@@ -46,7 +46,7 @@ for i = 1, #items do
   if not refused then
     seen[id] = true
     added = added + 1
-    if put(id, item[2], more, due, follows) then
+    if put(id, item[ENVELOPE], more, due, follows) then
       ready_now = true
     elseif not more.w then
       sooner = true

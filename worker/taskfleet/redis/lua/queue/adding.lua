@@ -27,7 +27,8 @@ local function put(id, envelope, more, due, follows)
   end
   if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
   if more.w then
-    block(id, more.w[1], more.w[2], math.max(0, due - at_least_now), more.w[3])
+    local pending, carried, drop_after_ms = unpack(more.w, 1, 3)
+    block(id, pending, carried, math.max(0, due - at_least_now), drop_after_ms)
   elseif due > now or follows then
     redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
   else

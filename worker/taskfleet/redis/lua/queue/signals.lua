@@ -48,15 +48,16 @@ end
 
 -- Signal the task at the end of one edge. A task cannot run if the result that it takes was not kept.
 local function signal_one(id, edge, state, value)
-  if type(edge) ~= 'table' or not (text_or_nil(edge[1]) and text_or_nil(edge[2]) and number_or_nil(edge[3])) then return end
-  local sent = (state ~= 'succeeded' or edge[4] == 1) and value or ''
-  if state == 'succeeded' and edge[4] == 1 and value == '' then
+  local queue, waiting, position, takes_result = unpack(type(edge) == 'table' and edge or {}, 1, 4)
+  if not (text_or_nil(queue) and text_or_nil(waiting) and number_or_nil(position)) then return end
+  local sent = (state ~= 'succeeded' or takes_result == 1) and value or ''
+  if state == 'succeeded' and takes_result == 1 and value == '' then
     state, sent = 'ended', 'its result is not kept (result_ttl=0)'
   end
-  if state == 'succeeded' and edge[1] == here then
-    resolve(edge[2], edge[3], sent)
+  if state == 'succeeded' and queue == here then
+    resolve(waiting, position, sent)
   else
-    redis.call('RPUSH', outbox, cmsgpack.pack({edge[1], edge[2], edge[3], id, state, sent}))
+    redis.call('RPUSH', outbox, cmsgpack.pack({queue, waiting, position, id, state, sent}))
   end
 end
 

@@ -60,7 +60,7 @@ if ARGV[9] ~= '' then
   local finished = 0
 
   local function record_one(outcome, result_key)
-    local id, delivery, code, result, extra = outcome[1], outcome[2], outcome[3], outcome[5], outcome[7]
+    local id, delivery, code, _, result, ttl_ms, extra = unpack(outcome, 1, 7)
     if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then
       -- Workers of older versions send no record of a cancellation with these two: they are recorded as they are.
       local without_record = code == 'x' and extra == 0 or code == 'd' and result == ''
@@ -77,7 +77,7 @@ if ARGV[9] ~= '' then
       local attempt = history_of(id)
       return bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)
     end
-    if result_key then redis.call('SET', result_key, result, 'PX', outcome[6]) end
+    if result_key then redis.call('SET', result_key, result, 'PX', ttl_ms) end
     local state = code == 's' and 'succeeded' or code == 'c' and 'cancelled' or 'expired'
     if state ~= 'succeeded' then add(state, 1) end
     ends(id, state, result)
@@ -85,7 +85,7 @@ if ARGV[9] ~= '' then
 
   local outcomes = cmsgpack.unpack(ARGV[9])
   local ids = {}
-  for i = 1, #outcomes do ids[i] = outcomes[i][1] end
+  for i = 1, #outcomes do ids[i] = unpack(outcomes[i], 1, 1) end
   local tokens = #ids > 0 and redis.call('HMGET', owner, unpack(ids)) or {}
   local held, recorded, next_result = {}, {}, last_key + 1
   local n_held, busy_ms = 0, 0
@@ -96,17 +96,18 @@ if ARGV[9] ~= '' then
       break
     end
     n_recorded = i
-    local outcome, id, result_key = outcomes[i], ids[i], nil
-    if outcome[5] ~= '' and outcome[6] > 0 then result_key = KEYS[next_result]; next_result = next_result + 1 end
+    local outcome, result_key = outcomes[i], nil
+    local id, delivery, _, ended_busy_ms, result, ttl_ms = unpack(outcome, 1, 6)
+    if result ~= '' and ttl_ms > 0 then result_key = KEYS[next_result]; next_result = next_result + 1 end
     local token = first_token
-    if outcome[2] ~= 1 then token = me .. ':' .. outcome[2] end
+    if delivery ~= 1 then token = me .. ':' .. delivery end
     if tokens[i] ~= token or recorded[id] then
       stale[#stale + 1] = id
     else
       recorded[id] = true
       n_held = n_held + 1
       held[n_held] = id
-      busy_ms = busy_ms + outcome[4]
+      busy_ms = busy_ms + ended_busy_ms
       record_one(outcome, result_key)
     end
   end
