@@ -42,8 +42,7 @@ class TaskQueue(Defining):
 
     Args:
         url: `redis://host:6379/0`, `rediss://…`, `unix://…`, `redis+sentinel://host:26379,host:26379/mastername/0` or
-            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS; or `memory://name` for a queue in this process
-            only.
+            `redis+cluster://host:6379,host:6379`; `rediss+…` for TLS; or `memory://name`: in this process only.
         broker: a `taskfleet.testing.InMemoryBroker`, in place of `url`.
         queues: options per queue (`QueueOptions`, dicts of the same names, or bare names). A queue that is not listed
             has default options.
