@@ -69,8 +69,11 @@ if ARGV[9] ~= '' then
         code = 'c'
       end
     end
-    local t = tag_if_any(id)
-    free_slot(t)
+    local t
+    if tagged then
+      t = tag_of(id)
+      free_slot(t)
+    end
     if code == 'r' or code == 'n' then return put_back(id, t, delivery, code, extra) end
     finished = finished + 1
     if code == 'f' or code == 'd' then
