@@ -16,7 +16,6 @@ from redis import exceptions as redis_exceptions
 from taskfleet import foreign
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol import bounds
-from taskfleet.redis import urls
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.redis_errors import (
     call_too_large,
@@ -31,26 +30,9 @@ from taskfleet.redis.redis_errors import (
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import Sentinels
 from taskfleet.redis.server import Server
-from taskfleet.redis.urls import address
-
-__all__ = [
-    "RedisClient",
-    "address",
-    "backoff_seconds",
-    "check_url",
-    "connection_error",
-    "is_transient",
-    "is_wrong_server",
-]
 
 _MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that has a waiting caller
 _ATTEMPTS = 3  # for a call to an unreachable server that no other server can replace
-
-
-def check_url(url: str) -> str:
-    """Return `url`, or raise `ConfigurationError` with the problem."""
-    urls.parse(url)
-    return url
 
 
 class RedisClient:

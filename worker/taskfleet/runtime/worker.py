@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from redis import exceptions as redis_exceptions
 
 from taskfleet import checks, showing
+from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.errors import ConfigurationError
 from taskfleet.middleware import Middleware, WorkerContext
-from taskfleet.redis import connection
 from taskfleet.runtime.claiming.claimer import Claimer
 from taskfleet.runtime.claiming.dispatcher import Dispatcher
 from taskfleet.runtime.claiming.isolation import Isolation
@@ -315,7 +315,7 @@ class Worker:
             logger.exception("the worker met an error and goes on (%d of %d in a row)", self._faults, _MOST_FAULTS)
             if self._faults >= _MOST_FAULTS:
                 raise
-            await asyncio.sleep(connection.backoff_seconds(self._faults))
+            await asyncio.sleep(backoff_seconds(self._faults))
         else:
             self._faults = 0
 

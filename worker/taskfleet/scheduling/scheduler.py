@@ -15,13 +15,14 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet import background, ids, showing
 from taskfleet.application import Application
+from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import Due, Entry, ScheduleState, SpecHead, Tick, TickPosition, TickReply
-from taskfleet.redis import connection
+from taskfleet.redis.redis_errors import connection_error, is_transient
 from taskfleet.scheduling.record import ScheduleSpec
 from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
@@ -95,9 +96,7 @@ class Scheduler:
             seconds = await self.one_pass()
         except (redis_exceptions.RedisError, OSError, TaskQueueError) as error:
             if self._failures % 20 == 0:
-                logger.warning(
-                    "no schedule ticks: %s (trying again)", connection.connection_error(self._broker.url, error)
-                )
+                logger.warning("no schedule ticks: %s (trying again)", connection_error(self._broker.url, error))
             with contextlib.suppress(redis_exceptions.RedisError, OSError):
                 await self._store.failed(error)
         except Exception:
@@ -109,7 +108,7 @@ class Scheduler:
             self._failures = 0
             return seconds
         self._failures += 1
-        return connection.backoff_seconds(self._failures)
+        return backoff_seconds(self._failures)
 
     async def one_pass(self) -> float:
         """One pass over the due schedules; returns the seconds until the next pass.
@@ -138,7 +137,7 @@ class Scheduler:
         try:
             return await self._store.due(queues, limit=limit, past=self._past)
         except redis_exceptions.ResponseError as error:
-            if connection.is_transient(error):
+            if is_transient(error):
                 raise
         # The key of one queue's schedules holds another type: the schedules of the other queues continue.
         found: list[Due] = []
@@ -154,7 +153,7 @@ class Scheduler:
             yield
         except Exception as error:
             if isinstance(error, (redis_exceptions.RedisError, OSError)) and (
-                not isinstance(error, redis_exceptions.ResponseError) or connection.is_transient(error)
+                not isinstance(error, redis_exceptions.ResponseError) or is_transient(error)
             ):
                 raise
             if self._warn_once(queue, "", b""):

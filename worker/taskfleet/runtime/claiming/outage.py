@@ -9,7 +9,8 @@ import time
 from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
-from taskfleet.redis import connection
+from taskfleet.backoff import backoff_seconds
+from taskfleet.redis.redis_errors import connection_error
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
@@ -37,14 +38,14 @@ class Outage:
         if self._health.failing_since is None:
             self._health.failing_since = time.monotonic()
         if self.failures == 1 or self.failures % 20 == 0:
-            problem = connection.connection_error(self._context.broker.url, error)
+            problem = connection_error(self._context.broker.url, error)
             logger.warning("%s (trying again, %d so far)", problem, self.failures)
         await self.drop_connection(error)
         self._selection.all_hot()
         if self._health.draining and time.monotonic() - self._health.last_renewal > self.longest_lease:
             self._give_up()
             return
-        await asyncio.sleep(connection.backoff_seconds(self.failures))
+        await asyncio.sleep(backoff_seconds(self.failures))
 
     async def drop_connection(self, error: Exception) -> None:
         """Let the broker react to a failed call."""

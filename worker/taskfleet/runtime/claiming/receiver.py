@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskfleet import showing
 from taskfleet.protocol.claim import StepReply
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.redis import connection
+from taskfleet.redis.urls import address
 from taskfleet.runtime.claiming.relays import Relays
 from taskfleet.runtime.recording.outcomes import Outcomes
 from taskfleet.runtime.recording.reporting import Reports
@@ -67,7 +67,7 @@ class Receiver:
         if full and not health.memory_full:
             logger.warning(
                 "Redis at %s is out of memory: outcomes are recorded, nothing is claimed; raise maxmemory, or purge",
-                connection.address(self._context.broker.url),
+                address(self._context.broker.url),
             )
         elif health.memory_full and not full:
             logger.info("Redis has memory again")

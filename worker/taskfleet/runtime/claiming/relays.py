@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from taskfleet import showing
+from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.partitions import Partition
-from taskfleet.redis import connection
 from taskfleet.runtime.state.run_context import RunContext
 
 logger = showing.logger("taskfleet.worker")
@@ -33,10 +33,10 @@ class Relays:
             await self._context.broker.relay(partition)
         except TaskQueueError as error:
             logger.warning("queue %s: signals of workflows wait: %s", partition, error)
-            await asyncio.sleep(connection.backoff_seconds(3))
+            await asyncio.sleep(backoff_seconds(3))
         except Exception:
             logger.exception("queue %s: signals of workflows wait", partition)
-            await asyncio.sleep(connection.backoff_seconds(3))
+            await asyncio.sleep(backoff_seconds(3))
         finally:
             del self._tasks[partition]
 

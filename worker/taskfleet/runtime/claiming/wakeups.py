@@ -7,9 +7,9 @@ import asyncio
 from redis import exceptions as redis_exceptions
 
 from taskfleet.application import Application
+from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.protocol.partitions import Partition
-from taskfleet.redis import connection
 from taskfleet.runtime.claiming.dispatcher import Dispatcher
 from taskfleet.runtime.claiming.outage import Outage
 from taskfleet.runtime.claiming.receiver import Receiver
@@ -161,6 +161,6 @@ class Listeners:
 
     async def _failed(self, error: Exception) -> None:
         await self._outage.drop_connection(error)
-        await asyncio.sleep(connection.backoff_seconds(max(self._outage.failures, 1)))
+        await asyncio.sleep(backoff_seconds(max(self._outage.failures, 1)))
         self._selection.all_hot()
         self._wanted.set()

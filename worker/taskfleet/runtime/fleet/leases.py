@@ -19,11 +19,12 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
 from taskfleet.application import Application
+from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol.bounds import id_bytes, windows
 from taskfleet.protocol.broker import Renewer
 from taskfleet.protocol.claim import HeldTask
 from taskfleet.protocol.partitions import Partition
-from taskfleet.redis import connection
+from taskfleet.redis.redis_errors import connection_error
 from taskfleet.runtime.fleet.drain import Drain
 from taskfleet.runtime.fleet.heartbeat import Heartbeat
 from taskfleet.runtime.running.interrupts import Interrupts
@@ -104,11 +105,9 @@ class LeaseKeeper(threading.Thread):
         except (redis_exceptions.RedisError, OSError) as error:
             failures += 1
             if failures in (1, 10) or failures % 100 == 0:
-                logger.warning(
-                    "leases cannot be renewed: %s", connection.connection_error(self._context.broker.url, error)
-                )
+                logger.warning("leases cannot be renewed: %s", connection_error(self._context.broker.url, error))
             self._renewer.dropped(error)
-            self._health.news.wait(min(self._interval, connection.backoff_seconds(failures)))
+            self._health.news.wait(min(self._interval, backoff_seconds(failures)))
             return failures
         self._health.last_renewal = time.monotonic()
         self._health.news.wait(self._interval)

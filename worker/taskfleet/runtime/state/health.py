@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from taskfleet.redis import connection
+from taskfleet.redis.urls import address
 
 _UNREACHABLE_SECONDS = 10.0  # how long Redis may be unreachable before the worker is not ready
 
@@ -49,7 +49,7 @@ class Health:
         return self.connected and not self.draining and not unreachable
 
     def why_not_ready(self) -> str:
-        return "draining" if self.draining else f"no answer from Redis at {connection.address(self._url)}"
+        return "draining" if self.draining else f"no answer from Redis at {address(self._url)}"
 
     @property
     def stalled(self) -> bool:
