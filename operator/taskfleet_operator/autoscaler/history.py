@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 STABLE_WINDOW_SECONDS = 60.0
 """The window for the steady rate, as in Knative's autoscaler."""
@@ -91,18 +88,3 @@ class ScalingState:
 
     def points(self, name: str) -> tuple[Point, ...]:
         return next((history.points for history in self.queues if history.name == name), ())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives back an equal state."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        fields = dict(data)
-        fields["queues"] = tuple(
-            QueueHistory(history["name"], tuple(Point(**point) for point in history["points"]))
-            for history in fields["queues"]
-        )
-        fields["recommendations"] = tuple(Recommendation(**entry) for entry in fields["recommendations"])
-        fields["events"] = tuple(ScaleEvent(**entry) for entry in fields["events"])
-        return cls(**fields)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from hypothesis import given
@@ -147,17 +146,6 @@ def test_without_a_sample_nothing_changes(scene: tuple[FleetSample, ScalingState
     seen, state, rule = scene
     failed = FleetSample.failed("refused", seen.current_replicas, seen.ready_replicas)
     assert decide(failed, replace(state, failures=0), rule, NOW).desired == seen.current_replicas
-
-
-@given(scenes())
-def test_a_state_that_went_through_json_decides_the_same(
-    scene: tuple[FleetSample, ScalingState, AutoscalerSpec],
-) -> None:
-    seen, state, rule = scene
-    decision = decide(seen, state, rule, NOW)
-    copied = ScalingState.from_dict(json.loads(json.dumps(decision.state.to_dict())))
-    assert copied == decision.state
-    assert decide(seen, copied, rule, NOW + 5) == decide(seen, decision.state, rule, NOW + 5)
 
 
 @given(scenes())
