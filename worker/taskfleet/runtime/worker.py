@@ -124,7 +124,7 @@ class Worker:
         self.stopping = Stopping(slots, health, context, self.wanted, self._upcalls, notice)
         self.hook_calls = HookCalls(application.middleware, context)
         self.rejections = Rejections(application.seal)
-        self.outcomes = Outcomes(application, self.outbox, self.tally, slots, self.prefetch, self._upcalls)
+        self.outcomes = Outcomes(application, context, self.outbox, self.tally, slots, self.prefetch, self._upcalls)
         self.unstarted = Unstarted(self.outcomes, self.rejections, self.reports, self.hook_calls)
         self.endings = Endings(
             application, context, slots, held, self.outcomes, self.tally, self.reports, self.hook_calls, self.wanted
@@ -154,9 +154,9 @@ class Worker:
             self.rejections, self.unstarted, self.progress.report,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            context, slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
+            slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
         )
-        self._upcalls.slot_free = self.dispatcher.slot_free
+        self._upcalls.slot_free = self.dispatcher.start
         self._upcalls.given_up = batch_runs.give_up
 
     def _make_claims(self) -> None:

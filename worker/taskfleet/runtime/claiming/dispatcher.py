@@ -12,7 +12,6 @@ from taskfleet.runtime.running.execution import Execution
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.prefetch import Prefetch
-from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 
 
@@ -21,7 +20,6 @@ class Dispatcher:
 
     def __init__(
         self,
-        context: RunContext,
         slots: Slots,
         held: Held,
         health: Health,
@@ -31,7 +29,6 @@ class Dispatcher:
         outcomes: Outcomes,
         wanted: asyncio.Event,
     ) -> None:
-        self._context = context
         self._slots = slots
         self._held = held
         self._health = health
@@ -40,13 +37,6 @@ class Dispatcher:
         self._execution = execution
         self._outcomes = outcomes
         self._wanted = wanted
-
-    def slot_free(self) -> None:
-        """Start the next task.
-
-        The caller is in the context of a task that has ended, which the next one must not get.
-        """
-        self._context.variables.copy().run(self.start)
 
     def start(self) -> None:
         """Start as many claimed tasks and closed batches as there are free slots."""

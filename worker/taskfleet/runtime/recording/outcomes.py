@@ -13,6 +13,7 @@ from taskfleet.runtime.executors.process_executor import Returned
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.prefetch import Prefetch
+from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.state.upcalls import Upcalls
@@ -27,6 +28,7 @@ class Outcomes:
     def __init__(
         self,
         application: Application,
+        context: RunContext,
         outbox: Outbox,
         tally: Tally,
         slots: Slots,
@@ -35,6 +37,7 @@ class Outcomes:
     ) -> None:
         self._application = application
         self._seal = application.seal
+        self._context = context
         self._outbox = outbox
         self._tally = tally
         self._slots = slots
@@ -49,7 +52,8 @@ class Outcomes:
         else:
             box.append(ended)  # the common case, without a call
         if (self._prefetch.claims or self._slots.waiting) and not self._prefetch.starting:
-            self._upcalls.slot_free()
+            # The caller is in the context of a task that has ended; the next task must not be.
+            self._context.variables.copy().run(self._upcalls.slot_free)
 
     # Of runs.
 

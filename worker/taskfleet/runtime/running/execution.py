@@ -99,16 +99,17 @@ class Execution:
         inputs: list[bytes] | None,
         only_gather: bool,
     ) -> bool:
-        task: Envelope | Refusal
+        task: Envelope | None
         if self._plain and len(blob) <= self._most_bytes:
             try:
                 task = envelope.decode(blob)
             except SerializationError as error:
-                task = self._rejections.look_closer(partition, task_id, blob, error)
+                looked = self._rejections.look_closer(partition, task_id, blob, error)
+                task = self._unless_refused(partition, task_id, delivery, looked, attempt)
         else:
-            task = self._open(partition, task_id, blob)
-        if isinstance(task, Refusal):
-            self._unstarted.refuse(partition, task_id, delivery, task, attempt)
+            opened = self._open(partition, task_id, blob)
+            task = self._unless_refused(partition, task_id, delivery, opened, attempt)
+        if task is None:
             return True
         definition = self._find_task(task.name)
         if definition is None:
@@ -147,6 +148,14 @@ class Execution:
             return self._seal.open_task(queue_of(partition), task_id, blob)
         except SerializationError as error:
             return self._rejections.look_closer(partition, task_id, blob, error)
+
+    def _unless_refused(
+        self, partition: Partition, task_id: str, delivery: int, task: Envelope | Refusal, attempt: int
+    ) -> Envelope | None:
+        if isinstance(task, Refusal):
+            self._unstarted.refuse(partition, task_id, delivery, task, attempt)
+            return None
+        return task
 
     def _has_expired(self, partition: Partition, settings: dict[str, Any]) -> bool:
         expires = settings.get(call_settings.EXPIRES_AT)
