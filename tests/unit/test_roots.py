@@ -8,6 +8,7 @@ from types import BuiltinFunctionType, CodeType, CoroutineType, FrameType, Funct
 from typing import Any
 
 from taskfleet import BatchItem, TaskQueue
+from taskfleet.process.metrics import WorkerCollector
 from taskfleet.runtime.worker import Worker
 from taskfleet.tasks.origin import Origin
 
@@ -74,6 +75,8 @@ async def test_no_part_of_a_worker_or_queue_holds_its_root() -> None:
     assert ways_to(worker, worker) == {}
     assert ways_to(queue, worker) == {}
     assert ways_to(queue, queue) == {}
+    assert way_to(worker, [worker.drain])  # the walk finds a root behind a bound method
+    assert way_to(worker, WorkerCollector.of(worker)) == ""
     worker.drain()
     await running
     await queue.close()
