@@ -73,21 +73,23 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
 
 
 def verdicts(
-    decision: ScalingDecision, seen: FleetSample, queue: TaskQueueResource, asked: int, pods: int
+    decision: ScalingDecision, sample: FleetSample, queue: TaskQueueResource, asked: int, pods: int
 ) -> list[Condition]:
     """The conditions that follow from a look.
 
     `asked` is the requested number of replicas, `pods` the existing number.
     """
-    reachable = not seen.failure
-    ready = seen.ready_replicas >= asked
+    reachable = not sample.failure
+    ready = sample.ready_replicas >= asked
     mode = queue.spec.autoscaler.mode
     paused = (
-        decision.reason in {"Paused", "Suspended"} or seen.overrides.paused_scale_in or seen.overrides.paused_scale_out
+        decision.reason in {"Paused", "Suspended"}
+        or sample.overrides.paused_scale_in
+        or sample.overrides.paused_scale_out
     )
     if not reachable:
-        redis = Condition("RedisReachable", False, "CannotReadQueues", seen.failure)
-        scaling = Condition("ScalingActive", False, "FailedGetQueueMetrics", seen.failure)
+        redis = Condition("RedisReachable", False, "CannotReadQueues", sample.failure)
+        scaling = Condition("ScalingActive", False, "FailedGetQueueMetrics", sample.failure)
     else:
         redis = Condition("RedisReachable", True, "Answers", "the queues were read")
         scaling = Condition(
@@ -98,7 +100,7 @@ def verdicts(
         )
     progressing = asked != pods or not ready
     return [
-        Condition("Ready", ready and reachable, *_readiness(ready, reachable, seen, asked)),
+        Condition("Ready", ready and reachable, *_readiness(ready, reachable, sample, asked)),
         Condition(
             "Progressing",
             progressing,
@@ -113,9 +115,9 @@ def verdicts(
     ]
 
 
-def _readiness(ready: bool, reachable: bool, seen: FleetSample, asked: int) -> tuple[str, str]:
+def _readiness(ready: bool, reachable: bool, sample: FleetSample, asked: int) -> tuple[str, str]:
     if not reachable:
-        return "RedisUnreachable", seen.failure
+        return "RedisUnreachable", sample.failure
     if not ready:
         return "WorkersNotReady", f"workers are starting; {asked} are asked for"
     return "WorkersReady", "every worker that is asked for is ready"

@@ -114,18 +114,18 @@ class MemoryStore:
         return dict(self._models)
 
     @contextlib.contextmanager
-    def queue(self, name: Partition) -> Generator[QueueModel]:
+    def queue(self, partition: Partition) -> Generator[QueueModel]:
         """One partition for one operation; afterwards its messages are published."""
         with self.lock:
-            model = self._models.get(name)
+            model = self._models.get(partition)
             if model is None:
-                model = self._models[name] = QueueModel(name)
+                model = self._models[partition] = QueueModel(partition)
             try:
                 yield model
             finally:
                 said, model.said = model.said, []
                 for channel, message in said:
-                    self.publish(f"{channel} {name}" if channel == "done" else channel, message)
+                    self.publish(f"{channel} {partition}" if channel == "done" else channel, message)
                 self._hand_out_calls(model)
                 self._tell_watchers()
 
@@ -136,11 +136,11 @@ class MemoryStore:
         """The schedules of a partition by name."""
         return self._schedules[partition]
 
-    def forget(self, name: Partition) -> None:
+    def forget(self, partition: Partition) -> None:
         with self.lock:
-            self._schedules.pop(name, None)
-            self._models.pop(name, None)
-            self.known.discard(name)
+            self._schedules.pop(partition, None)
+            self._models.pop(partition, None)
+            self.known.discard(partition)
 
     # Waiting workers.
 

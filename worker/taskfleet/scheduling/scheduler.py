@@ -147,7 +147,7 @@ class Scheduler:
         return found
 
     @contextlib.contextmanager
-    def _alone(self, queue: Partition) -> Generator[None]:
+    def _alone(self, partition: Partition) -> Generator[None]:
         """Log an error of one queue's schedules. An error of Redis as a whole is raised."""
         try:
             yield
@@ -156,10 +156,10 @@ class Scheduler:
                 not isinstance(error, redis_exceptions.ResponseError) or is_transient(error)
             ):
                 raise
-            if self._warn_once(queue, "", b""):
+            if self._warn_once(partition, "", b""):
                 told = error if isinstance(error, (redis_exceptions.RedisError, TaskQueueError)) else None
                 logger.warning(
-                    "the schedules of queue %r do not tick: %s", queue, error, exc_info=None if told else error
+                    "the schedules of queue %r do not tick: %s", partition, error, exc_info=None if told else error
                 )
 
     def _warn_once(self, queue: str, name: str, spec: bytes) -> bool:

@@ -18,12 +18,12 @@ _FEW = 1024  # a heap of fewer entries is not searched for outdated ones
 
 
 class Deadlines:
-    """Calls `strike` with each job that exceeds its timeout. Its memory is bounded by the number of running tasks."""
+    """Calls `time_out` with each job that exceeds its timeout. Its memory is bounded by the number of running tasks."""
 
-    def __init__(self, context: RunContext, running: dict[str, Job], strike: Callable[[Job], None]) -> None:
+    def __init__(self, context: RunContext, running: dict[str, Job], time_out: Callable[[Job], None]) -> None:
         self._context = context
         self._running = running
-        self._strike_job = strike
+        self._time_out = time_out
         # Ids instead of jobs, whose arguments would otherwise stay in memory until their deadlines.
         self._heap: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -33,7 +33,7 @@ class Deadlines:
         return len(self._heap)
 
     def watch(self, job: Job) -> None:
-        """Strike when the job exceeds its timeout, if it has one."""
+        """Time the job out when it exceeds its timeout, if it has one."""
         if job.timeout is None:
             return
         heap = self._heap
@@ -60,9 +60,9 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._context.loop.call_at(at, self._strike)
+        self._timer = self._context.loop.call_at(at, self._check)
 
-    def _strike(self) -> None:
+    def _check(self) -> None:
         now = self._context.now()
         self._timer, self._timer_at = None, math.inf
         try:
@@ -73,7 +73,7 @@ class Deadlines:
                     break
                 heapq.heappop(self._heap)
                 if job is not None:
-                    self._strike_job(job)
+                    self._time_out(job)
         finally:
             if self._heap:
                 self._arm(self._heap[0][0])

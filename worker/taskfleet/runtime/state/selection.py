@@ -117,8 +117,8 @@ class Selection:
     def all_hot(self) -> None:
         self._hot.update(self.names)
 
-    def make_hot(self, name: Partition) -> None:
-        self._hot.add(name)
+    def make_hot(self, partition: Partition) -> None:
+        self._hot.add(partition)
 
     def hot(self, now: float) -> bool:
         """Whether any queue may have work."""
@@ -134,30 +134,30 @@ class Selection:
         """Whether a queue of that tier or a lower one may have work."""
         return any(self._is_hot(name, now) for tier in self.tiers[rank:] for name in tier.weights)
 
-    def _is_hot(self, name: Partition, now: float) -> bool:
-        return name in self._hot or self._event.get(name, now + 1) <= now
+    def _is_hot(self, partition: Partition, now: float) -> bool:
+        return partition in self._hot or self._event.get(partition, now + 1) <= now
 
     def next_event(self, now: float) -> float | None:
         """Seconds until a queue may have work again without a notification."""
         return max(0.0, min(self._event.values()) - now) if self._event else None
 
-    def seen(self, name: Partition, left: int, horizon: float | None, now: float) -> None:
+    def seen(self, partition: Partition, left: int, horizon: float | None, now: float) -> None:
         """Take note of a reply: the number of tasks that are still ready, and the time (s) until the next is due."""
-        self._looked[name] = now
-        self._unheard.discard(name)
+        self._looked[partition] = now
+        self._unheard.discard(partition)
         if left:
-            self._hot.add(name)
+            self._hot.add(partition)
         else:
-            self._hot.discard(name)
+            self._hot.discard(partition)
         if horizon is None:
-            self._event.pop(name, None)
+            self._event.pop(partition, None)
         else:
             # Rounded up: a call that comes a moment too early would find nothing and have to be repeated.
-            self._event[name] = now + horizon + 0.001
+            self._event[partition] = now + horizon + 0.001
 
-    def unheard(self, name: Partition) -> None:
+    def unheard(self, partition: Partition) -> None:
         """A call got no reply. The state of the partition is unknown, which is no reason to let lower tiers wait."""
-        self._unheard.add(name)
+        self._unheard.add(partition)
 
     def has_more(self, tier: Tier) -> bool:
         """Whether the last replies leave work in that tier, for which lower tiers wait."""
@@ -191,9 +191,9 @@ class Selection:
         """Seconds until a queue is overdue."""
         return max(0.0, min(map(self._due_at, self.names)) - now)
 
-    def _due_at(self, name: Partition) -> float:
-        looked = self._looked.get(name, 0.0)
-        return min(looked + _LOOK_SECONDS, max(self._event.get(name, math.inf), looked + _EVENT_SECONDS))
+    def _due_at(self, partition: Partition) -> float:
+        looked = self._looked.get(partition, 0.0)
+        return min(looked + _LOOK_SECONDS, max(self._event.get(partition, math.inf), looked + _EVENT_SECONDS))
 
     def shares(self, tier: Tier, room: int, now: float) -> dict[Partition, int]:
         """The number of tasks to claim from each queue of the tier, by weight.
