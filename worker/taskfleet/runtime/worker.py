@@ -20,6 +20,7 @@ from taskfleet.runtime.claiming.isolation import Isolation
 from taskfleet.runtime.claiming.outage import Outage
 from taskfleet.runtime.claiming.receiver import Receiver
 from taskfleet.runtime.claiming.relays import Relays
+from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.claiming.turns import Turns
 from taskfleet.runtime.claiming.unheard import UnheardClaims
 from taskfleet.runtime.claiming.wakeups import Listeners
@@ -161,27 +162,24 @@ class Worker:
 
     def _make_claims(self) -> None:
         """The parts between a call of Redis and its claims."""
-        application, context, identity, held, outbox = (
-            self.application, self.context, self.identity, self.held, self.outbox,
-        )  # fmt: skip
+        context, held, outbox = self.context, self.held, self.outbox
+        calls = StepCalls(self.application, context, self.identity)
         self.outage = Outage(context, self.health, self.selection, outbox, held)
         self.relays = Relays(context)
         self.receiver = Receiver(
             context, self.health, self.selection, held, self.prefetch, self.outcomes, self.reports, self.relays
         )
-        self.unheard = UnheardClaims(
-            application, context, identity, self.slots, held, outbox, self.outcomes, self.unstarted
-        )
-        isolation = Isolation(application, context, identity, held, outbox, self.outcomes, self.receiver, self.outage)
+        self.unheard = UnheardClaims(calls, context, self.slots, held, outbox, self.outcomes, self.unstarted)
+        isolation = Isolation(calls, held, outbox, self.outcomes, self.receiver, self.outage)
         self.claimer = Claimer(
-            application, context, identity, self.selection, held, outbox, self.prefetch, self.tally, self.receiver,
+            calls, context, self.selection, held, outbox, self.prefetch, self.tally, self.receiver,
             self.unheard, isolation, self.outage,
         )  # fmt: skip
         self.turns = Turns(
             context, self.selection, self.slots, self.health, self.prefetch, outbox, self.batches, self.claimer
         )
         self.listeners = Listeners(
-            application, context, identity, self.selection, self.turns, self.receiver, self.unheard, self.outage,
+            calls, context, self.selection, self.turns, self.receiver, self.unheard, self.outage,
             self.dispatcher, self.wanted,
         )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from redis import exceptions as redis_exceptions
 
 from taskfleet import showing
-from taskfleet.application import Application
 from taskfleet.protocol.claim import StepReply
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
@@ -13,10 +12,10 @@ from taskfleet.redis import redis_errors
 from taskfleet.runtime.claiming.isolation import Isolation
 from taskfleet.runtime.claiming.outage import Outage
 from taskfleet.runtime.claiming.receiver import Receiver
+from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.claiming.unheard import UnheardClaims
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.state.held import Held
-from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection
@@ -30,9 +29,8 @@ class Claimer:
 
     def __init__(
         self,
-        application: Application,
+        calls: StepCalls,
         context: RunContext,
-        identity: Identity,
         selection: Selection,
         held: Held,
         outbox: Outbox,
@@ -43,9 +41,8 @@ class Claimer:
         isolation: Isolation,
         outage: Outage,
     ) -> None:
-        self._options_of = application.options_of
+        self._calls = calls
         self._context = context
-        self._identity = identity
         self._selection = selection
         self._held = held
         self._outbox = outbox
@@ -64,8 +61,7 @@ class Claimer:
         try:
             if slots and partition in self._unheard.unsure:
                 await self._unheard.hand_back(partition)
-            broker, options = self._context.broker, self._options_of(partition)
-            reply = await broker.step(partition, options, self._identity.incarnation, slots, outcomes)
+            reply = await self._calls.step(partition, slots, outcomes)
         except Exception as error:
             await self._failed(partition, slots, outcomes, error)
             return

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from taskfleet import describing, showing
-from taskfleet.application import Application
 from taskfleet.protocol import bounds
 from taskfleet.protocol.outcome import OUTCOME_CODE, OUTCOME_DELIVERY, OUTCOME_ID, Outcome
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import redis_errors
 from taskfleet.runtime.claiming.outage import Outage
 from taskfleet.runtime.claiming.receiver import Receiver
+from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.recording.outcomes import Outcomes
 from taskfleet.runtime.state.held import Held
-from taskfleet.runtime.state.identity import Identity
-from taskfleet.runtime.state.run_context import RunContext
 
 logger = showing.logger("taskfleet.worker")
 
@@ -24,18 +22,14 @@ class Isolation:
 
     def __init__(
         self,
-        application: Application,
-        context: RunContext,
-        identity: Identity,
+        calls: StepCalls,
         held: Held,
         outbox: Outbox,
         outcomes: Outcomes,
         receiver: Receiver,
         outage: Outage,
     ) -> None:
-        self._options_of = application.options_of
-        self._context = context
-        self._identity = identity
+        self._calls = calls
         self._held = held
         self._outbox = outbox
         self._outcomes = outcomes
@@ -44,8 +38,7 @@ class Isolation:
         self._replaced: set[str] = set()  # ids of the outcomes that are being replaced by a failure
 
     async def _record(self, partition: Partition, outcomes: list[Outcome]) -> None:
-        broker = self._context.broker
-        reply = await broker.step(partition, self._options_of(partition), self._identity.incarnation, 0, outcomes)
+        reply = await self._calls.step(partition, 0, outcomes)
         if outcomes:
             self._replaced.difference_update(outcome[OUTCOME_ID] for outcome in outcomes)
             self._held.recorded(partition, outcomes)

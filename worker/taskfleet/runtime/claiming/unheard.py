@@ -7,14 +7,13 @@ import contextlib
 
 from redis import exceptions as redis_exceptions
 
-from taskfleet.application import Application
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import replies
+from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.recording.outcomes import Outcomes
 from taskfleet.runtime.recording.unstarted import Unstarted
 from taskfleet.runtime.state.held import Held
-from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 
@@ -27,18 +26,16 @@ class UnheardClaims:
 
     def __init__(
         self,
-        application: Application,
+        calls: StepCalls,
         context: RunContext,
-        identity: Identity,
         slots: Slots,
         held: Held,
         outbox: Outbox,
         outcomes: Outcomes,
         unstarted: Unstarted,
     ) -> None:
-        self._options_of = application.options_of
+        self._calls = calls
         self._context = context
-        self._identity = identity
         self._slots = slots
         self._held = held
         self._outbox = outbox
@@ -73,14 +70,13 @@ class UnheardClaims:
         """Return the claims of a partition whose reply was lost. Claims too large for a reply become dead letters."""
         async with self.lock(partition):
             known = self._held.copy()
-            broker = self._context.broker
-            owned = await broker.owned(partition, self._identity.incarnation)
+            owned = await self._calls.owned(partition)
             unheard = [
                 (task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (partition, delivery)
             ]
             # A task that makes every reply too large must not be returned again and again.
             ids = [task_id for task_id, _ in unheard] if partition in self._most else []
-            unreadable = await broker.unreadable(partition, ids)
+            unreadable = await self._context.broker.unreadable(partition, ids)
             for task_id, delivery in unheard:
                 if task_id in unreadable:
                     self._unstarted.bury_unread(partition, task_id, delivery)
@@ -94,5 +90,4 @@ class UnheardClaims:
             for partition in sorted(self.unsure):
                 await self.hand_back(partition)
                 if outcomes := self._outbox.pop(partition, None):
-                    options = self._options_of(partition)
-                    await self._context.broker.step(partition, options, self._identity.incarnation, 0, outcomes)
+                    await self._calls.step(partition, 0, outcomes)

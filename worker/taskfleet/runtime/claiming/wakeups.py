@@ -6,16 +6,15 @@ import asyncio
 
 from redis import exceptions as redis_exceptions
 
-from taskfleet.application import Application
 from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.protocol.partitions import Partition
 from taskfleet.runtime.claiming.dispatcher import Dispatcher
 from taskfleet.runtime.claiming.outage import Outage
 from taskfleet.runtime.claiming.receiver import Receiver
+from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.claiming.turns import Turns
 from taskfleet.runtime.claiming.unheard import UnheardClaims
-from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection
 from taskfleet.supervising import supervise
@@ -33,9 +32,8 @@ class Listeners:
 
     def __init__(
         self,
-        application: Application,
+        calls: StepCalls,
         context: RunContext,
-        identity: Identity,
         selection: Selection,
         turns: Turns,
         receiver: Receiver,
@@ -44,9 +42,8 @@ class Listeners:
         dispatcher: Dispatcher,
         wanted: asyncio.Event,
     ) -> None:
-        self._options_of = application.options_of
+        self._calls = calls
         self._context = context
-        self._identity = identity
         self._selection = selection
         self._turns = turns
         self._receiver = receiver
@@ -120,12 +117,9 @@ class Listeners:
                 await self._failed(error)
 
     async def _claim_when_called(self, partition: Partition, slots: int) -> None:
-        broker, incarnation = self._context.broker, self._identity.incarnation
         async with self._unheard.lock(partition):
             try:
-                reply = await broker.step_when_called(
-                    partition, self._options_of(partition), incarnation, slots, _LOOK_AGAIN_SECONDS
-                )
+                reply = await self._calls.step_when_called(partition, slots, _LOOK_AGAIN_SECONDS)
             except BaseException as error:
                 self._unheard.call_failed(partition, slots, error)
                 raise
