@@ -14,6 +14,22 @@ http.ThreadingHTTPServer(("", 8000), http.SimpleHTTPRequestHandler).serve_foreve
 """
 
 
+# kube-proxy sets the rules of a Service a moment after the Service exists, and no object reports that. Before that,
+# packets to the Service leave the node, and something else may refuse or answer them.
+_FETCH = """
+import sys, time, urllib.request
+until = time.monotonic() + 30
+while True:
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
+        break
+    except OSError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.1)
+"""
+
+
 def test_pods_are_reached_by_the_name_of_their_service(
     cluster: KubernetesCluster, kubectl: ClusterCommand, namespace: str
 ) -> None:
@@ -27,7 +43,7 @@ def test_pods_are_reached_by_the_name_of_their_service(
     kubectl("rollout", "status", "deployment/web", "--timeout=60s", "--namespace", namespace)
     fetched = kubectl(
         "exec", "deployment/web", "--namespace", namespace, "--",
-        "python3", "-c", f"import urllib.request as r; print(r.urlopen('http://web.{namespace}.svc:8000/').status)",
+        "python3", "-c", _FETCH, f"http://web.{namespace}.svc:8000/",
     )  # fmt: skip
     assert fetched.strip() == "200"
     kubectl("logs", "deployment/web", "--namespace", namespace)
