@@ -27,16 +27,16 @@ async def test_a_worker_gives_a_task_its_dependencies(queue: TaskQueue) -> None:
     events.clear()
 
     @queue.task
-    async def ship(order: int, db: str = Depends(session)) -> str:
+    async def dispatch_order(order: int, db: str = Depends(session)) -> str:
         return f"order {order}: {db}"
 
     await queue.start_workers(1)
-    handles = [await ship.enqueue(n) for n in (1, 2)]  # the caller gives the order only
-    assert await handles[0].result(timeout=10) == "order 1: session of ship from the pool"
-    assert await handles[1].result(timeout=10) == "order 2: session of ship from the pool"
+    handles = [await dispatch_order.enqueue(n) for n in (1, 2)]  # the caller gives the order only
+    assert await handles[0].result(timeout=10) == "order 1: session of dispatch_order from the pool"
+    assert await handles[1].result(timeout=10) == "order 2: session of dispatch_order from the pool"
 
     with queue.override(session, lambda: "a fake"):  # for tests
-        assert await (await ship.enqueue(3)).result(timeout=10) == "order 3: a fake"
+        assert await (await dispatch_order.enqueue(3)).result(timeout=10) == "order 3: a fake"
 
     await queue.stop_workers()
     assert events == ["pool opens", "pool closes"]
