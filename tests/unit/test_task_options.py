@@ -79,7 +79,7 @@ def test_a_call_has_the_options_of_its_task_except_those_that_it_sets(queue: Tas
 
     options = work.options(queue="b", unique_key="v", unique_mode=None, fair_key=None, delay=0).message(1).options
     assert (options.queue, options.unique_key, options.unique_mode, options.fair_key) == ("b", "v", "replace", "f")
-    assert options.delay == 5  # 0 is no delay of its own
+    assert options.delay == 0  # in place of the decorator's 5 s
     at = datetime.now(UTC)
     assert (work.options(eta=at).message(1).options.delay, work.options(eta=at).message(1).options.eta) == (
         0.0,
@@ -99,7 +99,7 @@ def test_a_message_is_sent_elsewhere_and_later_without_a_change_to_itself(queue:
     other = message.to("other").delayed(9)
     assert (other.queue, other.options.delay, settings_of(other)) == ("other", 9.0, {"t": 3.0})
     assert (message.queue, message.options.delay) == ("default", 7.0)
-    assert message.delayed(0).options.delay == 5.0
+    assert message.delayed(0).options.delay == 0.0
     with pytest.raises(ConfigurationError, match="delay and the message's eta both say"):
         work.options(eta=datetime.now(UTC)).message(1).delayed(1)
 

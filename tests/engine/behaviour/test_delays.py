@@ -7,7 +7,7 @@ import datetime as dt
 
 import pytest
 
-from taskfleet import TaskExecutionError, TaskQueue
+from taskfleet import TaskExecutionError, TaskQueue, group
 from tests.engine.conftest import RunWorker
 
 
@@ -26,6 +26,22 @@ async def test_a_delayed_task_is_never_early_and_hardly_late(queue: TaskQueue, r
     later = await when.options(eta=eta).enqueue()
     await later.result(timeout=10)
     assert dt.datetime.now(dt.UTC) >= eta
+
+
+async def test_a_delay_of_zero_overrides_the_delay_of_the_decorator(queue: TaskQueue) -> None:
+    @queue.task(delay=60)
+    async def later() -> None: ...
+
+    assert await (await later.enqueue()).status() == "delayed"
+    assert await (await later.options(delay=0).enqueue()).status() == "ready"
+    assert await (await later.options(delay=dt.timedelta(0), result_ttl=5).enqueue()).status() == "ready"
+    assert await (await queue.schedule(later.message(), delay=0)).status() == "ready"
+    (many,) = await queue.enqueue_many([later.options(delay=0).message()])
+    assert await many.status() == "ready"
+    eta = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    assert await (await later.options(delay=0, eta=eta).enqueue()).status() == "ready"
+    end = await queue.enqueue(group(later.message(), later.options(delay=0).message()))
+    assert await end.statuses() == ["delayed", "ready"]
 
 
 async def test_an_expired_task_does_not_run(queue: TaskQueue, run_worker: RunWorker) -> None:

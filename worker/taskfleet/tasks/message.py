@@ -64,7 +64,7 @@ class Message(Generic[R]):
         """The same call, ready after `delay` (seconds or timedelta). Errors: `ConfigurationError`."""
         if self.options.eta is not None:
             raise ConfigurationError("delay and the message's eta both say when it becomes ready; keep one")
-        return self._with(delay=checks.seconds("delay", delay) or self.task.options.delay)
+        return self._with(delay=checks.seconds("delay", delay))
 
     def _with(self, **options: Any) -> Message[R]:
         return dataclasses.replace(self, options=self.options.changed(options))

@@ -158,13 +158,13 @@ class TaskOptions:
         for name, value in given.items():
             rules = OF_CALL[name]
             checked = rules.check_of_call(name, value)
-            if checked is None or (name == "delay" and not checked):
+            if checked is None:
                 continue
             changed[name] = checked
             if rules.setting is not None:
                 settings[rules.setting] = checked if rules.packed is None else rules.packed(checked)
         if "eta" in changed:
-            if "delay" in changed:
+            if changed.get("delay"):
                 raise OptionError("delay and eta both say when it becomes ready; keep one")
             changed["delay"] = 0.0
         return self.changed(changed, settings)
