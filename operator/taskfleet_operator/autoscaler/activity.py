@@ -22,7 +22,7 @@ def activation(sample: FleetSample, spec: AutoscalerSpec) -> str:
 def was_active(sample: FleetSample, state: ScalingState) -> bool:
     """Whether there is work, or was since the last sample: a task may arrive and end between two samples."""
     arrived = any(
-        queue.enqueued_total != points[-1].enqueued for queue in sample.queues if (points := state.points(queue.name))
+        queue.runnable_total != points[-1].runnable for queue in sample.queues if (points := state.points(queue.name))
     )
     return arrived or _has_work(sample) or sample.overrides.force_activation
 

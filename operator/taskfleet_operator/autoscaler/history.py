@@ -13,8 +13,8 @@ class Point:
     """A queue's counters at one time, and the estimate of the mean service time then. Seconds."""
 
     at: float
-    enqueued: int
-    finished: int
+    runnable: int
+    attempts: int
     busy_seconds: float
     service_seconds: float
 

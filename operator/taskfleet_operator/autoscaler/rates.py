@@ -41,12 +41,12 @@ def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> flo
         return 0.0
     last = points[-1]
     start = _anchor(points, last.at - window_seconds)
-    return max(0, last.enqueued - start.enqueued) / max(last.at - start.at, window_seconds)
+    return max(0, last.runnable - start.runnable) / max(last.at - start.at, window_seconds)
 
 
 def is_history(queue: QueueSample, prior_seconds: float) -> bool:
     """Whether run times were measured: enough tasks have finished, or running ones outweigh the prior."""
-    return queue.finished_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
+    return queue.attempts_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
 
 
 def _point(queue: QueueSample, points: tuple[Point, ...], prior_seconds: float, now: float) -> Point:
@@ -54,23 +54,23 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior_seconds: float, 
     if points and not _is_lower(queue, points):
         start = _anchor(points, now - STABLE_WINDOW_SECONDS)
         ran = max(0.0, busy - start.busy_seconds)
-        ended = queue.finished_total - start.finished
+        ended = queue.attempts_total - start.attempts
         # S = (S0·10 + Δbusy) / (10 + Δdone), with S0 the estimate at the window's start. It follows a slow drift within
         # a window, and does not follow a single odd task. The counter of busy time includes tasks that still run.
         service = (start.service_seconds * PRIOR_TASKS + ran) / (PRIOR_TASKS + ended)
     elif points:
         service = points[-1].service_seconds
-    elif queue.finished_total >= HISTORY_TASKS:
-        service = busy / queue.finished_total  # the first sample after a restart: the mean over the queue's life
+    elif queue.attempts_total >= HISTORY_TASKS:
+        service = busy / queue.attempts_total  # the first sample after a restart: the mean over the queue's life
     else:
-        service = (prior_seconds * PRIOR_TASKS + busy) / (PRIOR_TASKS + queue.finished_total)
-    return Point(now, queue.enqueued_total, queue.finished_total, busy, service)
+        service = (prior_seconds * PRIOR_TASKS + busy) / (PRIOR_TASKS + queue.attempts_total)
+    return Point(now, queue.runnable_total, queue.attempts_total, busy, service)
 
 
 def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:
     return bool(points) and (
-        queue.enqueued_total < points[-1].enqueued
-        or queue.finished_total < points[-1].finished
+        queue.runnable_total < points[-1].runnable
+        or queue.attempts_total < points[-1].attempts
         or queue.busy_ms_total / 1000 < points[-1].busy_seconds
     )
 

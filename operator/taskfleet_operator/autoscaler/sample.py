@@ -9,9 +9,11 @@ from dataclasses import dataclass
 class QueueSample:
     """The figures of one queue in Redis.
 
-    `backlog` is ready and not claimed; `in_flight` is claimed. `due` counts delayed and scheduled tasks that come due
-    within the drain horizon, `due_within_start` those that come due before a new pod could run them.
-    `*_total` are counters since the queue's first task.
+    `backlog` is ready and not claimed; `in_flight` is claimed; `parked` waits for its limit key. `due` counts delayed
+    and scheduled tasks, ticks of schedules included, that come due within the drain horizon, `due_within_start` those
+    that come due before a new pod could run them. `*_total` are counters since the queue's first task: of tasks that
+    became ready to run, of runs that ended, and of the time for which tasks ran. The last four are the queue's own
+    limits, None without one.
     """
 
     name: str
@@ -22,10 +24,15 @@ class QueueSample:
     due_within_start: int = 0
     dead: int = 0
     oldest_age_seconds: float = 0.0
-    enqueued_total: int = 0
-    finished_total: int = 0
+    runnable_total: int = 0
+    attempts_total: int = 0
     busy_ms_total: int = 0
+    parked: int = 0
     target_latency_seconds: float | None = None
+    rate_per_second: float | None = None
+    concurrency: int | None = None
+    rate_per_second_per_key: float | None = None
+    concurrency_per_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class FleetSample:
 
     `current_replicas` is the requested number (`spec.replicas` of the Deployment); `pending_replicas` are requested and
     not ready. `workers_registered` counts replicas with a heartbeat, `busy_workers` replicas that run a task.
+    `oldest_run_seconds` is the age of the run that has taken longest so far, over all workers, 0 when none is known.
     `start_latency_seconds` is the 90th percentile from pod creation to registered worker, None while unknown. `failure`
     is the reason why the queues could not be read; then only the replica counts and the overrides are known.
     """
@@ -85,6 +93,7 @@ class FleetSample:
     ready_replicas: int
     pending_replicas: int = 0
     slots_per_replica: int = 1
+    oldest_run_seconds: float = 0.0
     start_latency_seconds: float | None = None
     overrides: ScalingOverrides = NO_OVERRIDES
     failure: str = ""

@@ -154,8 +154,8 @@ def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start:
         else reading.due_within_start.get(target.name, 0) + sum(seconds <= start for seconds in fires),
         dead=figures.dead,
         oldest_age_seconds=0.0 if figures.paused else figures.oldest_age_seconds,
-        enqueued_total=figures.enqueued_total,
-        finished_total=figures.finished_total,
+        runnable_total=figures.enqueued_total,
+        attempts_total=figures.finished_total,
         busy_ms_total=figures.busy_ms_total,
         target_latency_seconds=target.target_latency_seconds,
     )

@@ -27,7 +27,7 @@ STEADY = {
 
 
 def queue(backlog: int = 0, **fields: Any) -> QueueSample:
-    defaults: dict[str, Any] = {"enqueued_total": 1000, "finished_total": 1000, "busy_ms_total": 500_000}
+    defaults: dict[str, Any] = {"runnable_total": 1000, "attempts_total": 1000, "busy_ms_total": 500_000}
     return QueueSample(name=fields.pop("name", "default"), backlog=backlog, **{**defaults, **fields})
 
 

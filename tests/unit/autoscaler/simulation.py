@@ -62,8 +62,8 @@ class Fleet:
             name="default",
             backlog=waiting,
             oldest_age_seconds=now - self.oldest[0][0] if waiting else 0.0,
-            enqueued_total=round(self.enqueued),
-            finished_total=int(self.finished),
+            runnable_total=round(self.enqueued),
+            attempts_total=int(self.finished),
             busy_ms_total=int(int(self.finished) * self.service * 1000),
         )
         return FleetSample(

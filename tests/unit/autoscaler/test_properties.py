@@ -85,8 +85,8 @@ def scenes(draw: st.DrawFn) -> tuple[FleetSample, ScalingState, AutoscalerSpec]:
                 due=draw(st.integers(0, 100)),
                 due_within_start=draw(st.integers(0, 3)),
                 oldest_age_seconds=draw(st.floats(0, 120)),
-                enqueued_total=10_000,
-                finished_total=draw(st.sampled_from([900, 2000])),
+                runnable_total=10_000,
+                attempts_total=draw(st.sampled_from([900, 2000])),
             ),
         ),
         workers_registered=registered,
@@ -162,7 +162,7 @@ def test_the_remembered_state_stays_small(arrivals: list[int]) -> None:
     rule, state, enqueued = spec(), ScalingState.initial(1, NOW), 0
     for step, arrived in enumerate(arrivals):
         enqueued += arrived
-        seen = QueueSample(name="default", backlog=0, enqueued_total=enqueued, finished_total=enqueued)
+        seen = QueueSample(name="default", backlog=0, runnable_total=enqueued, attempts_total=enqueued)
         state = decide(
             FleetSample((seen,), 1, 0, current_replicas=1, ready_replicas=1), state, rule, NOW + step * 0.1
         ).state

@@ -38,7 +38,7 @@ def test_slots_keep_up_with_arrivals_and_drain_the_backlog_in_time(
 ) -> None:
     state = steady_arrivals(per_second, 0.5, current=1)
     seen = sample(
-        queue(backlog, enqueued_total=1000 + 60 * per_second, finished_total=1000, busy_ms_total=500_000), current=1
+        queue(backlog, runnable_total=1000 + 60 * per_second, attempts_total=1000, busy_ms_total=500_000), current=1
     )
     decision = decide(seen, state, spec(behavior=STEADY, panic={"mode": "Disabled"}), NOW)
     assert decision.desired == replicas
@@ -47,13 +47,13 @@ def test_slots_keep_up_with_arrivals_and_drain_the_backlog_in_time(
 
 def test_the_message_is_the_formula_with_its_numbers() -> None:
     state = steady_arrivals(40, 0.5, current=4)
-    seen = sample(queue(2532, enqueued_total=3400), current=4)
+    seen = sample(queue(2532, runnable_total=3400), current=4)
     decision = decide(seen, state, spec(behavior=STEADY, panic={"mode": "Disabled"}), NOW)
     assert decision.message == "slots = 46.1 (steady 25.0 + drain 21.1) / 8 → 6"
 
 
 def test_without_a_history_the_backlog_per_replica_rules_as_in_keda() -> None:
-    new = queue(950, enqueued_total=950, finished_total=0, busy_ms_total=0)
+    new = queue(950, runnable_total=950, attempts_total=0, busy_ms_total=0)
     decision = first(sample(new), spec(behavior=STEADY))
     assert decision.desired == 10
     assert decision.reason == "BacklogPerReplica"
@@ -80,7 +80,7 @@ def test_long_tasks_teach_their_length_while_they_run() -> None:
     for step in range(20):
         ran = step * 5 * 8  # eight slots, all running, none finished
         seen = sample(
-            queue(100, in_flight=8, enqueued_total=108, finished_total=0, busy_ms_total=ran * 1000), current=1
+            queue(100, in_flight=8, runnable_total=108, attempts_total=0, busy_ms_total=ran * 1000), current=1
         )
         decision = decide(seen, state, rule, NOW + step * 5)
         state = decision.state
@@ -91,7 +91,7 @@ def test_long_tasks_teach_their_length_while_they_run() -> None:
 
 def test_one_odd_task_moves_the_run_time_little() -> None:
     state = steady_arrivals(0, 0.5, current=1)
-    seen = sample(queue(10, finished_total=1001, busy_ms_total=500_000 + 5_500), current=1)
+    seen = sample(queue(10, attempts_total=1001, busy_ms_total=500_000 + 5_500), current=1)
     assert decide(seen, state, spec(), NOW).terms["service_seconds"] == pytest.approx((5 + 5.5) / 11)
 
 

@@ -160,7 +160,7 @@ class TestZero:
 
     def test_a_task_between_two_looks_is_activity(self) -> None:
         state = first(sample(queue(0), current=1), spec(), last_active=NOW - 290).state
-        came_and_went = sample(queue(0, enqueued_total=1001, finished_total=1001), current=1)
+        came_and_went = sample(queue(0, runnable_total=1001, attempts_total=1001), current=1)
         assert decide(came_and_went, state, spec(), NOW + 11).desired == 1
 
     def test_a_restart_looks_for_itself_before_it_believes_an_old_time(self) -> None:
@@ -303,7 +303,7 @@ class TestSuspectSamples:
             cooldownSeconds=0,
         )
         state = decide(sample(load(6), current=6), fresh(6), rule, NOW).state
-        emptied = sample(queue(0, enqueued_total=0, finished_total=0, busy_ms_total=0), current=6)
+        emptied = sample(queue(0, runnable_total=0, attempts_total=0, busy_ms_total=0), current=6)
         held = decide(emptied, state, rule, NOW + 5)
         assert (held.desired, held.reason) == (6, "SuspectSample")
         assert decide(emptied, held.state, rule, NOW + 100).desired == 6
