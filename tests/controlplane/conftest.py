@@ -13,6 +13,8 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import ClusterCommand, wait_until
 
 from tests.support import requirements
+from tests.support.process_node import ProcessNodes
+from tests.support.process_node_fleet import OperatorProcesses, RealFleet
 from tests.support.redis_server import RedisServer
 
 _TIER = "control plane"
@@ -82,3 +84,25 @@ def redis_server() -> Iterator[RedisServer]:
     """A real Redis server of this session; `redis_server.url`."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture
+def nodes(control_plane: Path, namespace: str) -> Iterator[ProcessNodes]:
+    """A node that runs the pods of this test's namespace as local processes. Other namespaces have no node."""
+    with ProcessNodes(control_plane, namespace, [f"node-{namespace}"]) as running:
+        yield running
+
+
+@pytest.fixture
+def operators(crd: None, control_plane: Path, namespace: str, tmp_path: Path) -> Iterator[OperatorProcesses]:
+    """`operators.start()` starts an operator of this test's namespace."""
+    with OperatorProcesses(control_plane, namespace, tmp_path) as running:
+        yield running
+    print(running.log())
+    assert "Traceback" not in running.log()
+
+
+@pytest.fixture
+def fleet(crd: None, kubectl: ClusterCommand, namespace: str, redis_server: RedisServer) -> RealFleet:
+    """A TaskQueue `orders`; with the fixture `nodes` its pods are real workers."""
+    return RealFleet(kubectl, namespace, redis_server)
