@@ -7,4 +7,4 @@ pin --extra all ../pyproject.toml dev.in -o dev.txt
 pin --extra cli --extra dev-server ../pyproject.toml demo.in -o demo.txt
 # What the images install.
 pin --extra cli ../pyproject.toml -o worker.txt
-pin --extra operator --extra cli ../pyproject.toml -o operator.txt
+pin --extra operator --extra keda --extra cli ../pyproject.toml -o operator.txt

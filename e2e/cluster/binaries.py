@@ -59,6 +59,7 @@ _ALL = (
     Module("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
     Module("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
     Module("pause", "", {"pause": "."}, version="v1"),
+    Module("keda-client", "github.com/kedacore/keda/v2", {"keda-client": "."}),
 )
 _MODULE_OF = {name: module for module in _ALL for name in module.packages}
 

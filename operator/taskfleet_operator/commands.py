@@ -13,9 +13,14 @@ import typer
 import yaml
 
 from taskfleet import logs
+from taskfleet.errors import ConfigurationError
 
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
 _LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO.")
+_REDIS = typer.Option("", "--redis", help="The URL of the Redis; default: REDIS_URL, the settings.")
+_TLS_CERT = typer.Option(None, help="Certificate of the server, PEM; with --tls-key.")
+_TLS_KEY = typer.Option(None, help="Key of the certificate, PEM.")
+_TLS_CLIENT_CA = typer.Option(None, help="Accept only clients with a certificate of this CA, PEM.")
 _NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
 
 
@@ -87,3 +92,25 @@ def register(app: typer.Typer) -> None:
             liveness_endpoint=f"http://0.0.0.0:{probe_port}/healthz" if probe_port else None,
         )
         return 0
+
+    @app.command("keda-scaler")
+    def keda_scaler(  # pyright: ignore[reportUnusedFunction]
+        redis: str = _REDIS,
+        host: str = typer.Option("[::]", help="Listen on this address; `[::]` is IPv6 and IPv4."),
+        port: int = typer.Option(6000, help="Listen on this port.", min=0, max=65535),
+        tls_cert: Path | None = _TLS_CERT,
+        tls_key: Path | None = _TLS_KEY,
+        tls_client_ca: Path | None = _TLS_CLIENT_CA,
+        log_level: str = _LOG_LEVEL,
+    ) -> int:
+        """Answer KEDA as an external scaler, with the autoscaler's recommendation."""
+        logs.configure(log_level)
+        if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+            raise typer.BadParameter("--tls-cert and --tls-key belong together, and --tls-client-ca needs both")
+        try:
+            from .keda.run import run
+            from .keda.server import Certificates
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"{error}; install taskfleet[keda]") from None
+        certificates = Certificates(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None
+        return run(f"{host}:{port}", certificates, redis or None)
