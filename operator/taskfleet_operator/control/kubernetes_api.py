@@ -109,9 +109,10 @@ class KubernetesApi:
         body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": str(cost)}}}
         await self._call("PATCH", _path("v1", "Pod", namespace, pod), body, _MERGE, {"fieldManager": AUTOSCALER})
 
-    async def patch_status(self, namespace: str, name: str, status: Object) -> None:
+    async def patch_status(self, namespace: str, name: str, status: Object) -> Object:
+        """Change a TaskQueue's status by a merge patch. Returns the whole TaskQueue."""
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{quote(name)}/status"
-        await self._call("PATCH", path, {"status": status}, _MERGE, {"fieldManager": OPERATOR})
+        return await self._call("PATCH", path, {"status": status}, _MERGE, {"fieldManager": OPERATOR})
 
     async def create_event(self, namespace: str, event: Object) -> None:
         await self._call("POST", _path("v1", "Event", namespace, ""), event, "application/json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from taskfleet.errors import TaskQueueError
 from ..autoscaler import ScalingDecision, ScalingState
 from ..children.names import selector, worker_name
 from ..resource.taskqueue import TaskQueueResource
+from ..scaling.clock import ScalingClock
 from ..scaling.order import ScalingOrder, order_of
 from ..scaling.port import Look
 from ..scaling.sampling import Replicas
@@ -20,14 +20,16 @@ from . import events
 from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
 from .conditions import rfc3339
 from .kubernetes_api import ApiError, KubernetesApi
-from .status_fields import FIGURES, fields_of, verdicts
+from .pod_ages import PodAges
+from .status_fields import fields_of, verdicts
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
 
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _COST = -1000
-_FIGURES_SECONDS = 5.0  # between two writes of figures alone, since in a trickle of tasks each task wakes the loop
+_FIGURES_SECONDS = 65.0  # between two writes of figures alone: under one a minute, however busy the queues are
+_PANIC_SECONDS = 60.0  # at most so far in the future does a panic end
 
 
 class KubernetesFleet:
@@ -39,7 +41,13 @@ class KubernetesFleet:
     refresh_seconds = float("inf")
 
     def __init__(
-        self, key: Key, resource: TaskQueueResource, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter
+        self,
+        key: Key,
+        resource: TaskQueueResource,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        status: StatusWriter,
+        clock: ScalingClock | None = None,
     ) -> None:
         self.key = key
         self.resource = resource
@@ -47,9 +55,11 @@ class KubernetesFleet:
         self._cluster = cluster
         self._store = store
         self._status = status
+        self._clock = clock or ScalingClock()
+        self._ages = PodAges(self._clock)
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
-        self._last_change: dict[str, Any] | None = None
-        self._told_at = float("-inf")  # monotonic
+        self._told: dict[str, Any] = {}  # the field `autoscaler` of status
+        self._figures_at = float("-inf")
 
     def update(self, resource: TaskQueueResource) -> bool:
         """Follow this version of the TaskQueue. Returns whether its order differs from that of the version before.
@@ -71,14 +81,13 @@ class KubernetesFleet:
         deployment = self._store.deployments.get(self.key)
         if deployment is None:
             return None
-        current, pods, now = self._current(deployment), self._store.pods(self.key), time.time()
+        current, pods = self._current(deployment), self._store.pods(self.key)
         ready = sum(map(is_ready, pods.values()))
-        created = {name: seconds_of(pod["metadata"].get("creationTimestamp")) for name, pod in pods.items()}
         return Replicas(
             current=current,
             ready=ready,
             pending=max(0, current - ready),
-            ages={name: now - (at or now) for name, at in created.items()},
+            ages=self._ages.of(pods),
             marked=frozenset(name for name, pod in pods.items() if _is_marked(pod)),
             # Missing pods do not lower the number: the ReplicaSet controller may create them at any moment.
             absent=0,
@@ -92,13 +101,12 @@ class KubernetesFleet:
         return replicas
 
     def initial_state(self, current: int, now: float) -> ScalingState:
-        before = self._status.current(self.key).get("autoscaler") or {}
-        return ScalingState.initial(
-            current,
-            now,
-            last_active=seconds_of(before.get("lastActiveTime")),
-            panic_until=seconds_of(before.get("panicUntil")),
-        )
+        """The two times come from `status`. One that lies in the future is dropped."""
+        before = dict(self._status.current(self.key).get("autoscaler") or {})
+        last_active = self._clock.past(seconds_of(before.get("lastActiveTime")))
+        panic_until = self._clock.past(seconds_of(before.get("panicUntil")), ahead=_PANIC_SECONDS)
+        self._told = before
+        return ScalingState.initial(current, now, last_active=last_active, panic_until=panic_until)
 
     async def mark(self, name: str) -> bool:
         try:
@@ -134,17 +142,21 @@ class KubernetesFleet:
         if event is not None:
             with contextlib.suppress(ApiError):  # scaling continues without its Event
                 await self._cluster.create_event(namespace, event)
-        self._last_change = _change(decision, replicas)
+        self._told["lastDecision"] = self._change(decision, replicas)
+        self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
 
     async def tell(self, look: Look) -> float:
-        """Write the status. A change of figures alone waits until the last write is 5 s old."""
+        """Write the status. A change of figures alone waits until the last such write is a minute old."""
         decision, asked = look.decision, look.replicas.current
         assert decision is not None, "refresh_seconds is infinite, so that every look decides"
         if deployment := self._store.deployments.get(self.key):
             asked = self._current(deployment)
-        recommending = look.order.autoscaler.mode == "Recommend"
-        if self._last_change is None and recommending and decision.changed:
-            self._last_change = _change(decision, decision.desired)
+        if look.order.autoscaler.mode == "Recommend" and decision.changed:
+            self._recommend(decision)
+        state = decision.state
+        self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))
+        if state.panic_until:
+            self._told["panicUntil"] = rfc3339(self._clock.wall(state.panic_until))
         fields = fields_of(
             decision,
             look.reading,
@@ -152,19 +164,33 @@ class KubernetesFleet:
             replicas=len(look.replicas.ages),
             ready=look.replicas.ready,
             selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
-            before=self._status.current(self.key).get("autoscaler") or {},
-            last_change=self._last_change,
-            scaled=not recommending,
+            autoscaler=self._told,
         )
         conditions = verdicts(decision, look.sample, self.resource, asked, len(look.replicas.ages))
-        now = time.monotonic()
-        due = now - self._told_at >= _FIGURES_SECONDS
-        wrote = await self._status.write(self.key, fields, conditions, unless_only=() if due else FIGURES)
-        if wrote:
-            self._told_at = now
-        if recommending:
-            self._last_change = None
-        return self._told_at + _FIGURES_SECONDS - now if wrote is None else float("inf")
+        wait = self._figures_at + _FIGURES_SECONDS - self._clock.now()
+        uid = self.resource.metadata.uid
+        wrote = await self._status.write(self.key, fields, conditions, uid=uid, patient=wait > 0)
+        if wrote and wait <= 0:
+            self._figures_at = self._clock.now()
+        return wait if wrote is None else float("inf")
+
+    def _recommend(self, decision: ScalingDecision) -> None:
+        """Tell a decision that nobody carries out. One that asks for the same, for the same reason, is no news."""
+        change = self._change(decision, decision.desired)
+        before = self._told.get("lastDecision") or {}
+        if any(change.get(name) != before.get(name) for name in ("from", "to", "reason", "limitedBy")):
+            self._told["lastDecision"] = change
+
+    def _change(self, decision: ScalingDecision, replicas: int) -> dict[str, Any]:
+        """A change of the number, as `status.autoscaler.lastDecision` has it."""
+        told: dict[str, Any] = {
+            "time": rfc3339(self._clock.wall(self._clock.now())),
+            "from": decision.current,
+            "to": replicas,
+            "reason": decision.reason,
+            "message": showing.shown(decision.message, 1000),
+        }
+        return told | ({"limitedBy": decision.limited_by} if decision.limited_by else {})
 
     def failed(self, error: Exception) -> None:
         if isinstance(error, (ApiError, TaskQueueError, TimeoutError, OSError)):
@@ -176,15 +202,3 @@ class KubernetesFleet:
 def _is_marked(pod: Object) -> bool:
     annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
     return annotations.get(_DELETION_COST) == str(_COST)
-
-
-def _change(decision: ScalingDecision, replicas: int) -> dict[str, Any]:
-    """A change of the number, as `status.autoscaler.lastDecision` has it."""
-    return {
-        "time": rfc3339(time.time()),
-        "from": decision.current,
-        "to": replicas,
-        "reason": decision.reason,
-        "message": showing.shown(decision.message, 1000),
-        "limitedBy": decision.limited_by or None,
-    }

@@ -43,19 +43,19 @@ class Reconciler:
         body = self._store.queues.get(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             # The children have owner references: the garbage collector deletes them, even without an operator.
-            await self._loops.drop(key)
+            self._loops.drop(key)
             if body is None:
                 self._status.forget(key)
             return None
         queue = await self._parsed(key, dict(body))
         if queue is None:
-            await self._loops.drop(key)
+            self._loops.drop(key)
             return None
         if queue.metadata.annotations.get(_RECONCILE_ANNOTATION) == "disabled":
             await self._status.write(
                 key, {}, [Condition("Progressing", False, "ReconcileDisabled", f"{_RECONCILE_ANNOTATION} is disabled")]
             )
-            await self._loops.drop(key)
+            self._loops.drop(key)
             return None
         try:
             credentials = await credentials_of(queue, self._cluster)
@@ -79,7 +79,7 @@ class Reconciler:
             {"observedGeneration": queue.metadata.generation},
             [Condition("SpecValid", True, "Valid", "every field was understood")],
         )
-        await self._loops.ensure(key, queue, credentials)
+        self._loops.ensure(key, queue, credentials)
         return RESYNC_SECONDS
 
     async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueueResource | None:

@@ -8,10 +8,25 @@ from typing import Any
 from ..autoscaler import FleetSample, QueueTerms, ScalingDecision
 from ..resource.taskqueue import TaskQueueResource
 from ..scaling.sampling import Reading
-from .conditions import Condition, rfc3339
+from .conditions import Condition
 
-# Fields that change with every task. A change of these alone may wait. `queues` includes the ages and rates.
-FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSeconds", "autoscaler.lastActiveTime"})
+# Fields that change with every task. `queues` includes the ages and rates.
+_FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSeconds"})
+
+
+def weighty(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a status whose change is written at once. Figures, times of activity and wordings may wait."""
+    kept = {name: value for name, value in status.items() if name not in _FIGURES}
+    autoscaler = dict(status.get("autoscaler") or {})
+    autoscaler.pop("lastActiveTime", None)
+    kept["autoscaler"] = {name: value for name, value in autoscaler.items() if name != "lastDecision"} | {
+        "decided": (autoscaler.get("lastDecision") or {}).get("time")
+    }
+    kept["conditions"] = {
+        condition.get("type"): {name: value for name, value in condition.items() if name != "message"}
+        for condition in status.get("conditions") or ()
+    }
+    return kept
 
 
 def fields_of(
@@ -22,29 +37,18 @@ def fields_of(
     replicas: int,
     ready: int,
     selector: str,
-    before: Mapping[str, Any],
-    last_change: Mapping[str, Any] | None,
-    scaled: bool,
+    autoscaler: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The fields of status. After a failed read the figures stay as they were.
 
     An idle TaskQueue gives the same fields at every look, so that no write is needed.
     """
-    state = decision.state
-    autoscaler = dict(before)
-    autoscaler["lastActiveTime"] = rfc3339(state.last_active)
-    if state.panic_until:
-        autoscaler["panicUntil"] = rfc3339(state.panic_until)
-    if last_change is not None:
-        autoscaler["lastDecision"] = {name: value for name, value in last_change.items() if value is not None}
-        if scaled:
-            autoscaler["lastScaleTime"] = last_change["time"]
     fields: dict[str, Any] = {
         "replicas": replicas,
         "readyReplicas": ready,
         "desiredReplicas": decision.desired,
         "selector": selector,
-        "autoscaler": autoscaler,
+        "autoscaler": dict(autoscaler),
     }
     if reading is not None:
         terms = {one.name: one for one in decision.queues}

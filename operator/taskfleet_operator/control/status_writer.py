@@ -1,38 +1,63 @@
-"""Writes of status: only changed fields, and one writer at a time."""
+"""Writes of status: only what differs from what the cluster has, and one writer at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..scaling.clock import ScalingClock
 from . import conditions
-from .cluster_store import ClusterStore, Key
+from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .kubernetes_api import ApiError, KubernetesApi
+from .status_fields import weighty
+
+Status = Mapping[str, Any]
+
+
+@dataclass
+class _Record:
+    """What the status of one TaskQueue should say, and the last write of it.
+
+    `got` is what the API server made of `asked`: a definition of another version drops fields that it does not know.
+    """
+
+    uid: str | None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    wanted: dict[str, Condition] = field(default_factory=dict[str, Condition])
+    insisted: dict[str, Condition] = field(default_factory=dict[str, Condition])
+    asked: dict[str, Any] | None = None
+    got: dict[str, Any] = field(default_factory=dict[str, Any])
+    version: str = ""
+
+    def current(self, body: Object) -> Status:
+        """The status as last written, until the watch has shown that write or a later one."""
+        if self.asked is not None and _older(body["metadata"].get("resourceVersion", ""), self.version):
+            return self.got
+        status: Status = body.get("status") or {}
+        return status
 
 
 class StatusWriter:
     """Merges fields and conditions into a TaskQueue's status.
 
-    It remembers its last write of each TaskQueue, because the next write may come before the watch shows the last one.
+    It remembers what each writer said last, by the TaskQueue's uid. So a status that somebody has edited is put right
+    by the next write, of whatever field, and a TaskQueue that is made again under its name starts from nothing.
     """
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock | None = None) -> None:
         self._cluster = cluster
         self._store = store
-        self._written: dict[Key, dict[str, Any]] = {}
-        self._insisted: dict[Key, dict[str, Condition]] = {}
-        self._locks: dict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._clock = clock or ScalingClock()
+        self._records: dict[Key, _Record] = {}
 
-    def current(self, key: Key) -> Mapping[str, Any]:
+    def current(self, key: Key) -> Status:
         """The status as last written, else as the watch has shown it."""
-        if key in self._written:
-            return self._written[key]
-        status: Mapping[str, Any] = self._store.queues.get(key, {}).get("status") or {}
-        return status
+        body = self._store.queues.get(key)
+        return {} if body is None else self._record(key, body).current(body)
 
     async def write(
         self,
@@ -40,58 +65,83 @@ class StatusWriter:
         fields: Mapping[str, Any],
         wanted: Iterable[Condition] = (),
         *,
-        unless_only: Collection[str] = (),
+        uid: str | None = None,
+        patient: bool = False,
     ) -> bool | None:
         """Write these fields and conditions. No request is sent when they are unchanged.
 
-        With only changes of the fields in `unless_only` (dotted names), no request is sent either, and the result is
-        None. Otherwise the result is whether a request was sent.
+        Nothing is written for another TaskQueue than that of `uid`, if given. With `patient` no request is sent either
+        for a change that may wait (`status_fields.weighty`), and the result is None. Otherwise the result is whether a
+        request was sent. A field that is None is removed.
         """
-        async with self._locks[key]:
-            body = self._store.queues.get(key)
-            if body is None:
-                return False
-            before = dict(self.current(key))
-            generation = body["metadata"].get("generation", 0)
-            after = before | dict(fields)
-            insisted = self._insisted.get(key, {})
-            merged = [insisted.get(condition.type, condition) for condition in wanted]
-            after["conditions"] = conditions.merge(before.get("conditions", ()), merged, generation, time.time())
-            if after == before:
-                return False
-            patch = merge_patch(before, after)
-            if unless_only and _leaves(patch) <= set(unless_only):
-                return None
-            try:
-                await self._cluster.patch_status(*key, patch)
-            except ApiError as error:
-                if error.status == 404:
-                    return False  # deleted in the meantime
-                raise
-            self._written[key] = {name: value for name, value in after.items() if value is not None}
-            return True
+        body = self._store.queues.get(key)
+        if body is None or uid not in (None, body["metadata"].get("uid")):
+            return False
+        record = self._record(key, body)
+        record.fields |= fields
+        record.wanted |= {condition.type: condition for condition in wanted}
+        async with record.lock:
+            return await self._write(key, record, patient=patient)
+
+    async def _write(self, key: Key, record: _Record, *, patient: bool) -> bool | None:
+        body = self._store.queues.get(key)
+        if body is None or body["metadata"].get("uid") != record.uid:
+            return False
+        before = dict(record.current(body))
+        after = {name: value for name, value in (before | record.fields).items() if value is not None}
+        told = record.wanted | record.insisted
+        generation = body["metadata"].get("generation", 0)
+        now = self._clock.wall(self._clock.now())
+        after["conditions"] = conditions.merge(before.get("conditions", ()), told.values(), generation, now)
+        if after == before or (after == record.asked and before == record.got):
+            return False
+        if patient and weighty(before) == weighty(after):
+            return None
+        try:
+            written = await self._cluster.patch_status(*key, merge_patch(before, after))
+        except ApiError as error:
+            if error.status == 404:
+                return False  # deleted in the meantime
+            raise
+        metadata = written["metadata"]
+        if metadata.get("uid") == record.uid:
+            record.asked, record.got = after, dict(written.get("status") or {})
+            record.version = metadata.get("resourceVersion", "")
+        # Otherwise it has been made again under its name. What was written there is put right by its own first write.
+        return True
 
     async def insist(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition]) -> None:
         """Like `write`. Until `relent`, these conditions replace those of the same type from other writers."""
-        kept = self._insisted[key] = {condition.type: condition for condition in wanted}
-        await self.write(key, fields, kept.values())
+        body = self._store.queues.get(key)
+        if body is not None:
+            record = self._record(key, body)
+            record.insisted = {condition.type: condition for condition in wanted}
+            await self.write(key, fields)
 
     def relent(self, key: Key) -> bool:
         """End `insist`. Returns whether it was in effect."""
-        return self._insisted.pop(key, None) is not None
+        record = self._records.get(key)
+        if record is None or not record.insisted:
+            return False
+        record.insisted = {}
+        return True
 
     def forget(self, key: Key) -> None:
-        self._written.pop(key, None)
-        self._insisted.pop(key, None)
-        self._locks.pop(key, None)
+        self._records.pop(key, None)
+
+    def _record(self, key: Key, body: Object) -> _Record:
+        uid = body["metadata"].get("uid")
+        record = self._records.get(key)
+        if record is None or record.uid != uid:
+            record = self._records[key] = _Record(uid)
+        return record
 
 
-def _leaves(patch: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The dotted names of all fields that a patch changes."""
-    found: set[str] = set()
-    for name, value in patch.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name}
-    return found
+def _older(shown: str, written: str) -> bool:
+    """Whether the watch has not shown this write yet. Resource versions of one object can be compared as numbers."""
+    if shown.isdecimal() and written.isdecimal():
+        return int(shown) < int(written)
+    return shown != written
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,7 +158,8 @@ async def _end(workers: LocalWorkers, hurry: asyncio.Event, seconds: float) -> b
             workers.kill()
             killed = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.Event().wait() if killed else hurry.wait(), 0.05)
+            async with asyncio.timeout(0.05):
+                await (asyncio.Event().wait() if killed else hurry.wait())
     return not killed
 
 

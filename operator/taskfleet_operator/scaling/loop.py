@@ -31,10 +31,10 @@ _DRAINING_LOOK_SECONDS = 0.5
 class ScalingLoop:
     """Keeps one fleet at the size that `decide` gives. It looks at every poll, when woken, and often during a drain.
 
-    `clock` gives the time of decisions in seconds. The operator's is the wall clock, as `status` keeps such times.
+    `clock` gives the time of decisions in seconds, and never goes back.
     """
 
-    def __init__(self, fleet: Fleet, broker: ScalingBroker, clock: Callable[[], float]) -> None:
+    def __init__(self, fleet: Fleet, broker: ScalingBroker, clock: Callable[[], float] = time.monotonic) -> None:
         self._fleet = fleet
         self._broker = broker
         self._clock = clock
@@ -42,6 +42,11 @@ class ScalingLoop:
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
         self._draining: dict[str, DrainingWorker] = {}
+
+    def use(self, broker: ScalingBroker) -> None:
+        """Read and write through this broker from now on. What was learnt, and every drain, goes on."""
+        self._broker = broker
+        self._woken.set()
 
     def wake(self) -> None:
         """Decide now: a queue has work again, or a replica or the order has changed."""
@@ -71,8 +76,10 @@ class ScalingLoop:
             until = min(next_decision, next_refresh) - time.monotonic()
             if self._draining:
                 until = min(until, _DRAINING_LOOK_SECONDS)
+            # `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with a wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), max(0.01, until))
+                async with asyncio.timeout(max(0.01, until)):
+                    await self._woken.wait()
 
     async def _look(self, *, deciding: bool) -> float:
         order, replicas = self._fleet.order(), self._fleet.replicas()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from taskfleet import describing, showing
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
@@ -13,6 +14,10 @@ from taskfleet.protocol.worker_info import WorkerInfo
 from ..autoscaler import FleetSample, QueueSample, WorkerSample, horizons
 from ..resource.autoscaler_spec import AutoscalerSpec
 from .order import QueueTarget, ScalingOrder
+
+logger = showing.logger("taskfleet.scaling")
+
+_FAILURE_LIMIT = 300  # characters
 
 STALE_HEARTBEAT_SECONDS = 30.0
 """A worker whose last heartbeat is older does not count: it is dead, or it cannot reach Redis."""
@@ -85,17 +90,25 @@ class Observation:
 async def observe(
     broker: QueueReader, order: ScalingOrder, replicas: Replicas, *, start_latency_seconds: float | None = None
 ) -> Observation:
-    """Read and build. A read that fails gives a failed sample, not an exception."""
+    """Read and build. Whatever goes wrong gives a failed sample, not an exception."""
     names = [queue.name for queue in order.queues]
     try:
         reading = await read(broker, names, order.autoscaler, start_latency_seconds)
-    except TaskQueueError as error:
+        workers = workers_of(reading, replicas)
+        sample = build(reading, order, replicas, workers, start_latency_seconds=start_latency_seconds)
+    except Exception as error:
+        if not isinstance(error, (TaskQueueError, TimeoutError, OSError)):
+            logger.warning("figures from Redis cannot be used: %s: %s", type(error).__name__, error, exc_info=True)
         return Observation(
-            FleetSample.failed(str(error), replicas.current, replicas.ready, order.overrides), None, None
+            FleetSample.failed(failure_of(error), replicas.current, replicas.ready, order.overrides), None, None
         )
-    workers = workers_of(reading, replicas)
-    sample = build(reading, order, replicas, workers, start_latency_seconds=start_latency_seconds)
     return Observation(sample, reading, workers)
+
+
+def failure_of(error: Exception) -> str:
+    """One bounded line for an error. A server chooses its text, and its length."""
+    text = describing.text_of(error) if isinstance(error, (TaskQueueError, OSError)) else ""
+    return showing.shown(text or f"{type(error).__name__}: {describing.text_of(error)}", _FAILURE_LIMIT)
 
 
 def workers_of(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from taskfleet_operator.control.status_writer import merge_patch
+import copy
+from typing import Any, cast
+
+import pytest
+
+from taskfleet_operator.control.cluster_store import ClusterStore
+from taskfleet_operator.control.conditions import Condition
+from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.status_writer import StatusWriter, merge_patch
+
+KEY = ("shop", "orders")
+READY = Condition("Ready", True, "WorkersReady")
 
 
 def test_a_removed_field_of_a_nested_mapping_is_null() -> None:
@@ -14,3 +25,105 @@ def test_a_removed_field_of_a_nested_mapping_is_null() -> None:
 def test_nothing_new_is_an_empty_patch() -> None:
     status = {"replicas": 6, "autoscaler": {"lastDecision": {"to": 6}}}
     assert merge_patch(status, status) == {}
+
+
+class Server:
+    """One TaskQueue as the API server has it; `shown()` lets the watch catch up. `unknown` are fields it drops."""
+
+    def __init__(self) -> None:
+        self.store = ClusterStore()
+        self.writes: list[dict[str, Any]] = []
+        self.unknown: set[str] = set()
+        self.version = 9  # of two digits next, so that a comparison of texts would be wrong
+        self.make("first")
+        self.status = StatusWriter(cast("KubernetesApi", self), self.store)
+
+    def make(self, uid: str) -> None:
+        self.version += 1
+        metadata = {"namespace": "shop", "name": "orders", "uid": uid, "resourceVersion": str(self.version)}
+        self.body: dict[str, Any] = {"metadata": metadata, "spec": {}}
+        self.shown()
+
+    def shown(self) -> None:
+        self.store.put_queue(copy.deepcopy(self.body), deleted=False)
+
+    def edit(self, **status: Any) -> None:
+        self.version += 1
+        self.body["metadata"]["resourceVersion"] = str(self.version)
+        kept = {name: value for name, value in status.items() if name not in self.unknown}
+        merged = self.body.get("status", {}) | kept
+        self.body["status"] = {name: value for name, value in merged.items() if value is not None}
+
+    async def patch_status(self, namespace: str, name: str, status: dict[str, Any]) -> dict[str, Any]:
+        self.writes.append(status)
+        self.edit(**status)
+        return copy.deepcopy(self.body)
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+async def test_the_next_write_may_come_before_the_watch_shows_the_last_one(server: Server) -> None:
+    assert await server.status.write(KEY, {"replicas": 1}, [READY])
+    assert not await server.status.write(KEY, {"replicas": 1}, [READY])
+    assert await server.status.write(KEY, {"replicas": 2})
+    assert [write.get("replicas") for write in server.writes] == [1, 2]
+
+
+async def test_a_taskqueue_that_was_made_again_gets_its_whole_status(server: Server) -> None:
+    await server.status.write(KEY, {"replicas": 1, "selector": "a=b"}, [READY])
+    server.shown()
+    server.make("second")
+    await server.status.write(KEY, {"replicas": 1, "selector": "a=b"}, [READY])
+    assert server.body["status"].keys() == {"replicas", "selector", "conditions"}
+
+
+async def test_the_writer_of_the_one_before_writes_nothing(server: Server) -> None:
+    server.make("second")
+    assert await server.status.write(KEY, {"replicas": 7}, uid="first") is False
+    await server.status.write(KEY, {"readyReplicas": 0}, uid="second")
+    assert server.writes == [{"readyReplicas": 0, "conditions": []}]
+
+
+async def test_an_edited_status_is_put_right_by_any_writer(server: Server) -> None:
+    await server.status.write(KEY, {"observedGeneration": 3}, [READY])
+    await server.status.write(KEY, {"replicas": 2})
+    server.edit(observedGeneration=99, replicas=40, conditions=[])
+    server.shown()
+    assert await server.status.write(KEY, {"replicas": 2})
+    assert (server.body["status"]["observedGeneration"], server.body["status"]["replicas"]) == (3, 2)
+    assert [one["type"] for one in server.body["status"]["conditions"]] == ["Ready"]
+    server.shown()
+    assert not await server.status.write(KEY, {"replicas": 2})
+
+
+async def test_a_field_that_the_definition_does_not_know_is_not_written_for_ever(server: Server) -> None:
+    server.unknown = {"schedules"}
+    await server.status.write(KEY, {"schedules": []}, [READY])
+    for _ in range(3):
+        server.shown()
+        assert not await server.status.write(KEY, {"schedules": []}, [READY])
+
+
+async def test_figures_wordings_and_times_of_activity_may_wait(server: Server) -> None:
+    slow = Condition("ScalingLimited", True, "TooManyReplicas", "for 1 s")
+    decided = {"lastDecision": {"time": "t"}}
+    await server.status.write(KEY, {"totalBacklog": 1, "autoscaler": {"lastActiveTime": "a"} | decided}, [slow])
+    slower = Condition("ScalingLimited", True, "TooManyReplicas", "for 2 s")
+    later = {"totalBacklog": 2, "autoscaler": {"lastActiveTime": "b"} | decided}
+    assert await server.status.write(KEY, later, [slower], patient=True) is None
+    assert await server.status.write(KEY, {"autoscaler": {"lastDecision": {"time": "u"}}}, patient=True)
+    assert server.body["status"]["totalBacklog"] == 2, "a write tells everything that has changed"
+
+
+async def test_conditions_that_are_insisted_on_outlast_other_writers(server: Server) -> None:
+    refused = Condition("Ready", False, "SpecInvalid")
+    await server.status.insist(KEY, {}, [refused])
+    await server.status.write(KEY, {"replicas": 1}, [READY])
+    assert server.body["status"]["conditions"][0]["reason"] == "SpecInvalid"
+    assert server.status.relent(KEY)
+    assert not server.status.relent(KEY)
+    await server.status.write(KEY, {})
+    assert server.body["status"]["conditions"][0]["reason"] == "WorkersReady"
