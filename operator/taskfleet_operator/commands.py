@@ -69,7 +69,12 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def operator(  # pyright: ignore[reportUnusedFunction]
         namespaces: list[str] = _NAMESPACES,
-        probe_port: int = typer.Option(0, help="Serve /healthz here; 0 is off.", min=0, max=65535),
+        watch_selector: str = typer.Option("", help="Serve only the TaskQueues with these labels, as kubectl's -l."),
+        lease_namespace: str = typer.Option(
+            "", envvar="POD_NAMESPACE", help="Where the Lease of the leader is; empty: no election, this one leads."
+        ),
+        lease_name: str = typer.Option("", help="Default: taskfleet-operator, with a hash of --watch-selector."),
+        probe_port: int = typer.Option(0, help="Serve /healthz and /readyz here; 0 is off.", min=0, max=65535),
         log_level: str = _LOG_LEVEL,
     ) -> int:
         """Run the operator, for all namespaces or the given ones."""
@@ -78,12 +83,20 @@ def register(app: typer.Typer) -> None:
 
         from .control.kubernetes_api import KubernetesApi
         from .handlers import registry
+        from .operator_options import OperatorOptions
 
+        options = OperatorOptions(
+            namespaces=tuple(namespaces),
+            watch_selector=watch_selector,
+            lease_namespace=lease_namespace,
+            lease_name=lease_name,
+            probe_port=probe_port,
+        )
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
         asyncio.run(KubernetesApi.configuration())  # fails at once, while kopf would retry without end, with tracebacks
         kopf.run(
-            registry=registry(clusterwide=not namespaces),
+            registry=registry(options),
             # By default kopf asks for the name of the user, and user 65532 of a container has none.
             identity=cast("Any", platform.node()),
             standalone=True,

@@ -7,45 +7,80 @@ a copy of its spec into an annotation; see docs/decisions/0003-kopf-as-informer.
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
+import uuid
 from typing import Any
 
 import kopf
 
 from taskfleet import showing
+from taskfleet.cancellation import end
 
 from .children import KINDS, ChildKind
 from .children.names import MANAGED_BY, SELECTOR
-from .control.cluster_store import ClusterStore
+from .control.cluster_store import ClusterStore, Key
 from .control.kubernetes_api import KubernetesApi
-from .control.reconciler import Reconciler
-from .control.scaling_loops import ScalingLoops
-from .control.status_writer import StatusWriter
-from .control.workqueue import WorkQueue
+from .control.leadership import Leadership
+from .control.lease import LeaseClient
+from .control.term import Term
+from .operator_options import OperatorOptions
 from .resource.taskqueue import GROUP, PLURAL, VERSION
 
 logger = showing.logger("taskfleet.operator")
 
+_LAST_WRITES_SECONDS = 1.0  # at SIGTERM, for writes that have been sent
+
 
 class Operator:
-    """The parts that live as long as the process."""
+    """The parts that live as long as the process. What writes belongs to a term of leadership."""
 
-    def __init__(self, cluster: KubernetesApi) -> None:
+    def __init__(self, cluster: KubernetesApi, leadership: Leadership, leases: LeaseClient | None) -> None:
         self.cluster = cluster
         self.store = ClusterStore()
-        self.status = StatusWriter(cluster, self.store)
-        self.loops = ScalingLoops(cluster, self.store, self.status)
-        self.work = WorkQueue(Reconciler(cluster, self.store, self.status, self.loops).reconcile)
-        self._running = asyncio.create_task(self.work.run())
+        self.leadership = leadership
+        self.term: Term | None = None
+        self._leases = leases
+        cluster.may_write = leadership.is_leading
+        self._leading = asyncio.create_task(leadership.run(self._started, self._stopped))
+
+    @classmethod
+    async def start(cls, options: OperatorOptions) -> Operator:
+        leases = LeaseClient(options.lease_namespace, options.lease) if options.lease_namespace else None
+        pod = os.environ.get("POD_NAME", "")
+        identity = f"{pod or platform.node()}_{uuid.uuid4()}"
+        return cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases)
+
+    def changed(self, key: Key | None, *, wake: bool = False) -> None:
+        if key is not None and self.term is not None:
+            self.term.changed(key, wake=wake)
+
+    def woken(self, key: Key | None) -> None:
+        if key is not None and self.term is not None:
+            self.term.loops.wake(key)
+
+    def _started(self) -> None:
+        self.term = Term(self.cluster, self.store)
+
+    async def _stopped(self) -> None:
+        term, self.term = self.term, None
+        if term is not None:
+            await term.close()
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
-        await self.loops.close()
+        """Hand over: no further write, no write on its way, then the Lease."""
+        self.leadership.close()
+        await end([self._leading])
+        await self.cluster.writes_ended(_LAST_WRITES_SECONDS)
+        await self._stopped()
+        await self.leadership.release()
+        if self._leases is not None:
+            await self._leases.close()
         await self.cluster.close()
 
 
-def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
-    """The handlers, in a separate registry. `clusterwide`: they serve all namespaces."""
+def registry(options: OperatorOptions) -> kopf.OperatorRegistry:
+    """The handlers, in a separate registry."""
     found = kopf.OperatorRegistry()
     operator: list[Operator] = []
 
@@ -57,8 +92,8 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         _configure(settings)
         # An operator of named namespaces may list neither namespaces nor definitions; kopf would retry for a minute.
-        settings.scanning.disabled = not clusterwide
-        operator.append(Operator(await KubernetesApi.connect()))
+        settings.scanning.disabled = bool(options.namespaces)
+        operator.append(await Operator.start(options))
 
     @kopf.on.cleanup(registry=found)
     async def stop(**_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -72,16 +107,12 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
     async def queue_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         key = operator[0].store.put_queue(event["object"], deleted=event["type"] == "DELETED")
-        if key is not None:
-            operator[0].work.add(key)
+        operator[0].changed(key)
 
     def watch(kind: ChildKind) -> None:
         async def child_seen(event: Any, **_: Any) -> None:
             key = operator[0].store.put_child(kind.kind, event["object"], deleted=event["type"] == "DELETED")
-            if key is not None:
-                operator[0].work.add(key)
-                if kind.scaled:
-                    operator[0].loops.wake(key)
+            operator[0].changed(key, wake=kind.scaled)
 
         kopf.on.event(kind.group, kind.version, kind.plural, labels=_LABELS, registry=found)(child_seen)
 
@@ -91,8 +122,7 @@ def registry(*, clusterwide: bool) -> kopf.OperatorRegistry:
     @kopf.on.event("", "v1", "pods", labels=_LABELS, registry=found)
     async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         key = operator[0].store.put_pod(event["object"], deleted=event["type"] == "DELETED")
-        if key is not None:
-            operator[0].loops.wake(key)
+        operator[0].woken(key)
 
     return found
 

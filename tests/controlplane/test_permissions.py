@@ -62,7 +62,7 @@ def test_the_chart_grants_every_permission_that_the_operator_needs(
     with (tmp_path / "operator.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "taskfleet", *arguments],
-            env=os.environ | {"KUBECONFIG": str(kubeconfig)},
+            env=os.environ | {"KUBECONFIG": str(kubeconfig), "POD_NAMESPACE": namespace},
             stderr=log,
             preexec_fn=ends_with_this_process(),
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -40,6 +43,13 @@ class ApiError(Exception):
         self.invalid = status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
 
 
+class NotLeadingError(ApiError):
+    """Another operator leads, or may lead by now: this process does not write."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(0, f"{subject}: not written, this operator does not lead")
+
+
 _config: Any = config  # the functions of this module have no types
 
 
@@ -48,6 +58,11 @@ class KubernetesApi:
 
     def __init__(self, api: kubernetes_client.ApiClient) -> None:
         self._api: Any = api  # generated code, largely without types
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked immediately before each write. `NotLeadingError` when it says no."""
+        self._writing = 0
+        self._still = asyncio.Event()
+        self._still.set()
 
     @classmethod
     async def connect(cls) -> KubernetesApi:
@@ -71,6 +86,12 @@ class KubernetesApi:
 
     async def close(self) -> None:
         await self._api.close()
+
+    async def writes_ended(self, seconds: float) -> None:
+        """Wait until no write is on its way, at most for `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._still.wait()
 
     async def apply(self, body: Object, manager: str) -> Object:
         """Server-side apply: the fields of this manager become exactly these. Fields of other managers stay."""
@@ -130,10 +151,22 @@ class KubernetesApi:
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
         # The token is read at every call: tokens in pods are rotated.
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        response: Any = await self._api.rest_client.request(
-            method, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS
-        )
-        data = await response.read()
+        writing = method != "GET"
+        if writing and not self.may_write():
+            raise NotLeadingError(f"{method} {path}")
+        if writing:
+            self._writing += 1
+            self._still.clear()
+        try:
+            response: Any = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS
+            )
+            data = await response.read()
+        finally:
+            if writing:
+                self._writing -= 1
+            if not self._writing:
+                self._still.set()
         if response.status >= 400:
             raise ApiError(response.status, _reason(data))
         parsed: Object = json.loads(data)
