@@ -184,7 +184,9 @@ async def test_a_heartbeat_of_no_time_is_left_out(broker: RedisBroker, score: st
     assert [(info.name, info.state, info.slots) for info in await broker.workers()] == [("good", "starting", 0)]
 
 
-@pytest.mark.parametrize("counter", ["enqueued", "finished", "failed", "busy_ms", "removed"])
+@pytest.mark.parametrize(
+    "counter", ["enqueued", "finished", "failed", "busy_ms", "removed", "deferred", "retried", "unrun"]
+)
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-7", "\x1b", ""])
 async def test_statistics_are_numbers_for_any_content_of_the_counters(
     queue: TaskQueue, broker: RedisBroker, counter: str, value: str
@@ -193,7 +195,8 @@ async def test_statistics_are_numbers_for_any_content_of_the_counters(
     await broker.client.redis.hset(names.stat, counter, value)
     await broker.client.redis.zadd(names.delayed, {"early": "-inf", "late": "inf"})
     stats = await queue.queue_stats("default", horizon=1e9)
-    for name in ("ready", "finished_total", "failed_total", "busy_ms_total", "enqueued_total", "oldest_age_seconds"):
+    totals = ("finished_total", "failed_total", "busy_ms_total", "enqueued_total", "runnable_total", "attempts_total")
+    for name in ("ready", "oldest_age_seconds", *totals):
         assert 0 <= getattr(stats, name) < 2**53, name
 
 
@@ -378,7 +381,7 @@ async def test_counters_that_are_no_numbers_stop_no_queue(
 
     names = broker.keys_of("default")
     redis = broker.client.redis
-    fields = ("enqueued", "finished", "failed", "busy_ms", "removed", "cancelled", "retried")
+    fields = ("enqueued", "finished", "failed", "busy_ms", "removed", "cancelled", "retried", "deferred", "unrun")
     await redis.hset(names.stat, mapping=dict.fromkeys(fields, counter))
     await redis.hset(names.control, "parked", counter)
     await redis.hset(names.slots, "key", counter)

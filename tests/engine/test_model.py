@@ -168,6 +168,7 @@ class Machine(RuleBasedStateMachine):
         self.count = 0
         self.ids: list[tuple[str, str]] = []  # (queue, id) of every task ever sent
         self.claims: dict[str, list[tuple[str, str, int]]] = {queue: [] for queue in QUEUES}
+        self.counted: dict[str, tuple[int, int, int]] = {}  # the counters of each queue in the last figures
 
     # Producers.
 
@@ -325,6 +326,16 @@ class Machine(RuleBasedStateMachine):
     @rule(queue=_queue, horizon=st.sampled_from([0, 100, 5000]))
     def stats(self, queue: str, horizon: int) -> None:
         self.pair.both("stats_many", [queue], horizon_ms=horizon)
+
+    @rule(horizon=st.sampled_from([0, 100, 5000]), soon=st.sampled_from([0, 50, 1000]))
+    def figures(self, horizon: int, soon: int) -> None:
+        found = self.pair.both("figures", dict.fromkeys(QUEUES, (horizon, soon)))
+        for queue, stats in found.stats.items():
+            before = self.counted.get(queue, (0, 0, 0))
+            now = (stats.enqueued_total, stats.runnable_total, stats.attempts_total)
+            assert all(new >= old for new, old in zip(now, before, strict=True)), f"{queue} counts backwards"
+            assert stats.runnable_total >= stats.ready - len(self.pair.model.store.models[queue].outbox)
+            self.counted[queue] = now
 
     @rule(queue=_queue, name=st.sampled_from(["purge", "purge_dead", "pause", "resume", "resume"]))
     def operate(self, queue: str, name: str) -> None:

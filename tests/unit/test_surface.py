@@ -134,7 +134,7 @@ FIELDS = {
     "Progress": "done total note at fraction",
     "QueueStats": (
         "ready in_flight delayed due dead oldest_age_seconds enqueued_total finished_total failed_total busy_ms_total "
-        "paused blocked"
+        "paused blocked runnable_total attempts_total parked due_soon ticks_due ticks_due_soon"
     ),
     "Schedule": (
         "name schedule every time_zone task queue concurrency_policy starting_deadline_seconds paused next_at last_at "
@@ -143,7 +143,8 @@ FIELDS = {
     "TaskContext": "id name queue attempt delivery enqueued_at deadline headers",
     "WorkerContext": "name queues concurrency",
     "WorkerInfo": (
-        "worker_id name pid slots busy queues state heartbeat_age_seconds idle_seconds started_ms version stuck"
+        "worker_id name pid slots busy queues state heartbeat_age_seconds idle_seconds started_ms version stuck "
+        "oldest_run_seconds"
     ),
 }
 PROPERTIES = {

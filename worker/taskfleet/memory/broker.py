@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from taskfleet.errors import ConfigurationError
@@ -15,6 +15,7 @@ from taskfleet.memory.store import MemoryStore
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, StepReply
 from taskfleet.protocol.dead_letter import warn_of_kept
+from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.item import ITEM_EXTRAS, Edge, Item
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -247,14 +248,15 @@ class InMemoryBroker:
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
+        return (await self.figures(dict.fromkeys(queues, (horizon_ms, 0)))).stats
+
+    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers."""
         found: dict[str, QueueStats] = {}
-        for queue in queues:
-            parts: list[QueueStats] = []
-            for name in await self.partitions(queue):
-                with self.store.queue(name) as model:
-                    parts.append(model.stats(self.store.now(), horizon_ms))
+        for queue, (horizon_ms, soon_ms) in horizons.items():
+            parts = [self.store.stats_of(name, horizon_ms, soon_ms) for name in await self.partitions(queue)]
             found[queue] = QueueStats.total(parts)
-        return found
+        return Figures(found, await self.workers())
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers whose heartbeat has not expired."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
 
+_MOST_FOLLOWERS = 200  # overdue tasks that the figures look at
+
+
 class QueueModel(QueueState):
     """The operations on one queue or partition. `now` is in milliseconds; bounds are those of the scripts."""
 
@@ -223,27 +226,43 @@ class QueueModel(QueueState):
 
     # lua/stats.lua
 
-    def stats(self, now: int, horizon_ms: int) -> QueueStats:
+    def stats(self, now: int, horizon_ms: int, soon_ms: int, ticks: Sequence[int]) -> QueueStats:
+        """The figures of the queue. `ticks` are the times (ms) of the next ticks of its schedules."""
         self.now = now
         overdue = self.delayed.count_up_to(now)
         ready = max(0, len(self.ready) - self.counts["removed"]) + len(self.fair) + overdue + len(self.outbox)
         ages = [now - self._ready_since(task_id) for task_id in [*itertools.islice(self.ready, 1), *self.fair.first(1)]]
         if overdue:
             ages.append(now - (self.delayed.first_score() or 0))
+        counts, parked = self.counts, sum(len(ids) for ids in self.parked.values())
         return QueueStats(
             ready=ready,
             in_flight=len(self.leases),
-            delayed=len(self.delayed) - overdue + sum(len(ids) for ids in self.parked.values()),
+            delayed=len(self.delayed) - overdue + parked,
             due=self.delayed.count_up_to(now + horizon_ms) - overdue if horizon_ms > 0 else 0,
             dead=len(self.dead),
             oldest_age_seconds=int(max([0, *ages])) / 1000,
-            enqueued_total=self.counts["enqueued"],
-            finished_total=self.counts["finished"],
-            failed_total=self.counts["failed"],
-            busy_ms_total=self.counts["busy_ms"],
+            enqueued_total=counts["enqueued"],
+            finished_total=counts["finished"],
+            failed_total=counts["failed"],
+            busy_ms_total=counts["busy_ms"],
             paused=self.paused,
             blocked=len(self.blocked),
+            runnable_total=max(0, counts["enqueued"] - counts["deferred"] + self._uncounted(overdue)),
+            attempts_total=max(0, counts["finished"] + counts["retried"] - counts["unrun"]),
+            parked=parked,
+            due_soon=self.delayed.count_up_to(now + soon_ms) - overdue if soon_ms > 0 else 0,
+            ticks_due=sum(tick <= now + horizon_ms for tick in ticks),
+            ticks_due_soon=sum(tick <= now + soon_ms for tick in ticks),
         )
+
+    def _uncounted(self, overdue: int) -> int:
+        """The overdue tasks that a step has yet to count as ready."""
+        if "deferred" not in self.counts:
+            return 0
+        if not self.unique and not self.followers:
+            return overdue
+        return overdue - sum(self.is_counted(task_id) for task_id in self.delayed.up_to(self.now, _MOST_FOLLOWERS))
 
     def _ready_since(self, task_id: str) -> float:
         since: float = self.history_of(task_id).since_ms
@@ -323,6 +342,7 @@ class QueueModel(QueueState):
             self.withdraw(task_id)
             self._drop(task_id)
         self.counts["finished"] += dropped
+        self.counts["unrun"] += dropped
         return dropped, self.waiting_tasks() + self.counts["removed"]
 
     def _drop(self, task_id: str) -> None:

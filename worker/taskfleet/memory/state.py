@@ -74,6 +74,11 @@ class QueueState:
     def history_of(self, task_id: str) -> History:
         return self.histories.get(task_id, History())
 
+    def is_counted(self, task_id: str) -> bool:
+        """Whether a delayed task has counted as ready already: a follower, whose own time is over."""
+        tag = self.tags.get(task_id)
+        return tag is not None and tag.due == 0
+
     # lua/queue/ready.lua
 
     def make_ready(self, task_id: str, tag: Tag | None, *, head: bool = False) -> None:
@@ -135,6 +140,8 @@ class QueueState:
             if task_id in self.delayed:
                 self.delayed.add(task_id, due)
         elif self.delayed.remove(task_id):
+            if due > 0:
+                self.counts["deferred"] -= 1
             self.make_ready_at_tail(task_id, History())
             self.call_a_worker()
         return task_id
@@ -156,8 +163,8 @@ class QueueState:
         return holder is not None and holder != task_id
 
     def follow(self, task_id: str, key: str) -> None:
-        tag = self.tags[task_id]
-        tag.due = tag.due or 0
+        # A follower counts as having become ready when its own time comes, and only then.
+        self.tags[task_id].due = 0
         self.followers.setdefault(key, task_id)
         self.delayed.add(task_id, self.now + AGAIN_MS)
 
@@ -208,6 +215,7 @@ class QueueState:
                 tag.due = self.now + waiting.delay_ms
             self.delayed.add(task_id, self.now + waiting.delay_ms)
         else:
+            self.counts["deferred"] -= 1
             self.come_due(task_id, History())
         self.call_a_worker()
 
@@ -258,7 +266,12 @@ class QueueState:
         if limit is not None and task_id in self.parked.get(limit, ()):
             self.leave_parked(limit, task_id)
             return
-        if self.delayed.remove(task_id):
+        due = self.delayed.score(task_id)
+        if due is not None:
+            self.delayed.remove(task_id)
+            # One that is overdue has counted as ready since its time came (`stats`).
+            if due <= self.now and not self.is_counted(task_id):
+                self.counts["deferred"] -= 1
             return
         if not self.fair.remove(task_id):
             self.counts["removed"] += 1  # its id stays in `ready`
@@ -287,6 +300,7 @@ class QueueState:
         self.forget(task_id)
         self.keep_result(task_id, record, ttl_ms)
         self.counts["finished"] += 1
+        self.counts["unrun"] += 1
         self.counts["cancelled"] += 1
         self.release(task_id, "cancelled", reason)
         self.announce_end(task_id)
@@ -331,15 +345,19 @@ class QueueState:
         if extras.has_keys or extras.edges:
             tag = self.tags[task_id] = Tag(extras.unique_key, extras.limit_key, extras.fair_key, list(extras.edges))
             if follows:
-                tag.due = due if extras.waits is None else 0
+                tag.due = due if extras.waits is None and due > self.now else 0
         if extras.waits is not None:
             self.block(
                 task_id, extras.waits.pending, extras.waits.carried, max(0, due - self.now),
                 extras.waits.unconfirmed_ms,
             )  # fmt: skip
+            self.counts["deferred"] += 1
         elif due > self.now or follows:
             first = self.delayed.first_score()
-            due = due if due > self.now else self.now + AGAIN_MS
+            if due > self.now:
+                self.counts["deferred"] += 1
+            else:
+                due = self.now + AGAIN_MS
             self.delayed.add(task_id, due)
             # Idle workers sleep until the first due time that they know: one is notified about an earlier one.
             if first is None or due < first:

@@ -123,7 +123,9 @@ class Step:
 
     def _record_one(self, outcome: Outcome) -> None:
         state = self._state
-        task_id, delivery, code, _, result, ttl_ms, extra = outcome
+        task_id, delivery, code, ran_ms, result, ttl_ms, extra = outcome
+        # An expired or unreadable task did not run, nor did one that was cancelled before it took any time.
+        unrun = code in (EXPIRED, DEAD) or (code in (CANCELLED, RETURNED) and not ran_ms)
         if code != SUCCEEDED and task_id in state.cancelling:
             state.cancelling.discard(task_id)
             # Workers of older versions send no record of a cancellation with these two: they are recorded as they are.
@@ -136,6 +138,8 @@ class Step:
             self._put_back(task_id, delivery, code, extra)
             return
         state.counts["finished"] += 1
+        if unrun:
+            state.counts["unrun"] += 1
         if code in (FAILED, DEAD):
             self._bury(task_id, NAMES[code], state.history_of(task_id).attempt, delivery, extra)
             return
@@ -158,6 +162,7 @@ class Step:
             state.histories[task_id] = history
             state.delayed.add(task_id, state.now + delay_ms)
         elif code == RETRIED:
+            state.counts["deferred"] -= 1
             state.make_ready_at_tail(task_id, history)
         else:
             state.histories[task_id] = history
@@ -186,10 +191,12 @@ class Step:
                 record = _error_record("max_deliveries", f"its worker died {crashes} times while it ran")
                 self._bury(task_id, NAMES[DEAD], before.attempt, delivery, record)
                 state.counts["finished"] += 1
+                state.counts["unrun"] += 1
             else:
                 state.histories[task_id] = History(before.attempt, delivery, crashes, state.now)
                 state.make_ready(task_id, state.tags.get(task_id), head=True)
                 state.counts["taken_over"] += 1
+                state.counts["deferred"] -= 1
 
     # lua/step/end.lua, move_due.lua, trim_dead.lua
 
@@ -208,6 +215,8 @@ class Step:
         state = self._state
         for task_id in state.delayed.up_to(state.now, min(max(self._wanted, 100), _MOST_DUE)):
             state.delayed.remove(task_id)
+            if not state.is_counted(task_id):
+                state.counts["deferred"] -= 1
             state.come_due(task_id, state.history_of(task_id))
 
     def _trim_dead(self) -> None:

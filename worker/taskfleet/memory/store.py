@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from taskfleet import checks
 from taskfleet.memory.model import QueueModel
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.stats import QueueStats
 
 _REMEMBERED = 10_000  # enqueued tasks
 
@@ -135,6 +136,12 @@ class MemoryStore:
     def schedules_of(self, partition: Partition) -> dict[str, Scheduled]:
         """The schedules of a partition by name."""
         return self._schedules[partition]
+
+    def stats_of(self, partition: Partition, horizon_ms: int, soon_ms: int) -> QueueStats:
+        """The figures of one partition."""
+        ticks = [one.tick_ms for one in self._schedules[partition].values() if one.tick_ms is not None]
+        with self.queue(partition) as model:
+            return model.stats(self.now(), horizon_ms, soon_ms, ticks)
 
     def forget(self, partition: Partition) -> None:
         with self.lock:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.clock import Clock
+from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.item import Edge, Item
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
@@ -212,6 +213,10 @@ class Broker(Protocol):
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
+        ...
+
+    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers, in as few calls as possible."""
         ...
 
     async def workers(self) -> list[WorkerInfo]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from taskfleet import foreign
@@ -17,6 +17,13 @@ class QueueStats:
     tasks wait for their time, or for a slot or token of their limit key; of these, `due` tasks are due within the
     requested horizon. `oldest_age_seconds` is how long the head of the queue has been ready. `finished_total` counts
     every end, `failed_total` those that became dead letters, and `busy_ms_total` the time for which handlers ran.
+
+    `runnable_total` counts how often a task became ready: when it was accepted as ready, when its delay or its retry
+    delay ended, when the tasks that it waited for had ended, and when it was taken over from a dead worker.
+    `attempts_total` counts the runs that ended, with whatever outcome; a task that is purged, expires or is cancelled
+    before it runs is in neither it nor `busy_ms_total`. `parked` of the delayed tasks wait for their limit key.
+    `due_soon` is `due` within a second, shorter horizon; `ticks_due` and `ticks_due_soon` are the schedules whose next
+    tick, even an overdue one, is within these horizons.
     """
 
     ready: int
@@ -31,12 +38,18 @@ class QueueStats:
     busy_ms_total: int
     paused: bool
     blocked: int = 0
+    runnable_total: int = 0
+    attempts_total: int = 0
+    parked: int = 0
+    due_soon: int = 0
+    ticks_due: int = 0
+    ticks_due_soon: int = 0
 
     @classmethod
     def of_reply(cls, reply: Sequence[int]) -> QueueStats:
         # Every queue gets figures. A counter that Taskfleet cannot have written is read as 0.
-        figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in reply[:12]]
-        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, blocked = figures
+        figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in reply[:18]]
+        ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, *added = figures
         return cls(
             ready,
             in_flight,
@@ -49,8 +62,18 @@ class QueueStats:
             failed,
             busy_ms,
             bool(paused),
-            blocked,
+            *added,
         )
+
+    def not_behind(self, before: QueueStats) -> QueueStats:
+        """These figures, their `runnable_total` not below that of an earlier reading of the same counters.
+
+        A worker of an earlier version moves overdue tasks, which count as ready, without counting them. A queue that
+        has lost its counters is told by `enqueued_total`, and starts anew.
+        """
+        if self.runnable_total >= before.runnable_total or self.enqueued_total < before.enqueued_total:
+            return self
+        return replace(self, runnable_total=before.runnable_total)
 
     @classmethod
     def total(cls, parts: Sequence[QueueStats]) -> QueueStats:

@@ -16,7 +16,8 @@ _MOST_QUEUES = 10_000
 class HeartbeatFields(NamedTuple):
     """The fields of a heartbeat, as they are stored in the hash of a worker. Other fields are not read.
 
-    `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task.
+    `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
+    `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run.
     """
 
     name: str
@@ -29,6 +30,7 @@ class HeartbeatFields(NamedTuple):
     idle_since_ms: int
     version: str
     stuck: int
+    oldest_run_ms: int = 0
 
 
 FIELDS = HeartbeatFields._fields
@@ -54,6 +56,7 @@ class WorkerInfo:
     started_ms: int
     version: str
     stuck: int = 0  # slots that are held by handlers which cannot be stopped
+    oldest_run_seconds: float = 0.0  # how long its oldest run had taken at the heartbeat; 0 without a run
 
     @classmethod
     def of_values(
@@ -86,4 +89,5 @@ class WorkerInfo:
             started_ms=figure("started_ms", foreign.LAST_MS),
             version=short("version", ""),
             stuck=figure("stuck", _MOST_SLOTS),
+            oldest_run_seconds=figure("oldest_run_ms", foreign.LAST_MS) / 1000,
         )

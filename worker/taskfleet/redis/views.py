@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError
 from taskfleet.protocol import bounds, dead_letter
+from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.redis import replies
 from taskfleet.redis.calls import operations, tasks
+from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.queue_calls import QueueCalls
 
 _LETTERS_TOGETHER = 100
@@ -24,6 +27,10 @@ _MOST_WORKERS = 10_000
 
 class Views(QueueCalls):
     """Reading operations; `status` may also announce the end of a task."""
+
+    def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
+        super().__init__(client, prefix, seal)
+        self._told: dict[str, QueueStats] = {}  # the last figures of each queue
 
     async def status(self, partition: Partition, task_id: str, *, announce: bool = False) -> TaskStatus:
         """The state of a task; with `announce` its end is published on the done channel."""
@@ -37,15 +44,32 @@ class Views(QueueCalls):
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
-        if not queues:
+        return await self._stats(dict.fromkeys(queues, (horizon_ms, 0)))
+
+    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers."""
+        skipped = self.skipped.counts.total()
+        stats = await self._stats(horizons)
+        workers = await self.workers()
+        for queue, found in stats.items():
+            before = self._told.get(queue)
+            stats[queue] = self._told[queue] = found.not_behind(before) if before is not None else found
+        return Figures(stats, workers, self.skipped.counts.total() - skipped)
+
+    async def _stats(self, horizons: Mapping[str, Horizons]) -> dict[str, QueueStats]:
+        if not horizons:
             return {}
-        listed = {partition for partition in await self.partitions() if queue_of(partition) in queues}
-        partitions = sorted(listed | {Partition(queue) for queue in queues})
-        calls = [operations.stats(self.keys_of(partition), horizon_ms=horizon_ms) for partition in partitions]
+        listed = {partition for partition in await self.partitions() if queue_of(partition) in horizons}
+        partitions = sorted(listed | {Partition(queue) for queue in horizons})
+        calls = [
+            operations.stats(self.keys_of(partition), horizon_ms=horizon_ms, soon_ms=soon_ms)
+            for partition in partitions
+            for horizon_ms, soon_ms in [horizons[queue_of(partition)]]
+        ]
         figures: list[QueueStats] = []
         for start in range(0, len(calls), _FIGURES_TOGETHER):
             figures += await self.call_many(calls[start : start + _FIGURES_TOGETHER])
-        parts: dict[str, list[QueueStats]] = {queue: [] for queue in queues}
+        parts: dict[str, list[QueueStats]] = {queue: [] for queue in horizons}
         for partition, stats in zip(partitions, figures, strict=True):
             parts[queue_of(partition)].append(stats)
         return {queue: QueueStats.total(found) for queue, found in parts.items()}

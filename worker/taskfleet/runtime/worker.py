@@ -193,7 +193,9 @@ class Worker:
             self.context, self.identity, self.health, self.selection, self.prefetch, self.tally, self.reports,
             self.dispatcher, self.interrupts, self.listeners,
         )  # fmt: skip
-        self.heartbeat = Heartbeat(self.identity, self.health, self.slots, self.held, self.selection, self.stopping)
+        self.heartbeat = Heartbeat(
+            self.context, self.identity, self.health, self.slots, self.held, self.selection, self.stopping
+        )
         self._upcalls.too_many_stuck = self._drain.leave
 
     # Control.

@@ -17,9 +17,9 @@ from taskfleet.redis.keys import FleetKeys, QueueKeys
 _LETTERS_AT_ONCE = 500
 
 
-def stats(keys: QueueKeys, *, horizon_ms: int) -> ScriptCall[QueueStats]:
-    """The figures of one partition. A delayed task counts as due when its time is within the horizon."""
-    return ScriptCall(scripts.STATS, keys, (horizon_ms,), QueueStats.of_reply)
+def stats(keys: QueueKeys, *, horizon_ms: int, soon_ms: int = 0) -> ScriptCall[QueueStats]:
+    """The figures of one partition. A delayed task counts as due when its time is within a horizon."""
+    return ScriptCall(scripts.STATS, (*keys, keys.schedules.ticks), (horizon_ms, soon_ms), QueueStats.of_reply)
 
 
 class PurgeReply(NamedTuple):

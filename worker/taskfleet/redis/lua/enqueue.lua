@@ -54,7 +54,10 @@ local function no_room(spared)
   local fresh = -spared
   for i = 1, #items do if not present[i] then fresh = fresh + 1 end end
   local waiting = waiting_tasks()
-  if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4]) - spared) > most then return answer({-1, waiting}) end
+  if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4]) - spared) > most then
+    write_counts()
+    return answer({-1, waiting})
+  end
 end
 
 -- The reply when all are added. `sooner` says that the first due time that idle workers know may be too late.
@@ -92,6 +95,7 @@ if plain and not taking_turns then
   if added > 0 then redis.call('HSET', task, unpack(blobs)) end
   if #at_once > 0 then redis.call('RPUSH', ready, unpack(at_once)) end
   if #later > 0 then
+    add('deferred', #later / 2)
     local head = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
     redis.call('ZADD', delayed, unpack(later))
     sooner = not head or tonumber(redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) < tonumber(head)

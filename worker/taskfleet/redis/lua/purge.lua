@@ -37,7 +37,10 @@ for key, some in pairs(found) do
   if #some > 0 then redis.call('ZREM', key, unpack(some)) end
 end
 if missing > 0 then add('removed', -missing) end
-if dropped > 0 then add('finished', dropped) end
+if dropped > 0 then
+  add('finished', dropped)
+  add('unrun', dropped)
+end
 write_counts()
 local left = redis.call('LLEN', ready)
 for _, key in ipairs(members) do left = left + redis.call('ZCARD', key) end

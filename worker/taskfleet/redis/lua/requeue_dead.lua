@@ -39,9 +39,9 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
     end
   end
 end
+if moved > 0 then add('enqueued', moved) end
+write_counts()
 if moved > 0 then
-  add('enqueued', moved)
-  write_counts()
   call_a_worker()
   if nothing_ready then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 end

@@ -8,6 +8,7 @@
 local id = ARGV[1]
 if ARGV[3] == 'succeeded' then
   resolve(id, ARGV[2], ARGV[4])
+  write_counts()
   redis.call('PUBLISH', ARGV[9], ARGV[10])
 elseif redis.call('HEXISTS', gather, id) == 1 then
   end_waiting(id, tag_of(id), KEYS[last_key + 1], ARGV[5], ARGV[6], ARGV[7], ARGV[8])

@@ -53,7 +53,10 @@ if fire > 0 and more.u and not refused then
     if waiting and more.m == 'r' then was_due = due_again(waiting, tag_of(waiting)) end
   end
 end
-if waiting and not refused and waiting ~= ARGV[12] then return {'name', waiting} end
+if waiting and not refused and waiting ~= ARGV[12] then
+  write_counts()
+  return {'name', waiting}
+end
 
 local result = 'dropped'
 if refused then
@@ -62,7 +65,10 @@ if refused then
 elseif fire > 0 then
   local limit = tonumber(ARGV[3])
   if limit > 0 and not waiting then  -- a waiting task that is replaced makes room for the new one
-    if waiting_tasks() + 1 > limit then return {'full', 0} end
+    if waiting_tasks() + 1 > limit then
+      write_counts()
+      return {'full', 0}
+    end
   end
   local nothing_ready = redis.call('EXISTS', fair) == 0 and redis.call('LLEN', ready) == 0
   if interrupted then

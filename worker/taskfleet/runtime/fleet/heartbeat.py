@@ -9,6 +9,7 @@ from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
+from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.version import __version__
@@ -19,6 +20,7 @@ class Heartbeat:
 
     def __init__(
         self,
+        context: RunContext,
         identity: Identity,
         health: Health,
         slots: Slots,
@@ -26,6 +28,7 @@ class Heartbeat:
         selection: Selection,
         stopping: Stopping,
     ) -> None:
+        self._context = context
         self._identity = identity
         self._health = health
         self._slots = slots
@@ -46,4 +49,10 @@ class Heartbeat:
             started_ms=health.started_ms,
             idle_since_ms=0 if self._held else health.idle_since_ms,
             version=__version__,
+            oldest_run_ms=self._oldest_run_ms(),
         )
+
+    def _oldest_run_ms(self) -> int:
+        # dict.copy is atomic under the interpreter's lock; iterating a dict that changes is not.
+        started = [job.started for job in self._slots.running.copy().values()]
+        return max(0, int((self._context.now() - min(started)) * 1000)) if started else 0

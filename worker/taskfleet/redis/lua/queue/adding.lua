@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/ready queue/unique_keys queue/inputs
+-- needs: keys queue/clock queue/counters queue/ready queue/unique_keys queue/inputs
 -- Adding one task that may have a tag or wait for other tasks, and the effect of its unique key.
 
 -- The task of a unique key that keeps a new task out (mode k), or that a new task replaces: the newest waiting one. A
@@ -22,15 +22,17 @@ local function put(id, envelope, more, due, follows)
   local t
   if more.u or more.l or more.f or more.n then
     t = {u = more.u, l = more.l, f = more.f, n = more.n}
-    if follows then t.d = more.w and 0 or due end
+    if follows then t.d = not more.w and due > now and due or 0 end
     redis.call('HSET', tag, id, cmsgpack.pack(t))
   end
   if more.u then redis.call('HSET', unique, follows and more.u .. '\0' or more.u, id) end
   if more.w then
     local pending, carried, drop_after_ms = unpack(more.w, 1, 3)
     block(id, pending, carried, math.max(0, due - at_least_now), drop_after_ms)
+    add('deferred', 1)
   elseif due > now or follows then
     redis.call('ZADD', delayed, due > now and due or now + AGAIN_MS, id)
+    if due > now then add('deferred', 1) end
   else
     make_ready(id, t, false)
     return true

@@ -1,5 +1,8 @@
 -- needs: keys
 -- The counters of one queue. They are summed up during a call, and written once, at its end, by `write_counts`.
+-- Two of them correct others, so that the usual task, which is ready at once and ends after one run, costs no counter
+-- more. `deferred`: tasks that were accepted for later, less those that have become ready later or once more; what
+-- became ready is `enqueued` - `deferred`. `unrun`: ends without a run; what ran is `finished` + `retried` - `unrun`.
 local counts = {}
 
 local function add(name, n) counts[name] = (counts[name] or 0) + n end

@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/ready queue/inputs queue/signals queue/wake
+-- needs: keys queue/clock queue/counters queue/records queue/ready queue/inputs queue/signals queue/wake
 -- The end of a waiting task.
 
 -- Remove a task from the structure in which it waits.
@@ -14,9 +14,14 @@ local function withdraw(id, t)
     return
   elseif redis.call('ZREM', fair, id) == 1 then
     if redis.call('EXISTS', fair) == 0 then end_turns() end
-  elseif redis.call('ZREM', delayed, id) == 1 then
-    return
   else
+    local due = redis.call('ZSCORE', delayed, id)
+    if due then
+      redis.call('ZREM', delayed, id)
+      -- One that is overdue has counted as ready since its time came (stats.lua).
+      if tonumber(due) <= now and not is_counted(t) then add('deferred', -1) end
+      return
+    end
     add('removed', 1)
   end
   -- The task may have become ready for a free slot, which another task can use now.
@@ -44,6 +49,7 @@ local function end_waiting(id, t, result_key, record, ttl_ms, done_channel, reas
   forget(id)
   redis.call('SET', result_key, record, 'PX', ttl_ms)
   add('finished', 1)
+  add('unrun', 1)
   add('cancelled', 1)
   release(id, t, 'cancelled', reason)
   announce_end(id, done_channel)

@@ -4,7 +4,7 @@
 -- ready_ms is the time when it became ready, or 0 for when it was enqueued.
 -- A tag is a messagepack map: u unique key, l limit key, f fair key, p its position in `parked`, n the tasks that wait
 -- for it: a list of edges (queue, id, position, 1 to get the result), e the number of fields of `edges` with more of
--- them, d its own due time while another task has its unique key (Unix ms).
+-- them, d its own due time while another task has its unique key (Unix ms, 0 when that time is over).
 
 local function parsed_history(value)
   if not value then return 1, 0, 0, 0 end
@@ -38,3 +38,7 @@ local function tag_of(id)
   local packed = redis.call('HGET', tag, id)
   return packed and sound_tag(packed) or nil
 end
+
+-- Whether a delayed task has counted as ready already: the follower of a unique key, whose own time is over, and which
+-- checks again whether its holder has ended.
+local function is_counted(t) return t and t.d == 0 end

@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs queue/wake
+-- needs: keys queue/clock queue/counters queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs queue/wake
 -- Signals: the ends of tasks, told to the tasks that wait for them. A signal within the queue takes effect at once; a
 -- signal to another queue goes into `outbox`, from where a client relays it. Work that is too much for one call is a
 -- job in `jobs`, which drain.lua performs; `edges` then has id:number → some of the waiting tasks, and id → the
@@ -41,6 +41,7 @@ local function resolve(id, position, value)
     redis.call('ZADD', delayed, at_least_now + delay, id)
     delayed_changed = true
   else
+    add('deferred', -1)
     come_due(id, t, 1, 0, 0)
   end
   call_a_worker()

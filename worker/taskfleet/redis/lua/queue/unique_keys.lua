@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/records queue/ready queue/wake
+-- needs: keys queue/clock queue/counters queue/records queue/ready queue/wake
 -- Unique keys. `unique` has for each key the id of its holder and, under the key and a NUL, the id of its follower: the
 -- task that becomes the holder when the holder has ended. A follower waits in `delayed` or `blocked`.
 
@@ -25,6 +25,7 @@ local function promote(key)
     delayed_changed = true
   elseif redis.call('ZREM', delayed, id) == 1 then
     delayed_changed = true
+    if due > 0 then add('deferred', -1) end
     make_ready_at_tail(id, t, 1, 0, 0)
     call_a_worker()
   end
@@ -51,8 +52,9 @@ local function must_follow(id, t)
   return holder and holder ~= id
 end
 
+-- A follower counts as having become ready when its own time comes, and only then.
 local function follow(id, t)
-  if not t.d then
+  if t.d ~= 0 then
     t.d = 0
     redis.call('HSET', tag, id, cmsgpack.pack(t))
   end

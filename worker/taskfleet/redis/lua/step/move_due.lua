@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/records queue/ready queue/unique_keys step
+-- needs: keys queue/clock queue/counters queue/records queue/ready queue/unique_keys step
 -- Make the delayed tasks ready that are due.
 if first_due and first_due <= now or delayed_changed then
   delayed_changed = true
@@ -7,9 +7,12 @@ if first_due and first_due <= now or delayed_changed then
   if tagged then
     for i = 1, #due do
       local attempt, delivery, crashes = history_of(due[i])
-      come_due(due[i], tag_of(due[i]), attempt, delivery, crashes)
+      local t = tag_of(due[i])
+      if not is_counted(t) then add('deferred', -1) end
+      come_due(due[i], t, attempt, delivery, crashes)
     end
   elseif #due > 0 then
+    add('deferred', -#due)
     -- Without turns and keys, all go to the tail together.
     local histories, written = redis.call('HMGET', meta, unpack(due)), {}
     for i = 1, #due do

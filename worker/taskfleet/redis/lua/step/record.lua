@@ -50,6 +50,7 @@ if ARGV[9] ~= '' then
       redis.call('ZADD', delayed, at_least_now + delay, id)
       delayed_changed = true
     elseif code == 'r' then
+      add('deferred', -1)
       make_ready_at_tail(id, t, attempt, delivery, crashes)
     else
       write_history(id, attempt, delivery, crashes, since)
@@ -60,7 +61,9 @@ if ARGV[9] ~= '' then
   local finished = 0
 
   local function record_one(outcome, result_key)
-    local id, delivery, code, _, result, ttl_ms, extra = unpack(outcome, 1, 7)
+    local id, delivery, code, ran_ms, result, ttl_ms, extra = unpack(outcome, 1, 7)
+    -- An expired or unreadable task did not run, nor did one that was cancelled before it took any time.
+    local unrun = code == 'x' or code == 'd' or (code == 'c' or code == 'n') and ran_ms == 0
     if cancelled and code ~= 's' and redis.call('HDEL', cancel, id) == 1 then
       -- Workers of older versions send no record of a cancellation with these two: they are recorded as they are.
       local without_record = code == 'x' and extra == 0 or code == 'd' and result == ''
@@ -76,6 +79,7 @@ if ARGV[9] ~= '' then
     end
     if code == 'r' or code == 'n' then return put_back(id, t, delivery, code, extra) end
     finished = finished + 1
+    if unrun then add('unrun', 1) end
     if code == 'f' or code == 'd' then
       local attempt = history_of(id)
       return bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)

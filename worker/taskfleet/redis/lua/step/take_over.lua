@@ -32,10 +32,12 @@ for i = #lost, 1, -1 do
       bury(id, 'dead', attempt, delivery,
         cmsgpack.pack({'max_deliveries', 'its worker died ' .. crashes .. ' times while it ran', ''}))
       add('finished', 1)
+      add('unrun', 1)
     else
       write_history(id, attempt, delivery, crashes, now)
       make_ready(id, t, true)
       add('taken_over', 1)
+      add('deferred', -1)
     end
   end
 end
