@@ -6,7 +6,7 @@ from .decide import decide
 from .decision import ScalingDecision
 from .draining import DrainingWorker, ScalingSteps, cordon_seconds, next_steps
 from .history import ScalingState
-from .recommend import QueueTerms, drain_seconds, horizons, start_seconds
+from .queue_terms import QueueTerms, drain_seconds, horizons, start_seconds
 from .sample import NO_OVERRIDES, FleetSample, QueueSample, ScalingOverrides, WorkerSample
 from .start_latency import StartLatencies
 from .victims import choose_victims

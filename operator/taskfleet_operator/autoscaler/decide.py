@@ -6,6 +6,7 @@ stabilisation, `behavior` rates, pending replicas, busy workers, the limits, and
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ..resource.autoscaler_spec import AutoscalerSpec
@@ -32,11 +33,13 @@ def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: 
 
 
 def _decided(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
+    state = state.until(now)
+    sample, odd = plausibility.readable(sample, state)
     state = _with_scale_events(sample, state, spec, now)
     if sample.failure:
         return _without_sample(sample, state, spec, now)
-    doubt = plausibility.cause(sample, state)
-    distrusted = rates.went_backwards(sample, state)
+    doubt = plausibility.cause(sample, state, odd)
+    distrusted = rates.went_backwards(sample, state) or (bool(odd) and state.doubted_since is None)
     state = _with_sample(sample, state, spec, now, doubt=doubt)
     wanted = (
         recommend.threshold(sample, state, spec)
@@ -45,10 +48,13 @@ def _decided(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now
     )
     state = replace(state, signals=wanted.signals)
     draft = _Draft(sample, state, spec, now, wanted)
-    if distrusted:
-        return draft.finish(sample.current_replicas, "SuspectSample", f"{doubt}; holding {sample.current_replicas}")
     settled = _overridden(draft)
-    return settled if settled is not None else _scaled(draft)
+    if settled is not None:
+        return settled
+    if distrusted:
+        held = min(max(sample.current_replicas, spec.min_replicas), spec.max_replicas)
+        return draft.finish(held, "SuspectSample", f"{doubt}; holding {held}")
+    return _scaled(draft)
 
 
 class _Draft:
@@ -125,7 +131,8 @@ def _activate(draft: _Draft) -> bool:
     if not why:
         return False
     first = draft.spec.threshold.scale_up_count if draft.spec.policy == "Threshold" else 1
-    if draft.wanted.replicas < first:
+    if draft.wanted.replicas < first or not draft.sample.backlog:
+        first = max(first, draft.wanted.replicas)
         draft.replicas, draft.reason, draft.message = first, "Activated", f"{why} → {first}"
     return True
 
@@ -195,17 +202,28 @@ def _limit_pending(draft: _Draft) -> None:
 
 
 def _keep_busy(draft: _Draft) -> None:
-    if draft.replicas < draft.current:
-        draft.limit(max(draft.replicas, min(draft.current, draft.sample.busy_workers)), "BusyWorkers")
-        if draft.now < draft.state.hold_until:
-            just_started = draft.now < draft.state.started + STABLE_WINDOW_SECONDS
-            draft.limit(draft.current, "JustStarted" if just_started else "SuspectSample")
+    """Keep the workers that the running tasks need.
+
+    With several slots a replica, tasks that are spread over all workers fit into fewer: then the rest is drained, which
+    takes no task away. Otherwise a fleet that is always a little busy would never shrink.
+    """
+    if draft.replicas >= draft.current:
+        return
+    sample, state = draft.sample, draft.state
+    running = max(sample.in_flight, sample.busy_workers)
+    busy = min(draft.current, sample.busy_workers, math.ceil(running / max(1, sample.slots_per_replica)))
+    draft.limit(max(draft.replicas, busy), "BusyWorkers")
+    if draft.now < state.started + STABLE_WINDOW_SECONDS:
+        draft.limit(max(draft.replicas, min(draft.current, state.restarted_with)), "JustStarted")
+    if draft.now < state.hold_until:
+        draft.limit(draft.current, "SuspectSample")
 
 
 def _may_go_to_zero(draft: _Draft) -> bool:
     return (
         draft.spec.min_replicas == 0
         and draft.now >= draft.state.hold_until
+        and (draft.now >= draft.state.started + STABLE_WINDOW_SECONDS or not draft.state.restarted_with)
         and draft.spec.behavior.scale_down.select_policy != "Disabled"
         and not draft.sample.overrides.paused_scale_in
         and not draft.sample.overrides.force_activation
@@ -250,14 +268,13 @@ def _with_sample(
 ) -> ScalingState:
     """The state with the counters and the activity of this sample, and the doubts about it."""
     prior = float(spec.target.processing_time_seconds)
-    silent = plausibility.is_silent(sample)
-    newly_doubted = bool(doubt) and (rates.went_backwards(sample, state) or state.silent_since is None)
+    newly_doubted = bool(doubt) and (rates.went_backwards(sample, state) or state.doubted_since is None)
     window = spec.behavior.scale_down.stabilization_window_seconds
     return replace(
         state,
         failures=0,
         last_active=now if activity.was_active(sample, state) else state.last_active,
-        silent_since=(state.silent_since if state.silent_since is not None else now) if silent else None,
+        doubted_since=(state.doubted_since if state.doubted_since is not None else now) if doubt else None,
         hold_until=now + window if newly_doubted else state.hold_until,
         queues=rates.record(sample, state, prior, now),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .history import ScalingState
-from .recommend import QueueTerms
+from .queue_terms import QueueTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +35,10 @@ class ScalingDecision:
 
     @property
     def drains_busy(self) -> bool:
-        """Whether busy workers are drained, too: the user wants fewer replicas than there are busy workers."""
-        return self.reason in {"Suspended", "Paused"} or self.limited_by == "TooManyReplicas"
+        """Whether busy workers are drained, too.
+
+        The user wants fewer replicas than there are busy workers, or the running tasks fit into fewer workers. A worker
+        that drains finishes what it runs.
+        """
+        by_user = self.reason in {"Suspended", "Paused"} or self.limited_by == "TooManyReplicas"
+        return by_user or self.desired < self.terms.get("busy_workers", 0)

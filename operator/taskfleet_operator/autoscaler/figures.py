@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..resource.autoscaler_spec import AutoscalerSpec
-from .recommend import Wanted, start_seconds
+from .queue_terms import start_seconds
+from .recommend import Wanted
 from .sample import FleetSample
 
 
@@ -24,7 +25,8 @@ def describe(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec, *, panic
         "oldest_age_seconds": max((queue.oldest_age_seconds for queue in sample.queues), default=0.0),
         "steady_slots": wanted.steady_slots,
         "drain_slots": wanted.drain_slots,
-        "slots": wanted.steady_slots + wanted.drain_slots,
+        "late_slots": sum(terms.late_slots for terms in queues),
+        "slots": wanted.slots,
         "slots_per_replica": float(sample.slots_per_replica),
         "recommended_replicas": float(wanted.replicas),
         "panic_replicas": float(wanted.panic_replicas),

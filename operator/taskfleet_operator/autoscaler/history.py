@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STABLE_WINDOW_SECONDS = 60.0
 """The window for the steady rate, as in Knative's autoscaler."""
 
+LONGEST_WINDOW_SECONDS = 3600.0
+"""The longest stabilisation window that a TaskQueue may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A queue's counters at one time, and the estimate of the mean service time then. Seconds."""
+    """A queue's counters at one time, and the estimate of the mean service time then. Seconds.
+
+    `longest_seconds` is the longest run that can have been seen until then, `idle_at` when no run was last seen.
+    """
 
     at: float
     runnable: int
     attempts: int
     busy_seconds: float
     service_seconds: float
+    parked: int = 0
+    longest_seconds: float = float("inf")
+    idle_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,9 @@ class ScaleEvent:
 class ScalingState:
     """The history that a decision needs. Times are seconds on the caller's clock, the one that gives `now`.
 
-    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a start,
-    or a sample that cannot be true; `silent_since` is when heartbeats went missing under ready pods.
+    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a sample
+    that cannot be true; `doubted_since` is when such samples began that tell the same doubt again and again. After a
+    start `restarted_with` replicas are kept for one stable window.
     """
 
     started: float
@@ -58,7 +68,8 @@ class ScalingState:
     last_decided: float
     panic_until: float = 0.0
     hold_until: float = 0.0
-    silent_since: float | None = None
+    doubted_since: float | None = None
+    restarted_with: int = 0
     failures: int = 0
     signals: int = 0
     queues: tuple[QueueHistory, ...] = ()
@@ -73,7 +84,7 @@ class ScalingState:
 
         As in Kubernetes' HPA, the current count is the first recommendation. So a restart, which forgets earlier
         samples, scales nothing down within a stabilisation window. The same holds for the window that the rates need
-        to fill. The two times come from `status`, when it has them.
+        to fill, for these replicas and not for others that someone adds. The two times come from `status`.
         """
         return cls(
             started=now,
@@ -82,9 +93,30 @@ class ScalingState:
             last_desired=current,
             last_decided=now,
             panic_until=panic_until or 0.0,
-            hold_until=now + STABLE_WINDOW_SECONDS if current else 0.0,
+            restarted_with=current,
             recommendations=(Recommendation(now, current),),
         )
 
     def points(self, name: str) -> tuple[Point, ...]:
         return next((history.points for history in self.queues if history.name == name), ())
+
+    def until(self, now: float) -> ScalingState:
+        """A copy without what lies in the future: the clock was set back, or a time in `status` is not of this clock.
+
+        An entry of the future would forbid a change for as long as the clock was set back.
+        """
+        return replace(
+            self,
+            started=min(self.started, now),
+            last_active=min(self.last_active, now),
+            last_decided=min(self.last_decided, now),
+            panic_until=self.panic_until if self.panic_until <= now + STABLE_WINDOW_SECONDS else 0.0,
+            hold_until=self.hold_until if self.hold_until <= now + LONGEST_WINDOW_SECONDS else 0.0,
+            doubted_since=None if self.doubted_since is None else min(self.doubted_since, now),
+            queues=tuple(
+                QueueHistory(history.name, tuple(point for point in history.points if point.at <= now))
+                for history in self.queues
+            ),
+            recommendations=tuple(entry for entry in self.recommendations if entry.at <= now),
+            events=tuple(event for event in self.events if event.at <= now),
+        )

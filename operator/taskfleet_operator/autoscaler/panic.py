@@ -11,9 +11,10 @@ def cause(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec) -> str:
     """The reason for a panic in this sample, "" when there is none.
 
     Either the short window wants `thresholdPercent` of the ready replicas (Knative's rule), or a task has waited longer
-    than its queue's target.
+    than its queue's target while every slot is busy. While slots are free and nothing waits there is no reason: two
+    long tasks that arrive together are no flood.
     """
-    if spec.panic.mode == "Disabled":
+    if spec.panic.mode == "Disabled" or (sample.has_free_slots and not sample.backlog):
         return ""
     ready = max(1, sample.ready_replicas)
     if spec.policy == "DrainTime" and wanted.panic_replicas * 100 >= spec.panic.threshold_percent * ready:
@@ -21,6 +22,8 @@ def cause(sample: FleetSample, wanted: Wanted, spec: AutoscalerSpec) -> str:
             f"the last {spec.panic.window_seconds} s want {wanted.panic_replicas}, "
             f"{spec.panic.threshold_percent} % or more of {ready} ready"
         )
+    if sample.has_free_slots:
+        return ""
     for queue in sample.queues:
         target = queue.target_latency_seconds or float(spec.target.drain_seconds)
         if queue.backlog and queue.oldest_age_seconds >= target:

@@ -1,6 +1,8 @@
-"""Rates from counters: arrivals per second, and the mean service time of a task."""
+"""Rates from counters: arrivals and ended runs per second, and the mean service time of a task."""
 
 from __future__ import annotations
+
+import itertools
 
 from .history import STABLE_WINDOW_SECONDS, Point, QueueHistory, ScalingState
 from .sample import FleetSample, QueueSample
@@ -9,8 +11,12 @@ PRIOR_TASKS = 10
 """The weight of the previous estimate against the measurement, in tasks."""
 
 HISTORY_TASKS = 5
-"""With fewer finished tasks the service time is a guess."""
+"""With fewer ended runs the service time is a guess, which weighs as much as one task."""
 
+BURST_TASKS = 10
+"""So many tasks may arrive together without being a burst."""
+
+_BURST_FACTOR = 4.0
 _CLOSEST_POINTS_SECONDS = 0.5
 """Of points closer than this only the last is kept, so that a storm of wake-ups does not grow the state."""
 
@@ -25,46 +31,84 @@ def record(sample: FleetSample, state: ScalingState, prior_seconds: float, now: 
     histories: list[QueueHistory] = []
     for queue in sample.queues:
         points = state.points(queue.name)
-        fresh = _point(queue, points, prior_seconds, now)
+        fresh = _point(queue, points, prior_seconds, sample.oldest_run_seconds, now)
         kept = () if _is_lower(queue, points) else _thinned(_within_window(points, now), fresh)
         histories.append(QueueHistory(queue.name, (*kept, fresh)))
     return tuple(histories)
 
 
-def arrivals_per_second(points: tuple[Point, ...], window_seconds: float) -> float:
-    """Arrivals per second over the window that ends at the last point.
+def arrivals_per_second(points: tuple[Point, ...], window_seconds: float, block_seconds: float) -> float:
+    """Arrivals per second over the window that ends at the last point: tasks that became ready, and were not parked.
 
     A history shorter than the window is divided by the whole window, as if nothing had arrived before the first sample.
     So one burst right after a start is not taken for a steady rate. The short window shows an actual one.
+
+    A burst is no rate either: it waits, and so counts as backlog. What arrives within a block of about `block_seconds`
+    therefore counts only up to a few times the rate of the busier block beside it.
     """
     if len(points) < 2:
         return 0.0
     last = points[-1]
-    start = _anchor(points, last.at - window_seconds)
-    return max(0, last.runnable - start.runnable) / max(last.at - start.at, window_seconds)
+    start = points.index(_anchor(points, last.at - window_seconds))
+    before = _blocks(points[: start + 1], block_seconds)[-1:]
+    blocks = [*before, *_blocks(points[start:], block_seconds)]
+    rates = [count / seconds for count, seconds in blocks]
+    arrived = 0.0
+    for index in range(len(before), len(blocks)):
+        count, seconds = blocks[index]
+        beside = [*rates[max(0, index - 1) : index], *rates[index + 1 : index + 2]]
+        arrived += min(count, BURST_TASKS + _BURST_FACTOR * max(beside) * seconds) if beside else count
+    return arrived / max(last.at - points[start].at, window_seconds)
+
+
+def attempts_per_second(points: tuple[Point, ...], window_seconds: float) -> float:
+    """Runs that ended per second, over the part of the window that was seen."""
+    if len(points) < 2:
+        return 0.0
+    start = _anchor(points, points[-1].at - window_seconds)
+    return (points[-1].attempts - start.attempts) / max(points[-1].at - start.at, _CLOSEST_POINTS_SECONDS)
+
+
+def busy_slots(points: tuple[Point, ...], window_seconds: float) -> float:
+    """How many slots were busy in the mean, over the part of the window that was seen."""
+    if len(points) < 2:
+        return 0.0
+    start = _anchor(points, points[-1].at - window_seconds)
+    return (points[-1].busy_seconds - start.busy_seconds) / max(points[-1].at - start.at, _CLOSEST_POINTS_SECONDS)
 
 
 def is_history(queue: QueueSample, prior_seconds: float) -> bool:
-    """Whether run times were measured: enough tasks have finished, or running ones outweigh the prior."""
+    """Whether run times were measured: enough runs have ended, or running ones outweigh the prior."""
     return queue.attempts_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
 
 
-def _point(queue: QueueSample, points: tuple[Point, ...], prior_seconds: float, now: float) -> Point:
+def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_run: float, now: float) -> Point:
     busy = queue.busy_ms_total / 1000
-    if points and not _is_lower(queue, points):
+    idle_at = now if not queue.in_flight else points[-1].idle_at if points else now
+    if not points:
+        # The first sample after a restart: the mean over the queue's life, without the runs that have not ended.
+        running = min(busy, queue.in_flight * oldest_run)
+        known = queue.attempts_total >= HISTORY_TASKS
+        service = (busy - running) / queue.attempts_total if known else prior
+        longest = max(prior, service, oldest_run)
+        if not known:
+            service = min((prior + busy) / (1 + queue.attempts_total), longest)
+        return Point(now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at)
+    last = points[-1]
+    # What can have been seen: a run of which a worker tells the age, and one that began and ended between two looks.
+    # Workers of earlier versions do not tell it; then a run is no older than the time for which the queue was busy.
+    unknown = now - idle_at if queue.in_flight and not oldest_run else 0.0
+    longest = max(last.longest_seconds, now - last.at + max(oldest_run, unknown))
+    service = last.service_seconds
+    if not _is_lower(queue, points):
         start = _anchor(points, now - STABLE_WINDOW_SECONDS)
-        ran = max(0.0, busy - start.busy_seconds)
-        ended = queue.attempts_total - start.attempts
-        # S = (S0·10 + Δbusy) / (10 + Δdone), with S0 the estimate at the window's start. It follows a slow drift within
+        # S = (S0·n + Δbusy) / (n + Δdone), with S0 the estimate at the window's start. It follows a slow drift within
         # a window, and does not follow a single odd task. The counter of busy time includes tasks that still run.
-        service = (start.service_seconds * PRIOR_TASKS + ran) / (PRIOR_TASKS + ended)
-    elif points:
-        service = points[-1].service_seconds
-    elif queue.attempts_total >= HISTORY_TASKS:
-        service = busy / queue.attempts_total  # the first sample after a restart: the mean over the queue's life
-    else:
-        service = (prior_seconds * PRIOR_TASKS + busy) / (PRIOR_TASKS + queue.attempts_total)
-    return Point(now, queue.runnable_total, queue.attempts_total, busy, service)
+        weight = PRIOR_TASKS if start.attempts >= HISTORY_TASKS else 1
+        ran, ended = max(0.0, busy - start.busy_seconds), queue.attempts_total - start.attempts
+        service = (start.service_seconds * weight + ran) / (weight + ended)
+    service = min(service, longest)
+    return Point(now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at)
 
 
 def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:
@@ -73,6 +117,20 @@ def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:
         or queue.attempts_total < points[-1].attempts
         or queue.busy_ms_total / 1000 < points[-1].busy_seconds
     )
+
+
+def _blocks(points: tuple[Point, ...], shortest: float) -> list[tuple[float, float]]:
+    """(arrivals, seconds) of consecutive blocks, oldest first. Each takes `shortest` seconds, but for the oldest."""
+    edges = list(points[-1:])
+    for point in reversed(points[:-1]):
+        if edges[-1].at - point.at >= shortest or point is points[0]:
+            edges.append(point)
+    edges.reverse()
+    return [
+        (float(max(0, (end.runnable - end.parked) - (begin.runnable - begin.parked))), end.at - begin.at)
+        for begin, end in itertools.pairwise(edges)
+        if end.at > begin.at
+    ]
 
 
 def _anchor(points: tuple[Point, ...], at: float) -> Point:

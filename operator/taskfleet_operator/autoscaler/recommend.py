@@ -1,11 +1,6 @@
 """The recommendation: how many replicas the work needs, before any limit applies.
 
-    slots  = Σ_q λS/u + (B + due(D))·S/D
-    wanted = ceil(slots / slots per replica)
-
-The first part keeps up with arrivals, the second drains the backlog within D. With the service rate set to λ + B/D and
-replicas that take L to start, the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D
-is the target, or e·L where that is longer.
+wanted = ceil(Σ slots of the queues / slots per replica)
 """
 
 from __future__ import annotations
@@ -15,31 +10,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..resource.autoscaler_spec import AutoscalerSpec
-from .history import STABLE_WINDOW_SECONDS, ScalingState
-from .rates import arrivals_per_second, is_history
-from .sample import FleetSample, QueueSample
-
-DEFAULT_START_SECONDS = 10.0
-"""The start latency until one was measured: from a pod's creation to its worker's registration."""
+from .history import ScalingState
+from .queue_terms import QueueTerms, terms_of
+from .sample import FleetSample
 
 _ROUNDING = 1e-9
 """Ceilings ignore this much: 8 slots of 8 are one replica in spite of binary fractions."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueTerms:
-    """The formula's terms for one queue. `replicas_by_backlog` replaces the slots while there is no history."""
-
-    name: str
-    arrivals_per_second: float
-    panic_arrivals_per_second: float
-    service_seconds: float
-    drain_seconds: float
-    waiting: int
-    steady_slots: float
-    panic_steady_slots: float
-    drain_slots: float
-    replicas_by_backlog: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,78 +38,59 @@ class Wanted:
     def drain_slots(self) -> float:
         return sum(terms.drain_slots for terms in self.queues)
 
-
-def start_seconds(start_latency_seconds: float | None, spec: AutoscalerSpec) -> float:
-    """L: the time until a replica works that is needed now, the wait for the next poll included. Seconds."""
-    latency = DEFAULT_START_SECONDS if start_latency_seconds is None else start_latency_seconds
-    return latency + spec.poll_interval_seconds
-
-
-def drain_seconds(queue_target: float | None, start: float, spec: AutoscalerSpec) -> float:
-    """D: the time in which a queue is drained. It is never so short that the loop would overshoot. Seconds."""
-    return max(queue_target or float(spec.target.drain_seconds), math.e * start)
-
-
-def horizons(start_latency_seconds: float | None, spec: AutoscalerSpec) -> tuple[float, float]:
-    """How far to look ahead for due tasks, in seconds: for a start from zero, and for the drain term. (0, 0): not."""
-    if spec.prewarm.mode == "Disabled":
-        return 0.0, 0.0
-    start = start_seconds(start_latency_seconds, spec)
-    return start, max(start, float(spec.prewarm.horizon_seconds))
-
-
-def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> QueueTerms:
-    """The terms of one queue, from a state that has recorded this sample."""
-    points = state.points(queue.name)
-    service = points[-1].service_seconds
-    prior = float(spec.target.processing_time_seconds)
-    utilisation = spec.target.utilization_percent / 100
-    drain = drain_seconds(queue.target_latency_seconds, start_seconds(sample.start_latency_seconds, spec), spec)
-    steady = arrivals_per_second(points, STABLE_WINDOW_SECONDS)
-    panic = arrivals_per_second(points, float(spec.panic.window_seconds))
-    waiting = queue.backlog + (queue.due if spec.prewarm.mode == "Enabled" else 0)
-    known = is_history(queue, prior)
-    return QueueTerms(
-        name=queue.name,
-        arrivals_per_second=steady,
-        panic_arrivals_per_second=panic,
-        service_seconds=service,
-        drain_seconds=drain,
-        waiting=waiting,
-        steady_slots=steady * service / utilisation if known else 0.0,
-        panic_steady_slots=panic * service / utilisation if known else 0.0,
-        drain_slots=waiting * service / drain if known else 0.0,
-        replicas_by_backlog=0.0 if known else waiting / spec.target.backlog_per_replica,
-    )
+    @property
+    def slots(self) -> float:
+        return sum(terms.slots for terms in self.queues)
 
 
 def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:
     """`policy: DrainTime`. Queues without a history count by KEDA's rule, ready tasks per replica."""
     queues = tuple(terms_of(queue, sample, state, spec) for queue in sample.queues)
     per_replica = max(1, sample.slots_per_replica)
-    steady = sum(terms.steady_slots for terms in queues)
-    drain = sum(terms.drain_slots for terms in queues)
-    rush = sum(terms.panic_steady_slots for terms in queues)
-    by_backlog = sum(terms.replicas_by_backlog for terms in queues)
-    exact = (steady + drain) / per_replica + by_backlog
+    new = [terms for terms in queues if terms.replicas_by_backlog]
+    slots = sum(terms.slots for terms in queues)
+    exact = slots / per_replica
+    rush = sum(terms.panic_slots for terms in queues) / per_replica
+    reason, formula = "DrainTime", _formula(queues, per_replica)
+    if new:
+        # What runs keeps its slots, and the tasks that wait get at most one each.
+        waiting = sum(terms.waiting for terms in new)
+        running = sum(terms.running for terms in new) / per_replica
+        by_backlog = sum(terms.replicas_by_backlog for terms in new)
+        more = min(running + by_backlog, running + waiting / per_replica)
+        late = sum(terms.slots for terms in new) / per_replica
+        others = exact - late
+        exact, rush = others + max(more, late), rush + max(0.0, more - late)
+        by_ready = f"{waiting} waiting / {spec.target.backlog_per_replica} per replica"
+        if running:
+            by_ready = f"{sum(terms.running for terms in new)} running / {per_replica} + {by_ready}"
+        if others:
+            formula = f"{formula} + {by_ready} (no history)"
+        else:
+            reason, formula = "BacklogPerReplica", f"no history yet: {by_ready}"
+            if late > more:
+                formula += f", {late * per_replica:.1f} slots for tasks that would wait too long"
     replicas = _ceil(exact)
-    waiting = sum(terms.waiting for terms in queues if terms.replicas_by_backlog)
-    by_slots = f"slots = {steady + drain:.1f} (steady {steady:.1f} + drain {drain:.1f}) / {per_replica}"
-    by_ready = f"{waiting} waiting / {spec.target.backlog_per_replica} per replica"
-    if not by_backlog:
-        reason, formula = "DrainTime", by_slots
-    elif steady + drain:
-        reason, formula = "DrainTime", f"{by_slots} + {by_ready} (no history)"
-    else:
-        reason, formula = "BacklogPerReplica", f"no history yet: {by_ready}"
     return Wanted(
         exact=exact,
         replicas=replicas,
-        panic_replicas=_ceil((rush + drain) / per_replica + by_backlog),
+        panic_replicas=_ceil(rush),
         reason=reason,
         message=f"{formula} → {replicas}",
         queues=queues,
     )
+
+
+def _formula(queues: tuple[QueueTerms, ...], per_replica: int) -> str:
+    steady, drain = sum(terms.steady_slots for terms in queues), sum(terms.drain_slots for terms in queues)
+    slots = sum(terms.slots for terms in queues)
+    parts = f"steady {steady:.1f} + drain {drain:.1f}"
+    if any(terms.late_slots and terms.late_slots >= terms.steady_slots + terms.drain_slots for terms in queues):
+        parts += f", {sum(terms.late_slots for terms in queues):.1f} for tasks that would wait too long"
+    bounds = [f"{terms.name}: at most {terms.bound}" for terms in queues if terms.bound]
+    if bounds:
+        parts += f"; {bounds[0]}" + (f" and {len(bounds) - 1} more" if len(bounds) > 1 else "")
+    return f"slots = {slots:.1f} ({parts}) / {per_replica}"
 
 
 def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:

@@ -124,3 +124,8 @@ class FleetSample:
     @property
     def due_within_start(self) -> int:
         return sum(queue.due_within_start for queue in self.queues)
+
+    @property
+    def has_free_slots(self) -> bool:
+        """Whether a worker could start another task at once."""
+        return self.in_flight < self.workers_registered * self.slots_per_replica

@@ -138,7 +138,8 @@ def test_zero_only_when_idle_for_the_cooldown(scene: tuple[FleetSample, ScalingS
 def test_workers_that_are_busy_are_never_too_many(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
     desired = decide(seen, state, rule, NOW).desired
-    assert desired >= min(seen.busy_workers, rule.max_replicas)
+    needed = -(-max(seen.in_flight, seen.busy_workers) // seen.slots_per_replica)
+    assert desired >= min(seen.busy_workers, needed, rule.max_replicas)
 
 
 @given(scenes())

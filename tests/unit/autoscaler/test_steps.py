@@ -29,12 +29,16 @@ def test_panic_goes_up_at_once_and_holds_until_a_quiet_minute() -> None:
     assert decide(quiet, held.state, rule, NOW + 61).desired == 1
 
 
-def test_a_task_older_than_its_target_forbids_scaling_down() -> None:
-    late = sample(queue(10, oldest_age_seconds=61), current=4)
-    decision = first(late, spec(behavior=STEADY))
-    assert decision.desired == 4
-    assert decision.message.startswith("the oldest task of default waits 61 s, its target is 60 s")
-    assert first(late, spec(behavior=STEADY, panic=CALM)).desired == 1
+def test_a_task_older_than_its_target_adds_replicas_by_itself() -> None:
+    late = queue(10, in_flight=32, oldest_age_seconds=61)
+    decision = first(sample(late, current=4), spec(behavior=STEADY))
+    assert (decision.desired, decision.panicking) == (6, True)  # (32 + 10) / 8, though the tasks are believed short
+    formula = "slots = 42.0 (steady 0.0 + drain 0.3, 42.0 for tasks that would wait too long) / 8"
+    assert decision.message == f"{formula} → 6"
+    assert first(sample(late, current=4), spec(behavior=STEADY, panic=CALM)).desired == 6
+    queued = queue(10, in_flight=31, oldest_age_seconds=61)
+    free = first(sample(queued, current=4, busy_workers=4), spec(behavior=STEADY))
+    assert (free.desired, free.panicking) == (4, False), "a slot is free: the task starts in a moment"
 
 
 @pytest.mark.parametrize(("wants", "replicas"), [(9.0, 10), (10.9, 10), (11.2, 12), (8.8, 9)])
@@ -121,8 +125,16 @@ def test_no_more_pods_are_asked_for_than_may_be_pending() -> None:
 
 
 def test_busy_workers_are_a_floor() -> None:
-    decision = first(sample(load(0.5), current=10, busy_workers=7), spec(behavior=STEADY, panic=CALM))
-    assert (decision.desired, decision.limited_by) == (7, "BusyWorkers")
+    seen = sample(load(0.5), current=10, busy_workers=7, slots_per_replica=1)
+    decision = first(seen, spec(behavior=STEADY, panic=CALM, maxReplicas=9))
+    assert (decision.desired, decision.limited_by, decision.drains_busy) == (7, "BusyWorkers", False)
+
+
+@pytest.mark.parametrize(("running", "replicas", "drains_busy"), [(7, 1, True), (24, 3, True), (56, 7, False)])
+def test_tasks_that_fit_into_fewer_workers_are_no_floor(running: int, replicas: int, *, drains_busy: bool) -> None:
+    seen = sample(queue(0, in_flight=running), current=10, busy_workers=7)
+    decision = first(seen, spec(behavior=STEADY, panic=CALM))
+    assert (decision.desired, decision.drains_busy) == (replicas, drains_busy)
 
 
 def test_the_limits_are_the_last_word() -> None:

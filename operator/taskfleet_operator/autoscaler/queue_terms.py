@@ -1,0 +1,158 @@
+"""The slots that one queue needs.
+
+    slots = min( (F + B + due)·min(1, S/D) + λ·min(S, D)/u,
+                 F + B + due + λ·L/u,
+                 what the queue's own limits let run )
+
+A task that is there, waiting or running, needs a slot for min(1, S/D) of the time D in which the queue is to be
+drained. For S < D and few running tasks this is λS/u + B·S/D: the service rate is λ + B/D, and with replicas that take
+L to start the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D is the target, or e·L
+where that is longer. For S ≥ D it is one slot a task, whatever S is believed to be. Running tasks belong in the sum
+because it is compared with all replicas, those included that run them. The second line holds because there are never
+more tasks than those that are there and those that arrive until a new replica works.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..resource.autoscaler_spec import AutoscalerSpec
+from .history import STABLE_WINDOW_SECONDS, Point, ScalingState
+from .rates import arrivals_per_second, attempts_per_second, busy_slots, is_history
+from .sample import FleetSample, QueueSample
+
+DEFAULT_START_SECONDS = 10.0
+"""The start latency until one was measured: from a pod's creation to its worker's registration."""
+
+_RECENT_SECONDS = 20.0
+"""Whether tasks come to an end is judged over this time when one waits too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTerms:
+    """The formula's terms for one queue. `replicas_by_backlog` replaces its slots while there is no history.
+
+    `steady_slots` and `drain_slots` are the two parts of the first line. `late_slots` are what tasks need that would
+    wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, "" by nothing.
+    """
+
+    name: str
+    arrivals_per_second: float
+    panic_arrivals_per_second: float
+    service_seconds: float
+    drain_seconds: float
+    waiting: int
+    running: int
+    steady_slots: float
+    drain_slots: float
+    late_slots: float
+    slots: float
+    panic_slots: float
+    bound: str
+    replicas_by_backlog: int
+
+
+def start_seconds(start_latency_seconds: float | None, spec: AutoscalerSpec) -> float:
+    """L: the time until a replica works that is needed now, the wait for the next poll included. Seconds."""
+    latency = DEFAULT_START_SECONDS if start_latency_seconds is None else start_latency_seconds
+    return latency + spec.poll_interval_seconds
+
+
+def drain_seconds(queue_target: float | None, start: float, spec: AutoscalerSpec) -> float:
+    """D: the time in which a queue is drained. It is never so short that the loop would overshoot. Seconds."""
+    return max(queue_target or float(spec.target.drain_seconds), math.e * start)
+
+
+def horizons(start_latency_seconds: float | None, spec: AutoscalerSpec) -> tuple[float, float]:
+    """How far to look ahead for due tasks, in seconds: for a start from zero, and for the drain term. (0, 0): not."""
+    if spec.prewarm.mode == "Disabled":
+        return 0.0, 0.0
+    start = start_seconds(start_latency_seconds, spec)
+    return start, max(start, float(spec.prewarm.horizon_seconds))
+
+
+def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> QueueTerms:
+    """The terms of one queue, from a state that has recorded this sample."""
+    points = state.points(queue.name)
+    service = points[-1].service_seconds
+    utilisation = spec.target.utilization_percent / 100
+    start = start_seconds(sample.start_latency_seconds, spec)
+    drain = drain_seconds(queue.target_latency_seconds, start, spec)
+    window = float(spec.panic.window_seconds)
+    steady = arrivals_per_second(points, STABLE_WINDOW_SECONDS, window / 2)
+    panic = arrivals_per_second(points, window, window / 2)
+    waiting = queue.backlog + (queue.due if spec.prewarm.mode == "Enabled" else 0)
+    present = queue.in_flight + waiting
+    known = is_history(queue, float(spec.target.processing_time_seconds))
+    drain_slots = present * min(1.0, service / drain)
+    late = _late_slots(queue, sample, points, drain, start)
+    most, limit = _limit(queue, sample, points, service, utilisation)
+
+    def bounded(rate: float) -> tuple[float, str]:
+        asked = max(rate * min(service, drain) / utilisation + drain_slots, late) if known else max(0.0, late)
+        there = present + rate * start / utilisation
+        slots = min(asked, there, most)
+        return slots, "" if slots == asked else limit if slots == most else "one a task"
+
+    slots, bound = bounded(steady)
+    by_backlog = 0 if known or not waiting else math.ceil(waiting / spec.target.backlog_per_replica)
+    return QueueTerms(
+        name=queue.name,
+        arrivals_per_second=steady,
+        panic_arrivals_per_second=panic,
+        service_seconds=service,
+        drain_seconds=drain,
+        waiting=waiting,
+        running=queue.in_flight,
+        steady_slots=steady * min(service, drain) / utilisation if known else 0.0,
+        drain_slots=drain_slots if known else 0.0,
+        late_slots=late,
+        slots=slots,
+        panic_slots=bounded(panic)[0],
+        bound=bound,
+        replicas_by_backlog=by_backlog,
+    )
+
+
+def _late_slots(
+    queue: QueueSample, sample: FleetSample, points: tuple[Point, ...], drain: float, start: float
+) -> float:
+    """The slots without which tasks would wait longer than D, whatever S is believed to be.
+
+    When the head of the queue is so old that a replica asked for now comes just in time, and every slot is busy, the
+    runs that ended of late tell how many of the waiting tasks will still start in time. The others need slots.
+    """
+    if not queue.backlog or sample.has_free_slots or queue.oldest_age_seconds < drain - 1.5 * start:
+        return 0.0
+    working = max(1, sample.workers_registered)
+    coming = max(sample.current_replicas, working)
+    ended = attempts_per_second(points, _RECENT_SECONDS) * coming / working
+    left = max(start, drain - queue.oldest_age_seconds)
+    late = queue.backlog - ended * left
+    if late < 1:
+        return 0.0
+    present = queue.in_flight * coming / working
+    return present + (min(late, present * late / (ended * left)) if ended else late)
+
+
+def _limit(
+    queue: QueueSample, sample: FleetSample, points: tuple[Point, ...], service: float, utilisation: float
+) -> tuple[float, str]:
+    """The most slots that the queue's own limits let it use, and the limit's name.
+
+    How many keys there are is not known. But while tasks are parked and slots are free, the keys run what they may.
+    """
+    limits = [(math.inf, "")]
+    if queue.concurrency is not None:
+        limits.append((float(queue.concurrency), f"concurrency {queue.concurrency}"))
+    if queue.rate_per_second is not None:
+        limits.append((queue.rate_per_second * service / utilisation, f"{queue.rate_per_second:g} starts per second"))
+    one_key = [
+        *([float(queue.concurrency_per_key)] if queue.concurrency_per_key is not None else []),
+        *([queue.rate_per_second_per_key * service] if queue.rate_per_second_per_key is not None else []),
+    ]
+    if one_key and queue.parked and sample.has_free_slots:
+        used = max(float(queue.in_flight), busy_slots(points, _RECENT_SECONDS), min(one_key))
+        limits.append((used / utilisation, "limits of keys"))
+    return min(limits)
