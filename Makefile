@@ -75,9 +75,10 @@ bench: venv  ## Taskfleet and ten other queues on the same Redis, in one run: th
 bench-full: venv  ## every scenario of every queue, three times, 100,000 tasks; over an hour
 	$(BIN)/python -m bench --tasks 100000 --repeat 3
 
-crd: venv  ## write crds/taskqueue.yaml and the chart's copy from the models
+crd: venv  ## write crds/taskqueue.yaml, the chart's copy and the reference page from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
+	$(BIN)/python -m taskfleet_operator.resource.field_tables docs/reference/taskqueue.md
 
 lock: venv  ## pin requirements/*.txt again
 	cd requirements && sh lock.sh

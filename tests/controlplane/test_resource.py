@@ -62,6 +62,6 @@ def test_scale_subresource_short_name_and_category(crd: None, kubectl: ClusterCo
     assert "taskqueue.taskfleet.io/orders" in kubectl("get", "taskfleet", "--namespace", namespace, "-o", "name")
     head = kubectl("get", "tq", "--namespace", namespace, "-o", "wide").splitlines()[0].split()
     assert head == [
-        "NAME", "READY", "DESIRED", "REPLICAS", "BACKLOG", "MIN", "MAX", "MODE", "AGE", "INFLIGHT", "OLDEST", "REDIS",
-        "SCALING", "IMAGE",
+        "NAME", "READY", "DESIRED", "REPLICAS", "BACKLOG", "MIN", "MAX", "MODE", "AGE", "INFLIGHT", "OLDEST", "DEAD",
+        "REDIS", "SCALING", "IMAGE",
     ]  # fmt: skip

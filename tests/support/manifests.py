@@ -83,8 +83,32 @@ CASES = [
         "password in the url",
         {f"{R}.url": "redis://u:pw@h:1/0"},
         {f"{R}.url": "redis://u@h:1/0"},
-        "must not contain a password",
+        "without a password",
     ),
+    *(
+        Case(
+            f"a password {where}",
+            {f"{R}.url": url},
+            {f"{R}.url": "redis://h:1/0?db=1&protocol=3"},
+            "without a password",
+        )
+        for where, url in {
+            "without a user": "redis://:pw@h:1/0",
+            "behind an escaped colon": "redis://u%3Apw@h:1/0",
+            "in the query": "redis://h:1/0?password=pw",
+            "in the query, with an escape": "redis://h:1/0?p%61ssword=pw",
+            "as a later option": "redis://h:1/0?db=1&password=pw",
+            "in an option of another name": "redis://h:1/0?passwd=pw",
+            "in an allowed option": "redis://h:1/0?client_name=a%26password=pw",
+            "in the fragment": "redis://h:1/0#pw",
+            "in the path": "redis://h:1/pw",
+            "before a second @": "redis://u:p@w@h:1/0",
+            "with a slash": "redis://u:p/w@h:1/0",
+            "behind a tab": "redis://h:1/0\t?password=pw",
+        }.items()
+    ),
+    Case("a port above 65535", {f"{R}.url": "redis://h:99999"}, {f"{R}.url": "redis://h:65535"}, "redis.url must be"),
+    Case("a bracket", {f"{R}.url": "redis://[bad"}, {f"{R}.url": "redis://[::1]:6379"}, "redis.url must be"),
     Case("another scheme", {f"{R}.url": "http://h"}, {f"{R}.url": "rediss://h"}, "write redis://host"),
     Case(
         "a CA without TLS",
@@ -189,6 +213,50 @@ CASES = [
         {f"{W}.updateStrategy": {"type": "Drain", "rollingUpdate": {}}},
         {f"{W}.updateStrategy": {"type": "Drain"}},
         "needs type: RollingUpdate",
+    ),
+    *(
+        Case(f"{name!r} as the name", {"metadata.name": name}, {"metadata.name": "shop-orders"}, "must be lower-case")
+        for name in ("shop.orders", "1orders")
+    ),
+    *(
+        Case(f"{share} of the pods unavailable", {f"{W}.{field}": share}, {f"{W}.{field}": "100%"}, field)
+        for share in ("150%", "00%", "05%", "-1%", -1, 2_000_000, 1.5)
+        for field in ("podDisruptionBudget.maxUnavailable", "updateStrategy.rollingUpdate.maxUnavailable")
+    ),
+    *(
+        Case(f"{share} pods more", {f"{W}.{field}": share}, {f"{W}.{field}": "150%"}, field)
+        for share in ("00%", "010%", "10000%", "all", -1)
+        for field in ("updateStrategy.rollingUpdate.maxSurge",)
+    ),
+    Case(
+        "a label of the operator",
+        {f"{W}.metadata.labels": {"app.kubernetes.io/name": "x"}},
+        {f"{W}.metadata.labels": {"app.kubernetes.io/version": "1.0"}},
+        "sets app.kubernetes.io/name",
+    ),
+    Case(
+        "a label that is none",
+        {f"{W}.metadata.labels": {"a b": "x"}},
+        {f"{W}.metadata.labels": {"example.com/a_b": "x"}},
+        "at most 63 letters",
+    ),
+    Case(
+        "a label's value that is none",
+        {f"{W}.metadata.labels": {"team": "a b"}},
+        {f"{W}.metadata.labels": {"team": ""}},
+        "team",
+    ),
+    Case(
+        "an annotation that is none",
+        {f"{W}.metadata.annotations": {"/x": "x"}},
+        {f"{W}.metadata.annotations": {"x": "any text: ä"}},
+        "at most 63 letters",
+    ),
+    Case(
+        "an annotation of the Deployment controller",
+        {f"{W}.metadata.annotations": {"deployment.kubernetes.io/revision": "1"}},
+        {f"{W}.metadata.annotations": {"example.com/revision": "1"}},
+        "written by programs",
     ),
     Case("a long name", {"metadata.name": "x" * 48}, {"metadata.name": "x" * 47}, "at most 47 characters"),
     Case("no app", {f"{W}.app": "shop.tasks"}, {}, "app"),

@@ -34,7 +34,10 @@ def labels(queue: TaskQueueResource) -> dict[str, str]:
 
 def metadata(queue: TaskQueueResource) -> dict[str, Any]:
     """Metadata of a child. A rendered manifest has no uid, and so its children have no owner reference."""
-    found: dict[str, Any] = {"name": worker_name(queue), "labels": labels(queue)}
+    asked = queue.spec.worker.metadata
+    found: dict[str, Any] = {"name": worker_name(queue), "labels": {**asked.labels, **labels(queue)}}
+    if asked.annotations:
+        found["annotations"] = dict(asked.annotations)
     if queue.metadata.namespace:
         found["namespace"] = queue.metadata.namespace
     if queue.metadata.uid:

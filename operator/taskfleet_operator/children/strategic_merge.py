@@ -1,11 +1,13 @@
 """The strategic merge of the user's pod template over the generated one.
 
 Maps merge key by key and `null` deletes; lists of named items merge by their merge key, as the Kubernetes API declares
-it for a PodSpec; other lists are replaced.
+it for a PodSpec; other lists are replaced. `$patch: delete` in an item deletes it, `$patch: replace` in a map replaces
+the map: unlike `null`, both survive `kubectl apply`.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 # https://kubernetes.io/docs/reference/generated/kubernetes-api/: the `patchMergeKey` of each list of a PodTemplateSpec.
@@ -21,36 +23,56 @@ _MERGE_KEYS = {
     "imagePullSecrets": "name",
     "hostAliases": "ip",
     "topologySpreadConstraints": "topologyKey",
+    "resourceClaims": "name",
+    "schedulingGates": "name",
 }
+_DIRECTIVE = "$patch"
 
 
 def strategic(base: Any, patch: Any, field: str = "") -> Any:
-    """`patch` over `base`; neither is changed."""
-    if isinstance(base, dict) and isinstance(patch, dict):
-        merged = dict(base)
+    """`patch` over `base`. The result shares nothing with either of them: whoever changes it changes nothing else."""
+    if isinstance(patch, dict):
+        if not isinstance(base, dict) or patch.get(_DIRECTIVE) == "replace":
+            base = {}
+        merged = {key: copy.deepcopy(value) for key, value in base.items() if key not in patch}
         for key, value in patch.items():
-            if value is None:
-                merged.pop(key, None)
-            else:
-                merged[key] = strategic(merged.get(key), value, key)
-        return merged
+            if value is None or key == _DIRECTIVE or _deletes(value):
+                continue
+            merged[key] = strategic(base.get(key), value, key)
+        return {key: merged[key] for key in (*base, *patch) if key in merged}  # the order of `base`, then new keys
     key = _MERGE_KEYS.get(field)
-    if key is not None and isinstance(base, list) and isinstance(patch, list):
-        return _by_key(base, patch, key)
-    return patch
+    if key is not None and isinstance(patch, list):
+        return _by_key(base if isinstance(base, list) else [], patch, key)
+    return copy.deepcopy(patch)
+
+
+def _deletes(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(_DIRECTIVE) == "delete"
 
 
 def _by_key(base: list[Any], patch: list[Any], key: str) -> list[Any]:
-    merged = list(base)
-    positions = {item.get(key): index for index, item in enumerate(merged) if isinstance(item, dict)}
+    if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" for item in patch):
+        base, patch = [], [item for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
+    merged: list[Any] = copy.deepcopy(base)
     for item in patch:
-        name = item.get(key) if isinstance(item, dict) else None
-        if name in positions:
+        position = _position(merged, item, key)
+        if _deletes(item):
+            if position is not None:
+                del merged[position]
+        elif position is None:
+            merged.append(strategic({}, item))
+        else:
+            old = merged[position]
             # `valueFrom` replaces `value`, and the other way round: an entry must not have both.
-            old = merged[positions[name]]
             if "value" in item or "valueFrom" in item:
                 old = {k: v for k, v in old.items() if k not in ("value", "valueFrom")}
-            merged[positions[name]] = strategic(old, item)
-        else:
-            merged.append(item)
+            merged[position] = strategic(old, item)
     return merged
+
+
+def _position(items: list[Any], item: Any, key: str) -> int | None:
+    """The place of the item with the same name, which need not be a string that can be hashed."""
+    name = item.get(key) if isinstance(item, dict) else None
+    if name is None:
+        return None
+    return next((at for at, other in enumerate(items) if isinstance(other, dict) and other.get(key) == name), None)

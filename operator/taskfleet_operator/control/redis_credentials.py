@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import hashlib
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,6 +11,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 
+from ..children.secret_digest import digest_of
 from ..resource.redis_spec import SecretKeyRef
 from ..resource.taskqueue import TaskQueueResource
 from .kubernetes_api import KubernetesApi
@@ -59,7 +60,8 @@ async def credentials_of(queue: TaskQueueResource, cluster: KubernetesApi) -> Re
         if encoded is None:
             raise MissingSecretError(f"secret {reference.name!r} has no key {reference.key!r}; add it")
         value = base64.b64decode(encoded)
-        digests[f"{reference.name}/{reference.key}"] = hashlib.sha256(value).hexdigest()
+        salt = f"{secret.get('metadata', {}).get('uid', '')}/{reference.key}"
+        digests[f"{reference.name}/{reference.key}"] = await asyncio.to_thread(digest_of, value, salt)
         try:
             return value.decode("utf-8").strip()
         except UnicodeDecodeError:

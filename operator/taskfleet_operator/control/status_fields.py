@@ -56,6 +56,7 @@ def fields_of(
         stats = [reading.stats[name] for name in queues]
         fields["totalBacklog"] = sum(one.ready for one in stats)
         fields["totalInFlight"] = sum(one.in_flight for one in stats)
+        fields["totalDead"] = sum(one.dead for one in stats)
         fields["oldestAgeSeconds"] = int(max((one.oldest_age_seconds for one in stats), default=0))
     return fields
 

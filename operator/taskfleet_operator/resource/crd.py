@@ -21,7 +21,7 @@ from .taskqueue import GROUP, KIND, PLURAL, VERSION, TaskQueueResource, TaskQueu
 
 Schema = dict[str, Any]
 
-_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0),
     ("Desired", "integer", ".status.desiredReplicas", 0),
     ("Replicas", "integer", ".status.replicas", 0),
@@ -32,6 +32,7 @@ _COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("InFlight", "integer", ".status.totalInFlight", 1),
     ("Oldest", "integer", ".status.oldestAgeSeconds", 1),
+    ("Dead", "integer", ".status.totalDead", 1),
     ("Redis", "string", ".status.conditions[?(@.type=='RedisReachable')].status", 1),
     ("Scaling", "string", ".status.autoscaler.lastDecision.message", 1),
     ("Image", "string", ".spec.worker.image", 1),
@@ -49,7 +50,7 @@ def definition() -> Schema:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},  # named by the rules
             "spec": spec,
             "status": status,
         },
@@ -70,7 +71,7 @@ def definition() -> Schema:
         },
         "additionalPrinterColumns": [
             {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
-            for name, kind, path, priority in _COLUMNS
+            for name, kind, path, priority in COLUMNS
         ],
     }
     return {
@@ -136,6 +137,8 @@ def _structural(
         schema["enum"] = [schema.pop("const")]
     if schema.get("type") == "integer":
         schema["format"] = "int64" if schema.get("maximum", 2**31) >= 2**31 else "int32"
+    if isinstance(schema.get("additionalProperties"), dict):
+        schema["additionalProperties"] = _structural(schema["additionalProperties"], references, models, defaults)
     if "items" in schema:
         schema["items"] = _structural(schema["items"], references, models, defaults)
     if "properties" in schema:

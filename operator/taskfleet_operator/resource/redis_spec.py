@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from .patterns import matches, quoted
 from .resource_model import ResourceModel, Rule
 
 RedisMode = Literal["Standalone", "Sentinel", "Cluster"]
 TlsMode = Literal["Disabled", "Enabled"]
-Address = Annotated[str, Field(pattern=r"^[^\s/@:]+:[0-9]{1,5}$", max_length=263)]
+_HOST = r"([A-Za-z0-9_.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])"
+_PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+Address = Annotated[str, Field(pattern=f"^{_HOST}:{_PORT}$", max_length=263)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -81,8 +83,16 @@ class TlsSpec(ResourceModel):
     )
 
 
-_WITH_USERINFO = r"^[a-z]+://[^/@]*:[^/@]+@"
-_URL_SCHEME = r"^rediss?://"
+_URL_SCHEME = r"^rediss?://.*$"
+# What a password could hide in is not there at all: a colon before the @, an escape, a fragment, an option that is not
+# one of these. The values of the options are numbers and words.
+_OPTION = (
+    r"(db=[0-9]{1,10}|protocol=[23]|client_name=[A-Za-z0-9_.-]{1,64}|socket_connect_timeout=[0-9.]{1,8}|"
+    r"socket_timeout=[0-9.]{1,8}|max_connections=[0-9]{1,5}|health_check_interval=[0-9]{1,5}|"
+    r"ssl_cert_reqs=(required|optional|none)|ssl_check_hostname=(true|false))"
+)
+URL = rf"^rediss?://([A-Za-z0-9_.~-]{{1,128}}@)?{_HOST}(:{_PORT})?(/[0-9]{{0,10}})?(\?{_OPTION}(&{_OPTION}){{0,8}})?$"
+"""`spec.redis.url`: a user name but no password, a host, a port, a database, and options that are no secret."""
 
 
 def _has_url(redis: RedisSpec) -> bool:
@@ -150,16 +160,17 @@ class RedisSpec(ResourceModel):
             lambda redis: redis.mode == "Cluster" or redis.cluster is None,
         ),
         Rule(
-            f"!has(self.url) || self.url.matches('{_URL_SCHEME}')",
+            f"!has(self.url) || self.url.matches({quoted(_URL_SCHEME)})",
             "redis.url: write redis://host:6379/0, or rediss:// for TLS",
             ".url",
-            lambda redis: redis.url is None or re.search(_URL_SCHEME, redis.url) is not None,
+            lambda redis: redis.url is None or matches(_URL_SCHEME, redis.url),
         ),
         Rule(
-            f"!has(self.url) || !self.url.matches('{_WITH_USERINFO}')",
-            "redis.url must not contain a password: use auth.passwordSecretRef, or urlSecretRef",
+            f"!has(self.url) || !self.url.matches({quoted(_URL_SCHEME)}) || self.url.matches({quoted(URL)})",
+            "redis.url must be redis://user@host:6379/0, without a password, escapes or options that are not known: "
+            "use auth.passwordSecretRef for a password, and urlSecretRef for any other URL",
             ".url",
-            lambda redis: redis.url is None or re.search(_WITH_USERINFO, redis.url) is None,
+            lambda redis: redis.url is None or not matches(_URL_SCHEME, redis.url) or matches(URL, redis.url),
         ),
         Rule(
             "self.keyPrefix == oldSelf.keyPrefix",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from .open_value import own_copy
+from .patterns import matches, quoted
 from .queue_spec import QUEUE_NAME
 from .resource_model import ResourceModel, Rule
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
-_FIELDS = r"^\S+(\s+\S+){4,5}$|^@(yearly|annually|monthly|weekly|daily|midnight|hourly)$"
+_FIELDS = r"^([^ \t]+([ \t]+[^ \t]+){4,5}|@(yearly|annually|monthly|weekly|daily|midnight|hourly))$"
 _OPEN = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -28,9 +29,13 @@ class CronScheduleSpec(ResourceModel):
     """The queue of the tasks; one of spec.queues."""
     task: str = Field(min_length=1, max_length=255)
     """Name of the task."""
-    args: Annotated[tuple[Any, ...], WithJsonSchema({"type": "array", "maxItems": 64, "items": _OPEN})] = ()
+    args: Annotated[
+        tuple[Any, ...], AfterValidator(own_copy), WithJsonSchema({"type": "array", "maxItems": 64, "items": _OPEN})
+    ] = ()
     """Positional arguments of the task."""
-    kwargs: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **_OPEN})] = Field(default_factory=dict)
+    kwargs: Annotated[dict[str, Any], AfterValidator(own_copy), WithJsonSchema({"type": "object", **_OPEN})] = Field(
+        default={}
+    )
     """Keyword arguments of the task."""
     concurrency_policy: ConcurrencyPolicy = "Allow"
     """Allow: runs may overlap. Forbid: a tick is skipped while the last run continues. Replace: it cancels that run."""
@@ -43,10 +48,10 @@ class CronScheduleSpec(ResourceModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            f"self.schedule.matches('{_FIELDS.replace(chr(92), chr(92) * 2)}')",
+            f"self.schedule.matches({quoted(_FIELDS)})",
             "schedule: write five fields, six with seconds first, or a name such as @daily",
             ".schedule",
-            lambda schedule: re.search(_FIELDS, schedule.schedule) is not None,
+            lambda schedule: matches(_FIELDS, schedule.schedule),
         ),
         Rule(
             "self.timeZone != 'Local'",

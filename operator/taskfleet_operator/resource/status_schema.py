@@ -103,6 +103,8 @@ class TaskQueueStatus(ResourceModel):
     """Ready tasks in all queues."""
     total_in_flight: int | None = None
     """Claimed tasks in all queues."""
+    total_dead: int | None = None
+    """Dead letters in all queues."""
     oldest_age_seconds: int | None = None
     """Age of the oldest ready task in all queues, in seconds."""
     queues: tuple[QueueStatus, ...] = ()

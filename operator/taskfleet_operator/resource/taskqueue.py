@@ -10,6 +10,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 
 from .autoscaler_spec import AutoscalerSpec, FeatureMode
+from .patterns import matches, quoted
 from .queue_spec import QueueSpec
 from .redis_spec import RedisSpec
 from .resource_model import ResourceModel, Rule
@@ -19,6 +20,7 @@ from .worker_spec import WorkerSpec
 GROUP, VERSION, PLURAL, KIND = "taskfleet.io", "v1alpha1", "taskqueues", "TaskQueue"
 API_VERSION = f"{GROUP}/{VERSION}"
 MAX_NAME = 47  # a pod's name adds the Deployment's suffix and two hashes, and must stay a label value
+_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"  # RFC 1035, because the Service has the name too
 
 DeletionPolicy = Literal["Retain", "Purge"]
 
@@ -106,7 +108,15 @@ class TaskQueueResource(ResourceModel):
         Rule(
             f"self.metadata.name.size() <= {MAX_NAME}",
             f"metadata.name must have at most {MAX_NAME} characters, so that the names of its pods fit",
-            check=lambda queue: len(queue.metadata.name) <= MAX_NAME,
+            ".metadata.name",
+            lambda queue: len(queue.metadata.name) <= MAX_NAME,
+        ),
+        Rule(
+            f"self.metadata.name.matches({quoted(_NAME)})",
+            "metadata.name must be lower-case letters, digits and -, begin with a letter and end with a letter or "
+            "digit: the Service and the pods of the workers have it in their names",
+            ".metadata.name",
+            lambda queue: matches(_NAME, queue.metadata.name),
         ),
     )
 

@@ -97,8 +97,19 @@ def test_only_settings_that_workers_read_roll_them() -> None:
     assert hash_of({"spec.queues.0.leaseSeconds": 60}) != before
     assert hash_of({"spec.worker.image": "other:2"}) != before
     assert hash_of({}, {"s/key": "one"}) != hash_of({}, {"s/key": "two"})
-    restarted = {"metadata.annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}
-    assert pod_of(restarted)["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] == "now"
+
+
+def test_a_restart_by_the_taskqueue_leaves_the_annotation_of_kubectl_alone() -> None:
+    """`kubectl rollout restart` writes it into the Deployment, and whoever reverts that rolls twice."""
+    by_the_resource = {"metadata.annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}
+    by_the_template = {
+        "spec.worker.template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+    }
+    for changes in (by_the_resource, by_the_template):
+        annotations = pod_of(changes)["metadata"]["annotations"]
+        assert annotations["taskfleet.io/restarted-at"] == "now"
+        assert "kubectl.kubernetes.io/restartedAt" not in annotations
+    assert "taskfleet.io/restarted-at" not in pod_of({})["metadata"]["annotations"]
 
 
 def test_the_template_is_merged_by_name() -> None:
