@@ -1,8 +1,4 @@
-"""kopf as informer and liveness shell: its events fill the store, and wake the reconciler and the scaling loops.
-
-Only `on.event` is used. kopf's daemons, timers and change-detecting handlers would put a finalizer on every object and
-a copy of its spec into an annotation; see docs/decisions/0003-kopf-as-informer.md.
-"""
+"""kopf as frame: login, startup, cleanup, probes. The objects come from informers of our own (docs/decisions/0015)."""
 
 from __future__ import annotations
 
@@ -17,31 +13,41 @@ import kopf
 from taskfleet import showing
 from taskfleet.cancellation import end
 
-from .children import KINDS, ChildKind
-from .children.names import MANAGED_BY, SELECTOR
-from .control.cluster_store import ClusterStore, Key
+from .control.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
+from .control.informer import Informers
 from .control.kubernetes_api import KubernetesApi
 from .control.leadership import Leadership
 from .control.lease import LeaseClient
 from .control.term import Term
 from .operator_options import OperatorOptions
-from .resource.taskqueue import GROUP, PLURAL, VERSION
+from .resource.taskqueue import GROUP
 
 logger = showing.logger("taskfleet.operator")
 
+_READ_BY_LOOPS = (DEPLOYMENT, REPLICA_SET, POD)
 _LAST_WRITES_SECONDS = 1.0  # at SIGTERM, for writes that have been sent
 
 
 class Operator:
     """The parts that live as long as the process. What writes belongs to a term of leadership."""
 
-    def __init__(self, cluster: KubernetesApi, leadership: Leadership, leases: LeaseClient | None) -> None:
+    def __init__(
+        self, cluster: KubernetesApi, leadership: Leadership, leases: LeaseClient | None, options: OperatorOptions
+    ) -> None:
         self.cluster = cluster
         self.store = ClusterStore()
+        self.informers = Informers(
+            cluster,
+            self.store,
+            self._changed,
+            namespaces=options.namespaces,
+            queue_selector=options.watch_selector,
+        )
         self.leadership = leadership
         self.term: Term | None = None
         self._leases = leases
         cluster.may_write = leadership.is_leading
+        self._following = asyncio.create_task(self.informers.run())
         self._leading = asyncio.create_task(leadership.run(self._started, self._stopped))
 
     @classmethod
@@ -49,18 +55,19 @@ class Operator:
         leases = LeaseClient(options.lease_namespace, options.lease) if options.lease_namespace else None
         pod = os.environ.get("POD_NAME", "")
         identity = f"{pod or platform.node()}_{uuid.uuid4()}"
-        return cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases)
+        return cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases, options)
 
-    def changed(self, key: Key | None, *, wake: bool = False) -> None:
-        if key is not None and self.term is not None:
-            self.term.changed(key, wake=wake)
-
-    def woken(self, key: Key | None) -> None:
-        if key is not None and self.term is not None:
-            self.term.loops.wake(key)
+    def _changed(self, kind: str, keys: set[Key]) -> None:
+        if self.term is None:
+            return  # a stand-by's store is warm, and the next term begins with every TaskQueue in it
+        for key in keys:
+            if kind != POD:
+                self.term.work.add(key)
+            if kind in _READ_BY_LOOPS:
+                self.term.loops.wake(key)
 
     def _started(self) -> None:
-        self.term = Term(self.cluster, self.store)
+        self.term = Term(self.cluster, self.store, self.informers.synced)
 
     async def _stopped(self) -> None:
         term, self.term = self.term, None
@@ -70,7 +77,7 @@ class Operator:
     async def close(self) -> None:
         """Hand over: no further write, no write on its way, then the Lease."""
         self.leadership.close()
-        await end([self._leading])
+        await end([self._leading, self._following])
         await self.cluster.writes_ended(_LAST_WRITES_SECONDS)
         await self._stopped()
         await self.leadership.release()
@@ -91,8 +98,6 @@ def registry(options: OperatorOptions) -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=found)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         _configure(settings)
-        # An operator of named namespaces may list neither namespaces nor definitions; kopf would retry for a minute.
-        settings.scanning.disabled = bool(options.namespaces)
         operator.append(await Operator.start(options))
 
     @kopf.on.cleanup(registry=found)
@@ -104,43 +109,15 @@ def registry(options: OperatorOptions) -> kopf.OperatorRegistry:
     async def alive(**_: Any) -> bool:  # pyright: ignore[reportUnusedFunction]
         return bool(operator)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=found)
-    async def queue_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-        key = operator[0].store.put_queue(event["object"], deleted=event["type"] == "DELETED")
-        operator[0].changed(key)
-
-    def watch(kind: ChildKind) -> None:
-        async def child_seen(event: Any, **_: Any) -> None:
-            key = operator[0].store.put_child(kind.kind, event["object"], deleted=event["type"] == "DELETED")
-            operator[0].changed(key, wake=kind.scaled)
-
-        kopf.on.event(kind.group, kind.version, kind.plural, labels=_LABELS, registry=found)(child_seen)
-
-    for kind in KINDS:
-        watch(kind)
-
-    @kopf.on.event("", "v1", "pods", labels=_LABELS, registry=found)
-    async def pod_seen(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-        key = operator[0].store.put_pod(event["object"], deleted=event["type"] == "DELETED")
-        operator[0].woken(key)
-
     return found
-
-
-_LABELS: Any = {"app.kubernetes.io/managed-by": MANAGED_BY}
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False  # `control/events.py` posts Events
     settings.peering.standalone = True
-    settings.watching.server_timeout = 300
-    settings.watching.connect_timeout = 5
-    settings.watching.chunk_size = 500
-    for resource in (*((kind.group, kind.version, kind.plural) for kind in KINDS), ("", "v1", "pods")):
-        settings.watching.label_selectors[resource] = SELECTOR
+    settings.scanning.disabled = True  # kopf watches nothing, so that it need not look for definitions and namespaces
     settings.networking.request_timeout = 15
     settings.networking.connect_timeout = 5
-    settings.queueing.worker_limit = 64
     settings.persistence.finalizer = f"{GROUP}/finalizer"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)

@@ -12,6 +12,9 @@
 - apiGroups: [apps]                # server-side apply is a patch; the garbage collector deletes
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]                # a pod belongs to a Deployment by way of its ReplicaSet
+  resources: [replicasets]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: [get, list, watch, create, patch]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import aiohttp
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config
 from kubernetes.aio.config import ConfigException
@@ -22,12 +23,14 @@ Object = dict[str, Any]
 
 OPERATOR, AUTOSCALER = "taskfleet-operator", "taskfleet-autoscaler"
 _TIMEOUT_SECONDS = 15.0
+_PAGE = 500  # objects in one answer to a list
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _MALFORMED = ("failed to convert", "failed to create typed")
 _PLURALS = {
     ("v1", "Pod"): "pods",
     ("v1", "Secret"): "secrets",
     ("v1", "Event"): "events",
+    ("apps/v1", "ReplicaSet"): "replicasets",
     (API_VERSION, "TaskQueue"): PLURAL,
     **{(kind.api_version, kind.kind): kind.plural for kind in KINDS},
 }
@@ -65,19 +68,19 @@ class KubernetesApi:
         self._still.set()
 
     @classmethod
-    async def connect(cls) -> KubernetesApi:
+    async def connect(cls, kubeconfig: str | None = None) -> KubernetesApi:
         """Connect from inside a pod, or else by the kubeconfig; `ConfigurationError` when there is neither."""
-        return cls(kubernetes_client.ApiClient(await cls.configuration()))
+        return cls(kubernetes_client.ApiClient(await cls.configuration(kubeconfig)))
 
     @staticmethod
-    async def configuration() -> kubernetes_client.Configuration:
+    async def configuration(kubeconfig: str | None = None) -> kubernetes_client.Configuration:
         """The configuration for `connect`, without connecting. `ConfigurationError` when there is neither."""
-        configuration = kubernetes_client.Configuration()
+        configuration = kubernetes_client.Configuration(connection_pool_maxsize=0)  # each watch holds a connection
         try:
             _config.load_incluster_config(client_configuration=configuration)
         except ConfigException:
             try:
-                await _config.load_kube_config(client_configuration=configuration)
+                await _config.load_kube_config(kubeconfig, client_configuration=configuration)
             except (ConfigException, OSError) as error:
                 raise ConfigurationError(
                     f"no Kubernetes to talk to: {error}; set KUBECONFIG, or run this in a pod"
@@ -116,6 +119,56 @@ class KubernetesApi:
             if error.status != 404:
                 raise
 
+    async def list_pages(
+        self, api_version: str, kind: str, namespace: str | None, selector: str = ""
+    ) -> AsyncGenerator[tuple[list[Object], str]]:
+        """The objects of one kind, some hundred at a time, each page with the resourceVersion of the whole list.
+
+        `namespace`: None is all. `ApiError` with status 410 when the list took too long: start again.
+        """
+        path, following = _path(api_version, kind, namespace, ""), ""
+        while True:
+            query = {"limit": str(_PAGE)} | _given(labelSelector=selector) | _given(**{"continue": following})
+            page = await self._call("GET", path, query=query)
+            for item in page["items"]:
+                item.setdefault("apiVersion", api_version)  # the items of a list of built-in objects have neither
+                item.setdefault("kind", kind)
+            yield page["items"], page["metadata"]["resourceVersion"]
+            following = page["metadata"].get("continue", "")
+            if not following:
+                return
+
+    async def watch(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        selector: str = "",
+        *,
+        since: str,
+        seconds: float,
+        silence_seconds: float,
+    ) -> AsyncGenerator[Object]:
+        """The events after a resourceVersion: `{"type": …, "object": …}`, bookmarks and errors included.
+
+        It ends after `seconds`, which the server counts. `TimeoutError` when nothing, not even a bookmark, has come for
+        `silence_seconds`.
+        """
+        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": f"{seconds:.0f}"}
+        query |= {"resourceVersion": since} | _given(labelSelector=selector)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_SECONDS, sock_read=silence_seconds)
+        response = await self._send("GET", _path(api_version, kind, namespace, ""), query=query, timeout=timeout)
+        try:
+            if response.status >= 400:
+                raise ApiError(response.status, _reason(await response.read()))
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    yield json.loads(line)
+        finally:
+            response.close()  # a watch that is left early stays open otherwise
+
     async def scale(self, namespace: str, name: str, replicas: int) -> Object:
         """Set a Deployment's replicas, and nothing else, as the autoscaler's field manager."""
         body = {
@@ -146,11 +199,6 @@ class KubernetesApi:
         content_type: str = "application/json",
         query: dict[str, str] | None = None,
     ) -> Object:
-        configuration: Any = self._api.configuration
-        url = f"{configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
-        # The token is read at every call: tokens in pods are rotated.
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         writing = method != "GET"
         if writing and not self.may_write():
             raise NotLeadingError(f"{method} {path}")
@@ -158,10 +206,8 @@ class KubernetesApi:
             self._writing += 1
             self._still.clear()
         try:
-            response: Any = await self._api.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS
-            )
-            data = await response.read()
+            response = await self._send(method, path, body, content_type, query)
+            data: bytes = await response.read()
         finally:
             if writing:
                 self._writing -= 1
@@ -172,10 +218,35 @@ class KubernetesApi:
         parsed: Object = json.loads(data)
         return parsed
 
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+        timeout: float | aiohttp.ClientTimeout = _TIMEOUT_SECONDS,
+    ) -> aiohttp.ClientResponse:
+        configuration: Any = self._api.configuration
+        url = f"{configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
+        # The token is read at every call: tokens in pods are rotated.
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        answer: Any = await self._api.rest_client.request(
+            method, url, headers=headers, body=body, _request_timeout=timeout
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
 
-def _path(api_version: str, kind: str, namespace: str, name: str) -> str:
+
+def _given(**query: str) -> dict[str, str]:
+    return {name: value for name, value in query.items() if value}
+
+
+def _path(api_version: str, kind: str, namespace: str | None, name: str) -> str:
     root = "/api/v1" if api_version == "v1" else f"/apis/{api_version}"
-    path = f"{root}/namespaces/{namespace}/{_PLURALS[api_version, kind]}"
+    place = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
+    path = f"{root}{place}/{_PLURALS[api_version, kind]}"
     return f"{path}/{quote(name)}" if name else path
 
 

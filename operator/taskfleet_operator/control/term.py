@@ -6,10 +6,11 @@ They remember what they have written, and another operator may have written sinc
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from taskfleet.cancellation import end
 
-from .cluster_store import ClusterStore, Key
+from .cluster_store import ClusterStore
 from .kubernetes_api import KubernetesApi
 from .reconciler import Reconciler
 from .scaling_loops import ScalingLoops
@@ -20,19 +21,19 @@ from .workqueue import WorkQueue
 class Term:
     """The work queue with its reconciler, and the scaling loops."""
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore) -> None:
+    def __init__(self, cluster: KubernetesApi, store: ClusterStore, synced: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._synced = synced
         status = StatusWriter(cluster, store)
         self.loops = ScalingLoops(cluster, store, status)
         self.work = WorkQueue(Reconciler(cluster, store, status, self.loops).reconcile)
-        self._running = asyncio.create_task(self.work.run())
-        for key in store.queues:
-            self.work.add(key)
+        self._running = asyncio.create_task(self._run())
 
-    def changed(self, key: Key, *, wake: bool = False) -> None:
-        """Reconcile a TaskQueue; `wake`: let its loop look too."""
-        self.work.add(key)
-        if wake:
-            self.loops.wake(key)
+    async def _run(self) -> None:
+        await self._synced()  # before that, a child that is not in the store may well be in the cluster
+        for key in self._store.queues:
+            self.work.add(key)
+        await self.work.run()
 
     async def close(self) -> None:
         await end([self._running])

@@ -1,6 +1,8 @@
-"""Figures of a queue and heartbeats of workers, as Redis has them."""
+"""Figures of a queue and heartbeats of workers, as Redis has them; metadata of objects, as Kubernetes has it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
@@ -35,3 +37,10 @@ def worker(name: str, *, busy: int = 0, idle: float = 0.0, age: float = 1.0, sta
         started_ms=0,
         version="1",
     )
+
+
+def controlled_by(api_version: str, kind: str, name: str, uid: str) -> dict[str, Any]:
+    """The metadata of an object with that controller."""
+    return {
+        "ownerReferences": [{"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": True}]
+    }

@@ -13,9 +13,10 @@ from taskfleet_operator.control.kubernetes_fleet import KubernetesFleet
 from taskfleet_operator.control.status_writer import StatusWriter
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
+from tests.unit.operator.builders import controlled_by
 
 KEY = ("shop", "orders")
-LABELS = {"app.kubernetes.io/instance": "orders"}
+QUEUE_UID, DEPLOYMENT_UID, REPLICA_SET_UID = "queue-uid", "deployment-uid", "replica-set-uid"
 COST = {"controller.kubernetes.io/pod-deletion-cost": "-1000"}
 
 
@@ -52,17 +53,22 @@ class Shop:
         self.store = ClusterStore()
         api = cast("KubernetesApi", self.api)
         self.fleet = KubernetesFleet(KEY, queue(), api, self.store, StatusWriter(api, self.store))
-        self.store.put_queue(GOOD | {"metadata": {"name": "orders", "namespace": "shop"}}, deleted=False)
+        self.store.put("TaskQueue", GOOD | {"metadata": {"name": "orders", "namespace": "shop", "uid": QUEUE_UID}})
 
     def deployment(self, replicas: int, generation: int) -> None:
-        metadata = {"namespace": "shop", "name": "orders-worker", "labels": LABELS, "generation": generation}
-        self.store.put_child("Deployment", {"metadata": metadata, "spec": {"replicas": replicas}}, deleted=False)
+        owner = controlled_by("taskfleet.io/v1alpha1", "TaskQueue", "orders", QUEUE_UID)
+        metadata = {"namespace": "shop", "name": "orders-worker", "uid": DEPLOYMENT_UID, "generation": generation}
+        self.store.put("Deployment", {"metadata": metadata | owner, "spec": {"replicas": replicas}})
+        owner = controlled_by("apps/v1", "Deployment", "orders-worker", DEPLOYMENT_UID)
+        metadata = {"namespace": "shop", "name": "orders-worker-1", "uid": REPLICA_SET_UID}
+        self.store.put("ReplicaSet", {"metadata": metadata | owner})
 
     def pod(self, name: str, *, ready: bool = True, **metadata: Any) -> None:
         created = "1970-01-01T00:00:00Z"
-        metadata = {"namespace": "shop", "name": name, "labels": LABELS, "creationTimestamp": created, **metadata}
+        owner = controlled_by("apps/v1", "ReplicaSet", "orders-worker-1", REPLICA_SET_UID)
+        metadata = {"namespace": "shop", "name": name, "uid": name, "creationTimestamp": created, **owner, **metadata}
         conditions = [{"type": "Ready", "status": str(ready)}]
-        self.store.put_pod({"metadata": metadata, "status": {"conditions": conditions}}, deleted=False)
+        self.store.put("Pod", {"metadata": metadata, "status": {"conditions": conditions}})
 
     @property
     def current(self) -> int:

@@ -18,6 +18,7 @@ OTHERS: dict[tuple[str, str], set[str]] = {
     (GROUP, PLURAL): {"get", "list", "watch"},
     (GROUP, f"{PLURAL}/status"): {"patch"},
     (GROUP, f"{PLURAL}/finalizers"): {"update"},
+    ("apps", "replicasets"): {"list", "watch"},
     ("", "pods"): {"list", "watch", "patch"},
     ("", "secrets"): {"get"},
     ("", "events"): {"create"},
@@ -39,7 +40,7 @@ def granted() -> dict[tuple[str, str], set[str]]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_the_chart_grants_the_verbs_of_a_kind(kind: ChildKind) -> None:
-    # Server-side apply is `create` and `patch`; kopf lists and watches; the reconciler gets objects not listed yet.
+    # Server-side apply is `create` and `patch`; informers list and watch; the reconciler gets objects not listed yet.
     needed = {"get", "list", "watch", "create", "patch"} | ({"delete"} if kind.optional else set())
     assert granted().get((kind.group, kind.plural)) == needed
 

@@ -17,7 +17,7 @@ from taskfleet_operator.control.scaling_loops import ScalingLoops
 from taskfleet_operator.control.status_writer import StatusWriter
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
-from tests.unit.operator.builders import STATS
+from tests.unit.operator.builders import STATS, controlled_by
 
 KEY = ("shop", "orders")
 
@@ -73,9 +73,10 @@ async def loops() -> AsyncIterator[ScalingLoops]:
             return {"metadata": {}}
 
     store, api = ClusterStore(), cast("KubernetesApi", Api())
-    labels = {"app.kubernetes.io/instance": "orders"}
-    metadata = {"namespace": "shop", "name": "orders-worker", "labels": labels, "generation": 1}
-    store.put_child("Deployment", {"metadata": metadata, "spec": {"replicas": 1}}, deleted=False)
+    store.put("TaskQueue", {"metadata": {"namespace": "shop", "name": "orders", "uid": "queue"}})
+    owner = controlled_by("taskfleet.io/v1alpha1", "TaskQueue", "orders", "queue")
+    metadata = {"namespace": "shop", "name": "orders-worker", "uid": "deployment", "generation": 1}
+    store.put("Deployment", {"metadata": metadata | owner, "spec": {"replicas": 1}})
     made = ScalingLoops(api, store, StatusWriter(api, store))
     yield made
     await made.close()

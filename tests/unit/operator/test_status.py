@@ -45,7 +45,7 @@ class Server:
         self.shown()
 
     def shown(self) -> None:
-        self.store.put_queue(copy.deepcopy(self.body), deleted=False)
+        self.store.put("TaskQueue", copy.deepcopy(self.body))
 
     def edit(self, **status: Any) -> None:
         self.version += 1
