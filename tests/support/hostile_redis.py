@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 OK = b"+OK\r\n"
@@ -15,7 +15,7 @@ class HostileRedis:
     `sent` counts the bytes of answers that clients have read.
     """
 
-    def __init__(self, answers: dict[bytes, bytes | Iterator[bytes]]) -> None:
+    def __init__(self, answers: dict[bytes, bytes | Iterable[bytes]]) -> None:
         self.answers = answers
         self.sent = 0
         self.asked: list[bytes] = []

@@ -13,9 +13,10 @@ from typing import Any
 
 from redis import exceptions as redis_exceptions
 
-from taskfleet import foreign
+from taskfleet import foreign, showing
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol import bounds
+from taskfleet.redis import replies
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.redis_errors import (
     call_too_large,
@@ -30,6 +31,8 @@ from taskfleet.redis.redis_errors import (
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import Sentinels
 from taskfleet.redis.server import Server
+
+logger = showing.logger("taskfleet.redis")
 
 _MOST_PAUSE_SECONDS = 0.5  # between the attempts of a call that has a waiting caller
 _ATTEMPTS = 3  # for a call to an unreachable server that no other server can replace
@@ -89,7 +92,7 @@ class RedisClient:
 
     async def listen(self, *channels: str) -> AsyncIterator[str]:
         """Messages on `channels`, without end. An empty string says that messages may have been missed."""
-        failures = 0
+        failures = odd = 0
         while True:
             try:
                 async with self.pubsub() as pubsub:
@@ -100,7 +103,13 @@ class RedisClient:
                     yield ""
                     async for message in _messages(pubsub, self.options.timeouts.command):
                         yield message
-            except (redis_exceptions.RedisError, OSError) as error:
+            except Exception as error:
+                # Also what redis-py raises for a message that is none: without its listener a program hears nothing.
+                if not isinstance(error, (redis_exceptions.RedisError, OSError)):
+                    odd += 1
+                    if odd & (odd - 1) == 0:  # the first, the second, the fourth, …
+                        why = replies.one_line(repr(error), 200)
+                        logger.warning("a subscription got a message that is none and starts again: %s (%d)", why, odd)
                 with contextlib.suppress(redis_exceptions.RedisError, OSError):
                     await self.dropped(error)
                 failures += 1
@@ -230,4 +239,4 @@ async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
         if message["type"] == "message":
             data = message["data"]
             # A message that Taskfleet cannot have published only tells the subscriber to look.
-            yield foreign.text(data) if len(data) <= foreign.MESSAGE_LIMIT else ""
+            yield foreign.text(data) if isinstance(data, bytes) and len(data) <= foreign.MESSAGE_LIMIT else ""
