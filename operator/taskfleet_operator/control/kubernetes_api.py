@@ -37,13 +37,20 @@ _PLURALS = {
 
 
 class ApiError(Exception):
-    """The API server refused a call. `invalid`: it will refuse the same object again."""
+    """The API server refused a call. `invalid`: it will refuse the same object again.
+
+    `conflict`: the object exists already, or is another one, or another version, than the call expected.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} ({status})")
         self.status = status
+        # An apply with the uid of an object that has been replaced by another ends in 422.
+        self.conflict = status == 409 or (status == 422 and "metadata.uid" in message)
         # A server-side apply of an unknown or malformed field ends in 500 and not in 422.
-        self.invalid = status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
+        self.invalid = not self.conflict and (
+            status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
+        )
 
 
 class NotLeadingError(ApiError):
@@ -96,12 +103,28 @@ class KubernetesApi:
             async with asyncio.timeout(seconds):
                 await self._still.wait()
 
+    async def create(self, body: Object, manager: str) -> Object:
+        """Create the object. `ApiError.conflict` when one of that name exists, whoever made it."""
+        path = _path(body["apiVersion"], body["kind"], body["metadata"]["namespace"], "")
+        return await self._call("POST", path, body, "application/json", {"fieldManager": manager})
+
     async def apply(self, body: Object, manager: str) -> Object:
-        """Server-side apply: the fields of this manager become exactly these. Fields of other managers stay."""
-        metadata = body["metadata"]
-        path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
-        query = {"fieldManager": manager, "force": "true"}
-        return await self._call("PATCH", path, body, _APPLY, query)
+        """Server-side apply: the fields of this manager become exactly these. Fields of other managers stay.
+
+        It creates an object that does not exist. With `metadata.uid` it changes that object or, with
+        `ApiError.conflict`, nothing.
+        """
+        return await self._call("PATCH", _path_of(body), body, _APPLY, {"fieldManager": manager, "force": "true"})
+
+    async def dry_run_apply(self, body: Object, manager: str) -> Object:
+        """The object as `apply` would leave it. Nothing is changed."""
+        query = {"fieldManager": manager, "force": "true", "dryRun": "All"}
+        return await self._call("PATCH", _path_of(body), body, _APPLY, query)
+
+    async def set_managed_fields(self, live: Object, entries: list[Object]) -> Object:
+        """Replace who manages which fields of an object. `ApiError.conflict` when `live` is not its last version."""
+        body = {"metadata": {"managedFields": entries, "resourceVersion": live["metadata"]["resourceVersion"]}}
+        return await self._call("PATCH", _path_of(live), body, _MERGE, {"fieldManager": OPERATOR})
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
         """The object, or None when there is none."""
@@ -112,9 +135,11 @@ class KubernetesApi:
                 return None
             raise
 
-    async def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+    async def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete the object with this uid, if it still exists. `ApiError.conflict` when another has its name."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            await self._call("DELETE", _path(api_version, kind, namespace, name))
+            await self._call("DELETE", _path(api_version, kind, namespace, name), body)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -169,12 +194,12 @@ class KubernetesApi:
         finally:
             response.close()  # a watch that is left early stays open otherwise
 
-    async def scale(self, namespace: str, name: str, replicas: int) -> Object:
-        """Set a Deployment's replicas, and nothing else, as the autoscaler's field manager."""
+    async def scale(self, namespace: str, name: str, uid: str, replicas: int) -> Object:
+        """Set the replicas of the Deployment with this uid, and nothing else, as the autoscaler's field manager."""
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
             "spec": {"replicas": replicas},
         }
         return await self.apply(body, AUTOSCALER)
@@ -248,6 +273,11 @@ def _path(api_version: str, kind: str, namespace: str | None, name: str) -> str:
     place = f"/namespaces/{quote(namespace)}" if namespace is not None else ""
     path = f"{root}{place}/{_PLURALS[api_version, kind]}"
     return f"{path}/{quote(name)}" if name else path
+
+
+def _path_of(body: Object) -> str:
+    metadata = body["metadata"]
+    return _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
 
 
 def _reason(data: bytes) -> str:

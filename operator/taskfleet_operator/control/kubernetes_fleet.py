@@ -132,7 +132,8 @@ class KubernetesFleet:
         The ReplicaSet controller removes marked pods.
         """
         namespace, current = self.key[0], decision.current
-        scaled = await self._cluster.scale(namespace, worker_name(self.resource), replicas)
+        uid = self._store.deployments[self.key]["metadata"]["uid"]
+        scaled = await self._cluster.scale(namespace, worker_name(self.resource), uid, replicas)
         self._assumed = (replicas, scaled["metadata"].get("generation", 0))
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
         reason = "ScaledUp" if replicas > current else "ScaledDown"

@@ -1,7 +1,13 @@
-"""The reconciler: compares the children of a TaskQueue in the cluster with those that it should have."""
+"""The reconciler: brings the children of a TaskQueue in line with its spec, one short sequence of steps.
+
+Parse, read the credentials, build the children, find whose the objects of their names are, rehearse every change, write
+them, tell the status. A step that fails ends the sequence before anything is written; `refusals` has the words for it.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -10,23 +16,25 @@ from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
 from ..children import KINDS, Child, ChildKind
-from ..children.names import worker_name
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
 from ..scaling.overrides import overrides_of
-from .cluster_store import ClusterStore, Key
+from . import applying
+from .applying import Change
+from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .drift import holds
-from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
-from .redis_credentials import MissingSecretError, RedisCredentials, credentials_of
+from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
+from .ownership import ForeignObjectError, find_child, is_owned
+from .redis_credentials import RedisCredentials, credentials_of
+from .refusals import RESYNC_SECONDS, InvalidSpecError, Refusal, refusal_of
 from .scaling_loops import ScalingLoops
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
 
-RESYNC_SECONDS = 60.0
-_SECRET_RETRY_SECONDS = 10.0
 _RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
+_FIRST_RETRY_SECONDS, _PATIENCE = 0.5, 3
 
 
 class Reconciler:
@@ -37,6 +45,7 @@ class Reconciler:
         self._store = store
         self._status = status
         self._loops = loops
+        self._failures: dict[Key, int] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring the children in line with the TaskQueue. Returns the seconds until the next call, None for no call."""
@@ -44,104 +53,147 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             # The children have owner references: the garbage collector deletes them, even without an operator.
             self._loops.drop(key)
+            self._failures.pop(key, None)
             if body is None:
                 self._status.forget(key)
             return None
-        queue = await self._parsed(key, dict(body))
-        if queue is None:
-            self._loops.drop(key)
-            return None
-        if queue.metadata.annotations.get(_RECONCILE_ANNOTATION) == "disabled":
+        try:
+            after = await self._steps(key, body)
+        except NotLeadingError:
+            raise
+        except Exception as error:
+            if _is_ending(error):
+                return None  # the namespace is deleted, and the TaskQueue with it
+            return await self._refuse(key, body, refusal_of(error))
+        self._failures.pop(key, None)
+        return after
+
+    async def _steps(self, key: Key, body: Object) -> float | None:
+        if _annotation(body, _RECONCILE_ANNOTATION) == "disabled":
+            told = f"{_RECONCILE_ANNOTATION} is disabled"
             await self._status.write(
-                key, {}, [Condition("Progressing", False, "ReconcileDisabled", f"{_RECONCILE_ANNOTATION} is disabled")]
+                key, {}, [Condition(kind, False, "ReconcileDisabled", told) for kind in ("Progressing", "Reconciled")]
             )
             self._loops.drop(key)
             return None
-        try:
-            credentials = await credentials_of(queue, self._cluster)
-        except MissingSecretError as error:
-            await self._status.insist(key, {}, [Condition("Ready", False, "SecretMissing", str(error))])
-            return _SECRET_RETRY_SECONDS
-        try:
-            await self._apply(key, queue, credentials)
-        except ApiError as error:
-            if error.status == 403 and "being terminated" in str(error):
-                return None  # the namespace is deleted, and the TaskQueue with it
-            if not error.invalid:
-                raise
-            # The schema checks every field but worker.template. The API server's message names the field in it.
-            await self._refuse(key, queue.metadata.generation, f"spec.worker.template: {error}")
-            return RESYNC_SECONDS
+        queue = _parsed(body)
+        credentials = await credentials_of(queue, self._cluster)
+        wanted = _built(queue, credentials.digests)
+        live = await self._owned(key, queue, wanted)
+        await self._apply(key, queue, wanted, live)
+        await self._remove(key, queue, wanted)
+        await self._succeed(key, queue, credentials)
+        return RESYNC_SECONDS
+
+    async def _owned(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> dict[str, Object]:
+        """Those that exist, by kind. `ForeignObjectError` when somebody else's object has the name of a wanted one."""
+        found: dict[str, Object] = {}
+        foreign: list[tuple[ChildKind, Object]] = []
+        for kind in (one for one in KINDS if one.kind in wanted):
+            live = await find_child(kind, key, queue, self._store, self._cluster)
+            if live is None:
+                continue
+            if is_owned(live, queue.metadata.uid):
+                found[kind.kind] = live
+            else:
+                foreign.append((kind, live))
+        if foreign:
+            raise ForeignObjectError(queue, foreign)
+        return found
+
+    async def _apply(
+        self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], live: Mapping[str, Object]
+    ) -> None:
+        """Write the children that differ: all of them, or none when the API server would refuse one."""
+        changes = [
+            Change(kind, wanted[kind.kind], live.get(kind.kind), _first_replicas(queue))
+            for kind in KINDS
+            if kind.kind in wanted and not _is_in_line(wanted[kind.kind], live.get(kind.kind))
+        ]
+        rehearsed = [await applying.rehearse(change, self._cluster) for change in changes]
+        for change, expected in zip(changes, rehearsed, strict=True):
+            await applying.write(change, expected, self._cluster)
+            logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
+
+    async def _remove(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> None:
+        """Delete the children that this TaskQueue owns and no longer has."""
+        for kind in KINDS:
+            live = self._store.children[kind.kind].get(key)
+            if kind.kind not in wanted and live is not None and is_owned(live, queue.metadata.uid):
+                metadata = live["metadata"]
+                await self._cluster.delete(kind.api_version, kind.kind, key[0], metadata["name"], metadata["uid"])
+                logger.info("%s/%s: removed its %s", *key, kind.kind)
+
+    async def _succeed(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
         if self._status.relent(key):
             self._loops.wake(key)
         await self._status.write(
             key,
             {"observedGeneration": queue.metadata.generation},
-            [Condition("SpecValid", True, "Valid", "every field was understood")],
-        )
-        self._loops.ensure(key, queue, credentials)
-        return RESYNC_SECONDS
-
-    async def _parsed(self, key: Key, body: dict[str, Any]) -> TaskQueueResource | None:
-        try:
-            queue = TaskQueueResource.model_validate(
-                {name: body[name] for name in ("metadata", "spec") if name in body}
-            )
-            problem = not_supported(queue.spec)
-            overrides_of(queue)
-        except pydantic.ValidationError as error:
-            queue, problem = None, problems(error)
-        except ConfigurationError as error:
-            queue, problem = None, str(error)
-        if problem is None:
-            return queue
-        await self._refuse(key, body["metadata"].get("generation"), problem)
-        return None
-
-    async def _refuse(self, key: Key, generation: int | None, problem: str) -> None:
-        await self._status.insist(
-            key,
-            {"observedGeneration": generation},
             [
-                Condition("SpecValid", False, "Invalid", problem),
-                Condition("Ready", False, "SpecInvalid", problem),
+                Condition("SpecValid", True, "Valid", "every field was understood"),
+                Condition("Reconciled", True, "Applied", "every child is as the spec wants it"),
             ],
         )
+        self._loops.ensure(key, queue, credentials)
 
-    async def _apply(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
-        for kind in KINDS:
-            child = kind.build(queue, credentials.digests)
-            if child is None:
-                await self._remove(key, queue, kind)
-                continue
-            live = self._store.children[kind.kind].get(key)
-            if live is None:
-                # The watch may not have listed it yet, as at a start of the operator.
-                live = await self._cluster.get(kind.api_version, kind.kind, key[0], child["metadata"]["name"])
-            if live is None and kind.scaled:
-                await self._create_scaled(queue, child)
-            elif live is None or not holds(child, live):
-                await self._cluster.apply(child, OPERATOR)
-                logger.info("%s/%s: applied %s", *key, kind.kind)
+    async def _refuse(self, key: Key, body: Object, refusal: Refusal) -> float:
+        """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if not refusal.passing or failures >= _PATIENCE:
+            fields = {"observedGeneration": body["metadata"].get("generation")} if refusal.invalid else {}
+            await self._status.insist(key, fields, refusal.conditions())
+        if failures == 1:
+            logger.warning("%s/%s: %s: %s", *key, refusal.reason, refusal.message)
+        if refusal.after is not None:
+            return refusal.after
+        delay = min(RESYNC_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
+        return delay * (0.5 + random.random() / 2)
 
-    async def _create_scaled(self, queue: TaskQueueResource, child: Child) -> None:
-        """Create a child with the replicas that the autoscaler starts from. Without them it would start with one."""
-        autoscaler = queue.spec.autoscaler
-        replicas = (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
-        if queue.spec.suspend:
-            replicas = 0
-        created = await self._cluster.apply({**child, "spec": {**child["spec"], "replicas": replicas}}, OPERATOR)
-        namespace = created["metadata"]["namespace"]
-        # Both managers own the number for a moment. Then the operator's manager gives it up, and the autoscaler's keeps
-        # it.
-        await self._cluster.scale(namespace, child["metadata"]["name"], replicas)
-        await self._cluster.apply(child, OPERATOR)
-        logger.info("%s/%s: created its %s", namespace, queue.metadata.name, child["kind"])
 
-    async def _remove(self, key: Key, queue: TaskQueueResource, kind: ChildKind) -> None:
-        """Delete a child that this TaskQueue owns and no longer has."""
-        live = self._store.children[kind.kind].get(key, {})
-        owners = live.get("metadata", {}).get("ownerReferences", ())
-        if any(owner.get("uid") == queue.metadata.uid for owner in owners):
-            await self._cluster.delete(kind.api_version, kind.kind, key[0], worker_name(queue))
-            logger.info("%s/%s: removed its %s", *key, kind.kind)
+def _parsed(body: Object) -> TaskQueueResource:
+    """The TaskQueue. `InvalidSpecError` names the first field that cannot be used."""
+    try:
+        queue = TaskQueueResource.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
+        overrides_of(queue)
+        problem = not_supported(queue.spec)
+    except pydantic.ValidationError as error:
+        problem = problems(error)
+    except ConfigurationError as error:
+        problem = str(error)
+    else:
+        if problem is None:
+            return queue
+    raise InvalidSpecError(problem)
+
+
+def _built(queue: TaskQueueResource, digests: Mapping[str, str]) -> dict[str, Child]:
+    """The children that the spec wants, by kind. `spec.worker.template` is the only field without a schema."""
+    try:
+        built = {kind.kind: kind.build(queue, digests) for kind in KINDS}
+    except Exception as error:
+        raise InvalidSpecError(
+            f"spec.worker.template: it cannot be merged over the generated one ({type(error).__name__}: {error})"
+        ) from None
+    return {kind: child for kind, child in built.items() if child is not None}
+
+
+def _is_in_line(wanted: Child, live: Object | None) -> bool:
+    return live is not None and holds(wanted, live) and not applying.is_unsettled(live)
+
+
+def _first_replicas(queue: TaskQueueResource) -> int:
+    """The number with which the autoscaler starts."""
+    if queue.spec.suspend:
+        return 0
+    autoscaler = queue.spec.autoscaler
+    return (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
+
+
+def _annotation(body: Object, name: str) -> Any:
+    return (body["metadata"].get("annotations") or {}).get(name)
+
+
+def _is_ending(error: Exception) -> bool:
+    answer = error.error if isinstance(error, applying.ApplyError) else error
+    return isinstance(answer, ApiError) and answer.status == 403 and "being terminated" in str(answer)

@@ -1,0 +1,95 @@
+"""Refusals: what a reconcile that did not succeed says in the status, and when the next one follows.
+
+Every exception has its words here. The last resort names the class of the error and its text in one line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taskfleet import describing
+
+from .applying import ApplyError
+from .conditions import Condition
+from .kubernetes_api import ApiError
+from .ownership import ForeignObjectError
+from .redis_credentials import MissingSecretError
+
+RESYNC_SECONDS = 60.0
+_SOON_SECONDS, _SECRET_SECONDS = 1.0, 10.0
+
+
+class InvalidSpecError(Exception):
+    """A field that cannot be used; the text begins with its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`invalid`: only a change of the spec can help, so that its generation counts as observed.
+
+    `stops`: the workers are not as the spec wants them, so that `Ready` says it too.
+    `passing`: it usually goes away by itself, so that only a repeated one is told.
+    `after` is in seconds; None leaves it to the growing delay.
+    """
+
+    reason: str
+    message: str
+    invalid: bool = False
+    stops: bool = True
+    passing: bool = False
+    after: float | None = None
+
+    def conditions(self) -> list[Condition]:
+        found = [Condition("Reconciled", False, self.reason, self.message)]
+        if self.invalid:
+            found.append(Condition("SpecValid", False, "Invalid", self.message))
+        if self.stops:
+            found.append(Condition("Ready", False, self.reason, self.message))
+        return found
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """The words for an error of a reconcile."""
+    match error:
+        case InvalidSpecError():
+            return Refusal("SpecInvalid", str(error), invalid=True, after=RESYNC_SECONDS)
+        case ForeignObjectError():
+            after = _SOON_SECONDS if error.passing else None
+            return Refusal("ForeignObject", str(error), after=after)
+        case MissingSecretError():
+            return Refusal("SecretMissing", str(error), after=_SECRET_SECONDS)
+        case ApplyError() if error.error.invalid:
+            field = _field_of(error.kind.kind, str(error))
+            return Refusal("SpecInvalid", f"{field}: {error}", invalid=True, after=RESYNC_SECONDS)
+        case ApplyError():
+            return _answer(error.error, f"the {error.kind.kind} was not accepted: ")
+        case ApiError():
+            return _answer(error, "")
+        case _:
+            return Refusal("ReconcileFailed", f"{type(error).__name__}: {describing.text_of(error)}", stops=False)
+
+
+def _answer(error: ApiError, of: str) -> Refusal:
+    """The words for an answer of the API server that is not about the spec."""
+    text = str(error)
+    if error.status == 403 and "exceeded quota" in text:
+        return Refusal("QuotaExceeded", f"{of}{text}")
+    if "admission webhook" in text or "ValidatingAdmissionPolicy" in text:
+        return Refusal("AdmissionDenied", f"{of}{text}")
+    if error.status == 403:
+        return Refusal("Forbidden", f"{of}{text}")
+    if error.conflict:
+        return Refusal("Conflict", f"{of}{text}", stops=False, passing=True)
+    return Refusal("ApiServerError", f"{of}{text}", stops=False, passing=True)
+
+
+def _field_of(kind: str, text: str) -> str:
+    """The field of the TaskQueue behind the API server's message about a child.
+
+    The schema of the TaskQueue checks the other fields before the operator sees them.
+    """
+    if kind == "PodDisruptionBudget":
+        return "spec.worker.podDisruptionBudget"
+    if kind != "Deployment":
+        return "metadata.name"
+    return "spec.worker.updateStrategy" if "spec.strategy" in text else "spec.worker.template"

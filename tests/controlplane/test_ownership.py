@@ -1,0 +1,220 @@
+"""Ownership on a real API server: what is not a child of the TaskQueue is never changed and never deleted."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskfleet_operator.children import KINDS, ChildKind
+from taskfleet_operator.control.applying import ApplyError, Change, write
+from taskfleet_operator.control.kubernetes_api import AUTOSCALER, OPERATOR, ApiError, KubernetesApi
+from taskfleet_operator.resource.taskqueue import TaskQueueResource
+from tests.controlplane.test_operator import (
+    CHILDREN,
+    Manifest,
+    Space,
+    manifest,
+    operator,
+    prefix,
+    settled,
+    space,
+    until,
+)
+from tests.support.manifests import GOOD
+
+__all__ = ["manifest", "operator", "prefix", "space"]
+
+NAME = "orders-worker"
+META = {"name": NAME, "labels": {"app": "somebody"}}
+POD = {"metadata": {"labels": {"app": "somebody"}}, "spec": {"containers": [{"name": "own", "image": "own:1"}]}}
+SELECTOR = {"matchLabels": {"app": "somebody"}}
+FOREIGN: dict[str, dict[str, Any]] = {
+    "serviceaccounts": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": META},
+    "configmaps": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": META, "data": {"own": "data"}},
+    "services": {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": META,
+        "spec": {"selector": {"app": "somebody"}, "ports": [{"port": 80}]},
+    },
+    "poddisruptionbudgets": {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": META,
+        "spec": {"maxUnavailable": 3, "selector": SELECTOR},
+    },
+    "deployments": {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": META,
+        "spec": {"replicas": 0, "selector": SELECTOR, "template": POD},
+    },
+}
+LABELS = {"app.kubernetes.io/managed-by": "taskfleet-operator", "app.kubernetes.io/instance": "orders"}
+
+
+def told(space: Space, kind: str = "Reconciled", reason: str = "ForeignObject") -> str:
+    """Wait for the condition, and return its message."""
+    condition = until(
+        lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}", seconds=20
+    )
+    assert condition["status"] == "False"
+    return str(condition["message"])
+
+
+def content(live: dict[str, Any]) -> str:
+    """What a user has written, and nothing that Kubernetes' own controllers add to it."""
+    metadata = {name: live["metadata"].get(name) for name in ("uid", "labels", "ownerReferences")}
+    return json.dumps([metadata, live.get("data"), live.get("spec")], sort_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    # Objects with the operator's labels are in its store, those without are found by their name alone.
+    [*((kind, LABELS) for kind in CHILDREN), ("configmaps", {"app": "somebody"}), ("deployments", {})],
+)
+def test_an_object_of_a_user_stays_as_it_is(
+    operator: object, space: Space, manifest: Manifest, kind: str, labels: dict[str, str]
+) -> None:
+    foreign = {**FOREIGN[kind], "metadata": {**META, "labels": labels}}
+    space("create", "-f", "-", stdin=json.dumps(foreign))
+    before = content(space.get(kind, NAME))
+    space.apply(manifest)
+    message = told(space)
+    assert f"{foreign['kind']} '{NAME}' exists without a controller" in message
+    assert "delete or rename" in message
+    assert told(space, "Ready") == message
+    assert "observedGeneration" not in space.status()
+    for other in CHILDREN:
+        # Nothing is half applied: the other children are not made either.
+        assert bool(space.get(other, NAME)) == (other == kind)
+    space("delete", "tq", "orders")
+    until(lambda: not space.get("tq", "orders"), "it is gone")
+    assert content(space.get(kind, NAME)) == before
+
+
+@pytest.fixture
+async def cluster(control_plane: Path) -> AsyncIterator[KubernetesApi]:
+    api = await KubernetesApi.connect(str(control_plane))
+    yield api
+    await api.close()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.plural)
+async def test_no_write_hits_an_object_that_took_the_name_in_the_meantime(
+    kind: ChildKind, cluster: KubernetesApi, space: Space
+) -> None:
+    foreign = FOREIGN[kind.plural]
+    space("create", "-f", "-", stdin=json.dumps(foreign))
+    before = content(space.get(kind.plural, NAME))
+    body = {**copy.deepcopy(GOOD), "metadata": {"name": "orders", "namespace": space.name, "uid": "one"}}
+    wanted = kind.build(TaskQueueResource.model_validate(body), {})
+    assert wanted is not None
+    another = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}
+    for live in (None, another):
+        with pytest.raises(ApplyError) as caught:
+            await write(Change(kind, wanted, live), None, cluster)
+        assert caught.value.error.conflict
+    with pytest.raises(ApiError) as refused:
+        await cluster.delete(kind.api_version, kind.kind, space.name, NAME, another["metadata"]["uid"])
+    assert refused.value.conflict
+    if kind.scaled:
+        with pytest.raises(ApiError) as refused:
+            await cluster.scale(space.name, NAME, another["metadata"]["uid"], 7)
+        assert refused.value.conflict
+    assert content(space.get(kind.plural, NAME)) == before
+
+
+def test_the_children_come_when_the_foreign_object_is_gone(operator: object, space: Space, manifest: Manifest) -> None:
+    space("create", "-f", "-", stdin=json.dumps(FOREIGN["services"]))
+    space.apply(manifest)
+    told(space)
+    space("delete", "service", NAME)
+    space("annotate", "tq", "orders", "example.com/look=again")
+    until(lambda: settled(space), "it is ready")
+    assert space.condition("Reconciled")["status"] == "True"
+    assert space.get("services", NAME)["metadata"]["ownerReferences"]
+
+
+def test_a_child_of_another_taskqueue_stays(operator: object, space: Space, manifest: Manifest) -> None:
+    """`orders` and a Deployment that another controller of the cluster has named `orders-worker`."""
+    manifest["metadata"]["annotations"] = {"taskfleet.io/reconcile": "disabled"}
+    space.apply(manifest)
+    owner = space.get("tq", "orders")["metadata"]
+    reference = {
+        "apiVersion": "taskfleet.io/v1alpha1",
+        "kind": "TaskQueue",
+        "name": "other",
+        "uid": owner["uid"][::-1],
+        "controller": True,
+    }
+    foreign = {**FOREIGN["poddisruptionbudgets"], "metadata": {**META, "labels": LABELS}}
+    # Without a living owner the garbage collector would take it, which waits for a finalizer of ours.
+    foreign["metadata"] |= {"ownerReferences": [reference], "finalizers": ["example.com/stay"]}
+    space("create", "-f", "-", stdin=json.dumps(foreign))
+    try:
+        space("annotate", "tq", "orders", "taskfleet.io/reconcile-")
+        assert "belongs to the TaskQueue 'other'" in told(space)
+        space("patch", "tq", "orders", "--type=merge", "-p", DISABLED)
+        until(lambda: settled(space), "an object that is not wanted is in nobody's way")
+        assert space.get("poddisruptionbudgets", NAME)["spec"]["maxUnavailable"] == 3
+    finally:
+        space("patch", "poddisruptionbudgets", NAME, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+
+
+DISABLED = '{"spec": {"worker": {"podDisruptionBudget": {"mode": "Disabled"}}}}'
+
+
+def test_a_taskqueue_made_again_waits_for_the_children_of_the_earlier_one(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    first = space.get("configmaps", NAME)["metadata"]["uid"]
+    hold = '{"metadata": {"finalizers": ["example.com/stay"]}}'
+    space("patch", "configmaps", NAME, "--type=merge", "-p", hold)
+    space("delete", "tq", "orders")
+    space.apply(manifest)
+    assert "earlier TaskQueue of this name" in told(space)
+    assert space.get("configmaps", NAME)["metadata"]["uid"] == first
+    space("patch", "configmaps", NAME, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    until(lambda: settled(space), "it is ready")
+    uid = space.get("tq", "orders")["metadata"]["uid"]
+    for kind in CHILDREN:
+        (owner,) = space.get(kind, NAME)["metadata"]["ownerReferences"]
+        assert owner["uid"] == uid
+
+
+def test_two_field_managers_divide_a_new_child_between_them(operator: object, space: Space, manifest: Manifest) -> None:
+    manifest["spec"]["autoscaler"]["minReplicas"] = 2
+    space.apply(manifest)
+    until(lambda: space.status().get("observedGeneration"), "it is applied")
+    for kind in CHILDREN:
+        entries = space.get(kind, NAME)["metadata"]["managedFields"]
+        ours = [(one["manager"], one["operation"]) for one in entries if one["manager"] in (OPERATOR, AUTOSCALER)]
+        assert sorted(ours) == sorted(
+            [(OPERATOR, "Apply"), *([(AUTOSCALER, "Apply")] if kind == "deployments" else [])]
+        )
+    assert space.replicas() == 2
+    (owned,) = [
+        one["fieldsV1"]
+        for one in space.get("deployments", NAME)["metadata"]["managedFields"]
+        if one["manager"] == OPERATOR
+    ]
+    assert "f:replicas" not in owned["f:spec"]
+    assert "f:terminationMessagePath" not in json.dumps(owned)
+
+
+def test_a_field_that_the_spec_no_longer_has_is_gone(operator: object, space: Space, manifest: Manifest) -> None:
+    """The creation of a child leaves no trace that would keep its fields alive."""
+    manifest["spec"]["worker"]["template"] = {"spec": {"nodeSelector": {"disk": "fast"}, "priority": 0}}
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    manifest["spec"]["worker"]["template"] = {}
+    space.apply(manifest)
+    until(lambda: "nodeSelector" not in space.get("deployment", NAME)["spec"]["template"]["spec"], "it is gone")
