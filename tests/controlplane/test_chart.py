@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,17 +45,22 @@ def deployment(manifest: str) -> dict[str, Any]:
     return next(item for item in objects(manifest) if item["kind"] == "Deployment")
 
 
-def can(kubectl: ClusterCommand, account_namespace: str, target: str, verb: str, resource: str) -> bool:
-    """Whether the operator of one namespace may do it in another; `resource` is `GROUP/RESOURCE[/SUBRESOURCE]`."""
+def is_allowed(kubectl: ClusterCommand, user: str, namespace: str, verb: str, resource: str) -> bool:
+    """Whether a user may do it in a namespace; `resource` is `GROUP/RESOURCE[/SUBRESOURCE]`."""
     group, name, subresource = (resource + "/").split("/")[:3]
-    asked = {"namespace": target, "verb": verb, "group": group, "resource": name, "subresource": subresource}
+    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": name, "subresource": subresource}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
-        "spec": {"user": f"system:serviceaccount:{account_namespace}:tf-taskfleet", "resourceAttributes": asked},
+        "spec": {"user": user, "resourceAttributes": asked},
     }
     answer = json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review)))
     return bool(answer["status"]["allowed"])
+
+
+def can(kubectl: ClusterCommand, account_namespace: str, target: str, verb: str, resource: str) -> bool:
+    """Whether the operator of one namespace may do it in another; `resource` is as in `is_allowed`."""
+    return is_allowed(kubectl, f"system:serviceaccount:{account_namespace}:tf-taskfleet", target, verb, resource)
 
 
 def wait_until_granted(kubectl: ClusterCommand, account_namespace: str, target: str, verb: str, resource: str) -> None:
@@ -80,7 +87,7 @@ def test_the_api_server_takes_it_with_every_value_set(
     helm: ClusterCommand, kubectl: ClusterCommand, namespace: str
 ) -> None:
     values = {
-        "replicas": 0,
+        "replicas": 3,
         "image": {"repository": "registry.example:5000/taskfleet-operator", "tag": "1.2.3", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "registry"}],
         "serviceAccount": {"create": True, "name": "fleet", "annotations": {"example.com/role": "x"}},
@@ -102,10 +109,190 @@ def test_the_api_server_takes_it_with_every_value_set(
         ],
         "priorityClassName": "system-cluster-critical",
         "fullnameOverride": "fleet",
+        "watch": {"selector": "shard in (a, b)"},
+        "leaderElection": {"leaseName": "shard-a"},
+        "rbac": {"userRoles": False},
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "metrics": {"port": 9000},
+        "webhook": {"enabled": True, "failurePolicy": "Fail"},
+        "policy": {"enabled": True, "actions": ["Warn", "Audit"], "namespaceSelector": {"matchLabels": {"a": "b"}}},
+        "networkPolicy": {
+            "operator": {
+                "enabled": True,
+                "metricsFrom": [{"namespaceSelector": {}}],
+                "egress": [{"ports": [{"port": 6443}]}],
+            },
+            "workers": {"enabled": True, "namespaces": ["default"], "egress": [{"ports": [{"port": 6379}]}]},
+        },
     }
     applied = kubectl("apply", "--dry-run=server", "-f", "-", stdin=render(helm, namespace, values))
-    for name in ("serviceaccount/fleet", "poddisruptionbudget.policy/fleet", "deployment.apps/fleet"):
+    for name in (
+        "serviceaccount/fleet", "poddisruptionbudget.policy/fleet", "deployment.apps/fleet", "service/fleet-metrics",
+        "service/fleet-webhook", "networkpolicy.networking.k8s.io/fleet-workers",
+        "role.rbac.authorization.k8s.io/fleet-leader",
+    ):  # fmt: skip
         assert name in applied
+
+
+def test_every_value_has_an_effect(helm: ClusterCommand, namespace: str) -> None:
+    """Each value is changed alone; the rendered objects must differ, and nothing that differs may lack the value."""
+    peers = [{"podSelector": {}}]
+    base = {
+        "webhook": {"enabled": True},
+        "policy": {"enabled": True},
+        "metrics": {"serviceMonitor": {"enabled": True}},
+        "networkPolicy": {
+            "operator": {"enabled": True, "metricsFrom": peers},
+            "workers": {"enabled": True, "namespaces": ["a"], "metricsFrom": peers},
+        },
+    }
+    before = without_keys(render(helm, namespace, base))
+    unchanged = [
+        path
+        for path, value in CHANGES.items()
+        if value is not None and same(helm, namespace, base, path, value, before)
+    ]
+    assert unchanged == []
+    assert set(leaves(yaml.safe_load((Path(CHART) / "values.yaml").read_text()))) - CHANGES.keys() == set()
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all values of the chart."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value and prefix + name not in CHANGES:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def same(helm: ClusterCommand, namespace: str, base: dict[str, Any], path: str, value: Any, before: str) -> bool:
+    changed = copy.deepcopy(base)
+    if path == "webhook.secretName":
+        changed["webhook"]["certificate"] = "Secret"
+    if path in {"webhook.caBundle", "webhook.issuerRef"}:
+        changed["webhook"] |= {
+            "certificate": "Secret" if path.endswith("caBundle") else "CertManager",
+            "secretName": "s",
+        }
+        before = without_keys(render(helm, namespace, changed))
+    node = changed
+    *parents, last = path.split(".")
+    for part in parents:
+        node = node.setdefault(part, {})
+    node[last] = value
+    return without_keys(render(helm, namespace, changed)) == before
+
+
+def without_keys(manifest: str) -> str:
+    """The manifest without the certificates that Helm generates anew at each rendering."""
+    return re.sub(r"(?m)(tls\.crt|tls\.key|ca\.crt|caBundle): \S{100,}$", "", manifest)
+
+
+CHANGES: dict[str, Any] = {
+    "watch.namespaces": ["a"],
+    "watch.selector": "shard=a",
+    "replicas": 1,
+    "leaderElection.enabled": None,
+    "leaderElection.leaseName": "other",
+    "image.repository": "other",
+    "image.tag": "2.0",
+    "image.pullPolicy": "Never",
+    "imagePullSecrets": [{"name": "registry"}],
+    "crds.install": False,
+    "serviceAccount.create": None,
+    "serviceAccount.name": "other",
+    "serviceAccount.annotations": {"a": "b"},
+    "rbac.create": False,
+    "rbac.userRoles": False,
+    "resources": {"requests": {"cpu": "2"}},
+    "podSecurityContext": {"runAsUser": 1},
+    "securityContext": {"runAsUser": 1},
+    "podDisruptionBudget.enabled": False,
+    "podDisruptionBudget.maxUnavailable": 2,
+    "metrics.port": 9999,
+    "metrics.service": False,
+    "metrics.serviceMonitor.enabled": False,
+    "metrics.serviceMonitor.interval": "5s",
+    "metrics.serviceMonitor.labels": {"a": "b"},
+    "webhook.enabled": False,
+    "webhook.port": 9999,
+    "webhook.failurePolicy": "Fail",
+    "webhook.timeoutSeconds": 9,
+    "webhook.certificate": "CertManager",
+    "webhook.secretName": "other",
+    "webhook.caBundle": "QUJD",
+    "webhook.issuerRef": {"name": "own", "kind": "ClusterIssuer"},
+    "policy.enabled": False,
+    "policy.actions": ["Audit"],
+    "policy.namespaceSelector": {"matchLabels": {"a": "b"}},
+    "policy.redisHosts": ["*"],
+    "policy.secrets": ["*"],
+    "policy.images": ["own/*"],
+    "policy.podFields": ["containers"],
+    "policy.containerFields": ["name"],
+    "policy.volumes": ["emptyDir"],
+    "policy.podSecurityFields": ["fsGroup"],
+    "policy.containerSecurityFields": ["runAsUser"],
+    "networkPolicy.operator.enabled": False,
+    "networkPolicy.operator.metricsFrom": [],
+    "networkPolicy.operator.egress": [{"ports": [{"port": 443}]}],
+    "networkPolicy.workers.enabled": False,
+    "networkPolicy.workers.namespaces": ["b"],
+    "networkPolicy.workers.metricsFrom": [],
+    "networkPolicy.workers.egress": [{"ports": [{"port": 443}]}],
+    "extraArgs": ["--log-level=DEBUG"],
+    "extraEnv": [{"name": "A", "value": "b"}],
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"a": "b"},
+    "nodeSelector": {"a": "b"},
+    "tolerations": [{"key": "a"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 2}],
+    "priorityClassName": "high",
+    "nameOverride": "other",
+    "fullnameOverride": "other",
+}
+"""Another value for every value of the chart. None: tested below, since it needs a second value."""
+
+
+def test_two_operators_need_a_lease(helm: ClusterCommand, namespace: str) -> None:
+    with pytest.raises(CommandError, match="replicas: two operators without leaderElection"):
+        render(helm, namespace, {"leaderElection": {"enabled": False}})
+    alone = render(helm, namespace, {"leaderElection": {"enabled": False}, "replicas": 1})
+    assert deployment(alone)["spec"]["strategy"] == {"type": "Recreate"}
+    assert "--lease-namespace=" in deployment(alone)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "leases" not in alone
+
+
+def test_the_default_account_never_gets_the_permissions(helm: ClusterCommand, namespace: str) -> None:
+    with pytest.raises(CommandError, match=r"serviceAccount\.name"):
+        render(helm, namespace, {"serviceAccount": {"create": False}})
+    given = render(helm, namespace, {"serviceAccount": {"create": False, "name": "own"}})
+    assert deployment(given)["spec"]["template"]["spec"]["serviceAccountName"] == "own"
+    assert not any(item["kind"] == "ServiceAccount" for item in objects(given))
+
+
+def test_no_permission_is_a_wildcard_and_no_secret_is_listed(helm: ClusterCommand, namespace: str) -> None:
+    for values in ({}, {"watch": {"namespaces": ["a"]}}, {"webhook": {"enabled": True}}):
+        for item in objects(render(helm, namespace, values)):
+            for rule in item.get("rules", []) if item["kind"] in {"Role", "ClusterRole"} else []:
+                assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+                assert "pods/exec" not in rule["resources"]
+                if "secrets" in rule["resources"]:
+                    assert rule["verbs"] == ["get"]
+
+
+def test_two_releases_share_the_definition(helm: ClusterCommand, kubectl: ClusterCommand, namespace: str) -> None:
+    """An uninstall keeps the definition. The next release takes it over with --take-ownership, as documented."""
+    helm("install", "first", CHART, "--namespace", namespace, "--take-ownership")
+    helm("uninstall", "first", "--namespace", namespace)
+    helm("install", "second", CHART, "--namespace", namespace, "--take-ownership")
+    try:
+        owner = kubectl.json("get", "crd", "taskqueues.taskfleet.io")["metadata"]["annotations"]
+        assert owner["meta.helm.sh/release-name"] == "second"
+    finally:
+        helm("uninstall", "second", "--namespace", namespace)
 
 
 def test_a_restricted_namespace_takes_it_without_a_warning(
@@ -131,7 +318,7 @@ def test_the_definition_survives_the_release(helm: ClusterCommand, kubectl: Clus
     # There are no nodes, so the test does not wait for pods.
     helm("install", "tf", CHART, "--namespace", namespace, "--take-ownership")
     try:
-        assert kubectl.json("get", "deployment", "tf-taskfleet", "--namespace", namespace)["spec"]["replicas"] == 1
+        assert kubectl.json("get", "deployment", "tf-taskfleet", "--namespace", namespace)["spec"]["replicas"] == 2
     finally:
         helm("uninstall", "tf", "--namespace", namespace)
     kubectl("get", "crd", "taskqueues.taskfleet.io")
@@ -185,7 +372,11 @@ def test_namespaced_permissions(
         ({"watch": {"namespaces": ["a", "a"]}}, "watch/namespaces"),
         ({"replicas": -1}, "replicas"),
         ({"replicas": "1"}, "replicas"),
-        ({"replicas": 2}, "replicas"),
+        ({"replicas": 6}, "replicas"),
+        ({"webhook": {"failurePolicy": "Maybe"}}, "webhook/failurePolicy"),
+        ({"policy": {"podField": []}}, "podField"),
+        ({"policy": {"redisHosts": ["a(b"]}}, "policy/redisHosts"),
+        ({"metrics": {"port": 80}}, "metrics/port"),
         ({"image": {"tga": "1.0"}}, "tga"),
         ({"image": {"repository": ""}}, "image/repository"),
         ({"image": {"pullPolicy": "Sometimes"}}, "image/pullPolicy"),

@@ -35,8 +35,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "taskfleet.fullname" .) .Values.serviceAccount.name }}
 {{- else }}
-{{- default "default" .Values.serviceAccount.name }}
+{{- /* Without a name it would be `default`: then every pod of the namespace would get the operator's permissions. */}}
+{{- required "serviceAccount.name: name the account to use when serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end }}
+{{- end }}
+
+{{- define "taskfleet.leaseName" -}}
+{{- default (include "taskfleet.fullname" .) .Values.leaderElection.leaseName }}
+{{- end }}
+
+{{- define "taskfleet.webhookSecret" -}}
+{{- if eq .Values.webhook.certificate "Secret" }}
+{{- required "webhook.secretName: name the secret with tls.crt, tls.key and ca.crt" .Values.webhook.secretName }}
+{{- else }}
+{{- printf "%s-webhook" (include "taskfleet.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{- /* A pattern of the policy as a regular expression: `*` is any characters; the rest is literal. */}}
+{{- define "taskfleet.pattern" -}}
+{{- printf "^%s$" (. | replace "." "[.]" | replace "*" ".*") }}
 {{- end }}
 
 {{- define "taskfleet.subject" -}}
