@@ -19,8 +19,10 @@ from ..scaling.sampling import Replicas
 from . import events
 from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
 from .conditions import rfc3339
-from .kubernetes_api import ApiError, KubernetesApi
+from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
+from .loop_figures import LoopFigures, QueueFigures
 from .pod_ages import PodAges
+from .queue_sharing import ALONE, QueueSharing
 from .status_fields import fields_of, verdicts
 from .status_writer import StatusWriter
 
@@ -48,6 +50,7 @@ class KubernetesFleet:
         store: ClusterStore,
         status: StatusWriter,
         clock: ScalingClock | None = None,
+        figures: LoopFigures | None = None,
     ) -> None:
         self.key = key
         self.resource = resource
@@ -56,6 +59,8 @@ class KubernetesFleet:
         self._store = store
         self._status = status
         self._clock = clock or ScalingClock()
+        self._loop_figures = figures or LoopFigures()
+        self._sharing = ALONE
         self._ages = PodAges(self._clock)
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
@@ -73,8 +78,18 @@ class KubernetesFleet:
         self.resource, self._order = resource, order_of(resource)
         return news
 
-    def order(self) -> ScalingOrder:
+    @property
+    def own_order(self) -> ScalingOrder:
+        """The order of this TaskQueue alone."""
         return self._order
+
+    def order(self) -> ScalingOrder:
+        return self._order.shared(self._sharing.shares) if self._sharing.shares else self._order
+
+    def share(self, sharing: QueueSharing) -> bool:
+        """Serve only this part of the queues. Returns whether that is news."""
+        news, self._sharing = sharing != self._sharing, sharing
+        return news
 
     def replicas(self) -> Replicas | None:
         """None while there is no Deployment: before the reconciler has made it, or after a user has deleted it."""
@@ -158,6 +173,16 @@ class KubernetesFleet:
         self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))
         if state.panic_until:
             self._told["panicUntil"] = rfc3339(self._clock.wall(state.panic_until))
+        self._loop_figures.lag.add(look.lag_seconds)
+        self._loop_figures.decisions[decision.reason] += 1
+        self._loop_figures.queues[self.key] = QueueFigures(
+            decision.desired,
+            decision.current,
+            decision.reason,
+            decision.limited_by,
+            bool(look.sample.failure),
+            decision.terms,
+        )
         fields = fields_of(
             decision,
             look.reading,
@@ -194,6 +219,8 @@ class KubernetesFleet:
         return told | ({"limitedBy": decision.limited_by} if decision.limited_by else {})
 
     def failed(self, error: Exception) -> None:
+        if isinstance(error, NotLeadingError):
+            return  # the term ends, and this loop with it
         if isinstance(error, (ApiError, TaskQueueError, TimeoutError, OSError)):
             logger.warning("%s/%s: %s", *self.key, error)
         else:

@@ -1,14 +1,17 @@
-"""The scaling loops of all TaskQueues, with one broker for all that use the same Redis and credentials."""
+"""The scaling loops of all TaskQueues. Those with equal credentials are read together."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 from taskfleet import showing
 from taskfleet.cancellation import end
-from taskfleet.redis.broker import RedisBroker
+from taskfleet.errors import ConfigurationError
+from taskfleet.redis import urls
 from taskfleet.supervising import supervise
 
 from ..resource.taskqueue import TaskQueueResource
@@ -17,7 +20,10 @@ from ..scaling.loop import ScalingLoop
 from .cluster_store import ClusterStore, Key
 from .kubernetes_api import KubernetesApi
 from .kubernetes_fleet import KubernetesFleet
+from .loop_figures import LoopFigures, RedisFigures
+from .queue_sharing import sharing
 from .redis_credentials import RedisCredentials
+from .redis_place import RedisPlace
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
@@ -28,12 +34,10 @@ _CLOSING_SECONDS = 10.0
 class _Running:
     """The loop of one TaskQueue."""
 
-    def __init__(
-        self, fleet: KubernetesFleet, credentials: RedisCredentials, broker: RedisBroker, clock: ScalingClock
-    ) -> None:
+    def __init__(self, fleet: KubernetesFleet, place: RedisPlace, clock: ScalingClock) -> None:
         self.fleet = fleet
-        self.credentials = credentials
-        self.loop = ScalingLoop(fleet, broker, clock.now)
+        self.place = place
+        self.loop = ScalingLoop(fleet, place.redis, clock.now)
         self.task = asyncio.create_task(supervise(f"{fleet.key[0]}/{fleet.key[1]}: the scaling loop", self.loop.run))
 
 
@@ -48,8 +52,9 @@ class ScalingLoops:
         self._status = status
         self._clock = clock or ScalingClock()
         self._running: dict[Key, _Running] = {}
-        self._brokers: dict[RedisCredentials, tuple[RedisBroker, asyncio.Task[None]]] = {}
+        self._places: dict[RedisCredentials, RedisPlace] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self.figures = LoopFigures()
 
     def ensure(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
         """Run a loop for this version of the TaskQueue, with these credentials.
@@ -60,23 +65,34 @@ class ScalingLoops:
         if known is not None and known.fleet.resource.metadata.uid != queue.metadata.uid:
             self.drop(key)
             known = None
+        place = self._place(credentials)
         if known is None:
-            fleet = KubernetesFleet(key, queue, self._cluster, self._store, self._status, self._clock)
-            self._running[key] = _Running(fleet, credentials, self._broker(credentials), self._clock)
-            return
-        if known.fleet.update(queue):
-            known.loop.wake()
-        if known.credentials != credentials:
-            before, known.credentials = known.credentials, credentials
-            known.loop.use(self._broker(credentials))
+            fleet = KubernetesFleet(key, queue, self._cluster, self._store, self._status, self._clock, self.figures)
+            self._running[key] = known = _Running(fleet, place, self._clock)
+            changed = True
+        else:
+            changed = known.fleet.update(queue)
+            if changed:
+                known.loop.wake()
+        if known.place is not place:
+            before, known.place = known.place, place
+            known.loop.use(place.redis)
+            before.leave(key)
             self._close_unused(before)
+            changed = True
+        if changed:
+            place.serve(key, (target.name for target in known.fleet.order().queues))
+            self._divide()
 
     def drop(self, key: Key) -> None:
         """End the loop of a TaskQueue, and its broker if no other loop uses it."""
         known = self._running.pop(key, None)
         if known is not None:
-            self._end([known.task])
-            self._close_unused(known.credentials)
+            self._end(end([known.task]))
+            known.place.leave(key)
+            self._close_unused(known.place)
+            self.figures.forget(key)
+            self._divide()
 
     def fleet(self, key: Key) -> KubernetesFleet | None:
         """The fleet whose loop runs now."""
@@ -88,6 +104,10 @@ class ScalingLoops:
         if known is not None:
             known.loop.wake()
 
+    def redis_figures(self) -> list[RedisFigures]:
+        """The readings of each Redis."""
+        return [place.figures for place in self._places.values()]
+
     async def close(self) -> None:
         """End all loops, and wait until they have ended."""
         for key in list(self._running):
@@ -97,13 +117,38 @@ class ScalingLoops:
             if late:
                 logger.warning("%d loops have not ended in %g s", len(late), _CLOSING_SECONDS)
 
-    def _end(self, tasks: Iterable[asyncio.Task[Any]], broker: RedisBroker | None = None) -> None:
-        async def ended() -> None:
-            await end(tasks)
-            if broker is not None:
-                await broker.close()
+    def _woken_for_work(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            if (known := self._running.get(key)) is not None:
+                known.loop.wake(work=True)
 
-        task = asyncio.create_task(ended())
+    def _divide(self) -> None:
+        """Divide the queues that several TaskQueues serve. Two logins for one Redis see the same queues."""
+        sites: dict[tuple[str, str], dict[Key, _Running]] = {}
+        for key, running in self._running.items():
+            credentials = running.place.credentials
+            sites.setdefault((_address(credentials.url), credentials.prefix), {})[key] = running
+        for site in sites.values():
+            for key, found in sharing({key: running.fleet.own_order for key, running in site.items()}).items():
+                if site[key].fleet.share(found):
+                    site[key].loop.wake()
+
+    def _place(self, credentials: RedisCredentials) -> RedisPlace:
+        # The digests only tell the pods' hash: the secret `a/url` and the secret `b/url` may have one value.
+        login = dataclasses.replace(credentials, digests={})
+        place = self._places.get(login)
+        if place is None:
+            place = RedisPlace(login, login.connect(), self._woken_for_work, lambda: self._cluster.may_write())
+            self._places[login] = place
+        return place
+
+    def _close_unused(self, place: RedisPlace) -> None:
+        if not place.used and self._places.get(place.credentials) is place:
+            del self._places[place.credentials]
+            self._end(place.close())
+
+    def _end(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._ending.add(task)
         task.add_done_callback(self._ended)
 
@@ -112,26 +157,10 @@ class ScalingLoops:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("a connection to Redis was not closed: %s", error)
 
-    def _close_unused(self, credentials: RedisCredentials) -> None:
-        if all(other.credentials != credentials for other in self._running.values()):
-            broker, listener = self._brokers.pop(credentials)
-            self._end([listener], broker)
 
-    def _broker(self, credentials: RedisCredentials) -> RedisBroker:
-        known = self._brokers.get(credentials)
-        if known is None:
-            broker = credentials.connect()
-            listening = supervise("the listener for work", lambda: self._listen(credentials, broker))
-            known = self._brokers[credentials] = (broker, asyncio.create_task(listening))
-        return known[0]
-
-    async def _listen(self, credentials: RedisCredentials, broker: RedisBroker) -> None:
-        async for queue_name in broker.activity():
-            for running in list(self._running.values()):
-                if running.credentials == credentials and _serves(running.fleet, queue_name):
-                    running.loop.wake()
-
-
-def _serves(fleet: KubernetesFleet, queue_name: str) -> bool:
-    # An empty name says that announcements may have been missed.
-    return not queue_name or any(target.name == queue_name for target in fleet.order().queues)
+def _address(url: str) -> str:
+    """Where a URL leads to, without its login. A URL that cannot be read is an address of its own."""
+    with contextlib.suppress(ConfigurationError):
+        found = urls.parse(url)
+        return f"{urls.address(url)}/{found.database}"
+    return url

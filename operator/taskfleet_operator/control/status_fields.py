@@ -13,18 +13,19 @@ from .conditions import Condition
 # Fields that change with every task. `queues` includes the ages and rates.
 _FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "oldestAgeSeconds"})
 
+_FLICKERING = frozenset({"ScalingLimited"})  # of a trickle of tasks each one may be limited, and the next not
+
 
 def weighty(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a status whose change is written at once. Figures, times of activity and wordings may wait."""
+    """The part of a status whose change is written at once. Figures, times, limits and wordings may wait."""
     kept = {name: value for name, value in status.items() if name not in _FIGURES}
     autoscaler = dict(status.get("autoscaler") or {})
-    autoscaler.pop("lastActiveTime", None)
-    kept["autoscaler"] = {name: value for name, value in autoscaler.items() if name != "lastDecision"} | {
-        "decided": (autoscaler.get("lastDecision") or {}).get("time")
-    }
+    decided = (autoscaler.get("lastDecision") or {}).get("time")
+    kept["autoscaler"] = {"lastScaleTime": autoscaler.get("lastScaleTime"), "decided": decided}
     kept["conditions"] = {
         condition.get("type"): {name: value for name, value in condition.items() if name != "message"}
         for condition in status.get("conditions") or ()
+        if condition.get("type") not in _FLICKERING
     }
     return kept
 

@@ -16,7 +16,7 @@ from taskfleet.supervising import supervise
 
 from ..autoscaler import ScalingState, decide
 from ..autoscaler.activity import activation
-from ..scaling.sampling import Replicas, build, read, workers_of
+from ..scaling.sampling import Reading, Replicas, build, by_name, horizons_of, workers_of
 from .trigger import Trigger
 
 logger = showing.logger("taskfleet.keda")
@@ -83,12 +83,13 @@ class _Watched:
         order, now = self.trigger.order, self._clock()
         names = [target.name for target in order.queues]
         try:
-            reading = await read(self._broker, names, order.autoscaler, None)
+            figures = await self._broker.figures(horizons_of(order, None))
         except Exception as error:  # whatever it is, KEDA gets an error, and its fallback applies
             if not isinstance(error, (TaskQueueError, OSError, TimeoutError)):
                 logger.error("a read of %s met an error", ", ".join(names), exc_info=error)
             return Recommendation(False, 0.0, "", showing.shown(str(error), 300) or type(error).__name__)
-        serving = {worker.name for worker in reading.workers if set(worker.queues) & set(names)}
+        reading = Reading(figures.stats, by_name(figures.workers))
+        serving = {worker.name for worker in figures.workers if set(worker.queues) & set(names)}
         replicas = Replicas(len(serving), len(serving), 0, ages=dict.fromkeys(serving, math.inf))
         sample = build(reading, order, replicas, workers_of(reading, replicas))
         state = self._state or ScalingState.initial(len(serving), now)

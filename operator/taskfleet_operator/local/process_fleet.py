@@ -81,7 +81,7 @@ class ProcessFleet:
             logger.error("a look at the queues met an error; the fleet goes on", exc_info=error)
 
     def _picture(self, reading: Reading) -> Picture:
-        known = {worker.name: worker for worker in reading.workers}
+        known = {name: processes[-1] for name, processes in reading.workers.items()}
         rows: list[WorkerRow] = []
         for worker in self._workers.all.values():
             info = known.get(worker.name)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.process import requests
 from taskfleet.redis.broker import RedisBroker
-from taskfleet.supervising import supervise
 
 from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
+from ..scaling.shared_redis import SharedRedis
 from . import view
 from .embedded_valkey import EmbeddedValkey
 from .local_workers import LocalWorkers
@@ -111,22 +110,18 @@ async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: 
 
 async def _keep(fleet: ProcessFleet, workers: LocalWorkers, broker: RedisBroker, stop: asyncio.Event) -> None:
     """Keep the fleet at its size until `stop` is set. Raises the error that ends it."""
-    loop = ScalingLoop(fleet, broker, time.monotonic)
-
-    async def listen() -> None:
-        async for _ in broker.activity():
-            loop.wake()
-
+    redis = SharedRedis("Redis", broker, lambda _queue: loop.wake(work=True))
+    loop = ScalingLoop(fleet, redis)
     tasks = [
         asyncio.create_task(loop.run()),
         asyncio.create_task(_tend(fleet, workers)),
-        asyncio.create_task(supervise("the listener for work", listen)),
         asyncio.create_task(stop.wait()),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end(tasks)
+        await redis.close()
     for task in done:
         task.result()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..autoscaler import (
     DrainingWorker,
@@ -16,13 +16,14 @@ from ..autoscaler import (
     ScalingState,
     ScalingSteps,
     StartLatencies,
+    WorkerSample,
     cordon_seconds,
     decide,
     next_steps,
 )
 from .order import ScalingOrder
-from .port import Fleet, Look, ScalingBroker
-from .sampling import observe, registered_of
+from .port import Fleet, Look, ScalingRedis
+from .sampling import Replicas, observe, registered_of
 
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
@@ -34,40 +35,54 @@ class ScalingLoop:
     `clock` gives the time of decisions in seconds, and never goes back.
     """
 
-    def __init__(self, fleet: Fleet, broker: ScalingBroker, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fleet: Fleet, redis: ScalingRedis, clock: Callable[[], float] = time.monotonic) -> None:
         self._fleet = fleet
-        self._broker = broker
+        self._redis = redis
         self._clock = clock
         self._woken = asyncio.Event()
+        self._woken_at: float | None = None
+        self._woken_for_work = False
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
         self._draining: dict[str, DrainingWorker] = {}
 
-    def use(self, broker: ScalingBroker) -> None:
-        """Read and write through this broker from now on. What was learnt, and every drain, goes on."""
-        self._broker = broker
-        self._woken.set()
+    def use(self, redis: ScalingRedis) -> None:
+        """Read and write through this Redis from now on. What was learnt, and every drain, goes on."""
+        self._redis = redis
+        self.wake()
 
-    def wake(self) -> None:
-        """Decide now: a queue has work again, or a replica or the order has changed."""
+    def wake(self, *, work: bool = False) -> None:
+        """Decide now: a replica or the order has changed, or, with `work`, a queue has tasks again."""
+        if self._woken_at is None:
+            self._woken_at = time.monotonic()
+        self._woken_for_work = work and (self._woken_for_work or not self._woken.is_set())
         self._woken.set()
 
     async def run(self) -> None:
         """Run until cancelled. A look that fails is followed by the next one, unless `Fleet.failed` raises."""
-        next_decision = next_refresh = last = float("-inf")
+        next_refresh = last = float("-inf")
+        next_decision = time.monotonic()
         while True:
             now = time.monotonic()
-            deciding = self._woken.is_set() or now >= next_decision or bool(self._draining)
+            woken = self._woken.is_set()
+            deciding = woken or now >= next_decision or bool(self._draining)
+            due, urgent, fresh = None, False, True
             if deciding:
                 if wait := max(0.0, last + _CLOSEST_DECISIONS_SECONDS - now):
                     await asyncio.sleep(wait)
+                polling = time.monotonic() >= next_decision
+                due = min(next_decision, self._woken_at or float("inf")) if woken or polling else time.monotonic()
+                urgent = woken or not polling
+                fresh = polling or bool(self._draining) or not (woken and self._woken_for_work)
                 self._woken.clear()
+                self._woken_at, self._woken_for_work = None, False
                 last = time.monotonic()
-                next_decision = last + self._fleet.order().autoscaler.poll_interval_seconds
+                if polling or next_decision - last > self._fleet.order().autoscaler.poll_interval_seconds:
+                    next_decision = self._redis.next_poll(last, self._fleet.order().autoscaler.poll_interval_seconds)
             if deciding or now >= next_refresh:
                 again = float("inf")
                 try:
-                    again = await self._look(deciding=deciding)
+                    again = await self._look(due=due, urgent=urgent, fresh=fresh)
                 except Exception as error:
                     self._fleet.failed(error)
                 now = time.monotonic()
@@ -81,42 +96,57 @@ class ScalingLoop:
                 async with asyncio.timeout(max(0.01, until)):
                     await self._woken.wait()
 
-    async def _look(self, *, deciding: bool) -> float:
+    async def _look(self, *, due: float | None, urgent: bool = False, fresh: bool = True) -> float:
+        """Look, and decide when that was `due` at some time. Without `fresh` heartbeats no replica is taken away."""
         order, replicas = self._fleet.order(), self._fleet.replicas()
         if replicas is None:
             return float("inf")
-        now = self._clock()
-        seen = await observe(self._broker, order, replicas, start_latency_seconds=self._latencies.percentile_90)
-        decision = None
-        if deciding:
+        latency = self._latencies.percentile_90
+        seen = await observe(self._redis, order, replicas, start_latency_seconds=latency, urgent=urgent, workers=fresh)
+        now, decision, again = self._clock(), None, float("inf")
+        if due is not None:
             if self._state is None:
                 self._state = self._fleet.initial_state(replicas.current, now)
             decision = decide(seen.sample, self._state, order.autoscaler, now)
             self._state = decision.state
-        if seen.workers is not None:
+        lag = 0.0 if due is None else max(0.0, time.monotonic() - due)
+        fresh = seen.reading is None or seen.reading.fresh or not replicas.ages
+        if seen.workers is not None and fresh:
             self._latencies = self._latencies.with_look(replicas.ages, registered_of(seen.workers, order.processes))
         if decision is not None:
-            steps = next_steps(
-                decision,
-                seen.workers,
-                self._draining,
-                order.autoscaler,
-                time.monotonic(),
-                absent=replicas.absent,
-                settle_seconds=self._fleet.settle_seconds,
-            )
-            await self._carry_out(steps, decision, order)
-        return await self._fleet.tell(Look(order, replicas, seen.sample, seen.reading, seen.workers, decision))
+            if fresh or decision.desired > decision.current:
+                await self._carry_out(self._steps(decision, seen.workers, replicas, order), decision, order)
+            elif decision.desired < decision.current:
+                again = 0.0  # who is idle is read first
+        look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, self._redis.notice)
+        return min(again, await self._fleet.tell(look))
+
+    def _steps(
+        self,
+        decision: ScalingDecision,
+        workers: Sequence[WorkerSample] | None,
+        replicas: Replicas,
+        order: ScalingOrder,
+    ) -> ScalingSteps:
+        return next_steps(
+            decision,
+            workers,
+            self._draining,
+            order.autoscaler,
+            time.monotonic(),
+            absent=replicas.absent,
+            settle_seconds=self._fleet.settle_seconds,
+        )
 
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
         """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""
         for name in steps.uncordon:
             self._draining.pop(name, None)
-            await self._broker.uncordon(name)
+            await self._redis.uncordon(name)
         for name in steps.unmark:
             await self._fleet.unmark(name)
         for name in steps.cordon:
-            await self._broker.cordon(name, ttl_seconds=cordon_seconds(order.autoscaler))
+            await self._redis.cordon(name, ttl_seconds=cordon_seconds(order.autoscaler))
             self._draining[name] = DrainingWorker(time.monotonic())
         for name in steps.mark:
             if not await self._fleet.mark(name):

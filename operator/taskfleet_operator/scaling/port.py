@@ -11,8 +11,17 @@ from .order import ScalingOrder
 from .sampling import QueueReader, Reading, Replicas
 
 
-class ScalingBroker(QueueReader, Protocol):
-    """The methods of `taskfleet.redis.broker.RedisBroker` that the control loop uses."""
+class ScalingRedis(QueueReader, Protocol):
+    """What a control loop needs of the Redis of its queues."""
+
+    @property
+    def notice(self) -> str:
+        """What a reader of the status should know about this Redis, "" when all is well."""
+        ...
+
+    def next_poll(self, now: float, interval: float) -> float:
+        """The time of the next poll on the monotonic clock."""
+        ...
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None: ...
 
@@ -24,7 +33,8 @@ class Look:
     """The result of one look at a fleet, with the order that it followed.
 
     `reading` and `workers` are None when Redis could not be read. `decision` is None at a look between two decisions,
-    which only refreshes the figures.
+    which only refreshes the figures. `lag_seconds` is how long after its time the decision was made; `notice` is what
+    a reader should know about Redis, "" when all is well.
     """
 
     order: ScalingOrder
@@ -33,6 +43,8 @@ class Look:
     reading: Reading | None
     workers: tuple[WorkerSample, ...] | None
     decision: ScalingDecision | None
+    lag_seconds: float = 0.0
+    notice: str = ""
 
 
 class Fleet(Protocol):

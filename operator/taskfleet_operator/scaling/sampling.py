@@ -8,11 +8,11 @@ from typing import Protocol
 
 from taskfleet import describing, showing
 from taskfleet.errors import TaskQueueError
+from taskfleet.protocol.figures import Horizons
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 
 from ..autoscaler import FleetSample, QueueSample, WorkerSample, horizons
-from ..resource.autoscaler_spec import AutoscalerSpec
 from .order import QueueTarget, ScalingOrder
 
 logger = showing.logger("taskfleet.scaling")
@@ -24,11 +24,11 @@ STALE_HEARTBEAT_SECONDS = 30.0
 
 
 class QueueReader(Protocol):
-    """The methods of `taskfleet.redis.broker.RedisBroker` that sampling uses."""
+    """Reads queues and workers; `reader.QueuesReader` does so for many loops at once."""
 
-    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]: ...
-
-    async def workers(self) -> list[WorkerInfo]: ...
+    async def read(
+        self, horizons: Mapping[str, Horizons], *, urgent: bool = False, workers: bool = True
+    ) -> Reading: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +52,28 @@ class Replicas:
 class Reading:
     """The figures that one look read from Redis.
 
-    `stats` by queue, with `due` within the drain horizon; tasks due within the start horizon; every worker's last
-    heartbeat.
+    `stats` by queue; the last heartbeats of all worker processes by the name of their replica. Without `fresh` the
+    heartbeats were read `workers_age_seconds` ago.
     """
 
     stats: Mapping[str, QueueStats]
-    due_within_start: Mapping[str, int]
-    workers: tuple[WorkerInfo, ...]
+    workers: Mapping[str, Sequence[WorkerInfo]]
+    fresh: bool = True
+    workers_age_seconds: float = 0.0
 
 
-async def read(
-    broker: QueueReader, queues: Sequence[str], spec: AutoscalerSpec, start_latency_seconds: float | None
-) -> Reading:
-    """Read the queues. Queues with tasks due within the drain horizon are read again with the start horizon.
+def by_name(workers: Iterable[WorkerInfo]) -> dict[str, list[WorkerInfo]]:
+    """The worker processes of each replica."""
+    found: dict[str, list[WorkerInfo]] = {}
+    for one in workers:
+        found.setdefault(one.name, []).append(one)
+    return found
 
-    Raises BrokerConnectionError when Redis cannot be reached.
-    """
-    start, drain = horizons(start_latency_seconds, spec)
-    stats = await broker.stats_many(queues, horizon_ms=round(drain * 1000))
-    due = {name: figures.due for name, figures in stats.items()}
-    soon = [name for name, count in due.items() if count]
-    if soon and start < drain:
-        nearer = await broker.stats_many(soon, horizon_ms=round(start * 1000))
-        due.update({name: figures.due for name, figures in nearer.items()})
-    return Reading(stats, due, tuple(await broker.workers()))
+
+def horizons_of(order: ScalingOrder, start_latency_seconds: float | None) -> dict[str, Horizons]:
+    """How far ahead due work of each queue is counted, in ms: for the drain term, and for a start from zero."""
+    start, drain = horizons(start_latency_seconds, order.autoscaler)
+    return {queue.name: (round(drain * 1000), round(start * 1000)) for queue in order.queues}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +86,27 @@ class Observation:
 
 
 async def observe(
-    broker: QueueReader, order: ScalingOrder, replicas: Replicas, *, start_latency_seconds: float | None = None
+    reader: QueueReader,
+    order: ScalingOrder,
+    replicas: Replicas,
+    *,
+    start_latency_seconds: float | None = None,
+    urgent: bool = False,
+    workers: bool = True,
 ) -> Observation:
     """Read and build. Whatever goes wrong gives a failed sample, not an exception."""
-    names = [queue.name for queue in order.queues]
     try:
-        reading = await read(broker, names, order.autoscaler, start_latency_seconds)
-        workers = workers_of(reading, replicas)
-        sample = build(reading, order, replicas, workers, start_latency_seconds=start_latency_seconds)
+        wanted = horizons_of(order, start_latency_seconds)
+        reading = await reader.read(wanted, urgent=urgent, workers=workers and bool(replicas.ages))
+        seen = workers_of(reading, replicas)
+        sample = build(reading, order, replicas, seen, start_latency_seconds=start_latency_seconds)
     except Exception as error:
         if not isinstance(error, (TaskQueueError, TimeoutError, OSError)):
             logger.warning("figures from Redis cannot be used: %s: %s", type(error).__name__, error, exc_info=True)
         return Observation(
             FleetSample.failed(failure_of(error), replicas.current, replicas.ready, order.overrides), None, None
         )
-    return Observation(sample, reading, workers)
+    return Observation(sample, reading, seen)
 
 
 def failure_of(error: Exception) -> str:
@@ -113,11 +117,16 @@ def failure_of(error: Exception) -> str:
 
 def workers_of(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:
     """Each replica, its live worker processes taken together."""
-    live: dict[str, list[WorkerInfo]] = {name: [] for name in replicas.ages}
-    for process in reading.workers:
-        if process.name in live and process.heartbeat_age_seconds <= STALE_HEARTBEAT_SECONDS:
-            live[process.name].append(process)
-    return tuple(_worker(name, age, live[name], marked=name in replicas.marked) for name, age in replicas.ages.items())
+    oldest = STALE_HEARTBEAT_SECONDS - reading.workers_age_seconds
+    return tuple(
+        _worker(
+            name,
+            age,
+            [one for one in reading.workers.get(name, ()) if one.heartbeat_age_seconds <= oldest],
+            marked=name in replicas.marked,
+        )
+        for name, age in replicas.ages.items()
+    )
 
 
 def build(
@@ -127,22 +136,19 @@ def build(
     workers: Sequence[WorkerSample],
     *,
     start_latency_seconds: float | None = None,
-    scheduled: Mapping[str, Sequence[float]] | None = None,
 ) -> FleetSample:
-    """The sample of one TaskQueue.
-
-    `scheduled` gives, for each queue, the seconds until its cron schedules fire next. They count as due work.
-    """
-    start, drain = horizons(start_latency_seconds, order.autoscaler)
-    fires = scheduled or {}
+    """The sample of one TaskQueue."""
+    names = replicas.ages.keys()
+    runs = [one.oldest_run_seconds for name in names for one in reading.workers.get(name, ())]
     return FleetSample(
-        queues=tuple(_queue(reading, target, fires.get(target.name, ()), start, drain) for target in order.queues),
+        queues=tuple(_queue(reading.stats[target.name], target) for target in order.queues),
         workers_registered=sum(worker.registered for worker in workers),
         busy_workers=sum(worker.busy > 0 for worker in workers),
         current_replicas=replicas.current,
         ready_replicas=replicas.ready,
         pending_replicas=replicas.pending,
         slots_per_replica=order.slots_per_replica,
+        oldest_run_seconds=max(runs, default=0.0),
         start_latency_seconds=start_latency_seconds,
         overrides=order.overrides,
     )
@@ -153,24 +159,28 @@ def registered_of(workers: Iterable[WorkerSample], processes: int) -> frozenset[
     return frozenset(worker.name for worker in workers if worker.processes >= processes)
 
 
-def _queue(reading: Reading, target: QueueTarget, fires: Sequence[float], start: float, drain: float) -> QueueSample:
-    figures = reading.stats[target.name]
+def _queue(figures: QueueStats, target: QueueTarget) -> QueueSample:
+    share = target.share
+    # The tasks of a paused queue cannot be claimed: workers that start for them would have nothing to do.
+    waits = not figures.paused
     return QueueSample(
         name=target.name,
-        # The tasks of a paused queue cannot be claimed: workers that start for them would have nothing to do.
-        backlog=0 if figures.paused else figures.ready,
-        in_flight=figures.in_flight,
-        delayed=figures.delayed,
-        due=0 if figures.paused else figures.due + sum(seconds <= drain for seconds in fires),
-        due_within_start=0
-        if figures.paused
-        else reading.due_within_start.get(target.name, 0) + sum(seconds <= start for seconds in fires),
+        backlog=share.of(figures.ready) if waits else 0,
+        in_flight=share.of(figures.in_flight),
+        delayed=share.of(figures.delayed),
+        due=share.of(figures.due + figures.ticks_due) if waits else 0,
+        due_within_start=share.of(figures.due_soon + figures.ticks_due_soon) if waits else 0,
         dead=figures.dead,
-        oldest_age_seconds=0.0 if figures.paused else figures.oldest_age_seconds,
-        runnable_total=figures.enqueued_total,
-        attempts_total=figures.finished_total,
-        busy_ms_total=figures.busy_ms_total,
+        oldest_age_seconds=figures.oldest_age_seconds if waits else 0.0,
+        runnable_total=share.of_counter(figures.runnable_total),
+        attempts_total=share.of_counter(figures.attempts_total),
+        busy_ms_total=share.of_counter(figures.busy_ms_total),
+        parked=share.of(figures.parked),
         target_latency_seconds=target.target_latency_seconds,
+        rate_per_second=share.of_limit(target.rate_per_second),
+        concurrency=None if target.concurrency is None else share.of(target.concurrency),
+        rate_per_second_per_key=share.of_limit(target.rate_per_second_per_key),
+        concurrency_per_key=target.concurrency_per_key,
     )
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from taskfleet.errors import BrokerConnectionError
-from taskfleet.protocol.stats import QueueStats
-from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet.protocol.figures import Horizons
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides, ScalingState
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.port import Look
-from taskfleet_operator.scaling.sampling import Replicas
+from taskfleet_operator.scaling.sampling import Reading, Replicas
 from tests.unit.operator.builders import STATS, worker
 
 
@@ -29,15 +28,22 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
         self.calls: list[tuple[str, str]] = []
-        self.down = False
+        self.down: Exception | None = None
+        self.stale = False
 
-    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+    @property
+    def notice(self) -> str:
+        return ""
+
+    def next_poll(self, now: float, interval: float) -> float:
+        return now + interval
+
+    async def read(self, horizons: Mapping[str, Horizons], *, urgent: bool = False, workers: bool = True) -> Reading:
         if self.down:
-            raise BrokerConnectionError("redis:6379 refuses the connection")
-        return {name: replace(STATS, due=0) for name in queues}
-
-    async def workers(self) -> list[WorkerInfo]:
-        return [worker(name, state=state) for name, state in self.states.items()]
+            raise self.down
+        stats = {name: replace(STATS, due=0) for name in horizons}
+        fresh = workers or not self.stale
+        return Reading(stats, {name: [worker(name, state=state)] for name, state in self.states.items()}, fresh=fresh)
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         self.calls.append(("cordon", name))
@@ -157,7 +163,7 @@ async def test_demand_that_returns_lifts_the_cordon(fleet: MemoryFleet) -> None:
 
 
 async def test_a_failed_read_is_a_failed_sample_and_no_error(fleet: MemoryFleet) -> None:
-    fleet.broker.down = True
+    fleet.broker.down = BrokerConnectionError("redis:6379 refuses the connection")
     fleet.autoscaler = AutoscalerSpec(poll_interval_seconds=600)
     async with running(fleet):
         await until(lambda: fleet.looks, "the first look")
@@ -166,6 +172,33 @@ async def test_a_failed_read_is_a_failed_sample_and_no_error(fleet: MemoryFleet)
     assert look.decision is not None
     assert look.decision.reason == "SampleFailed"
     assert fleet.errors == []
+
+
+async def test_any_error_while_reading_is_a_failed_sample(fleet: MemoryFleet) -> None:
+    fleet.broker.down = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte " * 1000)
+    fleet.autoscaler = AutoscalerSpec(poll_interval_seconds=600)
+    async with running(fleet):
+        await until(lambda: fleet.looks, "the first look")
+    (look,) = fleet.looks
+    assert look.sample.failure.startswith("UnicodeDecodeError: ")
+    assert len(look.sample.failure) < 400, "a server chooses the text, and we its length"
+    assert fleet.errors == []
+
+
+async def test_heartbeats_of_an_earlier_poll_take_no_worker_away(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=2)
+        loop.wake()
+        await until(lambda: fleet.sizes == [2], "two replicas")
+        looks = len(fleet.looks)
+        fleet.broker.stale = True
+        fleet.asked = ScalingOverrides(replicas=1)
+        loop.wake(work=True)
+        await until(lambda: fleet.broker.calls, "a cordon")
+        stale, fresh = fleet.looks[looks : looks + 2]
+        assert stale.reading is not None
+        assert fresh.reading is not None
+        assert (stale.reading.fresh, fresh.reading.fresh) == (False, True)
 
 
 async def test_a_look_that_fails_is_followed_by_the_next(fleet: MemoryFleet) -> None:

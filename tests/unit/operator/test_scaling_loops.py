@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from taskfleet.protocol.stats import QueueStats
-from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet.protocol.figures import Figures, Horizons
+from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.control.cluster_store import ClusterStore
 from taskfleet_operator.control.kubernetes_api import KubernetesApi
 from taskfleet_operator.control.redis_credentials import RedisCredentials
@@ -30,14 +31,11 @@ class SilentBroker:
         self.hangs = False
         self.closed = asyncio.Event()
 
-    async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
+    async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
         self.read.set()
         if self.hangs:
             await asyncio.Event().wait()
-        return dict.fromkeys(queues, STATS)
-
-    async def workers(self) -> list[WorkerInfo]:
-        return []
+        return Figures(dict.fromkeys(horizons, STATS), [])
 
     async def activity(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
@@ -47,23 +45,25 @@ class SilentBroker:
         self.closed.set()
 
 
-class Access:
+@dataclass(frozen=True)
+class Access(RedisCredentials):
     """Credentials that connect to this broker."""
 
-    def __init__(self) -> None:
-        self.broker = SilentBroker()
+    broker: SilentBroker | None = field(default=None, hash=False, compare=False)
 
-    def connect(self) -> SilentBroker:
-        return self.broker
-
-
-def credentials() -> tuple[RedisCredentials, SilentBroker]:
-    access = Access()
-    return cast("RedisCredentials", access), access.broker
+    def connect(self) -> RedisBroker:
+        return cast("RedisBroker", self.broker)
 
 
-def queue(uid: str) -> TaskQueueResource:
-    return TaskQueueResource.model_validate(GOOD | {"metadata": {"name": "orders", "namespace": "shop", "uid": uid}})
+def credentials(user: str = "worker", **digests: str) -> tuple[RedisCredentials, SilentBroker]:
+    broker = SilentBroker()
+    return Access("redis://redis:6379/0", "shop", user, None, 4, 5.0, 5.0, digests, broker), broker
+
+
+def queue(uid: str, name: str = "orders", **autoscaler: Any) -> TaskQueueResource:
+    spec = GOOD["spec"] | {"autoscaler": GOOD["spec"].get("autoscaler", {}) | autoscaler}
+    metadata = {"name": name, "namespace": "shop", "uid": uid}
+    return TaskQueueResource.model_validate(GOOD | {"metadata": metadata, "spec": spec})
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_a_hundred_rounds_of_delete_and_create(loops: ScalingLoops) -> Non
 
 
 async def test_other_credentials_do_not_end_the_loop(loops: ScalingLoops) -> None:
-    (old, before), (new, after) = credentials(), credentials()
+    (old, before), (new, after) = credentials("old"), credentials("new")
     loops.ensure(KEY, queue("one"), old)
     await reading(before)
     loops.ensure(KEY, queue("one"), new)
@@ -131,3 +131,32 @@ async def test_the_end_waits_for_a_hanging_read_no_longer_than_it_must(loops: Sc
     async with asyncio.timeout(5):
         await loops.close()
     assert broker.closed.is_set()
+
+
+async def test_equal_logins_share_a_connection_though_their_secrets_have_other_names(loops: ScalingLoops) -> None:
+    (one, first), (two, second) = credentials(**{"a/url": "1"}), credentials(**{"b/url": "1"})
+    loops.ensure(KEY, queue("one"), one)
+    loops.ensure(("shop", "other"), queue("two", "other"), two)
+    await reading(first)
+    assert len(loops.redis_figures()) == 1
+    loops.drop(KEY)
+    assert not first.closed.is_set()
+    loops.drop(("shop", "other"))
+    async with asyncio.timeout(5):
+        await first.closed.wait()
+    assert not second.read.is_set()
+
+
+async def test_taskqueues_of_one_queue_divide_its_demand_though_their_logins_differ(loops: ScalingLoops) -> None:
+    (mine, _), (theirs, _) = credentials("mine"), credentials("theirs")
+    loops.ensure(KEY, queue("one", maxReplicas=10), mine)
+    fleet = loops.fleet(KEY)
+    assert fleet is not None
+    (share, *_) = [target.share for target in fleet.order().queues]
+    assert (share.low, share.high) == (0.0, 1.0)
+    other = ("shop", "other")
+    loops.ensure(other, queue("two", "other", maxReplicas=30), theirs)
+    parts = {key: one.order().queues[0].share for key in (KEY, other) if (one := loops.fleet(key))}
+    assert (parts[KEY].high - parts[KEY].low, parts[other].high - parts[other].low) == (0.25, 0.75)
+    loops.drop(other)
+    assert fleet.order().queues[0].share.high == 1.0

@@ -250,13 +250,13 @@ class InMemoryBroker:
         """The figures of several queues, each the sum of its partitions."""
         return (await self.figures(dict.fromkeys(queues, (horizon_ms, 0)))).stats
 
-    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
-        """The figures of all these queues, each with its horizons, and all workers."""
+    async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers, or none."""
         found: dict[str, QueueStats] = {}
         for queue, (horizon_ms, soon_ms) in horizons.items():
             parts = [self.store.stats_of(name, horizon_ms, soon_ms) for name in await self.partitions(queue)]
             found[queue] = QueueStats.total(parts)
-        return Figures(found, await self.workers())
+        return Figures(found, await self.workers() if workers else [])
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers whose heartbeat has not expired."""

@@ -215,8 +215,11 @@ class Broker(Protocol):
         """The figures of several queues, each the sum of its partitions."""
         ...
 
-    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
-        """The figures of all these queues, each with its horizons, and all workers, in as few calls as possible."""
+    async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers, in as few calls as possible.
+
+        Without `workers` none are read.
+        """
         ...
 
     async def workers(self) -> list[WorkerInfo]:

@@ -46,15 +46,15 @@ class Views(QueueCalls):
         """The figures of several queues, each the sum of its partitions."""
         return await self._stats(dict.fromkeys(queues, (horizon_ms, 0)))
 
-    async def figures(self, horizons: Mapping[str, Horizons]) -> Figures:
-        """The figures of all these queues, each with its horizons, and all workers."""
+    async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
+        """The figures of all these queues, each with its horizons, and all workers, or none."""
         skipped = self.skipped.counts.total()
         stats = await self._stats(horizons)
-        workers = await self.workers()
+        beats = await self.workers() if workers else []
         for queue, found in stats.items():
             before = self._told.get(queue)
             stats[queue] = self._told[queue] = found.not_behind(before) if before is not None else found
-        return Figures(stats, workers, self.skipped.counts.total() - skipped)
+        return Figures(stats, beats, self.skipped.counts.total() - skipped)
 
     async def _stats(self, horizons: Mapping[str, Horizons]) -> dict[str, QueueStats]:
         if not horizons:

@@ -1,0 +1,81 @@
+"""One Redis with one prefix and one login: its connection, and the TaskQueues that are read through it together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from taskfleet.redis import urls
+from taskfleet.redis.broker import RedisBroker
+
+from ..scaling.shared_redis import SharedRedis
+from .cluster_store import Key
+from .kubernetes_api import NotLeadingError
+from .loop_figures import RedisFigures
+from .redis_credentials import RedisCredentials
+
+
+class RedisPlace:
+    """Its TaskQueues by the queues that they serve: an announcement wakes only those that it concerns."""
+
+    def __init__(
+        self,
+        credentials: RedisCredentials,
+        broker: RedisBroker,
+        wake: Callable[[Iterable[Key]], None],
+        may_write: Callable[[], bool],
+    ) -> None:
+        self.credentials = credentials
+        self._broker = broker
+        self._wake = wake
+        self._may_write = may_write
+        self._queues: dict[Key, frozenset[str]] = {}
+        self._by_queue: dict[str, set[Key]] = defaultdict(set)
+        self.redis = SharedRedis(
+            f"Redis at {urls.address(credentials.url)}",
+            broker,
+            self._heard,
+            seconds=credentials.connect_timeout + credentials.command_timeout,
+            ask=self._ask,
+        )
+
+    @property
+    def used(self) -> bool:
+        return bool(self._queues)
+
+    def serve(self, key: Key, queues: Iterable[str]) -> None:
+        """This TaskQueue serves these queues, and no others any more."""
+        self.leave(key)
+        self._queues[key] = frozenset(queues)
+        for name in self._queues[key]:
+            self._by_queue[name].add(key)
+
+    def leave(self, key: Key) -> None:
+        for name in self._queues.pop(key, frozenset()):
+            self._by_queue[name].discard(key)
+            if not self._by_queue[name]:
+                del self._by_queue[name]
+
+    async def close(self) -> None:
+        await self.redis.close()
+        await self._broker.close()
+
+    @property
+    def figures(self) -> RedisFigures:
+        reader, listener = self.redis.reader, self.redis.listener
+        return RedisFigures(
+            reads=reader.reads,
+            failures=reader.failures,
+            skipped=reader.skipped,
+            read_seconds=reader.read_seconds,
+            listener_restarts=listener.restarts,
+            listening=not listener.notice,
+        )
+
+    def _heard(self, queue: str) -> None:
+        # An empty name says that announcements may have been missed.
+        self._wake(list(self._by_queue.get(queue, ()) if queue else self._queues))
+
+    def _ask(self, subject: str) -> None:
+        if not self._may_write():
+            raise NotLeadingError(subject)

@@ -1,0 +1,64 @@
+"""What the control loops of one Redis, prefix and login share: the reader, the listener, and the cordons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from taskfleet.protocol.figures import Horizons
+
+from .listener import AnnouncingBroker, QueueListener
+from .reader import QueuesReader, ReadableBroker
+from .sampling import Reading
+
+
+class ScalingBroker(ReadableBroker, AnnouncingBroker, Protocol):
+    """The methods of `taskfleet.redis.broker.RedisBroker` that scaling uses."""
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None: ...
+
+    async def uncordon(self, name: str) -> None: ...
+
+
+class SharedRedis:
+    """The port `ScalingRedis` over one broker. `heard(queue)` is called for announced work.
+
+    `ask(subject)` is called before each write, and raises when this process may not write.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        broker: ScalingBroker,
+        heard: Callable[[str], None],
+        *,
+        seconds: float = 10.0,
+        ask: Callable[[str], None] = lambda _subject: None,
+    ) -> None:
+        self._broker = broker
+        self._ask = ask
+        self.listener = QueueListener(subject, broker, heard)
+        self.reader = QueuesReader(broker, self.listener, seconds=seconds)
+
+    @property
+    def notice(self) -> str:
+        return self.listener.notice
+
+    def next_poll(self, now: float, interval: float) -> float:
+        return self.reader.next_poll(now, interval)
+
+    async def read(self, horizons: Mapping[str, Horizons], *, urgent: bool = False, workers: bool = True) -> Reading:
+        return await self.reader.read(horizons, urgent=urgent, workers=workers)
+
+    async def cordon(self, name: str, *, ttl_seconds: float) -> None:
+        self._ask(f"the cordon of {name}")
+        await self._broker.cordon(name, ttl_seconds=ttl_seconds)
+
+    async def uncordon(self, name: str) -> None:
+        self._ask(f"the end of the cordon of {name}")
+        await self._broker.uncordon(name)
+
+    async def close(self) -> None:
+        """End the reader and the listener. The broker is its owner's to close."""
+        await self.listener.close()
+        await self.reader.close()
