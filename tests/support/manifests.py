@@ -220,7 +220,7 @@ CASES = [
     ),
     *(
         Case(f"{share} of the pods unavailable", {f"{W}.{field}": share}, {f"{W}.{field}": "100%"}, field)
-        for share in ("150%", "00%", "05%", "-1%", -1, 2_000_000, 1.5)
+        for share in ("150%", "00%", "05%", "-1%", "5", -1, 2_000_000, 1.5)
         for field in ("podDisruptionBudget.maxUnavailable", "updateStrategy.rollingUpdate.maxUnavailable")
     ),
     *(
@@ -258,6 +258,7 @@ CASES = [
         {f"{W}.metadata.annotations": {"example.com/revision": "1"}},
         "written by programs",
     ),
+    Case("a field that no template has", {f"{W}.template": {"spce": {}}}, {f"{W}.template": {"spec": {}}}, "spce"),
     Case("a long name", {"metadata.name": "x" * 48}, {"metadata.name": "x" * 47}, "at most 47 characters"),
     Case("no app", {f"{W}.app": "shop.tasks"}, {}, "app"),
 ]

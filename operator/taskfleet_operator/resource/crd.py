@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import sys
@@ -161,6 +162,7 @@ def _structural(
     return schema
 
 
+@functools.cache
 def _docstrings(model: type[ResourceModel]) -> dict[str, str]:
     """The docstring below each field, by the field's name in the manifest. Computed on demand, since it takes time."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body

@@ -10,6 +10,8 @@ import yaml
 
 from taskfleet.errors import ConfigurationError
 
+from . import kubectl_yaml
+from .admission import admit
 from .taskqueue import API_VERSION, KIND, TaskQueueResource, not_supported
 
 
@@ -17,7 +19,7 @@ def load_manifest(path: str | Path) -> TaskQueueResource:
     """The TaskQueue in a YAML file. `ConfigurationError` names file, field and remedy in one line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        documents = list(kubectl_yaml.documents(text))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -34,12 +36,17 @@ def load_manifest(path: str | Path) -> TaskQueueResource:
 
 
 def parse(document: dict[str, Any], source: str) -> TaskQueueResource:
-    """The TaskQueue in a mapping; `source` begins the message of an error."""
+    """The TaskQueue in a mapping, with the API server's verdict; `source` begins the message of an error."""
     version = document.get("apiVersion")
     if version != API_VERSION:
         raise ConfigurationError(f"{source}: apiVersion: expected {API_VERSION}, found {version!r}")
+    admitted, wrong = admit(document)
+    if wrong:
+        path, message = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ConfigurationError(f"{source}: {path}: {message}{more}")
     try:
-        return TaskQueueResource.model_validate(document)
+        return TaskQueueResource.model_validate(admitted)
     except pydantic.ValidationError as error:
         raise ConfigurationError(f"{source}: {problems(error)}") from None
 
