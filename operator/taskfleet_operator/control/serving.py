@@ -1,0 +1,74 @@
+"""The operator's HTTP servers for probes and metrics, on its own loop: a loop that hangs does not answer."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from taskfleet.errors import ConfigurationError
+
+Problems = Callable[[], list[str]]
+
+
+def listening(port: int, option: str) -> socket.socket:
+    """A socket for IPv6 and IPv4, or for IPv4 alone where there is no IPv6."""
+    try:
+        if socket.has_dualstack_ipv6():
+            try:
+                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+        return socket.create_server(("", port))
+    except OSError as error:
+        raise ConfigurationError(f"{option} {port}: cannot listen: {error.strerror}; choose another port") from None
+
+
+class Endpoints:
+    """`/healthz`, `/readyz` on one port, `/metrics` on another or the same. Port 0 is not served."""
+
+    def __init__(self, alive: Problems, ready: Problems, exposition: Callable[[], bytes]) -> None:
+        self._alive = alive
+        self._ready = ready
+        self._exposition = exposition
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self, probe_port: int, metrics_port: int) -> None:
+        probes = [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
+        metrics = [web.get("/metrics", self._metrics)]
+        if probe_port and probe_port == metrics_port:
+            await self._serve(probe_port, "--probe-port", [*probes, *metrics])
+            return
+        if probe_port:
+            await self._serve(probe_port, "--probe-port", probes)
+        if metrics_port:
+            await self._serve(metrics_port, "--metrics-port", metrics)
+
+    async def close(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+
+    async def _serve(self, port: int, option: str, routes: list[web.RouteDef]) -> None:
+        app = web.Application()
+        app.add_routes(routes)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.SockSite(runner, listening(port, option)).start()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _answer(self._alive(), "alive")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _answer(self._ready(), "ready")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = self._exposition()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def _answer(problems: list[str], well: str) -> web.Response:
+    return web.Response(status=503 if problems else 200, text="\n".join(problems or [well]) + "\n")

@@ -1,0 +1,270 @@
+"""Two operators on a real API server. A proxy before each writes down all that it writes, and when."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.cluster.kubectl import ClusterCommand
+
+from taskfleet.child_process import ends_with_this_process
+from tests.controlplane.test_operator import Manifest, Space, settled, until
+from tests.support.api_proxy import ApiProxy, Write
+from tests.support.manifests import GOOD
+from tests.support.redis_server import RedisServer
+
+FOLLOWS_A_KILL, FOLLOWS_A_TERM = 18.0, 3.0  # seconds
+
+
+class Member:
+    """One operator process behind its proxy."""
+
+    def __init__(self, name: str, proxy: ApiProxy, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.proxy = proxy
+        self.process = process
+        self.log = log
+
+    def said(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+
+class Pair:
+    """Operators that share a Lease in the test's namespace."""
+
+    def __init__(self, space: Space, kubeconfig: Path, folder: Path) -> None:
+        self.space = space
+        self.writes: list[Write] = []
+        self.members: dict[str, Member] = {}
+        self._folder = folder
+        config = json.loads(space.kubectl("config", "view", "--raw", "-o", "json"))
+        self._server: str = config["clusters"][0]["cluster"]["server"]
+        self._kubeconfig = folder / "kubeconfig.json"
+        self._kubeconfig.write_text(json.dumps(config))
+
+    def start(self, name: str, *arguments: str) -> Member:
+        proxy = ApiProxy(self._server, name, self.writes)
+        proxy.__enter__()
+        log = self._folder / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "taskfleet", "operator", "--namespace", self.space.name, *arguments],
+                env=os.environ
+                | {
+                    "KUBECONFIG": str(proxy.kubeconfig(self._kubeconfig, self._folder / f"{name}.json")),
+                    "POD_NAMESPACE": self.space.name,
+                    "POD_NAME": name,
+                },
+                stderr=output,
+                preexec_fn=ends_with_this_process(),
+            )
+        member = self.members[name] = Member(name, proxy, process, log)
+        return member
+
+    def holder(self, lease: str = "taskfleet-operator") -> str:
+        """The name of the member that holds the Lease."""
+        spec = self.space.get("lease", lease).get("spec", {})
+        return str(spec.get("holderIdentity", "")).partition("_")[0]
+
+    def leader(self) -> Member:
+        return self.members[until(self.holder, "somebody holds the Lease", seconds=30)]
+
+    def other(self, member: Member) -> Member:
+        (found,) = (one for one in self.members.values() if one is not member)
+        return found
+
+    def goes_on(self, count: int) -> None:
+        """Wait for so many further writes."""
+        written = len(self.writes)
+        until(lambda: sum(not one.of_lease for one in self.writes[written:]) >= count, "a leader writes", seconds=30)
+
+    def close(self) -> None:
+        for member in self.members.values():
+            member.process.send_signal(signal.SIGCONT)
+            member.process.kill()
+            member.process.wait(10)
+            member.proxy.__exit__()
+            print(f"--- {member.name}", member.log.read_text(), sep="\n")
+
+    def strangers(self) -> list[str]:
+        """The writes of a member at a time at which another held the Lease."""
+        held = [
+            (write.sent, write.answered, str(write.body["spec"].get("holderIdentity") or ""))
+            for write in self.writes
+            if write.of_lease and write.status < 300
+        ]
+        found = []
+        for write in self.writes:
+            if write.of_lease:
+                continue
+            before = [holder for _, answered, holder in held if answered <= write.sent][-1:]
+            meanwhile = [holder for sent, answered, holder in held if sent <= write.answered and answered > write.sent]
+            if not any(holder.startswith(f"{write.by}_") for holder in before + meanwhile):
+                found.append(f"{write.sent:.2f} {write.by}: {write.method} {write.path}, held by {before}")
+        return found
+
+
+@pytest.fixture
+def pair(crd: None, kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(Space(kubectl, namespace), control_plane, tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+    assert not made.strangers()
+    assert made.writes
+    for member in made.members.values():
+        assert not member.said("Traceback")
+
+
+@pytest.fixture
+def manifest(redis_server: RedisServer) -> Manifest:
+    made = copy.deepcopy(GOOD)
+    made["spec"]["redis"] = {"url": redis_server.url, "keyPrefix": f"test-{secrets.token_hex(4)}"}
+    made["spec"]["autoscaler"] |= {"cooldownSeconds": 2, "pollIntervalSeconds": 1, "minReplicas": 1}
+    return made
+
+
+def set_image(space: Space, tag: str, name: str = "orders") -> None:
+    patch = {"spec": {"worker": {"image": f"registry.example/shop:{tag}"}}}
+    space("patch", "tq", name, "--type=merge", "-p", json.dumps(patch))
+
+
+def has_image(space: Space, tag: str, name: str = "orders") -> bool:
+    spec = space.get("deployment", f"{name}-worker").get("spec")
+    return bool(spec) and str(spec["template"]["spec"]["containers"][0]["image"]).endswith(f":{tag}")
+
+
+def acts_within(space: Space, seconds: float) -> float:
+    """Ask for a change, and return the seconds until it is made."""
+    tag, began = secrets.token_hex(3), time.monotonic()
+    set_image(space, tag)
+    until(lambda: has_image(space, tag), "a leader acts", seconds=seconds)
+    return time.monotonic() - began
+
+
+class Churn:
+    """Somebody who changes the TaskQueue all the time, so that a leader always has something to write."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.3):
+            set_image(self._space, secrets.token_hex(3))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(10)
+
+
+def both(pair: Pair, manifest: Manifest) -> tuple[Member, Member]:
+    """Two operators that have settled on a TaskQueue: the leader, and the standby."""
+    pair.space.apply(manifest)
+    pair.start("op-a")
+    pair.start("op-b")
+    until(lambda: settled(pair.space) or pair.space.replicas() == 1, "the TaskQueue is served", seconds=40)
+    leader = pair.leader()
+    standby = pair.other(leader)
+    until(lambda: any("/taskqueues" in path for _, path in standby.proxy.requests), "the standby's informers are warm")
+    return leader, standby
+
+
+def test_one_of_two_writes_and_the_other_is_warm(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    acts_within(pair.space, 10)
+    assert {write.by for write in pair.writes if not write.of_lease} == {leader.name}
+    for kind in ("taskqueues", "deployments", "pods", "configmaps"):
+        assert any(f"/{kind}?" in path and "watch" in path for _, path in standby.proxy.requests), kind
+    assert until(lambda: pair.space.get("lease", "taskfleet-operator"), "a Lease")["spec"]["leaseDurationSeconds"] == 15
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_leader_is_followed_within_18_seconds(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    leader.process.kill()
+    took = acts_within(pair.space, FOLLOWS_A_KILL)
+    print(f"killed: the standby acted after {took:.1f} s")
+    assert pair.holder() == standby.name
+
+
+@pytest.mark.timeout(180)
+def test_a_leader_that_is_told_to_end_is_followed_within_3_seconds(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    leader.process.send_signal(signal.SIGTERM)
+    took = acts_within(pair.space, FOLLOWS_A_TERM)
+    print(f"SIGTERM: the standby acted after {took:.1f} s")
+    assert pair.holder() == standby.name
+    assert leader.process.wait(20) == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_late(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    with Churn(pair.space):
+        until(lambda: sum(write.by == leader.name for write in pair.writes) > 20, "the leader is at work")
+        stopped = time.monotonic()
+        leader.process.send_signal(signal.SIGSTOP)
+        until(lambda: pair.holder() == standby.name, "the standby leads", seconds=20)
+        until(lambda: time.monotonic() > stopped + 30, "30 s", seconds=40)
+        leader.process.send_signal(signal.SIGCONT)
+        until(lambda: leader.said("no longer leads"), "it knows")
+        pair.goes_on(20)
+    assert pair.holder() == standby.name
+
+
+@pytest.mark.timeout(240)
+def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    with Churn(pair.space):
+        until(lambda: sum(write.by == leader.name for write in pair.writes) > 20, "the leader is at work")
+        cut = time.monotonic()
+        leader.proxy.cut()
+        until(lambda: leader.said("no longer leads"), "it stops by itself", seconds=13)
+        assert pair.holder() == leader.name
+        until(lambda: pair.holder() == standby.name, "the standby leads", seconds=20)
+        until(lambda: time.monotonic() > cut + 30, "30 s", seconds=40)
+        leader.proxy.mend()
+        pair.goes_on(20)
+    assert pair.holder() == standby.name
+    standby.process.send_signal(signal.SIGTERM)
+    until(lambda: pair.holder() == leader.name, "the mended one follows", seconds=10)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"spec": {"holderIdentity": "somebody"}},
+        {"spec": {"holderIdentity": None}},
+        {"spec": {"leaseDurationSeconds": 1, "renewTime": "2001-01-01T00:00:00.000000Z"}},
+        None,
+    ],
+    ids=["another holder", "no holder", "a short duration", "deleted"],
+)
+def test_a_hand_on_the_lease_gives_no_two_writers(pair: Pair, manifest: Manifest, edit: dict[str, Any] | None) -> None:
+    both(pair, manifest)
+    with Churn(pair.space):
+        for _ in range(3):
+            if edit is None:
+                pair.space("delete", "lease", "taskfleet-operator")
+            else:
+                pair.space("patch", "lease", "taskfleet-operator", "--type=merge", "-p", json.dumps(edit))
+            until(lambda: pair.holder() in pair.members, "one of them holds it again", seconds=25)
+            pair.goes_on(6)
