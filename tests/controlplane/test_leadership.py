@@ -20,7 +20,7 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_operator import Manifest, Space, settled, until
-from tests.support.api_proxy import ApiProxy, Write
+from tests.support.audited_api import AuditedApi, Write
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer
 
@@ -30,7 +30,7 @@ FOLLOWS_A_KILL, FOLLOWS_A_TERM = 18.0, 3.0  # seconds
 class Member:
     """One operator process behind its proxy."""
 
-    def __init__(self, name: str, proxy: ApiProxy, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, proxy: AuditedApi, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self.proxy = proxy
         self.process = process
@@ -54,7 +54,7 @@ class Pair:
         self._kubeconfig.write_text(json.dumps(config))
 
     def start(self, name: str, *arguments: str) -> Member:
-        proxy = ApiProxy(self._server, name, self.writes)
+        proxy = AuditedApi(self._server, name, self.writes)
         proxy.__enter__()
         log = self._folder / f"{name}.log"
         with log.open("ab") as output:

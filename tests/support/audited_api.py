@@ -34,7 +34,7 @@ class Write:
         return "/leases" in self.path
 
 
-class ApiProxy:
+class AuditedApi:
     """Serves plain HTTP on `url` for one client, `name`. All proxies of a test share one list of `writes`."""
 
     def __init__(self, server: str, name: str, writes: list[Write]) -> None:
