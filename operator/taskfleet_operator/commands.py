@@ -75,6 +75,8 @@ def register(app: typer.Typer) -> None:
         ),
         lease_name: str = typer.Option("", help="Default: taskfleet-operator, with a hash of --watch-selector."),
         probe_port: int = typer.Option(0, help="Serve /healthz and /readyz here; 0 is off.", min=0, max=65535),
+        webhook_port: int = typer.Option(0, help="Serve the validating webhook here; 0 is off.", min=0, max=65535),
+        webhook_cert_dir: str = typer.Option("", help="A folder with its tls.crt and tls.key, read again on change."),
         log_level: str = _LOG_LEVEL,
     ) -> int:
         """Run the operator, for all namespaces or the given ones."""
@@ -91,6 +93,8 @@ def register(app: typer.Typer) -> None:
             lease_namespace=lease_namespace,
             lease_name=lease_name,
             probe_port=probe_port,
+            webhook_port=webhook_port,
+            webhook_cert_dir=webhook_cert_dir,
         )
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
@@ -102,7 +106,6 @@ def register(app: typer.Typer) -> None:
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            liveness_endpoint=f"http://0.0.0.0:{probe_port}/healthz" if probe_port else None,
         )
         return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import signal
 import uuid
 from typing import Any
 
@@ -13,14 +14,18 @@ import kopf
 from taskfleet import showing
 from taskfleet.cancellation import end
 
+from .control import liveness
 from .control.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
 from .control.informer import Informers
 from .control.kubernetes_api import KubernetesApi
 from .control.leadership import Leadership
 from .control.lease import LeaseClient
+from .control.liveness import Liveness
+from .control.serving import Endpoints
 from .control.term import Term
 from .operator_options import OperatorOptions
 from .resource.taskqueue import GROUP
+from .webhook.server import WebhookServer
 
 logger = showing.logger("taskfleet.operator")
 
@@ -46,16 +51,32 @@ class Operator:
         self.leadership = leadership
         self.term: Term | None = None
         self._leases = leases
-        cluster.may_write = leadership.is_leading
+        cluster.may_write, cluster.write_seconds = leadership.is_leading, leadership.seconds_left
         self._following = asyncio.create_task(self.informers.run())
         self._leading = asyncio.create_task(leadership.run(self._started, self._stopped))
+        self._leading.add_done_callback(self._ended)
+        self.webhook = (
+            WebhookServer(cluster, options.webhook_port, options.webhook_cert_dir) if options.webhook_port else None
+        )
+        self._liveness = Liveness()
+        self._liveness.add(
+            liveness.runs("the election", self._leading),
+            liveness.runs("following the cluster", self._following),
+            liveness.watches(self.informers),
+            liveness.works(lambda: self.term.work if self.term else None),
+        )
+        self.endpoints = Endpoints(self._liveness.problems, self._unready)
 
     @classmethod
     async def start(cls, options: OperatorOptions) -> Operator:
         leases = LeaseClient(options.lease_namespace, options.lease) if options.lease_namespace else None
         pod = os.environ.get("POD_NAME", "")
         identity = f"{pod or platform.node()}_{uuid.uuid4()}"
-        return cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases, options)
+        operator = cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases, options)
+        await operator.endpoints.start(options.probe_port)
+        if operator.webhook is not None:
+            await operator.webhook.start()
+        return operator
 
     def _changed(self, kind: str, keys: set[Key]) -> None:
         if self.term is None:
@@ -65,6 +86,19 @@ class Operator:
                 self.term.work.add(key)
             if kind in _READ_BY_LOOPS:
                 self.term.loops.wake(key)
+
+    def _unready(self) -> list[str]:
+        """A standby is ready too, once it knows the cluster: it can follow at any moment, and its webhook answers."""
+        found = [] if self.store.synced else ["the cluster's objects have not been listed yet"]
+        if self.webhook is not None and self.webhook.problem:
+            found.append(self.webhook.problem)
+        return found
+
+    def _ended(self, leading: asyncio.Task[None]) -> None:
+        if not leading.cancelled() and (error := leading.exception()) is not None:
+            # What writes has not stopped, so that this process must neither lead again nor stay.
+            logger.critical("%s; this process ends", error)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _started(self) -> None:
         self.term = Term(self.cluster, self.store, self.informers.synced)
@@ -81,6 +115,9 @@ class Operator:
         await self.cluster.writes_ended(_LAST_WRITES_SECONDS)
         await self._stopped()
         await self.leadership.release()
+        if self.webhook is not None:
+            await self.webhook.close()
+        await self.endpoints.close()
         if self._leases is not None:
             await self._leases.close()
         await self.cluster.close()
@@ -104,10 +141,6 @@ def registry(options: OperatorOptions) -> kopf.OperatorRegistry:
     async def stop(**_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         for one in operator:
             await one.close()
-
-    @kopf.on.probe(id="work", registry=found)
-    async def alive(**_: Any) -> bool:  # pyright: ignore[reportUnusedFunction]
-        return bool(operator)
 
     return found
 

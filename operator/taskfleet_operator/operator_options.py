@@ -29,13 +29,14 @@ class OperatorOptions:
     lease_namespace: str = ""
     lease_name: str = ""
     probe_port: int = 0
-    metrics_port: int = 0
     webhook_port: int = 0
     webhook_cert_dir: str = ""
 
     def __post_init__(self) -> None:
         if self.watch_selector:
             check_selector(self.watch_selector)
+        if bool(self.webhook_port) != bool(self.webhook_cert_dir):
+            raise ConfigurationError("--webhook-port and --webhook-cert-dir belong together; give both or neither")
 
     @property
     def lease(self) -> str:

@@ -78,7 +78,7 @@ class Pair:
         return str(spec.get("holderIdentity", "")).partition("_")[0]
 
     def leader(self) -> Member:
-        return self.members[until(self.holder, "somebody holds the Lease", seconds=30)]
+        return self.members[until(self.holder, "somebody holds the Lease", seconds=60)]
 
     def other(self, member: Member) -> Member:
         (found,) = (one for one in self.members.values() if one is not member)
@@ -179,7 +179,7 @@ def both(pair: Pair, manifest: Manifest) -> tuple[Member, Member]:
     pair.space.apply(manifest)
     pair.start("op-a")
     pair.start("op-b")
-    until(lambda: settled(pair.space) or pair.space.replicas() == 1, "the TaskQueue is served", seconds=40)
+    until(lambda: settled(pair.space) or pair.space.replicas() == 1, "the TaskQueue is served", seconds=90)
     leader = pair.leader()
     standby = pair.other(leader)
     until(lambda: any("/taskqueues" in path for _, path in standby.proxy.requests), "the standby's informers are warm")

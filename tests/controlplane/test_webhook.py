@@ -146,9 +146,9 @@ def schedule(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"schedules": [schedule(schedule="61 * * * *")]}, "spec.schedules[0].schedule: schedule '61 * * * *': minute '61'"),
+        ({"schedules": [schedule(schedule="61 * * * *")]}, "spec.schedules[0].schedule: schedule '61 * * * *'"),
         ({"schedules": [schedule(schedule="0 0 31 2 *")]}, "never ticks"),
-        ({"schedules": [schedule(timeZone="Europe/Berlinn")]}, "spec.schedules[0].timeZone: time_zone 'Europe/Berlinn'"),
+        ({"schedules": [schedule(timeZone="Europe/Berlinn")]}, "spec.schedules[0].timeZone: time_zone 'Europe"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -176,7 +176,9 @@ def test_a_pod_template_that_the_cluster_would_not_take_is_refused(
     until(lambda: "spec.worker.template" in refused(space, manifest), "it is refused")
 
 
-def test_a_secret_that_is_not_there_is_a_warning(webhook: int, kubectl: ClusterCommand, space: Space, manifest: Manifest) -> None:
+def test_a_secret_that_is_not_there_is_a_warning(
+    webhook: int, kubectl: ClusterCommand, space: Space, manifest: Manifest
+) -> None:
     del manifest["spec"]["redis"]["url"]
     manifest["spec"]["redis"]["urlSecretRef"] = {"name": "orders-redis", "key": "url"}
     warned = until(lambda: _warnings(kubectl, space, manifest), "a warning")
@@ -222,7 +224,13 @@ def _fails(space: Space, manifest: Manifest) -> bool:
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(
-    webhook: int, kubectl: ClusterCommand, namespace: str, space: Space, manifest: Manifest, cert_dir: Path, tmp_path: Path
+    webhook: int,
+    kubectl: ClusterCommand,
+    namespace: str,
+    space: Space,
+    manifest: Manifest,
+    cert_dir: Path,
+    tmp_path: Path,
 ) -> None:
     until(lambda: not _fails(space, manifest), "it is accepted")
     (tmp_path / "second").mkdir()

@@ -64,7 +64,7 @@ class Informer:
         self.namespace = namespace
         self.synced = False
         """Whether the objects have been listed once."""
-        self.lists = 0
+        self.lists = self.watches = 0
         self.last_step = time.monotonic()
         """When it last did anything: a request, an event, a failure."""
         self.last_answer = time.monotonic()
@@ -109,6 +109,7 @@ class Informer:
 
     async def _watch(self) -> None:
         watched, began = self.watched, time.monotonic()
+        self.watches += 1
         events = self._api.watch(
             watched.api_version,
             watched.kind,

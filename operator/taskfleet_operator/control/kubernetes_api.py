@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,6 +19,7 @@ from taskfleet.errors import ConfigurationError
 
 from ..children import KINDS
 from ..resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
+from .connections import without_late_writes
 
 Object = dict[str, Any]
 
@@ -70,6 +72,10 @@ class KubernetesApi:
         self._api: Any = api  # generated code, largely without types
         self.may_write: Callable[[], bool] = lambda: True
         """Asked immediately before each write. `NotLeadingError` when it says no."""
+        self.write_seconds: Callable[[], float] = lambda: _TIMEOUT_SECONDS
+        """How long a write may take at most."""
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """Calls by verb (`GET`, `WATCH`, `PATCH`, …) and HTTP status, `error` for those without an answer."""
         self._writing = 0
         self._still = asyncio.Event()
         self._still.set()
@@ -77,7 +83,7 @@ class KubernetesApi:
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> KubernetesApi:
         """Connect from inside a pod, or else by the kubeconfig; `ConfigurationError` when there is neither."""
-        return cls(kubernetes_client.ApiClient(await cls.configuration(kubeconfig)))
+        return cls(without_late_writes(kubernetes_client.ApiClient(await cls.configuration(kubeconfig))))
 
     @staticmethod
     async def configuration(kubeconfig: str | None = None) -> kubernetes_client.Configuration:
@@ -224,14 +230,18 @@ class KubernetesApi:
         content_type: str = "application/json",
         query: dict[str, str] | None = None,
     ) -> Object:
-        writing = method != "GET"
-        if writing and not self.may_write():
-            raise NotLeadingError(f"{method} {path}")
+        writing = method != "GET" and "dryRun" not in (query or {})
+        seconds = _TIMEOUT_SECONDS
         if writing:
+            if not self.may_write():
+                raise NotLeadingError(f"{method} {path}")
+            # Whoever has sent it and whoever has received it give up before another operator can lead.
+            seconds = max(1.0, min(seconds, self.write_seconds()))
+            query = {**(query or {}), "timeout": f"{int(seconds)}s"}
             self._writing += 1
             self._still.clear()
         try:
-            response = await self._send(method, path, body, content_type, query)
+            response = await self._send(method, path, body, content_type, query, seconds)
             data: bytes = await response.read()
         finally:
             if writing:
@@ -257,10 +267,15 @@ class KubernetesApi:
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": OPERATOR}
         # The token is read at every call: tokens in pods are rotated.
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        answer: Any = await self._api.rest_client.request(
-            method, url, headers=headers, body=body, _request_timeout=timeout
-        )
-        response: aiohttp.ClientResponse = answer.response
+        verb, code = "WATCH" if query and "watch" in query else method, "error"
+        try:
+            answer: Any = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            response: aiohttp.ClientResponse = answer.response
+            code = str(response.status)
+        finally:
+            self.calls[verb, code] += 1
         return response
 
 

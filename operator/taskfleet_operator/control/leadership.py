@@ -102,8 +102,11 @@ class Leadership:
                 else:
                     logger.warning("this process no longer leads (%s)", self.identity)
                     await self._stop(stopped)
-            pause = RETRY_SECONDS if self._mine is not None else STANDBY_SECONDS
-            await asyncio.sleep(max(0.1, pause - (self._clock() - began)))
+            now = self._clock()
+            pause = began - now + (RETRY_SECONDS if self._mine is not None else STANDBY_SECONDS)
+            if self._telling:
+                pause = min(pause, self._until - now)  # the end is told as soon as it has come
+            await asyncio.sleep(max(0.1, pause))
 
     async def release(self) -> None:
         """Stop leading for good, and let a standby follow at once. To be called when nothing writes any more."""

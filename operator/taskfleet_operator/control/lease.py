@@ -9,6 +9,7 @@ from urllib.parse import quote
 import aiohttp
 from kubernetes.aio import client as kubernetes_client
 
+from .connections import without_late_writes
 from .kubernetes_api import ApiError, KubernetesApi
 
 Lease = dict[str, Any]
@@ -61,7 +62,7 @@ class LeaseClient:
 
     async def _call(self, method: str, path: str, body: Lease | None, seconds: float) -> Lease:
         if self._api is None:
-            self._api = kubernetes_client.ApiClient(await KubernetesApi.configuration())
+            self._api = without_late_writes(kubernetes_client.ApiClient(await KubernetesApi.configuration()))
         headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "taskfleet-operator"}
         try:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)

@@ -16,6 +16,7 @@ from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
 from ..children import KINDS, Child, ChildKind
+from ..resource.checks import check
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
 from ..scaling.overrides import overrides_of
@@ -156,7 +157,7 @@ def _parsed(body: Object) -> TaskQueueResource:
     try:
         queue = TaskQueueResource.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
         overrides_of(queue)
-        problem = not_supported(queue.spec)
+        problem = not_supported(queue.spec) or next(map(str, check(queue.spec)), None)
     except pydantic.ValidationError as error:
         problem = problems(error)
     except ConfigurationError as error:

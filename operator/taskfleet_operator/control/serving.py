@@ -1,4 +1,4 @@
-"""The operator's HTTP servers for probes and metrics, on its own loop: a loop that hangs does not answer."""
+"""The operator's HTTP servers for probes, on its own loop: a loop that hangs does not answer."""
 
 from __future__ import annotations
 
@@ -28,24 +28,17 @@ def listening(port: int, option: str) -> socket.socket:
 
 
 class Endpoints:
-    """`/healthz`, `/readyz` on one port, `/metrics` on another or the same. Port 0 is not served."""
+    """`/healthz`, which is for liveness, and `/readyz`. Port 0 is not served."""
 
-    def __init__(self, alive: Problems, ready: Problems, exposition: Callable[[], bytes]) -> None:
+    def __init__(self, alive: Problems, ready: Problems) -> None:
         self._alive = alive
         self._ready = ready
-        self._exposition = exposition
         self._runners: list[web.AppRunner] = []
 
-    async def start(self, probe_port: int, metrics_port: int) -> None:
-        probes = [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
-        metrics = [web.get("/metrics", self._metrics)]
-        if probe_port and probe_port == metrics_port:
-            await self._serve(probe_port, "--probe-port", [*probes, *metrics])
-            return
+    async def start(self, probe_port: int) -> None:
         if probe_port:
+            probes = [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
             await self._serve(probe_port, "--probe-port", probes)
-        if metrics_port:
-            await self._serve(metrics_port, "--metrics-port", metrics)
 
     async def close(self) -> None:
         for runner in self._runners:
@@ -64,10 +57,6 @@ class Endpoints:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _answer(self._ready(), "ready")
-
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        body = self._exposition()
-        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 def _answer(problems: list[str], well: str) -> web.Response:

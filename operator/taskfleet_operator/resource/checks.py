@@ -1,4 +1,4 @@
-"""The checks of a TaskQueue that the schema cannot express. Pure: the reconciler, the webhook and `validate` share them."""
+"""The checks of a TaskQueue that the schema cannot express, for the reconciler, the webhook and `validate`."""
 
 from __future__ import annotations
 

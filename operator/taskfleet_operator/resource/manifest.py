@@ -12,6 +12,7 @@ from taskfleet.errors import ConfigurationError
 
 from . import kubectl_yaml
 from .admission import admit
+from .checks import check
 from .taskqueue import API_VERSION, KIND, TaskQueueResource, not_supported
 
 
@@ -32,6 +33,8 @@ def load_manifest(path: str | Path) -> TaskQueueResource:
     queue = parse(found[0], str(path))
     if problem := not_supported(queue.spec):
         raise ConfigurationError(f"{path}: {problem}")
+    for finding in check(queue.spec):
+        raise ConfigurationError(f"{path}: {finding}")
     return queue
 
 

@@ -44,7 +44,7 @@ async def _findings(request: Mapping[str, Any], cluster: Cluster) -> list[Findin
     body, before = request.get("object"), request.get("oldObject")
     if request.get("operation") not in ("CREATE", "UPDATE") or not isinstance(body, Mapping):
         return []
-    # A TaskQueue that is stored may be invalid for this version. Its labels, finalizers and status can still be changed.
+    # What is stored may be invalid for this version. Its labels, finalizers and status can be changed all the same.
     if isinstance(before, Mapping) and before.get("spec") == body.get("spec"):
         return []
     if body.get("metadata", {}).get("deletionTimestamp"):

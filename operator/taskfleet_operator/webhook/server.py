@@ -23,7 +23,7 @@ _LARGEST = 8 * 1024 * 1024  # two objects of the largest size that etcd takes, a
 
 
 class WebhookServer:
-    """Serves `/validate` on `port` with `tls.crt` and `tls.key` of a folder, as cert-manager and the kubelet write them.
+    """Serves `/validate` on `port` with the `tls.crt` and `tls.key` of a folder, such as a mounted secret.
 
     Until the certificate is there it does not listen; a certificate that cannot be used leaves the last one in use.
     """
