@@ -157,11 +157,13 @@ async def test_a_port_that_is_taken_is_one_line() -> None:
 
 async def test_a_write_that_was_given_up_does_not_arrive_when_the_network_comes_back() -> None:
     """A server that reads nothing stands for the dead network: the kernel holds what does not fit its window."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the smallest that there is
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     port = listener.getsockname()[1]
     connector = aiohttp.TCPConnector(socket_factory=connection)
-    size = 16 * 1024 * 1024
+    size = 12 * 1024
     async with aiohttp.ClientSession(connector=connector) as client:
         with pytest.raises(TimeoutError):
             async with client.put(
