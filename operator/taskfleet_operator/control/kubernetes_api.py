@@ -19,6 +19,7 @@ from taskfleet.errors import ConfigurationError
 
 from ..children import KINDS
 from ..resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
+from . import deep_json
 from .connections import without_late_writes
 
 Object = dict[str, Any]
@@ -196,7 +197,7 @@ class KubernetesApi:
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in filter(None, lines):
-                    yield json.loads(line)
+                    yield deep_json.loads(line)
         finally:
             response.close()  # a watch that is left early stays open otherwise
 
@@ -250,7 +251,7 @@ class KubernetesApi:
                 self._still.set()
         if response.status >= 400:
             raise ApiError(response.status, _reason(data))
-        parsed: Object = json.loads(data)
+        parsed: Object = deep_json.loads(data)
         return parsed
 
     async def _send(

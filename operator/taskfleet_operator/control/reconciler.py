@@ -19,7 +19,7 @@ from ..children import KINDS, Child, ChildKind
 from ..resource.checks import check
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
-from ..scaling.overrides import overrides_of
+from ..scaling.overrides import misread
 from . import applying
 from .applying import Change
 from .cluster_store import ClusterStore, Key, Object
@@ -132,7 +132,7 @@ class Reconciler:
             key,
             {"observedGeneration": queue.metadata.generation},
             [
-                Condition("SpecValid", True, "Valid", "every field was understood"),
+                _spec_valid(queue),
                 Condition("Reconciled", True, "Applied", "every child is as the spec wants it"),
             ],
         )
@@ -156,7 +156,6 @@ def _parsed(body: Object) -> TaskQueueResource:
     """The TaskQueue. `InvalidSpecError` names the first field that cannot be used."""
     try:
         queue = TaskQueueResource.model_validate({name: body[name] for name in ("metadata", "spec") if name in body})
-        overrides_of(queue)
         problem = not_supported(queue.spec) or next(map(str, check(queue.spec)), None)
     except pydantic.ValidationError as error:
         problem = problems(error)
@@ -166,6 +165,13 @@ def _parsed(body: Object) -> TaskQueueResource:
         if problem is None:
             return queue
     raise InvalidSpecError(problem)
+
+
+def _spec_valid(queue: TaskQueueResource) -> Condition:
+    """Of a spec that was applied. An annotation that has no meaning stops nothing."""
+    if told := "; ".join(misread(queue.metadata.annotations)):
+        return Condition("SpecValid", False, "InvalidAnnotation", told)
+    return Condition("SpecValid", True, "Valid", "every field was understood")
 
 
 def _built(queue: TaskQueueResource, digests: Mapping[str, str]) -> dict[str, Child]:

@@ -1,45 +1,62 @@
-"""The fields and annotations by which a user overrides the decision. The annotations have KEDA's meaning."""
+"""The fields and annotations by which a user overrides the decision. The annotations have KEDA's meaning.
+
+So has a value that is none of theirs: who writes `paused: yes-please` wants a pause. It is told in a condition.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-
-from taskfleet.errors import ConfigurationError
 
 from ..autoscaler import ScalingOverrides
 from ..resource.taskqueue import TaskQueueResource
 
 PREFIX = "autoscaling.taskfleet.io/"
+_PAUSED, _PAUSED_REPLICAS = "paused", "paused-replicas"
+_FLAGS = (_PAUSED, "paused-scale-in", "paused-scale-out", "force-activation")
+_TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
+_COUNT = re.compile(r"[0-9]{1,5}")
 
 
 def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
-    """The overrides in `spec.suspend`, `spec.replicas` and the annotations of a TaskQueue.
-
-    Raises ConfigurationError, which names an annotation with an invalid value.
-    """
+    """The overrides in `spec.suspend`, `spec.replicas` and the annotations of a TaskQueue."""
     spec, annotations = resource.spec, resource.metadata.annotations
+    count = annotations.get(PREFIX + _PAUSED_REPLICAS)
+    number = _number(count)
     return ScalingOverrides(
         suspend=spec.suspend,
         replicas=1 if spec.replicas is None else spec.replicas,
-        paused=_flag(annotations, "paused"),
-        paused_replicas=_count(annotations, "paused-replicas"),
+        # Without a number that can be read, the number that is there is the one to pause at.
+        paused=_flag(annotations, _PAUSED) or (count is not None and number is None),
+        paused_replicas=number,
         paused_scale_in=_flag(annotations, "paused-scale-in"),
         paused_scale_out=_flag(annotations, "paused-scale-out"),
         force_activation=_flag(annotations, "force-activation"),
     )
 
 
+def misread(annotations: Mapping[str, str]) -> list[str]:
+    """The annotations with a value that has no meaning, each with how it is read."""
+    found = [
+        f'metadata.annotations["{PREFIX}{name}"]: expected "true" or "false", found {value!r}; read as "true"'
+        for name in _FLAGS
+        if (value := annotations.get(PREFIX + name)) is not None and _plain(value) not in _TRUE | _FALSE
+    ]
+    count = annotations.get(PREFIX + _PAUSED_REPLICAS)
+    if count is not None and _number(count) is None:
+        field = f'metadata.annotations["{PREFIX}{_PAUSED_REPLICAS}"]'
+        found.append(f"{field}: expected a number up to 99999, found {count!r}; paused at the present number")
+    return found
+
+
 def _flag(annotations: Mapping[str, str], name: str) -> bool:
-    value = annotations.get(PREFIX + name, "false").strip().lower()
-    if value not in {"true", "false"}:
-        raise ConfigurationError(f'metadata.annotations["{PREFIX}{name}"]: expected "true" or "false", found {value!r}')
-    return value == "true"
-
-
-def _count(annotations: Mapping[str, str], name: str) -> int | None:
     value = annotations.get(PREFIX + name)
-    if value is None:
-        return None
-    if not value.strip().isdecimal():
-        raise ConfigurationError(f'metadata.annotations["{PREFIX}{name}"]: expected a number, found {value!r}')
-    return int(value)
+    return value is not None and _plain(value) not in _FALSE
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value is not None and _COUNT.fullmatch(value := value.strip()) else None
+
+
+def _plain(value: str) -> str:
+    return value.strip().lower()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet.errors import ConfigurationError
 from taskfleet_operator.autoscaler import ScalingOverrides
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
-from taskfleet_operator.scaling.overrides import overrides_of
+from taskfleet_operator.scaling.overrides import misread, overrides_of
 from tests.support.manifests import changed
 
 
@@ -30,7 +29,31 @@ def test_fields_and_annotations_become_overrides() -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "value"), [("paused", "yes"), ("paused-replicas", "-1"), ("paused-replicas", "few")])
-def test_a_value_without_meaning_is_named(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf'annotations\["autoscaling.taskfleet.io/{name}"\]: expected'):
-        overrides({f"autoscaling.taskfleet.io/{name}": value})
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("paused", "yes-please", ScalingOverrides(paused=True)),
+        ("paused", "", ScalingOverrides(paused=True)),
+        ("paused-scale-in", "on", ScalingOverrides(paused_scale_in=True)),
+        ("paused-scale-out", "2", ScalingOverrides(paused_scale_out=True)),
+        ("force-activation", "yes", ScalingOverrides(force_activation=True)),
+        ("paused-replicas", "-1", ScalingOverrides(paused=True)),
+        ("paused-replicas", "few", ScalingOverrides(paused=True)),
+        ("paused-replicas", "٣", ScalingOverrides(paused=True)),
+        ("paused-replicas", "9" * 5000, ScalingOverrides(paused=True)),
+    ],
+)
+def test_a_value_without_meaning_is_named_and_read_as_keda_reads_it(
+    name: str, value: str, read: ScalingOverrides
+) -> None:
+    annotations = {f"autoscaling.taskfleet.io/{name}": value}
+    assert overrides(annotations) == read
+    (said,) = misread(annotations)
+    assert said.startswith(f'metadata.annotations["autoscaling.taskfleet.io/{name}"]: expected ')
+
+
+@pytest.mark.parametrize("value", ["1", "t", "TRUE", " true ", "0", "f", "False"])
+def test_a_boolean_in_any_of_its_forms_is_meant(value: str) -> None:
+    annotations = {"autoscaling.taskfleet.io/paused": value}
+    assert misread(annotations) == []
+    assert overrides(annotations).paused is (value.strip().lower() in {"1", "t", "true"})
