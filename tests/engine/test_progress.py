@@ -135,7 +135,8 @@ async def test_the_token_decides(queue: TaskQueue) -> None:
     await queue.broker.client.redis.hset(keys.owner, mapping={"mine": "me:2", "old": "me:2", "theirs": "you:1"})
     report = pack_report(1, 2, "é" * 2000)
     items = [(task_id, delivery, report) for task_id, delivery in (("mine", 2), ("old", 1), ("theirs", 1), ("gone", 1))]
-    assert await queue.broker.report("default", "me", items) == {"old", "theirs", "gone"}
+    # Nobody took the one of which Redis knows nothing, so its run may go on.
+    assert await queue.broker.report("default", "me", items) == {"old", "theirs"}
     record = await queue.broker.progress("default", "mine")
     assert record is not None
     assert Progress.of_record(record).note == "é" * 1000  # cut

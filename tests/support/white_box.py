@@ -78,7 +78,8 @@ async def vanish(queue: TaskQueue, task_id: str) -> None:
     """Remove a task, as a loss of data does, or its end in an old worker that knows no unique followers."""
     if isinstance(queue.broker, InMemoryBroker):
         with queue.broker.store.queue("default") as model:
-            del model.tasks[task_id], model.tags[task_id]
+            del model.tasks[task_id]
+            model.tags.pop(task_id, None)
             model.leases.remove(task_id)
             model.owners.pop(task_id, None)
     else:
@@ -228,7 +229,7 @@ class RawWorker:
 
         def renew() -> list[str]:
             renewer = self.queue.sessions.new_renewer()
-            lost, _ = renewer.renew("default", self.owner, self.lease_ms, 0, held)
+            lost, _, _ = renewer.renew("default", self.owner, self.lease_ms, 0, held)
             renewer.close()
             return lost
 

@@ -98,7 +98,7 @@ def test_a_step_reply_becomes_claims_whose_results_may_come_in_pages() -> None:
     few = b"\x92\xa1a\xa1b"
     many = msgpack.packb("700 of 900 in pages")
     claimed = [b"one", b"blob", b"", b"\xff", b"blob", b"", b"two", b"blob", b"3:4:0:0", b"wide", b"blob", b""]
-    reply = [5, 2, 7, [b"old"], claimed, [0, few, 3, many], 1, 0, [b"gone", 2, 1, 1, b""], []]
+    reply = [5, 2, 7, [b"old"], claimed, [0, few, 3, many], 1, 0, [b"gone", 2, 1, 1, b""], [], 1]
     call = tasks.step(NAMES, HERE, QueueOptions("q"), incarnation="w", slots=9)
     found = call.read(reply)
     claims = found.reply.claims
@@ -108,7 +108,7 @@ def test_a_step_reply_becomes_claims_whose_results_may_come_in_pages() -> None:
     assert claims[0][CLAIM_INPUTS] == [b"a", b"b"]
     assert found.paged == [(2, 700)]
     assert found.recorded is None
-    assert (found.reply.stale, found.reply.taken_over[0].dead, found.now_ms) == (1, True, 5)
+    assert (found.reply.stale, found.reply.unknown, found.reply.taken_over[0].dead, found.now_ms) == (1, 1, True, 5)
 
 
 def test_outcomes_without_a_result_are_sent_as_ids() -> None:

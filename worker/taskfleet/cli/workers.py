@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
         concurrency: int = typer.Option(0, help="Slots; 0 takes workers.max_concurrent_tasks.", min=0, max=10_000),
         processes: int = typer.Option(1, help="Processes, each with that many slots.", min=1, max=256),
         probe_port: int = typer.Option(0, help="Serve /livez, /readyz, /metrics here; 0 is off.", min=0, max=65535),
-        probe_host: str = typer.Option("0.0.0.0", help="Where the probes listen."),  # noqa: S104
+        probe_host: str = typer.Option("::", help="Where the probes listen; :: is all addresses, IPv4 and IPv6."),
         log_level: str = typer.Option(
             "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
         ),

@@ -221,7 +221,7 @@ class InMemoryBroker:
         return set()
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds."""
+        """Store reports of running tasks; returns the ids of tasks that were taken from it."""
         with self.store.queue(partition) as model:
             return model.report(self.store.now(), incarnation, reports)
 

@@ -203,24 +203,25 @@ class QueueModel(QueueState):
         self.now = now
         lost: list[str] = []
         cancelled: list[str] = []
+        unknown: list[str] = []
         for task_id, delivery in held:
             if self.owners.get(task_id) != (owner, delivery):
-                lost.append(task_id)
+                (unknown if self.is_unknown(task_id) else lost).append(task_id)
                 continue
             self.leases.add(task_id, now + lease_ms)
             if task_id in self.cancelling:
                 cancelled.append(task_id)
         self.counts["busy_ms"] += busy_ms
-        return Renewal(lost, cancelled)
+        return Renewal(lost, cancelled, unknown)
 
     def report(self, now: int, owner: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Keep the progress reports of running tasks; returns the ids that this owner no longer holds."""
+        """Keep the progress reports of running tasks; returns the ids that were taken from this owner."""
         self.now = now
         lost: set[str] = set()
         for task_id, delivery, packed in reports:
             if self.owners.get(task_id) == (owner, delivery):
                 self.reports[task_id] = struct.pack(">d", now) + packed
-            else:
+            elif not self.is_unknown(task_id):
                 lost.add(task_id)
         return lost
 

@@ -254,6 +254,12 @@ class QueueState:
         """A signal from the task itself, which ends it as cancelled when it is relayed."""
         self.outbox.append(Signal(self.name, task_id, 0, task_id, "cancelled", why.encode(), self.name))
 
+    # lua/queue/unknown.lua
+
+    def is_unknown(self, task_id: str) -> bool:
+        """Whether nothing is known of a task: no other worker has it or will get it."""
+        return task_id not in self.owners and task_id not in self.tasks and task_id not in self.letters
+
     # lua/queue/ending.lua
 
     def withdraw(self, task_id: str) -> None:
@@ -368,7 +374,9 @@ class QueueState:
 
     # Results, which Redis keeps under keys with a time to live.
 
-    def keep_result(self, task_id: str, record: bytes, ttl_ms: int) -> None:
+    def keep_result(self, task_id: str, record: bytes, ttl_ms: int, *, unless_there: bool = False) -> None:
+        if unless_there and self.result_of(task_id) is not None:
+            return
         if len(self.results) % 1000 == 999:
             self.results = {i: (kept, until) for i, (kept, until) in self.results.items() if until > self.now}
         self.results[task_id] = (record, self.now + ttl_ms)

@@ -31,6 +31,7 @@ class Step:
         self._wanted = wanted
         self._ended: list[tuple[str, str, bytes]] = []  # id, state at its end, and the value for tasks that wait for it
         self._stale = 0  # outcomes of tasks that this worker no longer holds
+        self._unknown = 0  # of these, tasks of which nothing is known
         self._buried = False
         self._freed: dict[str, int] = {}  # limit key → slots that became free
         self._taken_over: list[Takeover] = []
@@ -109,17 +110,24 @@ class Step:
                 self._free_slot(task_id)
                 self._ends(task_id, NAMES[SUCCEEDED], b"")
             else:
-                self._stale += 1
+                self._is_stale(task_id)
         if self._ended:
             state.counts["finished"] += len(self._ended)
             state.counts["busy_ms"] += busy_ms
         for outcome in others:
-            task_id, delivery, _, task_busy_ms, _, _, _ = outcome
+            task_id, delivery, code, task_busy_ms, result, ttl_ms, _ = outcome
             if state.owners.get(task_id) == (self._owner, delivery):
                 state.counts["busy_ms"] += task_busy_ms
                 self._record_one(outcome)
-            else:
-                self._stale += 1
+            elif self._is_stale(task_id) and code == SUCCEEDED and result and ttl_ms > 0:
+                state.keep_result(task_id, result, ttl_ms, unless_there=True)
+
+    def _is_stale(self, task_id: str) -> bool:
+        """Count an outcome without effect; returns whether nothing is known of its task."""
+        self._stale += 1
+        unknown = self._state.is_unknown(task_id)
+        self._unknown += unknown
+        return unknown
 
     def _record_one(self, outcome: Outcome) -> None:
         state = self._state
@@ -371,6 +379,7 @@ class Step:
             len(state.outbox),
             False,
             self._taken_over or (),
+            self._unknown,
         )
 
 

@@ -69,7 +69,7 @@ class WorkerCollector(Collector):
         yield busy
         yield CounterMetricFamily(
             "taskfleet_lost_acks",
-            "Outcomes that were refused, since another worker had taken the task over.",
+            "Outcomes of tasks that had been taken from the worker, or of which Redis knew nothing.",
             value=self._tally.lost_acks,
         )
 

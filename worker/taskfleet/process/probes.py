@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.process import metrics
+from taskfleet.process import listening, metrics
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.runtime.state.health import Health
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    allow_reuse_address = True
-    health: Health
-    collector: WorkerCollector
+
+    def __init__(self, listener: socket.socket, health: Health, collector: WorkerCollector) -> None:
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()  # of IPv4 only, and not bound
+        self.socket = listener
+        self.health = health
+        self.collector = collector
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -52,14 +57,14 @@ class ProbeServer:
 
     def __init__(self, health: Health, collector: WorkerCollector, host: str, port: int) -> None:
         try:
-            self._server = _Server((host, port), _Handler)
+            listener = listening.listen(host, port)
         except OSError as error:
             raise ConfigurationError(
-                f"--probe-port {port}: cannot listen on {host}: {error.strerror}; choose another port"
+                f"--probe-port {port}: cannot listen on {host}: {error.strerror}; choose another port, or another "
+                "--probe-host"
             ) from None
-        self._server.health = health
-        self._server.collector = collector
-        self.port: int = self._server.server_address[1]
+        self._server = _Server(listener, health, collector)
+        self.port: int = listener.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="taskfleet-probes", daemon=True)
 
     def start(self) -> None:

@@ -32,7 +32,7 @@ class ProcessOptions:
     queues: tuple[str, ...] = ()
     concurrency: int | None = None
     number: int = 0
-    probe_host: str = "0.0.0.0"  # noqa: S104 - the kubelet probes from outside the pod
+    probe_host: str = "::"  # all addresses of both families: the kubelet probes from outside the pod
     probe_port: int = 0
 
 

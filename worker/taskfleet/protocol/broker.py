@@ -178,7 +178,7 @@ class Broker(Protocol):
         ...
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds."""
+        """Store reports of running tasks; returns the ids of tasks that were taken from it."""
         ...
 
     async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:

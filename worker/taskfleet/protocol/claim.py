@@ -30,10 +30,15 @@ HeldTask = tuple[str, int]
 
 
 class Renewal(NamedTuple):
-    """The reply to a renewal of leases: ids of tasks that the worker no longer holds, and of tasks to cancel."""
+    """The reply to a renewal of leases, as ids.
+
+    `lost` tasks were taken from the worker: their leases had expired. `unknown` tasks are those of which Redis knows
+    nothing: it has lost its data, or the tasks have ended elsewhere. No other worker has them or will get them.
+    """
 
     lost: list[str]
     cancelled: list[str]
+    unknown: list[str]
 
 
 class Takeover(NamedTuple):
@@ -56,7 +61,11 @@ class Takeover(NamedTuple):
 
 
 class StepReply(NamedTuple):
-    """The reply to a step: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none)."""
+    """The reply to a step: `left` tasks can be claimed at once; the next event is in `horizon_ms` (-1: none).
+
+    `stale` outcomes had no effect, since this worker does not hold their tasks; of `unknown` of these tasks Redis knows
+    nothing, and a result of theirs was kept if there was none.
+    """
 
     left: int
     horizon_ms: int
@@ -65,3 +74,4 @@ class StepReply(NamedTuple):
     signals: int
     memory_full: bool = False  # no task was claimed, since Redis has no memory left to record a claim
     taken_over: Sequence[Takeover] = ()
+    unknown: int = 0

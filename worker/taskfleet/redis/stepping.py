@@ -36,7 +36,7 @@ class Stepping(QueueCalls):
     ) -> StepReply:
         """Record outcomes and claim up to `slots` tasks."""
         names, left = self.keys_of(partition), OutcomeBatch(outcomes)
-        stale, taken_over = 0, list[Takeover]()
+        stale, unknown, taken_over = 0, 0, list[Takeover]()
         while True:
             call = tasks.step(names, partition, options, incarnation=incarnation, slots=slots, outcomes=left)
             answer = await self.call_once(call)
@@ -46,9 +46,14 @@ class Stepping(QueueCalls):
             # Too much for one call: further calls record the rest, and the last of them claims.
             left.recorded(*answer.recorded)
             stale += reply.stale
+            unknown += reply.unknown
             taken_over += reply.taken_over
         if stale or taken_over:
-            reply = reply._replace(stale=stale + reply.stale, taken_over=[*taken_over, *reply.taken_over])
+            reply = reply._replace(
+                stale=stale + reply.stale,
+                unknown=unknown + reply.unknown,
+                taken_over=[*taken_over, *reply.taken_over],
+            )
         return reply
 
     async def step_when_called(
@@ -92,7 +97,7 @@ class Stepping(QueueCalls):
         return values
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:
-        """Store reports of running tasks; returns the ids of tasks that this incarnation no longer holds.
+        """Store reports of running tasks; returns the ids of tasks that were taken from this incarnation.
 
         A failed report is no loss, since later reports replace it.
         """

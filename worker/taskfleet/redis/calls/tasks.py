@@ -157,7 +157,7 @@ class StepCallReply(NamedTuple):
 
 
 def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
-    now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, looked_at = reply
+    now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, looked_at, unknown = reply
     found: list[Claim | None] = []
     for i in range(0, len(claimed), 3):
         meta = claimed[i + 2]
@@ -184,7 +184,7 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
     claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
     paged = [(at - found[:at].count(None), carried) for at, carried in pages.items()] if pages else ()
     taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()
-    step_reply = StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over)
+    step_reply = StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over, unknown)
     return StepCallReply(now_ms, step_reply, (looked_at[0], looked_at[1]) if looked_at else None, paged)
 
 
@@ -229,7 +229,7 @@ def _cancel_reply(reply: list[int]) -> CancelReply:
 
 
 def progress(keys: QueueKeys, incarnation: str, reports: Sequence[ProgressReport]) -> ScriptCall[list[str]]:
-    """Store reports of running tasks. The reply: the ids of tasks that this incarnation no longer holds."""
+    """Store reports of running tasks. The reply: the ids of tasks that were taken from it."""
     return ScriptCall(scripts.PROGRESS, keys, (incarnation, _packed(reports)), texts)
 
 
@@ -241,8 +241,7 @@ def renew(
 
 
 def _renewal(reply: list[list[bytes]]) -> Renewal:
-    lost, cancelled = reply
-    return Renewal(texts(lost), texts(cancelled))
+    return Renewal(*map(texts, reply))
 
 
 def heartbeat(fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: HeartbeatFields) -> ScriptCall[bool]:

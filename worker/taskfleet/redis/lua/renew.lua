@@ -1,13 +1,13 @@
--- needs: keys queue/clock queue/counters
+-- needs: keys queue/clock queue/counters queue/unknown
 -- Renew the leases of one worker.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 owner  2 lease_ms  3 busy milliseconds since the last call  4 messagepack list of (id, delivery)
--- REPLY {{ids that this owner no longer holds}, {ids to cancel}}
+-- REPLY {{ids that were taken from this owner}, {ids to cancel}, {ids of which Redis knows nothing}}
 -- A lease is renewed only with its fencing token, so a worker that was away cannot take back a task that another has
 -- claimed.
 redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
 local items = cmsgpack.unpack(ARGV[4])
-local lost, cancelled, scores, ids = {}, {}, {}, {}
+local lost, cancelled, unknown, scores, ids = {}, {}, {}, {}, {}
 for i = 1, #items do ids[i] = items[i][1] end
 if #ids > 0 then
   local tokens = redis.call('HMGET', owner, unpack(ids))
@@ -18,6 +18,8 @@ if #ids > 0 then
       scores[#scores + 1] = now + tonumber(ARGV[2])
       scores[#scores + 1] = ids[i]
       if marks[i] then cancelled[#cancelled + 1] = ids[i] end
+    elseif is_unknown(ids[i], tokens[i]) then
+      unknown[#unknown + 1] = ids[i]
     else
       lost[#lost + 1] = ids[i]
     end
@@ -25,4 +27,4 @@ if #ids > 0 then
   if #scores > 0 then redis.call('ZADD', lease, 'XX', unpack(scores)) end
 end
 if tonumber(ARGV[3]) > 0 then count(stat, 'busy_ms', ARGV[3]) end
-return {lost, cancelled}
+return {lost, cancelled, unknown}

@@ -14,8 +14,10 @@
 --       {id, envelope, history, ...}, {position among the claimed, packed results of the tasks it waited for, ...},
 --       signals in the outbox, 1 when Redis is out of memory and nothing is claimed,
 --       {id, attempt, crashes, 1 when it is a dead letter now, start of its envelope, ...} of the tasks taken over,
---       {processed entries of ARGV 13 and of ARGV 9} when not all were: no task is claimed, and the rest is sent next}
--- An outcome whose fencing token (owner:delivery) is not the one in `owner` has no effect. The lease, the token and the
+--       {processed entries of ARGV 13 and of ARGV 9} when not all were: no task is claimed, and the rest is sent next,
+--       number of stale ids of which Redis knows nothing}
+-- An outcome whose fencing token (owner:delivery) is not the one in `owner` has no effect. Only the result of a task of
+-- which Redis knows nothing (queue/unknown.lua) is kept, unless the task has a result. The lease, the token and the
 -- payload of a claimed task are in Redis before the worker sees the claim.
 -- The acts named under `then` follow in this order, each in a block. This file declares the values that they share.
 
@@ -43,6 +45,7 @@ local lease_changed = false
 local ended, n_ended = {}, 0  -- ids of the tasks that have ended in this call
 local ended_how = {}  -- id → state and value, for the tasks that wait for it
 local stale = {}  -- ids of outcomes with an old fencing token
+local n_unknown = 0  -- of these, tasks of which Redis knows nothing
 local unrecorded  -- {processed entries of ARGV 13 and of ARGV 9}, when not all were
 local taken_over = {}
 local signalled = tagged  -- whether there may be signals in the outbox

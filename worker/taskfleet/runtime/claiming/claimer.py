@@ -84,9 +84,17 @@ class Claimer:
         if reply.stale and not resent:
             # A resent outcome is stale if the first sending had arrived, which is harmless.
             self._tally.lost_acks += reply.stale
-            logger.warning(
-                "queue %s: %d outcomes came too late; their tasks have another owner", partition, reply.stale
-            )
+            if late := reply.stale - reply.unknown:
+                logger.warning(
+                    "queue %s: %d outcomes came too late: their leases had expired, and the tasks were taken from this "
+                    "worker", partition, late,
+                )  # fmt: skip
+            if reply.unknown:
+                logger.warning(
+                    "queue %s: Redis knows nothing of the tasks of %d outcomes: it has lost its data, or they have "
+                    "ended elsewhere; results that were not there are stored",
+                    partition, reply.unknown,
+                )  # fmt: skip
         self._receiver.take(partition, reply)
         if outcomes:
             self._prefetch.measure(self._context.now())

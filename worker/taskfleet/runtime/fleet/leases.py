@@ -68,6 +68,7 @@ class LeaseKeeper(threading.Thread):
         self._renewer = renewer
         self._interval = interval
         self._stop_asked = False
+        self._renewed_at = time.monotonic()  # when the last complete renewal began
         health.last_renewal = time.monotonic()
 
     def stop(self) -> None:
@@ -114,7 +115,7 @@ class LeaseKeeper(threading.Thread):
         return 0
 
     def _renew(self) -> None:
-        now = self._context.now()
+        began, now = time.monotonic(), self._context.now()
         busy: dict[Partition, int] = defaultdict(int)
         for job in self._slots.running.copy().values():
             busy[job.partition] += job.unbilled_ms(now)
@@ -124,19 +125,25 @@ class LeaseKeeper(threading.Thread):
             held[partition].append((task_id, delivery))
         for partition in held.keys() | busy.keys():
             self._renew_in(partition, held[partition], busy[partition])
+        self._renewed_at = began
 
     def _renew_in(self, partition: Partition, held: list[HeldTask], busy_ms: int) -> None:
         lease_ms = int(self._options_of(partition).lease_seconds * 1000)
+        # Every lease is as young as the renewal before this one, or younger.
+        were_held = time.monotonic() - self._renewed_at < lease_ms / 1000
         incarnation = self._identity.incarnation
         for start, end, _ in [*windows(held, id_bytes)] or [(0, 0, 0)]:
             some = held[start:end]
-            lost, cancelled = self._renewer.renew(partition, incarnation, lease_ms, 0 if start else busy_ms, some)
-            if lost:
-                # An outcome may have been recorded since the copy: only leases that are still held are lost.
-                deliveries = dict(some)
-                self._on_loop(self._interrupts.lost, {i: deliveries[i] for i in lost if i in deliveries})
-            if cancelled:
-                self._on_loop(self._interrupts.interrupt, cancelled, "cancel")
+            reply = self._renewer.renew(partition, incarnation, lease_ms, 0 if start else busy_ms, some)
+            # An outcome may have been recorded since the copy: only leases that are still held are lost.
+            deliveries = dict(some)
+            if reply.lost:
+                self._on_loop(self._interrupts.lost, {i: deliveries[i] for i in reply.lost if i in deliveries})
+            if reply.unknown:
+                unknown = {i: deliveries[i] for i in reply.unknown if i in deliveries}
+                self._on_loop(self._interrupts.unknown, unknown, were_held)
+            if reply.cancelled:
+                self._on_loop(self._interrupts.interrupt, reply.cancelled, "cancel")
 
     def _beat(self) -> None:
         ttl_ms = int(max(3 * self._interval, 15.0) * 1000)

@@ -175,7 +175,7 @@ class Endings:
         return True
 
     def forget(self, job: Job) -> None:
-        """Record nothing, since another worker has the task."""
+        """Record nothing, since the task was taken from this worker."""
         job.task = None  # as in `_end`
         self._slots.release(job)
         if self._held.get(job.id) == (job.partition, job.delivery):

@@ -104,11 +104,20 @@ class Reports:
             )  # fmt: skip
 
     def lost(self, job: Job) -> None:
-        """A task that is still running here, but that another worker has taken over."""
+        """A task that is still running here, but that was taken from this worker."""
         if (missed := self._take_line("lost", job.definition.name, logging.WARNING)) >= 0:
             self._say(
-                logging.WARNING, "task %s (%s) of queue %s was taken over by another worker at attempt %d; its handler "
-                "is cancelled%s",
+                logging.WARNING, "task %s (%s) of queue %s was taken from this worker at attempt %d, as its lease had "
+                "expired; its handler is cancelled%s",
+                (_short(job.definition.name), _short(job.id), job.partition, job.attempt, _and(missed)),
+            )  # fmt: skip
+
+    def unknown(self, job: Job) -> None:
+        """A task that is still running here, and of which Redis knows nothing."""
+        if (missed := self._take_line("unknown", job.definition.name, logging.WARNING)) >= 0:
+            self._say(
+                logging.WARNING, "Redis knows nothing of task %s (%s) of queue %s any more: it has lost its data, or "
+                "the task has ended elsewhere. No other worker has it, so attempt %d goes on%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, _and(missed)),
             )  # fmt: skip
 

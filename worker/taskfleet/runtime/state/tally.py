@@ -15,7 +15,7 @@ class Tally:
         self.finished = 0  # runs that freed a slot: a batch is one
         self.counts: Counter[tuple[Partition, str]] = Counter()  # by partition and outcome code
         self.busy_seconds: dict[Partition, float] = defaultdict(float)  # by partition
-        self.lost_acks = 0  # outcomes that were sent after another worker had taken over
+        self.lost_acks = 0  # outcomes of tasks that this worker no longer held
 
     def outcomes(self) -> dict[tuple[Partition, str], int]:
         """The number of finished tasks, by partition and the name of the outcome."""

@@ -1,9 +1,17 @@
--- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots
+-- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready queue/unknown step step/bury step/slots
 -- Record the outcomes with a valid fencing token.
 -- Outcomes of tasks with tags cost more. Those that are too many for one call are left to the next, and counted in
 -- `unrecorded`.
 local MOST_TAGGED, MOST_OTHERS = 200, 250  -- outcomes in one call
 local n_done, n_recorded, unfinished = 0, 0, false
+
+-- Count an outcome without effect; returns whether Redis knows nothing of its task.
+local function is_stale(id, token)
+  stale[#stale + 1] = id
+  local unknown = is_unknown(id, token)
+  if unknown then n_unknown = n_unknown + 1 end
+  return unknown
+end
 
 -- First deliveries that succeeded without a result to keep: nearly all outcomes, and the cheapest.
 if ARGV[13] and ARGV[13] ~= '' then
@@ -23,7 +31,7 @@ if ARGV[13] and ARGV[13] ~= '' then
       if tagged then free_slot(tag_of(done[i])) end
       ends(done[i], 'succeeded', '')
     else
-      stale[#stale + 1] = done[i]
+      is_stale(done[i], tokens[i])
     end
   end
   if n_ended > 0 then
@@ -104,12 +112,14 @@ if ARGV[9] ~= '' then
     end
     n_recorded = i
     local outcome, result_key = outcomes[i], nil
-    local id, delivery, _, ended_busy_ms, result, ttl_ms = unpack(outcome, 1, 6)
+    local id, delivery, code, ended_busy_ms, result, ttl_ms = unpack(outcome, 1, 6)
     if result ~= '' and ttl_ms > 0 then result_key = KEYS[next_result]; next_result = next_result + 1 end
     local token = first_token
     if delivery ~= 1 then token = me .. ':' .. delivery end
     if tokens[i] ~= token or recorded[id] then
-      stale[#stale + 1] = id
+      if is_stale(id, tokens[i]) and result_key and code == 's' then
+        redis.call('SET', result_key, result, 'PX', ttl_ms, 'NX')
+      end
     else
       recorded[id] = true
       n_held = n_held + 1

@@ -41,4 +41,6 @@ if memory_full then
 end
 -- A worker that is full now notifies the next one, which learns the ready tasks and the next due time.
 if n_claimed >= wanted and (waiting > 0 or first_due) then call_a_worker() end
-return {now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0, taken_over, unrecorded or {}}
+return {
+  now, waiting, horizon, stale, claimed, inputs, signals, memory_full and 1 or 0, taken_over, unrecorded or {}, n_unknown,
+}
