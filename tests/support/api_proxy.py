@@ -19,12 +19,13 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as the proxy has seen it. `status`: 0 while there is no answer."""
+    """One request, as the proxy has seen it."""
 
     at: float  # monotonic
     method: str
     path: str
     query: dict[str, str]
+    token: str = ""
 
     @property
     def is_watch(self) -> bool:
@@ -70,6 +71,16 @@ class ApiProxy:
         self._thread.join(10)
         self._loop.close()
 
+    def log_in_with(self, token: str) -> None:
+        """Write another token into the kubeconfig."""
+        self._config["users"] = [{"name": user["name"], "user": {"token": token}} for user in self._config["users"]]
+        self.kubeconfig.write_text(yaml.safe_dump(self._config))
+
+    @property
+    def token(self) -> str:
+        """The token in the kubeconfig."""
+        return str(self._config["users"][0]["user"]["token"])
+
     def writes(self) -> list[Call]:
         return [call for call in self.calls if call.is_write]
 
@@ -110,7 +121,8 @@ class ApiProxy:
         await self._session.close()
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        call = Call(time.monotonic(), request.method, request.path, dict(request.query))
+        token = request.headers.get("Authorization", "").partition(" ")[2]
+        call = Call(time.monotonic(), request.method, request.path, dict(request.query), token)
         self.calls.append(call)
         if (refusal := self.refuse(call)) is not None:
             return refusal

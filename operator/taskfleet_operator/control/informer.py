@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from taskfleet import showing
 from taskfleet.supervising import supervise
 
@@ -21,7 +19,7 @@ from ..children import KINDS
 from ..children.names import SELECTOR
 from ..resource.taskqueue import API_VERSION
 from .cluster_store import POD, QUEUE, REPLICA_SET, ClusterStore, Key, Object
-from .kubernetes_api import ApiError, KubernetesApi
+from .kubernetes_api import ApiError, KubernetesApi, UnreachableError
 
 logger = showing.logger("taskfleet.operator")
 
@@ -34,6 +32,7 @@ SILENCE_SECONDS = 75.0
 _WATCH_SECONDS = (240.0, 360.0)  # between these, so that the watches do not all end at once
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.2, 10.0
 _GONE = 410  # the events since that resourceVersion are no longer there
+_GOES_ON = (0, 401, 429, 500, 502, 503, 504)  # the watch may be opened again where it stopped
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Informer:
                 if not self._version:
                     await self._list()
                 await self._watch()
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            except (ApiError, ValueError) as error:
                 await self._recover(error)
 
     async def _list(self) -> None:
@@ -128,7 +127,7 @@ class Informer:
             await events.aclose()
         self._answered()
         if time.monotonic() - began < 1.0:
-            raise TimeoutError("its watch ended at once")
+            raise UnreachableError(TimeoutError("the watch ended at once"))
         self._failures = 0
 
     def _take(self, kind_of_event: str, body: dict[str, Any]) -> None:
@@ -154,14 +153,14 @@ class Informer:
 
     async def _recover(self, error: Exception) -> None:
         self.last_step = time.monotonic()
-        broken = isinstance(error, (TimeoutError, OSError, aiohttp.ClientError))
-        if not broken and getattr(error, "status", 0) not in (401, 429, 500, 502, 503, 504):
-            self._version = ""  # the events since then cannot be had
+        status = error.status if isinstance(error, ApiError) else None
+        if status not in _GOES_ON:
+            self._version = ""  # the events since then cannot be had, or not be understood
         self._failures += 1
         pause = min(_LAST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10))
-        pause *= 0.5 + random.random() / 2
+        pause = max(pause * (0.5 + random.random() / 2), getattr(error, "retry_after", 0.0))
         if self._failures & (self._failures - 1) == 0:  # the first, the second, the fourth, …
-            expired = getattr(error, "status", 0) == _GONE
+            expired = status == _GONE
             log = logger.info if expired or self._failures == 1 else logger.warning
             log("%s: %s (again in %.1f s)", self, _words(error, self.watched), pause)
         await asyncio.sleep(pause)

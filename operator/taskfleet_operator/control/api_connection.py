@@ -1,0 +1,328 @@
+"""The connection to an API server: how a call is sent, limited, repeated, counted, and kept from a stand-by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from enum import IntEnum
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config
+from kubernetes.aio.config import ConfigException
+
+from taskfleet import showing
+from taskfleet.errors import ConfigurationError
+
+from . import deep_json
+from .connections import without_late_writes
+from .token_bucket import TokenBucket
+
+logger = showing.logger("taskfleet.operator")
+
+Object = dict[str, Any]
+
+USER_AGENT = "taskfleet-operator"
+TIMEOUT_SECONDS = 15.0
+WRITES_PER_SECOND, WRITES_AT_ONCE = 50.0, 100
+_WAIT_SECONDS = 10.0  # for a write, and for all repetitions of a call; who waits holds one of few workers
+_REPEATED = (0, 429, 500, 502, 503, 504)
+_MALFORMED = ("failed to convert", "failed to create typed")
+_LONGEST_PAUSE_SECONDS = 30.0
+_RELOAD_SECONDS = 1.0
+_REASON_CHARACTERS = 2000
+
+
+class Urgency(IntEnum):
+    """Which write goes first when the operator has used up its rate."""
+
+    SCALE = 0
+    APPLY = 1
+    TELL = 2
+
+
+class ApiError(Exception):
+    """The API server refused a call. `invalid`: it will refuse the same object again.
+
+    `conflict`: the object exists already, or is another one, or another version, than the call expected.
+    `status` is 0 when there was no answer. `retry_after`: seconds for which the server asked to be left alone.
+    """
+
+    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{message} ({status})" if status else message)
+        self.status = status
+        self.retry_after = retry_after
+        # An apply with the uid of an object that has been replaced by another ends in 422.
+        self.conflict = status == 409 or (status == 422 and "metadata.uid" in message)
+        # A server-side apply of an unknown or malformed field ends in 500 and not in 422.
+        self.invalid = not self.conflict and (
+            status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
+        )
+
+
+class UnreachableError(ApiError):
+    """The API server did not answer, or its answer broke off."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(0, f"the API server does not answer: {str(error) or type(error).__name__}")
+
+
+class NotLeadingError(ApiError):
+    """Another operator leads, or may lead by now: this process does not write."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(0, f"{subject}: not written, this operator does not lead")
+
+
+_config: Any = config  # the functions of this module have no types
+
+
+class ApiConnection:
+    """Every call has a timeout of 15 seconds.
+
+    A call that is refused with 429 or 5xx, or finds no server, is repeated for up to 10 seconds; then it raises, and
+    its caller tries later. A creation may have succeeded without an answer, so that it is repeated only after a 429.
+    After a 401 the configuration is loaded again: the ServiceAccount may have been made anew.
+    """
+
+    def __init__(self, api: kubernetes_client.ApiClient, kubeconfig: str | None = None) -> None:
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked immediately before each write. `NotLeadingError` when it says no."""
+        self.write_seconds: Callable[[], float] = lambda: TIMEOUT_SECONDS
+        """How long a write may take at most."""
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """Calls by verb (`get`, `watch`, `apply`, …) and HTTP status, `error` for those without an answer."""
+        self.writes = TokenBucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
+        self._api: Any = without_late_writes(api)  # generated code, largely without types
+        self._kubeconfig = kubeconfig
+        self._unauthorized_since: float | None = None
+        self._reloading = asyncio.Lock()
+        self._loaded_at = float("-inf")
+        self._writing = 0
+        self._still = asyncio.Event()
+        self._still.set()
+
+    @staticmethod
+    async def configuration(kubeconfig: str | None = None) -> kubernetes_client.Configuration:
+        """The configuration in a pod, or else in the kubeconfig. `ConfigurationError` when there is neither."""
+        configuration = kubernetes_client.Configuration(connection_pool_maxsize=0)  # each watch holds a connection
+        try:
+            _config.load_incluster_config(client_configuration=configuration)
+        except ConfigException:
+            try:
+                await _config.load_kube_config(kubeconfig, client_configuration=configuration)
+            except (ConfigException, OSError) as error:
+                raise ConfigurationError(
+                    f"no Kubernetes to talk to: {error}; set KUBECONFIG, or run this in a pod"
+                ) from None
+        return configuration
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def writes_ended(self, seconds: float) -> None:
+        """Wait until no write is on its way, at most for `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._still.wait()
+
+    def unauthorized_for(self) -> float:
+        """For how many seconds the API server has refused this operator's credentials; 0 while it accepts them."""
+        return 0.0 if self._unauthorized_since is None else time.monotonic() - self._unauthorized_since
+
+    async def read(self, verb: str, path: str, query: dict[str, str] | None = None) -> Object:
+        return await self._repeated(verb, "GET", path, query=query)
+
+    async def write(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+        *,
+        urgency: Urgency = Urgency.APPLY,
+        gated: bool = True,
+    ) -> Object:
+        """`gated`: only while `may_write` says so. A dry run changes nothing and is not."""
+        return await self._repeated(verb, method, path, body, content_type, query, gated=gated, urgency=urgency)
+
+    async def stream(self, path: str, query: dict[str, str], silence_seconds: float) -> AsyncGenerator[Object]:
+        """The lines of an answer as they come. `ApiError` when none has come for `silence_seconds`."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                response = await self._send("GET", path, query=query, timeout=timeout)
+            self._count("watch", response.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._count("watch", 0)
+            raise UnreachableError(error) from error
+        try:
+            if response.status >= 400:
+                raise await self._refusal(response)
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    yield deep_json.loads(line)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UnreachableError(error) from error
+        finally:
+            response.close()  # a watch that is left early stays open otherwise
+
+    async def _repeated(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+        *,
+        gated: bool = False,
+        urgency: Urgency | None = None,
+    ) -> Object:
+        ends_at, attempt = time.monotonic() + _WAIT_SECONDS, 0
+        while True:
+            attempt += 1
+            try:
+                if urgency is not None:
+                    await self._token(urgency)
+                return await self._once(verb, method, path, body, content_type, query, gated=gated)
+            except NotLeadingError:
+                raise
+            except ApiError as error:
+                passes = (429,) if method == "POST" else _REPEATED
+                again = error.status in passes or (error.status == 401 and attempt == 1)
+                pause = max(error.retry_after, 0.1 * 2.0**attempt * (0.5 + random.random() / 2))
+                if not again or error.invalid or time.monotonic() + pause > ends_at:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _token(self, urgency: Urgency) -> None:
+        try:
+            await self.writes.take(urgency, seconds=_WAIT_SECONDS)
+        except TimeoutError:
+            raise ApiError(
+                429, f"not sent: the operator writes at most {WRITES_PER_SECOND:g} times a second", _WAIT_SECONDS
+            ) from None
+
+    async def _once(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        body: Object | None,
+        content_type: str,
+        query: dict[str, str] | None,
+        *,
+        gated: bool,
+    ) -> Object:
+        seconds = TIMEOUT_SECONDS
+        if gated:
+            if not self.may_write():
+                raise NotLeadingError(f"{method} {path}")
+            # Whoever has sent it and whoever has received it give up before another operator can lead.
+            seconds = max(1.0, min(seconds, self.write_seconds()))
+            query = {**(query or {}), "timeout": f"{int(seconds)}s"}
+        with self._on_its_way(gated):
+            try:
+                response = await self._send(method, path, body, content_type, query, seconds)
+                data: bytes = await response.read()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._count(verb, 0)
+                raise UnreachableError(error) from error
+        self._count(verb, response.status)
+        if response.status >= 400:
+            raise await self._refusal(response)
+        try:
+            parsed: Object = deep_json.loads(data)
+        except ValueError:
+            raise ApiError(response.status, "the API server's answer is no JSON") from None
+        return parsed
+
+    @contextlib.contextmanager
+    def _on_its_way(self, write: bool) -> Generator[None]:
+        self._writing += write
+        if write:
+            self._still.clear()
+        try:
+            yield
+        finally:
+            self._writing -= write
+            if not self._writing:
+                self._still.set()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+        timeout: float | aiohttp.ClientTimeout = TIMEOUT_SECONDS,
+    ) -> aiohttp.ClientResponse:
+        api = self._api
+        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
+        # The token is read at every call: tokens in pods are rotated.
+        await api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        answer: Any = await api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
+        """The error for an answer of 400 or more."""
+        if response.status == 401:
+            await self._reload()
+        pause = _seconds(response.headers.get("Retry-After"))
+        if response.status == 429 and pause:
+            self.writes.close_for(pause)
+        return ApiError(response.status, _reason(await response.read()), pause)
+
+    async def _reload(self) -> None:
+        """Load the configuration again, at most once a second, for all calls that were refused."""
+        async with self._reloading:
+            if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
+                return
+            self._loaded_at = time.monotonic()
+            try:
+                loaded = kubernetes_client.ApiClient(await self.configuration(self._kubeconfig))
+            except (ConfigurationError, OSError, ValueError) as error:
+                logger.warning("the API server refuses the operator's credentials, and there are no others: %s", error)
+                return
+            logger.warning("the API server refuses the operator's credentials (401); they have been loaded again")
+            before, self._api = self._api, without_late_writes(loaded)
+            await before.close()  # what is still under way there breaks off, and is repeated
+
+    def _count(self, verb: str, status: int) -> None:
+        self.calls[verb, str(status or "error")] += 1
+        if status == 401:
+            if self._unauthorized_since is None:
+                self._unauthorized_since = time.monotonic()
+        elif status:
+            self._unauthorized_since = None
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The seconds of a Retry-After header. A date, which the API server does not send, counts as none."""
+    try:
+        return min(_LONGEST_PAUSE_SECONDS, max(0.0, float(retry_after or 0.0)))
+    except ValueError:
+        return 0.0
+
+
+def _reason(data: bytes) -> str:
+    try:
+        text = str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        text = data[:200].decode("utf-8", "replace")
+    return " ".join(text[:_REASON_CHARACTERS].split())
