@@ -75,6 +75,7 @@ def register(app: typer.Typer) -> None:
         ),
         lease_name: str = typer.Option("", help="Default: taskfleet-operator, with a hash of --watch-selector."),
         probe_port: int = typer.Option(0, help="Serve /healthz and /readyz here; 0 is off.", min=0, max=65535),
+        metrics_port: int = typer.Option(0, help="Serve /metrics here; 0 is off.", min=0, max=65535),
         webhook_port: int = typer.Option(0, help="Serve the validating webhook here; 0 is off.", min=0, max=65535),
         webhook_cert_dir: str = typer.Option("", help="A folder with its tls.crt and tls.key, read again on change."),
         log_level: str = _LOG_LEVEL,
@@ -93,6 +94,7 @@ def register(app: typer.Typer) -> None:
             lease_namespace=lease_namespace,
             lease_name=lease_name,
             probe_port=probe_port,
+            metrics_port=metrics_port,
             webhook_port=webhook_port,
             webhook_cert_dir=webhook_cert_dir,
         )

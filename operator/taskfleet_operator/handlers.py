@@ -21,6 +21,7 @@ from .control.kubernetes_api import KubernetesApi
 from .control.leadership import Leadership
 from .control.lease import LeaseClient
 from .control.liveness import Liveness
+from .control.metrics import OperatorCollector, exposition
 from .control.serving import Endpoints
 from .control.term import Term
 from .operator_options import OperatorOptions
@@ -64,8 +65,16 @@ class Operator:
             liveness.runs("following the cluster", self._following),
             liveness.watches(self.informers),
             liveness.works(lambda: self.term.work if self.term else None),
+            liveness.listens(self._dead_listeners),
         )
-        self.endpoints = Endpoints(self._liveness.problems, self._unready)
+        self.collector = OperatorCollector(
+            leadership,
+            cluster,
+            self.informers,
+            lambda: len(self.store.queues),
+            lambda: self.term.figures if self.term else None,
+        )
+        self.endpoints = Endpoints(self._liveness.problems, self._unready, lambda: exposition(self.collector))
 
     @classmethod
     async def start(cls, options: OperatorOptions) -> Operator:
@@ -73,7 +82,7 @@ class Operator:
         pod = os.environ.get("POD_NAME", "")
         identity = f"{pod or platform.node()}_{uuid.uuid4()}"
         operator = cls(await KubernetesApi.connect(), Leadership(leases, identity, pod=pod), leases, options)
-        await operator.endpoints.start(options.probe_port)
+        await operator.endpoints.start(options.probe_port, options.metrics_port)
         if operator.webhook is not None:
             await operator.webhook.start()
         return operator
@@ -86,6 +95,9 @@ class Operator:
                 self.term.work.add(key)
             if kind in _READ_BY_LOOPS:
                 self.term.loops.wake(key)
+
+    def _dead_listeners(self) -> list[str]:
+        return [one.dead for one in self.term.figures.redis if one.dead] if self.term else []
 
     def _unready(self) -> list[str]:
         """A standby is ready too, once it knows the cluster: it can follow at any moment, and its webhook answers."""

@@ -29,6 +29,7 @@ class OperatorOptions:
     lease_namespace: str = ""
     lease_name: str = ""
     probe_port: int = 0
+    metrics_port: int = 0
     webhook_port: int = 0
     webhook_cert_dir: str = ""
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_operator import Manifest, Space, settled, until
 from tests.support.audited_api import AuditedApi, Write
 from tests.support.manifests import GOOD
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 
 FOLLOWS_A_KILL, FOLLOWS_A_TERM = 18.0, 3.0  # seconds
 
@@ -30,7 +32,10 @@ FOLLOWS_A_KILL, FOLLOWS_A_TERM = 18.0, 3.0  # seconds
 class Member:
     """One operator process behind its proxy."""
 
-    def __init__(self, name: str, proxy: AuditedApi, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, name: str, proxy: AuditedApi, process: subprocess.Popen[bytes], log: Path, probes: int, metrics: int
+    ) -> None:
+        self.probes, self.metrics = probes, metrics
         self.name = name
         self.proxy = proxy
         self.process = process
@@ -38,6 +43,24 @@ class Member:
 
     def said(self, words: str) -> bool:
         return words in self.log.read_text()
+
+    def probe(self, path: str) -> int:
+        """The status of a probe, 0 without an answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}{path}", timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+    def figure(self, metric: str) -> float:
+        """A metric with its labels, as it is written."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5) as response:
+            text = response.read().decode()
+        (value,) = (line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{metric} "))
+        return float(value)
 
 
 class Pair:
@@ -57,9 +80,10 @@ class Pair:
         proxy = AuditedApi(self._server, name, self.writes)
         proxy.__enter__()
         log = self._folder / f"{name}.log"
+        ports = ["--probe-port", str(free_port()), "--metrics-port", str(free_port())]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "taskfleet", "operator", "--namespace", self.space.name, *arguments],
+                [sys.executable, "-m", "taskfleet", "operator", "--namespace", self.space.name, *ports, *arguments],
                 env=os.environ
                 | {
                     "KUBECONFIG": str(proxy.kubeconfig(self._kubeconfig, self._folder / f"{name}.json")),
@@ -69,7 +93,7 @@ class Pair:
                 stderr=output,
                 preexec_fn=ends_with_this_process(),
             )
-        member = self.members[name] = Member(name, proxy, process, log)
+        member = self.members[name] = Member(name, proxy, process, log, int(ports[1]), int(ports[3]))
         return member
 
     def holder(self, lease: str = "taskfleet-operator") -> str:
@@ -99,6 +123,11 @@ class Pair:
 
     def strangers(self) -> list[str]:
         """The writes of a member at a time at which another held the Lease."""
+        if (
+            len({write.path.rpartition("/")[2] for write in self.writes if write.of_lease and write.method == "PUT"})
+            > 1
+        ):
+            return []  # shards: each leads
         held = [
             (write.sent, write.answered, str(write.body["spec"].get("holderIdentity") or ""))
             for write in self.writes
@@ -193,6 +222,57 @@ def test_one_of_two_writes_and_the_other_is_warm(pair: Pair, manifest: Manifest)
     for kind in ("taskqueues", "deployments", "pods", "configmaps"):
         assert any(f"/{kind}?" in path and "watch" in path for _, path in standby.proxy.requests), kind
     assert until(lambda: pair.space.get("lease", "taskfleet-operator"), "a Lease")["spec"]["leaseDurationSeconds"] == 15
+
+
+def test_both_are_alive_and_ready_and_their_figures_say_who_leads(pair: Pair, manifest: Manifest) -> None:
+    leader, standby = both(pair, manifest)
+    for member in (leader, standby):
+        until(lambda member=member: member.probe("/readyz") == 200, f"{member.name} is ready")
+        assert member.probe("/healthz") == 200
+        assert member.figure("taskfleet_operator_taskqueues") == 1
+        assert member.figure('taskfleet_operator_informer_lists_total{kind="TaskQueue"}') >= 1
+    assert leader.figure("taskfleet_operator_leader") == 1
+    assert standby.figure("taskfleet_operator_leader") == 0
+    assert leader.figure('taskfleet_operator_api_calls_total{code="200",verb="PATCH"}') > 0
+    labels = f'{{name="orders",namespace="{pair.space.name}"}}'
+    until(lambda: leader.figure("taskfleet_operator_redis_reads_total") > 1, "Redis is read")
+    assert leader.figure(f"taskfleet_operator_desired_replicas{labels}") == 1
+    assert leader.figure('taskfleet_operator_decision_lag_seconds_bucket{le="+Inf"}') > 0
+    pair.space("delete", "tq", "orders")
+    until(lambda: "orders" not in _page(leader), "its figures go with it")
+
+
+def _page(member: Member) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{member.metrics}/metrics", timeout=5) as response:
+        text: str = response.read().decode()
+    return text
+
+
+@pytest.mark.timeout(180)
+def test_shards_lead_side_by_side_and_serve_their_own_taskqueues(pair: Pair, manifest: Manifest) -> None:
+    for name, shard in (("orders", "a"), ("mail", "b")):
+        one = copy.deepcopy(manifest)
+        one["metadata"] |= {"name": name, "labels": {"shard": shard}}
+        one["spec"]["redis"]["keyPrefix"] += shard
+        pair.space.apply(one)
+    pair.start("op-a", "--watch-selector", "shard=a")
+    pair.start("op-b", "--watch-selector", "shard!=a")
+    for name in ("orders", "mail"):
+        until(lambda name=name: pair.space.get("deployment", f"{name}-worker"), f"{name} is served", seconds=90)
+    leases = pair.space.kubectl.json("get", "lease", "--namespace", pair.space.name)["items"]
+    assert {one["spec"]["holderIdentity"].partition("_")[0] for one in leases} == {"op-a", "op-b"}
+    for write in pair.writes:
+        if not write.of_lease and write.method != "POST":
+            assert ("orders" in write.path) == (write.by == "op-a"), write
+    # A TaskQueue that is given to the other shard is left by one and taken by the other, with its workers.
+    uid = pair.space.get("deployment", "orders-worker")["metadata"]["uid"]
+    pair.space("label", "tq", "orders", "shard=b", "--overwrite")
+    tag = secrets.token_hex(3)
+    set_image(pair.space, tag)
+    until(lambda: has_image(pair.space, tag), "the other shard acts", seconds=30)
+    assert pair.space.get("deployment", "orders-worker")["metadata"]["uid"] == uid
+    last = [write for write in pair.writes if "deployments/orders-worker" in write.path][-1]
+    assert last.by == "op-b"
 
 
 @pytest.mark.timeout(180)

@@ -1,18 +1,30 @@
-"""docs/reference/metrics.md lists the metrics of a worker, and no others."""
+"""docs/reference/metrics.md lists the metrics of a worker and of the operator, and no others."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from prometheus_client.core import Metric
 
 from taskfleet import TaskQueue
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.runtime.worker import Worker
+from tests.support.operator_figures import collector
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
+def listed(page: str) -> set[tuple[str, str]]:
+    return set(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
+
+
+def metrics(families: Iterable[Metric]) -> set[tuple[str, str]]:
+    return {(family.name + ("_total" if family.type == "counter" else ""), family.type) for family in families}
+
+
 async def test_the_page_lists_every_metric_with_its_type() -> None:
-    families = WorkerCollector.of(Worker(TaskQueue("memory://"))).collect()
-    metrics = {(family.name + ("_total" if family.type == "counter" else ""), family.type) for family in families}
-    assert set(re.findall(r"^\| `(\w+)` \| (\w+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) == metrics
+    workers, operator = PAGE.read_text(encoding="utf-8").split("## The operator")
+    assert listed(workers) == metrics(WorkerCollector.of(Worker(TaskQueue("memory://"))).collect())
+    assert listed(operator) == metrics(collector().collect())

@@ -150,6 +150,7 @@ class KubernetesFleet:
         uid = self._store.deployments[self.key]["metadata"]["uid"]
         scaled = await self._cluster.scale(namespace, worker_name(self.resource), uid, replicas)
         self._assumed = (replicas, scaled["metadata"].get("generation", 0))
+        self._loop_figures.count_change(self.key, current, replicas)
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
         reason = "ScaledUp" if replicas > current else "ScaledDown"
         limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""

@@ -56,8 +56,13 @@ class RedisFigures:
     failures: int
     skipped: int
     read_seconds: float
+    """Of the last reading."""
+    read_seconds_total: float
+    cordons: int
     listener_restarts: int
     listening: bool
+    dead: str
+    """The address of the Redis when its listener has ended, "" otherwise."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,12 @@ class LoopFigures:
     decisions: Counter[str] = field(default_factory=Counter[str])
     """By reason."""
     queues: dict[Key, QueueFigures] = field(default_factory=dict[Key, QueueFigures])
+    scaled: dict[Key, Counter[str]] = field(default_factory=dict[Key, Counter[str]])
+    """Changes of the number of replicas, `up` and `down`."""
+
+    def count_change(self, key: Key, current: int, replicas: int) -> None:
+        self.scaled.setdefault(key, Counter())["up" if replicas > current else "down"] += 1
 
     def forget(self, key: Key) -> None:
         self.queues.pop(key, None)
+        self.scaled.pop(key, None)

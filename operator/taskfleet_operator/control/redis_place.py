@@ -68,8 +68,11 @@ class RedisPlace:
             failures=reader.failures,
             skipped=reader.skipped,
             read_seconds=reader.read_seconds,
+            read_seconds_total=reader.read_seconds_total,
+            cordons=self.redis.cordons,
             listener_restarts=listener.restarts,
             listening=not listener.notice,
+            dead=urls.address(self.credentials.url) if listener.dead else "",
         )
 
     def _heard(self, queue: str) -> None:

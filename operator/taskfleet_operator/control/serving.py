@@ -28,17 +28,23 @@ def listening(port: int, option: str) -> socket.socket:
 
 
 class Endpoints:
-    """`/healthz`, which is for liveness, and `/readyz`. Port 0 is not served."""
+    """`/healthz`, which is for liveness, and `/readyz` on one port, `/metrics` on another or the same."""
 
-    def __init__(self, alive: Problems, ready: Problems) -> None:
+    def __init__(self, alive: Problems, ready: Problems, exposition: Callable[[], bytes]) -> None:
         self._alive = alive
         self._ready = ready
+        self._exposition = exposition
         self._runners: list[web.AppRunner] = []
 
-    async def start(self, probe_port: int) -> None:
+    async def start(self, probe_port: int, metrics_port: int) -> None:
+        """Serve; a port of 0 is not served. `ConfigurationError` when a port is taken."""
+        probes = [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
+        metrics = [web.get("/metrics", self._metrics)]
         if probe_port:
-            probes = [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
-            await self._serve(probe_port, "--probe-port", probes)
+            both = [*probes, *metrics] if probe_port == metrics_port else probes
+            await self._serve(probe_port, "--probe-port", both)
+        if metrics_port not in (0, probe_port):
+            await self._serve(metrics_port, "--metrics-port", metrics)
 
     async def close(self) -> None:
         for runner in self._runners:
@@ -57,6 +63,10 @@ class Endpoints:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _answer(self._ready(), "ready")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=self._exposition(), headers={"Content-Type": content_type})
 
 
 def _answer(problems: list[str], well: str) -> web.Response:

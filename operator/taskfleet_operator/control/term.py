@@ -12,6 +12,7 @@ from taskfleet.cancellation import end
 
 from .cluster_store import ClusterStore
 from .kubernetes_api import KubernetesApi
+from .metrics import TermFigures
 from .reconciler import Reconciler
 from .scaling_loops import ScalingLoops
 from .status_writer import StatusWriter
@@ -34,6 +35,10 @@ class Term:
         for key in self._store.queues:
             self.work.add(key)
         await self.work.run()
+
+    @property
+    def figures(self) -> TermFigures:
+        return TermFigures(self.work, self.loops.figures, self.loops.redis_figures())
 
     async def close(self) -> None:
         await end([self._running])

@@ -54,6 +54,11 @@ class QueueListener:
         return "work is not announced, as the subscription gets no answer; the polls find it"
 
     @property
+    def dead(self) -> bool:
+        """Whether it has ended, which no listener does before it is closed."""
+        return self._task.done()
+
+    @property
     def restarts(self) -> int:
         """How often the subscription was made anew."""
         return max(0, self._subscriptions - 1)

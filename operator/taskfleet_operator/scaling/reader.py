@@ -56,7 +56,7 @@ class QueuesReader:
         self._lanes = {urgent: _Lane(self._answer, urgent=urgent) for urgent in (False, True)}
         self._workers: tuple[float, Mapping[str, Sequence[WorkerInfo]]] | None = None
         self._left: set[asyncio.Task[Any]] = set()
-        self.read_seconds = 0.0
+        self.read_seconds = self.read_seconds_total = 0.0
         """How long the last successful reading took."""
         self.reads = self.failures = self.skipped = 0
 
@@ -97,6 +97,7 @@ class QueuesReader:
         else:
             self.reads += 1
             self.read_seconds = time.monotonic() - began
+            self.read_seconds_total += self.read_seconds
             self._listener.compare(reading.stats)
             await _tell(batch, reading)
             return

@@ -37,6 +37,8 @@ class SharedRedis:
     ) -> None:
         self._broker = broker
         self._ask = ask
+        self.cordons = 0
+        """Workers that were told to drain."""
         self.listener = QueueListener(subject, broker, heard)
         self.reader = QueuesReader(broker, self.listener, seconds=seconds)
 
@@ -53,6 +55,7 @@ class SharedRedis:
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         self._ask(f"the cordon of {name}")
         await self._broker.cordon(name, ttl_seconds=ttl_seconds)
+        self.cordons += 1
 
     async def uncordon(self, name: str) -> None:
         self._ask(f"the end of the cordon of {name}")

@@ -124,8 +124,8 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
     problems: list[str] = []
     unready = ["the cluster's objects have not been listed yet"]
     port = free_port()
-    endpoints = Endpoints(lambda: problems, lambda: unready)
-    await endpoints.start(port)
+    endpoints = Endpoints(lambda: problems, lambda: unready, lambda: b"figures")
+    await endpoints.start(port, port)
     try:
         async with aiohttp.ClientSession() as client:
 
@@ -134,6 +134,7 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
                     return response.status, await response.text()
 
             assert await get("/healthz") == (200, "alive\n")
+            assert await get("/metrics") == (200, "figures")
             assert await get("/readyz") == (503, "the cluster's objects have not been listed yet\n")
             unready.clear()
             problems.append("a watch has been silent for 301 s")
@@ -145,11 +146,11 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
 
 async def test_a_port_that_is_taken_is_one_line() -> None:
     port = free_port()
-    first, second = (Endpoints(list, list) for _ in range(2))
-    await first.start(port)
+    first, second = (Endpoints(list, list, bytes) for _ in range(2))
+    await first.start(port, 0)
     try:
-        with pytest.raises(ConfigurationError, match=f"--probe-port {port}: cannot listen: .*; choose another port"):
-            await second.start(port)
+        with pytest.raises(ConfigurationError, match=f"--metrics-port {port}: cannot listen: .*; choose another port"):
+            await second.start(0, port)
     finally:
         await second.close()
         await first.close()
