@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 
 ALL_ADDRESSES = "::"
 
@@ -26,7 +27,7 @@ def listen(host: str, port: int) -> socket.socket:
     raise problem or OSError(f"{host} has no address")
 
 
-def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _bound(family: int, address: Any) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
