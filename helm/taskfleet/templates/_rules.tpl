@@ -21,9 +21,12 @@
 - apiGroups: [policy]              # delete: a TaskQueue may change its mind about having one
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]                  # patch: the deletion cost of an idle pod
+- apiGroups: [""]                  # patch: the deletion cost of an idle pod, the protection of a busy one
   resources: [pods]
   verbs: [list, watch, patch]
+- apiGroups: [""]                  # the readiness gate of updateStrategy Drain
+  resources: [pods/status]
+  verbs: [patch]
 - apiGroups: [""]                  # those that a TaskQueue names, one by one
   resources: [secrets]
   verbs: [get]

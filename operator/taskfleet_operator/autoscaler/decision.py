@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .history import ScalingState
 from .queue_terms import QueueTerms
@@ -14,8 +14,8 @@ class ScalingDecision:
     """The outcome of one look at a TaskQueue.
 
     `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that
-    changed the recommended number, "" when none did. `terms` are the figures of the whole TaskQueue, for metrics;
-    `queues` are the terms of each queue. `state` is an argument of the next call.
+    changed the recommended number, "" when none did; `limit_message` may say more about it. `terms` are the figures of
+    the whole TaskQueue, for metrics; `queues` are the terms of each queue. `state` is an argument of the next call.
     """
 
     desired: int
@@ -28,10 +28,17 @@ class ScalingDecision:
     state: ScalingState
     fallback: bool = False
     panicking: bool = False
+    limit_message: str = ""
 
     @property
     def changed(self) -> bool:
         return self.desired != self.current
+
+    def held(self, rule: str, message: str) -> ScalingDecision:
+        """This decision while no single replica can be chosen for removal: none is removed, or all."""
+        if not 0 < self.desired < self.current:
+            return self
+        return replace(self, desired=self.current, limited_by=rule, limit_message=message)
 
     @property
     def drains_busy(self) -> bool:

@@ -3,6 +3,9 @@
 A worker to remove is cordoned first, so that it claims no more tasks. Once it reports that it is drained, it is marked
 for removal. The number falls only when the platform has had time to see the mark. A worker that takes too long is
 uncordoned and stays. When demand returns, the last cordoned workers are uncordoned first.
+
+The platform follows the marks only among workers that are ready: one that is not goes first. So nothing is removed
+while such a worker is busy.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ class ScalingSteps:
     """The steps of one look, in their order.
 
     `replicas` is the number to request now, and `removed` are the workers that are removed with it. `draining` is the
-    state for the next look when every step has succeeded.
+    state for the next look when every step has succeeded. `waits_for` are busy workers that would be removed in place
+    of drained ones, so that the number stays.
     """
 
     replicas: int
@@ -41,6 +45,7 @@ class ScalingSteps:
     mark: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     draining: Mapping[str, DrainingWorker] = field(default_factory=dict[str, DrainingWorker])
+    waits_for: tuple[str, ...] = ()
 
 
 def cordon_seconds(spec: AutoscalerSpec) -> float:
@@ -57,12 +62,13 @@ def next_steps(
     *,
     absent: int = 0,
     settle_seconds: float = 0.0,
+    together: bool = False,
 ) -> ScalingSteps:
     """The steps from `decision.current` towards `decision.desired`. Pure: the same arguments give the same steps.
 
     `workers` are all existing replicas that are not being removed, None when Redis could not be read. `absent` replicas
     are requested, do not exist, and are not about to be made. `settle_seconds` is the time that the platform needs to
-    see a mark.
+    see a mark. `together`: the platform does not follow the marks now, so that all workers are removed or none.
     """
     if workers is None:
         # No cordon reaches a worker. Without a sample only the user or the fallback asks for another number.
@@ -72,13 +78,20 @@ def next_steps(
     left = {name: entry for name, entry in draining.items() if name in names}
     if spec.mode == "Recommend":
         return _staying(decision.current, list(left), left)
-    called_off = _newest(left, decision.desired - (decision.current - len(left)))
+    # A rollout has more workers than are asked for. When all of them go, none is called off.
+    spare = 0 if together and not decision.desired else decision.desired - (decision.current - len(left))
+    called_off = _newest(left, spare)
     if decision.desired >= decision.current:
-        return _with_forgotten(_staying(decision.desired, called_off, left), decision.current, workers)
+        staying = _staying(decision.desired, called_off, left)
+        # During a rollout, old workers may be cordoned for new ones.
+        return staying if together else _with_forgotten(staying, decision.current, workers)
     if spec.scale_down.victim_policy == "DeploymentDefault":
         return _staying(decision.desired, called_off, left)
     before = _staying(decision.current, called_off, left)
-    return _shrinking(decision, workers, before, spec, now, absent=absent, settle_seconds=settle_seconds)
+    steps = _shrinking(
+        decision, workers, before, spec, now, absent=absent, settle_seconds=settle_seconds, together=together
+    )
+    return _spared(steps, workers, decision, before)
 
 
 def _newest(draining: Mapping[str, DrainingWorker], count: int) -> list[str]:
@@ -119,16 +132,23 @@ def _shrinking(
     *,
     absent: int,
     settle_seconds: float,
+    together: bool,
 ) -> ScalingSteps:
     draining = dict(before.draining)
-    surplus = max(0, decision.current - len(draining) - decision.desired)
+    there = len(workers) if together else decision.current  # a rollout has more pods than are asked for
+    surplus = max(0, there - len(draining) - decision.desired)
     dropped = min(absent, surplus)
     staying = [worker for worker in workers if worker.name not in draining]
+    by_name = {worker.name: worker for worker in workers}
+    # Heartbeats are some seconds old: one that was cordoned may have claimed a task. An idle one takes its place.
+    mistaken = [name for name, entry in draining.items() if entry.marked_at is None and by_name[name].busy]
     chosen = choose_victims(staying, surplus - dropped, drain_busy=decision.drains_busy)
+    spare = choose_victims([worker for worker in staying if worker not in chosen], len(mistaken))
+    chosen = (*chosen, *spare)
+    given_up = _newest({name: draining[name] for name in mistaken}, len(spare))
+    draining = {name: entry for name, entry in draining.items() if name not in given_up}
     draining |= {worker.name: DrainingWorker(now) for worker in chosen}
     mark: list[str] = []
-    given_up: list[str] = []
-    by_name = {worker.name: worker for worker in workers}
     for name, entry in draining.items():
         worker = by_name[name]
         # A worker without a heartbeat runs no task: it has not started, or it has ended.
@@ -137,12 +157,18 @@ def _shrinking(
             mark.append(name)
         elif not drained and now - entry.cordoned_at > spec.scale_down.drain_timeout_seconds:
             given_up.append(name)
-    unmark = [name for name in given_up if draining[name].marked_at is not None]
+    unmark = [name for name in given_up if name in draining and draining[name].marked_at is not None]
     draining |= {name: replace(draining[name], marked_at=now) for name in mark}
     draining = {name: entry for name, entry in draining.items() if name not in given_up}
-    removed = _settled(draining, now, settle_seconds)[: decision.current - dropped - decision.desired]
+    # One that was marked before it had started may have started since.
+    empty = {worker.name for worker in workers if worker.drained or not worker.registered}
+    removed = [name for name in _settled(draining, now, settle_seconds) if name in empty]
+    if together:
+        removed = removed if len(removed) == len(workers) else []
+    else:
+        removed = removed[: decision.current - dropped - decision.desired]
     return ScalingSteps(
-        decision.current - dropped - len(removed),
+        max(decision.desired, decision.current - dropped - len(removed)),
         uncordon=(*before.uncordon, *given_up),
         unmark=(*before.unmark, *unmark),
         cordon=tuple(worker.name for worker in chosen),
@@ -150,6 +176,29 @@ def _shrinking(
         removed=tuple(removed),
         # A removed worker keeps its cordon until the key expires, so that it claims no task while it ends.
         draining={name: entry for name, entry in draining.items() if name not in removed},
+    )
+
+
+def _spared(
+    steps: ScalingSteps, workers: Sequence[WorkerSample], decision: ScalingDecision, before: ScalingSteps
+) -> ScalingSteps:
+    """The same steps without a removal that would hit a busy worker which is not ready."""
+    going = set(steps.removed)
+    marked_and_ready = any(worker.ready for worker in workers if worker.name in going)
+    endangered = [
+        worker.name
+        for worker in workers
+        if worker.registered and not worker.ready and not worker.drained and worker.name not in going
+    ]
+    if not marked_and_ready or not endangered:
+        return steps
+    kept = {name: before.draining[name] for name in going}
+    return replace(
+        steps,
+        replicas=decision.current,
+        removed=(),
+        draining={**steps.draining, **kept},
+        waits_for=tuple(endangered),
     )
 
 

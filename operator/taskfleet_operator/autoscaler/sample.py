@@ -42,7 +42,7 @@ class WorkerSample:
     `processes` counts live worker processes; without one the worker is not `registered`. `busy` counts running tasks;
     `idle_seconds` is how long there have been none; `age_seconds` runs from its creation. `cordoned`: its heartbeat
     reports that it claims no more tasks. `drained`: and that no task is running. `marked`: the platform removes it
-    first.
+    first. `ready`: the platform takes it for one that works; Kubernetes removes others first, whatever their marks.
     """
 
     name: str
@@ -54,6 +54,7 @@ class WorkerSample:
     cordoned: bool = False
     marked: bool = False
     processes: int = 0
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)

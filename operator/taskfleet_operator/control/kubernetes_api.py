@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from urllib.parse import quote
 
 from kubernetes.aio import client as kubernetes_client
@@ -16,6 +16,7 @@ __all__ = ["AUTOSCALER", "OPERATOR", "ApiError", "KubernetesApi", "NotLeadingErr
 OPERATOR, AUTOSCALER = "taskfleet-operator", "taskfleet-autoscaler"
 _PAGE = 500  # objects in one answer to a list
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"
 _PLURALS = {
     ("v1", "Pod"): "pods",
     ("v1", "Secret"): "secrets",
@@ -119,20 +120,34 @@ class KubernetesApi(ApiConnection):
         finally:
             await events.aclose()
 
-    async def scale(self, namespace: str, name: str, uid: str, replicas: int) -> Object:
-        """Set the replicas of the Deployment with this uid, and nothing else, as the autoscaler's field manager."""
+    async def scale(self, namespace: str, name: str, uid: str, replicas: int, *, version: str | None = None) -> Object:
+        """Set the replicas of the Deployment with this uid, and nothing else, as the autoscaler's field manager.
+
+        `version`: the resourceVersion that it has to have; `ApiError` with status 409 when it has another.
+        """
+        metadata = {"name": name, "namespace": namespace, "uid": uid}
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "metadata": metadata if version is None else metadata | {"resourceVersion": version},
             "spec": {"replicas": replicas},
         }
         return await self._apply(body, AUTOSCALER, Urgency.SCALE)
 
     async def set_deletion_cost(self, namespace: str, pod: str, cost: int) -> None:
-        body = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": str(cost)}}}
+        await self.annotate_pod(namespace, pod, {"controller.kubernetes.io/pod-deletion-cost": str(cost)})
+
+    async def annotate_pod(self, namespace: str, pod: str, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations of a pod; None removes one."""
+        body = {"metadata": {"annotations": dict(annotations)}}
         path = _path("v1", "Pod", namespace, pod)
         await self.write("patch", "PATCH", path, body, _MERGE, {"fieldManager": AUTOSCALER}, urgency=Urgency.SCALE)
+
+    async def set_pod_condition(self, namespace: str, pod: str, kind: str) -> None:
+        """Set a condition of a pod to True. Its other conditions stay."""
+        body = {"status": {"conditions": [{"type": kind, "status": "True"}]}}
+        path = f"{_path('v1', 'Pod', namespace, pod)}/status"
+        await self.write("patch", "PATCH", path, body, _STRATEGIC, {"fieldManager": AUTOSCALER}, urgency=Urgency.SCALE)
 
     async def patch_status(self, namespace: str, name: str, status: Object) -> Object:
         """Change a TaskQueue's status by a merge patch. Returns the whole TaskQueue."""

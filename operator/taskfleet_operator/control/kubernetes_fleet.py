@@ -9,12 +9,12 @@ from typing import Any
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
 
-from ..autoscaler import ScalingDecision, ScalingState
+from ..autoscaler import ScalingDecision, ScalingState, WorkerSample
 from ..children.names import selector, worker_name
 from ..resource.taskqueue import TaskQueueResource
 from ..scaling.clock import ScalingClock
 from ..scaling.order import ScalingOrder, order_of
-from ..scaling.port import Look
+from ..scaling.port import Look, ScalingRedis
 from ..scaling.sampling import Replicas
 from . import events
 from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
@@ -22,7 +22,9 @@ from .conditions import rfc3339
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .loop_figures import LoopFigures, QueueFigures
 from .pod_ages import PodAges
+from .pod_care import PodCare
 from .queue_sharing import ALONE, QueueSharing
+from .rollout import Rollout, rollout_of
 from .status_fields import fields_of, verdicts
 from .status_writer import StatusWriter
 
@@ -62,6 +64,7 @@ class KubernetesFleet:
         self._loop_figures = figures or LoopFigures()
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
+        self._care = PodCare(key, cluster, store)
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
         self._figures_at = float("-inf")
@@ -106,7 +109,12 @@ class KubernetesFleet:
             marked=frozenset(name for name, pod in pods.items() if _is_marked(pod)),
             # Missing pods do not lower the number: the ReplicaSet controller may create them at any moment.
             absent=0,
+            unready=frozenset(name for name, pod in pods.items() if not is_ready(pod)),
+            hold=self._rollout(deployment).hold,
         )
+
+    def _rollout(self, deployment: Object) -> Rollout:
+        return rollout_of(deployment, self._store.replica_sets(self.key))
 
     def _current(self, deployment: Object) -> int:
         """The requested replicas. A number that was just set counts until the watch has caught up."""
@@ -147,8 +155,13 @@ class KubernetesFleet:
         The ReplicaSet controller removes marked pods.
         """
         namespace, current = self.key[0], decision.current
-        uid = self._store.deployments[self.key]["metadata"]["uid"]
-        scaled = await self._cluster.scale(namespace, worker_name(self.resource), uid, replicas)
+        metadata = self._store.deployments[self.key]["metadata"]
+        # A smaller number is for this version of the Deployment: a rollout may have begun that the watch has not shown.
+        version = metadata.get("resourceVersion") if replicas < current else None
+        scaled = await self._cluster.scale(
+            namespace, worker_name(self.resource), metadata["uid"], replicas, version=version
+        )
+        self._care.departures.expect(removed if replicas < current else (), self._clock.now())
         self._assumed = (replicas, scaled["metadata"].get("generation", 0))
         self._loop_figures.count_change(self.key, current, replicas)
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
@@ -162,12 +175,21 @@ class KubernetesFleet:
         self._told["lastDecision"] = self._change(decision, replicas)
         self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
 
+    async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None or self.resource.spec.worker.update_strategy.type != "Drain":
+            return False
+        rollout, replicas, now = self._rollout(deployment), self._current(deployment), self._clock.now()
+        await self._care.hand_over(rollout, workers, replicas, broker, now, settle_seconds=self.settle_seconds)
+        return rollout.under_way
+
     async def tell(self, look: Look) -> float:
         """Write the status. A change of figures alone waits until the last such write is a minute old."""
         decision, asked = look.decision, look.replicas.current
         assert decision is not None, "refresh_seconds is infinite, so that every look decides"
         if deployment := self._store.deployments.get(self.key):
             asked = self._current(deployment)
+            await self._look_after(look, deployment)
         if look.order.autoscaler.mode == "Recommend" and decision.changed:
             self._recommend(decision)
         state = decision.state
@@ -193,13 +215,21 @@ class KubernetesFleet:
             selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
             autoscaler=self._told,
         )
-        conditions = verdicts(decision, look.sample, self.resource, asked, len(look.replicas.ages))
+        conditions = verdicts(
+            decision, look.sample, self.resource, asked, len(look.replicas.ages), rollout=look.replicas.hold
+        )
         wait = self._figures_at + _FIGURES_SECONDS - self._clock.now()
         uid = self.resource.metadata.uid
         wrote = await self._status.write(self.key, fields, conditions, uid=uid, patient=wait > 0)
         if wrote and wait <= 0:
             self._figures_at = self._clock.now()
         return wait if wrote is None else float("inf")
+
+    async def _look_after(self, look: Look, deployment: Object) -> None:
+        protection = self.resource.spec.worker.eviction_protection
+        after = protection.after_seconds if protection.mode == "Enabled" else None
+        template = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
+        await self._care.look(look, after, template, self._clock.now())
 
     def _recommend(self, decision: ScalingDecision) -> None:
         """Tell a decision that nobody carries out. One that asks for the same, for the same reason, is no news."""

@@ -79,11 +79,11 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
 
 
 def verdicts(
-    decision: ScalingDecision, sample: FleetSample, queue: TaskQueueResource, asked: int, pods: int
+    decision: ScalingDecision, sample: FleetSample, queue: TaskQueueResource, asked: int, pods: int, rollout: str = ""
 ) -> list[Condition]:
     """The conditions that follow from a look.
 
-    `asked` is the requested number of replicas, `pods` the existing number.
+    `asked` is the requested number of replicas, `pods` the existing number; `rollout` describes one that is under way.
     """
     reachable = not sample.failure
     ready = sample.ready_replicas >= asked
@@ -104,18 +104,20 @@ def verdicts(
             "Paused" if paused else mode,
             f"autoscaler.mode is {mode}",
         )
-    progressing = asked != pods or not ready
+    progressing = asked != pods or not ready or bool(rollout)
     return [
         Condition("Ready", ready and reachable, *_readiness(ready, reachable, sample, asked)),
         Condition(
             "Progressing",
             progressing,
-            "Scaling" if progressing else "Settled",
-            f"{asked} replicas are asked for" if progressing else "",
+            "RollingOut" if rollout else "Scaling" if progressing else "Settled",
+            rollout or (f"{asked} replicas are asked for" if progressing else ""),
         ),
         redis,
         scaling,
-        Condition("ScalingLimited", bool(decision.limited_by), decision.limited_by or "NotLimited", ""),
+        Condition(
+            "ScalingLimited", bool(decision.limited_by), decision.limited_by or "NotLimited", decision.limit_message
+        ),
         Condition("Paused", paused, "Annotation" if paused and not queue.spec.suspend else _suspended(queue), ""),
         Condition("Fallback", decision.fallback, "ReadsFailed" if decision.fallback else "NotNeeded", ""),
     ]

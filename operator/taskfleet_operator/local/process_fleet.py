@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from taskfleet import showing
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
 
-from ..autoscaler import ScalingDecision, ScalingState
+from ..autoscaler import ScalingDecision, ScalingState, WorkerSample
 from ..scaling.order import ScalingOrder
-from ..scaling.port import Look
+from ..scaling.port import Look, ScalingRedis
 from ..scaling.sampling import Reading, Replicas, registered_of
 from .local_workers import LocalWorkers
 from .view import Picture, QueueRow, View, WorkerRow
@@ -61,6 +61,9 @@ class ProcessFleet:
 
     async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
         self._workers.resize(replicas, removed)
+
+    async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        return False  # `taskfleet up` runs one version
 
     async def tell(self, look: Look) -> float:
         if look.decision is not None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..autoscaler import (
     DrainingWorker,
@@ -27,6 +28,7 @@ from .sampling import Replicas, observe, registered_of
 
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
+_HANDOVER_LOOK_SECONDS = 1.0
 
 
 class ScalingLoop:
@@ -109,15 +111,23 @@ class ScalingLoop:
                 self._state = self._fleet.initial_state(replicas.current, now)
             decision = decide(seen.sample, self._state, order.autoscaler, now)
             self._state = decision.state
+            if replicas.hold:
+                decision = decision.held("RolloutUnderWay", replicas.hold)
         lag = 0.0 if due is None else max(0.0, time.monotonic() - due)
         fresh = seen.reading is None or seen.reading.fresh or not replicas.ages
         if seen.workers is not None and fresh:
             self._latencies = self._latencies.with_look(replicas.ages, registered_of(seen.workers, order.processes))
         if decision is not None:
             if fresh or decision.desired > decision.current:
-                await self._carry_out(self._steps(decision, seen.workers, replicas, order), decision, order)
+                steps = self._steps(decision, seen.workers, replicas, order)
+                if steps.waits_for:
+                    waits = f"busy and not ready, so that it would go first: {', '.join(steps.waits_for)}"
+                    decision = replace(decision, limited_by="BusyPodNotReady", limit_message=waits)
+                await self._carry_out(steps, decision, order)
             elif decision.desired < decision.current:
                 again = 0.0  # who is idle is read first
+        if seen.workers is not None and fresh and await self._fleet.hand_over(seen.workers, self._redis):
+            again = min(again, _HANDOVER_LOOK_SECONDS)
         look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, self._redis.notice)
         return min(again, await self._fleet.tell(look))
 
@@ -136,6 +146,7 @@ class ScalingLoop:
             time.monotonic(),
             absent=replicas.absent,
             settle_seconds=self._fleet.settle_seconds,
+            together=bool(replicas.hold),
         )
 
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:

@@ -84,6 +84,10 @@ class Fleet(Protocol):
         """Set the number of replicas. `removed` are the marked replicas that are removed with it."""
         ...
 
+    async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        """Continue to replace workers of an earlier version, at each look. Returns whether that is under way."""
+        ...
+
     async def tell(self, look: Look) -> float:
         """Show the result of a look. Returns the seconds after which to decide again, for current figures."""
         ...

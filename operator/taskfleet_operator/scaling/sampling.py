@@ -37,7 +37,9 @@ class Replicas:
 
     `ages` gives the seconds since the creation of each existing replica that is not being removed. Heartbeats of other
     names on the same Redis belong to another TaskQueue. `marked` replicas are removed first when the number falls.
-    `absent` replicas are requested, do not exist, and are not about to be made.
+    `absent` replicas are requested, do not exist, and are not about to be made. `unready` replicas exist and are not
+    taken for working ones by the platform. `hold` says why no single replica can be chosen for removal now, "" when one
+    can.
     """
 
     current: int
@@ -46,6 +48,8 @@ class Replicas:
     ages: Mapping[str, float] = field(default_factory=dict[str, float])
     marked: frozenset[str] = frozenset()
     absent: int = 0
+    unready: frozenset[str] = frozenset()
+    hold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ def workers_of(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]
             age,
             [one for one in reading.workers.get(name, ()) if one.heartbeat_age_seconds <= oldest],
             marked=name in replicas.marked,
+            ready=name not in replicas.unready,
         )
         for name, age in replicas.ages.items()
     )
@@ -184,9 +189,9 @@ def _queue(figures: QueueStats, target: QueueTarget) -> QueueSample:
     )
 
 
-def _worker(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: bool) -> WorkerSample:
+def _worker(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: bool, ready: bool) -> WorkerSample:
     if not processes:
-        return WorkerSample(name, registered=False, age_seconds=age, marked=marked)
+        return WorkerSample(name, registered=False, age_seconds=age, marked=marked, ready=ready)
     busy = sum([process.busy for process in processes])
     states = {process.state for process in processes}
     return WorkerSample(
@@ -199,4 +204,5 @@ def _worker(name: str, age: float, processes: Sequence[WorkerInfo], *, marked: b
         cordoned="drained" in states or "cordoned" in states,
         marked=marked,
         processes=len(processes),
+        ready=ready,
     )

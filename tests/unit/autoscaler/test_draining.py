@@ -203,3 +203,50 @@ def test_no_busy_worker_is_removed_and_no_more_than_are_too_many(
     assert not {worker.name for worker in workers if worker.busy} & set(found.removed)
     assert not set(found.uncordon) & set(found.draining)
     assert not set(found.removed) & set(found.draining)
+
+
+def not_ready(worker: WorkerSample) -> WorkerSample:
+    return replace(worker, ready=False)
+
+
+def test_nothing_is_removed_while_a_busy_worker_is_not_ready() -> None:
+    # Kubernetes would remove it first, whatever is marked.
+    entries = {"b": ago(10, marked=5)}
+    held = steps(decided(2, 1), [not_ready(busy("a")), drained("b")], entries)
+    assert (held.replicas, held.removed, held.waits_for) == (2, (), ("a",))
+    assert held.draining == entries
+    assert steps(decided(2, 1), [busy("a"), drained("b")], entries).removed == ("b",)
+
+
+def test_an_idle_worker_takes_the_place_of_a_victim_that_turns_out_busy() -> None:
+    found = steps(decided(3, 2), [busy("a"), cordoned("b"), idle("c")], {"b": ago(1)})
+    assert (found.uncordon, found.cordon, found.draining.keys()) == (("b",), ("c",), {"c"})
+    alone = steps(decided(3, 2), [busy("a"), cordoned("b"), busy("c")], {"b": ago(1)})
+    assert (alone.uncordon, alone.cordon) == ((), ()), "no other is better"
+
+
+def test_an_idle_worker_that_is_not_ready_goes_first() -> None:
+    assert steps(decided(3, 2), [idle("a", 50), not_ready(idle("b", 1)), idle("c", 60)]).cordon == ("b",)
+
+
+def test_a_worker_that_started_after_it_was_marked_is_not_removed() -> None:
+    entries = {"b": ago(10, marked=5)}
+    assert steps(decided(2, 1), [idle("a"), unborn("b")], entries).removed == ("b",)
+    assert steps(decided(2, 1), [idle("a"), cordoned("b")], entries).removed == ()
+
+
+def test_during_a_rollout_all_are_removed_together_or_none() -> None:
+    entries = {name: ago(10, marked=5) for name in "ab"}
+    part = steps(decided(2, 0), [drained("a"), drained("b"), idle("c")], entries, together=True)
+    assert (part.replicas, part.removed, part.cordon) == (2, (), ("c",))
+    assert steps(decided(2, 0), [drained("a"), drained("b")], entries, together=True).replicas == 0
+    surge = {**entries, "c": ago(10, marked=5)}
+    more = steps(decided(2, 0), [drained("a"), drained("b"), unborn("c")], surge, together=True)
+    assert (more.replicas, more.uncordon) == (0, ())
+
+
+def test_a_held_decision_removes_none_or_all() -> None:
+    assert decided(5, 3).held("RolloutUnderWay", "why").desired == 5
+    assert decided(5, 3).held("RolloutUnderWay", "why").limited_by == "RolloutUnderWay"
+    assert decided(5, 0).held("RolloutUnderWay", "why").desired == 0
+    assert decided(5, 7).held("RolloutUnderWay", "why").desired == 7

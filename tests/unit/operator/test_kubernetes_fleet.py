@@ -32,7 +32,9 @@ class RecordedApi:
         self.generation = 2
         self.refusal: ApiError | None = None
 
-    async def scale(self, namespace: str, name: str, uid: str, replicas: int) -> dict[str, Any]:
+    async def scale(
+        self, namespace: str, name: str, uid: str, replicas: int, *, version: str | None = None
+    ) -> dict[str, Any]:
         self.calls.append(("scale", name, replicas))
         return {"metadata": {"generation": self.generation}}
 

@@ -20,6 +20,7 @@ OTHERS: dict[tuple[str, str], set[str]] = {
     (GROUP, f"{PLURAL}/finalizers"): {"update"},
     ("apps", "replicasets"): {"list", "watch"},
     ("", "pods"): {"list", "watch", "patch"},
+    ("", "pods/status"): {"patch"},
     ("", "secrets"): {"get"},
     ("", "events"): {"create"},
 }

@@ -13,11 +13,11 @@ import pytest
 
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.protocol.figures import Horizons
-from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides, ScalingState
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides, ScalingState, WorkerSample
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
-from taskfleet_operator.scaling.port import Look
+from taskfleet_operator.scaling.port import Look, ScalingRedis
 from taskfleet_operator.scaling.sampling import Reading, Replicas
 from tests.unit.operator.builders import STATS, worker
 
@@ -96,6 +96,9 @@ class MemoryFleet:
             del self.broker.states[name]
         for number in range(len(self.broker.states), replicas):
             self.broker.states[f"w{number}"] = "running"
+
+    async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        return False
 
     async def tell(self, look: Look) -> float:
         self.looks.append(look)

@@ -1,0 +1,69 @@
+"""Rollouts with real workers: no busy pod is taken away by a smaller number, whatever the Deployment does meanwhile."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.process_node import ProcessNodes
+from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
+
+BROKEN = "registry.example/shop:broken"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def six(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> RealFleet:
+    """Six ready pods, by `spec.replicas`; images with `broken` in their name cannot be pulled."""
+    nodes.broken_images.add("broken")
+    operators.start()
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=6)
+    until(lambda: len(fleet.ready()) == 6, "six pods are ready", seconds=60)
+    return fleet
+
+
+def three_busy(fleet: RealFleet, seconds: float) -> set[str]:
+    fleet.enqueue(range(3), seconds=seconds)
+    return until(lambda: len(found := fleet.busy()) == 3 and found, "three pods are busy")
+
+
+def held(fleet: RealFleet) -> bool:
+    condition = fleet.condition("ScalingLimited")
+    return condition.get("reason") == "RolloutUnderWay" and "a rollout is under way" in condition["message"]
+
+
+def test_a_rollout_that_hangs_takes_no_busy_pod_and_the_status_says_why(six: RealFleet) -> None:
+    busy = three_busy(six, seconds=25)
+    six.apply(worker={"image": BROKEN})
+    until(lambda: len(six.pods()) > 6, "the rollout has begun, and hangs")
+    six("scale", f"tq/{six.name}", "--replicas=3")
+    until(lambda: held(six), "the status says why nothing is removed")
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    six.ran_once(range(3))
+    assert busy <= six.pods().keys()
+    assert six.replicas() == 6
+    six.apply(worker={"image": "registry.example/shop:1.0"}, replicas=3)
+    until(lambda: len(six.pods()) == 3, "after the undo three remain", seconds=60)
+
+
+def test_a_rollout_that_hangs_does_not_keep_idle_pods_for_ever(six: RealFleet) -> None:
+    six.apply(worker={"image": BROKEN})
+    until(lambda: len(six.pods()) > 6, "the rollout has begun, and hangs")
+    busy = three_busy(six, seconds=8)
+    six("patch", "tq", six.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
+    six.ran_once(range(3))
+    assert set.union(*map(set, six.journal("end").values())) == busy
+    until(lambda: not six.pods(), "with nothing left to do, all pods go")
+
+
+def test_a_restart_and_a_smaller_number_at_once_take_no_busy_pod(six: RealFleet) -> None:
+    # Every pod is replaced, the busy ones too: they drain for up to drainTimeoutSeconds. None is cut short.
+    three_busy(six, seconds=10)
+    restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}
+    six("patch", "tq", six.name, "--type=merge", "-p", json.dumps(restart | {"spec": {"replicas": 4}}))
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    six.ran_once(range(3))
+    until(lambda: six.replicas() == 4 and len(six.ready()) == 4, "four remain, all of them new", seconds=90)
