@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-topologies chaos e2e check format images bench bench-full crd lock
+.PHONY: help venv demo test test-topologies chaos e2e check format images bench bench-full crd simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ crd: venv  ## write crds/taskqueue.yaml, the chart's copy and the reference page
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 	$(BIN)/python -m taskfleet_operator.resource.field_tables docs/reference/taskqueue.md
+
+simulate: venv  ## the autoscaler beside KEDA and HPA in a hundred simulated worlds; writes docs/explanation/autoscaling.md
+	$(BIN)/python -m taskfleet_operator.simulate matrix --page docs/explanation/autoscaling.md
 
 lock: venv  ## pin requirements/*.txt again
 	cd requirements && sh lock.sh

@@ -17,6 +17,9 @@ from .history import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
 from .recommend import Wanted
 from .sample import FleetSample
 
+_CHANCE = 4.5
+"""A number that is lower by so many standard deviations or fewer may be lower by chance."""
+
 
 def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     """The number of replicas for this sample. Pure: the same arguments give the same decision.
@@ -160,7 +163,22 @@ def _tolerate(draft: _Draft) -> None:
     current = draft.current
     if draft.spec.policy == "Threshold" or current == 0 or draft.replicas == current:
         return
-    rules = draft.spec.behavior
+    rules, exact = draft.spec.behavior, draft.wanted.exact
+    chance = _CHANCE * draft.wanted.chance_slots / max(1, draft.sample.slots_per_replica)
+    by_chance = f"{_formula(draft.message)} = {exact:.2f}, off by up to {chance:.2f} by chance"
+    # A fleet that follows chance in one direction follows it back in a moment. Up, it stays while nothing waits, slots
+    # are free, and the load fits if they are all used. Down, it keeps the number into which a load that is higher by
+    # chance fits.
+    utilisation = draft.spec.target.utilization_percent / 100
+    fits = exact * utilisation <= current and exact - current <= chance
+    kept = min(current, math.ceil((exact + chance) * utilisation - 1e-9))
+    if draft.replicas < kept < current:
+        draft.replicas, draft.message = kept, f"{by_chance} → {kept}"
+    elif draft.replicas < kept == current or (
+        draft.replicas > current and fits and draft.sample.has_free_slots and not draft.sample.backlog
+    ):
+        draft.replicas, draft.reason, draft.message = current, "WithinTolerance", by_chance
+        return
     tolerance = rules.scale_up.tolerance if draft.replicas > current else rules.scale_down.tolerance
     if abs(draft.wanted.exact / current - 1) <= float(tolerance):
         draft.message = f"{_formula(draft.message)} = {draft.wanted.exact:.2f}, within {tolerance} of {current}"

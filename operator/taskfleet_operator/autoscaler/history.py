@@ -15,7 +15,8 @@ LONGEST_WINDOW_SECONDS = 3600.0
 class Point:
     """A queue's counters at one time, and the estimate of the mean service time then. Seconds.
 
-    `longest_seconds` is the longest run that can have been seen until then, `idle_at` when no run was last seen.
+    `longest_seconds` is the longest run that can have been seen until then, `idle_at` when no run was last seen,
+    `oldest_run_seconds` the age of the oldest run at that time.
     """
 
     at: float
@@ -26,6 +27,7 @@ class Point:
     parked: int = 0
     longest_seconds: float = float("inf")
     idle_at: float = 0.0
+    oldest_run_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """The slots that one queue needs.
 
-    slots = min( (F + B + due)·min(1, S/D) + λ·min(S, D)/u,
+    r     = min(1, S/D)
+    slots = min( (F·r + λ·S·(1 - r))/u + (B + due)·r,
                  F + B + due + λ·L/u,
                  what the queue's own limits let run )
 
-A task that is there, waiting or running, needs a slot for min(1, S/D) of the time D in which the queue is to be
-drained. For S < D and few running tasks this is λS/u + B·S/D: the service rate is λ + B/D, and with replicas that take
-L to start the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D is the target, or e·L
-where that is longer. For S ≥ D it is one slot a task, whatever S is believed to be. Running tasks belong in the sum
-because it is compared with all replicas, those included that run them. The second line holds because there are never
-more tasks than those that are there and those that arrive until a new replica works.
+A task that is there, waiting or running, needs a slot for the share r of the time D in which the queue is to be
+drained. Of the tasks that arrive meanwhile, only what is not yet running then is new: in an even flow F = λS, and the
+first bracket is λS for every S. For S much shorter than D this is λS/u + B·S/D: the service rate is λ + B/D, and with
+replicas that take L to start the backlog follows Ḃ = -B(t - L)/D, which does not oscillate while L/D ≤ 1/e. So D is the
+target, or e·L where that is longer. For S ≥ D it is one slot a task, whatever S is believed to be. Running tasks belong
+in the sum because it is compared with all replicas, those included that run them. The second line holds because there
+are never more tasks than those that are there and those that arrive until a new replica works.
 """
 
 from __future__ import annotations
@@ -17,13 +19,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..resource.autoscaler_spec import AutoscalerSpec
+from ..resource.autoscaler_spec import AutoscalerSpec, TargetSpec
 from .history import STABLE_WINDOW_SECONDS, Point, ScalingState
-from .rates import arrivals_per_second, attempts_per_second, busy_slots, is_history
+from .rates import arrivals_per_second, attempts_per_second, busy_slots, is_history, longest_run_seconds
 from .sample import FleetSample, QueueSample
 
 DEFAULT_START_SECONDS = 10.0
 """The start latency until one was measured: from a pod's creation to its worker's registration."""
+
+_UNTOLD = TargetSpec().processing_time_seconds
+"""Another run time than the default is one that the user knows."""
+
+_TAIL = 3.0
+"""The variance of run times over the square of their mean is about the longest over the mean, over this."""
 
 _RECENT_SECONDS = 20.0
 """Whether tasks come to an end is judged over this time when one waits too long."""
@@ -33,7 +41,8 @@ _RECENT_SECONDS = 20.0
 class QueueTerms:
     """The formula's terms for one queue. `replicas_by_backlog` replaces its slots while there is no history.
 
-    `steady_slots` and `drain_slots` are the two parts of the first line. `late_slots` are what tasks need that would
+    `steady_slots` and `drain_slots` are the two parts of the first line. `chance_slots` is how far its result is off
+    by chance, when tasks arrive at random times. `late_slots` are what tasks need that would
     wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, "" by nothing.
     """
 
@@ -46,6 +55,7 @@ class QueueTerms:
     running: int
     steady_slots: float
     drain_slots: float
+    chance_slots: float
     late_slots: float
     slots: float
     panic_slots: float
@@ -84,13 +94,18 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
     panic = arrivals_per_second(points, window, window / 2)
     waiting = queue.backlog + (queue.due if spec.prewarm.mode == "Enabled" else 0)
     present = queue.in_flight + waiting
-    known = is_history(queue, float(spec.target.processing_time_seconds))
-    drain_slots = present * min(1.0, service / drain)
+    prior = spec.target.processing_time_seconds
+    known = is_history(queue, float(prior), told=prior != _UNTOLD)
+    share = min(1.0, service / drain)
+    drain_slots = waiting * share
     late = _late_slots(queue, sample, points, drain, start)
     most, limit = _limit(queue, sample, points, service, utilisation)
 
+    def steadily(rate: float) -> float:
+        return (queue.in_flight * share + rate * service * (1 - share)) / utilisation
+
     def bounded(rate: float) -> tuple[float, str]:
-        asked = max(rate * min(service, drain) / utilisation + drain_slots, late) if known else max(0.0, late)
+        asked = max(steadily(rate) + drain_slots, late) if known else late
         there = present + rate * start / utilisation
         slots = min(asked, there, most)
         return slots, "" if slots == asked else limit if slots == most else "one a task"
@@ -105,14 +120,27 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         drain_seconds=drain,
         waiting=waiting,
         running=queue.in_flight,
-        steady_slots=steady * min(service, drain) / utilisation if known else 0.0,
+        steady_slots=steadily(steady) if known else 0.0,
         drain_slots=drain_slots if known else 0.0,
+        chance_slots=_chance_slots(queue, points, steady, service, share),
         late_slots=late,
         slots=slots,
         panic_slots=bounded(panic)[0],
         bound=bound,
         replicas_by_backlog=by_backlog,
     )
+
+
+def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, service: float, share: float) -> float:
+    """The standard deviation of the slots for tasks that arrive at random times.
+
+    A number of tasks that run at a time, or arrive in a time, is off by its root. A mean of run times of which some
+    are much longer than the mean is off by more.
+    """
+    busy = max(float(queue.in_flight), rate * service)
+    uneven = max(1.0, longest_run_seconds(points) / service / _TAIL) if service else 1.0
+    seen = min(1.0, service / STABLE_WINDOW_SECONDS) * uneven
+    return math.sqrt(busy * (share**2 + (1 - share) ** 2 * seen))
 
 
 def _late_slots(

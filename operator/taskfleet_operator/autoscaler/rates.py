@@ -13,7 +13,7 @@ PRIOR_TASKS = 10
 HISTORY_TASKS = 5
 """With fewer ended runs the service time is a guess, which weighs as much as one task."""
 
-BURST_TASKS = 10
+BURST_TASKS = 4
 """So many tasks may arrive together without being a burst."""
 
 _BURST_FACTOR = 4.0
@@ -77,9 +77,14 @@ def busy_slots(points: tuple[Point, ...], window_seconds: float) -> float:
     return (points[-1].busy_seconds - start.busy_seconds) / max(points[-1].at - start.at, _CLOSEST_POINTS_SECONDS)
 
 
-def is_history(queue: QueueSample, prior_seconds: float) -> bool:
-    """Whether run times were measured: enough runs have ended, or running ones outweigh the prior."""
-    return queue.attempts_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
+def longest_run_seconds(points: tuple[Point, ...]) -> float:
+    """The age of the oldest run that was seen within the history."""
+    return max(point.oldest_run_seconds for point in points)
+
+
+def is_history(queue: QueueSample, prior_seconds: float, *, told: bool = False) -> bool:
+    """Whether run times are known: enough runs have ended, running ones outweigh the prior, or the user has told."""
+    return told or queue.attempts_total >= HISTORY_TASKS or queue.busy_ms_total / 1000 > PRIOR_TASKS * prior_seconds
 
 
 def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_run: float, now: float) -> Point:
@@ -93,7 +98,9 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_r
         longest = max(prior, service, oldest_run)
         if not known:
             service = min((prior + busy) / (1 + queue.attempts_total), longest)
-        return Point(now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at)
+        return Point(
+            now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at, oldest_run
+        )
     last = points[-1]
     # What can have been seen: a run of which a worker tells the age, and one that began and ended between two looks.
     # Workers of earlier versions do not tell it; then a run is no older than the time for which the queue was busy.
@@ -108,7 +115,9 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_r
         ran, ended = max(0.0, busy - start.busy_seconds), queue.attempts_total - start.attempts
         service = (start.service_seconds * weight + ran) / (weight + ended)
     service = min(service, longest)
-    return Point(now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at)
+    return Point(
+        now, queue.runnable_total, queue.attempts_total, busy, service, queue.parked, longest, idle_at, oldest_run
+    )
 
 
 def _is_lower(queue: QueueSample, points: tuple[Point, ...]) -> bool:

@@ -39,6 +39,10 @@ class Wanted:
         return sum(terms.drain_slots for terms in self.queues)
 
     @property
+    def chance_slots(self) -> float:
+        return math.sqrt(sum(terms.chance_slots**2 for terms in self.queues))
+
+    @property
     def slots(self) -> float:
         return sum(terms.slots for terms in self.queues)
 

@@ -47,7 +47,7 @@ def test_slots_keep_up_with_arrivals_and_drain_the_backlog_in_time(
 
 def test_the_message_is_the_formula_with_its_numbers() -> None:
     state = steady_arrivals(40, 0.5, current=4)
-    seen = sample(queue(2532, runnable_total=3400), current=4)
+    seen = sample(queue(2532, in_flight=20, runnable_total=3400), current=4)
     decision = decide(seen, state, spec(behavior=STEADY, panic={"mode": "Disabled"}), NOW)
     assert decision.message == "slots = 46.1 (steady 25.0 + drain 21.1) / 8 → 6"
 

@@ -33,7 +33,7 @@ def test_a_task_older_than_its_target_adds_replicas_by_itself() -> None:
     late = queue(10, in_flight=32, oldest_age_seconds=61)
     decision = first(sample(late, current=4), spec(behavior=STEADY))
     assert (decision.desired, decision.panicking) == (6, True)  # (32 + 10) / 8, though the tasks are believed short
-    formula = "slots = 42.0 (steady 0.0 + drain 0.3, 42.0 for tasks that would wait too long) / 8"
+    formula = "slots = 42.0 (steady 0.3 + drain 0.1, 42.0 for tasks that would wait too long) / 8"
     assert decision.message == f"{formula} → 6"
     assert first(sample(late, current=4), spec(behavior=STEADY, panic=CALM)).desired == 6
     queued = queue(10, in_flight=31, oldest_age_seconds=61)

@@ -1,0 +1,7 @@
+"""Runs the command of the simulator."""
+
+from __future__ import annotations
+
+from .command import app
+
+app()
