@@ -14,12 +14,16 @@ _MESSAGE_LIMIT = 1024  # characters: a message may repeat the answer of a server
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition as it should be. `merge` finds out when it last changed."""
+    """One condition as it should be. `merge` finds out when it last changed.
+
+    A `rare` one is not written before it is true for the first time.
+    """
 
     type: str
     status: bool | None
     reason: str
     message: str = ""
+    rare: bool = False
 
 
 def rfc3339(seconds: float) -> str:
@@ -35,6 +39,8 @@ def merge(
     for condition in wanted:
         status = "Unknown" if condition.status is None else str(condition.status)
         old = before.get(condition.type)
+        if old is None and condition.rare and not condition.status:
+            continue
         same = old is not None and old.get("status") == status
         before[condition.type] = {
             "type": condition.type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from typing import Any
@@ -9,9 +10,39 @@ from typing import Any
 from taskfleet import showing
 
 from ..resource.taskqueue import API_VERSION, KIND
-from .cluster_store import Object
+from ..scaling.clock import ScalingClock
+from .cluster_store import ClusterStore, Key, Object
 from .conditions import rfc3339
-from .kubernetes_api import OPERATOR
+from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
+
+_REPEATED_SECONDS = 600.0
+
+
+class EventPoster:
+    """Posts Events on one TaskQueue. A repeated one is posted again after ten minutes at the earliest."""
+
+    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock) -> None:
+        self._key = key
+        self._cluster = cluster
+        self._store = store
+        self._clock = clock
+        self._posted: dict[str, float] = {}
+
+    async def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
+        """Post one. Scaling goes on without an Event that the API server refuses."""
+        made = event(self._store.queues.get(self._key), reason, message, kind=kind)
+        if made is not None:
+            with contextlib.suppress(ApiError, OSError, TimeoutError):
+                await self._cluster.create_event(self._key[0], made)
+
+    async def warn(self, reason: str, message: str) -> bool:
+        """Post a warning, unless one of this reason was posted in the last ten minutes."""
+        now = self._clock.now()
+        if now - self._posted.get(reason, float("-inf")) < _REPEATED_SECONDS:
+            return False
+        self._posted[reason] = now
+        await self.post(reason, message, kind="Warning")
+        return True
 
 
 def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:

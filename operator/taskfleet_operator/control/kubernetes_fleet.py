@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,17 +15,19 @@ from ..scaling.clock import ScalingClock
 from ..scaling.order import ScalingOrder, order_of
 from ..scaling.port import Look, ScalingRedis
 from ..scaling.sampling import Replicas
-from . import events
 from .cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
 from .conditions import rfc3339
+from .events import EventPoster
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .loop_figures import LoopFigures, QueueFigures
 from .pod_ages import PodAges
 from .pod_care import PodCare
+from .pod_trouble import trouble_of
 from .queue_sharing import ALONE, QueueSharing
 from .rollout import Rollout, rollout_of
-from .status_fields import fields_of, verdicts
+from .status_fields import fields_of
 from .status_writer import StatusWriter
+from .verdicts import Facts, verdicts
 
 logger = showing.logger("taskfleet.operator")
 
@@ -65,6 +66,8 @@ class KubernetesFleet:
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
         self._care = PodCare(key, cluster, store)
+        self._events = EventPoster(key, cluster, store, self._clock)
+        self._failed: int | None = None  # tasks that have failed for good, at the last look
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
         self._figures_at = float("-inf")
@@ -115,6 +118,13 @@ class KubernetesFleet:
 
     def _rollout(self, deployment: Object) -> Rollout:
         return rollout_of(deployment, self._store.replica_sets(self.key))
+
+    @property
+    def _trouble(self) -> tuple[str, str] | None:
+        """Why pods do not start, if they do not: reason and message."""
+        pods = self._store.pods(self.key)
+        found = trouble_of(self._store.deployments.get(self.key), self._store.replica_sets(self.key), pods.values())
+        return (found.reason, found.message) if found is not None else None
 
     def _current(self, deployment: Object) -> int:
         """The requested replicas. A number that was just set counts until the watch has caught up."""
@@ -168,10 +178,7 @@ class KubernetesFleet:
         reason = "ScaledUp" if replicas > current else "ScaledDown"
         limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
         message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
-        event = events.event(self._store.queues.get(self.key), reason, message)
-        if event is not None:
-            with contextlib.suppress(ApiError):  # scaling continues without its Event
-                await self._cluster.create_event(namespace, event)
+        await self._events.post(reason, message)
         self._told["lastDecision"] = self._change(decision, replicas)
         self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
 
@@ -215,9 +222,21 @@ class KubernetesFleet:
             selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
             autoscaler=self._told,
         )
-        conditions = verdicts(
-            decision, look.sample, self.resource, asked, len(look.replicas.ages), rollout=look.replicas.hold
+        trouble = self._trouble
+        facts = Facts(
+            decision,
+            look.sample,
+            self.resource,
+            asked,
+            len(look.replicas.ages),
+            notice=look.notice,
+            trouble=trouble,
+            shared=self._sharing.message,
+            rollout=look.replicas.hold,
+            dead=fields.get("totalDead"),
         )
+        await self._warn(look, trouble)
+        conditions = verdicts(facts)
         wait = self._figures_at + _FIGURES_SECONDS - self._clock.now()
         uid = self.resource.metadata.uid
         wrote = await self._status.write(self.key, fields, conditions, uid=uid, patient=wait > 0)
@@ -230,6 +249,22 @@ class KubernetesFleet:
         after = protection.after_seconds if protection.mode == "Enabled" else None
         template = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
         await self._care.look(look, after, template, self._clock.now())
+
+    async def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
+        """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""
+        if trouble is not None:
+            await self._events.warn(*trouble)
+        if look.reading is None:
+            return
+        stats = {target.name: look.reading.stats[target.name] for target in look.order.queues}
+        failed = sum(one.failed_total for one in stats.values())
+        grown = failed - (failed if self._failed is None else self._failed)
+        if grown > 0:
+            most = max(stats, key=lambda name: stats[name].dead)
+            message = f"{grown} more tasks have failed for good; `taskfleet dead list {most}` shows them"
+            if not await self._events.warn("DeadLetters", message):
+                return  # they are told with those that follow
+        self._failed = failed
 
     def _recommend(self, decision: ScalingDecision) -> None:
         """Tell a decision that nobody carries out. One that asks for the same, for the same reason, is no news."""

@@ -24,7 +24,7 @@ from ..autoscaler import (
 )
 from .order import ScalingOrder
 from .port import Fleet, Look, ScalingRedis
-from .sampling import Replicas, observe, registered_of
+from .sampling import Reading, Replicas, observe, registered_of
 
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
@@ -47,6 +47,7 @@ class ScalingLoop:
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
         self._draining: dict[str, DrainingWorker] = {}
+        self._cordoned: set[str] = set()
 
     def use(self, redis: ScalingRedis) -> None:
         """Read and write through this Redis from now on. What was learnt, and every drain, goes on."""
@@ -128,6 +129,8 @@ class ScalingLoop:
                 again = 0.0  # who is idle is read first
         if seen.workers is not None and fresh and await self._fleet.hand_over(seen.workers, self._redis):
             again = min(again, _HANDOVER_LOOK_SECONDS)
+        if seen.reading is not None and seen.reading.fresh:
+            await self._lift_cordons_of_the_gone(replicas, seen.reading)
         look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, self._redis.notice)
         return min(again, await self._fleet.tell(look))
 
@@ -149,15 +152,26 @@ class ScalingLoop:
             together=bool(replicas.hold),
         )
 
+    async def _lift_cordons_of_the_gone(self, replicas: Replicas, reading: Reading) -> None:
+        """Delete the cordons of workers that have gone, which would stay for minutes.
+
+        A worker that is ending keeps its cordon until its last heartbeat is gone: it must claim nothing.
+        """
+        for name in [one for one in self._cordoned if one not in replicas.ages and one not in reading.workers]:
+            self._cordoned.discard(name)
+            await self._redis.uncordon(name)
+
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
         """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""
         for name in steps.uncordon:
             self._draining.pop(name, None)
+            self._cordoned.discard(name)
             await self._redis.uncordon(name)
         for name in steps.unmark:
             await self._fleet.unmark(name)
         for name in steps.cordon:
             await self._redis.cordon(name, ttl_seconds=cordon_seconds(order.autoscaler))
+            self._cordoned.add(name)
             self._draining[name] = DrainingWorker(time.monotonic())
         for name in steps.mark:
             if not await self._fleet.mark(name):

@@ -51,7 +51,8 @@ class MemoryBroker:
 
     async def uncordon(self, name: str) -> None:
         self.calls.append(("uncordon", name))
-        self.states[name] = "running"
+        if name in self.states:
+            self.states[name] = "running"
 
 
 class MemoryFleet:
@@ -150,6 +151,21 @@ async def test_an_order_is_followed_when_the_loop_is_woken(fleet: MemoryFleet) -
         await until(lambda: fleet.sizes == [3, 2], "the drained one has gone")
         assert name not in fleet.broker.states
         assert fleet.broker.calls == [("cordon", name), ("mark", name)]
+
+
+async def test_the_cordon_of_a_worker_that_has_gone_is_deleted(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=2)
+        await until(lambda: fleet.sizes == [2], "two replicas")
+        fleet.asked = ScalingOverrides(replicas=1)
+        loop.wake()
+        await until(lambda: fleet.broker.calls, "a cordon")
+        ((_, name),) = fleet.broker.calls
+        fleet.broker.states[name] = "drained"
+        await until(lambda: fleet.sizes == [2, 1], "the drained one has gone")
+        assert ("uncordon", name) not in fleet.broker.calls
+        loop.wake()
+        await until(lambda: ("uncordon", name) in fleet.broker.calls, "its key is deleted")
 
 
 async def test_demand_that_returns_lifts_the_cordon(fleet: MemoryFleet) -> None:
