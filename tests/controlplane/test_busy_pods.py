@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from e2e.cluster.kubectl import CommandError
 
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
@@ -25,3 +28,57 @@ def test_of_twenty_pods_the_five_busy_ones_remain(
     until(lambda: len(fleet.journal("end")) == 5, "the tasks have ended", seconds=40)
     fleet.ran_once(range(5))
     assert fleet.pods().keys() == busy
+
+
+SAFE, DISRUPT = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"
+
+
+def protected(fleet: RealFleet) -> dict[str, dict[str, str]]:
+    """The annotations for node autoscalers by pod."""
+    found = {name: pod["metadata"].get("annotations", {}) for name, pod in fleet.pods().items()}
+    return {
+        name: {key: value for key, value in annotations.items() if key in (SAFE, DISRUPT)}
+        for name, annotations in found.items()
+        if SAFE in annotations or DISRUPT in annotations
+    }
+
+
+def test_a_pod_with_a_long_task_asks_node_autoscalers_to_wait(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2, worker={"evictionProtection": {"afterSeconds": 3}})
+    until(lambda: len(fleet.ready()) == 2, "two pods are ready")
+    fleet.enqueue([1], seconds=15)
+    (busy,) = until(fleet.busy, "one is busy")
+    assert not protected(fleet), "three seconds have not passed"
+    until(lambda: protected(fleet) == {busy: {SAFE: "false", DISRUPT: "true"}}, "it is protected")
+    version = fleet.pods()[busy]["metadata"]["resourceVersion"]
+    assert not fleet.journal("end")
+    assert fleet.pods()[busy]["metadata"]["resourceVersion"] == version, "nothing is written while nothing changes"
+    until(lambda: fleet.journal("end"), "the task has ended")
+    until(lambda: not protected(fleet), "the protection ends with it")
+
+
+def test_an_eviction_is_a_drain_and_the_budget_allows_one_at_a_time(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2)
+    until(lambda: len(fleet.ready()) == 2, "two pods are ready")
+    allowed = "disruptionsAllowed"
+    until(lambda: fleet.get("pdb", "orders-worker").get("status", {}).get(allowed) == 1, "one may go")
+    fleet.enqueue(range(2), seconds=12)
+    first, second = until(lambda: len(found := fleet.busy()) == 2 and sorted(found), "both are busy")
+    evict(fleet, first)
+    with pytest.raises(CommandError, match="disruption budget"):
+        evict(fleet, second)
+    until(lambda: len(fleet.journal("end")) == 2, "both tasks have ended")
+    fleet.ran_once(range(2))
+    assert set(map(tuple, fleet.journal("end").values())) == {(first,), (second,)}
+
+
+def evict(fleet: RealFleet, pod: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": fleet.namespace}}
+    path = f"/api/v1/namespaces/{fleet.namespace}/pods/{pod}/eviction"
+    fleet.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))

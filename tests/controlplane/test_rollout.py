@@ -67,3 +67,50 @@ def test_a_restart_and_a_smaller_number_at_once_take_no_busy_pod(six: RealFleet)
     until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
     six.ran_once(range(3))
     until(lambda: six.replicas() == 4 and len(six.ready()) == 4, "four remain, all of them new", seconds=90)
+
+
+def test_with_drain_new_pods_claim_at_once_and_old_ones_finish_what_they_run(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    # A drain timeout that is shorter than the tasks: a pod that is removed while it is busy cuts its task short.
+    fleet.apply(
+        autoscaler={"mode": "Disabled"},
+        replicas=3,
+        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+    )
+    until(lambda: len(fleet.ready()) == 3, "three pods are admitted")
+    old = fleet.ready()
+    fleet.enqueue(range(3), seconds=25)
+    until(lambda: fleet.busy() == old, "all are busy")
+    fleet.apply(worker={"image": "registry.example/shop:2.0"})
+    fleet.enqueue(range(3, 6), seconds=0.1)
+    until(lambda: len(fleet.journal("end")) == 3, "the new pods have run the new tasks")
+    assert fleet.journal("end").keys() == {3, 4, 5}, "while the old ones still run theirs"
+    assert set(fleet.images("start").values()) == {"registry.example/shop:1.0", "registry.example/shop:2.0"}
+    assert old <= fleet.pods().keys()
+    assert "old pods" in until(lambda: fleet.condition("Progressing").get("message"), "the status says so")
+    until(lambda: len(fleet.journal("end")) == 6, "the old tasks have ended")
+    fleet.ran_once(range(6))
+    assert not fleet.journal("cut")
+    until(lambda: len(fleet.ready()) == 3 and not fleet.pods().keys() & old, "three new pods remain", seconds=90)
+    until(lambda: not fleet.cordoned() & fleet.pods().keys(), "none of them is cordoned")
+
+
+def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pods(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    nodes.broken_images.add("broken")
+    operators.start()
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2, worker={"updateStrategy": {"type": "Drain"}})
+    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
+    old = fleet.ready()
+    fleet.apply(worker={"image": BROKEN})
+    until(lambda: len(fleet.pods()) == 4, "the new pods are there, and cannot start")
+    fleet.enqueue(range(10), seconds=0.2)
+    until(lambda: len(fleet.journal("end")) == 10, "the old ones have run the tasks")
+    fleet.ran_once(range(10))
+    assert not fleet.cordoned()
+    assert fleet.ready() == old
+    fleet.apply(worker={"image": "registry.example/shop:3.0"})
+    until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them", seconds=90)

@@ -36,7 +36,8 @@ class Rollout:
             return ""
         updated = _pods(self.new) if self.new is not None else 0
         there = updated + sum(map(_pods, self.old))
-        return f"a rollout is under way ({updated} of {there} pods are new); no pod is taken away before it has ended"
+        left = f"{updated} of {there} pods are new, and {there - updated} old pods are left"
+        return f"a rollout is under way: {left}; none is taken away before it has ended"
 
 
 def rollout_of(deployment: Object, replica_sets: Iterable[Object]) -> Rollout:

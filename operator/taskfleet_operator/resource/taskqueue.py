@@ -136,6 +136,4 @@ def not_supported(spec: TaskQueueSpec) -> str | None:
         return "spec.schedules: schedules are not supported by this version; remove them"
     if spec.deletion_policy != "Retain":
         return "spec.deletionPolicy: Purge is not supported by this version; use Retain"
-    if spec.worker.update_strategy.type != "RollingUpdate":
-        return "spec.worker.updateStrategy.type: Drain is not supported by this version; use RollingUpdate"
     return None

@@ -32,8 +32,10 @@ def test_pods_of_two_templates_are_a_rollout() -> None:
     both = [replica_set("a", wanted=3, pods=3), replica_set("b", wanted=1, pods=1)]
     found = rollout_of(deployment("b"), both)
     assert found.under_way
-    assert found.hold.startswith("a rollout is under way (1 of 4 pods are new)")
-    assert rollout_of(deployment("a"), both).hold.startswith("a rollout is under way (3 of 4 pods are new)")
+    assert found.hold.startswith("a rollout is under way: 1 of 4 pods are new, and 3 old pods")
+    assert rollout_of(deployment("a"), both).hold.startswith(
+        "a rollout is under way: 3 of 4 pods are new, and 1 old pods"
+    )
 
 
 def test_a_template_that_its_controller_has_not_seen_is_a_rollout() -> None:
