@@ -23,6 +23,7 @@ from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingOverrides
 from taskfleet_operator.local import up
 from taskfleet_operator.local.local_workers import LocalWorkers
+from taskfleet_operator.local.manifest_redis import LocalRedis, ManifestRedis
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.process_fleet import ProcessFleet
 from taskfleet_operator.local.view import Picture
@@ -80,7 +81,7 @@ def plan() -> LocalPlan:
             processes=1,
         ),
         drain_timeout_seconds=10,
-        manifest_url="",
+        redis=ManifestRedis(LocalRedis(""), {}),
         key_prefix=f"local-{secrets.token_hex(4)}",
         environment={},
     )
@@ -188,7 +189,7 @@ async def test_a_burst_starts_workers_and_its_end_stops_them(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
-    run = asyncio.create_task(up.run(plan, server.url, tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(plan, LocalRedis(server.url), tmp_path, notebook, stop))
     await until(lambda: notebook.decisions, "a first decision")
     await producer.naps(40, 0.05)
 
@@ -208,7 +209,7 @@ async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
 ) -> None:
     notebook, stop = Notebook(), asyncio.Event()
     lazy = with_autoscaler(plan, poll_interval_seconds=600)
-    run = asyncio.create_task(up.run(lazy, server.url, tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(lazy, LocalRedis(server.url), tmp_path, notebook, stop))
     await until(lambda: notebook.decisions, "a first decision")
     await asyncio.sleep(0.5)  # the subscription is in place
     await producer.naps(1, 0.01)
@@ -339,7 +340,7 @@ async def test_workers_obey_the_limits_of_the_manifest(
     two = with_autoscaler(plan, min_replicas=2)
     limited = replace(two, environment={"TASKFLEET_QUEUES": environment["TASKFLEET_QUEUES"]})
     notebook, stop = Notebook(), asyncio.Event()
-    run = asyncio.create_task(up.run(limited, server.url, tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(limited, LocalRedis(server.url), tmp_path, notebook, stop))
     await until(
         lambda: (
             [worker.state for worker in notebook.pictures[-1:] and notebook.pictures[-1].workers] == ["running"] * 2
@@ -366,14 +367,14 @@ async def test_an_app_that_cannot_be_imported_is_one_line(plan: LocalPlan, serve
     stop = asyncio.Event()
     broken = replace(with_autoscaler(plan, min_replicas=1), app="no.such.module:queue")
     with pytest.raises(ConfigurationError, match=r"the workers cannot start: .*no module 'no'"):
-        await up.run(broken, server.url, tmp_path, Notebook(), stop)
+        await up.run(broken, LocalRedis(server.url), tmp_path, Notebook(), stop)
 
 
 async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(plan: LocalPlan, tmp_path: Path) -> None:
     steady = with_autoscaler(plan, min_replicas=1)
     with RedisServer() as own:
         notebook, stop = Notebook(), asyncio.Event()
-        run = asyncio.create_task(up.run(steady, own.url, tmp_path, notebook, stop))
+        run = asyncio.create_task(up.run(steady, LocalRedis(own.url), tmp_path, notebook, stop))
         await until(lambda: notebook.pictures and notebook.pictures[-1].workers, "a worker")
         own.stop()
         await until(lambda: notebook.decisions[-1].reason == "SampleFailed", "the failure is seen", seconds=30)

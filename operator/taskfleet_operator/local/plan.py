@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,24 @@ from taskfleet.errors import ConfigurationError
 
 from ..resource.taskqueue import TaskQueueResource
 from ..scaling.order import ScalingOrder, order_of
+from .manifest_redis import ManifestRedis, redis_of
 
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """The parts of a manifest that apply without a cluster. `environment` is for every worker; times in seconds."""
+    """The parts of a manifest that apply without a cluster. `environment` is for every worker; times in seconds.
+
+    `only_in_a_cluster` names the fields without an effect here, one line each.
+    """
 
     name: str
     app: str
     order: ScalingOrder
     drain_timeout_seconds: int
-    manifest_url: str
+    redis: ManifestRedis
     key_prefix: str
     environment: Mapping[str, str]
+    only_in_a_cluster: tuple[str, ...] = ()
 
 
 def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
@@ -38,6 +43,7 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
         "TASKFLEET_QUEUES": json.dumps([queue.options() for queue in spec.queues]),
         "TASKFLEET_REDIS__KEY_PREFIX": spec.redis.key_prefix,
         "TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD": str(spec.worker.drain_timeout_seconds),
+        "TASK_QUEUE_SCHEDULER": "true" if spec.scheduler.mode == "Enabled" else "false",
         "PYTHONPATH": os.pathsep.join(
             part for part in (os.getcwd(), str(folder.resolve()), os.environ.get("PYTHONPATH", "")) if part
         ),
@@ -49,14 +55,35 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
         app=spec.worker.app,
         order=order_of(manifest),
         drain_timeout_seconds=spec.worker.drain_timeout_seconds,
-        manifest_url=spec.redis.url or "",
+        redis=redis_of(spec.redis),
         key_prefix=spec.redis.key_prefix,
         environment=environment,
+        only_in_a_cluster=tuple(_only_in_a_cluster(manifest)),
     )
+
+
+def _only_in_a_cluster(manifest: TaskQueueResource) -> Iterator[str]:
+    spec = manifest.spec
+    if spec.schedules:
+        yield "spec.schedules has no effect here: the operator adds schedules in a cluster"
+    containers = _maps(_map(spec.worker.template.get("spec")).get("containers"))
+    if any(one.get("name") != "worker" for one in containers):
+        yield "spec.worker.template: containers beside the worker do not run here"
+    if spec.worker.template.get("spec", {}).get("initContainers"):
+        yield "spec.worker.template: initContainers do not run here"
 
 
 def _plain_variables(template: Mapping[str, Any]) -> dict[str, str]:
     """The environment that the pod template gives the worker by value; references need a cluster."""
-    containers = template.get("spec", {}).get("containers", [])
-    variables = [entry for one in containers if one.get("name") == "worker" for entry in one.get("env", [])]
-    return {entry["name"]: str(entry["value"]) for entry in variables if "value" in entry}
+    containers = _maps(_map(template.get("spec")).get("containers"))
+    variables = [entry for one in containers if one.get("name") == "worker" for entry in _maps(one.get("env"))]
+    return {str(entry.get("name")): str(entry["value"]) for entry in variables if "value" in entry}
+
+
+def _map(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _maps(value: Any) -> list[dict[str, Any]]:
+    """The maps of a list in a template, whose content only a cluster checks."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.process import requests
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.settings import RedisSettings
 
 from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
@@ -22,6 +24,7 @@ from ..scaling.shared_redis import SharedRedis
 from . import view
 from .embedded_valkey import EmbeddedValkey
 from .local_workers import LocalWorkers
+from .manifest_redis import LocalRedis
 from .plan import LocalPlan, plan_of
 from .process_fleet import ProcessFleet
 from .view import View
@@ -54,45 +57,56 @@ def up(file: Path, *, redis_url: str | None, json_lines: bool) -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="taskfleet-up-") as folder,
-            redis_of(plan, redis_url, Path(folder), shown) as url,
+            chosen_redis(plan, redis_url, Path(folder), shown) as redis,
         ):
-            outcome = asyncio.run(run(plan, url, Path(folder), shown, asyncio.Event()))
+            for line in plan.only_in_a_cluster:
+                shown.say(line)
+            outcome = asyncio.run(run(plan, redis, Path(folder), shown, asyncio.Event()))
     finally:
         shown.close()
     return 0 if outcome.drained else 1
 
 
 @contextlib.contextmanager
-def redis_of(plan: LocalPlan, asked: str | None, folder: Path, shown: View) -> Generator[str]:
-    """The URL of the Redis to use. A Valkey that was started for it ends with the block."""
+def chosen_redis(plan: LocalPlan, asked: str | None, folder: Path, shown: View) -> Generator[LocalRedis]:
+    """The Redis to use. A Valkey that was started for it ends with the block."""
     chosen = asked or os.environ.get("REDIS_URL")
     if chosen and chosen != EMBEDDED:
-        asyncio.run(_reach(chosen))
-        yield chosen
+        redis = LocalRedis(chosen)
+        asyncio.run(_reach(redis))
+        yield redis
         return
-    if not chosen and plan.manifest_url:
+    if not chosen:
+        missing = plan.redis.missing(os.environ)
+        for line in missing:
+            shown.say(line)
+        redis = plan.redis.here
         try:
-            asyncio.run(_reach(plan.manifest_url))
+            if not missing:
+                asyncio.run(_reach(redis))
         except BrokerConnectionError:
-            shown.say(f"{plan.manifest_url} cannot be reached from here: using an embedded Valkey, which keeps nothing")
+            shown.say(f"{redis.url} cannot be reached from here: using an embedded Valkey, which keeps nothing")
         else:
-            yield plan.manifest_url
-            return
+            if not missing:
+                yield redis
+                return
     with EmbeddedValkey(folder) as server:
         shown.say(f"producers: export REDIS_URL={server.url}")
-        yield server.url
+        yield LocalRedis(server.url, settings=RedisSettings())
 
 
-async def run(plan: LocalPlan, redis_url: str, folder: Path, shown: View, stop: asyncio.Event) -> Outcome:
+async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, stop: asyncio.Event) -> Outcome:
     """Keep the fleet until `stop` is set or a signal comes, then drain it. A second signal ends it at once."""
     hurry = asyncio.Event()
     asked = requests.Requests(stop.set, hurry.set)
     for number in requests.signals():
         asyncio.get_running_loop().add_signal_handler(number, asked.heard, number)
-    broker = RedisBroker.from_url(redis_url, prefix=plan.key_prefix, pool_size=4)
-    workers = LocalWorkers(plan, redis_url, folder)
+    broker = redis.broker(prefix=plan.key_prefix, pool_size=4)
+    workers = LocalWorkers(
+        dataclasses.replace(plan, environment={**plan.environment, **redis.environment}), redis.url, folder
+    )
     workers.on_line, workers.on_event = shown.worker_line, shown.say
-    fleet = ProcessFleet(f"{plan.name}  {redis_url}", plan.order, workers, shown)
+    fleet = ProcessFleet(f"{plan.name}  {redis.url}", plan.order, workers, shown)
     try:
         await _keep(fleet, workers, broker, stop)
     finally:
@@ -158,8 +172,8 @@ async def _end(workers: LocalWorkers, hurry: asyncio.Event, seconds: float) -> b
     return not killed
 
 
-async def _reach(url: str) -> None:
-    broker = RedisBroker.from_url(url, pool_size=1, connect_timeout=2, command_timeout=2)
+async def _reach(redis: LocalRedis) -> None:
+    broker = redis.broker(pool_size=1, connection_timeout=2, command_timeout=2)
     try:
         await broker.ping()
     finally:
