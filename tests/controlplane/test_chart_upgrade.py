@@ -60,7 +60,7 @@ def test_an_upgrade_keeps_every_taskqueue_and_its_children(
     assert after["spec"].items() >= {key: after["spec"][key] for key in before["spec"]}.items()
     assert after["spec"]["redis"]["url"] == redis_server.url
     arguments = deployment(render(helm, release))["spec"]["template"]["spec"]["containers"][0]["args"]
-    for port in ("--probe-port",):
+    for port in ("--probe-port", "--metrics-port"):
         arguments[arguments.index(port) + 1] = "0"
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(kubeconfig_of(kubectl, release, "tf-taskfleet"))

@@ -49,7 +49,7 @@ def test_the_chart_grants_every_permission_that_the_operator_needs(
     grants = [item for item in rendered if item["kind"] in GRANTS]
     arguments = next(item for item in rendered if item["kind"] == "Deployment")
     arguments = arguments["spec"]["template"]["spec"]["containers"][0]["args"]
-    for port in ("--probe-port",):
+    for port in ("--probe-port", "--metrics-port"):
         arguments[arguments.index(port) + 1] = "0"
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": grants}))
     wait_until_granted(kubectl, namespace, second_namespace, "patch", "taskfleet.io/taskqueues/status")
