@@ -100,7 +100,7 @@ class ApiConnection:
         self.calls: Counter[tuple[str, str]] = Counter()
         """Calls by verb (`get`, `watch`, `apply`, …) and HTTP status, `error` for those without an answer."""
         self.writes = TokenBucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
-        self._api: Any = without_late_writes(api)  # generated code, largely without types
+        self._api: Any = without_late_writes(api, self._ask)  # generated code, largely without types
         self._kubeconfig = kubeconfig
         self._unauthorized_since: float | None = None
         self._reloading = asyncio.Lock()
@@ -228,8 +228,7 @@ class ApiConnection:
     ) -> Object:
         seconds = TIMEOUT_SECONDS
         if gated:
-            if not self.may_write():
-                raise NotLeadingError(f"{method} {path}")
+            self._ask(f"{method} {path}")
             # Whoever has sent it and whoever has received it give up before another operator can lead.
             seconds = max(1.0, min(seconds, self.write_seconds()))
             query = {**(query or {}), "timeout": f"{int(seconds)}s"}
@@ -248,6 +247,10 @@ class ApiConnection:
         except ValueError:
             raise ApiError(response.status, "the API server's answer is no JSON") from None
         return parsed
+
+    def _ask(self, call: str) -> None:
+        if not self.may_write():
+            raise NotLeadingError(call)
 
     @contextlib.contextmanager
     def _on_its_way(self, write: bool) -> Generator[None]:
@@ -300,7 +303,7 @@ class ApiConnection:
                 logger.warning("the API server refuses the operator's credentials, and there are no others: %s", error)
                 return
             logger.warning("the API server refuses the operator's credentials (401); they have been loaded again")
-            before, self._api = self._api, without_late_writes(loaded)
+            before, self._api = self._api, without_late_writes(loaded, self._ask)
             await before.close()  # what is still under way there breaks off, and is repeated
 
     def _count(self, verb: str, status: int) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 
 _UNHEARD_MS = 5000  # without an acknowledgement for so long, the kernel drops a connection with all that it holds
 _NOTHING_AFTER_CLOSE = struct.pack("ii", 1, 0)
@@ -26,10 +29,37 @@ def connection(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def without_late_writes(api: Any) -> Any:
-    """Let an `ApiClient` of the Kubernetes client use such connections. To be called on the loop that will use it."""
+def without_late_writes(api: Any, ask: Callable[[str], None] = lambda _call: None) -> Any:
+    """Let an `ApiClient` of the Kubernetes client use such connections. To be called on the loop that will use it.
+
+    `ask(call)` is called for each write with a body when nothing but the system call is left to do, and raises when it
+    must not be sent. An earlier answer is not enough: until then the call has waited for a connection and for its turn
+    on the loop, and a process may be stopped for half a minute meanwhile.
+    """
     rest = api.rest_client
     connector = aiohttp.TCPConnector(limit=rest.maxsize, ssl=rest.ssl_context, socket_factory=connection)
     # As the client makes its session itself; an event of a watch may be larger than aiohttp's buffer.
-    rest.pool_manager = aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=2**21)
+    rest.pool_manager = aiohttp.ClientSession(
+        connector=connector, trust_env=True, read_bufsize=2**21, request_class=_asking(ask)
+    )
     return api
+
+
+def _asking(ask: Callable[[str], None]) -> type[aiohttp.ClientRequest]:
+    class AskingRequest(aiohttp.ClientRequest):
+        """A request whose head and body leave together, and only if they may."""
+
+        async def write_bytes(
+            self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+        ) -> None:
+            if self.method != "GET" and "dryRun" not in self.url.query:
+                try:
+                    ask(f"{self.method} {self.url.path}")
+                except Exception as error:
+                    if conn.protocol is not None:
+                        conn.protocol.set_exception(aiohttp.ClientConnectionError(str(error)))
+                    conn.close()
+                    return
+            await super().write_bytes(writer, conn, content_length)
+
+    return AskingRequest

@@ -8,11 +8,13 @@ import socket
 
 import aiohttp
 import pytest
+from aiohttp import web
+from kubernetes.aio import client as kubernetes_client
 
 from taskfleet.errors import ConfigurationError
 from taskfleet_operator.control import liveness
 from taskfleet_operator.control.connections import connection
-from taskfleet_operator.control.kubernetes_api import NotLeadingError
+from taskfleet_operator.control.kubernetes_api import KubernetesApi, NotLeadingError
 from taskfleet_operator.control.liveness import Liveness
 from taskfleet_operator.control.serving import Endpoints
 from taskfleet_operator.control.workqueue import WorkQueue
@@ -176,6 +178,39 @@ async def test_a_write_that_was_given_up_does_not_arrive_when_the_network_comes_
         accepted.settimeout(10)
         with pytest.raises(ConnectionResetError):
             _read_all(accepted)
+
+
+async def test_a_write_asks_again_when_it_leaves() -> None:
+    """Who waits for a connection or a turn may be stopped meanwhile. A read and a dry run never ask."""
+    served: list[str] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        served.append(f"{request.method} {request.query_string}")
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = kubernetes_client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    api = KubernetesApi(kubernetes_client.ApiClient(configuration))
+    answers = iter([True, False, False, True, True])  # a call without an answer is tried again
+    api.may_write = lambda: next(answers)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "orders"}}
+    try:
+        await api.get("v1", "ConfigMap", "shop", "orders")
+        await api.dry_run_apply(dict(body), "operator")
+        with pytest.raises(NotLeadingError):
+            await api.apply(dict(body), "operator")
+        assert [line.split()[0] for line in served] == ["GET", "PATCH"]
+        await api.apply(dict(body), "operator")
+        assert served[2].startswith("PATCH")
+        assert "timeout=" in served[2]
+        assert not list(answers)
+    finally:
+        await api.close()
+        await runner.cleanup()
 
 
 def _read_all(connected: socket.socket) -> None:
