@@ -98,6 +98,7 @@ def register(app: typer.Typer) -> None:
             webhook_port=webhook_port,
             webhook_cert_dir=webhook_cert_dir,
         )
+        options.check_ports()
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
         asyncio.run(KubernetesApi.configuration())  # fails at once, while kopf would retry without end, with tracebacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import signal
@@ -18,7 +19,7 @@ from .control import liveness
 from .control.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
 from .control.informer import Informers
 from .control.kubernetes_api import KubernetesApi
-from .control.leadership import Leadership
+from .control.leadership import Leadership, StuckTermError
 from .control.lease import LeaseClient
 from .control.liveness import Liveness
 from .control.metrics import OperatorCollector, exposition
@@ -125,7 +126,8 @@ class Operator:
         self.leadership.close()
         await end([self._leading, self._following])
         await self.cluster.writes_ended(_LAST_WRITES_SECONDS)
-        await self._stopped()
+        with contextlib.suppress(StuckTermError):  # it can write nothing more, as the leadership is closed
+            await self._stopped()
         await self.leadership.release()
         if self.webhook is not None:
             await self.webhook.close()

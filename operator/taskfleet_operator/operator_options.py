@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from taskfleet.errors import ConfigurationError
 
+from .listening import listening
+
 LEASE_NAME = "taskfleet-operator"
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -38,6 +40,15 @@ class OperatorOptions:
             check_selector(self.watch_selector)
         if bool(self.webhook_port) != bool(self.webhook_cert_dir):
             raise ConfigurationError("--webhook-port and --webhook-cert-dir belong together; give both or neither")
+
+    def check_ports(self) -> None:
+        """Raise `ConfigurationError` for a port that is taken, before anything else is started."""
+        ports = {"--probe-port": self.probe_port, "--metrics-port": self.metrics_port}
+        if self.webhook_port and self.webhook_port in ports.values():
+            raise ConfigurationError(f"--webhook-port {self.webhook_port} is another port's too; choose another port")
+        for option, port in {**ports, "--webhook-port": self.webhook_port}.items():
+            if port:
+                listening(port, option).close()
 
     @property
     def lease(self) -> str:

@@ -233,7 +233,7 @@ def test_both_are_alive_and_ready_and_their_figures_say_who_leads(pair: Pair, ma
         assert member.figure('taskfleet_operator_informer_lists_total{kind="TaskQueue"}') >= 1
     assert leader.figure("taskfleet_operator_leader") == 1
     assert standby.figure("taskfleet_operator_leader") == 0
-    assert leader.figure('taskfleet_operator_api_calls_total{code="200",verb="apply"}') > 0
+    assert leader.figure('taskfleet_operator_api_calls_total{code="201",verb="create"}') > 0
     labels = f'{{name="orders",namespace="{pair.space.name}"}}'
     until(lambda: leader.figure("taskfleet_operator_redis_reads_total") > 1, "Redis is read")
     assert leader.figure(f"taskfleet_operator_desired_replicas{labels}") == 1

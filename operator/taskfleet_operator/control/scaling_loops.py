@@ -108,14 +108,16 @@ class ScalingLoops:
         """The readings of each Redis."""
         return [place.figures for place in self._places.values()]
 
-    async def close(self) -> None:
-        """End all loops, and wait until they have ended."""
+    async def close(self) -> bool:
+        """End all loops, and wait until they have ended. Returns whether all have."""
+        loops = [known.task for known in self._running.values()]
         for key in list(self._running):
             self.drop(key)
         if self._ending:
             _, late = await asyncio.wait(self._ending, timeout=_CLOSING_SECONDS)
             if late:
                 logger.warning("%d loops have not ended in %g s", len(late), _CLOSING_SECONDS)
+        return all(loop.done() for loop in loops)
 
     def _woken_for_work(self, keys: Iterable[Key]) -> None:
         for key in keys:

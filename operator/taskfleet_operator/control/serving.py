@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Callable
 
 from aiohttp import web
 
-from taskfleet.errors import ConfigurationError
+from ..listening import listening
 
 Problems = Callable[[], list[str]]
-
-
-def listening(port: int, option: str) -> socket.socket:
-    """A socket for IPv6 and IPv4, or for IPv4 alone where there is no IPv6."""
-    try:
-        if socket.has_dualstack_ipv6():
-            try:
-                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-            except OSError as error:
-                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                    raise
-        return socket.create_server(("", port))
-    except OSError as error:
-        raise ConfigurationError(f"{option} {port}: cannot listen: {error.strerror}; choose another port") from None
 
 
 class Endpoints:

@@ -12,6 +12,7 @@ from taskfleet.cancellation import end
 
 from .cluster_store import ClusterStore
 from .kubernetes_api import KubernetesApi
+from .leadership import StuckTermError
 from .metrics import TermFigures
 from .reconciler import Reconciler
 from .scaling_loops import ScalingLoops
@@ -41,5 +42,7 @@ class Term:
         return TermFigures(self.work, self.loops.figures, self.loops.redis_figures())
 
     async def close(self) -> None:
+        """End what writes. `StuckTermError` when a loop goes on."""
         await end([self._running])
-        await self.loops.close()
+        if not await self.loops.close():
+            raise StuckTermError("a scaling loop does not end")

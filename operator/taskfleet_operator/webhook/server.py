@@ -12,7 +12,7 @@ from aiohttp import web
 from taskfleet import showing
 from taskfleet.cancellation import end
 
-from ..control.serving import listening
+from ..listening import listening
 from .examination import Cluster
 from .review import NoReviewError, answer
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taskfleet_operator.control import leadership
 from taskfleet_operator.control.kubernetes_api import ApiError
 from taskfleet_operator.control.leadership import Leadership
 from taskfleet_operator.control.lease import Lease
@@ -249,6 +250,25 @@ async def test_labels_of_users_on_the_lease_stay_and_are_no_sign_of_life(electio
         await election.play(1)
     assert election.b.is_leading()
     assert election.server.lease["metadata"]["labels"] == {"team": "shop"}
+
+
+async def test_a_term_that_does_not_end_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leadership, "_STOP_SECONDS", 0.01)
+    server, clock = Server(), Clock()
+    only = Leadership(server, "a_1", clock=clock)
+    await only.turn()
+    clock.now += 2
+
+    async def stopped() -> None:
+        await asyncio.Event().wait()
+
+    def started() -> None:
+        server.edit(holderIdentity="somebody")
+        clock.now += 11
+
+    with pytest.raises(leadership.StuckTermError):
+        async with asyncio.timeout(30):
+            await only.run(started, stopped)
 
 
 async def test_without_an_election_this_process_leads_at_once() -> None:

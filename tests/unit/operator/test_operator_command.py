@@ -15,6 +15,9 @@ import pytest
     [
         ((), "no Kubernetes to talk to"),
         (("--log-level", "loud"), "'loud' is none of DEBUG, INFO, WARNING, ERROR"),
+        (("--watch-selector", "shard in a"), "--watch-selector: 'shard in a' is no label selector"),
+        (("--webhook-port", "9443"), "--webhook-port and --webhook-cert-dir belong together"),
+        (("--probe-port", "9443", "--webhook-port", "9443", "--webhook-cert-dir", "/tmp"), "choose another port"),
     ],
 )
 def test_a_missing_requirement_is_one_line(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
