@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import platform
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from taskfleet import logs
 from taskfleet.errors import ConfigurationError
 
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
+_MANIFESTS = typer.Argument(..., metavar="FILE...", help="TaskQueue manifests, or - for standard input.")
 _LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO.")
 _REDIS = typer.Option("", "--redis", help="The URL of the Redis; default: REDIS_URL, the settings.")
 _TLS_CERT = typer.Option(None, help="Certificate of the server, PEM; with --tls-key.")
@@ -44,15 +47,21 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def validate(  # pyright: ignore[reportUnusedFunction]
-        file: Path = _MANIFEST, as_json: bool = typer.Option(False, "--json")
+        files: list[Path] = _MANIFESTS, as_json: bool = typer.Option(False, "--json", help="One JSON object per line.")
     ) -> int:
-        """Check a manifest as the API server would."""
-        from .resource.manifest import load_manifest
+        """Check manifests as the API server would; - reads standard input."""
+        from .resource.validation import validate as verdicts
 
-        queue = load_manifest(file)
-        valid = {"file": str(file), "name": queue.metadata.name, "valid": True}
-        print(json.dumps(valid) if as_json else f"{file}: TaskQueue {queue.metadata.name!r} is valid")
-        return 0
+        refused = 0
+        for verdict in verdicts(files):
+            refused += not verdict.valid
+            if as_json:
+                print(json.dumps(dataclasses.asdict(verdict) | {"valid": verdict.valid}))
+            elif verdict.valid:
+                print(f"{verdict.file}: TaskQueue {verdict.name!r} is valid")
+            else:
+                print(f"taskfleet: {verdict.problem}", file=sys.stderr)
+        return 2 if refused else 0
 
     @app.command()
     def render(  # pyright: ignore[reportUnusedFunction]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,40 @@ from .taskqueue import API_VERSION, KIND, TaskQueueResource, not_supported
 
 def load_manifest(path: str | Path) -> TaskQueueResource:
     """The TaskQueue in a YAML file. `ConfigurationError` names file, field and remedy in one line."""
+    found = read(path)
+    if len(found) != 1:
+        raise ConfigurationError(f"{_named(path)}: expected one document with kind: {KIND}, found {len(found)}")
+    return accept(found[0], _named(path))
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """The TaskQueues in a YAML file, or in standard input for `-`, unchecked; other objects in it are left out."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
         documents = list(kubectl_yaml.documents(text))
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{_named(path)}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+        raise ConfigurationError(f"{_named(path)}: is not UTF-8 text") from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    found = [document for document in documents if isinstance(document, dict) and document.get("kind") == KIND]
-    if len(found) != 1:
-        raise ConfigurationError(f"{path}: expected one document with kind: {KIND}, found {len(found)}")
-    queue = parse(found[0], str(path))
+        raise ConfigurationError(f"{_named(path)}: is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{_named(path)}: is not YAML that anybody reads: too many levels") from None
+    return [one for one in documents if isinstance(one, dict) and one.get("kind") == KIND]
+
+
+def accept(document: dict[str, Any], source: str) -> TaskQueueResource:
+    """The TaskQueue in a mapping, checked like `parse` and for what no schema can say."""
+    queue = parse(document, source)
     if problem := not_supported(queue.spec):
-        raise ConfigurationError(f"{path}: {problem}")
+        raise ConfigurationError(f"{source}: {problem}")
     for finding in check(queue.spec):
-        raise ConfigurationError(f"{path}: {finding}")
+        raise ConfigurationError(f"{source}: {finding}")
     return queue
+
+
+def _named(path: str | Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def parse(document: dict[str, Any], source: str) -> TaskQueueResource:

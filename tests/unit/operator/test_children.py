@@ -165,9 +165,14 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def taskfleet(*arguments: str) -> tuple[int, str, str]:
+def taskfleet(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "taskfleet", *arguments], capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, "-m", "taskfleet", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+        input=stdin,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -186,3 +191,19 @@ def test_validate_accepts_a_manifest_or_names_the_field(manifest: Path) -> None:
     code, out, errors = taskfleet("validate", str(manifest))
     assert (code, out) == (2, "")
     assert errors == (f"taskfleet: {manifest}: spec.autoscaler: minReplicas must not be greater than maxReplicas\n")
+
+
+def test_validate_judges_every_taskqueue_of_every_file(manifest: Path, tmp_path: Path) -> None:
+    several = tmp_path / "several.yaml"
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "redis"}}
+    documents = [GOOD, service, changed({"metadata.name": "bad", "spec.autoscaler.minReplicas": "1"})]
+    several.write_text(yaml.safe_dump_all(documents))
+    code, out, errors = taskfleet("validate", str(manifest), str(several), "-", stdin=yaml.safe_dump(service))
+    assert code == 2
+    assert out.splitlines() == [f"{path}: TaskQueue 'orders' is valid" for path in (manifest, several)]
+    assert errors.splitlines() == [
+        f"taskfleet: {several}: TaskQueue bad: spec.autoscaler.minReplicas: must be a whole number, not '1'",
+        "taskfleet: -: there is no document with kind: TaskQueue in it",
+    ]
+    code, out, _ = taskfleet("validate", "-", "--json", stdin=yaml.safe_dump(GOOD))
+    assert (code, json.loads(out)) == (0, {"file": "-", "name": "orders", "problem": "", "valid": True})

@@ -289,8 +289,6 @@ BY_A_TEST = {
 BY_THE_OPERATOR = ("deletionPolicy", "schedules[].", "worker.evictionProtection.")
 """Fields of which the operator makes something outside of children and decisions: their readers are looked for."""
 
-NOT_YET = {"worker.evictionProtection.afterSeconds": "the pods are not annotated yet"}
-
 
 def test_every_field_is_in_one_table() -> None:
     tables = [
@@ -366,6 +364,4 @@ def test_the_operator_reads_the_field(path: str) -> None:
     changes = refused.get(path.partition("[")[0])
     if changes is not None and not_supported(parse(changed(changes), "orders.yaml").spec) is not None:
         return  # refused, and so never without the effect that it asks for
-    if path in NOT_YET:
-        pytest.skip(NOT_YET[path])
     assert _is_read(path)
