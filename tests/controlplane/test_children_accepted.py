@@ -10,6 +10,7 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet_operator.children import children_of
 from taskfleet_operator.resource.manifest import parse
+from tests.support.documented import documented
 from tests.support.manifests import REF, changed
 
 R, W = "spec.redis", "spec.worker"
@@ -62,10 +63,10 @@ MANIFESTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
+@pytest.mark.parametrize("name", [*MANIFESTS, *documented()])
 def test_the_api_server_takes_the_children(name: str, kubectl: ClusterCommand, namespace: str) -> None:
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    manifest = changed(MANIFESTS[name])
+    manifest = changed(MANIFESTS[name]) if name in MANIFESTS else documented()[name]
     manifest["metadata"]["namespace"] = namespace
     children = children_of(parse(manifest, name), {})
     kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": children}))

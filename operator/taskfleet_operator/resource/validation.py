@@ -12,7 +12,7 @@ from .manifest import accept, read
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileVerdict:
     """The verdict on one TaskQueue. `problem` begins with the file; it is empty for a valid one."""
 
     file: str
@@ -24,16 +24,16 @@ class Verdict:
         return not self.problem
 
 
-def validate(files: Iterable[Path]) -> Iterator[Verdict]:
+def validate(files: Iterable[Path]) -> Iterator[FileVerdict]:
     """One verdict for each TaskQueue, and one for a file that has none or cannot be read."""
     for file in files:
         try:
             found = read(file)
         except ConfigurationError as error:
-            yield Verdict(str(file), "", str(error))
+            yield FileVerdict(str(file), "", str(error))
             continue
         if not found:
-            yield Verdict(str(file), "", f"{file}: there is no document with kind: TaskQueue in it")
+            yield FileVerdict(str(file), "", f"{file}: there is no document with kind: TaskQueue in it")
         for number, document in enumerate(found, 1):
             metadata = document.get("metadata")
             name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
@@ -41,6 +41,6 @@ def validate(files: Iterable[Path]) -> Iterator[Verdict]:
             try:
                 accept(document, source)
             except ConfigurationError as error:
-                yield Verdict(str(file), name, str(error))
+                yield FileVerdict(str(file), name, str(error))
             else:
-                yield Verdict(str(file), name)
+                yield FileVerdict(str(file), name)

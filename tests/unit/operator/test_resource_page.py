@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from taskfleet_operator.children import children_of
 from taskfleet_operator.resource import field_tables
+from taskfleet_operator.resource.manifest import parse
+from tests.support.documented import DOCS, documented
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "taskqueue.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "reference" / "taskqueue.md").read_text(encoding="utf-8")
 MARKED = set(re.findall(r"<!-- [\w ]*fields of ([\w.\[\]]+) -->", PAGE))
 FIELDS = [
     (root, path)
@@ -31,3 +33,8 @@ def test_every_field_is_on_the_page(root: str, path: str) -> None:
     assert table is not None
     (row,) = [line for line in table[1].splitlines() if line.startswith(f"| `{tables[section]}` |")]
     assert not row.endswith("|  |"), "a field without a meaning"
+
+
+@pytest.mark.parametrize("name", documented())
+def test_a_manifest_of_the_documentation_is_valid_and_can_be_built(name: str) -> None:
+    assert children_of(parse(documented()[name], name))
