@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from taskfleet import checks, sync
+from taskfleet.cancellation import end
 from taskfleet.completions import Completions
 from taskfleet.errors import (
     SerializationError,
@@ -275,9 +276,7 @@ async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 def _nested(shape: Any, values: Iterator[Any]) -> Any:

@@ -192,9 +192,7 @@ class Processes:
 
     async def close(self) -> None:
         """End all processes."""
-        for start in self._starting:
-            start.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        await end(self._starting)
         children, self._all = self._all, set()
         for child in self._idle:
             child.rest.cancel()
