@@ -55,7 +55,6 @@ def readable(sample: FleetSample, state: ScalingState) -> tuple[FleetSample, str
         queues=tuple(_mended(queue, state) for queue in sample.queues),
         **{name: _good(getattr(sample, name)) for name in _FLEET if name != "start_latency_seconds"},
         start_latency_seconds=_good_or_none(sample.start_latency_seconds),
-        slots_per_replica=max(1, int(_good(sample.slots_per_replica))),
     )
     return mended, f"{odd[0]} is no count and no time"
 

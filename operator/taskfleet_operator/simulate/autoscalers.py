@@ -25,7 +25,7 @@ _DRAINING_LOOK_SECONDS = 0.5  # as in scaling/loop.py
 _SETTLE_SECONDS = 2.0  # as in control/kubernetes_fleet.py
 
 
-class Autoscaler(Protocol):
+class SimulatedAutoscaler(Protocol):
     """Looks at a fleet and resizes it. `look` returns the time of the next look."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .matrix import LIMIT, Comparison
+from .matrix import Comparison
 from .simulation import Measured
 
 
@@ -34,8 +34,10 @@ def verdict(one: Comparison) -> str:
         found.append(f"{ours.taken_busy} busy pods taken")
     if (ours.steady_reversals or 0) > 2:
         found.append("turns too often")
-    if one.cheapest is not None and ours.cost > LIMIT * one.cheapest.cost:
+    if one.cheapest is not None and not one.is_cheap(ours):
         found.append(f"costs {ours.cost / one.cheapest.cost:.2f} times {one.cheapest.autoscaler}")
+        if one.without_headroom is not None and one.meets(one.without_headroom):
+            found.append(f"{one.without_headroom.cost:.2f} with utilizationPercent 100")
     return "; ".join(found)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .autoscalers import Autoscaler
+from .autoscalers import SimulatedAutoscaler
 from .load import Load
 from .simulated_fleet import SimulatedFaults, SimulatedFleet, SimulatedPod
 
@@ -61,7 +61,7 @@ class Measured:
     curve: tuple[CurvePoint, ...]
 
 
-def simulate(world: SimulatedWorld, autoscaler: Autoscaler) -> Measured:
+def simulate(world: SimulatedWorld, autoscaler: SimulatedAutoscaler) -> Measured:
     """Run the world with this autoscaler."""
     fleet = SimulatedFleet(
         slots=world.slots,
@@ -78,7 +78,7 @@ def simulate(world: SimulatedWorld, autoscaler: Autoscaler) -> Measured:
 
 
 class _Run:
-    def __init__(self, world: SimulatedWorld, autoscaler: Autoscaler, fleet: SimulatedFleet) -> None:
+    def __init__(self, world: SimulatedWorld, autoscaler: SimulatedAutoscaler, fleet: SimulatedFleet) -> None:
         self.world, self.autoscaler, self.fleet = world, autoscaler, fleet
         self.curve: list[CurvePoint] = []
         self.counts: list[tuple[float, int]] = []
