@@ -114,3 +114,29 @@ def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pod
     assert fleet.ready() == old
     fleet.apply(worker={"image": "registry.example/shop:3.0"})
     until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them", seconds=90)
+
+
+def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled"},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+    )
+    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
+    fleet.enqueue(range(2), seconds=40)
+    old = until(lambda: len(found := fleet.busy()) == 2 and found, "both are busy")
+    fleet.apply(worker={"image": "registry.example/shop:2.0"})
+    fleet.enqueue(range(2, 4), seconds=20)
+    until(lambda: len(fleet.busy()) == 4, "new pods run tasks beside the old ones")
+    fleet.apply(worker={"image": "registry.example/shop:1.0"})
+    until(lambda: fleet.condition("Reconciled").get("reason") == "RolloutWaits", "the undo waits for the new pods")
+    until(lambda: len(fleet.journal("end")) == 4, "all tasks have ended")
+    fleet.ran_once(range(4))
+    assert not fleet.journal("cut")
+    until(lambda: fleet.pods().keys() == old and fleet.ready() == old, "the old pods are there", seconds=90)
+    until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
+    fleet.enqueue([4], seconds=0.1)
+    until(lambda: 4 in fleet.journal("end"), "they claim tasks again")

@@ -4,16 +4,23 @@ The Deployment may start all new pods beside the old ones (`maxSurge: 100%`) and
 ready. A readiness gate lets the operator say when: a new pod is admitted only when an old one is drained and marked, or
 when fewer pods than asked for are ready. An old pod is cordoned only when a new worker has registered in its place, so
 that a version that cannot start takes no capacity.
+
+A third template would make the Deployment remove the pods that are not admitted yet, busy or not: to it they are old
+pods that never became ready. So it waits until they are drained, while the pods before them take the tasks again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..autoscaler import WorkerSample, choose_victims
 from ..children.pod_template import ADMITTED
 from .cluster_store import Object, is_ready
+
+
+class HandoverWaitsError(Exception):
+    """Another pod template cannot be applied yet; the text names the pods that finish their tasks first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,30 @@ def handover_steps(
         admit=admit,
         waits_for=tuple(sorted(endangered - set(admit))),
     )
+
+
+def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
+    """The steps while another template waits: new pods that are not admitted drain, and the old ones claim again."""
+    unfinished = [name for name in there.new if not is_admitted(there.pods[name]) and there.registered(name)]
+    return HandoverSteps(
+        uncordon=tuple(sorted(filter(there.cordoned, there.old))),
+        cordon=tuple(sorted(name for name in unfinished if not there.cordoned(name))),
+        unmark=tuple(sorted(marked)),
+    )
+
+
+def unfinished(pods: Mapping[str, Object], workers: Mapping[str, WorkerSample]) -> list[str]:
+    """The pods that may run tasks and would be removed by another template, since they are not admitted."""
+    return sorted(
+        name
+        for name, pod in pods.items()
+        if not is_admitted(pod)
+        and ((workers[name].registered and not workers[name].drained) if name in workers else _has_started(pod))
+    )
+
+
+def _has_started(pod: Object) -> bool:
+    return any(bool(one.get("started")) for one in pod.get("status", {}).get("containerStatuses") or ())
 
 
 def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:

@@ -248,7 +248,13 @@ class KubernetesFleet:
         protection = self.resource.spec.worker.eviction_protection
         after = protection.after_seconds if protection.mode == "Enabled" else None
         template = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
-        await self._care.look(look, after, template, self._clock.now())
+        self._loop_figures.wrong_departures += await self._care.look(look, after, template, self._clock.now())
+
+    def make_way(self, *, wanted: bool) -> None:
+        """Let another pod template be applied, if one is `wanted`. `HandoverWaitsError` while it has to wait."""
+        deployment = self._store.deployments.get(self.key)
+        if deployment is not None:
+            self._care.make_way(self._rollout(deployment), wanted=wanted)
 
     async def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
         """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""

@@ -76,6 +76,9 @@ class LoopFigures:
     scaled: dict[Key, Counter[str]] = field(default_factory=dict[Key, Counter[str]])
     """Changes of the number of replicas, `up` and `down`."""
 
+    wrong_departures: int = 0
+    """Pods that a smaller number has taken although they were not drained."""
+
     def count_change(self, key: Key, current: int, replicas: int) -> None:
         self.scaled.setdefault(key, Counter())["up" if replicas > current else "down"] += 1
 

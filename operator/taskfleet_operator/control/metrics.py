@@ -143,6 +143,11 @@ def _decisions(figures: LoopFigures) -> Iterator[Metric]:
         for direction in ("up", "down"):
             scaled.add_metric([*key, direction], counts[direction])
     yield scaled
+    yield _counter(
+        "wrong_departures",
+        "Pods that a smaller number has taken although they were not drained.",
+        figures.wrong_departures,
+    )
 
 
 def _redis(found: list[RedisFigures]) -> Iterator[Metric]:

@@ -10,11 +10,20 @@ from taskfleet import showing
 from ..autoscaler import WorkerSample
 from ..children.pod_template import ADMITTED
 from ..scaling.port import Look, ScalingRedis
+from ..scaling.sampling import Reading
 from . import events, eviction_protection
 from .cluster_store import ClusterStore, Key, Object, controller_of
 from .departures import Departures
 from .eviction_protection import EvictionProtection
-from .handover import HandoverPods, HandoverSteps, admissions, handover_steps
+from .handover import (
+    HandoverPods,
+    HandoverSteps,
+    HandoverWaitsError,
+    admissions,
+    handover_steps,
+    retreat_steps,
+    unfinished,
+)
 from .kubernetes_api import ApiError, KubernetesApi
 from .rollout import Rollout
 
@@ -32,7 +41,8 @@ class PodCare:
         self._cluster = cluster
         self._store = store
         self.departures = Departures()
-        self.wrong_departures = 0
+        self._workers: dict[str, WorkerSample] = {}  # of the last look
+        self._retreats = False
         self._protection = EvictionProtection()
         self._marked_at: dict[str, float] = {}
         self._renewed_at: dict[str, float] = {}
@@ -62,11 +72,27 @@ class PodCare:
         marked = {name for name, worker in by_name.items() if worker.marked}
         self._marked_at = {name: at for name, at in self._marked_at.items() if name in pods}
         self._marked_at |= dict.fromkeys(marked - self._marked_at.keys(), now)
-        steps = handover_steps(
-            HandoverPods(pods, by_name, old), self._marked_at, replicas, now, settle_seconds=settle_seconds
+        there = HandoverPods(pods, by_name, old)
+        steps = (
+            retreat_steps(there, self._marked_at)
+            if self._retreats
+            else handover_steps(there, self._marked_at, replicas, now, settle_seconds=settle_seconds)
         )
         await self._carry_out(steps, broker, pods, now)
-        await self._renew((name for name in old if name in by_name and by_name[name].cordoned), broker, now)
+        await self._renew((name for name in filter(there.cordoned, pods) if name not in steps.uncordon), broker, now)
+
+    def make_way(self, rollout: Rollout, *, wanted: bool) -> None:
+        """Let another pod template be applied, if one is wanted. `HandoverWaitsError` while that would cut tasks short.
+
+        The pods that it waits for are drained meanwhile.
+        """
+        waits_for = unfinished(self._store.pods(self._key), self._workers) if wanted and rollout.under_way else []
+        self._retreats = bool(waits_for)
+        if waits_for:
+            raise HandoverWaitsError(
+                "the change waits for the rollout before it: new pods that have not replaced old ones yet finish what "
+                f"they run: {', '.join(waits_for[:5])}{' and others' if len(waits_for) > 5 else ''}"
+            )
 
     async def _carry_out(
         self, steps: HandoverSteps, broker: ScalingRedis, pods: Mapping[str, Object], now: float
@@ -106,14 +132,14 @@ class PodCare:
                 await self._cluster.set_pod_condition(self._key[0], name, ADMITTED)
                 self._admitted.add(_uid(pods[name]))
 
-    async def look(self, look: Look, after_seconds: float | None, template: Mapping[str, str], now: float) -> None:
-        """Protect the pods that run long tasks, and tell when a pod went that should have stayed.
+    async def look(self, look: Look, after_seconds: float | None, template: Mapping[str, str], now: float) -> int:
+        """Protect the pods that run long tasks. Tell when pods went that should have stayed; returns their number.
 
         `after_seconds` is None when no pod is to be protected; `template` are the annotations of the pod template.
         """
         pods = self._store.pods(self._key)
-        for wrong in self.departures.wrong(pods.keys(), now):
-            self.wrong_departures += 1
+        departed = self.departures.wrong(pods.keys(), now)
+        for wrong in departed:
             logger.warning("%s/%s: %s", *self._key, wrong)
             event = events.event(
                 self._store.queues.get(self._key), "ScaleDownPickedBusyPod", str(wrong), kind="Warning"
@@ -123,9 +149,15 @@ class PodCare:
                     await self._cluster.create_event(self._key[0], event)
         if look.workers is not None:
             self.departures.seen(look.workers)
-        if look.reading is None or not look.reading.fresh:
-            return
-        workers = (one for name in pods for one in look.reading.workers.get(name, ()))
+            self._workers = {worker.name: worker for worker in look.workers}
+        if look.reading is not None and look.reading.fresh:
+            await self._protect(look.reading, pods, after_seconds, template)
+        return len(departed)
+
+    async def _protect(
+        self, reading: Reading, pods: Mapping[str, Object], after_seconds: float | None, template: Mapping[str, str]
+    ) -> None:
+        workers = (one for name in pods for one in reading.workers.get(name, ()))
         changes = self._protection.changes(pods, workers, after_seconds, template)
         for name, protected in changes.items():
             with contextlib.suppress(ApiError):  # gone, or patched at the next look

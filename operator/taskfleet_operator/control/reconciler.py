@@ -111,6 +111,8 @@ class Reconciler:
             for kind in KINDS
             if kind.kind in wanted and not _is_in_line(wanted[kind.kind], live.get(kind.kind))
         ]
+        if (fleet := self._loops.fleet(key)) is not None:
+            fleet.make_way(wanted=any(map(_is_rollout, changes)))
         rehearsed = [await applying.rehearse(change, self._cluster) for change in changes]
         for change, expected in zip(changes, rehearsed, strict=True):
             await applying.write(change, expected, self._cluster)
@@ -187,6 +189,13 @@ def _built(queue: TaskQueueResource, digests: Mapping[str, str]) -> dict[str, Ch
 
 def _is_in_line(wanted: Child, live: Object | None) -> bool:
     return live is not None and holds(wanted, live) and not applying.is_unsettled(live)
+
+
+def _is_rollout(change: Change) -> bool:
+    """Whether it replaces the pods of an existing Deployment."""
+    if change.live is None or not change.kind.scaled:
+        return False
+    return not holds(change.wanted["spec"]["template"], change.live["spec"]["template"])
 
 
 def _first_replicas(queue: TaskQueueResource) -> int:

@@ -11,6 +11,7 @@ from taskfleet import describing
 
 from .applying import ApplyError
 from .conditions import Condition
+from .handover import HandoverWaitsError
 from .kubernetes_api import ApiError
 from .ownership import ForeignObjectError
 from .redis_credentials import MissingSecretError
@@ -65,6 +66,8 @@ def refusal_of(error: Exception) -> Refusal:
             return _answer(error.error, f"the {error.kind.kind} was not accepted: ")
         case ApiError():
             return _answer(error, "")
+        case HandoverWaitsError():
+            return Refusal("RolloutWaits", str(error), stops=False, after=_SOON_SECONDS)
         case _:
             return Refusal("ReconcileFailed", f"{type(error).__name__}: {describing.text_of(error)}", stops=False)
 

@@ -6,7 +6,14 @@ from typing import Any
 
 from taskfleet_operator.autoscaler import WorkerSample
 from taskfleet_operator.children.pod_template import ADMITTED
-from taskfleet_operator.control.handover import HandoverPods, HandoverSteps, admissions, handover_steps
+from taskfleet_operator.control.handover import (
+    HandoverPods,
+    HandoverSteps,
+    admissions,
+    handover_steps,
+    retreat_steps,
+    unfinished,
+)
 from taskfleet_operator.control.rollout import rollout_of
 
 NOW = 1000.0
@@ -129,6 +136,19 @@ def test_no_new_pod_is_admitted_while_a_busy_old_one_is_not_ready() -> None:
     old = [worker("a", busy=1), worker("b", state="drained")]
     found = steps(old, [worker("x"), worker("y")], replicas=2, marked={"b": NOW - 9}, a=pod(admitted=True, ready=False))
     assert (found.admit, found.waits_for) == ((), ("a",))
+
+
+def test_while_another_template_waits_new_pods_drain_and_old_ones_claim_again() -> None:
+    old = [worker("a", busy=1, state="cordoned"), worker("b", state="drained"), worker("c")]
+    new = [worker("x", busy=1), worker("y", state="drained"), worker("z", registered=False)]
+    pods = {one.name: pod(admitted=one in old) for one in [*old, *new]} | {"w": pod(admitted=True)}
+    workers = {one.name: one for one in [*old, *new, worker("w", busy=1)]}
+    found = retreat_steps(HandoverPods(pods, workers, frozenset("abc")), {"b": NOW - 9})
+    assert found == HandoverSteps(uncordon=("a", "b"), cordon=("x",), unmark=("b",))
+    assert unfinished(pods, workers) == ["x"], "y is empty, z has not started, and w counts as ready"
+    assert unfinished({"v": pod(admitted=False)}, workers) == []
+    started = pod(admitted=False) | {"status": {"containerStatuses": [{"started": True}]}}
+    assert unfinished({"v": started}, workers) == ["v"], "it has no heartbeat yet"
 
 
 def test_after_an_undo_the_pods_that_are_new_again_are_uncordoned() -> None:
