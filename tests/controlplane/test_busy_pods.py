@@ -10,7 +10,7 @@ from e2e.cluster.kubectl import CommandError
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_of_twenty_pods_the_five_busy_ones_remain(

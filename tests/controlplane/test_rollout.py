@@ -11,7 +11,7 @@ from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 
 BROKEN = "registry.example/shop:broken"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

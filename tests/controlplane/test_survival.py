@@ -14,7 +14,7 @@ from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 from tests.support.redis_server import RedisServer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 AT_ONCE = {
     "scaleDown": {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 50, "periodSeconds": 1}]}
