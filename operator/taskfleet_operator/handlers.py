@@ -65,6 +65,7 @@ class Operator:
             liveness.runs("the election", self._leading),
             liveness.runs("following the cluster", self._following),
             liveness.watches(self.informers),
+            liveness.accepted(cluster.unauthorized_for),
             liveness.works(lambda: self.term.work if self.term else None),
             liveness.listens(self._dead_listeners),
         )

@@ -284,12 +284,13 @@ class ApiConnection:
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
         """The error for an answer of 400 or more."""
+        reason = _reason(await response.read())
         if response.status == 401:
             await self._reload()
         pause = _seconds(response.headers.get("Retry-After"))
         if response.status == 429 and pause:
             self.writes.close_for(pause)
-        return ApiError(response.status, _reason(await response.read()), pause)
+        return ApiError(response.status, reason, pause)
 
     async def _reload(self) -> None:
         """Load the configuration again, at most once a second, for all calls that were refused."""

@@ -67,7 +67,10 @@ class Informer:
         self.last_step = time.monotonic()
         """When it last did anything: a request, an event, a failure."""
         self.last_answer = time.monotonic()
-        """When the API server last showed it anything: a page, an event, a bookmark, the regular end of a watch."""
+        """When the API server last answered it: with a page, an event, a bookmark, the end of a watch, or a refusal.
+
+        A refused login does not count: nothing but other credentials ends it.
+        """
         self._api = api
         self._store = store
         self._changed = changed
@@ -154,6 +157,8 @@ class Informer:
     async def _recover(self, error: Exception) -> None:
         self.last_step = time.monotonic()
         status = error.status if isinstance(error, ApiError) else None
+        if status not in (None, 0, 401):
+            self._answered()
         if status not in _GOES_ON:
             self._version = ""  # the events since then cannot be had, or not be understood
         self._failures += 1
@@ -199,7 +204,7 @@ class Informers:
         return time.monotonic() - min(informer.last_step for informer in self.all)
 
     def silent_for(self) -> float:
-        """Seconds since the API server last showed anything to the informer that has heard least."""
+        """Seconds since the API server last answered the informer that has heard least."""
         return time.monotonic() - min(informer.last_answer for informer in self.all)
 
     def _listed(self) -> None:

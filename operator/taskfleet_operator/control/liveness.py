@@ -15,6 +15,7 @@ Sign = Callable[[], str]
 
 SILENT_SECONDS = 300.0
 STUCK_SECONDS = 180.0
+REFUSED_SECONDS = 120.0
 
 
 class Watches(Protocol):
@@ -62,6 +63,17 @@ def watches(found: Watches) -> Sign:
         if found.silent_for() > SILENT_SECONDS:
             return f"a watch has been silent for {found.silent_for():.0f} s"
         return ""
+
+    return problem
+
+
+def accepted(unauthorized_for: Callable[[], float]) -> Sign:
+    """The API server accepts this operator's credentials. After a refusal they are loaded again by themselves."""
+
+    def problem() -> str:
+        seconds = unauthorized_for()
+        told = f"the API server has refused the operator's credentials (401) for {seconds:.0f} s"
+        return told if seconds > REFUSED_SECONDS else ""
 
     return problem
 

@@ -37,7 +37,7 @@ class Works:
 
 
 async def test_each_sign_says_what_is_wrong() -> None:
-    watches, works, dead = Watches(), Works(), set[str]()
+    watches, works, dead, refused = Watches(), Works(), set[str](), [0.0]
 
     async def ends() -> None: ...
 
@@ -46,6 +46,7 @@ async def test_each_sign_says_what_is_wrong() -> None:
     alive.add(
         liveness.runs("the election", task),
         liveness.watches(watches),
+        liveness.accepted(lambda: refused[0]),
         liveness.works(lambda: works),
         liveness.works(lambda: None),
         liveness.listens(lambda: dead),
@@ -54,13 +55,16 @@ async def test_each_sign_says_what_is_wrong() -> None:
     await task
     watches.silent, works.longest_call_seconds = 301.0, 181.0
     dead.add("redis:6379")
+    refused[0] = 121.0
     assert alive.problems() == [
         "the election has ended",
         "a watch has been silent for 301 s",
+        "the API server has refused the operator's credentials (401) for 121 s",
         "a reconcile has taken 181 s and has not ended",
         "the listener for work has died: redis:6379",
     ]
     watches.stuck, works.longest_call_seconds, works.oldest_seconds = 181.0, 0.0, 200.0
+    refused[0] = 0.0
     assert alive.problems()[1:3] == [
         "an informer has done nothing for 181 s",
         "a TaskQueue has waited for 200 s to be reconciled",
