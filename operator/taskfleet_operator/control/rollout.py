@@ -41,12 +41,23 @@ class Rollout:
 
 
 def rollout_of(deployment: Object, replica_sets: Iterable[Object]) -> Rollout:
-    """The rollout of a Deployment by its ReplicaSets, as its controller tells them apart: by the pod template."""
+    """The rollout of a Deployment by its ReplicaSets, as its controller tells them apart: by the pod template.
+
+    When no template is equal, the controller's own count decides: it may know fields that this comparison does not.
+    """
     template = _template(deployment)
     by_age = sorted(replica_sets, key=lambda one: (one["metadata"].get("creationTimestamp", ""), _name(one)))
     new = next((one for one in by_age if _template(one) == template), None)
-    old = [one for one in by_age if one is not new and (_wanted(one) or _pods(one))]
-    return Rollout(new, tuple(old))
+    with_pods = [one for one in by_age if _wanted(one) or _pods(one)]
+    if new is None and len(with_pods) == 1 and _says_complete(deployment):
+        new = with_pods[0]
+    return Rollout(new, tuple(one for one in with_pods if one is not new))
+
+
+def _says_complete(deployment: Object) -> bool:
+    status = deployment.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
+    return bool(seen and status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0)
 
 
 def _name(one: Object) -> str:

@@ -53,6 +53,19 @@ def test_a_replica_set_without_pods_is_no_rollout() -> None:
     assert not rollout_of(deployment("b"), [{"metadata": {"name": "a"}}]).under_way
 
 
+def test_without_an_equal_template_the_count_of_the_controller_decides() -> None:
+    defaulted = deployment("a")
+    defaulted["spec"]["template"]["spec"]["newField"] = "of a later Kubernetes"
+    defaulted |= {"status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3}}
+    defaulted["metadata"]["generation"] = 2
+    one = [replica_set("a", wanted=3, pods=3)]
+    assert not rollout_of(defaulted, one).under_way
+    defaulted["metadata"]["generation"] = 3
+    assert rollout_of(defaulted, one).under_way, "it has not seen the last change"
+    defaulted["status"] |= {"observedGeneration": 3, "updatedReplicas": 1}
+    assert rollout_of(defaulted, one).under_way
+
+
 def test_a_rollout_ends_with_the_last_old_pod() -> None:
     new = replica_set("b", wanted=3, pods=3)
     assert rollout_of(deployment("b"), [replica_set("a", wanted=0, pods=1), new]).under_way
