@@ -151,7 +151,7 @@ def _late_slots(
     When the head of the queue is so old that a replica asked for now comes just in time, and every slot is busy, the
     runs that ended of late tell how many of the waiting tasks will still start in time. The others need slots.
     """
-    if not queue.backlog or sample.has_free_slots or queue.oldest_age_seconds < drain - 1.5 * start:
+    if not queue.backlog or sample.has_free_slots or queue.oldest_age_seconds < drain - 2 * start:
         return 0.0
     working = max(1, sample.workers_registered)
     coming = max(sample.current_replicas, working)

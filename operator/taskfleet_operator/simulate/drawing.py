@@ -9,16 +9,18 @@ from html import escape
 from .simulation import CurvePoint, Measured
 
 _WIDTH, _LEFT, _RIGHT, _PANEL, _GAP, _TOP = 920, 56, 150, 110, 26, 48
-_COLOURS = ("a", "b", "c", "d", "e")
+_COLOURS = ("a", "f", "b", "c", "d", "e")
 
 _STYLE = """
   <style>
     svg { background: #ffffff } text { fill: #0f172a } .axis { stroke: #94a3b8 } .quiet { fill: #64748b }
     .a { stroke: #2563eb } .b { stroke: #16a34a } .c { stroke: #dc2626 } .d { stroke: #d97706 } .e { stroke: #7c3aed }
+    .f { stroke: #0891b2 }
     path { fill: none; stroke-width: 1.6 } path.a { stroke-width: 2.6 }
     @media (prefers-color-scheme: dark) {
       svg { background: #0f172a } text { fill: #e2e8f0 } .axis { stroke: #475569 } .quiet { fill: #94a3b8 }
       .a { stroke: #60a5fa } .b { stroke: #4ade80 } .c { stroke: #f87171 } .d { stroke: #fbbf24 } .e { stroke: #c4b5fd }
+      .f { stroke: #67e8f9 }
     }
   </style>"""
 
