@@ -303,14 +303,3 @@ def test_a_missing_secret_is_named_and_heals(
     assert "secret 'orders-redis' is not there" in space.condition("Ready")["message"]
     space("create", "secret", "generic", "orders-redis", f"--from-literal=url={redis_server.url}")
     until(lambda: space.get("deployment", "orders-worker"), "it heals by itself", seconds=30)
-
-
-def test_an_unsupported_field_is_named_in_status(operator: object, space: Space, manifest: Manifest) -> None:
-    manifest["spec"]["redis"] = {"mode": "Cluster", "cluster": {"addresses": ["c:6379"]}}
-    space.apply(manifest)
-    told = until(
-        lambda: space.condition("SpecValid").get("status") == "False" and space.condition("SpecValid"),
-        "the status says so",
-    )
-    assert told["message"].startswith("spec.redis.mode: Cluster is not supported")
-    assert not space.get("deployment", "orders-worker")

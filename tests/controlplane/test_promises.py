@@ -205,7 +205,7 @@ def test_only_a_secret_key_that_the_workers_read_rolls_them(
     assert seen() == before
     secret(url=redis_server.url.replace("/0", "/1"), other="2")
     reconciled_again("second")
-    until(lambda: seen() != before, "the new value rolls the workers")
+    until(lambda: seen() != before, "the new value rolls the workers", seconds=60)
 
 
 def test_a_lost_secret_is_a_condition_that_does_not_flicker(
@@ -217,7 +217,7 @@ def test_a_lost_secret_is_a_condition_that_does_not_flicker(
     until(lambda: queue.condition("Ready").get("status") == "True", "it is ready")
     shared("delete", "secret", "lost")
     queue("annotate", "tq", "lost", "example.com/look=again")
-    until(lambda: queue.condition("Ready")["reason"] == "SecretMissing", "the status says so")
+    until(lambda: queue.condition("Ready")["reason"] == "SecretMissing", "the status says so", seconds=60)
     version = queue.get("tq", "lost")["metadata"]["resourceVersion"]
     enqueue(redis_server, "lost", 1)
     until(lambda: queue.replicas() == 1, "the connection that is there still serves")

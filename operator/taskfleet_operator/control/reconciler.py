@@ -27,9 +27,10 @@ from .conditions import Condition
 from .drift import holds
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .ownership import ForeignObjectError, find_child, is_owned
-from .redis_credentials import RedisCredentials, credentials_of
-from .refusals import RESYNC_SECONDS, InvalidSpecError, Refusal, refusal_of
+from .redis_credentials import RedisCredentials, credentials_of, secret_names
+from .refusals import RESYNC_SECONDS, InvalidSpecError, ReconcileRefusal, refusal_of
 from .scaling_loops import ScalingLoops
+from .secrets import SecretCache
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
@@ -41,8 +42,16 @@ _FIRST_RETRY_SECONDS, _PATIENCE = 0.5, 3
 class Reconciler:
     """`reconcile(key)` is level-triggered: it reads the current state, regardless of the event that caused the call."""
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter, loops: ScalingLoops) -> None:
+    def __init__(
+        self,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        status: StatusWriter,
+        loops: ScalingLoops,
+        secrets: SecretCache,
+    ) -> None:
         self._cluster = cluster
+        self._secrets = secrets
         self._store = store
         self._status = status
         self._loops = loops
@@ -54,6 +63,7 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             # The children have owner references: the garbage collector deletes them, even without an operator.
             self._loops.drop(key)
+            self._secrets.keep(key, ())
             self._failures.pop(key, None)
             if body is None:
                 self._status.forget(key)
@@ -78,7 +88,8 @@ class Reconciler:
             self._loops.drop(key)
             return None
         queue = _parsed(body)
-        credentials = await credentials_of(queue, self._cluster)
+        self._secrets.keep(key, secret_names(queue.spec.redis))
+        credentials = await credentials_of(queue, lambda name: self._secrets.get(key, name))
         wanted = _built(queue, credentials.digests)
         live = await self._owned(key, queue, wanted)
         await self._apply(key, queue, wanted, live)
@@ -140,7 +151,7 @@ class Reconciler:
         )
         self._loops.ensure(key, queue, credentials)
 
-    async def _refuse(self, key: Key, body: Object, refusal: Refusal) -> float:
+    async def _refuse(self, key: Key, body: Object, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if not refusal.passing or failures >= _PATIENCE:

@@ -17,7 +17,7 @@ from .ownership import ForeignObjectError
 from .redis_credentials import MissingSecretError
 
 RESYNC_SECONDS = 60.0
-_SOON_SECONDS, _SECRET_SECONDS = 1.0, 10.0
+_SOON_SECONDS = 1.0
 
 
 class InvalidSpecError(Exception):
@@ -25,7 +25,7 @@ class InvalidSpecError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ReconcileRefusal:
     """`invalid`: only a change of the spec can help, so that its generation counts as observed.
 
     `stops`: the workers are not as the spec wants them, so that `Ready` says it too.
@@ -49,19 +49,19 @@ class Refusal:
         return found
 
 
-def refusal_of(error: Exception) -> Refusal:
+def refusal_of(error: Exception) -> ReconcileRefusal:
     """The words for an error of a reconcile."""
     match error:
         case InvalidSpecError():
-            return Refusal("SpecInvalid", str(error), invalid=True, after=RESYNC_SECONDS)
+            return ReconcileRefusal("SpecInvalid", str(error), invalid=True, after=RESYNC_SECONDS)
         case ForeignObjectError():
             after = _SOON_SECONDS if error.passing else None
-            return Refusal("ForeignObject", str(error), after=after)
+            return ReconcileRefusal("ForeignObject", str(error), after=after)
         case MissingSecretError():
-            return Refusal("SecretMissing", str(error), after=_SECRET_SECONDS)
+            return ReconcileRefusal("SecretMissing", str(error), after=RESYNC_SECONDS)  # a new secret ends the wait
         case ApplyError() if error.error.invalid:
             field = _field_of(error.kind.kind, str(error))
-            return Refusal("SpecInvalid", f"{field}: {error}", invalid=True, after=RESYNC_SECONDS)
+            return ReconcileRefusal("SpecInvalid", f"{field}: {error}", invalid=True, after=RESYNC_SECONDS)
         case ApplyError():
             return _answer(error.error, f"the {error.kind.kind} was not accepted: ")
         case ApiError():
@@ -69,21 +69,23 @@ def refusal_of(error: Exception) -> Refusal:
         case HandoverWaitsError():
             return Refusal("RolloutWaits", str(error), stops=False, after=_SOON_SECONDS)
         case _:
-            return Refusal("ReconcileFailed", f"{type(error).__name__}: {describing.text_of(error)}", stops=False)
+            return ReconcileRefusal(
+                "ReconcileFailed", f"{type(error).__name__}: {describing.text_of(error)}", stops=False
+            )
 
 
-def _answer(error: ApiError, of: str) -> Refusal:
+def _answer(error: ApiError, of: str) -> ReconcileRefusal:
     """The words for an answer of the API server that is not about the spec."""
     text = str(error)
     if error.status == 403 and "exceeded quota" in text:
-        return Refusal("QuotaExceeded", f"{of}{text}")
+        return ReconcileRefusal("QuotaExceeded", f"{of}{text}")
     if "admission webhook" in text or "ValidatingAdmissionPolicy" in text:
-        return Refusal("AdmissionDenied", f"{of}{text}")
+        return ReconcileRefusal("AdmissionDenied", f"{of}{text}")
     if error.status == 403:
-        return Refusal("Forbidden", f"{of}{text}")
+        return ReconcileRefusal("Forbidden", f"{of}{text}")
     if error.conflict:
-        return Refusal("Conflict", f"{of}{text}", stops=False, passing=True)
-    return Refusal("ApiServerError", f"{of}{text}", stops=False, passing=True)
+        return ReconcileRefusal("Conflict", f"{of}{text}", stops=False, passing=True)
+    return ReconcileRefusal("ApiServerError", f"{of}{text}", stops=False, passing=True)
 
 
 def _field_of(kind: str, text: str) -> str:

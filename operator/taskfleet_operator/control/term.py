@@ -16,6 +16,7 @@ from .leadership import StuckTermError
 from .metrics import TermFigures
 from .reconciler import Reconciler
 from .scaling_loops import ScalingLoops
+from .secrets import SecretCache
 from .status_writer import StatusWriter
 from .workqueue import WorkQueue
 
@@ -28,7 +29,8 @@ class Term:
         self._synced = synced
         status = StatusWriter(cluster, store)
         self.loops = ScalingLoops(cluster, store, status)
-        self.work = WorkQueue(Reconciler(cluster, store, status, self.loops).reconcile)
+        self._secrets = SecretCache(cluster, lambda key: self.work.add(key))
+        self.work = WorkQueue(Reconciler(cluster, store, status, self.loops, self._secrets).reconcile)
         self._running = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -44,5 +46,6 @@ class Term:
     async def close(self) -> None:
         """End what writes. `StuckTermError` when a loop goes on."""
         await end([self._running])
+        await self._secrets.close()
         if not await self.loops.close():
             raise StuckTermError("a scaling loop does not end")

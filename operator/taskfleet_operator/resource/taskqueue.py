@@ -128,10 +128,6 @@ def not_supported(spec: TaskQueueSpec) -> str | None:
             urls.parse(spec.redis.url)
         except ConfigurationError as error:
             return f"spec.redis.url: {error}"
-    if spec.redis.mode != "Standalone":
-        return f"spec.redis.mode: {spec.redis.mode} is not supported by this version; use Standalone"
-    if spec.redis.tls.mode != "Disabled":
-        return "spec.redis.tls: certificates are not supported by this version; a rediss:// URL trusts the system's CAs"
     if spec.schedules:
         return "spec.schedules: schedules are not supported by this version; remove them"
     if spec.deletion_policy != "Retain":

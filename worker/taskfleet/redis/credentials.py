@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class FileCredentials(CredentialProvider):
 class Tls:
     """The certificates of TLS connections, as PEM files. Without `ca_file` the system's authorities are trusted.
 
+    `ca_data`, `cert_data` and `key_data` are PEM text in place of a file.
     `server_name` replaces the dialled address as the name that the server's certificate must have.
     `check_hostname=False` accepts a certificate of a trusted authority with any name, `verify=False` any certificate.
     """
@@ -54,18 +56,25 @@ class Tls:
     server_name: str = ""
     check_hostname: bool = True
     verify: bool = True
+    ca_data: str = field(default="", repr=False)
+    cert_data: str = field(default="", repr=False)
+    key_data: str = field(default="", repr=False)
 
     def context(self) -> ssl.SSLContext:
         """A new context at each call, so that renewed files take effect. `AccessFileError` names a unreadable file."""
-        setting = "redis.tls_ca_file"
-        path = self.ca_file
+        source = f"redis.tls_ca_file {self.ca_file}" if self.ca_file else "the CA"
         try:
-            context = ssl.create_default_context(cafile=str(path) if path else None)
+            context = ssl.create_default_context(
+                cafile=str(self.ca_file) if self.ca_file else None, cadata=self.ca_data or None
+            )
             if self.cert_file:
-                setting, path = "redis.tls_cert_file", self.cert_file
+                source = f"redis.tls_cert_file {self.cert_file}"
                 context.load_cert_chain(str(self.cert_file), str(self.key_file) if self.key_file else None)
-        except OSError as error:
-            raise AccessFileError(f"{setting} {path}: {_reason(error)}") from None
+            if self.cert_data:
+                source = "the client certificate"
+                _load_chain(context, self.cert_data, self.key_data)
+        except (OSError, ValueError) as error:
+            raise AccessFileError(f"{source}: {_reason(error)}") from None
         context.check_hostname = self.check_hostname and self.verify
         if not self.verify:
             context.verify_mode = ssl.CERT_NONE
@@ -84,6 +93,14 @@ class TlsConnection(Connection):
         if self._tls.server_name:
             arguments["server_hostname"] = self._tls.server_name
         return arguments
+
+
+def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Load PEM text. OpenSSL reads a chain from files only, so it gets one in memory, without a name."""
+    with open(os.memfd_create("taskfleet"), "w", encoding="ascii") as file:
+        file.write(f"{certificate}\n{key}\n")
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
 
 
 def _reason(error: Exception) -> str:
