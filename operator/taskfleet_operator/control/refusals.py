@@ -67,7 +67,7 @@ def refusal_of(error: Exception) -> ReconcileRefusal:
         case ApiError():
             return _answer(error, "")
         case HandoverWaitsError():
-            return Refusal("RolloutWaits", str(error), stops=False, after=_SOON_SECONDS)
+            return ReconcileRefusal("RolloutWaits", str(error), stops=False, after=_SOON_SECONDS)
         case _:
             return ReconcileRefusal(
                 "ReconcileFailed", f"{type(error).__name__}: {describing.text_of(error)}", stops=False
