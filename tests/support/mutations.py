@@ -100,6 +100,10 @@ def _values(schema: dict[str, Any]) -> Iterator[Any]:
             "ä",
             "a b",
             "\x0b",
+            "a/b",
+            "a\0b",
+            "a,b",
+            "a\x7f",
             "٣",
             "1",
             "0.5",
@@ -172,6 +176,8 @@ def _by_hand() -> Iterator[Mutation]:
         yield spec("annotations", "metadata.annotations", value)
         yield spec("worker labels", "spec.worker.metadata.labels", value)
         yield spec("worker annotations", "spec.worker.metadata.annotations", value)
+    for start in ("orders-", "Orders-", "", "x" * 42, "x" * 43, "1", "a.b-", 5, None):
+        yield "generateName: " + _short(start), {**WHOLE, "metadata": {"generateName": start}}
     for field in ("unknown", "nmae", "clusterName"):
         yield spec(f"metadata.{field}", f"metadata.{field}", "x")
         yield spec(f"spec.{field}", f"spec.{field}", "x")

@@ -5,6 +5,8 @@ Secrets are files, which a worker reads at every connection. Only a URL in a sec
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,18 +57,23 @@ def access_of(redis: RedisSpec) -> RedisAccess:
 
 def _address(access: RedisAccess, redis: RedisSpec) -> None:
     if redis.sentinel is not None:
-        access.set("TASKFLEET_REDIS__SENTINEL_ADDRESSES", ",".join(redis.sentinel.addresses))
+        access.set("TASKFLEET_REDIS__SENTINEL_ADDRESSES", _list(redis.sentinel.addresses))
         access.set("TASKFLEET_REDIS__SENTINEL_MASTER", redis.sentinel.master_name)
         if (login := redis.sentinel.password_secret_ref) is not None:
             access.mount("sentinel-password", _SENTINEL_LOGIN, login.name, {login.key: "password"})
             access.set("TASKFLEET_REDIS__SENTINEL_PASSWORD_FILE", f"{_SENTINEL_LOGIN}/password")
     elif redis.cluster is not None:
-        access.set("TASKFLEET_REDIS__CLUSTER_ADDRESSES", ",".join(redis.cluster.addresses))
+        access.set("TASKFLEET_REDIS__CLUSTER_ADDRESSES", _list(redis.cluster.addresses))
     elif redis.url_secret_ref is not None:
         reference = {"name": redis.url_secret_ref.name, "key": redis.url_secret_ref.key}
         access.env.append({"name": "REDIS_URL", "valueFrom": {"secretKeyRef": reference}})
     else:
         access.set("REDIS_URL", redis.url)
+
+
+def _list(addresses: Sequence[str]) -> str:
+    """As JSON: a list between commas that begins with an IPv6 address would be taken for JSON."""
+    return json.dumps(list(addresses))
 
 
 def _tls(access: RedisAccess, redis: RedisSpec) -> None:

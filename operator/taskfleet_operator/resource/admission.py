@@ -53,6 +53,7 @@ def admit(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     problems = [*_unknown(found, _schema(), "")]
     found.pop("status", None)  # the API server drops it, because it is a subresource
     _default(found, _schema())
+    _name(found.get("metadata"))
     problems += _invalid(found, _schema(), "")
     problems += _bad_metadata(found.get("metadata"))
     return found, problems
@@ -148,6 +149,14 @@ def _twice(value: list[Any], schema: crd.Schema, path: str) -> Iterator[Problem]
         if name in seen:
             yield f"{path}[{index}]", f"every {' and '.join(keys)} must be there once, and {name[0]!r} is there twice"
         seen.append(name)
+
+
+def _name(metadata: Any) -> None:
+    """The API server adds five characters to `generateName`, and judges the name that it has made."""
+    if isinstance(metadata, dict) and not metadata.get("name") and isinstance(metadata.get("generateName"), str):
+        start = metadata["generateName"]
+        if start:
+            metadata["name"] = f"{start[:58]}x2b4d"
 
 
 def _bad_metadata(metadata: Any) -> Iterator[Problem]:

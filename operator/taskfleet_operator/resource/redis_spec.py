@@ -14,7 +14,10 @@ TlsMode = Literal["Disabled", "Enabled"]
 _HOST = r"([A-Za-z0-9_.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])"
 _PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 Address = Annotated[str, Field(pattern=f"^{_HOST}:{_PORT}$", max_length=263)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS = rf"{_LABEL}(\.{_LABEL})*"
+Name = Annotated[str, Field(pattern=f"^{_DNS}$", max_length=253)]
+_WORD = r"^[^\x00-\x20\x7f]+$"
 
 
 class SecretKeyRef(ResourceModel):
@@ -29,7 +32,7 @@ class SecretKeyRef(ResourceModel):
 class AuthSpec(ResourceModel):
     """An ACL user, a password, or both."""
 
-    username: str | None = Field(default=None, min_length=1, max_length=253)
+    username: str | None = Field(default=None, pattern=_WORD, min_length=1, max_length=253)
     """Name of the ACL user; Redis has the user default when unset."""
     password_secret_ref: SecretKeyRef | None = None
     """The password. It reaches the workers as a file."""
@@ -46,7 +49,7 @@ class AuthSpec(ResourceModel):
 class SentinelSpec(ResourceModel):
     """The addresses of the sentinels, and the name of the master."""
 
-    master_name: str = Field(min_length=1, max_length=253)
+    master_name: str = Field(pattern=r"^[^\x00-\x20\x7f/]+$", min_length=1, max_length=253)
     """Name of the master, as the sentinels know it."""
     addresses: tuple[Address, ...] = Field(min_length=1, max_length=16)
     """Addresses of the sentinels, as host:port."""
@@ -68,9 +71,9 @@ class TlsSpec(ResourceModel):
     """Enabled: connect with TLS."""
     ca_secret_ref: SecretKeyRef | None = None
     """The CA that has signed the certificate of the server."""
-    client_cert_secret_name: str = Field(default="", max_length=253)
+    client_cert_secret_name: str = Field(default="", pattern=f"^({_DNS})?$", max_length=253)
     """A secret of type kubernetes.io/tls with the client certificate."""
-    server_name: str = Field(default="", max_length=253)
+    server_name: str = Field(default="", pattern=r"^[A-Za-z0-9._:-]*$", max_length=253)
     """The name in the certificate of the server, when it is not the host name."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

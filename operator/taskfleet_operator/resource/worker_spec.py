@@ -179,7 +179,7 @@ class WorkerSpec(ResourceModel):
     `template` is a PodTemplateSpec, merged strategically over the generated one, whose container is `worker`.
     """
 
-    image: str = Field(min_length=1, max_length=1024, pattern=r"^[^ \t\n\r\f\v]+$")
+    image: str = Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x20\x7f]+$")
     """The image with the application."""
     app: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=512)
     """The TaskQueue in the application, as module:attribute."""
