@@ -104,6 +104,8 @@ class Leadership:
                     await self._stop(stopped)
             now = self._clock()
             pause = began - now + (RETRY_SECONDS if self._mine is not None else STANDBY_SECONDS)
+            if self._mine is not None and not self._telling:
+                pause = RETRY_SECONDS  # a whole one, in which another holder notices that it is none
             if self._telling:
                 pause = min(pause, self._until - now)  # the end is told as soon as it has come
             await asyncio.sleep(max(0.1, pause))
