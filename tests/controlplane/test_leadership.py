@@ -208,13 +208,14 @@ def both(pair: Pair, manifest: Manifest) -> tuple[Member, Member]:
     pair.space.apply(manifest)
     pair.start("op-a")
     pair.start("op-b")
-    until(lambda: settled(pair.space) or pair.space.replicas() == 1, "the TaskQueue is served", seconds=90)
+    until(lambda: settled(pair.space) or pair.space.replicas() == 1, "the TaskQueue is served", seconds=120)
     leader = pair.leader()
     standby = pair.other(leader)
     until(lambda: any("/taskqueues" in path for _, path in standby.proxy.requests), "the standby's informers are warm")
     return leader, standby
 
 
+@pytest.mark.timeout(300)
 def test_one_of_two_writes_and_the_other_is_warm(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     acts_within(pair.space, 10)
@@ -224,6 +225,7 @@ def test_one_of_two_writes_and_the_other_is_warm(pair: Pair, manifest: Manifest)
     assert until(lambda: pair.space.get("lease", "taskfleet-operator"), "a Lease")["spec"]["leaseDurationSeconds"] == 15
 
 
+@pytest.mark.timeout(300)
 def test_both_are_alive_and_ready_and_their_figures_say_who_leads(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     for member in (leader, standby):
@@ -248,7 +250,7 @@ def _page(member: Member) -> str:
     return text
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_shards_lead_side_by_side_and_serve_their_own_taskqueues(pair: Pair, manifest: Manifest) -> None:
     for name, shard in (("orders", "a"), ("mail", "b")):
         one = copy.deepcopy(manifest)
@@ -275,7 +277,7 @@ def test_shards_lead_side_by_side_and_serve_their_own_taskqueues(pair: Pair, man
     assert last.by == "op-b"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_killed_leader_is_followed_within_18_seconds(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     leader.process.kill()
@@ -284,7 +286,7 @@ def test_a_killed_leader_is_followed_within_18_seconds(pair: Pair, manifest: Man
     assert pair.holder() == standby.name
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_leader_that_is_told_to_end_is_followed_within_3_seconds(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     leader.process.send_signal(signal.SIGTERM)
@@ -294,7 +296,7 @@ def test_a_leader_that_is_told_to_end_is_followed_within_3_seconds(pair: Pair, m
     assert leader.process.wait(20) == 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_late(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     with Churn(pair.space):
@@ -309,7 +311,7 @@ def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_late(pair: Pair
     assert pair.holder() == standby.name
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair: Pair, manifest: Manifest) -> None:
     leader, standby = both(pair, manifest)
     with Churn(pair.space):
@@ -327,7 +329,7 @@ def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair: Pair, mani
     until(lambda: pair.holder() == leader.name, "the mended one follows", seconds=10)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "edit",
     [

@@ -112,7 +112,7 @@ class AuditedApi:
         async with self._client.request(
             request.method, self._server + request.path_qs, headers=headers, data=body or None
         ) as answer:
-            if request.method != "GET":
+            if request.method != "GET" and "dryRun" not in request.query:
                 data = json.loads(body) if body else None
                 answered = time.monotonic()
                 self._writes.append(Write(self.name, sent, answered, request.method, request.path, answer.status, data))
