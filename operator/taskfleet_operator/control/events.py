@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
@@ -16,33 +17,44 @@ from .conditions import rfc3339
 from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
 
 _REPEATED_SECONDS = 600.0
+_MOST_AT_ONCE = 20
 
 
 class EventPoster:
-    """Posts Events on one TaskQueue. A repeated one is posted again after ten minutes at the earliest."""
+    """Posts Events on one TaskQueue, in the background. A warning is repeated after ten minutes at the earliest."""
 
     def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock) -> None:
         self._key = key
         self._cluster = cluster
         self._store = store
         self._clock = clock
-        self._posted: dict[str, float] = {}
+        self._warned: dict[str, float] = {}
+        self._posting: set[asyncio.Task[None]] = set()
 
-    async def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
-        """Post one. Scaling goes on without an Event that the API server refuses."""
+    def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
+        """Post one. While the API server is so slow that many are on their way, it is dropped."""
         made = event(self._store.queues.get(self._key), reason, message, kind=kind)
-        if made is not None:
-            with contextlib.suppress(ApiError, OSError, TimeoutError):
-                await self._cluster.create_event(self._key[0], made)
+        if made is not None and len(self._posting) < _MOST_AT_ONCE:
+            task = asyncio.ensure_future(self._post(made))
+            self._posting.add(task)
+            task.add_done_callback(self._posting.discard)
 
-    async def warn(self, reason: str, message: str) -> bool:
+    def warn(self, reason: str, message: str) -> bool:
         """Post a warning, unless one of this reason was posted in the last ten minutes."""
         now = self._clock.now()
-        if now - self._posted.get(reason, float("-inf")) < _REPEATED_SECONDS:
+        if now - self._warned.get(reason, float("-inf")) < _REPEATED_SECONDS:
             return False
-        self._posted[reason] = now
-        await self.post(reason, message, kind="Warning")
+        self._warned[reason] = now
+        self.post(reason, message, kind="Warning")
         return True
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """What is on its way."""
+        return list(self._posting)
+
+    async def _post(self, made: dict[str, Any]) -> None:
+        with contextlib.suppress(ApiError, OSError, TimeoutError):  # an Event that is refused stops nothing
+            await self._cluster.create_event(self._key[0], made)
 
 
 def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:

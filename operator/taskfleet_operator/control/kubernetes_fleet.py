@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from .pod_trouble import trouble_of
 from .queue_sharing import ALONE, QueueSharing
 from .rollout import Rollout, rollout_of
 from .status_fields import fields_of
+from .status_teller import StatusTeller
 from .status_writer import StatusWriter
 from .verdicts import Facts, verdicts
 
@@ -33,7 +35,6 @@ logger = showing.logger("taskfleet.operator")
 
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _COST = -1000
-_FIGURES_SECONDS = 65.0  # between two writes of figures alone: under one a minute, however busy the queues are
 _PANIC_SECONDS = 60.0  # at most so far in the future does a panic end
 
 
@@ -70,7 +71,7 @@ class KubernetesFleet:
         self._failed: int | None = None  # tasks that have failed for good, at the last look
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
-        self._figures_at = float("-inf")
+        self._teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
 
     def update(self, resource: TaskQueueResource) -> bool:
         """Follow this version of the TaskQueue. Returns whether its order differs from that of the version before.
@@ -178,7 +179,7 @@ class KubernetesFleet:
         reason = "ScaledUp" if replicas > current else "ScaledDown"
         limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
         message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
-        await self._events.post(reason, message)
+        self._events.post(reason, message)
         self._told["lastDecision"] = self._change(decision, replicas)
         self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
 
@@ -191,7 +192,7 @@ class KubernetesFleet:
         return rollout.under_way
 
     async def tell(self, look: Look) -> float:
-        """Write the status. A change of figures alone waits until the last such write is a minute old."""
+        """Have the status written, and Events posted. None of that is waited for."""
         decision, asked = look.decision, look.replicas.current
         assert decision is not None, "refresh_seconds is infinite, so that every look decides"
         if deployment := self._store.deployments.get(self.key):
@@ -235,14 +236,15 @@ class KubernetesFleet:
             rollout=look.replicas.hold,
             dead=fields.get("totalDead"),
         )
-        await self._warn(look, trouble)
+        self._warn(look, trouble)
         conditions = verdicts(facts)
-        wait = self._figures_at + _FIGURES_SECONDS - self._clock.now()
-        uid = self.resource.metadata.uid
-        wrote = await self._status.write(self.key, fields, conditions, uid=uid, patient=wait > 0)
-        if wrote and wait <= 0:
-            self._figures_at = self._clock.now()
-        return wait if wrote is None else float("inf")
+        self._teller.tell(fields, conditions)
+        return float("inf")
+
+    def close(self) -> list[asyncio.Task[Any]]:
+        """Tell nothing any more. Returns what is on its way."""
+        telling = self._teller.close()
+        return [*self._events.close(), *([telling] if telling is not None else [])]
 
     async def _look_after(self, look: Look, deployment: Object) -> None:
         protection = self.resource.spec.worker.eviction_protection
@@ -256,10 +258,10 @@ class KubernetesFleet:
         if deployment is not None:
             self._care.make_way(self._rollout(deployment), wanted=wanted)
 
-    async def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
+    def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
         """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""
         if trouble is not None:
-            await self._events.warn(*trouble)
+            self._events.warn(*trouble)
         if look.reading is None:
             return
         stats = {target.name: look.reading.stats[target.name] for target in look.order.queues}
@@ -268,7 +270,7 @@ class KubernetesFleet:
         if grown > 0:
             most = max(stats, key=lambda name: stats[name].dead)
             message = f"{grown} more tasks have failed for good; `taskfleet dead list {most}` shows them"
-            if not await self._events.warn("DeadLetters", message):
+            if not self._events.warn("DeadLetters", message):
                 return  # they are told with those that follow
         self._failed = failed
 

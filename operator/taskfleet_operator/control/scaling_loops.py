@@ -88,7 +88,7 @@ class ScalingLoops:
         """End the loop of a TaskQueue, and its broker if no other loop uses it."""
         known = self._running.pop(key, None)
         if known is not None:
-            self._end(end([known.task]))
+            self._end(end([known.task, *known.fleet.close()]))
             known.place.leave(key)
             self._close_unused(known.place)
             self.figures.forget(key)

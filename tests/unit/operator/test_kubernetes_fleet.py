@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -113,6 +114,7 @@ def test_pods_that_end_are_no_replicas(shop: Shop) -> None:
 async def test_a_number_that_was_just_set_counts_until_the_watch_shows_it(shop: Shop) -> None:
     shop.deployment(1, 1)
     await shop.fleet.resize(3, (), decided(1, 3))
+    await asyncio.gather(*shop.fleet.close())
     assert shop.api.calls == [("scale", "orders-worker", 3), ("event", "ScaledUp")]
     assert shop.current == 3
     shop.deployment(1, 1)  # an event from before the change
