@@ -79,7 +79,7 @@ def lost_redis(given: Stage, repeats: int) -> Iterator[str]:
     for n in range(repeats):
         last = 400 * (n + 1)
         fleet.enqueue(range(last - 400, last), seconds=0.5)
-        until(lambda: len(fleet.ready()) == 4, "four pods work", seconds=120)
+        until(lambda: len(fleet.ready()) == 4, "four pods work", seconds=400)
         redis.pause()
         lost = time.monotonic()
         until(lambda: fleet.condition("RedisReachable").get("status") == "False", "the status says so")
@@ -106,7 +106,7 @@ def empty_redis(given: Stage, repeats: int) -> Iterator[str]:
     fleet.apply(autoscaler={"maxReplicas": 3, "cooldownSeconds": 0})
     for n in range(repeats):
         fleet.enqueue(range(30 * n, 30 * n + 30), seconds=1)
-        until(lambda: len(fleet.ready()) == 3, "three pods work", seconds=120)
+        until(lambda: len(fleet.ready()) == 3, "three pods work", seconds=400)
         given.redis.call("FLUSHALL")
         emptied = time.monotonic()
         until(lambda: fleet.replicas() < 3, "it scales down in the end", seconds=400)
@@ -142,7 +142,7 @@ def killed(given: Stage, repeats: int) -> Iterator[str]:
     for n in range(repeats):
         before = len(fleet.replica_changes())
         fleet.enqueue(range(60 * n, 60 * n + 60), seconds=0.5)
-        until(lambda: fleet.replicas() > 0, "it scales up")
+        until(lambda: fleet.replicas() > 0, "it scales up", seconds=400)
         operators.kill()
         at, began = fleet.replicas(), time.monotonic()
         operators.start()

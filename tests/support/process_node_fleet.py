@@ -192,7 +192,7 @@ class OperatorProcesses:
                 process.send_signal(signal.SIGTERM)
         for process in self.processes:
             try:
-                process.wait(20)
+                process.wait(60)
             finally:
                 process.kill()
 
@@ -201,7 +201,7 @@ def pod_condition(pod: Object, kind: str) -> str:
     return next((str(one["status"]) for one in pod["status"].get("conditions", ()) if one["type"] == kind), "")
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 120.0, pause: float = 0.1) -> Any:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 180.0, pause: float = 0.1) -> Any:
     """Wait for a condition; `AssertionError` names it."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

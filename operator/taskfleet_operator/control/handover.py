@@ -25,11 +25,16 @@ class HandoverWaitsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HandoverPods:
-    """The pods of a Deployment and their workers, by name. `old` are the names of those with an earlier template."""
+    """The pods of a Deployment and their workers, by name. `old` are the names of those with an earlier template.
+
+    `admitted_now` and `cordoned_now` are those of the last looks, which watch and heartbeats may not show yet.
+    """
 
     pods: Mapping[str, Object]
     workers: Mapping[str, WorkerSample]
     old: frozenset[str]
+    admitted_now: frozenset[str] = frozenset()
+    cordoned_now: frozenset[str] = frozenset()
 
     @property
     def new(self) -> frozenset[str]:
@@ -39,14 +44,17 @@ class HandoverPods:
         return name in self.workers and self.workers[name].registered
 
     def cordoned(self, name: str) -> bool:
-        return name in self.workers and self.workers[name].cordoned
+        return name in self.cordoned_now or (name in self.workers and self.workers[name].cordoned)
 
     def drained(self, name: str) -> bool:
         return name in self.workers and self.workers[name].drained
 
+    def admitted(self, name: str) -> bool:
+        return name in self.admitted_now or is_admitted(self.pods[name])
+
     def counts(self, name: str) -> bool:
         """Whether the Deployment takes it for available, or will in a moment."""
-        return is_admitted(self.pods[name]) and (is_ready(self.pods[name]) or self.registered(name))
+        return self.admitted(name) and (is_ready(self.pods[name]) or self.registered(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,10 @@ def handover_steps(
     surplus = min(started, active - replicas) if started else 0
     chosen = choose_victims(working, surplus, drain_busy=True)
     # New workers that are gone again leave their work to the old ones, the busiest first: these are empty last.
-    back = sorted((there.workers[name] for name in cordoned), key=lambda worker: (-worker.busy, worker.name))
+    back = sorted(
+        (there.workers[name] for name in cordoned if name in there.workers),
+        key=lambda worker: (-worker.busy, worker.name),
+    )
     returned = [worker.name for worker in back][: max(0, replicas - active)]
     drained = {name for name in cordoned if there.drained(name) and name not in returned}
     settled = {name for name in drained if there.counts(name) and now - marked_at.get(name, now) >= settle_seconds}
@@ -106,7 +117,7 @@ def handover_steps(
 
 def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
     """The steps while another template waits: new pods that are not admitted drain, and the old ones claim again."""
-    unfinished = [name for name in there.new if not is_admitted(there.pods[name]) and there.registered(name)]
+    unfinished = [name for name in there.new if not there.admitted(name) and there.registered(name)]
     return HandoverSteps(
         uncordon=tuple(sorted(filter(there.cordoned, there.old))),
         cordon=tuple(sorted(name for name in unfinished if not there.cordoned(name))),
@@ -131,7 +142,7 @@ def _has_started(pod: Object) -> bool:
 def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
     """The pods to admit, so that the Deployment has at most `most` available ones: old pods first, then new ones."""
     room = most - sum(map(there.counts, there.pods))
-    waiting = [name for name, pod in there.pods.items() if not is_admitted(pod) and there.registered(name)]
+    waiting = [name for name in there.pods if not there.admitted(name) and there.registered(name)]
     waiting.sort(key=lambda name: (name in there.new, -there.workers[name].age_seconds, name))
     return tuple(waiting[: max(0, room)])
 

@@ -30,6 +30,7 @@ from .rollout import Rollout
 logger = showing.logger("taskfleet.operator")
 
 _CORDON_SECONDS, _RENEW_SECONDS = 300.0, 60.0
+_HEARTBEAT_SECONDS = 5.0  # until a heartbeat shows a cordon
 _COST = -1000
 
 
@@ -72,7 +73,13 @@ class PodCare:
         marked = {name for name, worker in by_name.items() if worker.marked}
         self._marked_at = {name: at for name, at in self._marked_at.items() if name in pods}
         self._marked_at |= dict.fromkeys(marked - self._marked_at.keys(), now)
-        there = HandoverPods(pods, by_name, old)
+        there = HandoverPods(
+            pods,
+            by_name,
+            old,
+            admitted_now=frozenset(name for name, pod in pods.items() if _uid(pod) in self._admitted),
+            cordoned_now=frozenset(name for name, at in self._renewed_at.items() if now - at < _HEARTBEAT_SECONDS),
+        )
         steps = (
             retreat_steps(there, self._marked_at)
             if self._retreats

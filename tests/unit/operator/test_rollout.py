@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from taskfleet_operator.autoscaler import WorkerSample
@@ -131,6 +132,21 @@ def test_a_new_pod_is_admitted_for_each_old_one_that_is_drained_and_marked() -> 
     assert steps(old, new, replicas=3, marked={"b": NOW - 3, "c": NOW - 1}).admit == ("x",)
     admitted = steps(old, new, replicas=3, marked={"b": NOW - 3, "c": NOW - 3}, x=pod(admitted=True))
     assert admitted.admit == ("y",)
+
+
+def test_what_the_watch_does_not_show_yet_counts() -> None:
+    old = [worker("a", busy=1, state="cordoned"), worker("b", state="drained")]
+    new = [worker("x"), worker("y")]
+    pods = {one.name: pod(admitted=one in old) for one in [*old, *new]}
+    workers = {one.name: one for one in [*old, *new]}
+    shown = HandoverPods(pods, workers, frozenset("ab"))
+    assert handover_steps(shown, {"b": NOW - 9}, 2, NOW, settle_seconds=2.0).admit == ("x",)
+    told = replace(shown, admitted_now=frozenset("x"))
+    assert handover_steps(told, {"b": NOW - 9}, 2, NOW, settle_seconds=2.0).admit == (), "a would go, busy as it is"
+    workers["a"] = worker("a", busy=1)
+    assert handover_steps(shown, {}, 2, NOW, settle_seconds=2.0).cordon == ("a",)
+    told = replace(shown, cordoned_now=frozenset("a"))
+    assert handover_steps(told, {}, 2, NOW, settle_seconds=2.0).cordon == ()
 
 
 def test_pods_beyond_the_old_number_are_admitted_at_once() -> None:
