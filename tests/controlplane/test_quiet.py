@@ -6,12 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
+import pytest
+
 from taskfleet.redis.broker import RedisBroker
 from tests.controlplane.test_operator import enqueue, purge, until
-from tests.controlplane.test_promises import Make, make, shared
+from tests.controlplane.test_promises import Make, Queue, make, shared
 from tests.support.redis_server import RedisServer
 
 __all__ = ["make", "shared"]
@@ -38,6 +41,46 @@ def test_a_trickle_of_tasks_costs_few_writes(make: Make, redis_server: RedisServ
     out, _ = watch.communicate()
     print(f"{sent} tasks in 10 s, {len(out.split())} writes of status")
     assert len(out.split()) <= 15
+
+
+def versions(queue: Queue, name: str, seconds: float) -> list[str]:
+    """The versions of a TaskQueue that a watch shows in so many seconds."""
+    command = [str(queue.kubectl.binary), "get", "tq", name, "--namespace", queue.name, "--watch-only"]
+    watch = subprocess.Popen(
+        [*command, "-o", 'jsonpath={.metadata.resourceVersion}{"\\n"}'],
+        env=os.environ | {"KUBECONFIG": str(queue.kubectl.kubeconfig)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        watch.wait(seconds)
+    except subprocess.TimeoutExpired:
+        watch.terminate()
+    return (watch.communicate()[0] or "").split()
+
+
+@pytest.mark.parametrize("mode", ["Managed", "Recommend"])
+def test_a_standing_backlog_costs_less_than_a_write_a_minute(mode: str, make: Make, redis_server: RedisServer) -> None:
+    name = f"standing-{mode.lower()}"
+    queue = make(name, autoscaler={"mode": mode, "minReplicas": 1, "maxReplicas": 2, "pollIntervalSeconds": 1})
+    enqueue(redis_server, name, 2000)
+    until(lambda: queue.status().get("desiredReplicas") == 2, "the backlog is decided upon", seconds=60)
+    if mode == "Managed":
+        until(lambda: queue.status().get("replicas") == 2, "the pods exist", seconds=60)
+    versions(queue, name, 10)  # figures that were not told yet
+    seen = versions(queue, name, 30)
+    print(f"{mode}: {len(seen)} writes in 30 looks")
+    assert len(seen) <= 1
+
+
+def test_an_idle_taskqueue_costs_no_write(make: Make) -> None:
+    queue = make("idle")
+    versions(queue, "idle", 5)
+    assert versions(queue, "idle", 20) == []
+    change = threading.Timer(1, lambda: queue("annotate", "tq", "idle", "example.com/look=1"))
+    change.start()
+    assert versions(queue, "idle", 10), "the watch shows writes"
+    change.join()
 
 
 def test_a_cordon_of_an_earlier_operator_is_lifted(make: Make, redis_server: RedisServer) -> None:
