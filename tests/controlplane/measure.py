@@ -137,12 +137,13 @@ def burst(given: Stage, repeats: int) -> Iterator[str]:
 def killed(given: Stage, repeats: int) -> Iterator[str]:
     """The only operator is killed with SIGKILL while it scales up, and started again."""
     fleet, operators = given.fleet, given.operators
-    fleet.apply(autoscaler={"maxReplicas": 6, "cooldownSeconds": 5})
+    target = {"backlogPerReplica": 10, "drainSeconds": 10}
+    fleet.apply(autoscaler={"maxReplicas": 6, "cooldownSeconds": 5, "target": target})
     until(lambda: fleet.replicas() == 0, "the Deployment is there")
     for n in range(repeats):
         before = len(fleet.replica_changes())
         fleet.enqueue(range(60 * n, 60 * n + 60), seconds=0.5)
-        until(lambda: fleet.replicas() > 0, "it scales up", seconds=400)
+        until(lambda: fleet.replicas() > 1, "it scales up", seconds=400)
         operators.kill()
         at, began = fleet.replicas(), time.monotonic()
         operators.start()
