@@ -99,7 +99,11 @@ def make(shared: Space, redis_server: RedisServer) -> Make:
             queue.manifest["spec"][field] = merged
         queue.apply(queue.manifest)
         if wait:
-            until(lambda: queue.condition("RedisReachable").get("status") == "True", f"{name} has been looked at")
+            until(
+                lambda: queue.condition("RedisReachable").get("status") == "True",
+                f"{name} has been looked at",
+                seconds=60,
+            )
         return queue
 
     return made
