@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -246,28 +245,3 @@ def test_a_label_that_somebody_edits_is_put_back(operator: Operator, space: Spac
         )
 
     until(put_back, "the labels are the operator's", seconds=10)
-
-
-@pytest.mark.timeout(400)
-def test_after_a_restart_every_taskqueue_is_reconciled_soon(
-    proxy: ApiProxy, kubectl: ClusterCommand, namespace: str, tmp_path: Path, space: Space, manifest: Manifest
-) -> None:
-    count = 30
-    manifest["spec"]["autoscaler"]["pollIntervalSeconds"] = 60
-    names = [f"queue-{number}" for number in range(count)]
-    made = {"apiVersion": "v1", "kind": "List", "items": [named(manifest, name) for name in names]}
-
-    def services() -> set[str]:
-        found = kubectl.json("get", "services", "--namespace", namespace)["items"]
-        return {item["metadata"]["name"].removesuffix("-worker") for item in found}
-
-    with running(proxy, namespace, tmp_path / "first.log"):
-        space("apply", "-f", "-", stdin=json.dumps(made))
-        until(lambda: services() == set(names), "all are served", seconds=200)
-        until(lambda: all(is_ready(space, name) for name in names[-3:]), "and ready", seconds=60)
-    space("delete", "services", "--all", "--wait=true")
-    began = time.monotonic()
-    with running(proxy, namespace, tmp_path / "second.log"):
-        until(lambda: services() == set(names), "their services are back", seconds=90)
-        made_at = [call.at for call in proxy.writes() if call.at > began and "/services" in call.path]
-    print(f"{len(made_at)} writes of services within {max(made_at) - min(made_at):.2f} s")

@@ -1,8 +1,8 @@
 {{- /* What the operator does in a namespace that it serves: the same in a Role and in the ClusterRole. */}}
 {{- define "taskfleet.rules" -}}
-- apiGroups: [taskfleet.io]
+- apiGroups: [taskfleet.io]        # patch: the finalizer of deletionPolicy Purge, and nothing else
   resources: [taskqueues]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [taskfleet.io]
   resources: [taskqueues/status]
   verbs: [patch]

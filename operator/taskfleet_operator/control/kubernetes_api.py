@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from kubernetes.aio import client as kubernetes_client
@@ -154,6 +155,13 @@ class KubernetesApi(ApiConnection):
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{quote(name)}/status"
         query = {"fieldManager": OPERATOR}
         return await self.write("patch", "PATCH", path, {"status": status}, _MERGE, query, urgency=Urgency.TELL)
+
+    async def set_finalizers(self, body: Mapping[str, Any], finalizers: list[str]) -> Object:
+        """Replace the finalizers of a TaskQueue. `ApiError.conflict` when `body` is not its last version."""
+        metadata = body["metadata"]
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{metadata['namespace']}/{PLURAL}/{quote(metadata['name'])}"
+        kept = {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
+        return await self.write("patch", "PATCH", path, {"metadata": kept}, _MERGE, {"fieldManager": OPERATOR})
 
     async def create_event(self, namespace: str, event: Object) -> None:
         try:

@@ -27,9 +27,11 @@ from .conditions import Condition
 from .drift import holds
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .ownership import ForeignObjectError, find_child, is_owned
+from .purging import Purging
 from .redis_credentials import RedisCredentials, credentials_of, secret_names
 from .refusals import RESYNC_SECONDS, InvalidSpecError, ReconcileRefusal, refusal_of
 from .scaling_loops import ScalingLoops
+from .schedule_keeper import ScheduleKeeper
 from .secrets import SecretCache
 from .status_writer import StatusWriter
 
@@ -49,9 +51,13 @@ class Reconciler:
         status: StatusWriter,
         loops: ScalingLoops,
         secrets: SecretCache,
+        keeper: ScheduleKeeper,
+        purging: Purging,
     ) -> None:
         self._cluster = cluster
         self._secrets = secrets
+        self._keeper = keeper
+        self._purging = purging
         self._store = store
         self._status = status
         self._loops = loops
@@ -64,9 +70,12 @@ class Reconciler:
             # The children have owner references: the garbage collector deletes them, even without an operator.
             self._loops.drop(key)
             self._secrets.keep(key, ())
+            self._keeper.drop(key, gone=True)
             self._failures.pop(key, None)
             if body is None:
                 self._status.forget(key)
+            else:
+                self._purging.ensure(key, body)
             return None
         try:
             after = await self._steps(key, body)
@@ -86,8 +95,10 @@ class Reconciler:
                 key, {}, [Condition(kind, False, "ReconcileDisabled", told) for kind in ("Progressing", "Reconciled")]
             )
             self._loops.drop(key)
+            self._keeper.drop(key, gone=False)
             return None
         queue = _parsed(body)
+        await self._purging.guard(body, queue)
         self._secrets.keep(key, secret_names(queue.spec.redis))
         credentials = await credentials_of(queue, lambda name: self._secrets.get(key, name))
         wanted = _built(queue, credentials.digests)
@@ -150,6 +161,7 @@ class Reconciler:
             ],
         )
         self._loops.ensure(key, queue, credentials)
+        self._keeper.ensure(key, queue, credentials)
 
     async def _refuse(self, key: Key, body: Object, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""

@@ -9,7 +9,7 @@ from ..autoscaler import QueueTerms, ScalingDecision
 from ..scaling.sampling import Reading
 
 # Fields that change with every task. `queues` includes the ages and rates.
-_FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "totalDead", "oldestAgeSeconds"})
+_FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "totalDead", "oldestAgeSeconds", "schedules"})
 _MOST = 1e12
 
 _FLICKERING = frozenset({"ScalingLimited"})  # of a trickle of tasks each one may be limited, and the next not

@@ -14,15 +14,17 @@ from .cluster_store import ClusterStore
 from .kubernetes_api import KubernetesApi
 from .leadership import StuckTermError
 from .metrics import TermFigures
+from .purging import Purging
 from .reconciler import Reconciler
 from .scaling_loops import ScalingLoops
+from .schedule_keeper import ScheduleKeeper
 from .secrets import SecretCache
 from .status_writer import StatusWriter
 from .workqueue import WorkQueue
 
 
 class Term:
-    """The work queue with its reconciler, and the scaling loops."""
+    """The work queue with its reconciler, the scaling loops, the schedules, and the purges."""
 
     def __init__(self, cluster: KubernetesApi, store: ClusterStore, synced: Callable[[], Awaitable[None]]) -> None:
         self._store = store
@@ -30,7 +32,10 @@ class Term:
         status = StatusWriter(cluster, store)
         self.loops = ScalingLoops(cluster, store, status)
         self._secrets = SecretCache(cluster, lambda key: self.work.add(key))
-        self.work = WorkQueue(Reconciler(cluster, store, status, self.loops, self._secrets).reconcile)
+        self._keeper = ScheduleKeeper(cluster, store, status)
+        self._purging = Purging(cluster, store, status)
+        reconciler = Reconciler(cluster, store, status, self.loops, self._secrets, self._keeper, self._purging)
+        self.work = WorkQueue(reconciler.reconcile)
         self._running = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -47,5 +52,6 @@ class Term:
         """End what writes. `StuckTermError` when a loop goes on."""
         await end([self._running])
         await self._secrets.close()
-        if not await self.loops.close():
+        ended, *_ = await asyncio.gather(self.loops.close(), self._keeper.close(), self._purging.close())
+        if not ended:
             raise StuckTermError("a scaling loop does not end")

@@ -38,6 +38,8 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
     spec = manifest.spec
     if not spec.worker.app:
         raise ConfigurationError("spec.worker.app: say which TaskQueue the workers run, such as shop.tasks:queue")
+    if spec.schedules:
+        raise ConfigurationError("spec.schedules: taskfleet up keeps none; remove them here, or add them from Python")
     environment = {
         **_plain_variables(spec.worker.template or {}),
         "TASKFLEET_QUEUES": json.dumps([queue.options() for queue in spec.queues]),

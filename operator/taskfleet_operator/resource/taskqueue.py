@@ -128,8 +128,4 @@ def not_supported(spec: TaskQueueSpec) -> str | None:
             urls.parse(spec.redis.url)
         except ConfigurationError as error:
             return f"spec.redis.url: {error}"
-    if spec.schedules:
-        return "spec.schedules: schedules are not supported by this version; remove them"
-    if spec.deletion_policy != "Retain":
-        return "spec.deletionPolicy: Purge is not supported by this version; use Retain"
     return None

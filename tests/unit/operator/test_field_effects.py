@@ -20,8 +20,7 @@ from taskfleet.settings import Settings
 from taskfleet_operator.children import children_of
 from taskfleet_operator.resource.field_tables import fields_below, schema_at
 from taskfleet_operator.resource.manifest import parse
-from taskfleet_operator.resource.taskqueue import not_supported
-from tests.support.manifests import REF, REMOVE, SCHEDULE, changed
+from tests.support.manifests import REF, REMOVE, changed
 
 ROOT = Path(__file__).parents[3]
 FIELDS = [path for path, _, _ in fields_below(schema_at("spec"))]
@@ -360,8 +359,4 @@ def test_the_field_is_read_and_its_test_is_there(path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in FIELDS if path.startswith(BY_THE_OPERATOR)])
 def test_the_operator_reads_the_field(path: str) -> None:
-    refused = {"deletionPolicy": {"spec.deletionPolicy": "Purge"}, "schedules": {"spec.schedules": [SCHEDULE]}}
-    changes = refused.get(path.partition("[")[0])
-    if changes is not None and not_supported(parse(changed(changes), "orders.yaml").spec) is not None:
-        return  # refused, and so never without the effect that it asks for
     assert _is_read(path)

@@ -15,7 +15,7 @@ from taskfleet_operator.resource.taskqueue import GROUP, PLURAL
 RULES = Path(__file__).parents[3] / "helm" / "taskfleet" / "templates" / "_rules.tpl"
 
 OTHERS: dict[tuple[str, str], set[str]] = {
-    (GROUP, PLURAL): {"get", "list", "watch"},
+    (GROUP, PLURAL): {"get", "list", "watch", "patch"},
     (GROUP, f"{PLURAL}/status"): {"patch"},
     (GROUP, f"{PLURAL}/finalizers"): {"update"},
     ("apps", "replicasets"): {"list", "watch"},

@@ -86,7 +86,6 @@ def test_each_rule_refuses_and_allows_without_a_cluster_too(case: Case) -> None:
         ),
         (yaml.safe_dump(changed({"spec.redis.url": "redis://host?db=1&db=1"})), "option 'db' wants one value"),
         (yaml.safe_dump(changed({"spec.redis.url": "redis://h?socket_timeout=.."})), "expected seconds"),
-        (yaml.safe_dump(changed({"spec.deletionPolicy": "Purge"})), "spec.deletionPolicy: Purge is not supported"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, says: str) -> None:

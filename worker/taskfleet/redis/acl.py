@@ -23,7 +23,8 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "worker": (scripts.STEP, scripts.RENEW, scripts.HEARTBEAT, scripts.PROGRESS, scripts.TICK, scripts.SCHEDULE_DUE),
     "operator": (
         scripts.STATS, scripts.STATUS, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE, scripts.REQUEUE_DEAD,
-        scripts.PURGE_DEAD, scripts.DRAIN,
+        scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST,
+        scripts.SCHEDULE_DUE,
     ),
 }  # fmt: skip
 # The commands that `RedisBroker` sends itself, beside its scripts.
@@ -32,7 +33,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
-        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH",
+        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from taskfleet.protocol import bounds
@@ -93,18 +94,32 @@ class Operations(Signalling):
 
     async def purge_keys(self, queues: Sequence[str]) -> None:
         """Delete all keys of these queues, results included."""
-        for partition in [name for name in await self.partitions() if queue_of(name) in queues]:
+        mine = sorted(
+            {name for name in await self.partitions() if queue_of(name) in queues} | {*map(Partition, queues)}
+        )
+        for partition in mine:
             names = self.keys_of(partition)
             await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules))
-            found: list[bytes] = []
-            async for key in self.client.scan(_literal(names.result("")) + "*", count=CHUNK):
-                found.append(key)
-                if len(found) >= CHUNK:
-                    await self.client.redis.unlink(*found)
-                    found.clear()
-            if found:
-                await self.client.redis.unlink(*found)
+        await self._unlink_below([self.keys_of(partition).base for partition in mine])
+        # They are listed until the end, so that a purge that dies is begun again.
+        for partition in mine:
             await self.patiently(lambda name=partition: self.client.redis.srem(self.fleet.queues, name))
+
+    async def _unlink_below(self, bases: Sequence[str]) -> None:
+        """Delete all keys with these prefixes: results, and the last calls of senders. One pass, in short calls."""
+        wanted = {base.encode() for base in bases}
+        pattern = _literal(bases[0]) + "*" if len(bases) == 1 else _literal(self.prefix) + ":{*}:*"
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        async for key in self.client.scan(pattern, count=CHUNK):
+            end = key.find(b"}:") + 2
+            if key[:end] in wanted:
+                some = found[key[:end]]
+                some.append(key)
+                if len(some) >= CHUNK:
+                    await self.patiently(lambda some=tuple(some): self.client.redis.unlink(*some))
+                    some.clear()
+        for some in filter(None, found.values()):
+            await self.patiently(lambda some=tuple(some): self.client.redis.unlink(*some))
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         """Tell the worker of that name to stop claiming; it reports `drained` when it is empty."""

@@ -28,7 +28,9 @@ _NAME = re.compile(r"[A-Za-z0-9_:.\-]{1,255}")
 class ScheduleSpec:
     """The arguments of `add_schedule`, and the options of the task that apply to each enqueue.
 
-    `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick.
+    `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick. `owner` is the name
+    of the TaskQueue resource that keeps the schedule, "" for one that was added from Python; each tick's task becomes
+    ready after a random delay of up to `jitter_ms`.
     """
 
     task: str
@@ -42,6 +44,8 @@ class ScheduleSpec:
     delay_ms: int
     expires_ms: int | None
     extras: Extras
+    owner: str = ""
+    jitter_ms: int = 0
 
     @property
     def timing(self) -> Timing:
@@ -49,7 +53,7 @@ class ScheduleSpec:
 
     def pack(self) -> bytes:
         """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
-        delay_ms, expires_ms or -1, keys].
+        delay_ms, expires_ms or -1, keys], and [owner, jitter_ms] behind that if there is either.
 
         The brokers read the first six (`SpecHead`). The revision is a digest, so the same spec has the same revision
         everywhere.
@@ -60,6 +64,8 @@ class ScheduleSpec:
             self.schedule or "", float(self.every or 0), self.time_zone, self.task, self.delay_ms,
             -1 if self.expires_ms is None else self.expires_ms, self.extras.key_letters(),
         ]  # fmt: skip
+        if self.owner or self.jitter_ms:  # a scheduler that does not know them reads the fields before them
+            rest += [self.owner, self.jitter_ms]
         revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
         return _pack([_VERSION, revision, *rest])
 
@@ -67,6 +73,7 @@ class ScheduleSpec:
     def unpack(cls, packed: bytes) -> ScheduleSpec:
         """Decode a packed spec. Errors: `SerializationError` for a spec of another version, or of another program."""
         fields = _fields(packed)
+        owner, jitter = fields[14:16] if len(fields) >= 16 else (b"", 0)
         _, _, _, policy, envelope, paused, deadline, *rest = fields[:14]
         schedule, every, zone, task, delay, expires, letters = rest
         with decoding():
@@ -82,6 +89,8 @@ class ScheduleSpec:
                 delay_ms=_ms_or_none(delay) or 0,
                 expires_ms=_ms_or_none(expires),
                 extras=Extras.of_key_letters({key.decode(): value.decode() for key, value in letters.items()}),
+                owner=owner.decode(),
+                jitter_ms=_ms_or_none(jitter) or 0,
             )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -222,7 +223,7 @@ class Scheduler:
             dropped=verdict.dropped,
             task_id=task_id,
             envelope=self._application.seal.close("task", queue_of(entry.partition), task_id, call),
-            delay_ms=spec.delay_ms,
+            delay_ms=spec.delay_ms + random.randint(0, spec.jitter_ms),
             extras=spec.extras,
             replaces=state.task_id if spec.policy == "Replace" else "",
             max_length=self._application.known_options_of(entry.partition).max_length,
