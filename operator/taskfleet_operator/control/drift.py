@@ -1,29 +1,141 @@
-"""The drift check: whether an object in the cluster still has the fields that were applied."""
+"""The drift check: whether an object in the cluster still is what was applied, exactly in the fields that are ours.
+
+The API server says which fields those are (`managedFields`), and where the value as a whole is ours: an argument that
+somebody adds to a container, or a key to a selector, is drift; an environment variable of another manager is not.
+
+A difference is a suspicion only. Defaults, other ways of writing a quantity, and webhooks that change objects look like
+drift and are none; whether an apply would change anything, its dry run says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
+from .cluster_store import Object
+from .kubernetes_api import OPERATOR
+
 _amount: Callable[[Any], Decimal] = parse_quantity
 _QUANTITIES = {"limits", "requests", "sizeLimit"}
+_DEFAULTED = {"apiVersion", "divisor"}  # defaults inside values that are owned as a whole: fieldRef, resourceFieldRef
+_IDENTITY = {"name", "namespace", "uid"}
+_TOLD_ELSEWHERE = {"apiVersion", "kind", "metadata", "status"}
 
 
-def holds(wanted: Any, live: Any, *, quantity: bool = False) -> bool:
-    """Whether every field of `wanted` is in `live` with its value. Other fields are defaults, or of another owner."""
+def is_exact(wanted: Object, live: Object) -> bool:
+    """Whether the operator's fields of `live` are those of `wanted`, with these values."""
+    entries = live["metadata"].get("managedFields") or ()
+    owned = next((one["fieldsV1"] for one in entries if _is_ours(one)), None)
+    if owned is None:
+        return False
+    metadata = {name: value for name, value in wanted["metadata"].items() if name not in _IDENTITY}
+    asked = {name: value for name, value in wanted.items() if name not in _TOLD_ELSEWHERE}
+    if metadata:
+        asked["metadata"] = metadata
+    return _is_exact(asked, live, owned)
+
+
+def content(live: Object, *, scaled: bool = False) -> dict[str, Any]:
+    """What people and programs have written, without what Kubernetes counts. `scaled`: without the replicas."""
+    metadata = live["metadata"]
+    found = {name: value for name, value in live.items() if name not in _TOLD_ELSEWHERE}
+    if scaled:
+        found["spec"] = {name: value for name, value in found["spec"].items() if name != "replicas"}
+    return found | {name: metadata.get(name) or {} for name in ("labels", "annotations", "ownerReferences")}
+
+
+def first_difference(wanted: Any, live: Any, path: str = "") -> str:
+    """The path of the first field in which two contents differ; empty when there is none."""
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for name in (*wanted, *(name for name in live if name not in wanted)):
+            if found := first_difference(wanted.get(name), live.get(name), f"{path}.{name}" if path else str(name)):
+                return found
+        return ""
+    if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        for index, (one, other) in enumerate(zip(wanted, live, strict=True)):
+            if found := first_difference(one, other, f"{path}[{index}]"):
+                return found
+        return ""
+    return "" if wanted == live else path
+
+
+def last_other_manager(live: Object) -> str:
+    """Who else has written to an object last."""
+    entries = [
+        one
+        for one in live["metadata"].get("managedFields") or ()
+        if not one.get("subresource") and not str(one.get("manager", "")).startswith("taskfleet-")
+    ]
+    return max(((str(one.get("time")), str(one.get("manager"))) for one in entries), default=("", "unknown"))[1]
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return entry.get("manager") == OPERATOR and entry.get("operation") == "Apply" and not entry.get("subresource")
+
+
+def _is_exact(wanted: Any, live: Any, owned: Mapping[str, Any], *, quantity: bool = False) -> bool:
+    if isinstance(wanted, dict) and any(name.startswith("f:") for name in owned):
+        ours = {name[2:] for name in owned if name.startswith("f:")}
+        return (
+            isinstance(live, Mapping)
+            and ours == wanted.keys()
+            and all(
+                name in live
+                and _is_exact(value, live[name], owned[f"f:{name}"], quantity=quantity or name in _QUANTITIES)
+                for name, value in wanted.items()
+            )
+        )
+    if isinstance(wanted, list) and any(name.startswith(("k:", "v:")) for name in owned):
+        return isinstance(live, list) and _are_members(wanted, live, owned)
+    return _is_equal(wanted, live, quantity=quantity)
+
+
+def _are_members(wanted: list[Any], live: list[Any], owned: Mapping[str, Any]) -> bool:
+    """A list whose members have an owner each. Members of other owners may be among them."""
+    keys = [name for name in owned if name.startswith(("k:", "v:"))]
+    if len(keys) != len(wanted):
+        return False
+    for name in keys:
+        key = json.loads(name[2:])
+        asked, found = _member(wanted, key, strict=False), _member(live, key, strict=True)
+        if asked is None or found is None or not _is_exact(asked, found, owned[name]):
+            return False
+    return True
+
+
+def _member(members: list[Any], key: Any, *, strict: bool) -> Any:
+    """The member with this key. What we ask for may leave a part of it to a default."""
+    if not isinstance(key, dict):
+        return key if key in members else None
+    for one in members:
+        if isinstance(one, dict) and all(
+            one.get(name) == value or (not strict and name not in one) for name, value in key.items()
+        ):
+            return one
+    return None
+
+
+def _is_equal(wanted: Any, live: Any, *, quantity: bool = False) -> bool:
+    """Whether a value that is owned as a whole is the same."""
     if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(
-            key in live and holds(value, live[key], quantity=quantity or key in _QUANTITIES)
-            for key, value in wanted.items()
+        return (
+            isinstance(live, Mapping)
+            and not live.keys() - wanted.keys() - _DEFAULTED
+            and all(
+                name in live and _is_equal(value, live[name], quantity=quantity or name in _QUANTITIES)
+                for name, value in wanted.items()
+            )
         )
     if isinstance(wanted, list):
-        if not isinstance(live, list) or len(wanted) != len(live):
-            # A longer list has members of another owner, such as a sidecar. Each wanted member must be in it.
-            return isinstance(live, list) and all(any(holds(one, other) for other in live) for one in wanted)
-        return all(holds(one, other) for one, other in zip(wanted, live, strict=True))
+        return (
+            isinstance(live, list)
+            and len(wanted) == len(live)
+            and all(_is_equal(one, other, quantity=quantity) for one, other in zip(wanted, live, strict=True))
+        )
     return bool(wanted == live) or (quantity and _same_quantity(wanted, live))
 
 

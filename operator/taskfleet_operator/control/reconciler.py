@@ -24,7 +24,7 @@ from . import applying
 from .applying import Change
 from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
-from .drift import holds
+from .corrections import Corrections
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .ownership import ForeignObjectError, find_child, is_owned
 from .purging import Purging
@@ -61,6 +61,7 @@ class Reconciler:
         self._store = store
         self._status = status
         self._loops = loops
+        self._corrections = Corrections()
         self._failures: dict[Key, int] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -70,6 +71,7 @@ class Reconciler:
             # The children have owner references: the garbage collector deletes them, even without an operator.
             self._loops.drop(key)
             self._secrets.keep(key, ())
+            self._corrections.forget(key)
             self._keeper.drop(key, gone=True)
             self._failures.pop(key, None)
             if body is None:
@@ -129,15 +131,20 @@ class Reconciler:
     ) -> None:
         """Write the children that differ: all of them, or none when the API server would refuse one."""
         changes = [
-            Change(kind, wanted[kind.kind], live.get(kind.kind), _first_replicas(queue))
+            change
             for kind in KINDS
-            if kind.kind in wanted and not _is_in_line(wanted[kind.kind], live.get(kind.kind))
+            if kind.kind in wanted
+            and not self._corrections.is_in_line(
+                key, change := Change(kind, wanted[kind.kind], live.get(kind.kind), _first_replicas(queue))
+            )
         ]
+        rehearsed = [(change, await applying.rehearse(change, self._cluster)) for change in changes]
+        due = [(change, then) for change, then in rehearsed if not self._corrections.is_unchanged(key, change, then)]
         if (fleet := self._loops.fleet(key)) is not None:
-            fleet.make_way(wanted=any(map(_is_rollout, changes)))
-        rehearsed = [await applying.rehearse(change, self._cluster) for change in changes]
-        for change, expected in zip(changes, rehearsed, strict=True):
-            await applying.write(change, expected, self._cluster)
+            fleet.make_way(wanted=any(_is_rollout(change, then) for change, then in due))
+        for change, then in due:
+            written = await applying.write(change, then, self._cluster)
+            self._corrections.written(key, change, written)
             logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
 
     async def _remove(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> None:
@@ -157,11 +164,16 @@ class Reconciler:
             {"observedGeneration": queue.metadata.generation},
             [
                 _spec_valid(queue),
-                Condition("Reconciled", True, "Applied", "every child is as the spec wants it"),
+                self._reconciled(key),
             ],
         )
         self._loops.ensure(key, queue, credentials)
         self._keeper.ensure(key, queue, credentials)
+
+    def _reconciled(self, key: Key) -> Condition:
+        if quarrels := self._corrections.quarrels(key):
+            return Condition("Reconciled", False, "DriftNotCorrected", "; ".join(quarrels))
+        return Condition("Reconciled", True, "Applied", "every child is as the spec wants it")
 
     async def _refuse(self, key: Key, body: Object, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""
@@ -210,15 +222,11 @@ def _built(queue: TaskQueueResource, digests: Mapping[str, str]) -> dict[str, Ch
     return {kind: child for kind, child in built.items() if child is not None}
 
 
-def _is_in_line(wanted: Child, live: Object | None) -> bool:
-    return live is not None and holds(wanted, live) and not applying.is_unsettled(live)
-
-
-def _is_rollout(change: Change) -> bool:
+def _is_rollout(change: Change, rehearsed: Object | None) -> bool:
     """Whether it replaces the pods of an existing Deployment."""
     if change.live is None or not change.kind.scaled:
         return False
-    return not holds(change.wanted["spec"]["template"], change.live["spec"]["template"])
+    return rehearsed is None or bool(rehearsed["spec"]["template"] != change.live["spec"]["template"])
 
 
 def _first_replicas(queue: TaskQueueResource) -> int:

@@ -12,7 +12,6 @@ import yaml
 
 from taskfleet_operator.children import KINDS, ChildKind, children_of
 from taskfleet_operator.children.strategic_merge import strategic
-from taskfleet_operator.control.drift import holds
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD, changed
 
@@ -147,15 +146,6 @@ def test_strategic_merge() -> None:
         "env": [{"name": "X", "value": "1"}, {"name": "Y", "valueFrom": {"f": 1}}, {"name": "Z", "value": "3"}],
     }
     assert base["args"] == [1, 2]
-
-
-def test_drift_is_only_in_fields_that_the_operator_sets() -> None:
-    wanted = {"spec": {"a": 1, "list": [{"name": "x", "v": 1}]}}
-    assert holds(wanted, {"spec": {"a": 1, "default": 2, "list": [{"name": "x", "v": 1, "more": 2}]}, "status": {}})
-    assert holds(wanted, {"spec": {"a": 1, "list": [{"name": "theirs"}, {"name": "x", "v": 1}]}})
-    assert not holds(wanted, {"spec": {"a": 2, "list": [{"name": "x", "v": 1}]}})
-    assert not holds(wanted, {"spec": {"a": 1, "list": []}})
-    assert not holds(wanted, {"spec": {"a": 1}})
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""Which children are in line, and what becomes of a correction that does not last."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from taskfleet_operator.children import KINDS
+from taskfleet_operator.control.applying import Change
+from taskfleet_operator.control.corrections import Corrections
+from taskfleet_operator.control.drift import is_exact
+
+KEY = ("shop", "orders")
+SERVICE = next(kind for kind in KINDS if kind.kind == "Service")
+WANTED: dict[str, Any] = {
+    "metadata": {"name": "orders-worker", "namespace": "shop"},
+    "spec": {"args": ["a"], "selector": {"x": "1"}},
+}
+FIELDS: dict[str, Any] = {"f:spec": {"f:args": {}, "f:selector": {}}}
+
+
+def live(fields: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    entries = [{"manager": "taskfleet-operator", "operation": "Apply", "fieldsV1": fields or FIELDS}]
+    entries.append({"manager": "gitops", "operation": "Apply", "fieldsV1": {}, "time": "2026-11-25T10:00:00Z"})
+    whole = {**copy.deepcopy(WANTED["spec"]), "default": True, **spec}
+    return {"metadata": {"name": "orders-worker", "uid": "u", "managedFields": entries}, "spec": whole}
+
+
+def change(body: dict[str, Any]) -> Change:
+    return Change(SERVICE, WANTED, body)
+
+
+@pytest.mark.parametrize(
+    ("spec", "exact"),
+    [
+        ({}, True),
+        ({"another": 3}, True),
+        ({"args": ["a", "b"]}, False),
+        ({"args": []}, False),
+        ({"selector": {"x": "1", "y": "2"}}, False),
+        ({"selector": {}}, False),
+    ],
+)
+def test_a_value_that_is_ours_as_a_whole_is_compared_as_a_whole(spec: dict[str, Any], exact: bool) -> None:
+    assert is_exact(WANTED, live(**spec)) is exact
+
+
+def test_a_field_of_ours_that_is_no_longer_wanted_is_drift() -> None:
+    assert not is_exact(WANTED, live({"f:spec": {"f:args": {}, "f:selector": {}, "f:default": {}}}))
+
+
+def test_a_field_that_somebody_else_has_taken_is_drift() -> None:
+    assert not is_exact(WANTED, live({"f:spec": {"f:args": {}}}))
+
+
+def test_members_of_others_are_none_of_ours() -> None:
+    wanted = {"metadata": {}, "spec": {"env": [{"name": "A", "value": "1"}]}}
+    fields: dict[str, Any] = {"f:spec": {"f:env": {'k:{"name":"A"}': {".": {}, "f:name": {}, "f:value": {}}}}}
+    theirs = {"name": "B", "value": "2"}
+    assert is_exact(wanted, live(fields, env=[theirs, {"name": "A", "value": "1"}]))
+    assert not is_exact(wanted, live(fields, env=[theirs, {"name": "A", "value": "9"}]))
+    assert not is_exact(wanted, live(fields, env=[theirs]))
+
+
+def test_what_a_webhook_makes_of_the_apply_is_in_line() -> None:
+    corrections = Corrections()
+    changed = live(args=["a", "--injected"])
+    assert not corrections.is_in_line(KEY, change(changed))
+    assert corrections.is_unchanged(KEY, change(changed), changed)  # the dry run says so, once
+    assert corrections.is_in_line(KEY, change(changed))
+    assert not corrections.is_in_line(KEY, change(live(args=["b"])))
+
+
+def test_a_correction_that_does_not_last_is_given_up_for_a_while() -> None:
+    now = 0.0
+    corrections = Corrections(lambda: now)
+    corrections.written(KEY, change(live()), live())
+    drifted = change(live(args=["z"]))
+    for _ in range(5):
+        assert not corrections.is_in_line(KEY, drifted)
+        assert not corrections.is_unchanged(KEY, drifted, live())
+        corrections.written(KEY, drifted, live())
+        now += 1
+    assert corrections.quarrels(KEY) == []
+    assert corrections.is_unchanged(KEY, drifted, live())
+    (said,) = corrections.quarrels(KEY)
+    assert said.startswith(
+        "Service 'orders-worker': spec.args[0] was put back 5 times and is changed again by 'gitops'"
+    )
+    now += 600
+    assert not corrections.is_unchanged(KEY, drifted, live())
+    corrections.written(KEY, drifted, live())
+    assert corrections.quarrels(KEY) == []
+    corrections.forget(KEY)
+    assert corrections.is_in_line(KEY, change(live()))
+
+
+def test_replicas_are_nobodys_drift() -> None:
+    deployment = next(kind for kind in KINDS if kind.scaled)
+    corrections = Corrections()
+    one, other = live(args=["b"], replicas=1), live(args=["b"], replicas=2)
+    assert corrections.is_unchanged(KEY, Change(deployment, WANTED, one), one)
+    assert corrections.is_in_line(KEY, Change(deployment, WANTED, other))
