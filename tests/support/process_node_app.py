@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 
 import redis.asyncio
 
@@ -17,13 +18,16 @@ if "crashing" in os.environ.get("PROCESS_NODE_IMAGE", ""):
 
 
 def journal(key_prefix: str) -> str:
-    """The list in Redis with an entry for each start and end: `start|end|cut number pod image`."""
+    """The list in Redis with an entry for each start and end: `start|end|cut number pod image note`.
+
+    An entry whose reply was lost is written again; the note, a random text, tells the two from two runs.
+    """
     return f"journal:{key_prefix}"
 
 
 async def _note(verb: str, number: int) -> None:
     settings = queue.settings.redis
-    who = os.environ.get("TASKFLEET_WORKER_NAME", "?"), os.environ.get("PROCESS_NODE_IMAGE", "?")
+    who = os.environ.get("TASKFLEET_WORKER_NAME", "?"), os.environ.get("PROCESS_NODE_IMAGE", "?"), secrets.token_hex(8)
     client = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"], password=_password(), socket_timeout=1)
     try:
         while True:

@@ -124,16 +124,18 @@ class RealFleet:
     def journal(self, verb: str) -> dict[int, list[str]]:
         """The pods by the number of each task that has started (`start`), ended (`end`) or was cut short (`cut`)."""
         found: dict[int, list[str]] = {}
-        for line in self.redis.call("LRANGE", journal(self.prefix), 0, -1):
-            noted, number, pod, _image = line.decode().split()
+        for noted, number, pod, _image, _note in self._journal():
             if noted == verb:
                 found.setdefault(int(number), []).append(pod)
         return found
 
     def images(self, verb: str = "start") -> dict[int, str]:
         """The image of the last pod that has started each task."""
-        lines = [line.decode().split() for line in self.redis.call("LRANGE", journal(self.prefix), 0, -1)]
-        return {int(number): image for noted, number, _pod, image in lines if noted == verb}
+        return {int(number): image for noted, number, _pod, image, _note in self._journal() if noted == verb}
+
+    def _journal(self) -> list[list[str]]:
+        lines: list[bytes] = self.redis.call("LRANGE", journal(self.prefix), 0, -1)
+        return [line.decode().split() for line in dict.fromkeys(lines)]
 
     def busy(self) -> set[str]:
         """The pods that run a task now."""
