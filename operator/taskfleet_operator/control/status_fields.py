@@ -8,7 +8,7 @@ from typing import Any
 from ..autoscaler import QueueTerms, ScalingDecision
 from ..scaling.sampling import Reading
 
-# Fields that change with every task. `queues` includes the ages and rates.
+# Fields that change with every task or tick. `queues` includes the ages and rates.
 _FIGURES = frozenset({"queues", "totalBacklog", "totalInFlight", "totalDead", "oldestAgeSeconds", "schedules"})
 _MOST = 1e12
 
