@@ -153,7 +153,9 @@ def _late_slots(
     """
     if not queue.backlog or sample.has_free_slots or queue.oldest_age_seconds < drain - 2 * start:
         return 0.0
-    working = max(1, sample.workers_registered)
+    working = sample.workers_registered
+    if not working or busy_slots(points, _RECENT_SECONDS) < queue.in_flight / 2:
+        return 0.0  # the first workers have just begun: how many tasks they end is not known yet
     coming = max(sample.current_replicas, working)
     ended = attempts_per_second(points, _RECENT_SECONDS) * coming / working
     left = max(start, drain - queue.oldest_age_seconds)

@@ -14,7 +14,7 @@ from . import load
 from .drawing import drawing
 from .load import Load, RunTime
 from .matrix import allowed_wait, autoscalers, compare, compare_all, few_worlds, worlds
-from .report import line, summary, table, verdict, write_between
+from .report import line, summary, table, write_between
 from .simulated_fleet import SimulatedFaults
 from .simulation import SimulatedWorld, simulate
 
@@ -90,7 +90,7 @@ def matrix(
     processes: int = _PROCESSES,
     page: Path | None = _PAGE,
 ) -> None:
-    """All worlds: prints the tables; exit code 1 when the target does not hold in one of them."""
+    """All worlds: prints the tables; exit code 1 when ours is late, takes a busy pod or turns too often in one."""
     comparisons = compare_all(few_worlds() if few else worlds(), processes=processes)
     print(summary(comparisons))
     print()
@@ -99,7 +99,7 @@ def matrix(
         write_between(page, "summary", summary(comparisons))
         write_between(page, "matrix", table(comparisons))
         pictures(page.parent.parent / "images")
-    sys.exit(1 if any(verdict(one) for one in comparisons) else 0)
+    sys.exit(0 if all(one.meets(one.ours) for one in comparisons) else 1)
 
 
 PICTURES = {

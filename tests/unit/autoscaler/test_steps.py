@@ -30,14 +30,20 @@ def test_panic_goes_up_at_once_and_holds_until_a_quiet_minute() -> None:
 
 
 def test_a_task_older_than_its_target_adds_replicas_by_itself() -> None:
-    late = queue(10, in_flight=32, oldest_age_seconds=61)
-    decision = first(sample(late, current=4), spec(behavior=STEADY))
+    late = queue(10, in_flight=32, busy_ms_total=1_140_000, oldest_age_seconds=61)  # 32 slots were busy for 20 s
+    before = QueueHistory("default", (Point(NOW - 20, 1000, 1000, 500.0, 0.5, longest_seconds=0.5, idle_at=NOW - 99),))
+    calm, rule = spec(behavior=STEADY, panic=CALM), spec(behavior=STEADY)
+    state = replace(fresh(4), queues=(before,))
+    decision = decide(sample(late, current=4, oldest_run_seconds=0.5), state, rule, NOW)
     assert (decision.desired, decision.panicking) == (6, True)  # (32 + 10) / 8, though the tasks are believed short
-    formula = "slots = 42.0 (steady 0.3 + drain 0.1, 42.0 for tasks that would wait too long) / 8"
-    assert decision.message == f"{formula} → 6"
-    assert first(sample(late, current=4), spec(behavior=STEADY, panic=CALM)).desired == 6
-    queued = queue(10, in_flight=31, oldest_age_seconds=61)
-    free = first(sample(queued, current=4, busy_workers=4), spec(behavior=STEADY))
+    assert "42.0 for tasks that would wait too long) / 8 → 6" in decision.message
+    assert decide(sample(late, current=4, oldest_run_seconds=0.5), state, calm, NOW).desired == 6
+    begun = replace(late, busy_ms_total=600_000)
+    assert decide(sample(begun, current=4, oldest_run_seconds=0.5), state, calm, NOW).desired <= 4, (
+        "the slots were not busy for long"
+    )
+    queued = replace(late, in_flight=31)
+    free = decide(sample(queued, current=4, busy_workers=4, oldest_run_seconds=0.5), state, rule, NOW)
     assert (free.desired, free.panicking) == (4, False), "a slot is free: the task starts in a moment"
 
 
