@@ -27,7 +27,7 @@ _CLOSEST_READS_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Recommendation:
+class ToldRecommendation:
     """Whether the workload has work, and the replicas that it needs. `failure` is why they are not known."""
 
     active: bool
@@ -45,7 +45,7 @@ class _Watched:
 
     def __init__(self, trigger: Trigger, broker: RedisBroker, clock: Callable[[], float]) -> None:
         self.trigger = trigger
-        self.latest: Recommendation | None = None
+        self.latest: ToldRecommendation | None = None
         self.asked_at = clock()
         self.streams = 0
         self._broker = broker
@@ -58,7 +58,7 @@ class _Watched:
     def wake(self) -> None:
         self._woken.set()
 
-    async def after(self, known: Recommendation | None) -> Recommendation:
+    async def after(self, known: ToldRecommendation | None) -> ToldRecommendation:
         """The first recommendation that is another object than `known`."""
         async with self._news:
             await self._news.wait_for(lambda: self.latest is not None and self.latest is not known)
@@ -79,7 +79,7 @@ class _Watched:
             except TimeoutError:
                 pass
 
-    async def _read(self) -> Recommendation:
+    async def _read(self) -> ToldRecommendation:
         order, now = self.trigger.order, self._clock()
         names = [target.name for target in order.queues]
         try:
@@ -87,7 +87,7 @@ class _Watched:
         except Exception as error:  # whatever it is, KEDA gets an error, and its fallback applies
             if not isinstance(error, (TaskQueueError, OSError, TimeoutError)):
                 logger.error("a read of %s met an error", ", ".join(names), exc_info=error)
-            return Recommendation(False, 0.0, "", showing.shown(str(error), 300) or type(error).__name__)
+            return ToldRecommendation(False, 0.0, "", showing.shown(str(error), 300) or type(error).__name__)
         reading = Reading(figures.stats, by_name(figures.workers))
         serving = {worker.name for worker in figures.workers if set(worker.queues) & set(names)}
         replicas = Replicas(len(serving), len(serving), 0, ages=dict.fromkeys(serving, math.inf))
@@ -98,7 +98,7 @@ class _Watched:
         wanted = decision.terms["recommended_replicas"]
         if decision.panicking:
             wanted = max(wanted, decision.terms["panic_replicas"])
-        return Recommendation(bool(activation(sample, order.autoscaler)), wanted, decision.message)
+        return ToldRecommendation(bool(activation(sample, order.autoscaler)), wanted, decision.message)
 
 
 class Recommendations:
@@ -110,7 +110,7 @@ class Recommendations:
         self._watched: dict[Trigger, _Watched] = {}
         self._brokers: dict[str, tuple[RedisBroker, asyncio.Task[None]]] = {}
 
-    async def now(self, trigger: Trigger) -> Recommendation:
+    async def now(self, trigger: Trigger) -> ToldRecommendation:
         """The last recommendation, which is at most a poll interval old. `BrokerConnectionError`: it is not known."""
         watched = self._of(trigger)
         latest = watched.latest or await watched.after(None)

@@ -14,7 +14,7 @@ import grpc.aio
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
 
 from . import messages
-from .recommendations import Recommendation, Recommendations, TooManyTriggersError
+from .recommendations import ToldRecommendation, Recommendations, TooManyTriggersError
 from .trigger import Trigger, trigger_of
 
 METRIC = "taskfleet-replicas"
@@ -91,7 +91,7 @@ class ScalerServer:
     async def _metrics(self, request: messages.ScaledObject, context: _Context) -> bytes:
         return messages.metric_value(METRIC, (await self._recommendation(request, context)).replicas)
 
-    async def _recommendation(self, request: messages.ScaledObject, context: _Context) -> Recommendation:
+    async def _recommendation(self, request: messages.ScaledObject, context: _Context) -> ToldRecommendation:
         trigger = await _trigger(request, context)
         try:
             return await self._recommendations.now(trigger)
