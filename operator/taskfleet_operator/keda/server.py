@@ -14,7 +14,7 @@ import grpc.aio
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
 
 from . import messages
-from .recommendations import ToldRecommendation, Recommendations, TooManyTriggersError
+from .recommendations import Recommendations, ToldRecommendation, TooManyTriggersError
 from .trigger import Trigger, trigger_of
 
 METRIC = "taskfleet-replicas"
