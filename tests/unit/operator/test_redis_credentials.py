@@ -103,7 +103,7 @@ async def test_a_secret_that_is_missing_is_named(secrets: dict[str, Secret], pro
 
 
 async def test_sentinels_and_cluster_nodes_are_services_of_the_task_queues_namespace() -> None:
-    sentinel = {"masterName": "my master", "addresses": ["s0:26379", "s1.cache.svc:26379"]}
+    sentinel = {"masterName": "my?master", "addresses": ["s0:26379", "s1.cache.svc:26379"]}
     sentinel["passwordSecretRef"] = {"name": "sentinel", "key": "password"}  # type: ignore[assignment]
     login = {"username": "worker", "passwordSecretRef": {"name": "redis", "key": "password"}}
     credentials = await found(
@@ -111,7 +111,7 @@ async def test_sentinels_and_cluster_nodes_are_services_of_the_task_queues_names
         sentinel=secret(password=b"watch"),
         redis=secret(password=b"work\n"),
     )
-    assert credentials.url == "redis+sentinel://s0.shop.svc:26379,s1.cache.svc:26379/my%20master"
+    assert credentials.url == "redis+sentinel://s0.shop.svc:26379,s1.cache.svc:26379/my%3Fmaster"
     assert (credentials.username, credentials.password, credentials.sentinel_password) == ("worker", "work", "watch")
     assert set(credentials.digests) == {"sentinel/password", "redis/password"}
     assert "watch" not in repr(credentials)
