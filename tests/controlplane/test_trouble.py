@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tests.support.api_proxy import ApiProxy, Call, refusal
 from tests.support.redis_server import RedisServer, free_port
 
 __all__ = ["manifest", "prefix", "space"]
+
+pytestmark = pytest.mark.timeout(400)
 
 
 class Operator:
@@ -103,7 +106,7 @@ def test_everything_converges_after_the_api_server_has_refused_all_calls(
 ) -> None:
     for name in ("changed", "deleted"):
         space.apply(named(manifest, name))
-    until(lambda: is_ready(space, "changed") and is_ready(space, "deleted"), "they are ready", seconds=40)
+    until(lambda: is_ready(space, "changed") and is_ready(space, "deleted"), "they are ready", seconds=90)
     proxy.refuse = lambda _call: refusal(status, Retry_After="1")
     proxy.cut()
     space.apply(named(manifest, "made"))
@@ -132,7 +135,7 @@ def test_a_child_that_is_deleted_while_its_watch_has_expired_is_made_again(
 ) -> None:
     plural = next(one.plural for one in KINDS if one.kind == kind)
     space.apply(manifest)
-    until(lambda: is_ready(space, "orders"), "it is ready", seconds=40)
+    until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     expired(proxy, lambda: space("delete", plural, "orders-worker", "--wait=true"))
     until(lambda: space.get(plural, "orders-worker"), "it is back", seconds=10)
 
@@ -158,12 +161,12 @@ def test_a_taskqueue_that_is_deleted_while_its_watch_has_expired_gets_no_more_wr
     operator: Operator, proxy: ApiProxy, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
     space.apply(manifest)
-    until(lambda: is_ready(space, "orders"), "it is ready", seconds=40)
+    until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     expired(proxy, lambda: space("delete", "tq", "orders", "--wait=true"))
     other = named(manifest, "other")
     other["spec"]["redis"]["keyPrefix"] += "-other"
     space.apply(other)
-    until(lambda: is_ready(space, "other"), "the watch is back", seconds=40)
+    until(lambda: is_ready(space, "other"), "the watch is back", seconds=90)
     began = len(proxy.calls)
     enqueue(redis_server, prefix, 5)
     enqueue(redis_server, f"{prefix}-other", 5)
@@ -186,7 +189,7 @@ def test_a_definition_that_comes_later_is_served_without_a_restart(
         assert not operator.ready()
         proxy.refuse = lambda _call: None
         space.apply(manifest)
-        until(lambda: is_ready(space, "orders"), "it is served", seconds=40)
+        until(lambda: is_ready(space, "orders"), "it is served", seconds=90)
         assert operator.ready()
 
 
@@ -199,7 +202,7 @@ def test_credentials_that_are_replaced_are_used(
     try:
         first = proxy.token
         space.apply(named(manifest, "before"))
-        until(lambda: is_ready(space, "before"), "it is ready", seconds=40)
+        until(lambda: is_ready(space, "before"), "it is ready", seconds=90)
         proxy.refuse = lambda call: refusal(401, "Unauthorized") if call.token == first else None
         proxy.cut()
         until(lambda: "there" in operator.log.read_text() or "401" in operator.log.read_text(), "it was refused")
@@ -215,7 +218,7 @@ def test_a_hundred_rounds_of_delete_and_create_at_once(
     operator: Operator, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
     space.apply(manifest)
-    until(lambda: is_ready(space, "orders"), "it is ready", seconds=40)
+    until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     for _ in range(100):
         space("replace", "--force", "--cascade=background", "-f", "-", stdin=json.dumps(manifest))
     uid = space.get("tq", "orders")["metadata"]["uid"]
@@ -232,7 +235,7 @@ def test_a_hundred_rounds_of_delete_and_create_at_once(
 
 def test_a_label_that_somebody_edits_is_put_back(operator: Operator, space: Space, manifest: Manifest) -> None:
     space.apply(manifest)
-    until(lambda: is_ready(space, "orders"), "it is ready", seconds=40)
+    until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     for kind in CHILDREN:
         space("label", kind, "orders-worker", "app.kubernetes.io/instance=bills", "--overwrite")
     space("label", "service", "orders-worker", "app.kubernetes.io/managed-by=somebody", "--overwrite")
@@ -245,3 +248,27 @@ def test_a_label_that_somebody_edits_is_put_back(operator: Operator, space: Spac
         )
 
     until(put_back, "the labels are the operator's", seconds=10)
+
+
+def test_after_a_restart_every_taskqueue_is_reconciled_soon(
+    proxy: ApiProxy, kubectl: ClusterCommand, namespace: str, tmp_path: Path, space: Space, manifest: Manifest
+) -> None:
+    count = 30
+    manifest["spec"]["autoscaler"]["pollIntervalSeconds"] = 60
+    names = [f"queue-{number}" for number in range(count)]
+    made = {"apiVersion": "v1", "kind": "List", "items": [named(manifest, name) for name in names]}
+
+    def services() -> set[str]:
+        found = kubectl.json("get", "services", "--namespace", namespace)["items"]
+        return {item["metadata"]["name"].removesuffix("-worker") for item in found}
+
+    with running(proxy, namespace, tmp_path / "first.log"):
+        space("apply", "-f", "-", stdin=json.dumps(made))
+        until(lambda: services() == set(names), "all are served", seconds=200)
+        until(lambda: all(is_ready(space, name) for name in names[-3:]), "and ready", seconds=60)
+    space("delete", "services", "--all", "--wait=true")
+    began = time.monotonic()
+    with running(proxy, namespace, tmp_path / "second.log"):
+        until(lambda: services() == set(names), "their services are back", seconds=90)
+        made_at = [call.at for call in proxy.writes() if call.at > began and "/services" in call.path]
+    print(f"{len(made_at)} writes of services within {max(made_at) - min(made_at):.2f} s")

@@ -131,6 +131,7 @@ class ApiProxy:
             for name, value in request.headers.items()
             if name.lower() in ("authorization", "content-type", "accept", "user-agent")
         }
+        headers["Accept-Encoding"] = "identity"  # the API server compresses a long list
         body = await request.read()
         async with self._session.request(
             request.method,
