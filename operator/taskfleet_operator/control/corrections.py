@@ -22,7 +22,7 @@ _REMEMBERED = 50
 
 
 @dataclass
-class _Child:
+class _CorrectedChild:
     """What was asked for last, what the API server made of it, and when which field was put back."""
 
     uid: str
@@ -37,7 +37,7 @@ class Corrections:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._children: dict[tuple[Key, str], _Child] = {}
+        self._children: dict[tuple[Key, str], _CorrectedChild] = {}
 
     def is_in_line(self, key: Key, change: Change) -> bool:
         """Whether a child needs no write, as far as can be said without asking the API server."""
@@ -85,7 +85,7 @@ class Corrections:
         for of in [one for one in self._children if one[0] == key]:
             del self._children[of]
 
-    def _known(self, key: Key, change: Change, live: Object) -> _Child | None:
+    def _known(self, key: Key, change: Change, live: Object) -> _CorrectedChild | None:
         """The memory of this very object, while the same is asked for."""
         known = self._children.get((key, change.kind.kind))
         same = known is not None and known.uid == live["metadata"].get("uid") and known.wanted == change.wanted
@@ -98,4 +98,4 @@ class Corrections:
             known.content, known.quarrel = now, ""
         else:
             uid = live["metadata"].get("uid", "")
-            self._children[key, change.kind.kind] = _Child(uid, change.wanted, now)
+            self._children[key, change.kind.kind] = _CorrectedChild(uid, change.wanted, now)
