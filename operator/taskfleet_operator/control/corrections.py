@@ -46,6 +46,7 @@ class Corrections:
         known = self._known(key, change, change.live)
         now = drift.content(change.live, scaled=change.kind.scaled)
         if known is not None and known.content == now:
+            known.quarrel = ""
             return True
         if drift.is_exact(change.wanted, change.live):
             self._keep(key, change, change.live)

@@ -89,6 +89,9 @@ def test_a_correction_that_does_not_last_is_given_up_for_a_while() -> None:
     assert said.startswith(
         "Service 'orders-worker': spec.args[0] was put back 5 times and is changed again by 'gitops'"
     )
+    assert corrections.is_in_line(KEY, change(live()))  # somebody has put it back
+    assert corrections.quarrels(KEY) == []
+    assert corrections.is_unchanged(KEY, drifted, live())
     now += 600
     assert not corrections.is_unchanged(KEY, drifted, live())
     corrections.written(KEY, drifted, live())
