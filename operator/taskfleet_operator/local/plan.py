@@ -38,8 +38,6 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
     spec = manifest.spec
     if not spec.worker.app:
         raise ConfigurationError("spec.worker.app: say which TaskQueue the workers run, such as shop.tasks:queue")
-    if spec.schedules:
-        raise ConfigurationError("spec.schedules: taskfleet up keeps none; remove them here, or add them from Python")
     environment = {
         **_plain_variables(spec.worker.template or {}),
         "TASKFLEET_QUEUES": json.dumps([queue.options() for queue in spec.queues]),
@@ -67,7 +65,7 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
 def _only_in_a_cluster(manifest: TaskQueueResource) -> Iterator[str]:
     spec = manifest.spec
     if spec.schedules:
-        yield "spec.schedules has no effect here: the operator adds schedules in a cluster"
+        yield "spec.schedules has no effect here: the operator keeps them in a cluster; try them from Python"
     containers = _maps(_map(spec.worker.template.get("spec")).get("containers"))
     if any(one.get("name") != "worker" for one in containers):
         yield "spec.worker.template: containers beside the worker do not run here"

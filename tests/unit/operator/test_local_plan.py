@@ -73,7 +73,7 @@ def test_what_only_a_cluster_does_is_told() -> None:
     assert plan({}).only_in_a_cluster == ()
     assert plan({"spec.scheduler": {"mode": "Disabled"}}).environment["TASK_QUEUE_SCHEDULER"] == "false"
     assert plan({"spec.schedules": [SCHEDULE]}).only_in_a_cluster == (
-        "spec.schedules has no effect here: the operator adds schedules in a cluster",
+        "spec.schedules has no effect here: the operator keeps them in a cluster; try them from Python",
     )
 
 
