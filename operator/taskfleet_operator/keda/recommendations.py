@@ -109,6 +109,7 @@ class Recommendations:
         self._clock = clock
         self._watched: dict[Trigger, _Watched] = {}
         self._brokers: dict[str, tuple[RedisBroker, asyncio.Task[None]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def now(self, trigger: Trigger) -> ToldRecommendation:
         """The last recommendation, which is at most a poll interval old. `BrokerConnectionError`: it is not known."""
@@ -135,6 +136,7 @@ class Recommendations:
     async def close(self) -> None:
         await end([watched.task for watched in self._watched.values()])
         await end([listener for _, listener in self._brokers.values()])
+        await asyncio.gather(*self._ending)
         for broker, _ in self._brokers.values():
             await broker.close()
         self._watched.clear()
@@ -154,8 +156,10 @@ class Recommendations:
     def _forget(self, now: float) -> None:
         for trigger, watched in list(self._watched.items()):
             if not watched.streams and now - watched.asked_at > _KEPT_SECONDS:
-                watched.task.cancel()
                 del self._watched[trigger]
+                ending = asyncio.create_task(end([watched.task]))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
 
     def _broker(self, prefix: str) -> RedisBroker:
         known = self._brokers.get(prefix)
