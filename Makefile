@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-topologies chaos e2e check format images bench bench-full crd simulate lock
+.PHONY: help venv demo test test-queue test-operator test-topologies chaos e2e check format images bench bench-full crd simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -47,8 +47,13 @@ format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff check --fix .
 
 test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
-	$(BIN)/python -m pytest tests
-	$(MAKE) --no-print-directory test-topologies
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-operator test-topologies
+
+test-queue: venv  ## the library and the operator's pure parts, on a real Valkey
+	$(BIN)/python -m pytest tests --ignore=tests/controlplane
+
+test-operator: venv  ## the operator on a real API server
+	$(BIN)/python -m pytest tests/controlplane
 
 # The behaviour tests again on a Cluster and on another server, where results could differ.
 BEHAVIOUR := tests/engine/behaviour
