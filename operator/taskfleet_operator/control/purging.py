@@ -112,7 +112,7 @@ class Purging:
 
     async def _step(self, key: Key, body: Object) -> None:
         """Purge and release, or raise what is in the way."""
-        if (body["metadata"].get("annotations") or {}).get(ABANDON) == "true":
+        if _is_abandoned(body):
             logger.warning("%s/%s: its keys stay in Redis, as %s says", *key, ABANDON)
             await self._set(body, held=False)
             return
@@ -137,13 +137,15 @@ class Purging:
             await broker.close()
 
     async def _alone(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
-        """Another TaskQueue that serves one of the queues needs its keys."""
+        """Another TaskQueue that serves one of the queues needs its keys, unless these are deleted with it, too."""
         names = {one.name for one in queue.spec.queues}
         for other_key, other_body in list(self._store.queues.items()):
             if other_key == key:
                 continue
             with contextlib.suppress(_Unreadable):
                 other = _parsed(other_body)
+                if _is_purged(other_body, other):
+                    continue  # two that are deleted together would wait for each other; workers are waited for
                 shared = sorted(names & {one.name for one in other.spec.queues})
                 if shared and await self._same_redis(other_key, other, credentials):
                     raise _Waiting(
@@ -199,6 +201,16 @@ class _Unreadable(Exception):
 
 def _is_held(body: Object) -> bool:
     return FINALIZER in (body["metadata"].get("finalizers") or ())
+
+
+def _is_purged(body: Object, queue: TaskQueueResource) -> bool:
+    """Whether its keys are deleted with it now."""
+    ends = bool(body["metadata"].get("deletionTimestamp")) and _is_held(body)
+    return ends and queue.spec.deletion_policy == "Purge" and not _is_abandoned(body)
+
+
+def _is_abandoned(body: Object) -> bool:
+    return (body["metadata"].get("annotations") or {}).get(ABANDON) == "true"
 
 
 def _parsed(body: Object) -> TaskQueueResource:
