@@ -31,7 +31,10 @@ def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: 
     decision = _decided(sample, state, spec, now)
     if spec.mode == "Disabled" and not sample.overrides.suspend:
         desired = sample.overrides.replicas
-        return replace(decision, desired=desired, reason="Disabled", message="spec.replicas", limited_by="")
+        return replace(
+            decision, desired=desired, reason="Disabled", message="spec.replicas", limited_by="", fallback=False,
+            panicking=False,
+        )  # fmt: skip
     return decision
 
 

@@ -90,8 +90,8 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
     start = start_seconds(sample.start_latency_seconds, spec)
     drain = drain_seconds(queue.target_latency_seconds, start, spec)
     window = float(spec.panic.window_seconds)
-    steady = arrivals_per_second(points, STABLE_WINDOW_SECONDS, window / 2)
-    panic = arrivals_per_second(points, window, window / 2)
+    steady = arrivals_per_second(points, STABLE_WINDOW_SECONDS, window / 2) * queue.share
+    panic = arrivals_per_second(points, window, window / 2) * queue.share
     waiting = queue.backlog + (queue.due if spec.prewarm.mode == "Enabled" else 0)
     present = queue.in_flight + waiting
     prior = spec.target.processing_time_seconds
@@ -154,10 +154,10 @@ def _late_slots(
     if not queue.backlog or sample.has_free_slots or queue.oldest_age_seconds < drain - 2 * start:
         return 0.0
     working = sample.workers_registered
-    if not working or busy_slots(points, _RECENT_SECONDS) < queue.in_flight / 2:
+    if not working or busy_slots(points, _RECENT_SECONDS) * queue.share < queue.in_flight / 2:
         return 0.0  # the first workers have just begun: how many tasks they end is not known yet
     coming = max(sample.current_replicas, working)
-    ended = attempts_per_second(points, _RECENT_SECONDS) * coming / working
+    ended = attempts_per_second(points, _RECENT_SECONDS) * queue.share * coming / working
     left = max(start, drain - queue.oldest_age_seconds)
     late = queue.backlog - ended * left
     if late < 1:
@@ -183,6 +183,6 @@ def _limit(
         *([queue.rate_per_second_per_key * service] if queue.rate_per_second_per_key is not None else []),
     ]
     if one_key and queue.parked and sample.has_free_slots:
-        used = max(float(queue.in_flight), busy_slots(points, _RECENT_SECONDS), min(one_key))
+        used = max(float(queue.in_flight), busy_slots(points, _RECENT_SECONDS) * queue.share, min(one_key))
         limits.append((used / utilisation, "limits of keys"))
     return min(limits)

@@ -92,7 +92,7 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_r
     idle_at = now if not queue.in_flight else points[-1].idle_at if points else now
     if not points:
         # The first sample after a restart: the mean over the queue's life, without the runs that have not ended.
-        running = min(busy, queue.in_flight * oldest_run)
+        running = min(busy, queue.in_flight / (queue.share or 1.0) * oldest_run)
         known = queue.attempts_total >= HISTORY_TASKS
         service = (busy - running) / queue.attempts_total if known else prior
         longest = max(prior, service, oldest_run)

@@ -12,8 +12,11 @@ class QueueSample:
     `backlog` is ready and not claimed; `in_flight` is claimed; `parked` waits for its limit key. `due` counts delayed
     and scheduled tasks, ticks of schedules included, that come due within the drain horizon, `due_within_start` those
     that come due before a new pod could run them. `*_total` are counters since the queue's first task: of tasks that
-    became ready to run, of runs that ended, and of the time for which tasks ran. The last four are the queue's own
-    limits, None without one.
+    became ready to run, of runs that ended, and of the time for which tasks ran. Then come the queue's own limits, None
+    without one.
+
+    When several TaskQueues serve the queue, the counts and limits are the part of this one. The counters and `parked`
+    are always those of the whole queue, of which `share` is this part: a part that changes must not move a counter.
     """
 
     name: str
@@ -33,6 +36,7 @@ class QueueSample:
     concurrency: int | None = None
     rate_per_second_per_key: float | None = None
     concurrency_per_key: int | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

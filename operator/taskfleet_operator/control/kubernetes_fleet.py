@@ -90,6 +90,12 @@ class KubernetesFleet:
         """The order of this TaskQueue alone."""
         return self._order
 
+    @property
+    def capacity(self) -> int:
+        """The slots that this TaskQueue may have at most."""
+        deployment = self._store.deployments.get(self.key)
+        return self._order.capacity(0 if deployment is None else self._current(deployment))
+
     def order(self) -> ScalingOrder:
         return self._order.shared(self._sharing.shares) if self._sharing.shares else self._order
 

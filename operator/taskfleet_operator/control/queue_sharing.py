@@ -21,7 +21,7 @@ class QueueSharing:
         """One line that names the queues, the others, and the part that is served here; "" when nothing is shared."""
         told = [
             f"queue {name} is also served by {', '.join('/'.join(key) for key in keys)}; "
-            f"{self.shares[name].high - self.shares[name].low:.0%} of its tasks are counted here"
+            f"{self.shares[name].width:.0%} of its tasks are counted here"
             for name, keys in self.others.items()
         ]
         return "; ".join(told)
@@ -30,10 +30,10 @@ class QueueSharing:
 ALONE = QueueSharing({}, {})
 
 
-def sharing(orders: Mapping[Key, ScalingOrder]) -> dict[Key, QueueSharing]:
+def sharing(orders: Mapping[Key, ScalingOrder], capacities: Mapping[Key, int]) -> dict[Key, QueueSharing]:
     """Divide each queue by the slots that each TaskQueue may have at most. All of them are on one Redis and prefix.
 
-    A suspended TaskQueue runs nothing, so its part is nothing.
+    A TaskQueue that is suspended, or paused without a replica, runs nothing: its part is nothing.
     """
     serving: dict[str, list[Key]] = {}
     for key in sorted(orders):
@@ -44,11 +44,11 @@ def sharing(orders: Mapping[Key, ScalingOrder]) -> dict[Key, QueueSharing]:
     for name, keys in serving.items():
         if len(keys) < 2:
             continue
-        capacities = [orders[key].capacity for key in keys]
-        if not any(capacities):
-            capacities = [1] * len(keys)
-        before, whole = 0, sum(capacities)
-        for key, capacity in zip(keys, capacities, strict=True):
+        parts = [capacities[key] for key in keys]
+        if not any(parts):
+            parts = [1] * len(keys)
+        before, whole = 0, sum(parts)
+        for key, capacity in zip(keys, parts, strict=True):
             shares[key][name] = QueueShare(before / whole, (before + capacity) / whole)
             others[key][name] = [other for other in keys if other != key]
             before += capacity

@@ -37,6 +37,7 @@ class _Running:
     def __init__(self, fleet: KubernetesFleet, place: RedisPlace, clock: ScalingClock) -> None:
         self.fleet = fleet
         self.place = place
+        self.capacity = fleet.capacity  # when the queues were divided last
         self.loop = ScalingLoop(fleet, place.redis, clock.now)
         self.task = asyncio.create_task(supervise(f"{fleet.key[0]}/{fleet.key[1]}: the scaling loop", self.loop.run))
 
@@ -82,6 +83,7 @@ class ScalingLoops:
             changed = True
         if changed:
             place.serve(key, (target.name for target in known.fleet.order().queues))
+        if changed or known.capacity != known.fleet.capacity:
             self._divide()
 
     def drop(self, key: Key) -> None:
@@ -130,8 +132,10 @@ class ScalingLoops:
         for key, running in self._running.items():
             credentials = running.place.credentials
             sites.setdefault((_address(credentials.url), credentials.prefix), {})[key] = running
+            running.capacity = running.fleet.capacity
         for site in sites.values():
-            for key, found in sharing({key: running.fleet.own_order for key, running in site.items()}).items():
+            orders = {key: running.fleet.own_order for key, running in site.items()}
+            for key, found in sharing(orders, {key: running.capacity for key, running in site.items()}).items():
                 if site[key].fleet.share(found):
                     site[key].loop.wake()
 

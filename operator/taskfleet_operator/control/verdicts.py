@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..autoscaler import FleetSample, ScalingDecision, ScalingOverrides
+from ..autoscaler import FleetSample, ScalingDecision
 from ..resource.taskqueue import TaskQueueResource
 from .conditions import Condition
 
@@ -32,8 +32,8 @@ class Facts:
 
 def verdicts(facts: Facts) -> list[Condition]:
     """The conditions. Those about a rare state are not written before it has occurred once."""
-    decision, overrides = facts.decision, facts.sample.overrides
-    paused = _paused(overrides)
+    decision = facts.decision
+    paused = _paused(facts)
     found = [
         _ready(facts),
         _progressing(facts),
@@ -72,9 +72,12 @@ _PAUSES = {
 _WHOLLY_PAUSED = frozenset({"Suspended", "PausedAtReplicas", "PausedByAnnotation"})
 
 
-def _paused(overrides: ScalingOverrides) -> str:
+def _paused(facts: Facts) -> str:
+    overrides = facts.sample.overrides
     if overrides.suspend:
         return "Suspended"
+    if facts.queue.spec.autoscaler.mode == "Disabled":
+        return ""  # spec.replicas counts, whatever the annotations say
     if overrides.paused_replicas is not None:
         return "PausedAtReplicas"
     if overrides.paused or (overrides.paused_scale_in and overrides.paused_scale_out):
@@ -116,7 +119,7 @@ def _reachable(facts: Facts) -> Condition:
 
 
 def _active(facts: Facts) -> Condition:
-    mode, paused = facts.queue.spec.autoscaler.mode, _paused(facts.sample.overrides)
+    mode, paused = facts.queue.spec.autoscaler.mode, _paused(facts)
     if facts.sample.failure:
         return Condition("ScalingActive", False, "FailedGetQueueMetrics", facts.sample.failure)
     if paused in _WHOLLY_PAUSED:

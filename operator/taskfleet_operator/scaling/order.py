@@ -24,12 +24,12 @@ class QueueShare:
         """This part of so many tasks. The parts of all TaskQueues together are the whole."""
         return math.floor(count * self.high + _ROUNDING) - math.floor(count * self.low + _ROUNDING)
 
-    def of_counter(self, count: int) -> int:
-        """This part of a counter. It never falls while the counter rises."""
-        return math.floor(count * (self.high - self.low) + _ROUNDING)
-
     def of_limit(self, limit: float | None) -> float | None:
-        return None if limit is None else limit * (self.high - self.low)
+        return None if limit is None else limit * self.width
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
 
 
 WHOLE = QueueShare()
@@ -64,14 +64,20 @@ class ScalingOrder:
     def slots_per_replica(self) -> int:
         return self.concurrency * self.processes
 
-    @property
-    def capacity(self) -> int:
-        """The slots that this TaskQueue may have at most."""
-        if self.overrides.suspend:
+    def capacity(self, current: int) -> int:
+        """The slots that this TaskQueue may have at most. Without somebody who adds replicas, that is the `current`
+        number of them."""
+        overrides = self.overrides
+        if overrides.suspend:
             return 0
-        most = self.overrides.paused_replicas
-        if most is None:
-            most = self.overrides.replicas if self.autoscaler.mode == "Disabled" else self.autoscaler.max_replicas
+        if self.autoscaler.mode == "Disabled":
+            most = overrides.replicas
+        elif self.autoscaler.mode == "Recommend":
+            most = current
+        elif overrides.paused_replicas is not None:
+            most = overrides.paused_replicas
+        else:
+            most = current if overrides.paused or overrides.paused_scale_out else self.autoscaler.max_replicas
         return most * self.slots_per_replica
 
     def shared(self, shares: Mapping[str, QueueShare]) -> ScalingOrder:

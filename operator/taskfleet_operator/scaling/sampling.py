@@ -177,15 +177,16 @@ def _queue(figures: QueueStats, target: QueueTarget) -> QueueSample:
         due_within_start=share.of(figures.due_soon + figures.ticks_due_soon) if waits else 0,
         dead=figures.dead,
         oldest_age_seconds=figures.oldest_age_seconds if waits else 0.0,
-        runnable_total=share.of_counter(figures.runnable_total),
-        attempts_total=share.of_counter(figures.attempts_total),
-        busy_ms_total=share.of_counter(figures.busy_ms_total),
-        parked=share.of(figures.parked),
+        runnable_total=figures.runnable_total,
+        attempts_total=figures.attempts_total,
+        busy_ms_total=figures.busy_ms_total,
+        parked=figures.parked,
         target_latency_seconds=target.target_latency_seconds,
         rate_per_second=share.of_limit(target.rate_per_second),
         concurrency=None if target.concurrency is None else share.of(target.concurrency),
         rate_per_second_per_key=share.of_limit(target.rate_per_second_per_key),
         concurrency_per_key=target.concurrency_per_key,
+        share=share.width,
     )
 
 

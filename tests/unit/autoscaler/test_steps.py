@@ -270,7 +270,8 @@ class TestDisabled:
 
     def test_it_needs_no_sample(self) -> None:
         failed = FleetSample.failed("redis:6379 refuses", 5, 5, ScalingOverrides(replicas=3))
-        assert first(failed, spec(mode="Disabled")).desired == 3
+        decision = first(failed, spec(mode="Disabled", fallback={"failureThreshold": 1, "behavior": "Static"}))
+        assert (decision.desired, decision.reason, decision.fallback) == (3, "Disabled", False)
 
     def test_a_suspect_sample_does_not_wake_a_suspended_queue(self) -> None:
         state = replace(fresh(0), queues=(QueueHistory("default", (Point(NOW - 5, 9999, 9999, 0.0, 0.5),)),))

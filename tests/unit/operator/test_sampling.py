@@ -11,7 +11,7 @@ from taskfleet.errors import BrokerConnectionError
 from taskfleet.protocol.figures import Horizons
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet_operator.autoscaler import NO_OVERRIDES, choose_victims
+from taskfleet_operator.autoscaler import NO_OVERRIDES, ScalingState, choose_victims, decide
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from taskfleet_operator.scaling import sampling
@@ -120,9 +120,31 @@ def test_the_parts_of_a_shared_queue_are_the_whole() -> None:
     thirds = [QueueShare(0, 1 / 3), QueueShare(1 / 3, 2 / 3), QueueShare(2 / 3, 1)]
     for count in range(200):
         assert sum(share.of(count) for share in thirds) == count
-    for share in thirds:
-        counted = [share.of_counter(count) for count in range(200)]
-        assert counted == sorted(counted), "a counter that falls would be taken for a Redis that has lost its data"
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_part_that_changes_moves_no_counter(others: int) -> None:
+    """A TaskQueue that comes or goes beside this one is no Redis that has lost its data, and no flood of tasks."""
+    spec = AutoscalerSpec.model_validate({"maxReplicas": 50})
+    replicas = Replicas(current=4, ready=4, pending=0, ages=dict.fromkeys("abcd", 100.0))
+    state, decided = ScalingState.initial(4, 0.0), []
+    for look in range(40):
+        done = 1_000_000 + 50 * look
+        stats = replace(
+            STATS, ready=0, due=0, in_flight=8, runnable_total=done, attempts_total=done, busy_ms_total=done * 800
+        )
+        shares = {} if look % 20 < 10 else {"default": QueueShare(0, 1 / (1 + others))}
+        order = ScalingOrder((QueueTarget("default"),), spec, NO_OVERRIDES, concurrency=4, processes=1).shared(shares)
+        reading = Reading({"default": stats}, by_name(worker(name, busy=2) for name in "abcd"))
+        made = sampling.build(reading, order, replicas, sampling.workers_of(reading, replicas))
+        decided.append(decide(made, state, spec, now=5.0 * look))
+        state = decided[-1].state
+    assert {one.reason for one in decided} <= {"DrainTime", "WithinTolerance"}
+    assert {one.limited_by for one in decided} <= {"", "ScaleDownStabilized", "JustStarted"}
+    assert all(0.79 < one.queues[0].service_seconds < 0.81 for one in decided)
+    rates = [one.queues[0].arrivals_per_second for one in decided]
+    assert max(rates) < 10.1
+    assert rates[-1] * (1 + others) == pytest.approx(10, rel=0.01)
 
 
 def test_a_pod_is_busy_when_any_of_its_processes_is_and_drained_when_all_are() -> None:

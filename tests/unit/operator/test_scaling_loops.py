@@ -160,3 +160,47 @@ async def test_taskqueues_of_one_queue_divide_its_demand_though_their_logins_dif
     assert (parts[KEY].high - parts[KEY].low, parts[other].high - parts[other].low) == (0.25, 0.75)
     loops.drop(other)
     assert fleet.order().queues[0].share.high == 1.0
+
+
+PREFIX = "autoscaling.taskfleet.io"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "autoscaler", "part"),
+    [
+        ({}, {}, 0.5),
+        ({f"{PREFIX}/paused": "true"}, {}, 0.0),
+        ({f"{PREFIX}/paused-replicas": "0"}, {}, 0.0),
+        ({f"{PREFIX}/paused-replicas": "30"}, {}, 0.75),
+        ({f"{PREFIX}/paused-scale-out": "true"}, {}, 0.0),
+        ({f"{PREFIX}/paused-scale-in": "true"}, {}, 0.5),
+        ({}, {"mode": "Recommend"}, 0.0),
+        ({f"{PREFIX}/paused-replicas": "30"}, {"mode": "Disabled"}, 1 / 11),
+    ],
+)
+async def test_who_adds_no_replicas_is_given_no_part_that_it_cannot_run(
+    loops: ScalingLoops, annotations: dict[str, str], autoscaler: dict[str, Any], part: float
+) -> None:
+    """The first task of an empty queue would otherwise be left to a TaskQueue that is paused at nothing."""
+    mine, _ = credentials()
+    loops.ensure(KEY, queue("queue", maxReplicas=10), mine)
+    other = queue("two", "other", maxReplicas=10, **autoscaler)
+    other.metadata.annotations.update(annotations)
+    loops.ensure(("shop", "other"), other, mine)
+    parts = [fleet.order().queues[0].share.width for key in (KEY, ("shop", "other")) if (fleet := loops.fleet(key))]
+    assert parts == pytest.approx([1 - part, part])
+
+
+async def test_a_number_that_somebody_else_sets_divides_the_queues_again(loops: ScalingLoops) -> None:
+    mine, _ = credentials()
+    recommending = queue("queue", mode="Recommend", maxReplicas=10)
+    loops.ensure(KEY, recommending, mine)
+    loops.ensure(("shop", "other"), queue("two", "other", maxReplicas=10), mine)
+    fleet = loops.fleet(KEY)
+    assert fleet is not None
+    assert fleet.order().queues[0].share.width == pytest.approx(1 / 11)
+    owner = controlled_by("taskfleet.io/v1alpha1", "TaskQueue", "orders", "queue")
+    metadata = {"namespace": "shop", "name": "orders-worker", "uid": "deployment", "generation": 2}
+    loops._store.put("Deployment", {"metadata": metadata | owner, "spec": {"replicas": 10}})
+    loops.ensure(KEY, recommending, mine)
+    assert fleet.order().queues[0].share.width == 0.5

@@ -83,6 +83,14 @@ def test_a_pause_is_told_with_its_kind(overrides: ScalingOverrides, reason: str,
     assert state("ScalingActive", sample=sample)[0] is active
 
 
+def test_a_pause_that_has_no_effect_is_not_told() -> None:
+    queue = TaskQueueResource.model_validate(changed({"spec.autoscaler": {"mode": "Disabled"}}))
+    for overrides in (ScalingOverrides(paused=True), ScalingOverrides(paused_replicas=7)):
+        sample = replace(SAMPLE, overrides=overrides)
+        assert state("Paused", sample=sample, queue=queue) == (False, "NotPaused")
+        assert state("ScalingActive", sample=sample, queue=queue) == (False, "Disabled")
+
+
 @pytest.mark.parametrize("mode", ["Recommend", "Disabled"])
 def test_another_mode_is_not_active(mode: str) -> None:
     queue = TaskQueueResource.model_validate(changed({"spec.autoscaler": {"mode": mode}}))
