@@ -106,10 +106,21 @@ class ClusterStore:
 
     def pods(self, key: Key) -> dict[str, Object]:
         """The pods of a TaskQueue's Deployment that are not ending and have not ended, by name."""
+        return {name: pod for name, pod in self._all_pods(key).items() if not _is_over(pod)}
+
+    def failed_pods(self, key: Key) -> list[Object]:
+        """The pods of a TaskQueue's Deployment that a node has evicted or refused."""
+        return [
+            pod
+            for pod in self._all_pods(key).values()
+            if pod.get("status", {}).get("phase") == "Failed" and not pod["metadata"].get("deletionTimestamp")
+        ]
+
+    def _all_pods(self, key: Key) -> dict[str, Object]:
         found: dict[str, Object] = {}
         for replica_set in self.replica_sets(key):
             found.update(self._owned[POD].get(replica_set["metadata"]["uid"], _NONE))
-        return {name: pod for name, pod in found.items() if not _is_over(pod)}
+        return found
 
     def pod_replica_set(self, pod: Object) -> Object | None:
         """The ReplicaSet that controls a pod."""

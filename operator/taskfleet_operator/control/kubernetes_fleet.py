@@ -129,8 +129,12 @@ class KubernetesFleet:
     @property
     def _trouble(self) -> tuple[str, str] | None:
         """Why pods do not start, if they do not: reason and message."""
-        pods = self._store.pods(self.key)
-        found = trouble_of(self._store.deployments.get(self.key), self._store.replica_sets(self.key), pods.values())
+        found = trouble_of(
+            self._store.deployments.get(self.key),
+            self._store.replica_sets(self.key),
+            self._store.pods(self.key).values(),
+            self._store.failed_pods(self.key),
+        )
         return (found.reason, found.message) if found is not None else None
 
     def _current(self, deployment: Object) -> int:

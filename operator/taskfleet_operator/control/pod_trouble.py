@@ -22,6 +22,7 @@ _CRASH_LOOP = "CrashLoopBackOff"
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 # The kubelet alternates between the two words and repeats one inside the other.
 _PULL_PREFIX = re.compile(r'^(Back-off pulling image "[^"]*": )?((ErrImagePull|ImagePullBackOff): )?')
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _FAILURES = (
     ("exceeded quota", "QuotaExceeded"),
     ("violates PodSecurity", "PodSecurityViolation"),
@@ -40,8 +41,14 @@ class Trouble:
     message: str
 
 
-def trouble_of(deployment: Object | None, replica_sets: Iterable[Object], pods: Iterable[Object]) -> Trouble | None:
-    """The first trouble: of a pod, which says most, then of the creation of pods, then of the rollout."""
+def trouble_of(
+    deployment: Object | None, replica_sets: Iterable[Object], pods: Iterable[Object], failed: Iterable[Object] = ()
+) -> Trouble | None:
+    """The first trouble: of a pod, of one that a node has evicted or refused, of the creation of pods, of the rollout.
+
+    `failed` pods stay for long; the last of them counts until a newer pod is ready.
+    """
+    pods = list(pods)
     found = sorted(
         (rank, str(pod["metadata"].get("creationTimestamp")), pod["metadata"]["name"], trouble)
         for pod in pods
@@ -52,6 +59,12 @@ def trouble_of(deployment: Object | None, replica_sets: Iterable[Object], pods: 
     if found:
         _, _, name, trouble = found[0]
         return Trouble(trouble[0], f"pod {name}: {showing.shown(trouble[1], _DETAIL)}")
+    good_since = max((_made(pod) for pod in pods if is_ready(pod)), default="")
+    last = max(failed, key=lambda pod: (_made(pod), str(pod["metadata"]["name"])), default=None)
+    if last is not None and _made(last) >= good_since:
+        status = last.get("status") or {}
+        told = showing.shown(str(status.get("message") or "its node has ended it"), _DETAIL)
+        return Trouble(_word(status.get("reason")), f"pod {last['metadata']['name']}: {told}")
     newest_first = sorted(replica_sets, key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True)
     for one in (*newest_first, *((deployment,) if deployment is not None else ())):
         if (failure := _condition(one, "ReplicaFailure", "True")) is not None:
@@ -63,6 +76,15 @@ def trouble_of(deployment: Object | None, replica_sets: Iterable[Object], pods: 
         message = showing.shown(str(stuck.get("message") or ""), _DETAIL)
         return Trouble(str(stuck.get("reason") or "RolloutStopped"), message)
     return None
+
+
+def _made(body: Object) -> str:
+    return str(body["metadata"].get("creationTimestamp"))
+
+
+def _word(reason: Any) -> str:
+    """A reason of the kubelet, as a condition may have it."""
+    return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else "PodFailed"
 
 
 _Words = tuple[str, str]

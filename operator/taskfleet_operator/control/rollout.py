@@ -19,11 +19,12 @@ _HASH_LABEL = "pod-template-hash"
 class Rollout:
     """`new` is the ReplicaSet of the Deployment's template, None before its controller has made it.
 
-    `old` are the other ReplicaSets that have pods, or are to have some.
+    `old` are the other ReplicaSets that have pods, or are to have some. `paused`: its controller makes no progress.
     """
 
     new: Object | None
     old: tuple[Object, ...]
+    paused: bool = False
 
     @property
     def under_way(self) -> bool:
@@ -37,7 +38,8 @@ class Rollout:
         updated = _pods(self.new) if self.new is not None else 0
         there = updated + sum(map(_pods, self.old))
         left = f"{updated} of {there} pods are new, and {there - updated} old pods are left"
-        return f"a rollout is under way: {left}; none is taken away before it has ended"
+        paused = ", and the Deployment is paused: `kubectl rollout resume` lets it go on" if self.paused else ""
+        return f"a rollout is under way: {left}; none is taken away before it has ended{paused}"
 
 
 def rollout_of(deployment: Object, replica_sets: Iterable[Object]) -> Rollout:
@@ -51,7 +53,8 @@ def rollout_of(deployment: Object, replica_sets: Iterable[Object]) -> Rollout:
     with_pods = [one for one in by_age if _wanted(one) or _pods(one)]
     if new is None and len(with_pods) == 1 and _says_complete(deployment):
         new = with_pods[0]
-    return Rollout(new, tuple(one for one in with_pods if one is not new))
+    paused = bool((deployment.get("spec") or {}).get("paused"))
+    return Rollout(new, tuple(one for one in with_pods if one is not new), paused)
 
 
 def _says_complete(deployment: Object) -> bool:

@@ -137,6 +137,30 @@ def test_the_newest_replica_set_and_the_most_telling_pod_are_told() -> None:
     assert found.message == "pod b: container worker ended with exit code 1: last words"
 
 
+def refused(name: str, reason: Any, message: str, created: str) -> dict[str, Any]:
+    status = {"phase": "Failed", "reason": reason, "message": message}
+    return {"metadata": {"name": name, "creationTimestamp": created}, "status": status}
+
+
+def test_a_pod_that_its_node_has_evicted_or_refused_is_told_until_a_newer_one_is_ready() -> None:
+    memory = "The node was low on resource: memory. Container worker was using 900Mi."
+    evicted = refused("a", "Evicted", memory, "2026-11-25T10:00:00Z")
+    full = refused("b", "OutOfcpu", "Node didn't have enough resource: cpu", "2026-11-25T10:00:05Z")
+    old, starting, new = pod("old", ready=True), pod("c", **waiting("ContainerCreating")), pod("d", ready=True)
+    old["metadata"]["creationTimestamp"] = "2026-11-25T09:00:00Z"
+    new["metadata"]["creationTimestamp"] = "2026-11-25T10:01:00Z"
+    assert trouble_of(None, [], [old, starting], [evicted]) == Trouble("Evicted", f"pod a: {memory}")
+    found = trouble_of(None, [], [starting], [full, evicted])
+    assert found == Trouble("OutOfcpu", "pod b: Node didn't have enough resource: cpu")
+    assert trouble_of(None, [], [starting, new], [evicted, full]) is None
+    crashed = pod("e", **waiting("CrashLoopBackOff"), lastState=ended(1, "last words"))
+    found = trouble_of(None, [], [crashed], [evicted])
+    assert found is not None
+    assert found.reason == "CrashLoop"
+    odd = refused("a", "no word; " * 99, "", "2026-11-25T10:00:00Z")
+    assert trouble_of(None, [], [], [odd]) == Trouble("PodFailed", "pod a: its node has ended it")
+
+
 def test_a_rollout_that_has_stopped() -> None:
     condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     deployment = {"metadata": {"name": "d"}, "status": {"conditions": [condition]}}

@@ -46,6 +46,14 @@ def test_pods_of_two_templates_are_a_rollout() -> None:
     )
 
 
+def test_a_rollout_that_is_paused_says_so() -> None:
+    both = [replica_set("a", wanted=3, pods=3), replica_set("b", wanted=1, pods=1)]
+    paused = deployment("b")
+    paused["spec"]["paused"] = True
+    assert "`kubectl rollout resume`" in rollout_of(paused, both).hold
+    assert rollout_of(paused, [replica_set("b", wanted=3, pods=3)]).hold == ""
+
+
 def test_a_template_that_its_controller_has_not_seen_is_a_rollout() -> None:
     assert rollout_of(deployment("b"), [replica_set("a", wanted=3, pods=3)]).under_way
 
