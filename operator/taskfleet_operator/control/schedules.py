@@ -6,6 +6,7 @@ of Python or of another TaskQueue, are never touched.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,9 +143,9 @@ def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entr
 def next_tick(one: WantedSchedule, moved: Entry | None, now_ms: int) -> int:
     """The next tick of a schedule to add; one that moves to another queue keeps its tick if its times are the same."""
     if moved is not None and moved.tick_ms is not None:
-        before = ScheduleSpec.unpack(moved.spec)
-        if before.timing.identity == one.spec.timing.identity:
-            return moved.tick_ms
+        with contextlib.suppress(ConfigurationError, SerializationError):  # another program has written it
+            if ScheduleSpec.unpack(moved.spec).timing.identity == one.spec.timing.identity:
+                return moved.tick_ms
     following = one.spec.timing.following(now_ms)
     assert following is not None  # a timing that never ticks is refused
     return following

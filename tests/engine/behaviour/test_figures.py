@@ -67,6 +67,24 @@ async def test_a_retry_becomes_ready_again_and_each_run_counts(queue: TaskQueue,
     assert await counted(queue) == (3, 3)
 
 
+async def test_dead_letters_that_are_requeued_become_ready_again(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task(max_retries=0)
+    async def task() -> None:
+        raise ValueError
+
+    async def is_counted(wanted: int) -> bool:
+        return await counted(queue) == (wanted, wanted)
+
+    await queue.enqueue_many([task.message() for _ in range(3)])
+    await run_worker(queue)
+    await until(lambda: is_counted(3), "all are dead letters")
+    (dead, *_) = await queue.dead_letters("default")
+    assert await queue.requeue_dead("default", [dead.id]) == 1
+    await until(lambda: is_counted(4), "one has run again")
+    assert await queue.requeue_dead("default") == 3
+    await until(lambda: is_counted(7), "all have run again")
+
+
 async def test_a_task_that_is_taken_over_becomes_ready_again(queue: TaskQueue) -> None:
     @queue.task
     async def task() -> None: ...

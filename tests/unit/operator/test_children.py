@@ -148,6 +148,43 @@ def test_strategic_merge() -> None:
     assert base["args"] == [1, 2]
 
 
+GET = {"path": "/livez", "port": "probes"}
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "merged"),
+    [
+        ({"httpGet": GET, "periodSeconds": 1}, {"exec": {"command": ["true"]}}, ["periodSeconds", "exec"]),
+        ({"httpGet": GET}, {"httpGet": {"port": 9}}, ["httpGet"]),
+        ({"httpGet": GET}, {"exec": None}, ["httpGet"]),
+        ({"httpGet": GET}, {"exec": {"$patch": "delete"}}, ["httpGet"]),
+        ({"httpGet": GET}, {"httpGet": None, "grpc": {"port": 9}}, ["grpc"]),
+    ],
+)
+def test_another_handler_of_a_probe_replaces_the_one_that_is_there(
+    base: dict[str, Any], patch: dict[str, Any], merged: list[str]
+) -> None:
+    assert list(strategic(base, patch)) == merged
+    if merged == ["httpGet"]:
+        assert strategic(base, patch)["httpGet"]["path"] == "/livez"
+
+
+@pytest.mark.parametrize(
+    ("patch", "merged"),
+    [
+        ({"persistentVolumeClaim": {"claimName": "c"}}, {"persistentVolumeClaim": {"claimName": "c"}}),
+        ({"emptyDir": {"medium": "Memory"}}, {"emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}),
+        ({"hostPath": None}, {"emptyDir": {"sizeLimit": "1Gi"}}),
+        ({"emptyDir": None, "hostPath": {"path": "/x"}}, {"hostPath": {"path": "/x"}}),
+    ],
+)
+def test_another_source_of_a_volume_replaces_the_one_that_is_there(
+    patch: dict[str, Any], merged: dict[str, Any]
+) -> None:
+    base = {"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]}
+    assert strategic(base, {"volumes": [{"name": "tmp"} | patch]}) == {"volumes": [{"name": "tmp"} | merged]}
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "orders.yaml"

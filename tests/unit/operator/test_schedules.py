@@ -81,6 +81,10 @@ def test_a_schedule_that_moves_keeps_its_tick_when_its_times_stay() -> None:
     assert schedules.next_tick(one, elsewhere, now_ms=1) == 77
     (other,) = schedules.wanted_of(queue({"schedule": "@yearly"}))
     assert schedules.next_tick(other, elsewhere, now_ms=1) == 31_536_000_000
+    damaged = dataclasses.replace(elsewhere, spec=one.packed.replace(b"UTC", b"Nix"))
+    assert damaged.spec != elsewhere.spec
+    assert Owner.of_entry(damaged) == OWNER
+    assert schedules.next_tick(other, damaged, now_ms=1) == 31_536_000_000
 
 
 @pytest.mark.parametrize("owner", ["", "shop/another/uid-9", "elsewhere/orders/uid-1"])
