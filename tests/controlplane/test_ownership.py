@@ -218,3 +218,44 @@ def test_a_field_that_the_spec_no_longer_has_is_gone(operator: object, space: Sp
     manifest["spec"]["worker"]["template"] = {}
     space.apply(manifest)
     until(lambda: "nodeSelector" not in space.get("deployment", NAME)["spec"]["template"]["spec"], "it is gone")
+
+
+def test_children_whose_owner_reference_was_taken_away_are_no_children(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    """As `kubectl delete --cascade=orphan` leaves them, and as a user does by hand."""
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    for kind in CHILDREN:
+        space("patch", kind, NAME, "--type=merge", "-p", '{"metadata": {"ownerReferences": null}}')
+    assert "exists without a controller" in told(space)
+    before = {kind: content(space.get(kind, NAME)) for kind in CHILDREN}
+    # Neither a new image, nor a number, nor a child that is not wanted any more.
+    change: Manifest = {"worker": {"image": "shop:2.0", "podDisruptionBudget": {"mode": "Disabled"}}}
+    change["autoscaler"] = {"minReplicas": 4}
+    space("patch", "tq", "orders", "--type=merge", "-p", json.dumps({"spec": change}))
+    until(lambda: "PodDisruptionBudget" not in space.condition("Reconciled")["message"], "the change was seen")
+    assert {kind: content(space.get(kind, NAME)) for kind in CHILDREN} == before
+    space("delete", "tq", "orders", "--cascade=orphan")
+    space.apply(manifest)
+    assert "PodDisruptionBudget" in told(space)
+    assert {kind: content(space.get(kind, NAME)) for kind in CHILDREN} == before
+
+
+def test_a_child_without_its_labels_is_removed_when_it_is_not_wanted(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    """The watch shows only what has the operator's label; whose it is, the owner reference says."""
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    space("annotate", "tq", "orders", "taskfleet.io/reconcile=disabled")
+    until(lambda: space.condition("Reconciled").get("reason") == "ReconcileDisabled", "it is left alone")
+    space("label", "poddisruptionbudgets", NAME, "app.kubernetes.io/managed-by-")
+    space("patch", "tq", "orders", "--type=merge", "-p", DISABLED)
+    space("annotate", "tq", "orders", "taskfleet.io/reconcile-")
+    until(lambda: not space.get("poddisruptionbudgets", NAME), "it is removed")
+    # It comes back, and goes again.
+    space("patch", "tq", "orders", "--type=merge", "-p", DISABLED.replace("Disabled", "Enabled"))
+    until(lambda: space.get("poddisruptionbudgets", NAME), "it is made again")
+    space("patch", "tq", "orders", "--type=merge", "-p", DISABLED)
+    until(lambda: not space.get("poddisruptionbudgets", NAME), "it is removed again")

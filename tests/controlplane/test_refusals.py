@@ -92,6 +92,19 @@ def test_every_bad_template_is_named_and_stops_no_other(operator: object, space:
         assert not space.get("configmaps", f"bad-{index}-worker")
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [{"labels": {"a..b/team": "shop"}}, {"annotations": {f"{'a' * 300}/team": "shop"}}, {"labels": {"a-.b/x": "y"}}],
+)
+def test_a_key_that_only_the_api_server_refuses_is_blamed_on_its_field(
+    operator: object, space: Space, manifest: Manifest, metadata: dict[str, Any]
+) -> None:
+    manifest["spec"]["worker"]["metadata"] = metadata
+    space.apply(manifest)
+    assert told(space, "SpecValid", "Invalid").startswith("spec.worker.metadata: ")
+    assert not any(space.get(kind, NAME) for kind in CHILDREN)
+
+
 def refused(space: Space, name: str) -> str:
     # The whole object is more than Python's parser can read.
     conditions = json.loads(space("get", "tq", name, "-o", "jsonpath={.status.conditions}") or "[]")

@@ -176,7 +176,10 @@ class KubernetesFleet:
         The ReplicaSet controller removes marked pods.
         """
         namespace, current = self.key[0], decision.current
-        metadata = self._store.deployments[self.key]["metadata"]
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None:  # it was there when the look began
+            raise ApiError(404, f"the Deployment is gone, and does not become {replicas} replicas")
+        metadata = deployment["metadata"]
         # A smaller number is for this version of the Deployment: a rollout may have begun that the watch has not shown.
         version = metadata.get("resourceVersion") if replicas < current else None
         scaled = await self._cluster.scale(

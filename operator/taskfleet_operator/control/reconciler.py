@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
 
 import pydantic
 
@@ -19,7 +18,7 @@ from ..children import KINDS, Child, ChildKind
 from ..resource.checks import check
 from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
-from ..scaling.overrides import misread
+from ..scaling.overrides import RECONCILE, are_children_left_alone, misread
 from . import applying
 from .applying import Change
 from .cluster_store import ClusterStore, Key, Object
@@ -37,7 +36,6 @@ from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
 
-_RECONCILE_ANNOTATION = "taskfleet.io/reconcile"
 _FIRST_RETRY_SECONDS, _PATIENCE = 0.5, 3
 
 
@@ -63,6 +61,7 @@ class Reconciler:
         self._loops = loops
         self._corrections = Corrections()
         self._failures: dict[Key, int] = {}
+        self._absent: dict[Key, set[tuple[str | None, str]]] = {}  # uid of the TaskQueue, kind: known not to be there
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring the children in line with the TaskQueue. Returns the seconds until the next call, None for no call."""
@@ -74,6 +73,7 @@ class Reconciler:
             self._corrections.forget(key)
             self._keeper.drop(key, gone=True)
             self._failures.pop(key, None)
+            self._absent.pop(key, None)
             if body is None:
                 self._status.forget(key)
             else:
@@ -91,8 +91,8 @@ class Reconciler:
         return after
 
     async def _steps(self, key: Key, body: Object) -> float | None:
-        if _annotation(body, _RECONCILE_ANNOTATION) == "disabled":
-            told = f"{_RECONCILE_ANNOTATION} is disabled"
+        if are_children_left_alone(body["metadata"].get("annotations") or {}):
+            told = f"{RECONCILE} is disabled"
             await self._status.write(
                 key, {}, [Condition(kind, False, "ReconcileDisabled", told) for kind in ("Progressing", "Reconciled")]
             )
@@ -148,10 +148,20 @@ class Reconciler:
             logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
 
     async def _remove(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> None:
-        """Delete the children that this TaskQueue owns and no longer has."""
+        """Delete the children that this TaskQueue owns and no longer has.
+
+        One that is not there is not asked for again: nobody but this reconciler makes one that is owned.
+        """
+        uid = queue.metadata.uid
+        absent = self._absent.setdefault(key, set())
+        absent -= {(uid, kind) for kind in wanted}
         for kind in KINDS:
-            live = self._store.children[kind.kind].get(key)
-            if kind.kind not in wanted and live is not None and is_owned(live, queue.metadata.uid):
+            if kind.kind in wanted or (uid, kind.kind) in absent:
+                continue
+            live = await find_child(kind, key, queue, self._store, self._cluster)
+            if live is None or not is_owned(live, uid):
+                absent.add((uid, kind.kind))
+            else:
                 metadata = live["metadata"]
                 await self._cluster.delete(kind.api_version, kind.kind, key[0], metadata["name"], metadata["uid"])
                 logger.info("%s/%s: removed its %s", *key, kind.kind)
@@ -235,10 +245,6 @@ def _first_replicas(queue: TaskQueueResource) -> int:
         return 0
     autoscaler = queue.spec.autoscaler
     return (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
-
-
-def _annotation(body: Object, name: str) -> Any:
-    return (body["metadata"].get("annotations") or {}).get(name)
 
 
 def _is_ending(error: Exception) -> bool:

@@ -143,9 +143,12 @@ async def _url(redis: RedisSpec, namespace: str, values: _Values) -> str:
     reference = redis.url_secret_ref
     url = await values.text(reference)
     try:
-        urls.parse(url)
+        found = urls.parse(url)
     except ConfigurationError as error:
         raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {error}") from None
+    if found.path and redis.tls.mode == "Enabled":
+        said = "a Unix socket has no TLS; set spec.redis.tls.mode: Disabled"
+        raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {said}")
     return seen_from_elsewhere(url, namespace)
 
 

@@ -5,6 +5,7 @@ Every exception has its words here. The last resort names the class of the error
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from taskfleet import describing
@@ -18,6 +19,7 @@ from .redis_credentials import MissingSecretError
 
 RESYNC_SECONDS = 60.0
 _SOON_SECONDS = 1.0
+_OWN_METADATA = re.compile(r"[ \[]metadata\.(labels|annotations)\b")  # of the child itself, not of its pod template
 
 
 class InvalidSpecError(Exception):
@@ -93,6 +95,8 @@ def _field_of(kind: str, text: str) -> str:
 
     The schema of the TaskQueue checks the other fields before the operator sees them.
     """
+    if _OWN_METADATA.search(text):
+        return "spec.worker.metadata"
     if kind == "PodDisruptionBudget":
         return "spec.worker.podDisruptionBudget"
     if kind != "Deployment":

@@ -202,13 +202,15 @@ class ScheduleKeeper:
     ) -> None:
         current = self._status.current(key)
         has = any(one.get("type") == CONDITION for one in current.get("conditions") or ())
+        uid = known.queue.metadata.uid
         if not told and not has and condition.status:
-            return  # a TaskQueue without schedules is told nothing about them
+            # A TaskQueue without schedules is told nothing about them. What somebody writes there does not stay.
+            await self._status.write(key, {"schedules": None}, uid=uid, patient=True)
+            return
         shape = [(one["name"], "nextScheduleTime" in one) for one in told]
         now = time.monotonic()
         patient = shape == known.told and now - known.told_at < _TOLD_SECONDS
         fields = {} if failed else {"schedules": told or None}
-        uid = known.queue.metadata.uid
         if await self._status.write(key, fields, [condition], uid=uid, patient=patient) is not None and not patient:
             known.told, known.told_at = shape, now
 

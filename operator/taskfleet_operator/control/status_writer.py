@@ -71,8 +71,8 @@ class StatusWriter:
         """Write these fields and conditions. No request is sent when they are unchanged.
 
         Nothing is written for another TaskQueue than that of `uid`, if given. With `patient` no request is sent either
-        for a change that may wait (`status_fields.weighty`), and the result is None. Otherwise the result is whether a
-        request was sent. A field that is None is removed.
+        for a change that may wait (`status_fields.weighty`), and the result is None; a status that somebody has edited
+        does not wait. Otherwise the result is whether a request was sent. A field that is None is removed.
         """
         body = self._store.queues.get(key)
         if body is None or uid not in (None, body["metadata"].get("uid")):
@@ -95,7 +95,8 @@ class StatusWriter:
         after["conditions"] = conditions.merge(before.get("conditions", ()), told.values(), generation, now)
         if after == before or (after == record.asked and before == record.got):
             return False
-        if patient and weighty(before) == weighty(after):
+        edited = record.asked is not None and before != record.got  # by somebody else: nobody waits for that
+        if patient and not edited and weighty(before) == weighty(after):
             return None
         try:
             written = await self._cluster.patch_status(*key, merge_patch(before, after))

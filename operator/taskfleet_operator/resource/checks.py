@@ -35,6 +35,12 @@ def _redis(spec: TaskQueueSpec) -> Iterator[Finding]:
             urls.parse(spec.redis.url)
         except ConfigurationError as error:
             yield Finding("spec.redis.url", str(error))
+    for block, one in (("sentinel", spec.redis.sentinel), ("cluster", spec.redis.cluster)):
+        for number, address in enumerate(one.addresses if one is not None else ()):
+            try:
+                urls.parse_hosts([address], "standalone", f"address {address!r}")
+            except ConfigurationError as error:
+                yield Finding(f"spec.redis.{block}.addresses[{number}]", str(error))
 
 
 def _schedules(spec: TaskQueueSpec) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from ..autoscaler import ScalingOverrides
 from ..resource.taskqueue import TaskQueueResource
 
 PREFIX = "autoscaling.taskfleet.io/"
+RECONCILE = "taskfleet.io/reconcile"
 _PAUSED, _PAUSED_REPLICAS = "paused", "paused-replicas"
 _FLAGS = (_PAUSED, "paused-scale-in", "paused-scale-out", "force-activation")
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
@@ -35,6 +36,10 @@ def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
     )
 
 
+def are_children_left_alone(annotations: Mapping[str, str]) -> bool:
+    return _plain(annotations.get(RECONCILE, "")) == "disabled"
+
+
 def misread(annotations: Mapping[str, str]) -> list[str]:
     """The annotations with a value that has no meaning, each with how it is read."""
     found = [
@@ -46,6 +51,9 @@ def misread(annotations: Mapping[str, str]) -> list[str]:
     if count is not None and _number(count) is None:
         field = f'metadata.annotations["{PREFIX}{_PAUSED_REPLICAS}"]'
         found.append(f"{field}: expected a number up to 99999, found {count!r}; paused at the present number")
+    left = annotations.get(RECONCILE)
+    if left is not None and _plain(left) not in ("disabled", "enabled"):
+        found.append(f'metadata.annotations["{RECONCILE}"]: expected "disabled", found {left!r}; it has no effect')
     return found
 
 

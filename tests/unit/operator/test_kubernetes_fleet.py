@@ -123,6 +123,14 @@ async def test_a_number_that_was_just_set_counts_until_the_watch_shows_it(shop: 
     assert shop.current == 5
 
 
+async def test_a_deployment_that_goes_during_a_look_is_an_error_in_words(shop: Shop) -> None:
+    shop.deployment(1, 1)
+    shop.store.remove("Deployment", shop.store.deployments[KEY])
+    with pytest.raises(ApiError, match="the Deployment is gone"):
+        await shop.fleet.resize(3, (), decided(1, 3))
+    assert not shop.api.calls
+
+
 async def test_a_pod_that_is_gone_cannot_be_marked(shop: Shop) -> None:
     shop.deployment(1, 1)
     shop.pod("a")

@@ -6,7 +6,7 @@ import pytest
 
 from taskfleet_operator.autoscaler import ScalingOverrides
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
-from taskfleet_operator.scaling.overrides import misread, overrides_of
+from taskfleet_operator.scaling.overrides import are_children_left_alone, misread, overrides_of
 from tests.support.manifests import changed
 
 
@@ -57,3 +57,21 @@ def test_a_boolean_in_any_of_its_forms_is_meant(value: str) -> None:
     annotations = {"autoscaling.taskfleet.io/paused": value}
     assert misread(annotations) == []
     assert overrides(annotations).paused is (value.strip().lower() in {"1", "t", "true"})
+
+
+@pytest.mark.parametrize(
+    ("value", "left", "told"),
+    [
+        ("disabled", True, False),
+        (" Disabled", True, False),
+        ("enabled", False, False),
+        ("off", False, True),
+        ("", False, True),
+        ("yes-please", False, True),
+    ],
+)
+def test_a_switch_of_reconciling_without_meaning_is_named_and_has_no_effect(value: str, left: bool, told: bool) -> None:
+    annotations = {"taskfleet.io/reconcile": value}
+    assert are_children_left_alone(annotations) is left
+    assert bool(misread(annotations)) is told
+    assert all("it has no effect" in said for said in misread(annotations))

@@ -69,6 +69,11 @@ async def found(redis: dict[str, Any], /, **secrets: Secret) -> RedisCredentials
 URL = {"urlSecretRef": {"name": "redis", "key": "url"}}
 
 
+async def test_a_socket_has_no_tls() -> None:
+    with pytest.raises(MissingSecretError, match=r"secret 'redis': key 'url': a Unix socket has no TLS"):
+        await found(URL | {"tls": {"mode": "Enabled"}}, redis=secret(url=b"unix:///run/redis.sock"))
+
+
 async def test_a_url_in_a_secret_is_checked() -> None:
     assert (await found(URL, redis=secret(url=b"redis://u:p@redis.cache/1\n"))).url == "redis://u:p@redis.cache/1"
     for value, problem in [

@@ -99,6 +99,18 @@ async def test_an_edited_status_is_put_right_by_any_writer(server: Server) -> No
     assert not await server.status.write(KEY, {"replicas": 2})
 
 
+async def test_edited_figures_do_not_wait(server: Server) -> None:
+    await server.status.write(KEY, {"totalBacklog": 3}, [READY], patient=True)
+    server.shown()
+    assert await server.status.write(KEY, {"totalBacklog": 4}, patient=True) is None
+    server.edit(totalBacklog=1000)
+    server.shown()
+    assert await server.status.write(KEY, {"totalBacklog": 4}, patient=True)
+    assert server.body["status"]["totalBacklog"] == 4
+    server.shown()
+    assert await server.status.write(KEY, {"totalBacklog": 5}, patient=True) is None
+
+
 async def test_a_field_that_the_definition_does_not_know_is_not_written_for_ever(server: Server) -> None:
     server.unknown = {"schedules"}
     await server.status.write(KEY, {"schedules": []}, [READY])

@@ -43,7 +43,7 @@ _FORMS = (
 )
 _ENCODE = "percent-encode it: @ is %40, / is %2F, ? is %3F, # is %23, [ is %5B, ] is %5D"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,40}")
-_HOST = re.compile(r"[\w.\-]{1,253}")
+_HOST = re.compile(r"(?=.{1,253}$)[\w\-]{1,63}(\.[\w\-]{1,63})*\.?")  # a resolver raises for longer or empty parts
 _NO_OPTIONS = UrlOptions()
 
 
