@@ -18,6 +18,7 @@ from pathlib import Path
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.kubectl import ClusterCommand, wait_until
 
+from tests.controlplane import measure_many, measure_writes
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 from tests.support.redis_server import RedisServer
@@ -164,16 +165,31 @@ MEASURES: dict[str, Callable[[Stage, int], Iterator[str]]] = {
     "killed": killed,
 }
 
+MEASURES_OF_MANY: dict[str, Callable[[ClusterCommand, Path, argparse.Namespace], Iterator[str]]] = {
+    "zero-to-one": lambda kubectl, config, asked: measure_many.zero_to_one(kubectl, config, asked.trials, asked.others),
+    "many": lambda kubectl, config, asked: measure_many.many(kubectl, config, asked.minutes, asked.count or 1000),
+    "writes": lambda kubectl, config, asked: measure_writes.writes(kubectl, config, asked.minutes),
+    "storm": lambda kubectl, config, asked: measure_writes.storm(kubectl, config, asked.count or 50),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.controlplane.measure", description=__doc__)
-    parser.add_argument("name", choices=list(MEASURES))
+    parser.add_argument("name", choices=[*MEASURES, *MEASURES_OF_MANY])
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=100, help="of zero-to-one")
+    parser.add_argument("--others", type=int, default=500, help="TaskQueues beside that of zero-to-one")
+    parser.add_argument("--count", type=int, default=0, help="TaskQueues of many and storm")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of many and writes")
     asked = parser.parse_args()
     with ControlPlane() as plane:
         kubectl = plane.kubectl()
         kubectl("apply", "--server-side", "-f", str(CRD))
         wait_until(kubectl, "wait", "--for=condition=Established", "crd/taskqueues.taskfleet.io", "--timeout=30s")
+        if (measure := MEASURES_OF_MANY.get(asked.name)) is not None:
+            for line in measure(kubectl, plane.kubeconfig, asked):
+                print(line, flush=True)
+            return
         with stage(kubectl, plane.kubeconfig) as given:
             for line in MEASURES[asked.name](given, asked.repeats):
                 print(line, flush=True)

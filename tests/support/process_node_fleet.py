@@ -158,7 +158,7 @@ class OperatorProcesses:
     """Operators of one namespace, as processes with their log, that end with the test."""
 
     def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
-        self._kubeconfig = kubeconfig
+        self.kubeconfig = kubeconfig
         self._namespace = namespace
         self._folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -167,7 +167,7 @@ class OperatorProcesses:
         with (self._folder / f"operator-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "taskfleet", "operator", "--namespace", self._namespace, *options],
-                env=os.environ | {"KUBECONFIG": str(self._kubeconfig)} | environment,
+                env=os.environ | {"KUBECONFIG": str(self.kubeconfig)} | environment,
                 stderr=log,
                 preexec_fn=ends_with_this_process(),
             )
