@@ -123,12 +123,12 @@ async def _trials(place: Place, kubeconfig: Path, trials: int) -> list[float]:
     api = await KubernetesApi.connect(str(kubeconfig))
     watch = Watch(api, place.namespace)
     took: list[float] = []
-    async with TaskQueue(settings=settings) as queue:
+    try:
+        async with TaskQueue(settings=settings) as queue:
 
-        @queue.task
-        async def nothing() -> None: ...
+            @queue.task
+            async def nothing() -> None: ...
 
-        try:
             await watch.start()
             for number in range(trials):
                 await _back_to_zero(place, queue, watch, number)
@@ -137,9 +137,11 @@ async def _trials(place: Place, kubeconfig: Path, trials: int) -> list[float]:
                 async with asyncio.timeout(_TRIES_SECONDS):
                     await watch.shows(lambda replicas: replicas >= 1)
                 took.append(watch.at - began)
-        finally:
-            await watch.close()
-            await api.close()
+    except TimeoutError:
+        raise AssertionError(f"no first worker after {len(took)} trials:\n{place.operators.log()}") from None
+    finally:
+        await watch.close()
+        await api.close()
     return took
 
 
@@ -175,6 +177,7 @@ class Watch:
         async for page, version in self._api.list_pages("apps/v1", "Deployment", self._namespace, selector):
             self.replicas, since = page[0]["spec"]["replicas"], version
         self._task = asyncio.create_task(self._follow(selector, since))
+        self._task.add_done_callback(lambda _task: self._changed.set())
 
     async def close(self) -> None:
         self._task.cancel()
@@ -182,6 +185,8 @@ class Watch:
 
     async def shows(self, wanted: Any) -> None:
         while not wanted(self.replicas):
+            if self._task.done():
+                self._task.result()
             self._changed.clear()
             await self._changed.wait()
 

@@ -29,6 +29,7 @@ from .sampling import Reading, Replicas, observe, registered_of
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
 _HANDOVER_LOOK_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 1.0  # after a look that failed, doubled with each further one; the next poll is the latest time
 
 
 class ScalingLoop:
@@ -44,6 +45,7 @@ class ScalingLoop:
         self._woken = asyncio.Event()
         self._woken_at: float | None = None
         self._woken_for_work = False
+        self._failures = 0
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
         self._draining: dict[str, DrainingWorker] = {}
@@ -86,8 +88,11 @@ class ScalingLoop:
                 again = float("inf")
                 try:
                     again = await self._look(due=due, urgent=urgent, fresh=fresh)
+                    self._failures = 0
                 except Exception as error:
                     self._fleet.failed(error)
+                    again = _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 10)
+                    self._failures += 1
                 now = time.monotonic()
                 next_decision = min(next_decision, now + again)
                 next_refresh = now + self._fleet.refresh_seconds

@@ -229,6 +229,14 @@ async def test_a_look_that_fails_is_followed_by_the_next(fleet: MemoryFleet) -> 
         await until(lambda: len(fleet.looks) == 2, "the next look")
 
 
+async def test_what_has_failed_is_tried_again_long_before_the_next_poll(fleet: MemoryFleet) -> None:
+    fleet.failing = RuntimeError("the API server does not answer")
+    async with running(fleet):
+        await until(lambda: len(fleet.errors) == 2, "two failures")
+        fleet.failing = None
+        await until(lambda: len(fleet.looks) == 3, "the next look, while the next poll is minutes away")
+
+
 async def test_a_fleet_may_end_the_loop(fleet: MemoryFleet) -> None:
     fleet.failing = OSError("stdout is closed")
     with pytest.raises(OSError, match="stdout is closed"):
