@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tests.controlplane.test_operator import (
     CHILDREN,
     Manifest,
     Space,
+    enqueue,
     manifest,
     operator,
     prefix,
@@ -26,6 +29,7 @@ from tests.controlplane.test_operator import (
     until,
 )
 from tests.support.manifests import GOOD
+from tests.support.redis_server import RedisServer
 
 __all__ = ["manifest", "operator", "prefix", "space"]
 
@@ -61,7 +65,7 @@ LABELS = {"app.kubernetes.io/managed-by": "taskfleet-operator", "app.kubernetes.
 def told(space: Space, kind: str = "Reconciled", reason: str = "ForeignObject") -> str:
     """Wait for the condition, and return its message."""
     condition = until(
-        lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}", seconds=20
+        lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}", seconds=60
     )
     assert condition["status"] == "False"
     return str(condition["message"])
@@ -239,6 +243,33 @@ def test_children_whose_owner_reference_was_taken_away_are_no_children(
     space("delete", "tq", "orders", "--cascade=orphan")
     space.apply(manifest)
     assert "PodDisruptionBudget" in told(space)
+    assert {kind: content(space.get(kind, NAME)) for kind in CHILDREN} == before
+
+
+def test_objects_that_take_the_names_of_children_later_stay_as_they_are(
+    operator: subprocess.Popen[bytes], space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
+) -> None:
+    """A user deletes each child and makes an object of the same name and labels, before the operator looks again."""
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    foreign = [{**FOREIGN[kind], "metadata": {**META, "labels": LABELS}} for kind in CHILDREN]
+    operator.send_signal(signal.SIGSTOP)
+    try:
+        listed = {"apiVersion": "v1", "kind": "List", "items": foreign}
+        space("replace", "--force", "-f", "-", stdin=json.dumps(listed))
+        before = {kind: content(space.get(kind, NAME)) for kind in CHILDREN}
+    finally:
+        operator.send_signal(signal.SIGCONT)
+    message = told(space)
+    for one in foreign:
+        assert f"{one['kind']} '{NAME}' exists without a controller" in message
+    enqueue(redis_server, prefix, 100)
+    change: Manifest = {"worker": {"image": "shop:2.0", "podDisruptionBudget": {"mode": "Disabled"}}}
+    space("patch", "tq", "orders", "--type=merge", "-p", json.dumps({"spec": change}))
+    until(lambda: "PodDisruptionBudget" not in space.condition("Reconciled")["message"], "the change was seen")
+    assert {kind: content(space.get(kind, NAME)) for kind in CHILDREN} == before
+    space("delete", "tq", "orders")
+    space("annotate", "configmaps", NAME, "example.com/after=1")
     assert {kind: content(space.get(kind, NAME)) for kind in CHILDREN} == before
 
 
