@@ -136,6 +136,22 @@ def test_a_queue_that_another_taskqueue_serves_is_not_purged(
     assert not keys(client, prefix, "default")
 
 
+def test_two_that_are_deleted_together_are_both_purged(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
+) -> None:
+    """As with their namespace: neither waits for the other, which waits for it."""
+    for queue_name in ("mine", "default", "theirs"):
+        fill(redis_server.url, prefix, queue_name, 5)
+    space.apply(purging(manifest, "mine", "default"))
+    space.apply(purging(manifest, "default", "theirs", name="other"))
+    held(space)
+    held(space, "other")
+    space("delete", "tq", "--all", "--wait=false")
+    gone(space)
+    gone(space, "other")
+    assert not any(keys(client, prefix, queue_name) for queue_name in ("mine", "default", "theirs"))
+
+
 def test_a_worker_that_still_serves_the_queue_is_waited_for(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
 ) -> None:

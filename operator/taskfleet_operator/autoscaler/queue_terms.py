@@ -44,6 +44,7 @@ class QueueTerms:
     `steady_slots` and `drain_slots` are the two parts of the first line. `chance_slots` is how far its result is off
     by chance, when tasks arrive at random times. `late_slots` are what tasks need that would
     wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, "" by nothing.
+    `startable` of the waiting tasks may start beside those that run, by the queue's own limits.
     """
 
     name: str
@@ -61,6 +62,7 @@ class QueueTerms:
     panic_slots: float
     bound: str
     replicas_by_backlog: int
+    startable: float
 
 
 def start_seconds(start_latency_seconds: float | None, spec: AutoscalerSpec) -> float:
@@ -112,6 +114,9 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
 
     slots, bound = bounded(steady)
     by_backlog = 0 if known or not waiting else math.ceil(waiting / spec.target.backlog_per_replica)
+    startable = min(float(waiting), max(0.0, most - queue.in_flight))
+    if by_backlog and startable < waiting:
+        bound = limit
     return QueueTerms(
         name=queue.name,
         arrivals_per_second=steady,
@@ -122,12 +127,13 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         running=queue.in_flight,
         steady_slots=steadily(steady) if known else 0.0,
         drain_slots=drain_slots if known else 0.0,
-        chance_slots=_chance_slots(queue, points, steady, service, share),
+        chance_slots=min(_chance_slots(queue, points, steady, service, share), max(0.0, most - slots)),
         late_slots=late,
         slots=slots,
         panic_slots=bounded(panic)[0],
         bound=bound,
         replicas_by_backlog=by_backlog,
+        startable=startable,
     )
 
 

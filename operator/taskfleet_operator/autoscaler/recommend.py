@@ -57,11 +57,10 @@ def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -
     rush = sum(terms.panic_slots for terms in queues) / per_replica
     reason, formula = "DrainTime", _formula(queues, per_replica)
     if new:
-        # What runs keeps its slots, and the tasks that wait get at most one each.
+        # What runs keeps its slots, and the tasks that wait and may start get at most one each.
         waiting = sum(terms.waiting for terms in new)
         running = sum(terms.running for terms in new) / per_replica
-        by_backlog = sum(terms.replicas_by_backlog for terms in new)
-        more = min(running + by_backlog, running + waiting / per_replica)
+        more = running + sum(min(terms.replicas_by_backlog, terms.startable / per_replica) for terms in new)
         late = sum(terms.slots for terms in new) / per_replica
         others = exact - late
         exact, rush = others + max(more, late), rush + max(0.0, more - late)
@@ -74,6 +73,7 @@ def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -
             reason, formula = "BacklogPerReplica", f"no history yet: {by_ready}"
             if late > more:
                 formula += f", {late * per_replica:.1f} slots for tasks that would wait too long"
+            formula += _bounds(queues)
     replicas = _ceil(exact)
     return Wanted(
         exact=exact,
@@ -91,10 +91,12 @@ def _formula(queues: tuple[QueueTerms, ...], per_replica: int) -> str:
     parts = f"steady {steady:.1f} + drain {drain:.1f}"
     if any(terms.late_slots and terms.late_slots >= terms.steady_slots + terms.drain_slots for terms in queues):
         parts += f", {sum(terms.late_slots for terms in queues):.1f} for tasks that would wait too long"
+    return f"slots = {slots:.1f} ({parts}{_bounds(queues)}) / {per_replica}"
+
+
+def _bounds(queues: tuple[QueueTerms, ...]) -> str:
     bounds = [f"{terms.name}: at most {terms.bound}" for terms in queues if terms.bound]
-    if bounds:
-        parts += f"; {bounds[0]}" + (f" and {len(bounds) - 1} more" if len(bounds) > 1 else "")
-    return f"slots = {slots:.1f} ({parts}) / {per_replica}"
+    return f"; {bounds[0]}" + (f" and {len(bounds) - 1} more" if len(bounds) > 1 else "") if bounds else ""
 
 
 def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:

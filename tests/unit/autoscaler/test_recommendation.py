@@ -60,6 +60,37 @@ def test_without_a_history_the_backlog_per_replica_rules_as_in_keda() -> None:
     assert decision.message == "no history yet: 950 waiting / 100 per replica → 10"
 
 
+@pytest.mark.parametrize(
+    ("limits", "replicas"),
+    [
+        ({"concurrency": 1}, 1),
+        ({"concurrency": 20}, 3),
+        ({"rate_per_second": 0.05}, 1),
+        ({"rate_per_second": 20.0}, 2),  # 20·0.5/0.8 = 12.5 slots of 8
+        ({"concurrency": 10_000, "rate_per_second": 1e6}, 10),
+    ],
+)
+def test_without_a_history_the_limits_of_the_queue_hold(limits: dict[str, float], replicas: int) -> None:
+    """The very first tasks of a queue of which one may run at a time need one pod, and not one for each hundred."""
+    new = queue(950, runnable_total=950, attempts_total=0, busy_ms_total=0, **limits)
+    decision = first(sample(new), spec(behavior=STEADY))
+    assert decision.desired == replicas
+    assert decision.reason == "BacklogPerReplica"
+    assert ("at most" in decision.message) is (replicas < 10)
+    other = queue(500, name="other", runnable_total=500, attempts_total=0, busy_ms_total=0)
+    assert first(sample(new, other), spec(behavior=STEADY)).desired <= replicas + 5
+
+
+def test_chance_keeps_no_slots_above_the_limit_of_the_queue() -> None:
+    state, one_slot = fresh(4), {"slots_per_replica": 1, "workers_registered": 4}
+    limited = queue(5000, in_flight=1, concurrency=1, runnable_total=9000, oldest_age_seconds=50)
+    decision = decide(sample(limited, current=4, busy_workers=1, **one_slot), state, spec(behavior=STEADY), NOW)
+    assert decision.desired == 1, decision.message
+    free = queue(0, in_flight=1, busy_ms_total=10_000_000)
+    decision = decide(sample(free, current=4, busy_workers=1, **one_slot), state, spec(behavior=STEADY), NOW)
+    assert decision.desired > 1, "without a limit chance counts"
+
+
 def test_the_drain_time_is_never_shorter_than_e_times_the_start() -> None:
     slow = first(sample(queue(1000), start_latency_seconds=55.0), spec(behavior=STEADY, pollIntervalSeconds=5))
     assert slow.terms["effective_drain_seconds"] == pytest.approx(60 * math.e)
