@@ -19,6 +19,8 @@ from .sample import WorkerSample
 from .victims import choose_victims
 
 _CORDON_MARGIN_SECONDS = 60.0
+_HEARTBEAT_SECONDS = 5.0
+"""Until a heartbeat shows that a worker without a task is drained. No worker is given up sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _shrinking(
         drained = worker.drained or not worker.registered
         if drained and entry.marked_at is None:
             mark.append(name)
-        elif not drained and now - entry.cordoned_at > spec.scale_down.drain_timeout_seconds:
+        elif not drained and now - entry.cordoned_at > max(spec.scale_down.drain_timeout_seconds, _HEARTBEAT_SECONDS):
             given_up.append(name)
     unmark = [name for name in given_up if name in draining and draining[name].marked_at is not None]
     draining |= {name: replace(draining[name], marked_at=now) for name in mark}

@@ -132,7 +132,10 @@ class ScalingLoop:
                 await self._carry_out(steps, decision, order)
             elif decision.desired < decision.current:
                 again = 0.0  # who is idle is read first
-        if seen.workers is not None and fresh and await self._fleet.hand_over(seen.workers, self._redis):
+        # When all workers go, none of them takes the place of another: a handover would let new ones claim again.
+        leaving = decision is not None and not decision.desired and order.autoscaler.mode != "Recommend"
+        staying = seen.workers if fresh and not leaving else None
+        if staying is not None and await self._fleet.hand_over(staying, self._redis):
             again = min(again, _HANDOVER_LOOK_SECONDS)
         if seen.reading is not None and seen.reading.fresh:
             await self._lift_cordons_of_the_gone(replicas, seen.reading)

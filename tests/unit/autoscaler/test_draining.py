@@ -114,6 +114,15 @@ def test_a_draining_worker_is_marked_removed_or_given_up(
     assert steps(decided(2, 1), [worker, busy("b")], {"a": entry}) == expected
 
 
+def test_a_worker_is_not_given_up_before_a_heartbeat_can_show_that_it_is_drained() -> None:
+    at_once = AutoscalerSpec.model_validate({"scaleDown": {"drainTimeoutSeconds": 0}})
+    silent = replace(idle("a"), cordoned=False)
+    waiting = steps(decided(2, 1), [silent, busy("b")], {"a": ago(3)}, at_once)
+    assert (waiting.uncordon, waiting.draining) == ((), {"a": ago(3)})
+    given_up = steps(decided(2, 1), [cordoned("a"), busy("b")], {"a": ago(6)}, at_once)
+    assert given_up.uncordon == ("a",)
+
+
 def test_without_a_time_to_settle_a_drained_worker_goes_in_the_same_look() -> None:
     found = steps(decided(2, 1), [unborn("a"), busy("b")], settle_seconds=0.0)
     assert found == ScalingSteps(1, cordon=("a",), mark=("a",), removed=("a",))

@@ -71,6 +71,7 @@ class MemoryFleet:
         self.errors: list[Exception] = []
         self.failing: Exception | None = None
         self.exists = True
+        self.handovers = 0
         self.again = float("inf")
 
     def order(self) -> ScalingOrder:
@@ -99,6 +100,7 @@ class MemoryFleet:
             self.broker.states[f"w{number}"] = "running"
 
     async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        self.handovers += 1
         return False
 
     async def tell(self, look: Look) -> float:
@@ -179,6 +181,26 @@ async def test_demand_that_returns_lifts_the_cordon(fleet: MemoryFleet) -> None:
         await until(lambda: "cordoned" not in fleet.broker.states.values(), "it works again")
         assert [call for call, _ in fleet.broker.calls] == ["cordon", "uncordon"]
         assert fleet.sizes == [2]
+
+
+async def test_no_worker_takes_the_place_of_another_when_all_go(fleet: MemoryFleet) -> None:
+    """Suspended during a rollout: the new workers, too, claim nothing more."""
+    async with running(fleet) as loop:
+        await until(lambda: fleet.looks, "the first look")
+        fleet.asked = ScalingOverrides(replicas=3)
+        loop.wake()
+        await until(lambda: fleet.sizes == [3] and len(fleet.looks) > 1, "three replicas")
+        fleet.asked = ScalingOverrides(replicas=3, suspend=True)
+        before = fleet.handovers
+        loop.wake()
+        await until(lambda: set(fleet.broker.states.values()) == {"cordoned"}, "all are cordoned")
+        looks = len(fleet.looks)
+        await until(lambda: len(fleet.looks) > looks + 1, "two more looks")
+        assert fleet.handovers == before
+        fleet.asked = ScalingOverrides(replicas=3)
+        loop.wake()
+        await until(lambda: fleet.handovers > before, "it goes on")
+        assert set(fleet.broker.states.values()) == {"running"}
 
 
 async def test_a_failed_read_is_a_failed_sample_and_no_error(fleet: MemoryFleet) -> None:
