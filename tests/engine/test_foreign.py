@@ -14,6 +14,7 @@ import pytest
 
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
 from taskfleet.process.metrics import WorkerCollector, exposition
+from taskfleet.protocol.claim import Renewal
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
@@ -22,6 +23,7 @@ from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.scaling import sampling
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.sampling import Replicas
+from taskfleet_operator.scaling.shared_redis import SharedRedis
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 
@@ -167,7 +169,9 @@ async def test_a_heartbeat_of_nonsense_does_not_freeze_scaling(
     assert info.worker_id == worker.identity.worker_id
     assert broker.skipped.counts["heartbeat"] == 2
     order = ScalingOrder((QueueTarget("default"),), AutoscalerSpec(), NO_OVERRIDES, concurrency=4, processes=1)
-    observed = await sampling.observe(broker, order, Replicas(1, 1, 0, {worker.identity.name: 60.0, "evil": 60.0}))
+    redis = SharedRedis("Redis", broker, lambda _queue: None)
+    observed = await sampling.observe(redis, order, Replicas(1, 1, 0, {worker.identity.name: 60.0, "evil": 60.0}))
+    await redis.close()
     seen, reading = observed.sample, observed.reading
     assert seen.failure == ""
     assert reading is not None
@@ -387,7 +391,7 @@ async def test_counters_that_are_no_numbers_stop_no_queue(
     await redis.hset(names.slots, "key", counter)
     handles = [await work.options(limit_key="key").enqueue(), await work.enqueue()]
     renewer = await asyncio.to_thread(broker.renewer)
-    assert await asyncio.to_thread(renewer.renew, "default", "nobody", 1000, 5, []) == ([], [])
+    assert await asyncio.to_thread(renewer.renew, "default", "nobody", 1000, 5, []) == Renewal([], [], [])
     await asyncio.to_thread(renewer.close)
     await run_worker(queue)
     assert [await handle.result(timeout=15) for handle in handles] == [1, 1]

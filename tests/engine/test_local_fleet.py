@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import parse
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
+from taskfleet_operator.scaling.shared_redis import SharedRedis
 from tests.engine.conftest import until
 from tests.support.manifests import changed
 from tests.support.redis_server import RedisServer
@@ -148,7 +148,8 @@ class Driven:
         self.broker = RedisBroker.from_url(url, prefix=plan.key_prefix)
         self.workers = LocalWorkers(plan, url, folder)
         self.fleet = AskedFleet(plan, self.workers)
-        self.loop = ScalingLoop(self.fleet, self.broker, time.monotonic)
+        self.redis = SharedRedis("Redis", self.broker, lambda _queue: self.loop.wake(work=True))
+        self.loop = ScalingLoop(self.fleet, self.redis)
 
     def ask(self, replicas: int, *, drain_busy: bool = False) -> None:
         self.fleet.ask(replicas, drain_busy=drain_busy)
@@ -182,6 +183,7 @@ async def running_fleet(plan: LocalPlan, url: str, folder: Path) -> AsyncIterato
         await end(running)
         driven.workers.terminate()
         await until(lambda: not driven.workers.reap(), "all workers have ended")
+        await driven.redis.close()
         await driven.broker.close()
 
 
