@@ -140,3 +140,29 @@ def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(
     until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
     fleet.enqueue([4], seconds=0.1)
     until(lambda: 4 in fleet.journal("end"), "they claim tasks again")
+
+
+def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled"},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+    )
+    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
+    fleet.enqueue(range(2), seconds=20)
+    until(lambda: len(fleet.busy()) == 2, "both are busy")
+    fleet.apply(worker={"image": "registry.example/shop:2.0"})
+    fleet.enqueue(range(2, 4), seconds=0.1)
+    until(lambda: fleet.journal("end").keys() == {2, 3}, "the new pods claim")
+    fleet("patch", "tq", fleet.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: fleet.cordoned() >= fleet.pods().keys(), "all pods are cordoned, the new ones too")
+    fleet.enqueue(range(4, 8), seconds=0.1)
+    until(lambda: not fleet.pods(), "all pods go when the old tasks have ended", seconds=90)
+    assert fleet.journal("end").keys() == {0, 1, 2, 3}
+    assert not fleet.journal("cut")
+    fleet("patch", "tq", fleet.name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    until(lambda: len(fleet.journal("end")) == 8, "the others follow", seconds=90)
+    fleet.ran_once(range(8))
