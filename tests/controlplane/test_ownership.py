@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.children import KINDS, ChildKind
-from taskfleet_operator.control.applying import ApplyError, Change, write
+from taskfleet_operator.control.applying import ApplyError, Change, rehearse, write
 from taskfleet_operator.control.kubernetes_api import AUTOSCALER, OPERATOR, ApiError, KubernetesApi
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.controlplane.test_operator import (
@@ -132,6 +132,21 @@ async def test_no_write_hits_an_object_that_took_the_name_in_the_meantime(
             await cluster.scale(space.name, NAME, another["metadata"]["uid"], 7)
         assert refused.value.conflict
     assert content(space.get(kind.plural, NAME)) == before
+
+
+async def test_a_rehearsal_that_meets_an_object_of_the_same_name_does_not_blame_the_spec(
+    cluster: KubernetesApi, space: Space
+) -> None:
+    """The selector of a Deployment is immutable: the rehearsal is refused because of the foreign one."""
+    space("create", "-f", "-", stdin=json.dumps(FOREIGN["deployments"]))
+    (kind,) = [one for one in KINDS if one.scaled]
+    body = {**copy.deepcopy(GOOD), "metadata": {"name": "orders", "namespace": space.name, "uid": "one"}}
+    wanted = kind.build(TaskQueueResource.model_validate(body), {})
+    assert wanted is not None
+    with pytest.raises(ApplyError, match="in the meantime") as caught:
+        await rehearse(Change(kind, wanted, None), cluster)
+    assert caught.value.error.conflict
+    assert not caught.value.error.invalid
 
 
 def test_the_children_come_when_the_foreign_object_is_gone(operator: object, space: Space, manifest: Manifest) -> None:

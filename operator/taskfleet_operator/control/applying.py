@@ -50,7 +50,17 @@ async def rehearse(change: Change, cluster: KubernetesApi) -> Object | None:
     except ApiError as error:
         if _NO_DRY_RUN in str(error):
             return None
-        raise ApplyError(change.kind, error) from None
+        raise ApplyError(change.kind, await _taken(change, cluster) or error) from None
+
+
+async def _taken(change: Change, cluster: KubernetesApi) -> ApiError | None:
+    """The refusal of an absent child may be about an object that somebody has just made under its name."""
+    metadata = change.wanted["metadata"]
+    if change.live is not None or not await cluster.get(
+        change.kind.api_version, change.kind.kind, metadata["namespace"], metadata["name"]
+    ):
+        return None
+    return ApiError(409, f"{change.kind.kind} {metadata['name']!r} has been made by somebody else in the meantime")
 
 
 async def write(change: Change, rehearsed: Object | None, cluster: KubernetesApi) -> Object:
