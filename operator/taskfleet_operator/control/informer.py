@@ -19,6 +19,7 @@ from ..children import KINDS
 from ..children.names import SELECTOR
 from ..resource.taskqueue import API_VERSION
 from .cluster_store import POD, QUEUE, REPLICA_SET, ClusterStore, Key, Object
+from .compacting import compacted
 from .kubernetes_api import ApiError, KubernetesApi, UnreachableError
 
 logger = showing.logger("taskfleet.operator")
@@ -145,7 +146,7 @@ class Informer:
     def _kept(self, body: dict[str, Any]) -> Object:
         if self.watched.trimmed:
             body["metadata"].pop("managedFields", None)
-        return body
+        return compacted(body)
 
     def _tell(self, keys: set[Key]) -> None:
         if keys:

@@ -217,7 +217,8 @@ class KubernetesFleet:
         self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))
         if state.panic_until:
             self._told["panicUntil"] = rfc3339(self._clock.wall(state.panic_until))
-        self._loop_figures.lag.add(look.lag_seconds)
+        if look.reading is not None:  # else it tells how long a Redis that does not answer was waited for
+            self._loop_figures.lag.add(look.lag_seconds)
         self._loop_figures.decisions[decision.reason] += 1
         self._loop_figures.queues[self.key] = QueueFigures(
             decision.desired,

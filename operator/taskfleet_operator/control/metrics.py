@@ -112,7 +112,7 @@ def _decisions(figures: LoopFigures) -> Iterator[Metric]:
     lag = figures.lag
     buckets = [(str(limit), float(count)) for limit, count in zip(LAG_BUCKETS, lag.buckets, strict=True)]
     histogram = HistogramMetricFamily(
-        f"{_PREFIX}_decision_lag_seconds", "How long after their time decisions were made."
+        f"{_PREFIX}_decision_lag_seconds", "How long after their time decisions about figures were made."
     )
     histogram.add_metric([], [*buckets, ("+Inf", float(lag.count))], sum_value=lag.total)
     yield histogram
