@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -96,6 +97,9 @@ async def credentials_of(queue: TaskQueueResource, read: ReadSecret) -> RedisCre
     )
 
 
+_QUOTED = re.compile("'[^']*'|\"[^\"]*\"")
+
+
 class _Values:
     """Values of secrets, each with its digest."""
 
@@ -145,7 +149,9 @@ async def _url(redis: RedisSpec, namespace: str, values: _Values) -> str:
     try:
         found = urls.parse(url)
     except ConfigurationError as error:
-        raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {error}") from None
+        # Everybody who may read the TaskQueue reads its status, so that no text of a secret is repeated there.
+        said = _QUOTED.sub("(not shown)", str(error))
+        raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {said}") from None
     if found.path and redis.tls.mode == "Enabled":
         said = "a Unix socket has no TLS; set spec.redis.tls.mode: Disabled"
         raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {said}")

@@ -76,13 +76,15 @@ async def test_a_socket_has_no_tls() -> None:
 
 async def test_a_url_in_a_secret_is_checked() -> None:
     assert (await found(URL, redis=secret(url=b"redis://u:p@redis.cache/1\n"))).url == "redis://u:p@redis.cache/1"
-    for value, problem in [
-        (b"redis://host/x", "database 'x' is not a number"),
+    for value, problem in [  # no text of the secret is in the message
+        (b"redis://host/hidden", "database (not shown) is not a number"),
         (b"redis://u:hid@den@host", "percent-encode it"),
         (b"", "it is empty"),
         (b"redis://[::1", "its brackets do not match"),
         (b"redis://[bad", "its brackets do not match"),
-        (b"redis://host?bogus=1", "bogus"),
+        (b"redis://host?hidden=1", "option (not shown) is not known"),
+        (b"redis://host?db=hidden", "not a number"),
+        (b"redis://host?protocol=hidden", "(not shown)"),
         (b"redis://host:99999", "not a number of 1 to 65535"),
     ]:
         with pytest.raises(MissingSecretError) as caught:
