@@ -51,7 +51,10 @@ def verdicts(facts: Facts) -> list[Condition]:
             "Fallback",
             decision.fallback,
             "ReadsFailed" if decision.fallback else "NotNeeded",
-            decision.message if decision.fallback else "",
+            # Without the count of failures: each would be a write, for as long as Redis is away.
+            f"{facts.sample.failure}; {facts.queue.spec.autoscaler.fallback.behavior} gives {decision.desired}"
+            if decision.fallback
+            else "",
         ),
         Condition(
             "QueueShared", bool(facts.shared), "Shared" if facts.shared else "NotShared", facts.shared, rare=True
