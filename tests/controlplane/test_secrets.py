@@ -117,7 +117,10 @@ def test_a_certificate_that_cannot_be_used_is_named(
 def test_a_lost_secret_heals_by_itself_and_another_key_rolls_nothing(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer
 ) -> None:
-    manifest["spec"]["redis"] = {"urlSecretRef": {"name": "address", "key": "url"}, "keyPrefix": "lost"}
+    manifest["spec"]["redis"] = {
+        "urlSecretRef": {"name": "address", "key": "url"},
+        "keyPrefix": manifest["spec"]["redis"]["keyPrefix"],
+    }
     space.apply(manifest)
     assert "secret 'address' is not there" in told(space, "Ready", "SecretMissing")
     secret(space, "address", url=redis_server.url, other="1")
