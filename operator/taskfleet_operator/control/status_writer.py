@@ -66,20 +66,25 @@ class StatusWriter:
         wanted: Iterable[Condition] = (),
         *,
         uid: str | None = None,
-        patient: bool = False,
+        patient: bool | None = None,
     ) -> bool | None:
         """Write these fields and conditions. No request is sent when they are unchanged.
 
         Nothing is written for another TaskQueue than that of `uid`, if given. With `patient` no request is sent either
         for a change that may wait (`status_fields.weighty`), and the result is None; a status that somebody has edited
-        does not wait. Otherwise the result is whether a request was sent. A field that is None is removed.
+        does not wait. Without a value, a caller is patient that says what it has said before: otherwise each resync of
+        the reconciler would send the figures that wait. Otherwise the result is whether a request was sent. A field
+        that is None is removed.
         """
         body = self._store.queues.get(key)
         if body is None or uid not in (None, body["metadata"].get("uid")):
             return False
         record = self._record(key, body)
+        told = {condition.type: condition for condition in wanted}
+        if patient is None:
+            patient = fields.items() <= record.fields.items() and told.items() <= record.wanted.items()
         record.fields |= fields
-        record.wanted |= {condition.type: condition for condition in wanted}
+        record.wanted |= told
         async with record.lock:
             return await self._write(key, record, patient=patient)
 
@@ -116,8 +121,9 @@ class StatusWriter:
         body = self._store.queues.get(key)
         if body is not None:
             record = self._record(key, body)
-            record.insisted = {condition.type: condition for condition in wanted}
-            await self.write(key, fields)
+            insisted = {condition.type: condition for condition in wanted}
+            news, record.insisted = insisted != record.insisted, insisted
+            await self.write(key, fields, patient=False if news else None)
 
     def relent(self, key: Key) -> bool:
         """End `insist`. Returns whether it was in effect."""

@@ -139,3 +139,26 @@ async def test_conditions_that_are_insisted_on_outlast_other_writers(server: Ser
     assert not server.status.relent(KEY)
     await server.status.write(KEY, {})
     assert server.body["status"]["conditions"][0]["reason"] == "WorkersReady"
+
+
+async def test_who_says_nothing_new_does_not_send_the_figures_that_wait() -> None:
+    server = Server()
+    valid = Condition("SpecValid", True, "Valid", "every field was understood")
+    await server.status.write(KEY, {"observedGeneration": 1}, [valid])
+    await server.status.write(KEY, {"totalBacklog": 1}, [READY])
+    server.shown()
+    assert await server.status.write(KEY, {"totalBacklog": 2}, [READY], patient=True) is None
+    before = len(server.writes)
+    assert await server.status.write(KEY, {"observedGeneration": 1}, [valid]) is None  # a resync
+    assert len(server.writes) == before
+    assert await server.status.write(KEY, {"observedGeneration": 2}, [valid]) is True
+    assert server.body["status"]["totalBacklog"] == 2
+
+
+async def test_another_wording_of_a_refusal_is_sent_at_once() -> None:
+    server = Server()
+    await server.status.insist(KEY, {}, [Condition("SpecValid", False, "Invalid", "spec.a: wrong")])
+    server.shown()
+    await server.status.insist(KEY, {}, [Condition("SpecValid", False, "Invalid", "spec.b: wrong")])
+    (condition,) = server.body["status"]["conditions"]
+    assert condition["message"] == "spec.b: wrong"
