@@ -11,7 +11,7 @@ from .cluster_store import Key
 from .conditions import Condition
 from .status_writer import StatusWriter
 
-FIGURES_SECONDS = 65.0
+FIGURES_SECONDS = 75.0
 """Between two writes of figures alone: under one a minute, however busy the queues are."""
 _RETRY_SECONDS = 5.0
 
