@@ -130,7 +130,7 @@ FORBIDDEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another team's secret as the environment": (container(envFrom=[{"secretRef": {"name": "payroll"}}]), "secret"),
     "another team's secret for the registry": ({"imagePullSecrets": [{"name": "payroll"}]}, "payroll"),
-    "another image": (container(image="docker.io/miner:latest"), "image"),
+    "another image": (container(image="elsewhere.example/miner:latest"), "image"),
     "a volume device": (container(volumeDevices=[{"name": "d", "devicePath": "/dev/sda"}]), "volumeDevices"),
     "an ephemeral container": ({"ephemeralContainers": [{"name": "e", "image": "x"}]}, "ephemeralContainers"),
     "a patch directive": ({"$patch": "replace"}, "$patch"),
