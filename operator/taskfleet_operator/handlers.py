@@ -103,7 +103,8 @@ class Operator:
 
     def _unready(self) -> list[str]:
         """A standby is ready too, once it knows the cluster: it can follow at any moment, and its webhook answers."""
-        found = [] if self.store.synced else ["the cluster's objects have not been listed yet"]
+        unlisted = "the cluster's objects have not been listed yet"
+        found = [] if self.store.synced else [self.informers.problem or unlisted]
         if self.webhook is not None and self.webhook.problem:
             found.append(self.webhook.problem)
         return found

@@ -131,13 +131,13 @@ def test_a_forbidden_child_is_told_and_heals(operator: object, space: Space, man
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "none"},
-        "spec": {"hard": {"services": "0"}},
+        "spec": {"hard": {"configmaps": "1"}},  # Kubernetes' own
     }
     space.apply(quota)
     until(lambda: space.get("resourcequotas", "none").get("status", {}).get("used"), "the quota counts")
     space.apply(manifest)
     message = told(space, "Ready", "QuotaExceeded")
-    assert "the Service was not accepted: " in message
+    assert "the ConfigMap was not accepted: " in message
     assert not any(space.get(kind, NAME) for kind in CHILDREN)
     space("delete", "resourcequota", "none")
     space("annotate", "tq", "orders", "example.com/look=again")

@@ -21,6 +21,7 @@ class ChildKind:
     `plural` is the kind's name in URLs and in RBAC rules.
     `optional` kinds are deleted when `build` returns None; the operator needs the permission `delete` for them.
     `scaled` kinds have replicas, which belong to the autoscaler's field manager; `build` leaves them out.
+    `spare` kinds are none that the pods read: when the API server forbids one, the others are applied all the same.
     """
 
     api_version: str
@@ -29,6 +30,7 @@ class ChildKind:
     build: Callable[[TaskQueueResource, Mapping[str, str]], Child | None]
     optional: bool = False
     scaled: bool = False
+    spare: bool = False
 
     @property
     def group(self) -> str:

@@ -21,4 +21,4 @@ def _build(queue: TaskQueueResource, _secrets: Mapping[str, str]) -> Child | Non
     }
 
 
-KIND = ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", _build, optional=True)
+KIND = ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", _build, optional=True, spare=True)

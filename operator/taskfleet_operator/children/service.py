@@ -22,4 +22,4 @@ def _build(queue: TaskQueueResource, _secrets: Mapping[str, str]) -> Child:
     }
 
 
-KIND = ChildKind("v1", "Service", "services", _build)
+KIND = ChildKind("v1", "Service", "services", _build, spare=True)

@@ -39,6 +39,11 @@ class ApplyError(Exception):
         self.kind = kind
         self.error = error
 
+    @property
+    def spares_the_others(self) -> bool:
+        """Whether the other children can be applied without this one: it is forbidden, and the pods do not read it."""
+        return self.kind.spare and self.error.status == 403
+
 
 async def rehearse(change: Change, cluster: KubernetesApi) -> Object | None:
     """The child as it will be: a dry run with validation and admission. `ApplyError` when it would be refused.

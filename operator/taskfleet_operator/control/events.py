@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from typing import Any
@@ -15,6 +14,8 @@ from ..scaling.clock import ScalingClock
 from .cluster_store import ClusterStore, Key, Object
 from .conditions import rfc3339
 from .kubernetes_api import OPERATOR, ApiError, KubernetesApi
+
+logger = showing.logger("taskfleet.operator")
 
 _REPEATED_SECONDS = 600.0
 _MOST_AT_ONCE = 20
@@ -30,6 +31,7 @@ class EventPoster:
         self._clock = clock
         self._warned: dict[str, float] = {}
         self._posting: set[asyncio.Task[None]] = set()
+        self._refused = False
 
     def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
         """Post one. While the API server is so slow that many are on their way, it is dropped."""
@@ -53,8 +55,13 @@ class EventPoster:
         return list(self._posting)
 
     async def _post(self, made: dict[str, Any]) -> None:
-        with contextlib.suppress(ApiError, OSError, TimeoutError):  # an Event that is refused stops nothing
+        try:
             await self._cluster.create_event(self._key[0], made)
+            self._refused = False
+        except (ApiError, OSError, TimeoutError) as error:  # an Event that is refused stops nothing
+            if not self._refused:
+                logger.warning("%s/%s: Events cannot be posted: %s", *self._key, error)
+            self._refused = True
 
 
 def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:

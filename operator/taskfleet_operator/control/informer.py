@@ -38,12 +38,16 @@ _GOES_ON = (0, 401, 429, 500, 502, 503, 504)  # the watch may be opened again wh
 
 @dataclass(frozen=True)
 class Watched:
-    """The objects that an informer follows. `trimmed`: without `managedFields`, which are half of a small object."""
+    """The objects that an informer follows. `trimmed`: without `managedFields`, which are half of a small object.
+
+    `spare`: the operator can do its work without seeing them; while it may not list them, it asks for each.
+    """
 
     api_version: str
     kind: str
     selector: str = ""
     trimmed: bool = True
+    spare: bool = False
 
 
 class Informer:
@@ -64,6 +68,8 @@ class Informer:
         self.namespace = namespace
         self.synced = False
         """Whether the objects have been listed once."""
+        self.problem = ""
+        """Why its objects could not be listed; empty when they could."""
         self.lists = self.watches = 0
         self.last_step = time.monotonic()
         """When it last did anything: a request, an event, a failure."""
@@ -78,10 +84,16 @@ class Informer:
         self._listed = listed
         self._silence_seconds = silence_seconds
         self._version = ""  # the resourceVersion that the store is at; empty: list first
+        self._forbidden = False
         self._failures = 0
 
     def __str__(self) -> str:
         return f"the informer of {self.watched.kind}s in {self.namespace or 'all namespaces'}"
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody needs to wait for it."""
+        return self.synced or (self.watched.spare and self._forbidden)
 
     async def run(self) -> None:
         await supervise(str(self), self._follow)
@@ -106,7 +118,7 @@ class Informer:
             self._answered()
             bodies += map(self._kept, page)
         self._tell(self._store.replace(watched.kind, self.namespace, bodies))
-        self._version, self.synced = version, True
+        self._version, self.synced, self.problem = version, True, ""
         self.lists += 1
         self._listed()
 
@@ -162,6 +174,10 @@ class Informer:
             self._answered()
         if status not in _GOES_ON:
             self._version = ""  # the events since then cannot be had, or not be understood
+        if not self.synced:
+            self.problem = f"{self}: {_words(error, self.watched)}"
+            self._forbidden = status == 403
+            self._listed()
         self._failures += 1
         pause = min(_LAST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10))
         pause = max(pause * (0.5 + random.random() / 2), getattr(error, "retry_after", 0.0))
@@ -197,7 +213,7 @@ class Informers:
         await asyncio.gather(*(informer.run() for informer in self.all))
 
     async def synced(self) -> None:
-        """Wait until every informer has listed its objects."""
+        """Wait until every informer has listed its objects, but those that may not and need not."""
         await self._synced.wait()
 
     def stuck_for(self) -> float:
@@ -208,8 +224,13 @@ class Informers:
         """Seconds since the API server last answered the informer that has heard least."""
         return time.monotonic() - min(informer.last_answer for informer in self.all)
 
+    @property
+    def problem(self) -> str:
+        """Why not all objects could be listed yet; empty when nothing is known to be wrong."""
+        return "; ".join(informer.problem for informer in self.all if not informer.settled and informer.problem)
+
     def _listed(self) -> None:
-        if all(informer.synced for informer in self.all):
+        if all(informer.settled for informer in self.all):
             self._store.synced = True
             self._synced.set()
 
@@ -219,7 +240,7 @@ def watched_kinds(queue_selector: str = "") -> list[Watched]:
     return [
         Watched(API_VERSION, QUEUE, queue_selector),
         # The reconciler compares a child with what each manager owns of it.
-        *(Watched(kind.api_version, kind.kind, SELECTOR, trimmed=False) for kind in KINDS),
+        *(Watched(kind.api_version, kind.kind, SELECTOR, trimmed=False, spare=kind.spare) for kind in KINDS),
         Watched("apps/v1", REPLICA_SET, SELECTOR),
         Watched("v1", POD, SELECTOR),
     ]

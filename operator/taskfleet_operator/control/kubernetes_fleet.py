@@ -249,6 +249,7 @@ class KubernetesFleet:
             shared=self._sharing.message,
             rollout=look.replicas.hold,
             dead=fields.get("totalDead"),
+            refused=_refusal(look.refused),
         )
         self._warn(look, trouble)
         conditions = verdicts(facts)
@@ -313,6 +314,13 @@ class KubernetesFleet:
             logger.warning("%s/%s: %s", *self.key, error)
         else:
             logger.error("%s/%s: the scaling loop met an error and goes on", *self.key, exc_info=error)
+
+
+def _refusal(error: Exception | None) -> str:
+    """What a status should say about an error in carrying out a decision; nothing about one that passes by itself."""
+    if not isinstance(error, ApiError) or error.conflict or error.status in (0, 401, 404, 429) or error.status >= 500:
+        return ""
+    return str(error)
 
 
 def _is_marked(pod: Object) -> bool:

@@ -135,9 +135,12 @@ class PodCare:
         for name in names:
             if _uid(pods[name]) in self._admitted:
                 continue
-            with contextlib.suppress(ApiError):  # gone, or admitted at the next look
+            try:
                 await self._cluster.set_pod_condition(self._key[0], name, ADMITTED)
-                self._admitted.add(_uid(pods[name]))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+            self._admitted.add(_uid(pods[name]))
 
     async def look(self, look: Look, after_seconds: float | None, template: Mapping[str, str], now: float) -> int:
         """Protect the pods that run long tasks. Tell when pods went that should have stayed; returns their number.

@@ -6,8 +6,9 @@ them, tell the status. A step that fails ends the sequence before anything is wr
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 import pydantic
 
@@ -20,14 +21,14 @@ from ..resource.manifest import problems
 from ..resource.taskqueue import TaskQueueResource, not_supported
 from ..scaling.overrides import RECONCILE, are_children_left_alone, misread
 from . import applying
-from .applying import Change
+from .applying import ApplyError, Change
 from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .corrections import Corrections
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .ownership import ForeignObjectError, find_child, is_owned
 from .purging import Purging
-from .redis_credentials import RedisCredentials, credentials_of, secret_names
+from .redis_credentials import credentials_of, secret_names
 from .refusals import RESYNC_SECONDS, InvalidSpecError, ReconcileRefusal, refusal_of
 from .scaling_loops import ScalingLoops
 from .schedule_keeper import ScheduleKeeper
@@ -104,18 +105,30 @@ class Reconciler:
         self._secrets.keep(key, secret_names(queue.spec.redis))
         credentials = await credentials_of(queue, lambda name: self._secrets.get(key, name))
         wanted = _built(queue, credentials.digests)
-        live = await self._owned(key, queue, wanted)
-        await self._apply(key, queue, wanted, live)
-        await self._remove(key, queue, wanted)
-        await self._succeed(key, queue, credentials)
+        spared: dict[str, ApplyError] = {}
+        live = await self._owned(key, queue, wanted, spared)
+        await self._apply(key, queue, wanted, live, spared)
+        await self._remove(key, queue, wanted, spared)
+        self._loops.ensure(key, queue, credentials)
+        self._keeper.ensure(key, queue, credentials)
+        if spared:
+            raise next(iter(spared.values()))
+        await self._succeed(key, queue)
         return RESYNC_SECONDS
 
-    async def _owned(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> dict[str, Object]:
-        """Those that exist, by kind. `ForeignObjectError` when somebody else's object has the name of a wanted one."""
+    async def _owned(
+        self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], spared: dict[str, ApplyError]
+    ) -> dict[str, Object]:
+        """Those that exist, by kind. `ForeignObjectError` when somebody else's object has the name of a wanted one.
+
+        Here and below, `spared` collects the refusals of children that stop no other child.
+        """
         found: dict[str, Object] = {}
         foreign: list[tuple[ChildKind, Object]] = []
         for kind in (one for one in KINDS if one.kind in wanted):
-            live = await find_child(kind, key, queue, self._store, self._cluster)
+            live = None
+            with _sparing(kind, spared):
+                live = await find_child(kind, key, queue, self._store, self._cluster)
             if live is None:
                 continue
             if is_owned(live, queue.metadata.uid):
@@ -127,27 +140,39 @@ class Reconciler:
         return found
 
     async def _apply(
-        self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], live: Mapping[str, Object]
+        self,
+        key: Key,
+        queue: TaskQueueResource,
+        wanted: Mapping[str, Child],
+        live: Mapping[str, Object],
+        spared: dict[str, ApplyError],
     ) -> None:
         """Write the children that differ: all of them, or none when the API server would refuse one."""
         changes = [
             change
             for kind in KINDS
             if kind.kind in wanted
+            and kind.kind not in spared
             and not self._corrections.is_in_line(
                 key, change := Change(kind, wanted[kind.kind], live.get(kind.kind), _first_replicas(queue))
             )
         ]
-        rehearsed = [(change, await applying.rehearse(change, self._cluster)) for change in changes]
+        rehearsed: list[tuple[Change, Object | None]] = []
+        for change in changes:
+            with _sparing(change.kind, spared):
+                rehearsed.append((change, await applying.rehearse(change, self._cluster)))
         due = [(change, then) for change, then in rehearsed if not self._corrections.is_unchanged(key, change, then)]
         if (fleet := self._loops.fleet(key)) is not None:
             fleet.make_way(wanted=any(_is_rollout(change, then) for change, then in due))
         for change, then in due:
-            written = await applying.write(change, then, self._cluster)
-            self._corrections.written(key, change, written)
-            logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
+            with _sparing(change.kind, spared):
+                written = await applying.write(change, then, self._cluster)
+                self._corrections.written(key, change, written)
+                logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
 
-    async def _remove(self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child]) -> None:
+    async def _remove(
+        self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], spared: dict[str, ApplyError]
+    ) -> None:
         """Delete the children that this TaskQueue owns and no longer has.
 
         One that is not there is not asked for again: nobody but this reconciler makes one that is owned.
@@ -158,15 +183,16 @@ class Reconciler:
         for kind in KINDS:
             if kind.kind in wanted or (uid, kind.kind) in absent:
                 continue
-            live = await find_child(kind, key, queue, self._store, self._cluster)
-            if live is None or not is_owned(live, uid):
-                absent.add((uid, kind.kind))
-            else:
-                metadata = live["metadata"]
-                await self._cluster.delete(kind.api_version, kind.kind, key[0], metadata["name"], metadata["uid"])
-                logger.info("%s/%s: removed its %s", *key, kind.kind)
+            with _sparing(kind, spared):
+                live = await find_child(kind, key, queue, self._store, self._cluster)
+                if live is None or not is_owned(live, uid):
+                    absent.add((uid, kind.kind))
+                else:
+                    metadata = live["metadata"]
+                    await self._cluster.delete(kind.api_version, kind.kind, key[0], metadata["name"], metadata["uid"])
+                    logger.info("%s/%s: removed its %s", *key, kind.kind)
 
-    async def _succeed(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
+    async def _succeed(self, key: Key, queue: TaskQueueResource) -> None:
         if self._status.relent(key):
             self._loops.wake(key)
         await self._status.write(
@@ -177,8 +203,6 @@ class Reconciler:
                 self._reconciled(key),
             ],
         )
-        self._loops.ensure(key, queue, credentials)
-        self._keeper.ensure(key, queue, credentials)
 
     def _reconciled(self, key: Key) -> Condition:
         if quarrels := self._corrections.quarrels(key):
@@ -197,6 +221,18 @@ class Reconciler:
             return refusal.after
         delay = min(RESYNC_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
         return delay * (0.5 + random.random() / 2)
+
+
+@contextlib.contextmanager
+def _sparing(kind: ChildKind, spared: dict[str, ApplyError]) -> Generator[None]:
+    """Keep the refusal of a child that stops no other child."""
+    try:
+        yield
+    except (ApplyError, ApiError) as error:
+        refused = error if isinstance(error, ApplyError) else ApplyError(kind, error)
+        if not refused.spares_the_others:
+            raise
+        spared.setdefault(kind.kind, refused)
 
 
 def _parsed(body: Object) -> TaskQueueResource:

@@ -6,7 +6,7 @@ Every exception has its words here. The last resort names the class of the error
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskfleet import describing
 
@@ -65,7 +65,8 @@ def refusal_of(error: Exception) -> ReconcileRefusal:
             field = _field_of(error.kind.kind, str(error))
             return ReconcileRefusal("SpecInvalid", f"{field}: {error}", invalid=True, after=RESYNC_SECONDS)
         case ApplyError():
-            return _answer(error.error, f"the {error.kind.kind} was not accepted: ")
+            told = _answer(error.error, f"the {error.kind.kind} was not accepted: ")
+            return replace(told, stops=False) if error.spares_the_others else told
         case ApiError():
             return _answer(error, "")
         case HandoverWaitsError():

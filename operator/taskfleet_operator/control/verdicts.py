@@ -15,7 +15,8 @@ class Facts:
 
     `asked` is the requested number of replicas, `pods` the existing number. `notice` is about Redis, `trouble` says why
     pods do not start (reason and message), `shared` names the TaskQueues that serve the same queues, `rollout`
-    describes a rollout; each is empty when there is nothing to say. `dead` counts dead letters, None while unknown.
+    describes a rollout, `refused` says why the number could not be set; each is empty when there is nothing to say.
+    `dead` counts dead letters, None while unknown.
     """
 
     decision: ScalingDecision
@@ -28,6 +29,7 @@ class Facts:
     shared: str = ""
     rollout: str = ""
     dead: int | None = None
+    refused: str = ""
 
 
 def verdicts(facts: Facts) -> list[Condition]:
@@ -125,6 +127,8 @@ def _active(facts: Facts) -> Condition:
     mode, paused = facts.queue.spec.autoscaler.mode, _paused(facts)
     if facts.sample.failure:
         return Condition("ScalingActive", False, "FailedGetQueueMetrics", facts.sample.failure)
+    if facts.refused:
+        return Condition("ScalingActive", False, "FailedUpdateScale", facts.refused)
     if paused in _WHOLLY_PAUSED:
         return Condition("ScalingActive", False, paused, _PAUSES[paused])
     return Condition("ScalingActive", mode == "Managed", mode, f"autoscaler.mode is {mode}")

@@ -66,7 +66,7 @@ class ProcessFleet:
         return False  # `taskfleet up` runs one version
 
     async def tell(self, look: Look) -> float:
-        if look.decision is not None:
+        if look.decision is not None and look.refused is None:
             before = self._decision
             if before is None or look.decision.desired != before.desired or not look.decision.changed:
                 self._view.decided(look.decision)

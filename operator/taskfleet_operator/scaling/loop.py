@@ -112,6 +112,7 @@ class ScalingLoop:
         latency = self._latencies.percentile_90
         seen = await observe(self._redis, order, replicas, start_latency_seconds=latency, urgent=urgent, workers=fresh)
         now, decision, again = self._clock(), None, float("inf")
+        refused: Exception | None = None
         if due is not None:
             if self._state is None:
                 self._state = self._fleet.initial_state(replicas.current, now)
@@ -129,18 +130,28 @@ class ScalingLoop:
                 if steps.waits_for:
                     waits = f"busy and not ready, so that it would go first: {', '.join(steps.waits_for)}"
                     decision = replace(decision, limited_by="BusyPodNotReady", limit_message=waits)
-                await self._carry_out(steps, decision, order)
+                try:
+                    await self._carry_out(steps, decision, order)
+                except Exception as error:
+                    refused = error  # the figures are told all the same, and the reason with them
             elif decision.desired < decision.current:
                 again = 0.0  # who is idle is read first
         # When all workers go, none of them takes the place of another: a handover would let new ones claim again.
         leaving = decision is not None and not decision.desired and order.autoscaler.mode != "Recommend"
-        staying = seen.workers if fresh and not leaving else None
-        if staying is not None and await self._fleet.hand_over(staying, self._redis):
-            again = min(again, _HANDOVER_LOOK_SECONDS)
+        staying = seen.workers if fresh and not leaving and refused is None else None
+        try:
+            if staying is not None and await self._fleet.hand_over(staying, self._redis):
+                again = min(again, _HANDOVER_LOOK_SECONDS)
+        except Exception as error:
+            refused = error
         if seen.reading is not None and seen.reading.fresh:
             await self._lift_cordons_of_the_gone(replicas, seen.reading)
-        look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, self._redis.notice)
-        return min(again, await self._fleet.tell(look))
+        notice = self._redis.notice
+        look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, notice, refused)
+        again = min(again, await self._fleet.tell(look))
+        if refused is not None:
+            raise refused
+        return again
 
     def _steps(
         self,

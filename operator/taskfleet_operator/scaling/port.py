@@ -34,7 +34,7 @@ class Look:
 
     `reading` and `workers` are None when Redis could not be read. `decision` is None at a look between two decisions,
     which only refreshes the figures. `lag_seconds` is how long after its time the decision was made; `notice` is what
-    a reader should know about Redis, "" when all is well.
+    a reader should know about Redis, "" when all is well. `refused` is why the decision could not be carried out.
     """
 
     order: ScalingOrder
@@ -45,6 +45,7 @@ class Look:
     decision: ScalingDecision | None
     lag_seconds: float = 0.0
     notice: str = ""
+    refused: Exception | None = None
 
 
 class Fleet(Protocol):
