@@ -7,6 +7,7 @@ import time
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.errors import BrokerConnectionError
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import RunWorker, until
 from tests.support.white_box import RawWorker
@@ -97,3 +98,51 @@ async def test_a_queue_of_an_earlier_version_counts_on_without_a_jump(queue: Tas
         await redis.zrem(names.delayed, handle.id)
         await redis.rpush(names.ready, handle.id)
     assert await counted() == (104, 99)  # not backwards
+
+
+@pytest.mark.orphans("it replaces keys as another program does")
+@pytest.mark.parametrize("part", ["ready", "stat", "delayed", "lease", "ticks", "control"])
+async def test_a_key_of_a_wrong_type_fails_the_figures_of_its_queue_alone(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Also in a queue of several partitions, of which one is broken."""
+    redis = broker.client.redis
+    await redis.sadd(broker.fleet.queues, "broken", "broken/1", "fine", *(f"other-{n}" for n in range(300)))
+    key = f"{broker.prefix}:{{broken/1}}:{part}"
+    await redis.set(key, "x")
+    calls: list[object] = []
+    run_each = broker.client.run_each
+    monkeypatch.setattr(broker.client, "run_each", lambda *args: calls.append(args) or run_each(*args))
+    horizons = {"broken": (0, 0), "fine": (0, 0), **{f"other-{n}": (0, 0) for n in range(300)}}
+    found = await broker.figures(horizons)
+    assert found.stats.keys() == horizons.keys() - {"broken"}
+    (told,) = found.failures.values()
+    assert f"key '{key}' holds a string" in str(told)
+    assert len(calls) == 2, "one broken queue costs no further reading of the others"
+    with pytest.raises(BrokerConnectionError, match="holds a string"):
+        await broker.stats_many(["broken", "fine"])
+    await redis.delete(key)
+    assert not (await broker.figures(horizons)).failures
+
+
+@pytest.mark.orphans("it writes heartbeats of its own")
+async def test_a_heartbeat_of_a_wrong_type_hides_no_other(broker: RedisBroker) -> None:
+    redis, now = broker.client.redis, time.time() * 1000
+    await redis.zadd(broker.fleet.workers, {"odd/0": now, "good/0": now})
+    await redis.set(broker.fleet.worker("odd/0"), "x")
+    await redis.hset(broker.fleet.worker("good/0"), mapping={"name": "good", "slots": 1})
+    found = await broker.figures({"default": (0, 0)})
+    assert [info.name for info in found.workers] == ["good"]
+    assert (found.skipped, found.failures) == (1, {})
+
+
+@pytest.mark.orphans("it replaces keys as another program does")
+@pytest.mark.parametrize("part", ["queues", "workers"])
+async def test_a_key_of_the_whole_fleet_fails_all_queues_of_the_prefix_and_is_named(
+    broker: RedisBroker, part: str
+) -> None:
+    key = str(getattr(broker.fleet, part))
+    await broker.client.redis.set(key, "x")
+    with pytest.raises(BrokerConnectionError, match=f"key '{key}' holds a string"):
+        await broker.figures({"default": (0, 0)})
+    await broker.client.redis.delete(key)

@@ -35,5 +35,5 @@ class TimedClient(RedisClient):
         self.last[script.name] = (script, keys, args)
         return await super().run(timed(script), keys, (*args, self._clock()))
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        return await super().run_many(timed(script), [(keys, (*args, self._clock())) for keys, args in calls])
+    async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        return await super().run_each(timed(script), [(keys, (*args, self._clock())) for keys, args in calls])

@@ -12,9 +12,10 @@ from typing import Any
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.protocol.partitions import queue_of
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import Entry
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
 
 from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
 from . import schedules
@@ -145,13 +146,19 @@ class ScheduleKeeper:
     async def _there(
         self, broker: RedisBroker, queue: TaskQueueResource, wanted: Sequence[WantedSchedule]
     ) -> list[Entry]:
-        """The names of schedules are unique in the fleet. Without any only leftovers in its own queues matter."""
-        if wanted:
-            return await broker.schedules.entries()
+        """The names of schedules are unique in the fleet. Without any only leftovers in its own queues matter.
+
+        A queue of others whose schedules cannot be read is their affair.
+        """
+        own = {one.name for one in queue.spec.queues}
         found: list[Entry] = []
-        for one in queue.spec.queues:
-            for partition in await broker.partitions(one.name):
-                found += await broker.schedules.entries_of(partition)
+        for partition in sorted({*await broker.partitions(), *map(Partition, own)}):
+            if wanted or queue_of(partition) in own:
+                try:
+                    found += await broker.schedules.entries_of(partition)
+                except CallRefusedError:
+                    if queue_of(partition) in own:
+                        raise
         return found
 
     async def _carry_out(self, broker: RedisBroker, plan: schedules.Plan, there: Sequence[Entry]) -> None:

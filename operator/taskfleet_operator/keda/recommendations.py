@@ -84,6 +84,8 @@ class _Watched:
         names = [target.name for target in order.queues]
         try:
             figures = await self._broker.figures(horizons_of(order, None))
+            for error in figures.failures.values():
+                raise error
         except Exception as error:  # whatever it is, KEDA gets an error, and its fallback applies
             if not isinstance(error, (TaskQueueError, OSError, TimeoutError)):
                 logger.error("a read of %s met an error", ", ".join(names), exc_info=error)

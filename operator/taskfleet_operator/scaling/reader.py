@@ -8,11 +8,12 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from taskfleet import showing
 from taskfleet.cancellation import end
-from taskfleet.errors import BrokerConnectionError
+from taskfleet.errors import BrokerConnectionError, TaskQueueError
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.worker_info import WorkerInfo
 
@@ -83,47 +84,36 @@ class QueuesReader:
         await end(tasks)
 
     async def _answer(self, batch: Sequence[_Request]) -> None:
-        """Read for all of the batch; when that fails although Redis answers, for each half of it."""
+        """Read for all of the batch."""
         horizons = {name: pair for request in batch for name, pair in request.horizons.items()}
         workers = any(request.workers for request in batch)
         began = time.monotonic()
         try:
-            reading = await self._read(horizons, workers=workers)
+            reading, failures = await self._read(horizons, workers=workers)
         except Exception as error:
             self.failures += 1
-            if len(batch) == 1 or not await self._answers(error):
-                await _tell(batch, error)
-                return
-        else:
-            self.reads += 1
-            self.read_seconds = time.monotonic() - began
-            self.read_seconds_total += self.read_seconds
-            self._listener.compare(reading.stats)
-            await _tell(batch, reading)
+            await _tell(batch, error)
             return
-        middle = len(batch) // 2
-        await self._answer(batch[:middle])
-        await self._answer(batch[middle:])
+        self.reads += 1
+        self.read_seconds = time.monotonic() - began
+        self.read_seconds_total += self.read_seconds
+        self._listener.compare(reading.stats)
+        await _tell(batch, reading, failures)
 
-    async def _answers(self, error: Exception) -> bool:
-        """Whether Redis itself answers after this error, so that the cause may be one queue."""
-        if isinstance(error, _SilentError):
-            return False
-        try:
-            await self._bounded(self._broker.figures({}, workers=False))
-        except Exception:
-            return False
-        return True
-
-    async def _read(self, horizons: Mapping[str, Horizons], *, workers: bool) -> Reading:
+    async def _read(
+        self, horizons: Mapping[str, Horizons], *, workers: bool
+    ) -> tuple[Reading, Mapping[str, TaskQueueError]]:
+        """What was read, and the queues that could not be."""
         now = time.monotonic()
         known = self._workers
         fresh = workers or known is None or now - known[0] > _WORKERS_SECONDS
         figures = await self._bounded(self._broker.figures(horizons, workers=fresh))
         self.skipped += figures.skipped
+        self.failures += len(figures.failures)
         if fresh or known is None:
             known = self._workers = (now, by_name(figures.workers))
-        return Reading(figures.stats, known[1], fresh=fresh, workers_age_seconds=0.0 if fresh else now - known[0])
+        age = 0.0 if fresh else now - known[0]
+        return Reading(figures.stats, known[1], fresh=fresh, workers_age_seconds=age), figures.failures
 
     async def _bounded(self, call: Any) -> Figures:
         """The result of a call. One that takes too long is left behind: the Redis client can lose a cancellation."""
@@ -138,11 +128,7 @@ class QueuesReader:
         ending = asyncio.ensure_future(end([task]))
         self._left.add(ending)
         ending.add_done_callback(self._left.discard)
-        raise _SilentError(f"Redis has not answered within {self._seconds:g} s")
-
-
-class _SilentError(BrokerConnectionError):
-    """Redis did not answer in time."""
+        raise BrokerConnectionError(f"Redis has not answered within {self._seconds:g} s")
 
 
 class _Lane:
@@ -181,13 +167,20 @@ class _Lane:
         return batch
 
 
-async def _tell(batch: Sequence[_Request], answer: Reading | Exception) -> None:
+async def _tell(
+    batch: Sequence[_Request],
+    answer: Reading | Exception,
+    failures: Mapping[str, TaskQueueError] = MappingProxyType({}),
+) -> None:
     for number, request in enumerate(batch):
         if number and number % _TOGETHER == 0:
             await asyncio.sleep(_PAUSE_SECONDS)
         if request.answer.done():
             continue
-        if isinstance(answer, Reading):
+        failed = next((failures[name] for name in request.horizons if name in failures), None)
+        if failed is not None:
+            request.answer.set_exception(failed)
+        elif isinstance(answer, Reading):
             request.answer.set_result(answer)
         else:
             request.answer.set_exception(answer)

@@ -30,9 +30,9 @@ class FakeRedis:
         self.asked.append((frozenset(horizons), workers))
         if self.silent:
             await asyncio.Event().wait()
-        if self.poison in horizons:
-            raise BrokerConnectionError("WRONGTYPE")
-        return Figures(dict.fromkeys(horizons, self.stats), [worker("a")] if workers else [])
+        failures = {name: BrokerConnectionError("WRONGTYPE") for name in horizons if name == self.poison}
+        stats = {name: self.stats for name in horizons if name not in failures}
+        return Figures(stats, [worker("a")] if workers else [], failures=failures)
 
     async def activity(self) -> AsyncIterator[str]:
         self.subscriptions += 1

@@ -218,7 +218,7 @@ class Broker(Protocol):
     async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
         """The figures of all these queues, each with its horizons, and all workers, in as few calls as possible.
 
-        Without `workers` none are read.
+        Without `workers` none are read. A queue whose keys cannot be read is in `Figures.failures`.
         """
         ...
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 
@@ -17,9 +19,11 @@ class Figures:
     """All figures of a fleet in one reading.
 
     `workers` are those whose heartbeat has not expired. `skipped` is the number of records that were left out because
-    no version of Taskfleet wrote them.
+    no version of Taskfleet wrote them. `failures` are the queues that are not in `stats`, since their keys alone cannot
+    be read.
     """
 
     stats: dict[str, QueueStats]
     workers: list[WorkerInfo]
     skipped: int = 0
+    failures: Mapping[str, TaskQueueError] = field(default_factory=dict[str, TaskQueueError])

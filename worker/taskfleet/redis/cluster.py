@@ -16,7 +16,7 @@ from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.redis_errors import is_connection_lost, is_stale
 from taskfleet.redis.scripts import Script
-from taskfleet.redis.server import Server
+from taskfleet.redis.server import Server, outcome_of
 from taskfleet.redis.urls import Host
 
 _REDIRECTS = 5
@@ -52,7 +52,7 @@ class ClusterClient(RedisClient):
 
         return await self.at(slot_of(keys[0]), lambda server: server.run(script, keys, args), ask)
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """One round trip for each server, to all servers at the same time."""
         groups: dict[int, list[int]] = defaultdict(list)
         servers: dict[int, Server] = {}
@@ -71,9 +71,7 @@ class ClusterClient(RedisClient):
         for n, reply in enumerate(replies):
             if isinstance(reply, (redis_exceptions.NoScriptError, redis_exceptions.AskError)):
                 # Redis has not executed this call: its slot has moved, or the server has no copy of the script yet.
-                replies[n] = await self.run(script, *calls[n])
-            elif isinstance(reply, Exception):
-                raise reply
+                replies[n] = await outcome_of(self.run(script, *calls[n]))
         return replies
 
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:

@@ -71,7 +71,15 @@ class RedisClient:
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Several calls of one script, in one round trip for each server."""
-        return await self._server.run_many(script, calls)
+        found = await self.run_each(script, calls)
+        for reply in found:
+            if isinstance(reply, Exception):
+                raise reply
+        return found
+
+    async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """As `run_many`, with the error in place of the reply to a call that Redis answers with one."""
+        return await self._server.run_each(script, calls)
 
     async def blocking_pop(self, keys: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
         """(key, value) of the first list that has or gets an element; `None` after `timeout` seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator, Sequence
 
 from taskfleet import foreign
 from taskfleet.redis import keys
@@ -14,27 +15,40 @@ _SORTED_SETS = {
     "lease", "delayed", "dead", "fair", "turns", "parked", "arrivals", "retry_at", "blocked", "ticks",
 }  # fmt: skip
 _MOST_QUEUES = 100  # the number of queues that are examined
+_MOST_KEYS = _MOST_QUEUES * len(keys.QUEUE_PARTS)
 
 
-async def explain(client: RedisClient, prefix: str) -> str:
-    """A text for the user; empty when there is no such key any more, or the Redis user has no permission to look."""
-    fleet = keys.FleetKeys(prefix)
+async def explain(client: RedisClient, prefix: str, of_call: Sequence[str] = ()) -> str:
+    """A text for the user; empty when there is no such key any more, or the Redis user has no permission to look.
+
+    `of_call` are the keys of the call that has failed; without any all keys are examined.
+    """
     # Errors are suppressed, since the user needs to see the error that is explained here.
     with contextlib.suppress(Exception):
-        for key, expected in ((fleet.queues, "set"), (fleet.workers, "zset")):
-            if explanation := await _explained(client, key, expected):
+        for key in of_call[:_MOST_KEYS]:
+            if explanation := await _explained(client, prefix, key):
                 return explanation
-        partitions = keys.partitions_among(await client.redis.smembers(fleet.queues), foreign.Skipped())
-        for partition in sorted(partitions)[:_MOST_QUEUES]:
-            names = keys.of_partition(prefix, partition)
-            for key in (*names, *names.schedules):
-                if explanation := await _explained(client, key, _type_of(key)):
+        if not of_call:
+            async for key in _all(client, prefix):
+                if explanation := await _explained(client, prefix, key):
                     return explanation
     return ""
 
 
-async def _explained(client: RedisClient, key: str, expected: str) -> str:
-    found = foreign.text(await client.redis.type(key))
+async def _all(client: RedisClient, prefix: str) -> AsyncIterator[str]:
+    fleet = keys.FleetKeys(prefix)
+    yield fleet.queues
+    yield fleet.workers
+    partitions = keys.partitions_among(await client.redis.smembers(fleet.queues), foreign.Skipped())
+    for partition in sorted(partitions)[:_MOST_QUEUES]:
+        names = keys.of_partition(prefix, partition)
+        for key in (*names, *names.schedules):
+            yield key
+
+
+async def _explained(client: RedisClient, prefix: str, key: str) -> str:
+    expected = _type_of(prefix, key)
+    found = foreign.text(await client.redis.type(key)) if expected else ""
     if found in (expected, "none"):
         return ""
     return (
@@ -43,6 +57,16 @@ async def _explained(client: RedisClient, key: str, expected: str) -> str:
     )
 
 
-def _type_of(key: str) -> str:
-    part = key.rpartition(":")[2]
-    return "list" if part in _LISTS else "set" if part in _SETS else "zset" if part in _SORTED_SETS else "hash"
+def _type_of(prefix: str, key: str) -> str:
+    """The type of a key that each queue or the fleet has once, "" for any other."""
+    fleet = keys.FleetKeys(prefix)
+    if key in (fleet.queues, fleet.workers):
+        return "set" if key == fleet.queues else "zset"
+    part = key.rpartition("}:")[2]
+    if part in _LISTS:
+        return "list"
+    if part in _SETS:
+        return "set"
+    if part in _SORTED_SETS:
+        return "zset"
+    return "hash" if part in keys.QUEUE_PARTS or part in ("schedules", "ticked") else ""

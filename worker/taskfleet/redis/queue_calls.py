@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from taskfleet import foreign
-from taskfleet.errors import BrokerConnectionError
+from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.clock import RedisClock
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import START
@@ -15,6 +15,7 @@ from taskfleet.redis import keys, misfits, urls
 from taskfleet.redis.calls import schedules as schedule_calls
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.redis_errors import CallRefusedError, connection_error, is_about_one_call
 
 R = TypeVar("R")
 
@@ -44,7 +45,7 @@ class QueueCalls:
     async def call(self, call: ScriptCall[R], call_bytes: int = 0) -> R:
         """The reply to one call of a script. `call_bytes` is its approximate size, if it is large."""
         script, script_keys, args, read = call
-        reply = await self.patiently(lambda: self.client.run(script, script_keys, args), call_bytes)
+        reply = await self.patiently(lambda: self.client.run(script, script_keys, args), call_bytes, script_keys)
         return read(reply)
 
     async def call_once(self, call: ScriptCall[R]) -> R:
@@ -62,14 +63,39 @@ class QueueCalls:
         replies = await self.client.run_many(many[0].script, [(call.keys, call.args) for call in many])
         return [call.read(reply) for call, reply in zip(many, replies, strict=True)]
 
-    async def patiently(self, operation: Any, call_bytes: int = 0) -> Any:
-        """The result of `await operation()`, with retries of failures that may be temporary."""
+    async def call_each(self, many: Sequence[ScriptCall[R]]) -> list[R | TaskQueueError]:
+        """As `call_many`. A call that Redis refuses for its keys has its error in place of a reply."""
+
+        async def once() -> list[Any]:
+            found = await self.client.run_each(many[0].script, [(call.keys, call.args) for call in many])
+            for reply in found:
+                if isinstance(reply, Exception) and not is_about_one_call(reply):
+                    raise reply
+            return found
+
+        replies: list[Any] = await self.patiently(once) if many else []
+        return [
+            await self._explained(connection_error(self.client.url, reply), call.keys)
+            if isinstance(reply, Exception)
+            else call.read(reply)
+            for call, reply in zip(many, replies, strict=True)
+        ]
+
+    async def patiently(self, operation: Any, call_bytes: int = 0, of_call: Sequence[str] = ()) -> Any:
+        """The result of `await operation()`, with retries of failures that may be temporary.
+
+        `of_call` are its keys, as far as they are known.
+        """
         try:
             return await self.client.patiently(lambda _attempt: operation(), call_bytes)
-        except BrokerConnectionError as error:
-            if "WRONGTYPE" in str(error) and (told := await misfits.explain(self.client, self.prefix)):
-                raise BrokerConnectionError(f"Redis at {urls.address(self.client.url)}: {told}") from None
-            raise
+        except CallRefusedError as error:
+            raise await self._explained(error, of_call) from None
+
+    async def _explained(self, error: TaskQueueError, of_call: Sequence[str]) -> TaskQueueError:
+        """This error, with the name of the key that it is about."""
+        if "WRONGTYPE" in str(error) and (told := await misfits.explain(self.client, self.prefix, of_call)):
+            return CallRefusedError(f"Redis at {urls.address(self.client.url)}: {told}")
+        return error
 
     async def now_ms(self, partition: Partition) -> int:
         """The time in ms by the clock of the Redis server that has the partition."""

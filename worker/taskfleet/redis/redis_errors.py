@@ -44,6 +44,10 @@ class CallTooLargeError(BrokerConnectionError):
     """Redis refuses a call for its size; the caller that put it together can split it."""
 
 
+class CallRefusedError(BrokerConnectionError):
+    """Redis answers this call with an error, and may answer calls about other keys."""
+
+
 def call_too_large(url: str, size: int) -> CallTooLargeError:
     return CallTooLargeError(
         f"Redis at {urls.address(url)} refuses a call of {size} bytes (proto-max-bulk-len, client-query-buffer-limit)"
@@ -109,6 +113,12 @@ def is_transient(error: BaseException) -> bool:
     return code in _WRONG_SERVER or code in _MOVING or is_connection_lost(error)
 
 
+def is_about_one_call(error: BaseException) -> bool:
+    """Whether Redis itself is well, and refuses a call for its keys: another program uses one, or our user may not."""
+    answered = isinstance(error, redis_exceptions.ResponseError) and not isinstance(error, replies.TooLongError)
+    return answered and not is_transient(error) and code_of(error) not in ("NOAUTH", "WRONGPASS")
+
+
 def connection_error(url: str, error: BaseException) -> TaskQueueError:
     """The one-line error for the user when Redis does not answer, or answers with an error."""
     where = urls.address(url)
@@ -129,7 +139,7 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
             "or keep results for a shorter time"
         )
     if code == "NOPERM":
-        return BrokerConnectionError(
+        return CallRefusedError(
             f"Redis at {where} does not permit this to our user: {_reason(error)}; "
             "give it the rule of docs/how-to/redis.md"
         )
@@ -137,7 +147,8 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
         return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
     if code or isinstance(error, redis_exceptions.ResponseError):
         prefix = f"{code} " if code and not str(error).startswith(code) else ""
-        return BrokerConnectionError(f"Redis at {where} answers with an error: {prefix}{_reason(error)}")
+        kind = BrokerConnectionError if is_transient(error) else CallRefusedError
+        return kind(f"Redis at {where} answers with an error: {prefix}{_reason(error)}")
     certificate = _tls_error(error)
     if certificate is not None:
         return BrokerConnectionError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio as redis_async
@@ -74,15 +74,15 @@ class Server:
             # NOSCRIPT says that nothing was executed, so sending it again is safe.
             return await self.commands.eval(script.source, len(keys), *keys, *args)
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Several calls in one round trip. A call that failed for want of the script is sent again, with the script."""
+    async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Several calls in one round trip: the reply of each, or its error of Redis.
+
+        A call that failed for want of the script is sent again, with the script.
+        """
         replies = await self.send_many(script, calls)
-        lost = [n for n, reply in enumerate(replies) if isinstance(reply, redis_exceptions.NoScriptError)]
-        for n in lost:
-            replies[n] = await self.run(script, *calls[n])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
+        for n, reply in enumerate(replies):
+            if isinstance(reply, redis_exceptions.NoScriptError):
+                replies[n] = await outcome_of(self.run(script, *calls[n]))
         return replies
 
     async def send_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
@@ -135,6 +135,14 @@ class Server:
         for client in (self.commands, self.waiting):
             await client.aclose()
             await client.connection_pool.disconnect()
+
+
+async def outcome_of(call: Awaitable[Any]) -> Any:
+    """The reply of a call, or the error with which Redis has answered it."""
+    try:
+        return await call
+    except redis_exceptions.ResponseError as error:
+        return error
 
 
 def _connection_class(options: Mapping[str, Any]) -> Any:

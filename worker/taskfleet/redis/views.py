@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from taskfleet import foreign
-from taskfleet.errors import ReplyTooLargeError
+from taskfleet.errors import ReplyTooLargeError, TaskQueueError
 from taskfleet.protocol import bounds, dead_letter
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -44,21 +44,25 @@ class Views(QueueCalls):
 
     async def stats_many(self, queues: Sequence[str], *, horizon_ms: int = 0) -> dict[str, QueueStats]:
         """The figures of several queues, each the sum of its partitions."""
-        return await self._stats(dict.fromkeys(queues, (horizon_ms, 0)))
+        stats, failures = await self._stats(dict.fromkeys(queues, (horizon_ms, 0)))
+        for error in failures.values():
+            raise error
+        return stats
 
     async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
         """The figures of all these queues, each with its horizons, and all workers, or none."""
         skipped = self.skipped.counts.total()
-        stats = await self._stats(horizons)
+        stats, failures = await self._stats(horizons)
         beats = await self.workers() if workers else []
         for queue, found in stats.items():
             before = self._told.get(queue)
             stats[queue] = self._told[queue] = found.not_behind(before) if before is not None else found
-        return Figures(stats, beats, self.skipped.counts.total() - skipped)
+        return Figures(stats, beats, self.skipped.counts.total() - skipped, failures)
 
-    async def _stats(self, horizons: Mapping[str, Horizons]) -> dict[str, QueueStats]:
+    async def _stats(self, horizons: Mapping[str, Horizons]) -> tuple[dict[str, QueueStats], dict[str, TaskQueueError]]:
+        """The figures of the queues that can be read, and the errors of the others."""
         if not horizons:
-            return {}
+            return {}, {}
         listed = {partition for partition in await self.partitions() if queue_of(partition) in horizons}
         partitions = sorted(listed | {Partition(queue) for queue in horizons})
         calls = [
@@ -66,13 +70,18 @@ class Views(QueueCalls):
             for partition in partitions
             for horizon_ms, soon_ms in [horizons[queue_of(partition)]]
         ]
-        figures: list[QueueStats] = []
+        figures: list[QueueStats | TaskQueueError] = []
         for start in range(0, len(calls), _FIGURES_TOGETHER):
-            figures += await self.call_many(calls[start : start + _FIGURES_TOGETHER])
+            figures += await self.call_each(calls[start : start + _FIGURES_TOGETHER])
         parts: dict[str, list[QueueStats]] = {queue: [] for queue in horizons}
+        failures: dict[str, TaskQueueError] = {}
         for partition, stats in zip(partitions, figures, strict=True):
-            parts[queue_of(partition)].append(stats)
-        return {queue: QueueStats.total(found) for queue, found in parts.items()}
+            queue = queue_of(partition)
+            if not isinstance(stats, TaskQueueError):
+                parts[queue].append(stats)
+            else:
+                failures.setdefault(queue, stats)
+        return {queue: QueueStats.total(found) for queue, found in parts.items() if queue not in failures}, failures
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers whose heartbeat has not expired."""
