@@ -116,7 +116,6 @@ def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pod
     until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them", seconds=90)
 
 
-@pytest.mark.xfail(strict=False, reason="an open race: the undo is not always told to wait for the new pods")
 def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(
     fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
@@ -141,6 +140,27 @@ def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(
     until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
     fleet.enqueue([4], seconds=0.1)
     until(lambda: 4 in fleet.journal("end"), "they claim tasks again")
+
+
+def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_short(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled"},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+    )
+    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
+    fleet.enqueue(range(40), seconds=2.5)
+    for version in range(2, 7):
+        image = f"registry.example/shop:{version}.0"
+        fleet.apply(worker={"image": image})
+        until(lambda image=image: image in fleet.pod_images(), f"there are pods of version {version}")
+    until(lambda: len(fleet.journal("end")) == 40, "all tasks have ended")
+    fleet.ran_once(range(40))
+    assert not fleet.journal("cut")
+    until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
 
 
 def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(

@@ -128,7 +128,7 @@ async def run_worker() -> AsyncIterator[RunWorker]:
     running: list[tuple[Worker, asyncio.Task[None]]] = []
 
     async def run(queue: TaskQueue, **options: Any) -> Worker:
-        worker = Worker(queue, name=f"worker-{len(running)}-{secrets.token_hex(3)}", **options)
+        worker = Worker(queue, **{"name": f"worker-{len(running)}-{secrets.token_hex(3)}"} | options)
         running.append((worker, asyncio.create_task(worker.run())))
         await until(lambda: worker.health.connected, "the worker is connected")
         return worker

@@ -90,6 +90,9 @@ class RealFleet:
         items = self.kubectl.json("get", "pods", "-n", self.namespace, "-l", label)["items"]
         return {pod["metadata"]["name"]: pod for pod in items if not pod["metadata"].get("deletionTimestamp")}
 
+    def pod_images(self) -> set[str]:
+        return {pod["spec"]["containers"][0]["image"] for pod in self.pods().values()}
+
     def ready(self) -> set[str]:
         return {name for name, pod in self.pods().items() if pod_condition(pod, "Ready") == "True"}
 

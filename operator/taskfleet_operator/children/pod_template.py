@@ -10,6 +10,7 @@ from .redis_access import access_of
 from .strategic_merge import strategic
 
 ADMITTED = "taskfleet.io/admitted"
+WORKER_CONTAINER = "worker"
 """The readiness gate of pods that are updated by `Drain`: the operator sets it when the pod may take an old one's
 place. Such a pod claims tasks before that."""
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
@@ -86,7 +87,7 @@ def _spread(queue: TaskQueueResource, key: str) -> dict[str, Any]:
 def _container(queue: TaskQueueResource, access: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> dict[str, Any]:
     worker = queue.spec.worker
     return {
-        "name": "worker",
+        "name": WORKER_CONTAINER,
         "image": worker.image,
         "command": ["taskfleet"],
         "args": [

@@ -5,17 +5,18 @@ ready. A readiness gate lets the operator say when: a new pod is admitted only w
 when fewer pods than asked for are ready. An old pod is cordoned only when a new worker has registered in its place, so
 that a version that cannot start takes no capacity.
 
-A third template would make the Deployment remove the pods that are not admitted yet, busy or not: to it they are old
-pods that never became ready. So it waits until they are drained, while the pods before them take the tasks again.
+A third template would make the Deployment remove the pods that are not ready, busy or not. So they are cordoned, and
+the template waits for a later look that shows each of them drained or without a worker: a worker that starts later
+finds its cordon before it claims. Meanwhile the pods before them take the tasks again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..autoscaler import WorkerSample, choose_victims
-from ..children.pod_template import ADMITTED
+from ..children.pod_template import ADMITTED, WORKER_CONTAINER
 from .cluster_store import Object, is_ready
 
 
@@ -116,27 +117,41 @@ def handover_steps(
 
 
 def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
-    """The steps while another template waits: new pods that are not admitted drain, and the old ones claim again."""
-    unfinished = [name for name in there.new if not there.admitted(name) and there.registered(name)]
+    """The steps while another template waits: pods that are not ready drain, and the old ones claim again.
+
+    A pod whose worker has not registered is cordoned, too: it starts without claiming anything.
+    """
+    unready = {name for name, pod in there.pods.items() if not is_ready(pod)}
     return HandoverSteps(
-        uncordon=tuple(sorted(filter(there.cordoned, there.old))),
-        cordon=tuple(sorted(name for name in unfinished if not there.cordoned(name))),
+        uncordon=tuple(sorted(filter(there.cordoned, there.old - unready))),
+        cordon=tuple(sorted(name for name in unready if not there.cordoned(name))),
         unmark=tuple(sorted(marked)),
     )
 
 
-def unfinished(pods: Mapping[str, Object], workers: Mapping[str, WorkerSample]) -> list[str]:
-    """The pods that may run tasks and would be removed by another template, since they are not admitted."""
-    return sorted(
-        name
-        for name, pod in pods.items()
-        if not is_admitted(pod)
-        and ((workers[name].registered and not workers[name].drained) if name in workers else _has_started(pod))
+def empty_pods(there: HandoverPods, held: Container[str]) -> frozenset[str]:
+    """The pods that run nothing and will claim nothing. `held` are those that were cordoned before this look."""
+    return frozenset(
+        name for name in there.pods if there.drained(name) or (name in held and not there.registered(name))
     )
 
 
-def _has_started(pod: Object) -> bool:
-    return any(bool(one.get("started")) for one in pod.get("status", {}).get("containerStatuses") or ())
+def endangered_by_template(pods: Mapping[str, Object], empty: Container[str], *, unread: bool) -> list[str]:
+    """The pods that another template would remove in the middle of a task: those that are not ready.
+
+    While the heartbeats are `unread`, a pod whose worker answers no readiness probe counts as empty: it does not reach
+    Redis either, or has never started.
+    """
+    return sorted(
+        name
+        for name, pod in pods.items()
+        if _has_gate(pod) and not is_ready(pod) and name not in empty and not (unread and not _answers(pod))
+    )
+
+
+def _answers(pod: Object) -> bool:
+    statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses") or ()
+    return any(one.get("name") == WORKER_CONTAINER and bool(one.get("ready")) for one in statuses)
 
 
 def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
@@ -149,8 +164,12 @@ def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
 
 def is_admitted(pod: Object) -> bool:
     """Whether its gate is open, or it has none."""
-    gates: Sequence[Object] = pod.get("spec", {}).get("readinessGates") or ()
-    if all(gate.get("conditionType") != ADMITTED for gate in gates):
+    if not _has_gate(pod):
         return True
     conditions: Sequence[Object] = pod.get("status", {}).get("conditions") or ()
     return any(one.get("type") == ADMITTED and one.get("status") == "True" for one in conditions)
+
+
+def _has_gate(pod: Object) -> bool:
+    gates: Sequence[Object] = pod.get("spec", {}).get("readinessGates") or ()
+    return any(gate.get("conditionType") == ADMITTED for gate in gates)

@@ -66,7 +66,7 @@ class KubernetesFleet:
         self._loop_figures = figures or LoopFigures()
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
-        self._care = PodCare(key, cluster, store)
+        self._care = PodCare(key, cluster, store, self._clock.now())
         self._events = EventPoster(key, cluster, store, self._clock)
         self._failed: int | None = None  # tasks that have failed for good, at the last look
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
@@ -271,7 +271,7 @@ class KubernetesFleet:
         """Let another pod template be applied, if one is `wanted`. `HandoverWaitsError` while it has to wait."""
         deployment = self._store.deployments.get(self.key)
         if deployment is not None:
-            self._care.make_way(self._rollout(deployment), wanted=wanted)
+            self._care.make_way(self._rollout(deployment), self._clock.now(), wanted=wanted)
 
     def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
         """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""

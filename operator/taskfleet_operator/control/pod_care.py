@@ -20,9 +20,10 @@ from .handover import (
     HandoverSteps,
     HandoverWaitsError,
     admissions,
+    empty_pods,
+    endangered_by_template,
     handover_steps,
     retreat_steps,
-    unfinished,
 )
 from .kubernetes_api import ApiError, KubernetesApi
 from .rollout import Rollout
@@ -31,19 +32,22 @@ logger = showing.logger("taskfleet.operator")
 
 _CORDON_SECONDS, _RENEW_SECONDS = 300.0, 60.0
 _HEARTBEAT_SECONDS = 5.0  # until a heartbeat shows a cordon
+_UNREAD_SECONDS = 60.0  # a worker that does not reach Redis either has lost its leases by then
 _COST = -1000
 
 
 class PodCare:
     """The pods of one TaskQueue. It writes only what has changed."""
 
-    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore) -> None:
+    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, now: float) -> None:
         self._key = key
         self._cluster = cluster
         self._store = store
         self.departures = Departures()
-        self._workers: dict[str, WorkerSample] = {}  # of the last look
         self._retreats = False
+        self._held: set[str] = set()  # cordoned while another template waits
+        self._empty: frozenset[str] = frozenset()  # pods that run nothing and claim nothing, at the last look
+        self._read_at = now
         self._protection = EvictionProtection()
         self._marked_at: dict[str, float] = {}
         self._renewed_at: dict[str, float] = {}
@@ -80,20 +84,26 @@ class PodCare:
             admitted_now=frozenset(name for name, pod in pods.items() if _uid(pod) in self._admitted),
             cordoned_now=frozenset(name for name, at in self._renewed_at.items() if now - at < _HEARTBEAT_SECONDS),
         )
-        steps = (
-            retreat_steps(there, self._marked_at)
-            if self._retreats
-            else handover_steps(there, self._marked_at, replicas, now, settle_seconds=settle_seconds)
-        )
-        await self._carry_out(steps, broker, pods, now)
+        self._read_at, self._empty = now, empty_pods(there, self._held)
+        if self._retreats:
+            steps = retreat_steps(there, self._marked_at)
+            await self._carry_out(steps, broker, pods, now)
+            self._held = (self._held & pods.keys()).union(steps.cordon) - set(steps.uncordon)
+        else:
+            self._held.clear()
+            steps = handover_steps(there, self._marked_at, replicas, now, settle_seconds=settle_seconds)
+            await self._carry_out(steps, broker, pods, now)
         await self._renew((name for name in filter(there.cordoned, pods) if name not in steps.uncordon), broker, now)
 
-    def make_way(self, rollout: Rollout, *, wanted: bool) -> None:
+    def make_way(self, rollout: Rollout, now: float, *, wanted: bool) -> None:
         """Let another pod template be applied, if one is wanted. `HandoverWaitsError` while that would cut tasks short.
 
         The pods that it waits for are drained meanwhile.
         """
-        waits_for = unfinished(self._store.pods(self._key), self._workers) if wanted and rollout.under_way else []
+        waits_for: list[str] = []
+        if wanted and rollout.under_way:
+            unread = now - self._read_at > _UNREAD_SECONDS
+            waits_for = endangered_by_template(self._store.pods(self._key), self._empty, unread=unread)
         self._retreats = bool(waits_for)
         if waits_for:
             raise HandoverWaitsError(
@@ -159,7 +169,6 @@ class PodCare:
                     await self._cluster.create_event(self._key[0], event)
         if look.workers is not None:
             self.departures.seen(look.workers)
-            self._workers = {worker.name: worker for worker in look.workers}
         if look.reading is not None and look.reading.fresh:
             await self._protect(look.reading, pods, after_seconds, template)
         return len(departed)

@@ -34,6 +34,26 @@ async def test_a_cordoned_worker_empties_itself_and_comes_back(queue: TaskQueue,
     await until(lambda: state("running"), "it is back")
 
 
+async def test_a_worker_that_is_cordoned_before_it_starts_never_claims(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def quick() -> int:
+        return current_task().delivery
+
+    handle = await quick.enqueue()
+    for n in range(20):
+        await queue.broker.cordon(f"late-{n}", ttl_seconds=60)
+        worker = await run_worker(queue, name=f"late-{n}")
+        await until(lambda worker=worker: worker.health.ready, "it is ready, and could claim")
+        assert await handle.status() == "ready"
+    await until(lambda: _states(queue, "drained", 20), "all are drained, though none has run a task")
+    await queue.broker.uncordon("late-7")
+    assert await handle.result(timeout=10) == 1
+
+
+async def _states(queue: TaskQueue, state: str, count: int) -> bool:
+    return [one.state for one in await queue.broker.workers()].count(state) == count
+
+
 async def test_drain_hands_back_and_lets_running_tasks_end(make_queue: MakeQueue, run_worker: RunWorker) -> None:
     queue = make_queue(grace=10.0)
     release = asyncio.Event()

@@ -168,7 +168,8 @@ async def test_a_rate_limit_holds_over_all_workers(make_queue: MakeQueue, run_wo
     await until(lambda: len(ran) == 110, "all have run")
     assert 0.9 <= ran[-1] - ran[0] <= 2.0
     for start in ran:
-        assert sum(start <= other < start + 0.5 for other in ran) <= 65
+        # 10 + 100 · 0.5 are let in; those of the 150 ms before may start late on a busy machine.
+        assert sum(start <= other < start + 0.5 for other in ran) <= 75
 
 
 async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancelled(make_queue: MakeQueue) -> None:

@@ -11,9 +11,10 @@ from taskfleet_operator.control.handover import (
     HandoverPods,
     HandoverSteps,
     admissions,
+    empty_pods,
+    endangered_by_template,
     handover_steps,
     retreat_steps,
-    unfinished,
 )
 from taskfleet_operator.control.rollout import rollout_of
 
@@ -175,17 +176,27 @@ def test_no_new_pod_is_admitted_while_a_busy_old_one_is_not_ready() -> None:
     assert (found.admit, found.waits_for) == ((), ("a",))
 
 
-def test_while_another_template_waits_new_pods_drain_and_old_ones_claim_again() -> None:
+def test_while_another_template_waits_pods_that_are_not_ready_drain_and_old_ones_claim_again() -> None:
     old = [worker("a", busy=1, state="cordoned"), worker("b", state="drained"), worker("c")]
     new = [worker("x", busy=1), worker("y", state="drained"), worker("z", registered=False)]
     pods = {one.name: pod(admitted=one in old) for one in [*old, *new]} | {"w": pod(admitted=True)}
-    workers = {one.name: one for one in [*old, *new, worker("w", busy=1)]}
-    found = retreat_steps(HandoverPods(pods, workers, frozenset("abc")), {"b": NOW - 9})
-    assert found == HandoverSteps(uncordon=("a", "b"), cordon=("x",), unmark=("b",))
-    assert unfinished(pods, workers) == ["x"], "y is empty, z has not started, and w counts as ready"
-    assert unfinished({"v": pod(admitted=False)}, workers) == []
-    started = pod(admitted=False) | {"status": {"containerStatuses": [{"started": True}]}}
-    assert unfinished({"v": started}, workers) == ["v"], "it has no heartbeat yet"
+    pods |= {"d": pod(admitted=True, ready=False)}
+    workers = {one.name: one for one in [*old, *new, worker("w", busy=1), worker("d", busy=1)]}
+    there = HandoverPods(pods, workers, frozenset("abcd"))
+    found = retreat_steps(there, {"b": NOW - 9})
+    assert found == HandoverSteps(uncordon=("a", "b"), cordon=("d", "x", "z"), unmark=("b",))
+    assert empty_pods(there, held=()) == {"b", "y"}
+    assert empty_pods(there, held="dxz") == {"b", "y", "z"}, "the worker of z will find its cordon before it claims"
+
+
+def test_another_template_waits_for_every_pod_that_is_not_ready_unless_it_is_known_to_be_empty() -> None:
+    # The kubelet tells the start of a container later than its worker claims.
+    answering = pod(admitted=False)
+    answering["status"]["containerStatuses"] = [{"name": "worker", "ready": True}]
+    pods = {"a": pod(admitted=True), "x": pod(admitted=False), "y": answering, "old-fashioned": {"spec": {}}}
+    assert endangered_by_template(pods, (), unread=False) == ["x", "y"]
+    assert endangered_by_template(pods, ("y",), unread=False) == ["x"]
+    assert endangered_by_template(pods, (), unread=True) == ["y"], "x reaches no Redis either"
 
 
 def test_after_an_undo_the_pods_that_are_new_again_are_uncordoned() -> None:

@@ -50,7 +50,7 @@ class Dispatcher:
             if slots.waiting:
                 self._batches.start_waiting()
             running, held, start = slots.running, self._held, self._execution.start
-            while prefetch.claims and len(running) < slots.usable and not (health.draining or health.cordoned):
+            while prefetch.claims and len(running) < slots.usable and not health.claims_nothing:
                 partition, task_id, blob, attempt, delivery, inputs = prefetch.claims.popleft()
                 if held.get(task_id) == (partition, delivery):
                     health.idle_since_ms = 0

@@ -66,6 +66,3 @@ class Outage:
             logger.info("Redis answers again")
             self.failures = 0
         health.failing_since = None
-        if not health.connected:
-            health.connected = True
-            health.news.set()

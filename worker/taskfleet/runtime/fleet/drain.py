@@ -66,9 +66,16 @@ class Drain:
             self._stopping.stop(job, "shutdown")
 
     def set_cordoned(self, cordoned: bool) -> None:
-        """Stop claiming tasks, or start again; the worker continues in both cases."""
-        if cordoned != self._health.cordoned:
-            logger.info("cordoned" if cordoned else "no longer cordoned")
-            self._health.cordoned = cordoned
+        """Stop claiming tasks, or start again; the worker continues in both cases.
+
+        It claims nothing before its first heartbeat is answered: a cordon that is older than the worker holds, too.
+        """
+        health = self._health
+        if cordoned != health.cordoned or not health.connected:
+            if cordoned != health.cordoned:
+                logger.info("cordoned" if cordoned else "no longer cordoned")
+            if not health.connected:
+                health.news.set()
+            health.cordoned, health.connected = cordoned, True
             self._selection.all_hot()
             self._wanted.set()

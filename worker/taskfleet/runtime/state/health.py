@@ -18,7 +18,7 @@ class Health:
         self.started_ms = int(time.time() * 1000)
         self.idle_since_ms = self.started_ms  # 0 while it is busy
         self.loop_beat = time.monotonic()
-        self.connected = False  # Redis has answered once
+        self.connected = False  # a heartbeat was answered, so that it is known whether the worker is cordoned
         self.failing_since: float | None = None
         self.last_renewal = self.loop_beat  # loop time of the last renewal of the leases
         self.memory_full = False
@@ -31,7 +31,7 @@ class Health:
 
     @property
     def claims_nothing(self) -> bool:
-        return self.draining or self.cordoned
+        return self.draining or self.cordoned or not self.connected
 
     def state(self, *, holds_leases: bool) -> str:
         """The state that the heartbeat reports."""
