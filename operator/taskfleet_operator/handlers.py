@@ -42,6 +42,7 @@ class Operator:
         self, cluster: KubernetesApi, leadership: Leadership, leases: LeaseClient | None, options: OperatorOptions
     ) -> None:
         self.cluster = cluster
+        self._options = options
         self.store = ClusterStore()
         self.informers = Informers(
             cluster,
@@ -116,7 +117,8 @@ class Operator:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _started(self) -> None:
-        self.term = Term(self.cluster, self.store, self.informers.synced)
+        shards = self._options.namespaces if self._options.watch_selector else None
+        self.term = Term(self.cluster, self.store, self.informers.synced, shards)
 
     async def _stopped(self) -> None:
         term, self.term = self.term, None

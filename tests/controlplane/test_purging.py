@@ -136,6 +136,33 @@ def test_a_queue_that_another_taskqueue_serves_is_not_purged(
     assert not keys(client, prefix, "default")
 
 
+def test_a_taskqueue_that_writes_the_address_differently_keeps_its_queue(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
+) -> None:
+    """Another database, and a Redis that does not answer so that nobody knows whether it is this one."""
+    fill(redis_server.url, prefix, "default", 5)
+    for name, url in (
+        ("other", f"redis://localhost:{redis_server.port}"),
+        ("apart", f"redis://127.0.0.1:{redis_server.port}/1"),
+        ("lost", "redis://127.0.0.1:1"),
+    ):
+        other = copy.deepcopy(manifest)
+        other["metadata"]["name"] = name
+        other["spec"]["redis"] |= {"url": url, "connectTimeoutSeconds": 1}
+        space.apply(other)
+    space.apply(purging(manifest, "default"))
+    held(space)
+    delete(space)
+    until(lambda: "/lost, if its Redis is this one, which is not known" in says(space, "QueueShared"), "", seconds=60)
+    space("delete", "tq", "lost")
+    until(lambda: f"served by TaskQueue {space.name}/other:" in says(space, "QueueShared"), "", seconds=60)
+    assert keys(client, prefix, "default")
+    space("delete", "tq", "other")
+    gone(space)
+    assert not keys(client, prefix, "default")
+    assert space.get("tq", "apart")
+
+
 def test_two_that_are_deleted_together_are_both_purged(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
 ) -> None:

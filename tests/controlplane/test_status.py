@@ -82,6 +82,20 @@ def test_an_edited_status_is_put_right(make: Make) -> None:
     until(as_before, "the figures are put right")
 
 
+def test_two_addresses_of_one_redis_are_seen_as_one(make: Make, redis_server: RedisServer) -> None:
+    """Another database of it has other queues."""
+    written = [redis_server.url, f"redis://localhost:{redis_server.port}", f"redis://127.0.0.1:{redis_server.port}/1"]
+    left, right, apart = [
+        make(name, redis={"url": url, "keyPrefix": "spelled"})
+        for name, url in zip(("one", "two", "apart"), written, strict=True)
+    ]
+    for one, other in ((left, "two"), (right, "one")):
+        told = until(lambda one=one: (c := one.condition("QueueShared")).get("status") == "True" and c, "it is told")
+        assert f"{one.name}/{other};" in told["message"]
+    until(lambda: is_whole(apart.status()), "the third is told")
+    assert not apart.condition("QueueShared")
+
+
 def test_taskqueues_that_share_a_queue_are_named_and_divide_its_demand(make: Make, redis_server: RedisServer) -> None:
     def replicas() -> list[int]:
         return [left.replicas(), right.replicas()]

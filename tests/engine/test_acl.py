@@ -11,6 +11,7 @@ import pytest
 
 from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain
 from taskfleet.redis import acl, scripts
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
 
@@ -138,6 +139,13 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     running.drain()
     await until(lambda: running.health.stopped, "it has left")
     await operator.broker.purge_keys(["default", "other"])
+    assert isinstance(operator.broker, RedisBroker)
+    assert await operator.broker.server_id() == guarded.info("server")["run_id"]
+    await operator.broker.leave_mark("m", ttl_seconds=10)
+    assert await operator.broker.has_mark("m")
+    guarded.call("SET", "app:{default}:ready", "x")
+    found = await operator.broker.figures({"default": (0, 0)})
+    assert "key 'app:{default}:ready' holds a string" in str(found.failures["default"])
 
     denied = list(guarded.call("ACL", "LOG"))
     assert denied == []

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import pydantic
@@ -17,14 +18,14 @@ from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet.redis import urls
+from taskfleet.redis.broker import RedisBroker
 
 from ..resource.manifest import problems
-from ..resource.taskqueue import TaskQueueResource
+from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
 from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
-from .redis_credentials import MissingSecretError, ReadSecret, RedisCredentials, credentials_of
+from .redis_credentials import MissingSecretError, ReadSecret, RedisCredentials, credentials_of, site_of
 from .secrets import Secret
 from .status_writer import StatusWriter
 
@@ -35,6 +36,7 @@ ABANDON = "taskfleet.io/abandon-purge"
 CONDITION = "Purged"
 _LOOK_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 _CLOSING_SECONDS = 10.0
+_MARK_SECONDS = 60.0
 _HOW_TO_GIVE_UP = f"annotate the TaskQueue with {ABANDON}=true to leave its keys"
 
 
@@ -49,8 +51,16 @@ class _Waiting(Exception):
 class Purging:
     """Holds the finalizers, and purges in the background, so that one Redis delays no other TaskQueue."""
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore, status: StatusWriter) -> None:
+    def __init__(
+        self,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        status: StatusWriter,
+        shards: Sequence[str] | None = None,
+    ) -> None:
+        """`shards`: the namespaces, () for all, that have TaskQueues of other operators; None when there are none."""
         self._cluster = cluster
+        self._shards = shards
         self._store = store
         self._status = status
         self._running: dict[Key, tuple[str, asyncio.Event, asyncio.Task[None]]] = {}
@@ -123,36 +133,59 @@ class Purging:
 
     async def _purge(self, key: Key, queue: TaskQueueResource) -> None:
         credentials = await credentials_of(queue, self._reader(key))
-        await self._alone(key, queue, credentials)
-        await self._stop_workers(key, queue)
         broker = credentials.connect()
         try:
+            await self._alone(key, queue, credentials, broker)
+            await self._stop_workers(key, queue)
             names = [one.name for one in queue.spec.queues]
             _nobody_serves(names, await broker.workers())
-            if not self._cluster.may_write():
-                raise NotLeadingError(f"purge of {'/'.join(key)}")
+            self._ask(key)
             logger.info("%s/%s: deleting all keys of queue %s", *key, ", ".join(names))
             await broker.purge_keys(names)
         finally:
             await broker.close()
 
-    async def _alone(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
-        """Another TaskQueue that serves one of the queues needs its keys, unless these are deleted with it, too."""
+    async def _alone(
+        self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials, broker: RedisBroker
+    ) -> None:
+        """Another TaskQueue that serves one of the queues needs its keys, unless these are deleted with it, too.
+
+        One of which it is not known whether it does so may do so.
+        """
         names = {one.name for one in queue.spec.queues}
-        for other_key, other_body in list(self._store.queues.items()):
-            if other_key == key:
+        async for other_key, other_body in self._all():
+            shared = sorted(names & _names_of(other_body)) if other_key != key else []
+            if not shared:
                 continue
-            with contextlib.suppress(_Unreadable):
+            doubt = ""
+            try:
                 other = _parsed(other_body)
+            except _Unreadable:
+                doubt = ", whose spec cannot be read"
+            else:
                 if _is_purged(other_body, other):
                     continue  # two that are deleted together would wait for each other; workers are waited for
-                shared = sorted(names & {one.name for one in other.spec.queues})
-                if shared and await self._same_redis(other_key, other, credentials):
-                    raise _Waiting(
-                        "QueueShared",
-                        f"queue {', '.join(shared)} is also served by TaskQueue {'/'.join(other_key)}: delete that one "
-                        f"first, or set deletionPolicy to Retain here; or {_HOW_TO_GIVE_UP}",
-                    )
+                try:
+                    if not await self._same_redis(key, other_key, other, credentials, broker):
+                        continue
+                except _UnknownError as unknown:
+                    doubt = f", if its Redis is this one, which is not known: {unknown}"
+            raise _Waiting(
+                "QueueShared",
+                f"queue {', '.join(shared)} is also served by TaskQueue {'/'.join(other_key)}{doubt}: delete that one "
+                f"first, or set deletionPolicy to Retain here; or {_HOW_TO_GIVE_UP}",
+            )
+
+    async def _all(self) -> AsyncIterator[tuple[Key, Object]]:
+        """All TaskQueues, also those of other shards."""
+        if self._shards is None:
+            for known in list(self._store.queues.items()):
+                yield known
+            return
+        for namespace in self._shards or (None,):
+            async for page, _ in self._cluster.list_pages(API_VERSION, KIND, namespace):
+                for body in page:
+                    yield (body["metadata"]["namespace"], body["metadata"]["name"]), body
 
     def _reader(self, key: Key) -> ReadSecret:
         async def read(name: str) -> Secret | None:
@@ -161,14 +194,37 @@ class Purging:
 
         return read
 
-    async def _same_redis(self, key: Key, other: TaskQueueResource, credentials: RedisCredentials) -> bool:
+    async def _same_redis(
+        self,
+        key: Key,
+        other_key: Key,
+        other: TaskQueueResource,
+        credentials: RedisCredentials,
+        broker: RedisBroker,
+    ) -> bool:
+        """Whether both have the same keys. One server may have many addresses: what is written here is seen there."""
         if other.spec.redis.key_prefix != credentials.prefix:
             return False
         try:
-            theirs = await credentials_of(other, self._reader(key))
-        except MissingSecretError:
-            return True  # nobody knows where it is, so it may be here
-        return _address(theirs.url) == _address(credentials.url)
+            theirs = await credentials_of(other, self._reader(other_key))
+        except MissingSecretError as error:
+            raise _UnknownError(error) from None
+        if site_of(theirs.url) == site_of(credentials.url):
+            return True
+        mark = secrets.token_hex(16)
+        self._ask(key)
+        await broker.leave_mark(mark, ttl_seconds=_MARK_SECONDS)
+        elsewhere = theirs.connect()
+        try:
+            return await elsewhere.has_mark(mark)
+        except (TaskQueueError, OSError) as error:
+            raise _UnknownError(error) from None
+        finally:
+            await elsewhere.close()
+
+    def _ask(self, key: Key) -> None:
+        if not self._cluster.may_write():
+            raise NotLeadingError(f"purge of {'/'.join(key)}")
 
     async def _stop_workers(self, key: Key, queue: TaskQueueResource) -> None:
         deployment = self._store.deployments.get(key)
@@ -197,6 +253,10 @@ class _Conflict(Exception):
 
 class _Unreadable(Exception):
     """The spec cannot be used."""
+
+
+class _UnknownError(Exception):
+    """Nobody knows whether another TaskQueue has the same keys."""
 
 
 def _is_held(body: Object) -> bool:
@@ -230,8 +290,12 @@ def _nobody_serves(names: Iterable[str], workers: Iterable[WorkerInfo]) -> None:
         raise _Waiting("WaitingForWorkers", f"workers still serve its queues: {told}; or {_HOW_TO_GIVE_UP}")
 
 
-def _address(url: str) -> str:
-    return f"{urls.address(url)}/{urls.parse(url).database}"
+def _names_of(body: Object) -> set[str]:
+    """The names of its queues, also of a spec that cannot be used otherwise."""
+    spec = body.get("spec")
+    queues = spec.get("queues") if isinstance(spec, dict) else None
+    named = [one.get("name") for one in queues if isinstance(one, dict)] if isinstance(queues, list) else []
+    return {name for name in named if isinstance(name, str)}
 
 
 def _told(error: Exception) -> Condition:

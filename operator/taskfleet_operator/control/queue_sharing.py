@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..scaling.order import QueueShare, ScalingOrder
 from .cluster_store import Key
+
+P = TypeVar("P", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,18 @@ def sharing(orders: Mapping[Key, ScalingOrder], capacities: Mapping[Key, int]) -
             others[key][name] = [other for other in keys if other != key]
             before += capacity
     return {key: QueueSharing(shares[key], others[key]) for key in orders}
+
+
+def joined(marks: Mapping[P, Iterable[str]]) -> list[set[P]]:
+    """The places in groups: those that have a mark in common, directly or through others, are in one."""
+    groups: list[tuple[set[P], set[str]]] = []
+    for place, own in marks.items():
+        places, all_marks = {place}, set(own)
+        apart: list[tuple[set[P], set[str]]] = []
+        for group in groups:
+            if all_marks.isdisjoint(group[1]):
+                apart.append(group)
+            else:
+                places, all_marks = places | group[0], all_marks | group[1]
+        groups = [*apart, (places, all_marks)]
+    return [places for places, _ in groups]

@@ -23,6 +23,7 @@ from ..resource.redis_spec import RedisSpec, SecretKeyRef, TlsSpec
 from ..resource.taskqueue import TaskQueueResource
 from .secrets import Secret
 
+_CLUSTER_DOMAIN = ".cluster.local"
 _CERTIFICATE, _KEY = "tls.crt", "tls.key"  # the keys of a secret of type kubernetes.io/tls
 
 ReadSecret = Callable[[str], Awaitable[Secret | None]]
@@ -174,6 +175,23 @@ async def _tls(spec: TlsSpec, values: _Values) -> Tls | None:
         names = " and ".join(repr(name) for name in (reference.name if reference else "", client) if name)
         raise MissingSecretError(f"spec.redis.tls: secret {names}: {error}") from None
     return tls
+
+
+def site_of(url: str) -> str:
+    """Where a URL leads to, without its login, and in one of its spellings.
+
+    One server may still have several sites: only the server itself can tell (`RedisPlace`, `Purging`).
+    """
+    found = urls.parse(url)
+    if found.path:
+        return f"{found.path}/{found.database}"
+    hosts = sorted(f"{_plain_host(host)}:{port}" for host, port in found.hosts)
+    return f"{','.join(hosts)}/{found.master}/{found.database}"
+
+
+def _plain_host(host: str) -> str:
+    host = host.lower().rstrip(".")
+    return host.removesuffix(_CLUSTER_DOMAIN) if host.endswith(f".svc{_CLUSTER_DOMAIN}") else host
 
 
 def seen_from_elsewhere(url: str, namespace: str) -> str:

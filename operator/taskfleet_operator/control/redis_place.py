@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from taskfleet.cancellation import end
+from taskfleet.errors import TaskQueueError
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
+from taskfleet.supervising import supervise
 
 from ..scaling.shared_redis import SharedRedis
 from .cluster_store import Key
 from .kubernetes_api import NotLeadingError
 from .loop_figures import RedisFigures
-from .redis_credentials import RedisCredentials
+from .redis_credentials import RedisCredentials, site_of
+
+_IDENTIFY_SECONDS = 15.0
 
 
 class RedisPlace:
@@ -24,11 +31,14 @@ class RedisPlace:
         broker: RedisBroker,
         wake: Callable[[Iterable[Key]], None],
         may_write: Callable[[], bool],
+        identified: Callable[[], None] = lambda: None,
     ) -> None:
         self.credentials = credentials
         self._broker = broker
         self._wake = wake
         self._may_write = may_write
+        self._identified = identified
+        self._server = ""
         self._queues: dict[Key, frozenset[str]] = {}
         self._by_queue: dict[str, set[Key]] = defaultdict(set)
         self.redis = SharedRedis(
@@ -38,6 +48,28 @@ class RedisPlace:
             seconds=credentials.connect_timeout + credentials.command_timeout,
             ask=self._ask,
         )
+        self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
+
+    @property
+    def marks(self) -> set[str]:
+        """What tells this place: two places with one mark in common have the same keys."""
+        database, prefix = urls.parse(self.credentials.url).database, self.credentials.prefix
+        found = {f"{site_of(self.credentials.url)} {prefix}"}
+        return found | ({f"{self._server}/{database} {prefix}"} if self._server else set())
+
+    async def _identify(self) -> None:
+        """Follow which server answers: it may have several addresses, and after a failover it is another one."""
+        while True:
+            try:
+                server = await self._broker.server_id()
+            except CallRefusedError:
+                return  # our user may not ask; the address has to do
+            except (TaskQueueError, OSError):
+                server = self._server
+            if server != self._server:
+                self._server = server
+                self._identified()
+            await asyncio.sleep(_IDENTIFY_SECONDS)
 
     @property
     def used(self) -> bool:
@@ -57,6 +89,7 @@ class RedisPlace:
                 del self._by_queue[name]
 
     async def close(self) -> None:
+        await end([self._identifying])
         await self.redis.close()
         await self._broker.close()
 

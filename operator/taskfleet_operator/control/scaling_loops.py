@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 from taskfleet import showing
 from taskfleet.cancellation import end
-from taskfleet.errors import ConfigurationError
-from taskfleet.redis import urls
 from taskfleet.supervising import supervise
 
 from ..resource.taskqueue import TaskQueueResource
@@ -21,7 +18,7 @@ from .cluster_store import ClusterStore, Key
 from .kubernetes_api import KubernetesApi
 from .kubernetes_fleet import KubernetesFleet
 from .loop_figures import LoopFigures, RedisFigures
-from .queue_sharing import sharing
+from .queue_sharing import joined, sharing
 from .redis_credentials import RedisCredentials
 from .redis_place import RedisPlace
 from .status_writer import StatusWriter
@@ -127,13 +124,12 @@ class ScalingLoops:
                 known.loop.wake(work=True)
 
     def _divide(self) -> None:
-        """Divide the queues that several TaskQueues serve. Two logins for one Redis see the same queues."""
-        sites: dict[tuple[str, str], dict[Key, _Running]] = {}
-        for key, running in self._running.items():
-            credentials = running.place.credentials
-            sites.setdefault((_address(credentials.url), credentials.prefix), {})[key] = running
+        """Divide the queues that several TaskQueues serve. Two logins or addresses of one Redis see the same queues."""
+        marks = {place: place.marks for place in self._places.values()}
+        for running in self._running.values():
             running.capacity = running.fleet.capacity
-        for site in sites.values():
+        for places in joined(marks):
+            site = {key: running for key, running in self._running.items() if running.place in places}
             orders = {key: running.fleet.own_order for key, running in site.items()}
             for key, found in sharing(orders, {key: running.capacity for key, running in site.items()}).items():
                 if site[key].fleet.share(found):
@@ -144,7 +140,9 @@ class ScalingLoops:
         login = dataclasses.replace(credentials, digests={})
         place = self._places.get(login)
         if place is None:
-            place = RedisPlace(login, login.connect(), self._woken_for_work, lambda: self._cluster.may_write())
+            place = RedisPlace(
+                login, login.connect(), self._woken_for_work, lambda: self._cluster.may_write(), self._divide
+            )
             self._places[login] = place
         return place
 
@@ -162,11 +160,3 @@ class ScalingLoops:
         self._ending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("a connection to Redis was not closed: %s", error)
-
-
-def _address(url: str) -> str:
-    """Where a URL leads to, without its login. A URL that cannot be read is an address of its own."""
-    with contextlib.suppress(ConfigurationError):
-        found = urls.parse(url)
-        return f"{urls.address(url)}/{found.database}"
-    return url

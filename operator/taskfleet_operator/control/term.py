@@ -6,7 +6,7 @@ They remember what they have written, and another operator may have written sinc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from taskfleet.cancellation import end
 
@@ -26,14 +26,21 @@ from .workqueue import WorkQueue
 class Term:
     """The work queue with its reconciler, the scaling loops, the schedules, and the purges."""
 
-    def __init__(self, cluster: KubernetesApi, store: ClusterStore, synced: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        synced: Callable[[], Awaitable[None]],
+        shards: Sequence[str] | None = None,
+    ) -> None:
+        """`shards`: the namespaces in which other operators may serve other TaskQueues (`Purging`)."""
         self._store = store
         self._synced = synced
         status = StatusWriter(cluster, store)
         self.loops = ScalingLoops(cluster, store, status)
         self._secrets = SecretCache(cluster, lambda key: self.work.add(key))
         self._keeper = ScheduleKeeper(cluster, store, status)
-        self._purging = Purging(cluster, store, status)
+        self._purging = Purging(cluster, store, status, shards)
         reconciler = Reconciler(cluster, store, status, self.loops, self._secrets, self._keeper, self._purging)
         self.work = WorkQueue(reconciler.reconcile)
         self._running = asyncio.create_task(self._run())

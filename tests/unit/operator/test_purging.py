@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import pytest
@@ -65,3 +65,30 @@ async def test_a_purge_waits_for_another_unless_its_keys_go_as_well(
         told = await status.told
     await purging.close()
     assert (told.type, told.status, told.reason) == ("Purged", False, reason)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [({}, "served by TaskQueue mail/other:"), ({"worker": None}, "mail/other, whose spec cannot be read:")],
+)
+async def test_a_taskqueue_of_another_shard_keeps_its_queue(spec: dict[str, Any], said: str) -> None:
+    other = body("mail", "other", {}, "Retain")
+    other["spec"] |= spec
+
+    class Api:
+        def may_write(self) -> bool:
+            return True
+
+        async def list_pages(self, _version: str, _kind: str, namespace: str | None) -> AsyncIterator[Any]:
+            assert namespace in ("shop", "mail")
+            yield [one for one in (mine, other) if one["metadata"]["namespace"] == namespace], "1"
+
+    store, status = ClusterStore(), Status()
+    store.put("TaskQueue", mine := body("shop", "orders", GOING))
+    purging = Purging(cast("KubernetesApi", Api()), store, cast("StatusWriter", status), ("shop", "mail"))
+    purging.ensure(KEY, mine)
+    async with asyncio.timeout(30):
+        told = await status.told
+    await purging.close()
+    assert told.reason == "QueueShared"
+    assert said in told.message

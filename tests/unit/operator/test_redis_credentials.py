@@ -14,6 +14,7 @@ from taskfleet_operator.control.redis_credentials import (
     credentials_of,
     secret_names,
     seen_from_elsewhere,
+    site_of,
 )
 from taskfleet_operator.control.secrets import Secret
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
@@ -162,3 +163,20 @@ async def test_a_secret_made_again_with_its_value_has_the_same_digest() -> None:
     one, other = [await found(URL, redis=secret(url=b"redis://a.b", x=x)) for x in (b"1", b"2")]
     assert one.digests == other.digests
     assert (await found(URL, redis=secret(url=b"redis://a.c"))).digests != one.digests
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("redis://u:p@redis.shop.svc:6379/0", "redis://redis.shop.svc", True),
+        ("redis://REDIS.shop.svc.", "redis://redis.shop.svc.cluster.local:6379", True),
+        ("redis+cluster://a.b,c.d", "redis+cluster://c.d:6379,a.b", True),
+        ("unix:///a", "unix:///a?db=0", True),
+        ("redis://redis.shop.svc/0", "redis://redis.shop.svc/1", False),
+        ("redis://redis.shop.svc", "redis://redis.mail.svc", False),
+        ("redis+sentinel://s.x/one", "redis+sentinel://s.x/two", False),
+        ("redis://cluster.local", "redis://redis", False),
+    ],
+)
+def test_spellings_of_one_address(one: str, other: str, same: bool) -> None:
+    assert (site_of(one) == site_of(other)) is same

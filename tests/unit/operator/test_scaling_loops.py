@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,6 +14,7 @@ from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.control.cluster_store import ClusterStore
 from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.queue_sharing import joined
 from taskfleet_operator.control.redis_credentials import RedisCredentials
 from taskfleet_operator.control.scaling_loops import ScalingLoops
 from taskfleet_operator.control.status_writer import StatusWriter
@@ -29,6 +31,7 @@ class SilentBroker:
     def __init__(self) -> None:
         self.read = asyncio.Event()
         self.hangs = False
+        self.server = ""
         self.closed = asyncio.Event()
 
     async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
@@ -36,6 +39,9 @@ class SilentBroker:
         if self.hangs:
             await asyncio.Event().wait()
         return Figures(dict.fromkeys(horizons, STATS), [])
+
+    async def server_id(self) -> str:
+        return self.server
 
     async def activity(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
@@ -160,6 +166,26 @@ async def test_taskqueues_of_one_queue_divide_its_demand_though_their_logins_dif
     assert (parts[KEY].high - parts[KEY].low, parts[other].high - parts[other].low) == (0.25, 0.75)
     loops.drop(other)
     assert fleet.order().queues[0].share.high == 1.0
+
+
+async def test_two_addresses_of_one_server_are_one_redis_once_it_has_told_its_id(loops: ScalingLoops) -> None:
+    (mine, first), (theirs, second) = credentials("mine"), credentials("theirs")
+    first.server = second.server = "a" * 40
+    loops.ensure(KEY, queue("one", maxReplicas=10), mine)
+    elsewhere = dataclasses.replace(theirs, url="redis://cache:6379/0")
+    loops.ensure(("shop", "other"), queue("two", "other", maxReplicas=30), elsewhere)
+    fleet = loops.fleet(KEY)
+    assert fleet is not None
+    async with asyncio.timeout(5):
+        while fleet.order().queues[0].share.width != 0.25:  # noqa: ASYNC110 - a task of the loops learns it
+            await asyncio.sleep(0)
+    loops.ensure(("shop", "other"), queue("two", "other"), dataclasses.replace(theirs, url="redis://cache:6379/1"))
+    assert fleet.order().queues[0].share.width == 1.0
+
+
+def test_places_with_a_mark_in_common_are_one_site() -> None:
+    marks = {"a": ["1"], "b": ["2"], "c": ["2", "1"], "d": ["3"]}
+    assert sorted(map(sorted, joined(marks))) == [["a", "b", "c"], ["d"]]
 
 
 PREFIX = "autoscaling.taskfleet.io"

@@ -132,3 +132,6 @@ class FleetKeys:
 
     def cordon(self, name: str) -> str:
         return f"{self.prefix}:{{fleet}}:cordon:{name}"
+
+    def mark(self, name: str) -> str:
+        return f"{self.prefix}:{{fleet}}:mark:{name}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from taskfleet.protocol import bounds
 from taskfleet.protocol.bounds import CHUNK
@@ -13,6 +15,7 @@ from taskfleet.redis.calls import operations
 from taskfleet.redis.signalling import Signalling
 
 _WAKE_TTL_MS = 60_000
+_RUN_ID = re.compile(r"[0-9a-f]{40}")
 
 
 class Operations(Signalling):
@@ -129,6 +132,25 @@ class Operations(Signalling):
     async def uncordon(self, name: str) -> None:
         await self.patiently(lambda: self.client.redis.delete(self.fleet.cordon(name)))
         await self._announce_cordon(name)
+
+    async def server_id(self) -> str:
+        """The run id of the server that has the keys of the fleet: one id for all its addresses. "" for none.
+
+        A server that starts again has another. `CallRefusedError` when our user may not ask.
+        """
+
+        async def ask() -> Any:
+            return await (await self.client.redis_of(self.fleet.workers)).info("server")
+
+        found = str((await self.patiently(ask)).get("run_id", ""))
+        return found if _RUN_ID.fullmatch(found) else ""
+
+    async def leave_mark(self, name: str, *, ttl_seconds: float) -> None:
+        """Write a key that `has_mark` finds through any connection to the same keys, and through no other."""
+        await self.patiently(lambda: self.client.redis.set(self.fleet.mark(name), 1, px=int(ttl_seconds * 1000)))
+
+    async def has_mark(self, name: str) -> bool:
+        return bool(await self.patiently(lambda: self.client.redis.exists(self.fleet.mark(name))))
 
     async def _announce_cordon(self, name: str) -> None:
         await self.patiently(lambda: self.client.redis.publish(self.fleet.control_channel, f"cordon {name}"))
