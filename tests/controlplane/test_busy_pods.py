@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 from e2e.cluster.kubectl import CommandError
@@ -28,6 +30,33 @@ def test_of_twenty_pods_the_five_busy_ones_remain(
     until(lambda: len(fleet.journal("end")) == 5, "the tasks have ended", seconds=40)
     fleet.ran_once(range(5))
     assert fleet.pods().keys() == busy
+
+
+def test_a_busy_pod_whose_heartbeats_stop_is_not_taken_while_its_leases_hold(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    """A frozen node: the pod is not ready, its worker says nothing, and its task goes on afterwards."""
+    operators.start()
+    fleet.manifest["spec"]["queues"] = [{"name": "default", "leaseSeconds": 300}]
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=3)
+    until(lambda: len(fleet.ready()) == 3, "three pods are ready")
+    fleet.enqueue([1], seconds=45)
+    (busy,) = until(fleet.busy, "one is busy")
+    until(lambda: fleet.heartbeats().get(busy), "its heartbeat says so")
+    worker = nodes.pid(busy)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        until(lambda: busy not in fleet.heartbeats(), "its last heartbeat is gone")
+        until(lambda: busy not in fleet.ready(), "it is not ready")
+        fleet("scale", f"tq/{fleet.name}", "--replicas=1")
+        until(lambda: fleet.condition("ScalingLimited").get("reason") == "BusyPodNotReady", "the operator waits for it")
+        assert busy in fleet.pods()
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    until(lambda: fleet.pods().keys() == {busy}, "the idle ones go")
+    until(lambda: fleet.journal("end"), "the task has ended")
+    fleet.ran_once([1])
+    assert not fleet.journal("cut")
 
 
 SAFE, DISRUPT = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"

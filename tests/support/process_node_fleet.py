@@ -145,6 +145,16 @@ class RealFleet:
         ended = {**self.journal("end"), **self.journal("cut")}
         return {pods[-1] for number, pods in self.journal("start").items() if number not in ended}
 
+    def heartbeats(self) -> dict[str, int]:
+        """The number of running tasks by worker, as the last heartbeats tell it."""
+
+        async def read() -> dict[str, int]:
+            settings = Settings(redis=RedisSettings(url=self.redis.url, key_prefix=self.prefix))
+            async with TaskQueue(settings=settings) as queue:
+                return {one.name: one.busy for one in await queue.workers()}
+
+        return asyncio.run(read())
+
     def ran_once(self, numbers: Iterable[int]) -> None:
         """Assert that each of these tasks has started once and ended once."""
         once = Counter(numbers)

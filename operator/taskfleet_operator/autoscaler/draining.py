@@ -153,7 +153,7 @@ def _shrinking(
     mark: list[str] = []
     for name, entry in draining.items():
         worker = by_name[name]
-        # A worker without a heartbeat runs no task: it has not started, or it has ended.
+        # A worker without a heartbeat runs no task: it has not started, or it has ended, or its leases have run out.
         drained = worker.drained or not worker.registered
         if drained and entry.marked_at is None:
             mark.append(name)

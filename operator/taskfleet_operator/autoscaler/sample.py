@@ -47,6 +47,7 @@ class WorkerSample:
     `idle_seconds` is how long there have been none; `age_seconds` runs from its creation. `cordoned`: its heartbeat
     reports that it claims no more tasks. `drained`: and that no task is running. `marked`: the platform removes it
     first. `ready`: the platform takes it for one that works; Kubernetes removes others first, whatever their marks.
+    `silent`: its heartbeats have stopped while it was busy, and its tasks may still run.
     """
 
     name: str
@@ -59,6 +60,7 @@ class WorkerSample:
     marked: bool = False
     processes: int = 0
     ready: bool = True
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

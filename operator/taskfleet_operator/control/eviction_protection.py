@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from taskfleet.protocol.worker_info import WorkerInfo
 
-from ..scaling.sampling import STALE_HEARTBEAT_SECONDS
+from ..scaling.silent_workers import STALE_HEARTBEAT_SECONDS
 from .cluster_store import Object
 
 ANNOTATIONS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}

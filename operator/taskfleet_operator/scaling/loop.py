@@ -25,6 +25,7 @@ from ..autoscaler import (
 from .order import ScalingOrder
 from .port import Fleet, Look, ScalingRedis
 from .sampling import Reading, Replicas, observe, registered_of
+from .silent_workers import SilentWorkers
 
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
@@ -48,6 +49,7 @@ class ScalingLoop:
         self._failures = 0
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
+        self._silent = SilentWorkers()
         self._draining: dict[str, DrainingWorker] = {}
         self._cordoned: set[str] = set()
 
@@ -110,7 +112,16 @@ class ScalingLoop:
         if replicas is None:
             return float("inf")
         latency = self._latencies.percentile_90
-        seen = await observe(self._redis, order, replicas, start_latency_seconds=latency, urgent=urgent, workers=fresh)
+        seen = await observe(
+            self._redis,
+            order,
+            replicas,
+            start_latency_seconds=latency,
+            urgent=urgent,
+            workers=fresh,
+            silent=self._silent,
+            now=time.monotonic(),
+        )
         now, decision, again = self._clock(), None, float("inf")
         refused: Exception | None = None
         if due is not None:

@@ -38,8 +38,8 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class QueueTarget:
-    """A queue of the manifest: its name, its latency target in seconds, its own limits, None without one, and the part
-    of its demand that these workers serve."""
+    """A queue of the manifest: its name, its latency target in seconds, its own limits, None without one, how long its
+    leases hold, and the part of its demand that these workers serve."""
 
     name: str
     target_latency_seconds: float | None = None
@@ -47,6 +47,7 @@ class QueueTarget:
     concurrency: int | None = None
     rate_per_second_per_key: float | None = None
     concurrency_per_key: int | None = None
+    lease_seconds: float = 30.0
     share: QueueShare = WHOLE
 
 
@@ -107,4 +108,5 @@ def _target(queue: QueueSpec) -> QueueTarget:
         concurrency=queue.concurrency,
         rate_per_second_per_key=None if per_key is None else float(per_key.tasks_per_second),
         concurrency_per_key=queue.concurrency_per_key,
+        lease_seconds=queue.lease_seconds,
     )

@@ -14,13 +14,11 @@ from taskfleet.protocol.worker_info import WorkerInfo
 
 from ..autoscaler import FleetSample, QueueSample, WorkerSample, horizons
 from .order import QueueTarget, ScalingOrder
+from .silent_workers import SilentWorkers, live
 
 logger = showing.logger("taskfleet.scaling")
 
 _FAILURE_LIMIT = 300  # characters
-
-STALE_HEARTBEAT_SECONDS = 30.0
-"""A worker whose last heartbeat is older does not count: it is dead, or it cannot reach Redis."""
 
 
 class QueueReader(Protocol):
@@ -97,12 +95,19 @@ async def observe(
     start_latency_seconds: float | None = None,
     urgent: bool = False,
     workers: bool = True,
+    silent: SilentWorkers | None = None,
+    now: float = 0.0,
 ) -> Observation:
-    """Read and build. Whatever goes wrong gives a failed sample, not an exception."""
+    """Read and build. Whatever goes wrong gives a failed sample, not an exception.
+
+    `silent` is the caller's memory of busy workers from one look to the next, on the clock that gives `now`.
+    """
     try:
         wanted = horizons_of(order, start_latency_seconds)
         reading = await reader.read(wanted, urgent=urgent, workers=workers and bool(replicas.ages))
         seen = workers_of(reading, replicas)
+        if silent is not None:
+            seen = silent.fill(seen, reading.workers, order, now, age_seconds=reading.workers_age_seconds)
         sample = build(reading, order, replicas, seen, start_latency_seconds=start_latency_seconds)
     except Exception as error:
         if not isinstance(error, (TaskQueueError, TimeoutError, OSError)):
@@ -121,12 +126,11 @@ def failure_of(error: Exception) -> str:
 
 def workers_of(reading: Reading, replicas: Replicas) -> tuple[WorkerSample, ...]:
     """Each replica, its live worker processes taken together."""
-    oldest = STALE_HEARTBEAT_SECONDS - reading.workers_age_seconds
     return tuple(
         _worker(
             name,
             age,
-            [one for one in reading.workers.get(name, ()) if one.heartbeat_age_seconds <= oldest],
+            live(reading.workers.get(name, ()), reading.workers_age_seconds),
             marked=name in replicas.marked,
             ready=name not in replicas.unready,
         )
@@ -147,7 +151,7 @@ def build(
     runs = [one.oldest_run_seconds for name in names for one in reading.workers.get(name, ())]
     return FleetSample(
         queues=tuple(_queue(reading.stats[target.name], target) for target in order.queues),
-        workers_registered=sum(worker.registered for worker in workers),
+        workers_registered=sum(worker.registered and not worker.silent for worker in workers),
         busy_workers=sum(worker.busy > 0 for worker in workers),
         current_replicas=replicas.current,
         ready_replicas=replicas.ready,
