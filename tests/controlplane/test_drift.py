@@ -54,7 +54,9 @@ def test_what_is_added_to_a_value_of_ours_is_put_back(operator: object, space: S
     )
     drop = [{"op": "add", "path": f"{root}/securityContext/capabilities/drop", "value": []}]
     patch(space, "deployment", *drop)
-    until(lambda: container(space)["securityContext"]["capabilities"]["drop"] == ["ALL"], "none is left", seconds=10)
+    until(
+        lambda: container(space)["securityContext"]["capabilities"].get("drop") == ["ALL"], "none is left", seconds=10
+    )
     label = {"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "somebody"}
     patch(space, "configmap", label)
     until(

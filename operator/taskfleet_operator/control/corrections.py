@@ -30,6 +30,7 @@ class _CorrectedChild:
     content: Any
     corrected: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     quarrel: str = ""
+    changed: list[str] = field(default_factory=list[str])
 
 
 class Corrections:
@@ -82,6 +83,10 @@ class Corrections:
         """The corrections that were given up."""
         return [child.quarrel for (of, _), child in self._children.items() if of == key and child.quarrel]
 
+    def changes(self, key: Key) -> list[str]:
+        """Fields that the API server has with another value than was applied: a webhook of the cluster changes them."""
+        return [f"{kind} {path}" for (of, kind), one in self._children.items() if of == key for path in one.changed]
+
     def forget(self, key: Key) -> None:
         for of in [one for one in self._children if one[0] == key]:
             del self._children[of]
@@ -99,4 +104,5 @@ class Corrections:
             known.content, known.quarrel = now, ""
         else:
             uid = live["metadata"].get("uid", "")
-            self._children[key, change.kind.kind] = _CorrectedChild(uid, change.wanted, now)
+            known = self._children[key, change.kind.kind] = _CorrectedChild(uid, change.wanted, now)
+        known.changed = [] if drift.is_exact(change.wanted, live) else [*drift.changed_fields(change.wanted, live)]

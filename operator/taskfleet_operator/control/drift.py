@@ -10,7 +10,7 @@ drift and are none; whether an apply would change anything, its dry run says.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -61,6 +61,23 @@ def first_difference(wanted: Any, live: Any, path: str = "") -> str:
                 return found
         return ""
     return "" if wanted == live else path
+
+
+def changed_fields(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
+    """The paths of the fields of `wanted` that `live` has with another value, or not at all."""
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for name in wanted:
+            if path or name not in {*_TOLD_ELSEWHERE, "metadata"}:
+                yield from changed_fields(wanted[name], live.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(wanted, list) and isinstance(live, list):
+        for number, one in enumerate(wanted):
+            same = live[number] if number < len(live) else None
+            if isinstance(one, Mapping) and "name" in one:  # others may have been put before it
+                number = one["name"]
+                same = next((other for other in live if isinstance(other, Mapping) and other.get("name") == number), {})
+            yield from changed_fields(one, same, f"{path}[{number}]")
+    elif wanted != live and not _same_quantity(wanted, live):
+        yield path
 
 
 def last_other_manager(live: Object) -> str:

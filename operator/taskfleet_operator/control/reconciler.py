@@ -207,7 +207,10 @@ class Reconciler:
     def _reconciled(self, key: Key) -> Condition:
         if quarrels := self._corrections.quarrels(key):
             return Condition("Reconciled", False, "DriftNotCorrected", "; ".join(quarrels))
-        return Condition("Reconciled", True, "Applied", "every child is as the spec wants it")
+        message = "every child is as the spec wants it"
+        if changes := ", ".join(self._corrections.changes(key)):
+            message += f", but for what the cluster changes when it is written: {changes}"
+        return Condition("Reconciled", True, "Applied", message)
 
     async def _refuse(self, key: Key, body: Object, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""

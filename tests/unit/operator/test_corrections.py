@@ -10,7 +10,7 @@ import pytest
 from taskfleet_operator.children import KINDS
 from taskfleet_operator.control.applying import Change
 from taskfleet_operator.control.corrections import Corrections
-from taskfleet_operator.control.drift import is_exact
+from taskfleet_operator.control.drift import changed_fields, is_exact
 
 KEY = ("shop", "orders")
 SERVICE = next(kind for kind in KINDS if kind.kind == "Service")
@@ -106,3 +106,24 @@ def test_replicas_are_nobodys_drift() -> None:
     one, other = live(args=["b"], replicas=1), live(args=["b"], replicas=2)
     assert corrections.is_unchanged(KEY, Change(deployment, WANTED, one), one)
     assert corrections.is_in_line(KEY, Change(deployment, WANTED, other))
+
+
+def test_a_field_that_the_cluster_changes_is_named_until_it_no_longer_does() -> None:
+    corrections = Corrections()
+    asked = change(live())
+    corrections.written(KEY, asked, live(args=["b"], selector={"x": "1", "y": "2"}))
+    assert corrections.changes(KEY) == ["Service spec.args[0]"]
+    corrections.written(KEY, asked, live())
+    assert corrections.changes(KEY) == []
+
+
+def test_changed_fields_are_found_beside_what_others_have_added() -> None:
+    wanted = {"spec": {"containers": [{"name": "worker", "image": "a", "cpu": "1000m"}], "gone": 1}}
+    found = {"spec": {"containers": [{"name": "mesh"}, {"name": "worker", "image": "b", "cpu": "1"}], "default": True}}
+    assert [*changed_fields(wanted, found)] == ["spec.containers[worker].image", "spec.gone"]
+    assert [*changed_fields(wanted, {"spec": {"containers": []}})] == [
+        "spec.containers[worker].name",
+        "spec.containers[worker].image",
+        "spec.containers[worker].cpu",
+        "spec.gone",
+    ]
