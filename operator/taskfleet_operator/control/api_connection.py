@@ -8,7 +8,8 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 from urllib.parse import urlencode
@@ -81,6 +82,18 @@ class NotLeadingError(ApiError):
         super().__init__(0, f"{subject}: not written, this operator does not lead")
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the API. `verb` is its name in the metrics (`get`, `apply`, …), `method` the one of HTTP."""
+
+    verb: str
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: Object | None = None
+    content_type: str = "application/json"
+
+
 _config: Any = config  # the functions of this module have no types
 
 
@@ -137,30 +150,19 @@ class ApiConnection:
         """For how many seconds the API server has refused this operator's credentials; 0 while it accepts them."""
         return 0.0 if self._unauthorized_since is None else time.monotonic() - self._unauthorized_since
 
-    async def read(self, verb: str, path: str, query: dict[str, str] | None = None) -> Object:
-        return await self._repeated(verb, "GET", path, query=query)
+    async def read(self, verb: str, path: str, query: Mapping[str, str] | None = None) -> Object:
+        return await self._repeated(Call(verb, "GET", path, query or {}))
 
-    async def write(
-        self,
-        verb: str,
-        method: str,
-        path: str,
-        body: Object | None = None,
-        content_type: str = "application/json",
-        query: dict[str, str] | None = None,
-        *,
-        urgency: Urgency = Urgency.APPLY,
-        gated: bool = True,
-    ) -> Object:
+    async def write(self, call: Call, *, urgency: Urgency = Urgency.APPLY, gated: bool = True) -> Object:
         """`gated`: only while `may_write` says so. A dry run changes nothing and is not."""
-        return await self._repeated(verb, method, path, body, content_type, query, gated=gated, urgency=urgency)
+        return await self._repeated(call, gated=gated, urgency=urgency)
 
-    async def stream(self, path: str, query: dict[str, str], silence_seconds: float) -> AsyncGenerator[Object]:
+    async def stream(self, path: str, query: Mapping[str, str], silence_seconds: float) -> AsyncGenerator[Object]:
         """The lines of an answer as they come. `ApiError` when none has come for `silence_seconds`."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                response = await self._send("GET", path, query=query, timeout=timeout)
+                response = await self._send(Call("watch", "GET", path, query), timeout)
             self._count("watch", response.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._count("watch", 0)
@@ -178,29 +180,18 @@ class ApiConnection:
         finally:
             response.close()  # a watch that is left early stays open otherwise
 
-    async def _repeated(
-        self,
-        verb: str,
-        method: str,
-        path: str,
-        body: Object | None = None,
-        content_type: str = "application/json",
-        query: dict[str, str] | None = None,
-        *,
-        gated: bool = False,
-        urgency: Urgency | None = None,
-    ) -> Object:
+    async def _repeated(self, call: Call, *, gated: bool = False, urgency: Urgency | None = None) -> Object:
         ends_at, attempt = time.monotonic() + _WAIT_SECONDS, 0
         while True:
             attempt += 1
             try:
                 if urgency is not None:
                     await self._token(urgency)
-                return await self._once(verb, method, path, body, content_type, query, gated=gated)
+                return await self._once(call, gated=gated)
             except NotLeadingError:
                 raise
             except ApiError as error:
-                passes = (429,) if method == "POST" else _REPEATED
+                passes = (429,) if call.method == "POST" else _REPEATED
                 again = error.status in passes or (error.status == 401 and attempt == 1)
                 pause = max(error.retry_after, 0.1 * 2.0**attempt * (0.5 + random.random() / 2))
                 if not again or error.invalid or time.monotonic() + pause > ends_at:
@@ -215,31 +206,21 @@ class ApiConnection:
                 429, f"not sent: the operator writes at most {WRITES_PER_SECOND:g} times a second", _WAIT_SECONDS
             ) from None
 
-    async def _once(
-        self,
-        verb: str,
-        method: str,
-        path: str,
-        body: Object | None,
-        content_type: str,
-        query: dict[str, str] | None,
-        *,
-        gated: bool,
-    ) -> Object:
+    async def _once(self, call: Call, *, gated: bool) -> Object:
         seconds = TIMEOUT_SECONDS
         if gated:
-            self._ask(f"{method} {path}")
+            self._ask(f"{call.method} {call.path}")
             # Whoever has sent it and whoever has received it give up before another operator can lead.
             seconds = max(1.0, min(seconds, self.write_seconds()))
-            query = {**(query or {}), "timeout": f"{int(seconds)}s"}
+            call = replace(call, query={**call.query, "timeout": f"{int(seconds)}s"})
         with self._on_its_way(gated):
             try:
-                response = await self._send(method, path, body, content_type, query, seconds)
+                response = await self._send(call, seconds)
                 data: bytes = await response.read()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self._count(verb, 0)
+                self._count(call.verb, 0)
                 raise UnreachableError(error) from error
-        self._count(verb, response.status)
+        self._count(call.verb, response.status)
         if response.status >= 400:
             raise await self._refusal(response)
         try:
@@ -264,21 +245,15 @@ class ApiConnection:
             if not self._writing:
                 self._still.set()
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Object | None = None,
-        content_type: str = "application/json",
-        query: dict[str, str] | None = None,
-        timeout: float | aiohttp.ClientTimeout = TIMEOUT_SECONDS,
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, call: Call, timeout: float | aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         api = self._api
-        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": USER_AGENT}
+        url = f"{api.configuration.host}{call.path}{'?' + urlencode(call.query) if call.query else ''}"
+        headers = {"Accept": "application/json", "Content-Type": call.content_type, "User-Agent": USER_AGENT}
         # The token is read at every call: tokens in pods are rotated.
-        await api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        answer: Any = await api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+        await api.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, call.body)
+        answer: Any = await api.rest_client.request(
+            call.method, url, headers=headers, body=call.body, _request_timeout=timeout
+        )
         response: aiohttp.ClientResponse = answer.response
         return response
 
