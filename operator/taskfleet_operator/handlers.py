@@ -1,4 +1,4 @@
-"""kopf as frame: login, startup, cleanup, probes. The objects come from informers of our own (docs/decisions/0015)."""
+"""kopf as frame: login, startup, cleanup. The objects come from informers of our own (docs/decisions/0015)."""
 
 from __future__ import annotations
 

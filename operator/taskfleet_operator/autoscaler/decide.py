@@ -13,7 +13,7 @@ from ..resource.autoscaler_spec import AutoscalerSpec
 from . import activity, behavior, fallback, panic, plausibility, rates, recommend, stabilise
 from .decision import ScalingDecision
 from .figures import describe
-from .history import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState
+from .history import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState, is_another_poll
 from .recommend import Wanted
 from .sample import FleetSample
 
@@ -48,11 +48,11 @@ def _decided(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now
     distrusted = rates.went_backwards(sample, state) or (bool(odd) and state.doubted_since is None)
     state = _with_sample(sample, state, spec, now, doubt=doubt)
     wanted = (
-        recommend.threshold(sample, state, spec)
+        recommend.threshold(sample, state, spec, now)
         if spec.policy == "Threshold"
         else recommend.drain_time(sample, state, spec)
     )
-    state = replace(state, signals=wanted.signals)
+    state = replace(state, signals=wanted.signals, signalled_at=now if wanted.signalled else state.signalled_at)
     draft = _Draft(sample, state, spec, now, wanted)
     settled = _overridden(draft)
     if settled is not None:
@@ -304,8 +304,10 @@ def _with_sample(
 def _without_sample(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
     """Without a sample nothing changes, until the fallback applies."""
     current = sample.current_replicas
-    failures = state.failures + 1
-    state = replace(state, failures=failures)
+    failures = state.failures
+    if not failures or is_another_poll(state.failed_at, now, spec.poll_interval_seconds):
+        failures += 1
+        state = replace(state, failures=failures, failed_at=now)
     draft = _Draft(sample, state, spec, now, Wanted(float(current), current, current, "SampleFailed", "", ()))
     if sample.overrides.suspend or sample.overrides.paused or sample.overrides.paused_replicas is not None:
         settled = _overridden(draft)

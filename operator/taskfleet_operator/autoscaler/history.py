@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 STABLE_WINDOW_SECONDS = 60.0
 """The window for the steady rate, as in Knative's autoscaler."""
 
+_SOONEST_POLL = 0.8  # of the interval: a look that was late is followed by one in time
+
 LONGEST_WINDOW_SECONDS = 3600.0
 """The longest stabilisation window that a TaskQueue may have."""
 
@@ -58,9 +60,10 @@ class ScaleEvent:
 class ScalingState:
     """The history that a decision needs. Times are seconds on the caller's clock, the one that gives `now`.
 
-    `signals` counts equal Threshold signals in a row, positive for up. `hold_until` forbids scaling down after a sample
-    that cannot be true; `doubted_since` is when such samples began that tell the same doubt again and again. After a
-    start `restarted_with` replicas are kept for one stable window.
+    `signals` counts equal Threshold signals in a row, positive for up, and `failures` failed samples in a row. Of the
+    looks within one poll interval only the first counts: pods that come and go cause many. `hold_until` forbids scaling
+    down after a sample that cannot be true; `doubted_since` is when such samples began that tell the same doubt again
+    and again. After a start `restarted_with` replicas are kept for one stable window.
     """
 
     started: float
@@ -73,7 +76,9 @@ class ScalingState:
     doubted_since: float | None = None
     restarted_with: int = 0
     failures: int = 0
+    failed_at: float = float("-inf")
     signals: int = 0
+    signalled_at: float = float("-inf")
     queues: tuple[QueueHistory, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
     events: tuple[ScaleEvent, ...] = ()
@@ -112,6 +117,8 @@ class ScalingState:
             started=min(self.started, now),
             last_active=min(self.last_active, now),
             last_decided=min(self.last_decided, now),
+            failed_at=min(self.failed_at, now),
+            signalled_at=min(self.signalled_at, now),
             panic_until=self.panic_until if self.panic_until <= now + STABLE_WINDOW_SECONDS else 0.0,
             hold_until=self.hold_until if self.hold_until <= now + LONGEST_WINDOW_SECONDS else 0.0,
             doubted_since=None if self.doubted_since is None else min(self.doubted_since, now),
@@ -122,3 +129,8 @@ class ScalingState:
             recommendations=tuple(entry for entry in self.recommendations if entry.at <= now),
             events=tuple(event for event in self.events if event.at <= now),
         )
+
+
+def is_another_poll(last: float, now: float, poll_interval_seconds: float) -> bool:
+    """Whether a look is about one poll interval after the last one that counted."""
+    return now - last >= _SOONEST_POLL * poll_interval_seconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..resource.autoscaler_spec import AutoscalerSpec
-from .history import ScalingState
+from .history import ScalingState, is_another_poll
 from .queue_terms import QueueTerms, terms_of
 from .sample import FleetSample
 
@@ -29,6 +29,7 @@ class Wanted:
     message: str
     queues: tuple[QueueTerms, ...]
     signals: int = 0
+    signalled: bool = False
 
     @property
     def steady_slots(self) -> float:
@@ -99,15 +100,19 @@ def _bounds(queues: tuple[QueueTerms, ...]) -> str:
     return f"; {bounds[0]}" + (f" and {len(bounds) - 1} more" if len(bounds) > 1 else "") if bounds else ""
 
 
-def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -> Wanted:
-    """`policy: Threshold`: ready tasks per worker, plus or minus a count after so many equal signals in a row."""
+def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> Wanted:
+    """`policy: Threshold`: ready tasks per worker, plus or minus a count after so many equal signals in a row.
+
+    There is at most one signal in a poll interval.
+    """
     rule = spec.threshold
     current = sample.current_replicas
     per_worker = Decimal(sample.backlog) / max(1, current)
     direction = (per_worker > rule.scale_up_threshold) - (per_worker < rule.scale_down_threshold)
     # A count that has changed answers the signals so far; the next step wants new ones.
     before = state.signals if current == state.last_current else 0
-    in_a_row = abs(before) + 1 if before * direction > 0 else 1
+    signalled = direction != 0 and is_another_poll(state.signalled_at, now, spec.poll_interval_seconds)
+    in_a_row = (abs(before) if before * direction > 0 else 0) + signalled
     signals = direction * min(in_a_row, rule.consecutive_signals)
     enough = abs(signals) == rule.consecutive_signals
     step = (rule.scale_up_count if direction > 0 else -rule.scale_down_count) if direction and enough else 0
@@ -132,6 +137,7 @@ def threshold(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) ->
         ),
         queues=tuple(terms_of(queue, sample, state, spec) for queue in sample.queues),
         signals=signals,
+        signalled=signalled,
     )
 
 

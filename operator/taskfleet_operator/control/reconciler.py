@@ -87,7 +87,7 @@ class Reconciler:
         except Exception as error:
             if _is_ending(error):
                 return None  # the namespace is deleted, and the TaskQueue with it
-            return await self._refuse(key, body, refusal_of(error))
+            return await self._refuse(key, refusal_of(error))
         self._failures.pop(key, None)
         return after
 
@@ -212,12 +212,11 @@ class Reconciler:
             message += f", but for what the cluster changes when it is written: {changes}"
         return Condition("Reconciled", True, "Applied", message)
 
-    async def _refuse(self, key: Key, body: Object, refusal: ReconcileRefusal) -> float:
+    async def _refuse(self, key: Key, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if not refusal.passing or failures >= _PATIENCE:
-            fields = {"observedGeneration": body["metadata"].get("generation")} if refusal.invalid else {}
-            await self._status.insist(key, fields, refusal.conditions())
+            await self._status.insist(key, refusal.conditions())
         if failures == 1:
             logger.warning("%s/%s: %s: %s", *key, refusal.reason, refusal.message)
         if refusal.after is not None:

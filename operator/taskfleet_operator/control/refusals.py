@@ -28,7 +28,7 @@ class InvalidSpecError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReconcileRefusal:
-    """`invalid`: only a change of the spec can help, so that its generation counts as observed.
+    """`invalid`: only a change of the spec can help.
 
     `stops`: the workers are not as the spec wants them, so that `Ready` says it too.
     `passing`: it usually goes away by itself, so that only a repeated one is told.

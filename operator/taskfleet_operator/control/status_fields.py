@@ -57,7 +57,6 @@ def fields_of(
         fields["totalBacklog"] = sum(one.ready for one in stats)
         fields["totalInFlight"] = sum(one.in_flight for one in stats)
         fields["totalDead"] = sum(one.dead for one in stats)
-        fields["totalDead"] = sum(one.dead for one in stats)
         fields["oldestAgeSeconds"] = int(max((one.oldest_age_seconds for one in stats), default=0))
     return fields
 

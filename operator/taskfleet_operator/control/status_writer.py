@@ -116,14 +116,14 @@ class StatusWriter:
         # Otherwise it has been made again under its name. What was written there is put right by its own first write.
         return True
 
-    async def insist(self, key: Key, fields: Mapping[str, Any], wanted: Iterable[Condition]) -> None:
-        """Like `write`. Until `relent`, these conditions replace those of the same type from other writers."""
+    async def insist(self, key: Key, wanted: Iterable[Condition]) -> None:
+        """Write these conditions. Until `relent`, they replace those of the same type from other writers."""
         body = self._store.queues.get(key)
         if body is not None:
             record = self._record(key, body)
             insisted = {condition.type: condition for condition in wanted}
             news, record.insisted = insisted != record.insisted, insisted
-            await self.write(key, fields, patient=False if news else None)
+            await self.write(key, {}, patient=False if news else None)
 
     def relent(self, key: Key) -> bool:
         """End `insist`. Returns whether it was in effect."""

@@ -150,6 +150,34 @@ def test_threshold_wants_new_signals_after_it_has_scaled() -> None:
     assert counts == [4, 4, 6, 6, 8, 8]
 
 
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_looks_within_one_poll_interval_are_one_signal(signals: int) -> None:
+    """Each pod that comes or goes wakes a look. A fleet that grows must not count its own pods as signals."""
+    rule = spec(policy="Threshold", threshold={"consecutiveSignals": signals}, behavior=STEADY, pollIntervalSeconds=10)
+    state, current, grown_at = fresh(2), 2, list[float]()
+    for tenths in range(450):
+        now = NOW + tenths / 10
+        decision = decide(sample(queue(500), current=current), state, rule, now)
+        state = decision.state
+        if decision.desired > current:
+            current = decision.desired
+            grown_at.append(now - NOW)
+    wanted = [(step + 1) * signals - 1 for step in range(9) if ((step + 1) * signals - 1) * 8 <= 44.9]
+    assert grown_at == pytest.approx([8.0 * polls for polls in wanted], abs=0.2)
+
+
+def test_failed_looks_within_one_poll_interval_are_one_failure() -> None:
+    rule = spec(fallback={"behavior": "Static", "replicas": 9}, pollIntervalSeconds=10)
+    state, told = fresh(3), list[tuple[float, str]]()
+    for tenths in range(300):
+        decision = decide(sample(current=3, failure="no answer"), state, rule, NOW + tenths / 10)
+        state = decision.state
+        if not told or told[-1][1] != decision.reason:
+            told.append((tenths / 10, decision.reason))
+    assert told == [(0.0, "SampleFailed"), (16.0, "Fallback")]
+    assert decide(sample(current=3), state, rule, NOW + 30).state.failures == 0
+
+
 def test_due_work_counts_like_ready_work_unless_prewarming_is_off() -> None:
     due = sample(queue(0, due=1600, due_within_start=1600), current=0)
     assert first(due, spec(behavior=STEADY)).desired == 2

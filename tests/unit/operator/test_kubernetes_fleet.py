@@ -7,13 +7,16 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.autoscaler import ScalingDecision, ScalingState
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingState, decide
 from taskfleet_operator.control.cluster_store import ClusterStore
+from taskfleet_operator.control.conditions import rfc3339
 from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi
 from taskfleet_operator.control.kubernetes_fleet import KubernetesFleet
 from taskfleet_operator.control.status_writer import StatusWriter
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
+from taskfleet_operator.scaling.clock import ScalingClock
 from tests.support.manifests import GOOD
+from tests.unit.autoscaler.builders import NOW, sample, spec
 from tests.unit.operator.builders import controlled_by
 
 KEY = ("shop", "orders")
@@ -55,8 +58,13 @@ class Shop:
         self.api = RecordedApi()
         self.store = ClusterStore()
         api = cast("KubernetesApi", self.api)
-        self.fleet = KubernetesFleet(KEY, queue(), api, self.store, StatusWriter(api, self.store))
-        self.store.put("TaskQueue", GOOD | {"metadata": {"name": "orders", "namespace": "shop", "uid": QUEUE_UID}})
+        self.clock = ScalingClock(lambda: NOW, lambda: NOW + 1_700_000_000)
+        self.fleet = KubernetesFleet(KEY, queue(), api, self.store, StatusWriter(api, self.store), self.clock)
+        self.status()
+
+    def status(self, **fields: Any) -> None:
+        metadata = {"name": "orders", "namespace": "shop", "uid": QUEUE_UID}
+        self.store.put("TaskQueue", GOOD | {"metadata": metadata, "status": fields})
 
     def deployment(self, replicas: int, generation: int) -> None:
         owner = controlled_by("taskfleet.io/v1alpha1", "TaskQueue", "orders", QUEUE_UID)
@@ -146,3 +154,20 @@ async def test_a_mark_that_is_refused_is_an_error_and_an_unmark_is_not(shop: Sho
     with pytest.raises(ApiError):
         await shop.fleet.mark("a")
     await shop.fleet.unmark("a")
+
+
+def test_a_restart_takes_its_times_from_the_status(shop: Shop) -> None:
+    wall = shop.clock.wall
+    told = {"lastActiveTime": rfc3339(wall(NOW - 200)), "panicUntil": rfc3339(wall(NOW + 40))}
+    shop.status(autoscaler=told)
+    state = shop.fleet.initial_state(3, NOW)
+    assert (state.last_active, state.panic_until, state.last_current) == (NOW - 200, NOW + 40, 3)
+    held = decide(sample(current=3), state, spec(), NOW)
+    assert (held.desired, held.panicking) == (3, True), "the panic goes on, and nothing is taken away"
+
+
+@pytest.mark.parametrize("field", ["lastActiveTime", "panicUntil"])
+@pytest.mark.parametrize("value", ["2999-01-01T00:00:00Z", "yesterday", None])
+def test_a_time_of_the_status_that_cannot_be_is_dropped(shop: Shop, field: str, value: str | None) -> None:
+    shop.status(autoscaler={field: value})
+    assert shop.fleet.initial_state(3, NOW) == ScalingState.initial(3, NOW)

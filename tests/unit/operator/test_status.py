@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from taskfleet.protocol.stats import QueueStats
+from taskfleet_operator.control import conditions
 from taskfleet_operator.control.cluster_store import ClusterStore
 from taskfleet_operator.control.conditions import Condition
 from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.status_fields import fields_of
 from taskfleet_operator.control.status_writer import StatusWriter, merge_patch
+from taskfleet_operator.scaling.sampling import Reading
+from tests.unit.autoscaler.builders import first, queue, sample, spec
+from tests.unit.operator.builders import STATS
 
 KEY = ("shop", "orders")
 READY = Condition("Ready", True, "WorkersReady")
@@ -25,6 +33,58 @@ def test_a_removed_field_of_a_nested_mapping_is_null() -> None:
 def test_nothing_new_is_an_empty_patch() -> None:
     status = {"replicas": 6, "autoscaler": {"lastDecision": {"to": 6}}}
     assert merge_patch(status, status) == {}
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    def at(now: float, before: list[dict[str, Any]], *wanted: Condition) -> list[dict[str, Any]]:
+        return conditions.merge(before, wanted, generation=int(now), now=now)
+
+    (first,) = at(1, [], Condition("Ready", False, "Starting", "0 of 2"))
+    assert first["lastTransitionTime"] == "1970-01-01T00:00:01Z"
+    (second,) = at(2, [first], Condition("Ready", False, "CrashLoop", "1 of 2"))
+    assert second == first | {"reason": "CrashLoop", "message": "1 of 2", "observedGeneration": 2}
+    (third,) = at(3, [second], Condition("Ready", None, "Unknown"))
+    assert (third["status"], third["lastTransitionTime"]) == ("Unknown", "1970-01-01T00:00:03Z")
+    (fourth,) = at(4, [third], Condition("Ready", True, "WorkersReady"))
+    assert fourth["lastTransitionTime"] == "1970-01-01T00:00:04Z"
+    other = {"type": "Foreign", "status": "True", "lastTransitionTime": "x"}
+    assert at(5, [other], Condition("Ready", True, "WorkersReady"))[0] == other, "conditions of others stay"
+
+
+def test_a_rare_condition_is_not_written_before_it_is_true() -> None:
+    assert conditions.merge([], [Condition("QueueShared", False, "Alone", rare=True)], 1, 1.0) == []
+    (shared,) = conditions.merge([], [Condition("QueueShared", True, "Shared", rare=True)], 1, 1.0)
+    (alone,) = conditions.merge([shared], [Condition("QueueShared", False, "Alone", rare=True)], 2, 2.0)
+    assert (alone["status"], alone["lastTransitionTime"]) == ("False", "1970-01-01T00:00:02Z")
+
+
+def test_the_fields_of_a_look_are_the_figures_of_its_queues() -> None:
+    decision = replace(first(sample(queue(name="high")), spec()), desired=3)
+    seen = reading(high=replace(STATS, ready=120, in_flight=16, delayed=3, dead=2, oldest_age_seconds=4.9), low=STATS)
+    told = fields_of(decision, seen, ["high", "low"], replicas=4, ready=3, selector="a=b", autoscaler={})
+    figures = {"name": "high", "backlog": 120, "inFlight": 16, "delayed": 3, "dead": 2, "oldestAgeSeconds": 4}
+    assert figures.items() <= told["queues"][0].items()
+    assert [one["name"] for one in told["queues"]] == ["high", "low"]
+    totals = ("totalBacklog", "totalInFlight", "totalDead", "oldestAgeSeconds")
+    assert [told[name] for name in totals] == [127, 18, 3, 4]
+    assert [told[name] for name in ("replicas", "readyReplicas", "desiredReplicas", "selector")] == [4, 3, 3, "a=b"]
+    without = fields_of(decision, None, ["high", "low"], replicas=4, ready=3, selector="a=b", autoscaler={})
+    assert not without.keys() & {"queues", *totals}, "after a failed read the figures stay as they were"
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(40.04, "40.0"), (0.0, "0.0"), (math.inf, "1000000000000.0"), (math.nan, "0.0"), (-3.0, "0.0")]
+)
+def test_rates_are_decimals_whatever_they_are(rate: float, told: str) -> None:
+    decision = first(sample(queue()), spec())
+    terms = replace(decision.queues[0], arrivals_per_second=rate, service_seconds=0.48)
+    decision = replace(decision, queues=(terms,))
+    fields = fields_of(decision, reading(default=STATS), ["default"], replicas=0, ready=0, selector="", autoscaler={})
+    assert (fields["queues"][0]["arrivalPerSecond"], fields["queues"][0]["processingSeconds"]) == (told, "0.480")
+
+
+def reading(**stats: QueueStats) -> Reading:
+    return Reading(stats, {})
 
 
 class Server:
@@ -132,7 +192,7 @@ async def test_figures_wordings_and_times_of_activity_may_wait(server: Server) -
 
 async def test_conditions_that_are_insisted_on_outlast_other_writers(server: Server) -> None:
     refused = Condition("Ready", False, "SpecInvalid")
-    await server.status.insist(KEY, {}, [refused])
+    await server.status.insist(KEY, [refused])
     await server.status.write(KEY, {"replicas": 1}, [READY])
     assert server.body["status"]["conditions"][0]["reason"] == "SpecInvalid"
     assert server.status.relent(KEY)
@@ -157,8 +217,8 @@ async def test_who_says_nothing_new_does_not_send_the_figures_that_wait() -> Non
 
 async def test_another_wording_of_a_refusal_is_sent_at_once() -> None:
     server = Server()
-    await server.status.insist(KEY, {}, [Condition("SpecValid", False, "Invalid", "spec.a: wrong")])
+    await server.status.insist(KEY, [Condition("SpecValid", False, "Invalid", "spec.a: wrong")])
     server.shown()
-    await server.status.insist(KEY, {}, [Condition("SpecValid", False, "Invalid", "spec.b: wrong")])
+    await server.status.insist(KEY, [Condition("SpecValid", False, "Invalid", "spec.b: wrong")])
     (condition,) = server.body["status"]["conditions"]
     assert condition["message"] == "spec.b: wrong"
