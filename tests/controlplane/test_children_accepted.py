@@ -9,6 +9,7 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet_operator.children import children_of
+from taskfleet_operator.children.strategic_merge import MERGE_KEYS
 from taskfleet_operator.resource.manifest import parse
 from tests.support.documented import documented
 from tests.support.manifests import REF, changed
@@ -41,6 +42,21 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     "shares": {
         f"{W}.updateStrategy": {"rollingUpdate": {"maxSurge": "150%", "maxUnavailable": "100%"}},
         f"{W}.podDisruptionBudget": {"maxUnavailable": "100%"},
+    },
+    "one port of two protocols": {
+        f"{W}.template": {
+            "spec": {
+                "containers": [
+                    {
+                        "name": "worker",
+                        "ports": [
+                            {"containerPort": 53, "name": "a"},
+                            {"containerPort": 53, "protocol": "UDP", "name": "b"},
+                        ],
+                    }
+                ]
+            }
+        }
     },
     "sidecars and init containers": {
         f"{W}.template": {
@@ -85,3 +101,28 @@ def test_the_pods_run_on_every_architecture_and_take_the_zones_softly() -> None:
     spread = template["topologySpreadConstraints"]
     assert {one["whenUnsatisfiable"] for one in spread} == {"ScheduleAnyway"}
     assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+
+
+def test_lists_merge_by_the_keys_that_the_api_server_declares(kubectl: ClusterCommand) -> None:
+    schemas = json.loads(kubectl("get", "--raw", "/openapi/v3/api/v1"))["components"]["schemas"]
+    found: dict[str, set[tuple[str, ...]]] = {}
+    seen: set[str] = set()
+
+    def walk(name: str) -> None:
+        if name in seen:
+            return
+        seen.add(name)
+        for field, schema in schemas[name].get("properties", {}).items():
+            if schema.get("x-kubernetes-list-type") == "map":
+                found.setdefault(field, set()).add(tuple(schema["x-kubernetes-list-map-keys"]))
+            elif schema.get("type") == "array":
+                assert field not in MERGE_KEYS, f"{name}.{field} is replaced"
+            for part in (schema, schema.get("items", {}), schema.get("additionalProperties", {})):
+                for reference in (part, *part.get("allOf", ())):
+                    if "$ref" in reference:
+                        walk(reference["$ref"].rpartition("/")[2])
+
+    walk("io.k8s.api.core.v1.PodTemplateSpec")
+    assert len(seen) > 50
+    del found["ownerReferences"]  # of the metadata, where a template has none
+    assert found == {field: {keys} for field, keys in MERGE_KEYS.items()}

@@ -264,6 +264,11 @@ def test_modes_suspend_and_pause(
     space.apply(manifest)
     until(lambda: space.status().get("desiredReplicas") == 4, "it is recommended")
     assert space.replicas() == 0
+    space("scale", "deployment/orders-worker", "--replicas=3")
+    until(lambda: space.status().get("replicas") is not None and space.replicas() == 3, "somebody else scales")
+    space("patch", "tq", "orders", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: space.replicas() == 0, "suspended, whoever sets the number", seconds=60)
+    manifest["spec"]["suspend"] = False
     manifest["spec"]["autoscaler"]["mode"] = "Disabled"
     manifest["spec"]["replicas"] = 3
     space.apply(manifest)

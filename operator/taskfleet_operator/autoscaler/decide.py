@@ -29,7 +29,11 @@ def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: 
     deleted are read from the next sample, so a decision that was not carried out does not count against the rates.
     """
     decision = _decided(sample, state, spec, now)
-    if spec.mode == "Disabled" and not sample.overrides.suspend:
+    if sample.overrides.suspend:
+        return decision  # who suspends a TaskQueue stops its workers, whoever else sets their number
+    if spec.mode == "Recommend":
+        return replace(decision, advice=True)
+    if spec.mode == "Disabled":
         desired = sample.overrides.replicas
         return replace(
             decision, desired=desired, reason="Disabled", message="spec.replicas", limited_by="", fallback=False,

@@ -16,6 +16,7 @@ class ScalingDecision:
     `reason` is one CamelCase word, `message` the formula with its numbers. `limited_by` names the last rule that
     changed the recommended number, "" when none did; `limit_message` may say more about it. `terms` are the figures of
     the whole TaskQueue, for metrics; `queues` are the terms of each queue. `state` is an argument of the next call.
+    An `advice` is only told: nobody carries it out.
     """
 
     desired: int
@@ -29,6 +30,7 @@ class ScalingDecision:
     fallback: bool = False
     panicking: bool = False
     limit_message: str = ""
+    advice: bool = False
 
     @property
     def changed(self) -> bool:

@@ -74,11 +74,11 @@ def next_steps(
     """
     if workers is None:
         # No cordon reaches a worker. Without a sample only the user or the fallback asks for another number.
-        desired = decision.current if spec.mode == "Recommend" else decision.desired
+        desired = decision.current if decision.advice else decision.desired
         return ScalingSteps(desired, draining=draining)
     names = {worker.name for worker in workers}
     left = {name: entry for name, entry in draining.items() if name in names}
-    if spec.mode == "Recommend":
+    if decision.advice:
         return _staying(decision.current, list(left), left)
     # A rollout has more workers than are asked for. When all of them go, none is called off.
     spare = 0 if together and not decision.desired else decision.desired - (decision.current - len(left))

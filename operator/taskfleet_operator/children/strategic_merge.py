@@ -1,9 +1,9 @@
 """The strategic merge of the user's pod template over the generated one.
 
-Maps merge key by key and `null` deletes; lists of named items merge by their merge key, as the Kubernetes API declares
-it for a PodSpec; other lists are replaced. `$patch: delete` in an item deletes it, `$patch: replace` in a map replaces
-the map: unlike `null`, both survive `kubectl apply`. Another source of a volume, or another handler of a probe,
-replaces the one that is there.
+Maps merge key by key and `null` deletes; lists of items with keys merge by these, as the Kubernetes API declares them
+for server-side apply; other lists are replaced. `$patch: delete` in an item deletes it, `$patch: replace` in a map
+replaces the map: unlike `null`, both survive `kubectl apply`. Another source of a volume, or another handler of a
+probe, replaces the one that is there.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-# https://kubernetes.io/docs/reference/generated/kubernetes-api/: the `patchMergeKey` of each list of a PodTemplateSpec.
-_MERGE_KEYS = {
-    "containers": "name",
-    "initContainers": "name",
-    "ephemeralContainers": "name",
-    "env": "name",
-    "volumes": "name",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-    "ports": "containerPort",
-    "imagePullSecrets": "name",
-    "hostAliases": "ip",
-    "topologySpreadConstraints": "topologyKey",
-    "resourceClaims": "name",
-    "schedulingGates": "name",
+MERGE_KEYS = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "ephemeralContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "volumeDevices": ("devicePath",),
+    "ports": ("containerPort", "protocol"),
+    "imagePullSecrets": ("name",),
+    "hostAliases": ("ip",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "resourceClaims": ("name",),
+    "claims": ("name",),
+    "schedulingGates": ("name",),
 }
+"""The `x-kubernetes-list-map-keys` of each list of a PodTemplateSpec; a list that is not here is replaced."""
+_DEFAULTS = {"protocol": "TCP"}
 _DIRECTIVE = "$patch"
 _HANDLERS = frozenset({"httpGet", "exec", "tcpSocket", "grpc", "sleep"})  # a probe or a hook has one of them
 _VALUES = frozenset({"value", "valueFrom"})  # an environment variable has one of them, whole
@@ -45,9 +47,9 @@ def strategic(base: Any, patch: Any, field: str = "") -> Any:
                 continue
             merged[key] = strategic(base.get(key), value, key)
         return {key: merged[key] for key in (*base, *patch) if key in merged}  # the order of `base`, then new keys
-    key = _MERGE_KEYS.get(field)
-    if key is not None and isinstance(patch, list):
-        return _by_key(base if isinstance(base, list) else [], patch, key, field)
+    keys = MERGE_KEYS.get(field)
+    if keys is not None and isinstance(patch, list):
+        return _by_keys(base if isinstance(base, list) else [], patch, keys, field)
     return copy.deepcopy(patch)
 
 
@@ -60,19 +62,22 @@ def _deletes(value: Any) -> bool:
     return isinstance(value, dict) and value.get(_DIRECTIVE) == "delete"
 
 
-def _by_key(base: list[Any], patch: list[Any], key: str, field: str) -> list[Any]:
+def _by_keys(base: list[Any], patch: list[Any], keys: tuple[str, ...], field: str) -> list[Any]:
     if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" for item in patch):
         base, patch = [], [item for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
     merged: list[Any] = copy.deepcopy(base)
     for item in patch:
-        position = _position(merged, item, key)
+        found = [at for at, other in enumerate(merged) if _is_same(other, item, keys)]
+        if not found and field == "topologySpreadConstraints":
+            # Whoever writes a strict rule for a topology wants it in place of the soft one.
+            left = [other for other in base if not any(_is_same(other, one, keys) for one in patch)]
+            found = [at for at, other in enumerate(merged) if other in left and _is_same(other, item, keys[:1])]
         if _deletes(item):
-            if position is not None:
-                del merged[position]
-        elif position is None:
+            merged = [other for at, other in enumerate(merged) if at not in found]
+        elif not found:
             merged.append(strategic({}, item))
         else:
-            merged[position] = strategic(_without_replaced(merged[position], item, field), item)
+            merged[found[0]] = strategic(_without_replaced(merged[found[0]], item, field), item)
     return merged
 
 
@@ -85,9 +90,9 @@ def _without_replaced(old: dict[str, Any], item: dict[str, Any], field: str) -> 
     return old
 
 
-def _position(items: list[Any], item: Any, key: str) -> int | None:
-    """The place of the item with the same name, which need not be a string that can be hashed."""
-    name = item.get(key) if isinstance(item, dict) else None
-    if name is None:
-        return None
-    return next((at for at, other in enumerate(items) if isinstance(other, dict) and other.get(key) == name), None)
+def _is_same(other: Any, item: Any, keys: tuple[str, ...]) -> bool:
+    """Whether `item` is about this item. One without its first key is a new one; one without a second is about all."""
+    if not isinstance(other, dict) or not isinstance(item, dict) or item.get(keys[0]) is None:
+        return False
+    asked = {key: value for key in keys if (value := item.get(key, _DEFAULTS.get(key))) is not None}
+    return all(other.get(key, _DEFAULTS.get(key)) == value for key, value in asked.items())

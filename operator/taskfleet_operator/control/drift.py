@@ -118,7 +118,8 @@ def _are_members(wanted: list[Any], live: list[Any], owned: Mapping[str, Any]) -
         return False
     for name in keys:
         key = json.loads(name[2:])
-        asked, found = _member(wanted, key, strict=False), _member(live, key, strict=True)
+        found = _member(live, key, strict=True)
+        asked = _member(wanted, key, strict=True) or _member(wanted, key, strict=False)
         if asked is None or found is None or not _is_exact(asked, found, owned[name]):
             return False
     return True

@@ -211,7 +211,7 @@ class KubernetesFleet:
         if deployment := self._store.deployments.get(self.key):
             asked = self._current(deployment)
             await self._look_after(look, deployment)
-        if look.order.autoscaler.mode == "Recommend" and decision.changed:
+        if decision.advice and decision.changed:
             self._recommend(decision)
         state = decision.state
         self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))

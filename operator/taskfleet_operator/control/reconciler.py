@@ -282,7 +282,9 @@ def _first_replicas(queue: TaskQueueResource) -> int:
     if queue.spec.suspend:
         return 0
     autoscaler = queue.spec.autoscaler
-    return (queue.spec.replicas or 0) if autoscaler.mode == "Disabled" else autoscaler.min_replicas
+    if autoscaler.mode == "Disabled":
+        return 1 if queue.spec.replicas is None else queue.spec.replicas
+    return autoscaler.min_replicas
 
 
 def _is_ending(error: Exception) -> bool:

@@ -36,7 +36,7 @@ class TaskQueueSpec(ResourceModel):
     """`spec`. `replicas` counts when `autoscaler.mode` is Disabled; `suspend` drains and scales to zero."""
 
     suspend: bool = False
-    """No new claims; running tasks finish; then the fleet goes to zero."""
+    """No new claims; running tasks finish; then the fleet goes to zero, in every mode; no schedule ticks."""
     deletion_policy: DeletionPolicy = "Retain"
     """Retain: the keys in Redis stay. Purge: they are deleted with the TaskQueue."""
     replicas: int | None = Field(default=None, ge=0, le=10_000)

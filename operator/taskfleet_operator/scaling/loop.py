@@ -148,7 +148,7 @@ class ScalingLoop:
             elif decision.desired < decision.current:
                 again = 0.0  # who is idle is read first
         # When all workers go, none of them takes the place of another: a handover would let new ones claim again.
-        leaving = decision is not None and not decision.desired and order.autoscaler.mode != "Recommend"
+        leaving = decision is not None and not decision.desired and not decision.advice
         staying = seen.workers if fresh and not leaving and refused is None else None
         try:
             if staying is not None and await self._fleet.hand_over(staying, self._redis):

@@ -180,10 +180,11 @@ def test_without_a_reading_the_number_falls_at_once() -> None:
 
 
 def test_a_recommendation_changes_nothing_and_ends_a_drain() -> None:
-    recommend = AutoscalerSpec.model_validate({"mode": "Recommend"})
-    assert steps(decided(3, 9), [busy("a")], spec=recommend) == ScalingSteps(3)
-    assert steps(decided(3, 9), None, spec=recommend) == ScalingSteps(3)
-    found = steps(decided(2, 1), [drained("a"), busy("b")], {"a": ago(10, marked=9)}, recommend)
+    more = replace(decided(3, 9), advice=True)
+    assert steps(more, [busy("a")]) == ScalingSteps(3)
+    assert steps(more, None) == ScalingSteps(3)
+    fewer = replace(decided(2, 1), advice=True)
+    found = steps(fewer, [drained("a"), busy("b")], {"a": ago(10, marked=9)})
     assert found == ScalingSteps(2, uncordon=("a",), unmark=("a",))
 
 

@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingOverrides, ScalingState, decide
+from taskfleet_operator.autoscaler import (
+    DrainingWorker,
+    FleetSample,
+    QueueSample,
+    ScalingOverrides,
+    ScalingState,
+    WorkerSample,
+    decide,
+    next_steps,
+)
 from taskfleet_operator.autoscaler.history import Point, QueueHistory, Recommendation, ScaleEvent
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
@@ -277,6 +286,46 @@ class TestDisabled:
         state = replace(fresh(0), queues=(QueueHistory("default", (Point(NOW - 5, 9999, 9999, 0.0, 0.5),)),))
         overrides = ScalingOverrides(replicas=3, suspend=True)
         assert decide(sample(load(1), overrides=overrides), state, spec(mode="Disabled"), NOW).desired == 0
+
+
+ANNOTATED = {
+    "none": (ScalingOverrides(replicas=3), 9, "DrainTime"),
+    "paused": (ScalingOverrides(replicas=3, paused=True), 5, "Paused"),
+    "paused-replicas": (ScalingOverrides(replicas=3, paused_replicas=7), 7, "Paused"),
+    "paused-scale-in": (ScalingOverrides(replicas=3, paused_scale_in=True), 9, "DrainTime"),
+    "paused-scale-out": (ScalingOverrides(replicas=3, paused_scale_out=True), 5, "DrainTime"),
+    "force-activation": (ScalingOverrides(replicas=3, force_activation=True), 9, "DrainTime"),
+}
+
+
+class TestWhoWins:
+    """suspend before the mode, the mode before the annotations: with a sample, and without one."""
+
+    @pytest.mark.parametrize("readable", [True, False])
+    @pytest.mark.parametrize("annotation", ANNOTATED)
+    @pytest.mark.parametrize("mode", ["Managed", "Recommend", "Disabled"])
+    @pytest.mark.parametrize("suspend", [True, False])
+    def test_every_combination(self, *, suspend: bool, mode: str, annotation: str, readable: bool) -> None:
+        overrides, wanted, reason = ANNOTATED[annotation]
+        overrides = replace(overrides, suspend=suspend)
+        seen = sample(load(9), current=5, overrides=overrides)
+        if not readable:
+            seen = FleetSample.failed("redis:6379 refuses", 5, 5, overrides)
+            wanted, reason = (wanted, reason) if reason == "Paused" else (5, "SampleFailed")
+        if mode == "Disabled":
+            wanted, reason = 3, "Disabled"
+        if suspend:
+            wanted, reason = 0, "Suspended"
+        rule = spec(mode=mode, behavior=STEADY, panic=CALM)
+        decision = first(seen, rule)
+        assert (decision.desired, decision.reason) == (wanted, reason)
+        advice = mode == "Recommend" and not suspend
+        assert decision.advice is advice
+        drained = [WorkerSample(f"w{n}", registered=True, drained=True, marked=True) for n in range(5)]
+        draining = {worker.name: DrainingWorker(0.0, 0.0) for worker in drained}
+        for workers in (drained, None):
+            carried_out = next_steps(decision, workers, draining if workers and not advice else {}, rule, NOW)
+            assert carried_out.replicas == (5 if advice else wanted)
 
 
 class TestWithoutASample:

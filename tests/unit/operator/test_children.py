@@ -137,6 +137,60 @@ def test_the_template_is_merged_by_name() -> None:
     assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "orders"
 
 
+@pytest.mark.parametrize(
+    ("field", "base", "patch", "merged"),
+    [
+        (
+            "ports",
+            [{"containerPort": 53, "name": "a"}],
+            [{"containerPort": 53, "protocol": "UDP", "name": "b"}],
+            [{"containerPort": 53, "name": "a"}, {"containerPort": 53, "protocol": "UDP", "name": "b"}],
+        ),
+        (
+            "ports",
+            [{"containerPort": 53, "protocol": "TCP", "name": "a"}, {"containerPort": 53, "protocol": "UDP"}],
+            [{"containerPort": 53, "hostPort": 1}],
+            [
+                {"containerPort": 53, "protocol": "TCP", "name": "a", "hostPort": 1},
+                {"containerPort": 53, "protocol": "UDP"},
+            ],
+        ),
+        (
+            "topologySpreadConstraints",
+            [{"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}],
+            [
+                {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2},
+                {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2},
+            ],
+            [
+                {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1, "minDomains": 2},
+                {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2},
+            ],
+        ),
+        (
+            "topologySpreadConstraints",
+            [{"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}],
+            [{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+            [{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}],
+        ),
+        (
+            "topologySpreadConstraints",
+            [{"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}, {"topologyKey": "host"}],
+            [{"topologyKey": "zone", "$patch": "delete"}, {"topologyKey": "host", "maxSkew": 2}],
+            [{"topologyKey": "host", "maxSkew": 2}],
+        ),
+        ("hostAliases", [{"ip": "1.1.1.1"}], [{"ip": "2.2.2.2"}], [{"ip": "1.1.1.1"}, {"ip": "2.2.2.2"}]),
+        ("imagePullSecrets", [{"name": "a"}], [{"name": "a"}, {"name": "b"}], [{"name": "a"}, {"name": "b"}]),
+        ("tolerations", [{"key": "a"}], [{"key": "a", "value": "1"}], [{"key": "a", "value": "1"}]),
+        ("envFrom", [{"prefix": "a"}], [{"prefix": "b"}], [{"prefix": "b"}]),
+    ],
+)
+def test_lists_merge_by_the_keys_of_server_side_apply(
+    field: str, base: list[Any], patch: list[Any], merged: list[Any]
+) -> None:
+    assert strategic({field: base}, {field: patch}) == {field: merged}
+
+
 def test_strategic_merge() -> None:
     base = {"a": {"b": 1, "c": 2}, "args": [1, 2], "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}
     patch = {"a": {"b": None}, "args": [3], "env": [{"name": "Y", "valueFrom": {"f": 1}}, {"name": "Z", "value": "3"}]}
