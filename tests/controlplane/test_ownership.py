@@ -209,6 +209,23 @@ def test_a_taskqueue_made_again_waits_for_the_children_of_the_earlier_one(
         assert owner["uid"] == uid
 
 
+@pytest.mark.parametrize("kind", ["deployments", "configmaps", "poddisruptionbudgets"])
+def test_a_child_that_somebody_deletes_and_a_finalizer_holds_is_told_and_made_again(
+    operator: object, space: Space, manifest: Manifest, kind: str
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    first = space.get(kind, NAME)["metadata"]["uid"]
+    space("patch", kind, NAME, "--type=merge", "-p", '{"metadata": {"finalizers": ["example.com/stay"]}}')
+    space("delete", kind, NAME, "--wait=false")
+    message = told(space, reason="ChildIsEnding")
+    assert f"'{NAME}' is being deleted and waits for its finalizers: example.com/stay" in message
+    assert space.get(kind, NAME)["kind"] in message
+    space("patch", kind, NAME, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    until(lambda: space.get(kind, NAME).get("metadata", {}).get("uid", first) != first, "it is made again")
+    until(lambda: space.condition("Reconciled").get("status") == "True", "it is in line")
+
+
 def test_two_field_managers_divide_a_new_child_between_them(operator: object, space: Space, manifest: Manifest) -> None:
     manifest["spec"]["autoscaler"]["minReplicas"] = 2
     space.apply(manifest)

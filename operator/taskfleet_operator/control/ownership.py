@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..children import ChildKind
 from ..children.names import worker_name
 from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
-from .cluster_store import ClusterStore, Key, Object, controller_of
+from .cluster_store import DEPLOYMENT, ClusterStore, Key, Object, controller_of
 from .kubernetes_api import KubernetesApi
 
 
@@ -23,6 +23,19 @@ class ForeignObjectError(Exception):
         super().__init__(f"{names}. Nothing was changed: delete or rename what is in the way, or rename the TaskQueue")
         self.passing = all(_earlier(queue, live) for _, live in found)
         """The garbage collector is about to delete them all."""
+
+
+class EndingChildError(Exception):
+    """Children are being deleted, by somebody else: what is written to them is lost, or has no effect."""
+
+    def __init__(self, found: Sequence[Object]) -> None:
+        super().__init__(f"{'; '.join(map(_ending, found))}. It is made again when it is gone")
+        self.stops = any(live.get("kind") == DEPLOYMENT for live in found)
+        """Its controller makes no pods any more."""
+
+
+def is_ending(live: Object) -> bool:
+    return bool(live["metadata"].get("deletionTimestamp"))
 
 
 def is_owned(live: Object, uid: str | None) -> bool:
@@ -43,6 +56,13 @@ async def find_child(
     if live is not None and is_owned(live, queue.metadata.uid):
         return live
     return await cluster.get(kind.api_version, kind.kind, key[0], worker_name(queue))
+
+
+def _ending(live: Object) -> str:
+    metadata = live["metadata"]
+    finalizers = ", ".join(metadata.get("finalizers") or ())
+    waits = f" and waits for its finalizers: {finalizers}" if finalizers else ""
+    return f"{live.get('kind', 'object')} {metadata['name']!r} is being deleted{waits}"
 
 
 def _whose(queue: TaskQueueResource, live: Object) -> str:

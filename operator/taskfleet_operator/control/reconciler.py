@@ -26,7 +26,7 @@ from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .corrections import Corrections
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
-from .ownership import ForeignObjectError, find_child, is_owned
+from .ownership import EndingChildError, ForeignObjectError, find_child, is_ending, is_owned
 from .purging import Purging
 from .redis_credentials import credentials_of, secret_names
 from .refusals import RESYNC_SECONDS, InvalidSpecError, ReconcileRefusal, refusal_of
@@ -119,7 +119,8 @@ class Reconciler:
     async def _owned(
         self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], spared: dict[str, ApplyError]
     ) -> dict[str, Object]:
-        """Those that exist, by kind. `ForeignObjectError` when somebody else's object has the name of a wanted one.
+        """Those that exist, by kind. `ForeignObjectError` when somebody else's object has the name of a wanted one,
+        `EndingChildError` when one is being deleted.
 
         Here and below, `spared` collects the refusals of children that stop no other child.
         """
@@ -137,6 +138,8 @@ class Reconciler:
                 foreign.append((kind, live))
         if foreign:
             raise ForeignObjectError(queue, foreign)
+        if ending := [live for live in found.values() if is_ending(live)]:
+            raise EndingChildError(ending)
         return found
 
     async def _apply(
@@ -187,7 +190,7 @@ class Reconciler:
                 live = await find_child(kind, key, queue, self._store, self._cluster)
                 if live is None or not is_owned(live, uid):
                     absent.add((uid, kind.kind))
-                else:
+                elif not is_ending(live):
                     metadata = live["metadata"]
                     await self._cluster.delete(kind.api_version, kind.kind, key[0], metadata["name"], metadata["uid"])
                     logger.info("%s/%s: removed its %s", *key, kind.kind)

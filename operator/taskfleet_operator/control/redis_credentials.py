@@ -38,7 +38,7 @@ class MissingSecretError(Exception):
 class RedisCredentials:
     """The address of one Redis and the login for it. `digests` maps `secret/key` to a digest, for the pods' hash."""
 
-    url: str
+    url: str = field(repr=False)  # one of a secret may hold a password
     prefix: str
     username: str | None
     password: str | None = field(repr=False)

@@ -14,7 +14,7 @@ from .applying import ApplyError
 from .conditions import Condition
 from .handover import HandoverWaitsError
 from .kubernetes_api import ApiError
-from .ownership import ForeignObjectError
+from .ownership import EndingChildError, ForeignObjectError
 from .redis_credentials import MissingSecretError
 
 RESYNC_SECONDS = 60.0
@@ -59,6 +59,8 @@ def refusal_of(error: Exception) -> ReconcileRefusal:
         case ForeignObjectError():
             after = _SOON_SECONDS if error.passing else None
             return ReconcileRefusal("ForeignObject", str(error), after=after)
+        case EndingChildError():
+            return ReconcileRefusal("ChildIsEnding", str(error), stops=error.stops, passing=True, after=_SOON_SECONDS)
         case MissingSecretError():
             return ReconcileRefusal("SecretMissing", str(error), after=RESYNC_SECONDS)  # a new secret ends the wait
         case ApplyError() if error.error.invalid:
