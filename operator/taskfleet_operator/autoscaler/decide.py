@@ -10,15 +10,12 @@ import math
 from dataclasses import replace
 
 from ..resource.autoscaler_spec import AutoscalerSpec
-from . import activity, behavior, fallback, panic, plausibility, rates, recommend, stabilise
+from . import activity, behavior, fallback, panic, plausibility, rates, recommend, stabilise, tolerance
 from .decision import ScalingDecision
 from .figures import describe
-from .history import STABLE_WINDOW_SECONDS, ScaleEvent, ScalingState, is_another_poll
+from .history import STABLE_WINDOW_SECONDS, Recommendation, ScaleEvent, ScalingState, is_another_poll
 from .recommend import Wanted
 from .sample import FleetSample
-
-_CHANCE = 4.5
-"""A number that is lower by so many standard deviations or fewer may be lower by chance."""
 
 
 def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: float) -> ScalingDecision:
@@ -163,33 +160,10 @@ def _panic(draft: _Draft) -> None:
 
 
 def _tolerate(draft: _Draft) -> None:
-    """Stay when the exact number is close to the current one.
-
-    Policy Threshold has no such step: the distance of its two thresholds is its tolerance.
-    """
-    current = draft.current
-    if draft.spec.policy == "Threshold" or current == 0 or draft.replicas == current:
-        return
-    rules, exact = draft.spec.behavior, draft.wanted.exact
-    chance = _CHANCE * draft.wanted.chance_slots / max(1, draft.sample.slots_per_replica)
-    by_chance = f"{_formula(draft.message)} = {exact:.2f}, off by up to {chance:.2f} by chance"
-    # A fleet that follows chance in one direction follows it back in a moment. Up, it stays while nothing waits, slots
-    # are free, and the load fits if they are all used. Down, it keeps the number into which a load that is higher by
-    # chance fits.
-    utilisation = draft.spec.target.utilization_percent / 100
-    fits = exact * utilisation <= current and exact - current <= chance
-    kept = min(current, math.ceil((exact + chance) * utilisation - 1e-9))
-    if draft.replicas < kept < current:
-        draft.replicas, draft.message = kept, f"{by_chance} → {kept}"
-    elif draft.replicas < kept == current or (
-        draft.replicas > current and fits and draft.sample.has_free_slots and not draft.sample.backlog
-    ):
-        draft.replicas, draft.reason, draft.message = current, "WithinTolerance", by_chance
-        return
-    tolerance = rules.scale_up.tolerance if draft.replicas > current else rules.scale_down.tolerance
-    if abs(draft.wanted.exact / current - 1) <= float(tolerance):
-        draft.message = f"{_formula(draft.message)} = {draft.wanted.exact:.2f}, within {tolerance} of {current}"
-        draft.replicas, draft.reason = current, "WithinTolerance"
+    settled = tolerance.settle(draft.sample, draft.wanted, draft.replicas, _formula(draft.message), draft.spec)
+    draft.replicas, draft.message = settled.replicas, settled.message or draft.message
+    if settled.stays:
+        draft.reason = "WithinTolerance"
 
 
 def _stabilise(draft: _Draft) -> None:
@@ -273,7 +247,8 @@ def _overridden(draft: _Draft) -> ScalingDecision | None:
 
 
 def _remember(draft: _Draft, wanted: int) -> ScalingState:
-    kept = stabilise.remembered(draft.state.recommendations, wanted, draft.spec.behavior, draft.now)
+    fresh = Recommendation(draft.now, wanted, draft.wanted.is_guess)
+    kept = stabilise.remembered(draft.state.recommendations, fresh, draft.spec.behavior)
     return replace(draft.state, recommendations=kept)
 
 

@@ -42,10 +42,14 @@ class QueueHistory:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """How many replicas were wanted at a time, before stabilisation."""
+    """How many replicas were wanted at a time, before stabilisation.
+
+    A guess, made before any run time was known, is no reason to keep the replicas once it is known.
+    """
 
     at: float
     replicas: int
+    is_guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)

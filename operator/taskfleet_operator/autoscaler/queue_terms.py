@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ..resource.autoscaler_spec import AutoscalerSpec, TargetSpec
 from .history import STABLE_WINDOW_SECONDS, Point, ScalingState
-from .rates import arrivals_per_second, attempts_per_second, busy_slots, is_history, longest_run_seconds
+from .rates import arrivals_per_second, attempts_per_second, busy_slots, is_history, unevenness
 from .sample import FleetSample, QueueSample
 
 DEFAULT_START_SECONDS = 10.0
@@ -30,8 +30,14 @@ DEFAULT_START_SECONDS = 10.0
 _UNTOLD = TargetSpec().processing_time_seconds
 """Another run time than the default is one that the user knows."""
 
-_TAIL = 3.0
-"""The variance of run times over the square of their mean is about the longest over the mean, over this."""
+_UNTOLD_BACKLOG = TargetSpec().backlog_per_replica
+"""And so is another number of tasks a replica."""
+
+_RUSH_SECONDS = STABLE_WINDOW_SECONDS
+"""The rate of the short window may last until the long one shows it; the queue may hold half of D's arrivals of it."""
+
+_PATIENCE = 0.25
+"""A task may wait for this part of D before a load that is higher by chance needs another replica."""
 
 _RECENT_SECONDS = 20.0
 """Whether tasks come to an end is judged over this time when one waits too long."""
@@ -42,9 +48,11 @@ class QueueTerms:
     """The formula's terms for one queue. `replicas_by_backlog` replaces its slots while there is no history.
 
     `steady_slots` and `drain_slots` are the two parts of the first line. `chance_slots` is how far its result is off
-    by chance, when tasks arrive at random times. `late_slots` are what tasks need that would
-    wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, "" by nothing.
-    `startable` of the waiting tasks may start beside those that run, by the queue's own limits.
+    by chance, when tasks arrive at random times, and `chance_seconds` how long that lasts. `late_slots` are what tasks
+    need that would wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, ""
+    by nothing.
+    `startable` of the waiting tasks may start beside those that run, by the queue's own limits. They wait briefly when
+    they start within a part of D, as fast as runs end.
     """
 
     name: str
@@ -57,12 +65,14 @@ class QueueTerms:
     steady_slots: float
     drain_slots: float
     chance_slots: float
+    chance_seconds: float
     late_slots: float
     slots: float
     panic_slots: float
     bound: str
     replicas_by_backlog: int
     startable: float
+    waits_briefly: bool
 
 
 def start_seconds(start_latency_seconds: float | None, spec: AutoscalerSpec) -> float:
@@ -106,14 +116,14 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
     def steadily(rate: float) -> float:
         return (queue.in_flight * share + rate * service * (1 - share)) / utilisation
 
-    def bounded(rate: float) -> tuple[float, str]:
-        asked = max(steadily(rate) + drain_slots, late) if known else late
+    def bounded(rate: float, counted: float = 1.0) -> tuple[float, str]:
+        asked = max(steadily(rate * counted) + drain_slots, late) if known else late
         there = present + rate * start / utilisation
         slots = min(asked, there, most)
         return slots, "" if slots == asked else limit if slots == most else "one a task"
 
     slots, bound = bounded(steady)
-    by_backlog = 0 if known or not waiting else math.ceil(waiting / spec.target.backlog_per_replica)
+    by_backlog = 0 if known or not waiting else _replicas_by_backlog(waiting, drain, sample, spec)
     startable = min(float(waiting), max(0.0, most - queue.in_flight))
     if by_backlog and startable < waiting:
         bound = limit
@@ -128,13 +138,28 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         steady_slots=steadily(steady) if known else 0.0,
         drain_slots=drain_slots if known else 0.0,
         chance_slots=min(_chance_slots(queue, points, steady, service, share), max(0.0, most - slots)),
+        chance_seconds=service * (1 + unevenness(points, service)) / 2,
         late_slots=late,
         slots=slots,
-        panic_slots=bounded(panic)[0],
+        panic_slots=bounded(panic, utilisation * _RUSH_SECONDS / (_RUSH_SECONDS + drain / 2))[0],
         bound=bound,
         replicas_by_backlog=by_backlog,
         startable=startable,
+        waits_briefly=_waits_briefly(queue, points, drain),
     )
+
+
+def _replicas_by_backlog(waiting: int, drain: float, sample: FleetSample, spec: AutoscalerSpec) -> int:
+    """The replicas for tasks of which nothing is known: KEDA's rule, with the number that the user has told.
+
+    Without one, no more than would drain tasks of the default run time. The first runs tell more, some seconds after
+    the first worker has started, and more workers would not tell it sooner.
+    """
+    by_rule = math.ceil(waiting / spec.target.backlog_per_replica)
+    if spec.target.backlog_per_replica != _UNTOLD_BACKLOG:
+        return by_rule
+    slots = waiting * min(1.0, float(_UNTOLD) / drain)
+    return min(by_rule, math.ceil(slots / max(1, sample.slots_per_replica)))
 
 
 def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, service: float, share: float) -> float:
@@ -144,9 +169,15 @@ def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, se
     are much longer than the mean is off by more.
     """
     busy = max(float(queue.in_flight), rate * service)
-    uneven = max(1.0, longest_run_seconds(points) / service / _TAIL) if service else 1.0
-    seen = min(1.0, service / STABLE_WINDOW_SECONDS) * uneven
+    seen = min(1.0, service / STABLE_WINDOW_SECONDS) * unevenness(points, service)
     return math.sqrt(busy * (share**2 + (1 - share) ** 2 * seen))
+
+
+def _waits_briefly(queue: QueueSample, points: tuple[Point, ...], drain: float) -> bool:
+    """Whether what waits will start within a part of D, as fast as runs end."""
+    patience = drain * _PATIENCE
+    ended = attempts_per_second(points, _RECENT_SECONDS) * queue.share
+    return queue.oldest_age_seconds <= patience and queue.backlog <= ended * patience
 
 
 def _late_slots(

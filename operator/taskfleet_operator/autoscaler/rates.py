@@ -17,6 +17,12 @@ BURST_TASKS = 4
 """So many tasks may arrive together without being a burst."""
 
 _BURST_FACTOR = 4.0
+_TAIL = 3.0
+"""The variance of run times over the square of their mean is about the longest over the mean, over this."""
+
+_MOST_UNEVEN = 4.0
+"""An earlier mean of uneven run times counts for more, but not so much that a change is never learnt."""
+
 _CLOSEST_POINTS_SECONDS = 0.5
 """Of points closer than this only the last is kept, so that a storm of wake-ups does not grow the state."""
 
@@ -77,9 +83,10 @@ def busy_slots(points: tuple[Point, ...], window_seconds: float) -> float:
     return (points[-1].busy_seconds - start.busy_seconds) / max(points[-1].at - start.at, _CLOSEST_POINTS_SECONDS)
 
 
-def longest_run_seconds(points: tuple[Point, ...]) -> float:
-    """The age of the oldest run that was seen within the history."""
-    return max(point.oldest_run_seconds for point in points)
+def unevenness(points: tuple[Point, ...], service_seconds: float) -> float:
+    """The variance of run times over the square of their mean, at least 1: about the longest over the mean, over 3."""
+    longest = max(point.oldest_run_seconds for point in points)
+    return max(1.0, longest / service_seconds / _TAIL) if service_seconds else 1.0
 
 
 def is_history(queue: QueueSample, prior_seconds: float, *, told: bool = False) -> bool:
@@ -111,7 +118,9 @@ def _point(queue: QueueSample, points: tuple[Point, ...], prior: float, oldest_r
         start = _anchor(points, now - STABLE_WINDOW_SECONDS)
         # S = (S0·n + Δbusy) / (n + Δdone), with S0 the estimate at the window's start. It follows a slow drift within
         # a window, and does not follow a single odd task. The counter of busy time includes tasks that still run.
-        weight = PRIOR_TASKS if start.attempts >= HISTORY_TASKS else 1
+        # A mean of uneven run times is seldom right, so the earlier ones count for more.
+        uneven = min(_MOST_UNEVEN, unevenness(points, start.service_seconds))
+        weight = PRIOR_TASKS * uneven**2 if start.attempts >= HISTORY_TASKS else 1
         ran, ended = max(0.0, busy - start.busy_seconds), queue.attempts_total - start.attempts
         service = (start.service_seconds * weight + ran) / (weight + ended)
     service = min(service, longest)

@@ -30,6 +30,7 @@ class Wanted:
     queues: tuple[QueueTerms, ...]
     signals: int = 0
     signalled: bool = False
+    is_guess: bool = False
 
     @property
     def steady_slots(self) -> float:
@@ -42,6 +43,15 @@ class Wanted:
     @property
     def chance_slots(self) -> float:
         return math.sqrt(sum(terms.chance_slots**2 for terms in self.queues))
+
+    @property
+    def chance_seconds(self) -> float:
+        return max((terms.chance_seconds for terms in self.queues), default=0.0)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether tasks would wait too long."""
+        return any(terms.late_slots for terms in self.queues)
 
     @property
     def slots(self) -> float:
@@ -64,8 +74,11 @@ def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -
         more = running + sum(min(terms.replicas_by_backlog, terms.startable / per_replica) for terms in new)
         late = sum(terms.slots for terms in new) / per_replica
         others = exact - late
-        exact, rush = others + max(more, late), rush + max(0.0, more - late)
-        by_ready = f"{waiting} waiting / {spec.target.backlog_per_replica} per replica"
+        exact = others + max(more, late)
+        rule = spec.target.backlog_per_replica
+        by_ready = f"{waiting} waiting / {rule} per replica"
+        if any(terms.replicas_by_backlog < math.ceil(terms.waiting / rule) for terms in new):
+            by_ready = f"{waiting} waiting, taken for {spec.target.processing_time_seconds} s each"
         if running:
             by_ready = f"{sum(terms.running for terms in new)} running / {per_replica} + {by_ready}"
         if others:
@@ -83,6 +96,7 @@ def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -
         reason=reason,
         message=f"{formula} → {replicas}",
         queues=queues,
+        is_guess=bool(new),
     )
 
 

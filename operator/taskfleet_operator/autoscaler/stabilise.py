@@ -18,20 +18,23 @@ def stabilise(current: int, wanted: int, past: Iterable[Recommendation], behavio
     down_start = now - behavior.scale_down.stabilization_window_seconds
     recent = list(past)
     least = min([wanted, *(entry.replicas for entry in recent if entry.at > up_start)])
-    most = max([wanted, *(entry.replicas for entry in recent if entry.at > down_start)])
+    most = max([wanted, *(entry.replicas for entry in recent if entry.at > down_start and not entry.is_guess)])
     return min(max(current, least), most)
 
 
 def remembered(
-    past: Iterable[Recommendation], wanted: int, behavior: BehaviorSpec, now: float
+    past: Iterable[Recommendation], fresh: Recommendation, behavior: BehaviorSpec
 ) -> tuple[Recommendation, ...]:
     """The recommendations that a later decision may still need, this one included.
 
     Of equal neighbours only the first and the last are kept: the windows give the same result.
     """
     longest = max(behavior.scale_up.stabilization_window_seconds, behavior.scale_down.stabilization_window_seconds)
-    kept = [entry for entry in past if entry.at > now - longest]
-    fresh = Recommendation(now, wanted)
-    if len(kept) >= 2 and kept[-1].replicas == kept[-2].replicas == wanted:
+    kept = [entry for entry in past if entry.at > fresh.at - longest]
+    if len(kept) >= 2 and _is_same(kept[-2], fresh) and _is_same(kept[-1], fresh):
         kept.pop()
     return (*kept, fresh)
+
+
+def _is_same(one: Recommendation, other: Recommendation) -> bool:
+    return (one.replicas, one.is_guess) == (other.replicas, other.is_guess)

