@@ -36,8 +36,8 @@ def learnt(current: int, per_second: float = 0.0) -> ScalingState:
 
 
 def rushed(current: int) -> ScalingState:
-    """A state after a hundred arrivals a second in the last six seconds, of which none has ended, and none before."""
-    counts = [(age, 1000 + max(0, 6 - age) * 100) for age in range(60, 0, -2)]
+    """A state after 150 arrivals a second in the last six seconds, of which none has ended, and none before."""
+    counts = [(age, 1000 + max(0, 6 - age) * 150) for age in range(60, 0, -2)]
     return state_of(current, [Point(NOW - age, count, 1000, 500.0, 0.5) for age, count in counts])
 
 
@@ -55,7 +55,7 @@ def steady(current: int, per_second: float, *, backlog: int = 0, running: int = 
 
 
 WAITING = (sample(queue(12_000), current=1), learnt(1))
-RUSH = (sample(queue(568, in_flight=32, runnable_total=1600), current=4, busy_workers=4), rushed(4))
+RUSH = (sample(queue(868, in_flight=32, runnable_total=1900), current=4, busy_workers=4), rushed(4))
 UP, DOWN = replace(fresh(2), signals=1), replace(fresh(4), signals=-1)
 FAILED = sample(current=3, failure="Redis does not answer")
 STATIC = CALM | {"fallback": {"behavior": "Static"}}
@@ -64,16 +64,16 @@ SCENES = [
     Scene("policy", ("DrainTime", "Threshold"), (13, 1), *WAITING),
     Scene("target.drainSeconds", (60, 120), (13, 7), *WAITING),
     Scene("target.utilizationPercent", (80, 50), (4, 5), *steady(1, 40)),
-    Scene("target.backlogPerReplica", (100, 50), (10, 19), sample(queue(950, **NEW)), fresh(0)),
+    Scene("target.backlogPerReplica", (100, 50), (1, 19), sample(queue(950, **NEW)), fresh(0)),
     Scene("target.processingTimeSeconds", ("0.5", "60"), (1, 3), sample(queue(20, **NEW)), fresh(0)),
     Scene("activation.backlog", (0, 5), (1, 0), sample(queue(5)), fresh(0)),
     Scene("minReplicas", (0, 3), (0, 3), sample(), fresh(0)),
     Scene("maxReplicas", (50, 4), (13, 4), *WAITING),
     Scene("cooldownSeconds", (300, 30), (1, 0), sample(current=1), fresh(1, last_active=NOW - 100)),
     Scene("maxPendingReplicas", (25, 5), (13, 6), *WAITING),
-    Scene("panic.mode", ("Enabled", "Disabled"), (9, 4), *RUSH, {"behavior": STEADY}),
-    Scene("panic.thresholdPercent", (200, 1000), (9, 4), *RUSH, {"behavior": STEADY}),
-    Scene("panic.windowSeconds", (6, 60), (9, 4), *RUSH, {"behavior": STEADY}),
+    Scene("panic.mode", ("Enabled", "Disabled"), (8, 4), *RUSH, {"behavior": STEADY}),
+    Scene("panic.thresholdPercent", (200, 1000), (8, 4), *RUSH, {"behavior": STEADY}),
+    Scene("panic.windowSeconds", (6, 60), (8, 4), *RUSH, {"behavior": STEADY}),
     Scene("threshold.scaleUpThreshold", ("5.0", "50"), (4, 2), sample(queue(40), current=2), UP, THRESHOLD),
     Scene("threshold.scaleUpCount", (2, 7), (4, 9), sample(queue(40), current=2), UP, THRESHOLD),
     Scene("threshold.consecutiveSignals", (2, 3), (4, 2), sample(queue(40), current=2), UP, THRESHOLD),
@@ -83,7 +83,7 @@ SCENES = [
     Scene("fallback.behavior", ("CurrentReplicas", "Static"), (3, 2), FAILED, replace(fresh(3), failures=2)),
     Scene("fallback.replicas", (2, 9), (2, 9), FAILED, replace(fresh(3), failures=2), STATIC),
     Scene("behavior.scaleUp.tolerance", ("0.1", "2"), (4, 2), *steady(2, 48, backlog=20)),
-    Scene("behavior.scaleDown.tolerance", ("0.1", "0.9"), (4, 6), *steady(6, 40, running=20)),
+    Scene("behavior.scaleDown.tolerance", ("0.1", "0.9"), (3, 6), *steady(6, 40, running=20)),
     Scene(
         "behavior.scaleUp.stabilizationWindowSeconds",
         (0, 60),
@@ -94,13 +94,13 @@ SCENES = [
     Scene(
         "behavior.scaleDown.stabilizationWindowSeconds",
         (120, 0),
-        (6, 4),
+        (6, 3),
         steady(6, 40, running=20)[0],
         replace(steady(6, 40)[1], recommendations=(Recommendation(NOW - 30, 6),)),
         {"panic": {"mode": "Disabled"}},
     ),
     Scene("behavior.scaleUp.selectPolicy", ("Max", "Disabled"), (13, 1), *WAITING),
-    Scene("behavior.scaleDown.selectPolicy", ("Max", "Disabled"), (4, 6), *steady(6, 40, running=20)),
+    Scene("behavior.scaleDown.selectPolicy", ("Max", "Disabled"), (3, 6), *steady(6, 40, running=20)),
 ]
 
 
@@ -130,8 +130,8 @@ def test_the_horizon_of_prewarming_is_at_least_the_start(horizon: int, drain: fl
 def test_what_runs_keeps_its_slots_while_there_is_no_history() -> None:
     new = queue(950, in_flight=16, **NEW)
     decision = decide(sample(new, current=2, busy_workers=2), fresh(2), spec(**CALM), NOW)
-    assert decision.desired == 12
-    assert decision.message == "no history yet: 16 running / 8 + 950 waiting / 100 per replica → 12"
+    assert decision.desired == 3
+    assert decision.message == "no history yet: 16 running / 8 + 950 waiting, taken for 0.5 s each → 3"
 
 
 def test_tasks_that_wait_for_their_key_ask_for_nothing() -> None:
@@ -148,8 +148,8 @@ def test_a_high_rate_alone_is_no_panic_while_slots_are_free_and_nothing_waits() 
     decision = decide(idle, state, spec(behavior=STEADY), NOW)
     assert not decision.panicking
     assert decide(seen, state, spec(behavior=STEADY), NOW).panicking
-    assert decision.queues[0].panic_arrivals_per_second == pytest.approx(100, rel=0.1)
-    assert decision.queues[0].arrivals_per_second == pytest.approx(10, rel=0.1)
+    assert decision.queues[0].panic_arrivals_per_second == pytest.approx(150, rel=0.1)
+    assert decision.queues[0].arrivals_per_second == pytest.approx(15, rel=0.1)
 
 
 def test_of_several_limits_the_one_of_a_later_step_counts() -> None:
