@@ -171,11 +171,20 @@ def _by_hand() -> Iterator[Mutation]:
     for value in (
         None, {}, [], "x", {"a": "b"}, {"a": 1}, {"a": None}, {"a": True}, {"a b": "c"}, {"/a": "c"}, {"x.y/a": "c"},
         {"X.y/a": "c"}, {"": "c"}, {"a": "b c"}, {"a": "x" * 64}, {"a" * 64: "b"}, {"a/b/c": "d"}, {"a": "-"},
+        {"a..b/x": "c"}, {"a.-b/x": "c"}, {"a-.b/x": "c"}, {".a/x": "c"}, {"a./x": "c"}, {"a.b.c/x": "c"},
+        {f"{'a' * 253}/x": "c"}, {f"{'a' * 254}/x": "c"},
     ):  # fmt: skip
         yield spec("labels", "metadata.labels", value)
         yield spec("annotations", "metadata.annotations", value)
         yield spec("worker labels", "spec.worker.metadata.labels", value)
         yield spec("worker annotations", "spec.worker.metadata.annotations", value)
+    for address in ("a..b:1", ".a:1", "a.:1", "..:1", f"{'a' * 63}.b:1", f"{'a' * 64}.b:1", "_a-.b_:1"):
+        yield (
+            f"cluster: address {_short(address)}",
+            _changed(CLUSTER, ("spec", "redis", "cluster", "addresses", 0), address),
+        )
+    for key in (".", "..", "..a", ".a", "a..b", "a.", "-", "..."):
+        yield spec("secret key", "spec.redis.auth.passwordSecretRef.key", key)
     for start in ("orders-", "Orders-", "", "x" * 42, "x" * 43, "1", "a.b-", 5, None):
         yield "generateName: " + _short(start), {**WHOLE, "metadata": {"generateName": start}}
     for field in ("unknown", "nmae", "clusterName"):

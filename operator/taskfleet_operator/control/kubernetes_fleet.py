@@ -25,6 +25,7 @@ from .pod_ages import PodAges
 from .pod_care import PodCare
 from .pod_trouble import trouble_of
 from .queue_sharing import ALONE, QueueSharing
+from .reachability import Reachability
 from .rollout import Rollout, rollout_of
 from .status_fields import fields_of
 from .status_teller import StatusTeller
@@ -68,6 +69,7 @@ class KubernetesFleet:
         self._ages = PodAges(self._clock)
         self._care = PodCare(key, cluster, store, self._clock.now())
         self._events = EventPoster(key, cluster, store, self._clock)
+        self._reachability = Reachability()
         self._failed: int | None = None  # tasks that have failed for good, at the last look
         self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
@@ -82,6 +84,8 @@ class KubernetesFleet:
             self.resource.spec,
             self.resource.metadata.annotations,
         )
+        if resource.spec.redis != self.resource.spec.redis:
+            self._reachability = Reachability()
         self.resource, self._order = resource, order_of(resource)
         return news
 
@@ -238,12 +242,15 @@ class KubernetesFleet:
             autoscaler=self._told,
         )
         trouble = self._trouble
+        self._reachability.saw(look.sample.failure, self._clock.now())
         facts = Facts(
             decision,
             look.sample,
             self.resource,
             asked,
             len(look.replicas.ages),
+            failure=self._reachability.failure,
+            flapping=self._reachability.flapping,
             notice=look.notice,
             trouble=trouble,
             shared=self._sharing.message,

@@ -227,6 +227,8 @@ class ScheduleKeeper:
         if failures == 1:
             logger.warning("%s/%s: its schedules are not kept: %s", *key, error)
         invalid = isinstance(error, ConfigurationError)
+        if failures == 1 and not invalid:
+            return  # a Redis that answers every second time would be told, and taken back, at each look
         expected = isinstance(error, (TaskQueueError, ApiError))
         told = str(error) if expected else f"{type(error).__name__}: {error}"
         reason = "InvalidSchedule" if invalid else "RedisUnreachable" if isinstance(error, TaskQueueError) else "Failed"

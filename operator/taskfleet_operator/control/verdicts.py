@@ -13,10 +13,11 @@ from .conditions import Condition
 class Facts:
     """What the conditions are made from.
 
-    `asked` is the requested number of replicas, `pods` the existing number. `notice` is about Redis, `trouble` says why
-    pods do not start (reason and message), `shared` names the TaskQueues that serve the same queues, `rollout`
-    describes a rollout, `refused` says why the number could not be set; each is empty when there is nothing to say.
-    `dead` counts dead letters, None while unknown.
+    `failure` is why Redis counts as unreachable, "" when it does not; while it is `flapping`, the last look may have
+    been good. `asked` is the requested number of replicas, `pods` the existing number. `notice` is about Redis,
+    `trouble` says why pods do not start (reason and message), `shared` names the TaskQueues that serve the same queues,
+    `rollout` describes a rollout, `refused` says why the number could not be set; each is empty when there is nothing
+    to say. `dead` counts dead letters, None while unknown.
     """
 
     decision: ScalingDecision
@@ -24,6 +25,8 @@ class Facts:
     queue: TaskQueueResource
     asked: int
     pods: int
+    failure: str = ""
+    flapping: bool = False
     notice: str = ""
     trouble: tuple[str, str] | None = None
     shared: str = ""
@@ -94,8 +97,8 @@ def _paused(facts: Facts) -> str:
 
 def _ready(facts: Facts) -> Condition:
     sample, asked = facts.sample, facts.asked
-    if sample.failure:
-        return Condition("Ready", False, "RedisUnreachable", sample.failure)
+    if facts.failure:
+        return Condition("Ready", False, "RedisUnreachable", _failure(facts))
     if sample.ready_replicas >= asked:
         if asked:
             return Condition("Ready", True, "WorkersReady", "every worker that is asked for is ready")
@@ -116,8 +119,8 @@ def _progressing(facts: Facts) -> Condition:
 
 
 def _reachable(facts: Facts) -> Condition:
-    if facts.sample.failure:
-        return Condition("RedisReachable", False, "CannotReadQueues", facts.sample.failure)
+    if facts.failure:
+        return Condition("RedisReachable", False, "Flapping" if facts.flapping else "CannotReadQueues", _failure(facts))
     if facts.notice:
         return Condition("RedisReachable", True, "PollsOnly", facts.notice)
     return Condition("RedisReachable", True, "Answers", "the queues were read")
@@ -125,13 +128,17 @@ def _reachable(facts: Facts) -> Condition:
 
 def _active(facts: Facts) -> Condition:
     mode, paused = facts.queue.spec.autoscaler.mode, _paused(facts)
-    if facts.sample.failure:
-        return Condition("ScalingActive", False, "FailedGetQueueMetrics", facts.sample.failure)
+    if facts.failure:
+        return Condition("ScalingActive", False, "FailedGetQueueMetrics", _failure(facts))
     if facts.refused:
         return Condition("ScalingActive", False, "FailedUpdateScale", facts.refused)
     if paused in _WHOLLY_PAUSED:
         return Condition("ScalingActive", False, paused, _PAUSES[paused])
     return Condition("ScalingActive", mode == "Managed", mode, f"autoscaler.mode is {mode}")
+
+
+def _failure(facts: Facts) -> str:
+    return f"it answers only now and then; the last error: {facts.failure}" if facts.flapping else facts.failure
 
 
 def _dead_letters(dead: int) -> Condition:

@@ -166,7 +166,7 @@ def _bad_metadata(metadata: Any) -> Iterator[Problem]:
     for field in ("labels", "annotations"):
         for key in metadata.get(field) or {}:
             # The API server compares the keys of annotations in lower case.
-            if not matches(_QUALIFIED, key.lower() if field == "annotations" else key):
+            if not matches(_QUALIFIED, key.lower() if field == "annotations" else key) or key.find("/") > 253:
                 yield f"metadata.{field}", f"{key[:80]!r} is no key: it is a name, with a DNS prefix and / if any"
     if not metadata.get("name"):
         yield "metadata.name", "is required"

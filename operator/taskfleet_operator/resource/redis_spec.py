@@ -11,11 +11,13 @@ from .resource_model import ResourceModel, Rule
 
 RedisMode = Literal["Standalone", "Sentinel", "Cluster"]
 TlsMode = Literal["Disabled", "Enabled"]
-_HOST = r"([A-Za-z0-9_.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])"
+_HOST = r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]{2,45}\])"
 _PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 Address = Annotated[str, Field(pattern=f"^{_HOST}:{_PORT}$", max_length=263)]
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _DNS = rf"{_LABEL}(\.{_LABEL})*"
+# A key of a Secret may not be . or .., nor begin with two dots.
+_DATA_KEY = r"^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$"
 Name = Annotated[str, Field(pattern=f"^{_DNS}$", max_length=253)]
 _WORD = r"^[^\x00-\x20\x7f]+$"
 
@@ -25,7 +27,7 @@ class SecretKeyRef(ResourceModel):
 
     name: Name
     """Name of the secret."""
-    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+    key: Annotated[str, Field(pattern=_DATA_KEY, max_length=253)]
     """Key in the secret."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -105,7 +106,9 @@ class TopologySpreadSpec(ResourceModel):
     it. Disabled: no constraint."""
 
 
-_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LABEL_KEY = rf"^({_DNS_LABEL}(\.{_DNS_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
+_MOST_OF_PREFIX = 253
 _LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 _OURS = r"^app\.kubernetes\.io/(name|instance|component|part-of|managed-by)$"
 _THEIRS = r"^(deployment\.kubernetes\.io/.*|kubectl\.kubernetes\.io/.*|taskfleet\.io/.*)$"
@@ -114,8 +117,16 @@ Labels = dict[str, Annotated[str, Field(pattern=_LABEL_VALUE, max_length=63)]]
 Annotations = dict[str, Annotated[str, Field(max_length=4096)]]
 
 
-def _keys(field: str, pattern: str, *, match: bool) -> str:
-    return f"self.{field}.all(k, {'' if match else '!'}k.matches({quoted(pattern)}))"
+def _keys(field: str) -> str:
+    return f"self.{field}.all(k, k.matches({quoted(_LABEL_KEY)}) && k.indexOf('/') <= {_MOST_OF_PREFIX})"
+
+
+def _are_keys(keys: Iterable[str]) -> bool:
+    return all(matches(_LABEL_KEY, key) and key.find("/") <= _MOST_OF_PREFIX for key in keys)
+
+
+def _no_keys(field: str, pattern: str) -> str:
+    return f"self.{field}.all(k, !k.matches({quoted(pattern)}))"
 
 
 class ChildMetadataSpec(ResourceModel):
@@ -129,25 +140,25 @@ class ChildMetadataSpec(ResourceModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            _keys("labels", _LABEL_KEY, match=True),
+            _keys("labels"),
             "metadata: a key of labels must be at most 63 letters, digits, - _ or ., with a DNS prefix if any",
             ".labels",
-            lambda metadata: all(matches(_LABEL_KEY, key) for key in metadata.labels),
+            lambda metadata: _are_keys(metadata.labels),
         ),
         Rule(
-            _keys("annotations", _LABEL_KEY, match=True),
+            _keys("annotations"),
             "metadata: a key of annotations must be at most 63 letters, digits, - _ or ., with a DNS prefix if any",
             ".annotations",
-            lambda metadata: all(matches(_LABEL_KEY, key) for key in metadata.annotations),
+            lambda metadata: _are_keys(metadata.annotations),
         ),
         Rule(
-            _keys("labels", _OURS, match=False),
+            _no_keys("labels", _OURS),
             "metadata: the operator sets app.kubernetes.io/name, instance, component, part-of and managed-by itself",
             ".labels",
             lambda metadata: not any(matches(_OURS, key) for key in metadata.labels),
         ),
         Rule(
-            _keys("annotations", _THEIRS, match=False),
+            _no_keys("annotations", _THEIRS),
             "metadata: annotations of deployment.kubernetes.io, kubectl.kubernetes.io and taskfleet.io are written by "
             "programs",
             ".annotations",

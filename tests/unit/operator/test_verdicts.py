@@ -54,10 +54,14 @@ def test_pods_that_do_not_start_are_told_with_their_cause() -> None:
 
 
 def test_a_redis_that_does_not_answer_is_told_in_three_conditions() -> None:
-    failed = FleetSample.failed("redis:6379 refuses the connection", 2, 2)
-    assert state("Ready", sample=failed) == (False, "RedisUnreachable")
-    assert state("RedisReachable", sample=failed) == (False, "CannotReadQueues")
-    assert state("ScalingActive", sample=failed) == (False, "FailedGetQueueMetrics")
+    failure = "redis:6379 refuses the connection"
+    failed = FleetSample.failed(failure, 2, 2)
+    assert state("Ready", failure=failure) == (False, "RedisUnreachable")
+    assert state("RedisReachable", failure=failure) == (False, "CannotReadQueues")
+    assert state("ScalingActive", failure=failure) == (False, "FailedGetQueueMetrics")
+    flapping = told(failure=failure, flapping=True)["RedisReachable"]
+    assert (flapping.status, flapping.reason) == (False, "Flapping")
+    assert flapping.message == f"it answers only now and then; the last error: {failure}"
     messages = {
         told(sample=failed, decision=replace(DECISION, fallback=True, message=f"({failures} in a row)"))[
             "Fallback"
