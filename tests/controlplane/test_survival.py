@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
+from tests.controlplane.test_busy_pods import protected
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 from tests.support.redis_server import RedisServer
@@ -109,6 +110,33 @@ def test_a_lost_redis_changes_nothing_and_is_back_at_once(
     own_redis.go_on()
     until(lambda: fleet.condition("RedisReachable").get("status") == "True", "it has recovered", seconds=15)
     until(lambda: len(fleet.journal("end")) == 400, "all tasks have ended", seconds=90)
+
+
+def test_fewer_are_asked_for_while_redis_is_away_and_no_busy_pod_is_taken(
+    own_fleet: RealFleet, own_redis: RedisServer, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    fleet = own_fleet
+    operators.start()
+    fleet.manifest["spec"]["queues"] = [{"name": "default", "leaseSeconds": 120}]
+    shown = {"evictionProtection": {"afterSeconds": 0}}
+    fleet.apply(redis={"commandTimeoutSeconds": 1}, autoscaler={"mode": "Disabled"}, replicas=3, worker=shown)
+    until(lambda: len(fleet.ready()) == 3, "three pods are ready")
+    fleet.enqueue(range(2), seconds=40)
+    busy = until(lambda: len(found := fleet.busy()) == 2 and found, "two are busy")
+    until(lambda: protected(fleet).keys() == busy, "the operator has seen it")
+    own_redis.pause()
+    fleet("scale", f"tq/{fleet.name}", "--replicas=1")
+    limited = until(
+        lambda: (one := fleet.condition("ScalingLimited")).get("reason") == "BusyWorkers" and one, "it waits for leases"
+    )
+    assert "Redis cannot be read, and 2 workers were busy" in limited["message"]
+    assert fleet.replicas() == 3
+    own_redis.go_on()
+    until(lambda: len(fleet.journal("end")) == 2, "both tasks have ended")
+    fleet.ran_once(range(2))
+    assert not fleet.journal("cut")
+    assert {pod for pods in fleet.journal("end").values() for pod in pods} == busy
+    until(lambda: len(fleet.pods()) == 1, "one pod remains")
 
 
 def test_a_redis_that_is_back_empty_takes_no_replica_for_one_down_window(

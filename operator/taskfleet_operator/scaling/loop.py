@@ -131,6 +131,8 @@ class ScalingLoop:
             self._state = decision.state
             if replicas.hold:
                 decision = decision.held("RolloutUnderWay", replicas.hold)
+            if seen.workers is None:
+                decision = self._without_cordons(decision, order)
         lag = 0.0 if due is None else max(0.0, time.monotonic() - due)
         fresh = seen.reading is None or seen.reading.fresh or not replicas.ages
         if seen.workers is not None and fresh:
@@ -163,6 +165,16 @@ class ScalingLoop:
         if refused is not None:
             raise refused
         return again
+
+    def _without_cordons(self, decision: ScalingDecision, order: ScalingOrder) -> ScalingDecision:
+        """The decision while no cordon reaches a worker: a smaller number would take busy ones."""
+        rules = order.autoscaler
+        if decision.desired >= decision.current or rules.mode == "Recommend":
+            return decision
+        held = self._silent.hold(time.monotonic())
+        if not held or rules.scale_down.victim_policy == "DeploymentDefault":
+            return decision
+        return replace(decision, desired=decision.current, limited_by="BusyWorkers", limit_message=held)
 
     def _steps(
         self,

@@ -64,6 +64,14 @@ class SilentWorkers:
                 self._busy[worker.name] = known
         return tuple(filled)
 
+    def hold(self, now: float) -> str:
+        """Why no number may fall while Redis cannot be read, "" when it may."""
+        left = [max(until for until, _ in held.values()) - now for held in self._busy.values()]
+        busy = [seconds for seconds in left if seconds > 0]
+        if not busy:
+            return ""
+        return f"Redis cannot be read, and {len(busy)} workers were busy; their leases may hold for {max(busy):.0f} s"
+
 
 def _with_tasks(worker: WorkerSample, silent: int) -> WorkerSample:
     return replace(

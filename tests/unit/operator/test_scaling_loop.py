@@ -30,6 +30,7 @@ class MemoryBroker:
         self.calls: list[tuple[str, str]] = []
         self.down: Exception | None = None
         self.stale = False
+        self.busy: dict[str, int] = {}
 
     @property
     def notice(self) -> str:
@@ -43,7 +44,11 @@ class MemoryBroker:
             raise self.down
         stats = {name: replace(STATS, due=0) for name in horizons}
         fresh = workers or not self.stale
-        return Reading(stats, {name: [worker(name, state=state)] for name, state in self.states.items()}, fresh=fresh)
+        return Reading(
+            stats,
+            {name: [worker(name, busy=self.busy.get(name, 0), state=state)] for name, state in self.states.items()},
+            fresh=fresh,
+        )
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         self.calls.append(("cordon", name))
@@ -71,11 +76,13 @@ class MemoryFleet:
         self.errors: list[Exception] = []
         self.failing: Exception | None = None
         self.exists = True
+        self.lease_seconds = 600.0
         self.handovers = 0
         self.again = float("inf")
 
     def order(self) -> ScalingOrder:
-        return ScalingOrder((QueueTarget("default"),), self.autoscaler, self.asked, concurrency=4, processes=1)
+        target = QueueTarget("default", lease_seconds=self.lease_seconds)
+        return ScalingOrder((target,), self.autoscaler, self.asked, concurrency=4, processes=1)
 
     def replicas(self) -> Replicas | None:
         ages = dict.fromkeys(self.broker.states, 60.0)
@@ -213,6 +220,46 @@ async def test_a_failed_read_is_a_failed_sample_and_no_error(fleet: MemoryFleet)
     assert look.decision is not None
     assert look.decision.reason == "SampleFailed"
     assert fleet.errors == []
+
+
+async def test_a_smaller_number_waits_for_leases_while_redis_cannot_be_read(fleet: MemoryFleet) -> None:
+    """One read that fails must not take the busy workers that the looks before have spared."""
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=2)
+        await until(lambda: fleet.sizes == [2], "two replicas")
+        fleet.broker.busy = dict.fromkeys(fleet.broker.states, 1)
+        looks = len(fleet.looks)
+        loop.wake()
+        await until(lambda: len(fleet.looks) > looks, "they are seen to be busy")
+        fleet.broker.down = BrokerConnectionError("redis:6379 refuses the connection")
+        for asked in (ScalingOverrides(replicas=1), ScalingOverrides(replicas=2, suspend=True)):
+            fleet.asked, looks = asked, len(fleet.looks)
+            loop.wake()
+            await until(lambda before=looks: len(fleet.looks) > before, "another look")
+            decision = fleet.looks[-1].decision
+            assert decision is not None
+            assert (decision.desired, decision.limited_by) == (2, "BusyWorkers")
+            assert "2 workers were busy" in decision.limit_message
+        assert fleet.sizes == [2]
+
+
+async def test_when_the_leases_have_run_out_the_user_may_have_fewer_without_redis(fleet: MemoryFleet) -> None:
+    fleet.lease_seconds = 1.2  # the heartbeats are a second old
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=1)
+        await until(lambda: fleet.sizes == [1], "a replica")
+        fleet.broker.busy = dict.fromkeys(fleet.broker.states, 1)
+        looks = len(fleet.looks)
+        loop.wake()
+        await until(lambda: len(fleet.looks) > looks, "it is seen to be busy")
+        fleet.broker.down = BrokerConnectionError("redis:6379 refuses the connection")
+        fleet.asked = ScalingOverrides(replicas=1, suspend=True)
+
+        def gone() -> bool:
+            loop.wake()
+            return fleet.sizes[-1] == 0
+
+        await until(gone, "suspended")
 
 
 async def test_any_error_while_reading_is_a_failed_sample(fleet: MemoryFleet) -> None:
