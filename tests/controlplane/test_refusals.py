@@ -56,6 +56,7 @@ def test_nothing_is_half_applied(operator: object, space: Space, manifest: Manif
     assert space.get("deployments", NAME)["spec"]["template"]["spec"]["containers"][0]["image"] == image
     assert space.status()["observedGeneration"] == generation, "it moves when the children are applied, not before"
     assert space.condition("SpecValid")["observedGeneration"] == generation + 1, "the condition is about the new spec"
+    assert space.condition("ScalingActive")["observedGeneration"] == generation, "the loop goes on with the old one"
     manifest["spec"]["worker"]["template"] = {}
     space.apply(manifest)
     until(lambda: space.condition("SpecValid").get("status") == "True", "it is mended")

@@ -16,7 +16,8 @@ _MESSAGE_LIMIT = 1024  # characters: a message may repeat the answer of a server
 class Condition:
     """One condition as it should be. `merge` finds out when it last changed.
 
-    A `rare` one is not written before it is true for the first time.
+    A `rare` one is not written before it is true for the first time. `generation` is that of the spec that the
+    condition is about, None for the newest.
     """
 
     type: str
@@ -24,6 +25,7 @@ class Condition:
     reason: str
     message: str = ""
     rare: bool = False
+    generation: int | None = None
 
 
 def rfc3339(seconds: float) -> str:
@@ -34,7 +36,9 @@ def rfc3339(seconds: float) -> str:
 def merge(
     previous: Iterable[Mapping[str, Any]], wanted: Iterable[Condition], generation: int, now: float
 ) -> list[dict[str, Any]]:
-    """The list for status. `lastTransitionTime` changes only with a condition's status. Other conditions stay."""
+    """The list for status; `generation` is that of the newest spec. `lastTransitionTime` changes only with a
+    condition's status. Other conditions stay.
+    """
     before = {condition["type"]: dict(condition) for condition in previous}
     for condition in wanted:
         status = "Unknown" if condition.status is None else str(condition.status)
@@ -47,7 +51,7 @@ def merge(
             "status": status,
             "reason": condition.reason,
             "message": showing.shown(condition.message, _MESSAGE_LIMIT),
-            "observedGeneration": generation,
+            "observedGeneration": generation if condition.generation is None else condition.generation,
             "lastTransitionTime": old["lastTransitionTime"] if old is not None and same else rfc3339(now),
         }
     return list(before.values())

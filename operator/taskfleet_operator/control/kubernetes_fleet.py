@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskfleet import showing
@@ -259,7 +260,7 @@ class KubernetesFleet:
             refused=_refusal(look.refused),
         )
         self._warn(look, trouble)
-        conditions = verdicts(facts)
+        conditions = [replace(one, generation=self.resource.metadata.generation) for one in verdicts(facts)]
         self._teller.tell(fields, conditions)
         return float("inf")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 import pydantic
 
@@ -87,7 +88,7 @@ class Reconciler:
         except Exception as error:
             if _is_ending(error):
                 return None  # the namespace is deleted, and the TaskQueue with it
-            return await self._refuse(key, refusal_of(error))
+            return await self._refuse(key, body["metadata"].get("generation"), refusal_of(error))
         self._failures.pop(key, None)
         return after
 
@@ -198,14 +199,9 @@ class Reconciler:
     async def _succeed(self, key: Key, queue: TaskQueueResource) -> None:
         if self._status.relent(key):
             self._loops.wake(key)
-        await self._status.write(
-            key,
-            {"observedGeneration": queue.metadata.generation},
-            [
-                _spec_valid(queue),
-                self._reconciled(key),
-            ],
-        )
+        generation = queue.metadata.generation
+        told = [replace(one, generation=generation) for one in (_spec_valid(queue), self._reconciled(key))]
+        await self._status.write(key, {"observedGeneration": generation}, told)
 
     def _reconciled(self, key: Key) -> Condition:
         if quarrels := self._corrections.quarrels(key):
@@ -215,11 +211,11 @@ class Reconciler:
             message += f", but for what the cluster changes when it is written: {changes}"
         return Condition("Reconciled", True, "Applied", message)
 
-    async def _refuse(self, key: Key, refusal: ReconcileRefusal) -> float:
+    async def _refuse(self, key: Key, generation: int | None, refusal: ReconcileRefusal) -> float:
         """Tell why the children are not in line. The scaling loop goes on with the last version that was applied."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if not refusal.passing or failures >= _PATIENCE:
-            await self._status.insist(key, refusal.conditions())
+            await self._status.insist(key, [replace(one, generation=generation) for one in refusal.conditions()])
         if failures == 1:
             logger.warning("%s/%s: %s: %s", *key, refusal.reason, refusal.message)
         if refusal.after is not None:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskfleet import showing
@@ -210,6 +211,7 @@ class ScheduleKeeper:
         current = self._status.current(key)
         has = any(one.get("type") == CONDITION for one in current.get("conditions") or ())
         uid = known.queue.metadata.uid
+        condition = replace(condition, generation=known.queue.metadata.generation)
         if not told and not has and condition.status:
             # A TaskQueue without schedules is told nothing about them. What somebody writes there does not stay.
             await self._status.write(key, {"schedules": None}, uid=uid, patient=True)

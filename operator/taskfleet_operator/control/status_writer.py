@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..scaling.clock import ScalingClock
@@ -80,7 +80,7 @@ class StatusWriter:
         if body is None or uid not in (None, body["metadata"].get("uid")):
             return False
         record = self._record(key, body)
-        told = {condition.type: condition for condition in wanted}
+        told = {condition.type: condition for condition in _of_a_generation(wanted, body)}
         if patient is None:
             patient = fields.items() <= record.fields.items() and told.items() <= record.wanted.items()
         record.fields |= fields
@@ -121,7 +121,7 @@ class StatusWriter:
         body = self._store.queues.get(key)
         if body is not None:
             record = self._record(key, body)
-            insisted = {condition.type: condition for condition in wanted}
+            insisted = {condition.type: condition for condition in _of_a_generation(wanted, body)}
             news, record.insisted = insisted != record.insisted, insisted
             await self.write(key, {}, patient=False if news else None)
 
@@ -142,6 +142,12 @@ class StatusWriter:
         if record is None or record.uid != uid:
             record = self._records[key] = _Record(uid)
         return record
+
+
+def _of_a_generation(wanted: Iterable[Condition], body: Object) -> Iterator[Condition]:
+    """The conditions with the generation that they are about, which is not that of a later write."""
+    newest = body["metadata"].get("generation", 0)
+    return (one if one.generation is not None else replace(one, generation=newest) for one in wanted)
 
 
 def _older(shown: str, written: str) -> bool:

@@ -83,6 +83,20 @@ def test_rates_are_decimals_whatever_they_are(rate: float, told: str) -> None:
     assert (fields["queues"][0]["arrivalPerSecond"], fields["queues"][0]["processingSeconds"]) == (told, "0.480")
 
 
+async def test_a_condition_is_about_the_generation_that_its_writer_has_seen(server: Server) -> None:
+    def told() -> dict[str, int]:
+        return {one["type"]: one["observedGeneration"] for one in server.body["status"]["conditions"]}
+
+    server.change(generation=4)
+    await server.status.write(KEY, {}, [replace(READY, generation=4), Condition("SpecValid", True, "Valid")])
+    assert told() == {"Ready": 4, "SpecValid": 4}
+    server.change(generation=5)
+    await server.status.write(KEY, {"replicas": 1}, [replace(READY, generation=4)])
+    assert told() == {"Ready": 4, "SpecValid": 4}, "neither writer has seen the fifth"
+    await server.status.insist(KEY, [Condition("SpecValid", False, "Invalid")])
+    assert told() == {"Ready": 4, "SpecValid": 5}
+
+
 def reading(**stats: QueueStats) -> Reading:
     return Reading(stats, {})
 
@@ -113,6 +127,12 @@ class Server:
         kept = {name: value for name, value in status.items() if name not in self.unknown}
         merged = self.body.get("status", {}) | kept
         self.body["status"] = {name: value for name, value in merged.items() if value is not None}
+
+    def change(self, generation: int) -> None:
+        """Another spec, as the watch shows it."""
+        self.body["metadata"]["generation"] = generation
+        self.edit()
+        self.shown()
 
     async def patch_status(self, namespace: str, name: str, status: dict[str, Any]) -> dict[str, Any]:
         self.writes.append(status)
