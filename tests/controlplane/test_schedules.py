@@ -110,14 +110,14 @@ def test_a_schedule_of_somebody_else_is_never_touched(
 def test_schedules_that_were_left_by_a_deleted_taskqueue_are_removed_by_a_later_operator(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
-    from taskfleet_operator.control import schedules
+    from taskfleet_operator import kept_schedules
     from taskfleet_operator.resource.taskqueue import TaskQueueResource
 
     gone = with_schedules(manifest, NIGHTLY | {"name": "left"})
     gone["metadata"] = {"name": "gone", "namespace": space.name, "uid": "of-the-past"}
 
     async def leave(queue: TaskQueue) -> None:
-        (one,) = schedules.wanted_of(TaskQueueResource.model_validate(gone))
+        (one,) = kept_schedules.wanted_of(TaskQueueResource.model_validate(gone))
         await queue.broker.schedules.add(one.partition, one.name, one.packed, 4_000_000_000_000)
 
     at(redis_server, prefix, leave)

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from taskfleet import TaskQueue
-from taskfleet_operator.control import schedules
+from taskfleet_operator import kept_schedules
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.engine.conftest import RunWorker, until
 from tests.support.manifests import SCHEDULE, changed
@@ -21,14 +21,14 @@ class Deep(pydantic.BaseModel):
     when: dt.datetime
 
 
-def wanted(**fields: Any) -> schedules.WantedSchedule:
+def wanted(**fields: Any) -> kept_schedules.WantedSchedule:
     body = changed({"spec.schedules": [SCHEDULE | fields]})
     body["metadata"] = {"name": "orders", "namespace": "shop", "uid": "uid-1"}
-    (one,) = schedules.wanted_of(TaskQueueResource.model_validate(body))
+    (one,) = kept_schedules.wanted_of(TaskQueueResource.model_validate(body))
     return one
 
 
-async def add_due(queue: TaskQueue, one: schedules.WantedSchedule) -> None:
+async def add_due(queue: TaskQueue, one: kept_schedules.WantedSchedule) -> None:
     store = queue.broker.schedules
     await store.add(one.partition, one.name, one.packed, await store.now_ms(one.partition))
 

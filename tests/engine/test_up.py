@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from taskfleet import TaskQueue
+from taskfleet.settings import RedisSettings, Settings
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +30,23 @@ spec:
 """
 
 
+SCHEDULES = """
+  schedules:
+  - {name: nightly, schedule: "0 3 * * *", queue: default, task: nap}
+  - {name: taken, schedule: "0 3 * * *", queue: default, task: nap}
+"""
+
+
 @pytest.fixture
-def up(tmp_path: Path, server: RedisServer) -> Iterator[subprocess.Popen[str]]:
+def schedules() -> str:
+    """More of the manifest's spec."""
+    return ""
+
+
+@pytest.fixture
+def up(tmp_path: Path, server: RedisServer, schedules: str) -> Iterator[subprocess.Popen[str]]:
     manifest = tmp_path / "taskqueue.yaml"
-    manifest.write_text(MANIFEST)
+    manifest.write_text(MANIFEST + schedules)
     process = subprocess.Popen(
         [sys.executable, "-m", "taskfleet", "up", str(manifest), "--redis", server.url],
         cwd=ROOT,
@@ -83,6 +98,31 @@ def test_workers_start_and_ctrl_c_drains_them(up: subprocess.Popen[str]) -> None
     assert up.returncode == 0
     assert "Traceback" not in rest
     wait_until_gone(workers, 1.0)
+
+
+@pytest.fixture
+async def taken(server: RedisServer) -> AsyncIterator[TaskQueue]:
+    """A queue with a schedule that was added from Python."""
+    async with TaskQueue(settings=Settings(redis=RedisSettings(url=server.url))) as queue:
+        await queue.add_schedule(name="taken", schedule="@yearly", task="nap")
+        yield queue
+        await queue.remove_schedule("taken")
+
+
+@pytest.mark.parametrize("schedules", [SCHEDULES])
+async def test_the_schedules_of_the_manifest_are_there_while_it_runs(
+    taken: TaskQueue, up: subprocess.Popen[str]
+) -> None:
+    said = read_until(up, "schedule taken is not set: there is one of that name, of no TaskQueue")
+    assert any("schedule nightly of queue default is set" in line for line in said)
+    assert {one.name: one.schedule for one in await taken.list_schedules()} == {
+        "nightly": "0 3 * * *",
+        "taken": "@yearly",
+    }
+    up.send_signal(signal.SIGINT)
+    rest, _ = up.communicate(timeout=30)
+    assert "schedule nightly of queue default is removed" in rest
+    assert [one.name for one in await taken.list_schedules()] == ["taken"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal")

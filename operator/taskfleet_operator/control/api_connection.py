@@ -83,7 +83,7 @@ class NotLeadingError(ApiError):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """A call of the API. `verb` is its name in the metrics (`get`, `apply`, …), `method` the one of HTTP."""
 
     verb: str
@@ -151,9 +151,9 @@ class ApiConnection:
         return 0.0 if self._unauthorized_since is None else time.monotonic() - self._unauthorized_since
 
     async def read(self, verb: str, path: str, query: Mapping[str, str] | None = None) -> Object:
-        return await self._repeated(Call(verb, "GET", path, query or {}))
+        return await self._repeated(ApiCall(verb, "GET", path, query or {}))
 
-    async def write(self, call: Call, *, urgency: Urgency = Urgency.APPLY, gated: bool = True) -> Object:
+    async def write(self, call: ApiCall, *, urgency: Urgency = Urgency.APPLY, gated: bool = True) -> Object:
         """`gated`: only while `may_write` says so. A dry run changes nothing and is not."""
         return await self._repeated(call, gated=gated, urgency=urgency)
 
@@ -162,7 +162,7 @@ class ApiConnection:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                response = await self._send(Call("watch", "GET", path, query), timeout)
+                response = await self._send(ApiCall("watch", "GET", path, query), timeout)
             self._count("watch", response.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._count("watch", 0)
@@ -180,7 +180,7 @@ class ApiConnection:
         finally:
             response.close()  # a watch that is left early stays open otherwise
 
-    async def _repeated(self, call: Call, *, gated: bool = False, urgency: Urgency | None = None) -> Object:
+    async def _repeated(self, call: ApiCall, *, gated: bool = False, urgency: Urgency | None = None) -> Object:
         ends_at, attempt = time.monotonic() + _WAIT_SECONDS, 0
         while True:
             attempt += 1
@@ -206,7 +206,7 @@ class ApiConnection:
                 429, f"not sent: the operator writes at most {WRITES_PER_SECOND:g} times a second", _WAIT_SECONDS
             ) from None
 
-    async def _once(self, call: Call, *, gated: bool) -> Object:
+    async def _once(self, call: ApiCall, *, gated: bool) -> Object:
         seconds = TIMEOUT_SECONDS
         if gated:
             self._ask(f"{call.method} {call.path}")
@@ -245,7 +245,7 @@ class ApiConnection:
             if not self._writing:
                 self._still.set()
 
-    async def _send(self, call: Call, timeout: float | aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _send(self, call: ApiCall, timeout: float | aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         api = self._api
         url = f"{api.configuration.host}{call.path}{'?' + urlencode(call.query) if call.query else ''}"
         headers = {"Accept": "application/json", "Content-Type": call.content_type, "User-Agent": USER_AGENT}

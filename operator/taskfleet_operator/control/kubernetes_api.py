@@ -10,7 +10,7 @@ from kubernetes.aio import client as kubernetes_client
 
 from ..children import KINDS
 from ..resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
-from .api_connection import ApiConnection, ApiError, Call, NotLeadingError, Object, UnreachableError, Urgency
+from .api_connection import ApiCall, ApiConnection, ApiError, NotLeadingError, Object, UnreachableError, Urgency
 
 __all__ = ["AUTOSCALER", "OPERATOR", "ApiError", "KubernetesApi", "NotLeadingError", "Object", "UnreachableError"]
 
@@ -39,7 +39,7 @@ class KubernetesApi(ApiConnection):
     async def create(self, body: Object, manager: str) -> Object:
         """Create the object. `ApiError.conflict` when one of that name exists, whoever made it."""
         path = _path(body["apiVersion"], body["kind"], body["metadata"]["namespace"], "")
-        return await self.write(Call("create", "POST", path, {"fieldManager": manager}, body))
+        return await self.write(ApiCall("create", "POST", path, {"fieldManager": manager}, body))
 
     async def apply(self, body: Object, manager: str) -> Object:
         """Server-side apply: the fields of this manager become exactly these. Fields of other managers stay.
@@ -52,12 +52,12 @@ class KubernetesApi(ApiConnection):
     async def dry_run_apply(self, body: Object, manager: str) -> Object:
         """The object as `apply` would leave it. Nothing is changed."""
         query = {"fieldManager": manager, "force": "true", "dryRun": "All"}
-        return await self.write(Call("dry-run", "PATCH", _path_of(body), query, body, _APPLY), gated=False)
+        return await self.write(ApiCall("dry-run", "PATCH", _path_of(body), query, body, _APPLY), gated=False)
 
     async def set_managed_fields(self, live: Object, entries: list[Object]) -> Object:
         """Replace who manages which fields of an object. `ApiError.conflict` when `live` is not its last version."""
         body = {"metadata": {"managedFields": entries, "resourceVersion": live["metadata"]["resourceVersion"]}}
-        return await self.write(Call("patch", "PATCH", _path_of(live), {"fieldManager": OPERATOR}, body, _MERGE))
+        return await self.write(ApiCall("patch", "PATCH", _path_of(live), {"fieldManager": OPERATOR}, body, _MERGE))
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
         """The object, or None when there is none."""
@@ -72,7 +72,7 @@ class KubernetesApi(ApiConnection):
         """Delete the object with this uid, if it still exists. `ApiError.conflict` when another has its name."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            await self.write(Call("delete", "DELETE", _path(api_version, kind, namespace, name), {}, body))
+            await self.write(ApiCall("delete", "DELETE", _path(api_version, kind, namespace, name), {}, body))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -143,7 +143,7 @@ class KubernetesApi(ApiConnection):
         body = {"metadata": {"annotations": dict(annotations)}}
         path = _path("v1", "Pod", namespace, pod)
         await self.write(
-            Call("patch", "PATCH", path, {"fieldManager": AUTOSCALER}, body, _MERGE), urgency=Urgency.SCALE
+            ApiCall("patch", "PATCH", path, {"fieldManager": AUTOSCALER}, body, _MERGE), urgency=Urgency.SCALE
         )
 
     async def set_pod_condition(self, namespace: str, pod: str, kind: str) -> None:
@@ -151,26 +151,28 @@ class KubernetesApi(ApiConnection):
         body = {"status": {"conditions": [{"type": kind, "status": "True"}]}}
         path = f"{_path('v1', 'Pod', namespace, pod)}/status"
         await self.write(
-            Call("patch", "PATCH", path, {"fieldManager": AUTOSCALER}, body, _STRATEGIC), urgency=Urgency.SCALE
+            ApiCall("patch", "PATCH", path, {"fieldManager": AUTOSCALER}, body, _STRATEGIC), urgency=Urgency.SCALE
         )
 
     async def patch_status(self, namespace: str, name: str, status: Object) -> Object:
         """Change a TaskQueue's status by a merge patch. Returns the whole TaskQueue."""
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{quote(name)}/status"
         query = {"fieldManager": OPERATOR}
-        return await self.write(Call("patch", "PATCH", path, query, {"status": status}, _MERGE), urgency=Urgency.TELL)
+        return await self.write(
+            ApiCall("patch", "PATCH", path, query, {"status": status}, _MERGE), urgency=Urgency.TELL
+        )
 
     async def set_finalizers(self, body: Mapping[str, Any], finalizers: list[str]) -> Object:
         """Replace the finalizers of a TaskQueue. `ApiError.conflict` when `body` is not its last version."""
         metadata = body["metadata"]
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{metadata['namespace']}/{PLURAL}/{quote(metadata['name'])}"
         kept = {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        return await self.write(Call("patch", "PATCH", path, {"fieldManager": OPERATOR}, {"metadata": kept}, _MERGE))
+        return await self.write(ApiCall("patch", "PATCH", path, {"fieldManager": OPERATOR}, {"metadata": kept}, _MERGE))
 
     async def create_event(self, namespace: str, event: Object) -> None:
         try:
             await self.write(
-                Call("create", "POST", _path("v1", "Event", namespace, ""), {}, event), urgency=Urgency.TELL
+                ApiCall("create", "POST", _path("v1", "Event", namespace, ""), {}, event), urgency=Urgency.TELL
             )
         except ApiError as error:
             if error.status != 409:  # it was created by a call whose answer was lost
@@ -178,7 +180,7 @@ class KubernetesApi(ApiConnection):
 
     async def _apply(self, body: Object, manager: str, urgency: Urgency) -> Object:
         query = {"fieldManager": manager, "force": "true"}
-        return await self.write(Call("apply", "PATCH", _path_of(body), query, body, _APPLY), urgency=urgency)
+        return await self.write(ApiCall("apply", "PATCH", _path_of(body), query, body, _APPLY), urgency=urgency)
 
 
 def _given(**query: str) -> dict[str, str]:

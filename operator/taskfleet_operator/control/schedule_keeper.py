@@ -13,18 +13,19 @@ from typing import Any
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Entry
 from taskfleet.redis.broker import RedisBroker
-from taskfleet.redis.redis_errors import CallRefusedError
 
+from .. import kept_schedules
+from ..kept_schedules import Owner
 from ..resource.taskqueue import API_VERSION, KIND, TaskQueueResource
 from . import schedules
 from .cluster_store import ClusterStore, Key, Object
 from .conditions import Condition
 from .kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from .redis_credentials import RedisCredentials
-from .schedules import CONDITION, Owner, WantedSchedule
+from .schedules import CONDITION
 from .status_writer import StatusWriter
 
 logger = showing.logger("taskfleet.operator")
@@ -125,14 +126,15 @@ class ScheduleKeeper:
         """Bring Redis in line, and tell; returns whether the TaskQueue has no schedules, and Redis none of it."""
         queue, broker = known.queue, known.credentials.connect()
         try:
-            wanted = schedules.wanted_of(queue)
-            there = await self._there(broker, queue, wanted)
-            plan = schedules.plan_of(Owner.of(queue), wanted, there)
-            await self._carry_out(broker, plan, there)
+            wanted = kept_schedules.wanted_of(queue)
+            own = {one.name for one in queue.spec.queues}
+            there = await kept_schedules.stored(broker, own, everywhere=bool(wanted))
+            plan = kept_schedules.plan_of(Owner.of(queue), wanted, there)
+            await kept_schedules.carry_out(broker, plan, self._ask)
             if wanted:
                 await self._clear_orphans(broker, key, there)
             if plan.add or plan.remove:
-                there = await self._there(broker, queue, wanted)
+                there = await kept_schedules.stored(broker, own, everywhere=bool(wanted))
             now_ms = await broker.schedules.now_ms(wanted[0].partition) if wanted else 0
         finally:
             await broker.close()
@@ -144,38 +146,10 @@ class ScheduleKeeper:
         await self._tell(key, known, schedules.statuses(wanted, there), condition)
         return not wanted
 
-    async def _there(
-        self, broker: RedisBroker, queue: TaskQueueResource, wanted: Sequence[WantedSchedule]
-    ) -> list[Entry]:
-        """The names of schedules are unique in the fleet. Without any only leftovers in its own queues matter.
-
-        A queue of others whose schedules cannot be read is their affair.
-        """
-        own = {one.name for one in queue.spec.queues}
-        found: list[Entry] = []
-        for partition in sorted({*await broker.partitions(), *map(Partition, own)}):
-            if wanted or queue_of(partition) in own:
-                try:
-                    found += await broker.schedules.entries_of(partition)
-                except CallRefusedError:
-                    if queue_of(partition) in own:
-                        raise
-        return found
-
-    async def _carry_out(self, broker: RedisBroker, plan: schedules.Plan, there: Sequence[Entry]) -> None:
-        leaving = {entry.name: entry for entry in plan.remove}
-        for one in plan.add:
-            self._ask(f"schedule {one.name}")
-            tick = schedules.next_tick(one, leaving.get(one.name), await broker.schedules.now_ms(one.partition))
-            await broker.schedules.add(one.partition, one.name, one.packed, tick)
-        for entry in plan.remove:
-            self._ask(f"schedule {entry.name}")
-            await broker.schedules.remove(entry.partition, entry.name)
-
     async def _clear_orphans(self, broker: RedisBroker, key: Key, there: Sequence[Entry]) -> None:
         """Remove the schedules of TaskQueues of this namespace that were deleted while no operator was there."""
         alive = {name: "" for namespace, name in self._store.queues if namespace == key[0]}
-        for owner, entries in schedules.orphans(there, key[0], alive).items():
+        for owner, entries in kept_schedules.orphans(there, key[0], alive).items():
             # The store has only what the operator's selector lets it see.
             if await self._cluster.get(API_VERSION, KIND, owner.namespace, owner.name) is None:
                 for entry in entries:
@@ -191,7 +165,8 @@ class ScheduleKeeper:
             live = await self._cluster.get(API_VERSION, KIND, owner.namespace, owner.name)
             if live is not None and live["metadata"]["uid"] == owner.uid and not _is_ending(live):
                 return
-            for entry in await self._there(broker, known.queue, ()):
+            own = {one.name for one in known.queue.spec.queues}
+            for entry in await kept_schedules.stored(broker, own, everywhere=False):
                 if Owner.of_entry(entry) == owner:
                     self._ask(f"schedule {entry.name}")
                     await broker.schedules.remove(entry.partition, entry.name)

@@ -11,9 +11,12 @@ from typing import Any
 
 from taskfleet.errors import ConfigurationError
 
+from ..kept_schedules import Owner, WantedSchedule, wanted_of
 from ..resource.taskqueue import TaskQueueResource
 from ..scaling.order import ScalingOrder, order_of
 from .manifest_redis import ManifestRedis, redis_of
+
+_NO_NAMESPACE = "taskfleet up"  # the operator's TaskQueue of that name, on the same Redis, has another owner
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class LocalPlan:
     redis: ManifestRedis
     key_prefix: str
     environment: Mapping[str, str]
+    owner: Owner
+    schedules: tuple[WantedSchedule, ...] = ()
     only_in_a_cluster: tuple[str, ...] = ()
 
 
@@ -50,7 +55,10 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
         "PYTHONUNBUFFERED": "1",
         "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "1",  # cheap for a few workers, and keeps the table current
     }
+    owner = Owner(_NO_NAMESPACE, manifest.metadata.name, "")
     return LocalPlan(
+        owner=owner,
+        schedules=tuple(wanted_of(manifest, owner)),
         name=manifest.metadata.name or "taskqueue",
         app=spec.worker.app,
         order=order_of(manifest),
@@ -64,8 +72,6 @@ def plan_of(manifest: TaskQueueResource, folder: Path) -> LocalPlan:
 
 def _only_in_a_cluster(manifest: TaskQueueResource) -> Iterator[str]:
     spec = manifest.spec
-    if spec.schedules:
-        yield "spec.schedules has no effect here: the operator keeps them in a cluster; try them from Python"
     containers = _maps(_map(spec.worker.template.get("spec")).get("containers"))
     if any(one.get("name") != "worker" for one in containers):
         yield "spec.worker.template: containers beside the worker do not run here"

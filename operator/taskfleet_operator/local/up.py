@@ -23,6 +23,7 @@ from ..scaling.loop import ScalingLoop
 from ..scaling.shared_redis import SharedRedis
 from . import view
 from .embedded_valkey import EmbeddedValkey
+from .local_schedules import LocalSchedules
 from .local_workers import LocalWorkers
 from .manifest_redis import LocalRedis
 from .plan import LocalPlan, plan_of
@@ -107,8 +108,11 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
     )
     workers.on_line, workers.on_event = shown.worker_line, shown.say
     fleet = ProcessFleet(f"{plan.name}  {redis.url}", plan.order, workers, shown)
+    schedules = LocalSchedules(
+        plan.owner, plan.schedules, {target.name for target in plan.order.queues}, broker, shown.say
+    )
     try:
-        await _keep(fleet, workers, broker, stop)
+        await _keep(fleet, workers, broker, schedules, stop)
     finally:
         left = workers.wanted
         # The reader of stdout may be gone. The workers are drained all the same.
@@ -118,17 +122,25 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
                 f"draining {len(workers.all)} workers, at most {plan.drain_timeout_seconds} s; again to end now"
             )
         drained = await _end(workers, hurry, plan.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS)
+        await schedules.remove()
         await broker.close()
     return Outcome(workers.peak, left, drained)
 
 
-async def _keep(fleet: ProcessFleet, workers: LocalWorkers, broker: RedisBroker, stop: asyncio.Event) -> None:
+async def _keep(
+    fleet: ProcessFleet,
+    workers: LocalWorkers,
+    broker: RedisBroker,
+    schedules: LocalSchedules,
+    stop: asyncio.Event,
+) -> None:
     """Keep the fleet at its size until `stop` is set. Raises the error that ends it."""
     redis = SharedRedis("Redis", broker, lambda _queue: loop.wake(work=True))
     loop = ScalingLoop(fleet, redis)
     tasks = [
         asyncio.create_task(loop.run()),
         asyncio.create_task(_tend(fleet, workers)),
+        asyncio.create_task(schedules.keep()),
         asyncio.create_task(stop.wait()),
     ]
     try:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from taskfleet.errors import ConfigurationError
+from taskfleet_operator.kept_schedules import Owner
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.resource.manifest import parse
 from tests.support.manifests import REF, SCHEDULE, changed
@@ -72,9 +74,16 @@ def test_what_only_a_cluster_does_is_told() -> None:
     assert len(plan({f"{W}.template": template}).only_in_a_cluster) == 2
     assert plan({}).only_in_a_cluster == ()
     assert plan({"spec.scheduler": {"mode": "Disabled"}}).environment["TASK_QUEUE_SCHEDULER"] == "false"
-    assert plan({"spec.schedules": [SCHEDULE]}).only_in_a_cluster == (
-        "spec.schedules has no effect here: the operator keeps them in a cluster; try them from Python",
-    )
+
+
+def test_the_schedules_are_kept_and_are_not_the_operators() -> None:
+    found = plan({"spec.schedules": [SCHEDULE], "spec.suspend": True})
+    (one,) = found.schedules
+    assert (one.name, one.partition, one.spec.paused, found.only_in_a_cluster) == ("nightly", "default", True, ())
+    assert one.spec.owner == "taskfleet up/orders/"
+    assert not found.owner.is_same_place(Owner("default", "orders", "uid"))
+    with pytest.raises(ConfigurationError, match=r"spec.schedules\[0\]"):
+        plan({"spec.schedules": [SCHEDULE | {"schedule": "61 * * * *"}]})
 
 
 @pytest.mark.parametrize("spec", [{"containers": "x"}, {"containers": ["x", {"name": "worker", "env": "x"}]}, {}])

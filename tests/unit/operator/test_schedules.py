@@ -10,8 +10,9 @@ import pytest
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.schedules import Entry, ScheduleState
 from taskfleet.scheduling.record import ScheduleSpec
+from taskfleet_operator import kept_schedules
 from taskfleet_operator.control import schedules
-from taskfleet_operator.control.schedules import Owner, WantedSchedule
+from taskfleet_operator.kept_schedules import Owner, WantedSchedule
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import SCHEDULE, changed
 
@@ -31,7 +32,7 @@ def entry(one: WantedSchedule, tick_ms: int | None = 5, *, partition: str | None
 
 
 def test_a_record_has_its_owner_and_a_record_of_python_is_as_before() -> None:
-    (one,) = schedules.wanted_of(queue({"jitterSeconds": 7}))
+    (one,) = kept_schedules.wanted_of(queue({"jitterSeconds": 7}))
     assert ScheduleSpec.unpack(one.packed) == one.spec
     assert (one.spec.owner, one.spec.jitter_ms) == ("shop/orders/uid-1", 7000)
     assert Owner.of_entry(entry(one)) == OWNER
@@ -47,56 +48,56 @@ def test_a_record_has_its_owner_and_a_record_of_python_is_as_before() -> None:
     ],
 )
 def test_what_suspends_a_schedule(schedule: dict[str, Any], spec: dict[str, Any], paused: bool) -> None:
-    (one,) = schedules.wanted_of(queue(schedule, **spec))
+    (one,) = kept_schedules.wanted_of(queue(schedule, **spec))
     assert one.spec.paused is paused
 
 
 def test_nothing_is_done_for_what_is_in_line() -> None:
-    wanted = schedules.wanted_of(queue({}, {"name": "b"}))
-    plan = schedules.plan_of(OWNER, wanted, [entry(one) for one in wanted])
+    wanted = kept_schedules.wanted_of(queue({}, {"name": "b"}))
+    plan = kept_schedules.plan_of(OWNER, wanted, [entry(one) for one in wanted])
     assert (plan.add, plan.remove, plan.foreign) == ([], [], {})
 
 
 def test_what_differs_is_replaced_and_what_is_not_wanted_is_removed() -> None:
-    before = schedules.wanted_of(queue({}, {"name": "b"}))
-    wanted = schedules.wanted_of(queue({"schedule": "@daily"}))
-    plan = schedules.plan_of(OWNER, wanted, map(entry, before))
+    before = kept_schedules.wanted_of(queue({}, {"name": "b"}))
+    wanted = kept_schedules.wanted_of(queue({"schedule": "@daily"}))
+    plan = kept_schedules.plan_of(OWNER, wanted, map(entry, before))
     assert [one.name for one in plan.add] == [wanted[0].name]
     assert [one.name for one in plan.remove] == ["b"]
 
 
 def test_a_taskqueue_that_is_made_again_has_the_schedules_of_its_predecessor() -> None:
-    (before,) = schedules.wanted_of(queue({}, uid="uid-0"))
-    (one,) = schedules.wanted_of(queue({}))
-    plan = schedules.plan_of(OWNER, [one], [entry(before)])
+    (before,) = kept_schedules.wanted_of(queue({}, uid="uid-0"))
+    (one,) = kept_schedules.wanted_of(queue({}))
+    plan = kept_schedules.plan_of(OWNER, [one], [entry(before)])
     assert ([each.spec.owner for each in plan.add], plan.foreign) == (["shop/orders/uid-1"], {})
-    assert schedules.plan_of(OWNER, [], [entry(before)]).remove
+    assert kept_schedules.plan_of(OWNER, [], [entry(before)]).remove
 
 
 def test_a_schedule_that_moves_keeps_its_tick_when_its_times_stay() -> None:
-    (one,) = schedules.wanted_of(queue({}))
+    (one,) = kept_schedules.wanted_of(queue({}))
     elsewhere = entry(one, 77, partition="elsewhere")
-    plan = schedules.plan_of(OWNER, [one], [elsewhere])
+    plan = kept_schedules.plan_of(OWNER, [one], [elsewhere])
     assert ([each.name for each in plan.add], list(plan.remove)) == ([one.name], [elsewhere])
-    assert schedules.next_tick(one, elsewhere, now_ms=1) == 77
-    (other,) = schedules.wanted_of(queue({"schedule": "@yearly"}))
-    assert schedules.next_tick(other, elsewhere, now_ms=1) == 31_536_000_000
+    assert kept_schedules.next_tick(one, elsewhere, now_ms=1) == 77
+    (other,) = kept_schedules.wanted_of(queue({"schedule": "@yearly"}))
+    assert kept_schedules.next_tick(other, elsewhere, now_ms=1) == 31_536_000_000
     damaged = dataclasses.replace(elsewhere, spec=one.packed.replace(b"UTC", b"Nix"))
     assert damaged.spec != elsewhere.spec
     assert Owner.of_entry(damaged) == OWNER
-    assert schedules.next_tick(other, damaged, now_ms=1) == 31_536_000_000
+    assert kept_schedules.next_tick(other, damaged, now_ms=1) == 31_536_000_000
 
 
 @pytest.mark.parametrize("owner", ["", "shop/another/uid-9", "elsewhere/orders/uid-1"])
 def test_the_schedules_of_others_stay(owner: str) -> None:
-    (one,) = schedules.wanted_of(queue({}))
+    (one,) = kept_schedules.wanted_of(queue({}))
     theirs = dataclasses.replace(one, spec=dataclasses.replace(one.spec, owner=owner))
-    plan = schedules.plan_of(OWNER, [one], [entry(theirs)])
+    plan = kept_schedules.plan_of(OWNER, [one], [entry(theirs)])
     assert (plan.add, plan.remove, list(plan.foreign)) == ([], [], [one.name])
     told = schedules.verdict([one], plan.foreign, [entry(theirs)], 0)
     assert (told.status, told.reason) == (False, "NameTaken")
     assert one.name in told.message
-    assert schedules.plan_of(OWNER, [], [entry(theirs)]).remove == []
+    assert kept_schedules.plan_of(OWNER, [], [entry(theirs)]).remove == []
 
 
 def test_a_record_that_cannot_be_read_belongs_to_nobody() -> None:
@@ -104,7 +105,7 @@ def test_a_record_that_cannot_be_read_belongs_to_nobody() -> None:
 
 
 def test_a_tick_that_nobody_performs_is_told() -> None:
-    (one,) = schedules.wanted_of(queue({}))
+    (one,) = kept_schedules.wanted_of(queue({}))
     now = 10_000_000
     assert schedules.verdict([one], {}, [entry(one, now - 1000)], now).reason == "InSync"
     late = schedules.verdict([one], {}, [entry(one, now - schedules.OVERDUE_MS - 1)], now)
@@ -113,7 +114,7 @@ def test_a_tick_that_nobody_performs_is_told() -> None:
 
 
 def test_the_status_tells_the_last_and_the_next_tick() -> None:
-    wanted = schedules.wanted_of(queue({}, {"name": "b"}))
+    wanted = kept_schedules.wanted_of(queue({}, {"name": "b"}))
     told = schedules.statuses(wanted, [entry(wanted[0], 60_000, last_ms=30_000)])
     assert told == [
         {

@@ -1,0 +1,190 @@
+"""`spec.schedules` in Redis: what is wanted, what is there, and how the difference is made good.
+
+A schedule of the resource has its owner in its record: namespace, name and uid of the TaskQueue. Schedules of others,
+of Python or of another TaskQueue, are never touched. The operator and `taskfleet up` keep them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from taskfleet.errors import ConfigurationError, SerializationError
+from taskfleet.protocol.item import Extras
+from taskfleet.protocol.partitions import Partition, queue_of, spread
+from taskfleet.protocol.schedules import Entry
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
+from taskfleet.scheduling.call import message_of
+from taskfleet.scheduling.record import ScheduleSpec
+from taskfleet.tasks.namespace import Registry
+
+from .resource.schedule_spec import CronScheduleSpec
+from .resource.taskqueue import TaskQueueResource
+
+MAX_PAYLOAD_BYTES = 1_048_576  # the default of workers
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The TaskQueue of a schedule. One that is made again under its name has the schedules of its predecessor."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+    @classmethod
+    def of(cls, queue: TaskQueueResource) -> Owner:
+        metadata = queue.metadata
+        return cls(metadata.namespace or "default", metadata.name, metadata.uid or "")
+
+    @classmethod
+    def of_entry(cls, entry: Entry) -> Owner | None:
+        """The owner of a stored schedule; None for one that no resource owns or that cannot be read."""
+        try:
+            parts = ScheduleSpec.unpack(entry.spec).owner.split("/")
+        except SerializationError:
+            return None
+        return cls(*parts) if len(parts) == 3 else None
+
+    def is_same_place(self, other: Owner | None) -> bool:
+        return other is not None and (self.namespace, self.name) == (other.namespace, other.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSchedule:
+    """A schedule of the resource, as Redis should have it."""
+
+    name: str
+    partition: Partition
+    spec: ScheduleSpec
+
+    @property
+    def packed(self) -> bytes:
+        return self.spec.pack()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`foreign` are the names that somebody else has, with whose they are."""
+
+    add: Sequence[WantedSchedule]
+    remove: Sequence[Entry]
+    foreign: Mapping[str, str]
+
+
+def wanted_of(queue: TaskQueueResource, owner: Owner | None = None) -> list[WantedSchedule]:
+    """The schedules of a TaskQueue, in the order of the spec. `ConfigurationError` names the field.
+
+    Without an `owner` they belong to the TaskQueue.
+    """
+    partitions = {one.name: one.partitions for one in queue.spec.queues}
+    whose = str(owner or Owner.of(queue))
+    still = queue.spec.suspend or queue.spec.scheduler.mode == "Disabled"
+    found: list[WantedSchedule] = []
+    for number, one in enumerate(queue.spec.schedules):
+        try:
+            spec = _record(one, whose, paused=still or one.suspend)
+        except (ConfigurationError, SerializationError) as error:
+            raise ConfigurationError(f"spec.schedules[{number}]: {error}") from None
+        found.append(WantedSchedule(one.name, spread(one.queue, partitions.get(one.queue, 1), one.name), spec))
+    return found
+
+
+def _record(one: CronScheduleSpec, owner: str, *, paused: bool) -> ScheduleSpec:
+    # The operator does not know the task: the worker that runs it reads the JSON values by the task's annotations.
+    call = message_of(one.task, one.args, one.kwargs, Registry())
+    _, envelope, delay_ms, _, extras = call.encode(MAX_PAYLOAD_BYTES)
+    spec = ScheduleSpec(
+        task=one.task,
+        envelope=envelope,
+        schedule=one.schedule,
+        every=None,
+        time_zone=one.time_zone,
+        policy=one.concurrency_policy,
+        deadline_ms=None if one.starting_deadline_seconds is None else one.starting_deadline_seconds * 1000,
+        paused=paused,
+        delay_ms=delay_ms,
+        expires_ms=None,
+        extras=extras or Extras(),
+        owner=owner,
+        jitter_ms=one.jitter_seconds * 1000,
+    )
+    assert spec.timing is not None  # its errors name the field
+    return spec
+
+
+def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entry]) -> Plan:
+    """What to add, and what to remove. A schedule that is already as wanted needs nothing."""
+    by_name = {one.name: one for one in wanted}
+    foreign: dict[str, str] = {}
+    in_place: dict[str, Entry] = {}
+    remove: list[Entry] = []
+    for entry in there:
+        found, one = Owner.of_entry(entry), by_name.get(entry.name)
+        if not owner.is_same_place(found):
+            if one is not None:
+                foreign[entry.name] = f"TaskQueue {found.namespace}/{found.name}" if found else "no TaskQueue"
+        elif one is None or one.partition != entry.partition:
+            remove.append(entry)
+        else:
+            in_place[entry.name] = entry
+    add = [
+        one
+        for one in by_name.values()
+        if one.name not in foreign and (one.name not in in_place or in_place[one.name].spec != one.packed)
+    ]
+    return Plan(add, remove, foreign)
+
+
+def next_tick(one: WantedSchedule, moved: Entry | None, now_ms: int) -> int:
+    """The next tick of a schedule to add; one that moves to another queue keeps its tick if its times are the same."""
+    if moved is not None and moved.tick_ms is not None:
+        with contextlib.suppress(ConfigurationError, SerializationError):  # another program has written it
+            if ScheduleSpec.unpack(moved.spec).timing.identity == one.spec.timing.identity:
+                return moved.tick_ms
+    following = one.spec.timing.following(now_ms)
+    assert following is not None  # a timing that never ticks is refused
+    return following
+
+
+def orphans(there: Iterable[Entry], namespace: str, alive: Mapping[str, str]) -> dict[Owner, list[Entry]]:
+    """Schedules of TaskQueues of this namespace that may be gone. `alive` maps the names of those that are there."""
+    found: dict[Owner, list[Entry]] = {}
+    for entry in there:
+        owner = Owner.of_entry(entry)
+        if owner is not None and owner.namespace == namespace and owner.name not in alive:
+            found.setdefault(owner, []).append(entry)
+    return found
+
+
+async def stored(broker: RedisBroker, queues: Collection[str], *, everywhere: bool) -> list[Entry]:
+    """The schedules in Redis: of these queues, or, since names are unique in the fleet, `everywhere`.
+
+    A queue of others whose schedules cannot be read is their affair.
+    """
+    found: list[Entry] = []
+    for partition in sorted({*await broker.partitions(), *map(Partition, queues)}):
+        if everywhere or queue_of(partition) in queues:
+            try:
+                found += await broker.schedules.entries_of(partition)
+            except CallRefusedError:
+                if queue_of(partition) in queues:
+                    raise
+    return found
+
+
+async def carry_out(broker: RedisBroker, plan: Plan, ask: Callable[[str], None]) -> None:
+    """Add and remove. `ask(subject)` is called before each write, and raises when this process may not write."""
+    leaving = {entry.name: entry for entry in plan.remove}
+    for one in plan.add:
+        ask(f"schedule {one.name}")
+        tick = next_tick(one, leaving.get(one.name), await broker.schedules.now_ms(one.partition))
+        await broker.schedules.add(one.partition, one.name, one.packed, tick)
+    for entry in plan.remove:
+        ask(f"schedule {entry.name}")
+        await broker.schedules.remove(entry.partition, entry.name)
