@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,12 @@ from pathlib import Path
 import pytest
 from tests.support import requirements
 
+from e2e import evidence
 from e2e.cluster import binaries, kind_cluster, product_images
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.kubectl import ClusterCommand, wait_until
+from e2e.cluster.kubectl import ClusterCommand
+from e2e.operator_release import OperatorRelease
+from e2e.pod_fleet import ForwardedRedis, PodFleet, namespace_of_a_test, redis_in_the_cluster
 
 _TIER = "end-to-end"
 _CLUSTER = pytest.StashKey["KubernetesCluster"]()
@@ -108,8 +110,36 @@ def helm(cluster: KubernetesCluster) -> ClusterCommand:
 @pytest.fixture
 def namespace(kubectl: ClusterCommand) -> Iterator[str]:
     """A namespace with its service account, deleted after the test."""
-    name = f"e2e-{secrets.token_hex(4)}"
-    kubectl("create", "namespace", name)
-    wait_until(kubectl, "get", "serviceaccount", "default", "--namespace", name)
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    with namespace_of_a_test(kubectl) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def operator(kubectl: ClusterCommand, helm: ClusterCommand, images: tuple[str, ...]) -> Iterator[OperatorRelease]:
+    """The operator of all tests, installed by its chart. A test that upgrades it restores it."""
+    release = OperatorRelease(kubectl, helm)
+    release.install()
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture(scope="session")
+def redis(kubectl: ClusterCommand, images: tuple[str, ...]) -> Iterator[ForwardedRedis]:
+    """One Redis for all fleets: each has a key prefix of its own."""
+    with redis_in_the_cluster(kubectl) as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(
+    kubectl: ClusterCommand,
+    operator: OperatorRelease,
+    namespace: str,
+    redis: ForwardedRedis,
+    request: pytest.FixtureRequest,
+) -> Iterator[PodFleet]:
+    """A TaskQueue that is not applied yet. Its namespace goes after the test."""
+    yield PodFleet(kubectl, namespace, redis)
+    if request.node.stash.get(FAILED, False):
+        evidence.show(kubectl, namespace, operator.namespace)
+    kubectl("delete", "tq", "--all", "--namespace", namespace, "--wait=false")

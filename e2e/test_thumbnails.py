@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e import evidence
+from e2e import evidence, pod_fleet
 from e2e.cluster import engine
 from e2e.cluster.kind_cluster import NAME as CLUSTER_NAME
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 from e2e.conftest import FAILED, KubernetesCluster
+from e2e.operator_release import RESTRICTED, OperatorRelease
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "examples" / "thumbnails"
-SYSTEM = "taskfleet-system"
 TASKS = 2000
 # The kinds that a user of the queue, the operator and its owner references may create in the namespace.
 KINDS = "deployments,replicasets,pods,services,endpointslices,configmaps,serviceaccounts,pdb,secrets,leases,tq"
@@ -37,25 +36,6 @@ SECURITY = {
     }
 }
 CONTAINER = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
-
-
-@pytest.fixture(scope="module")
-def operator(kubectl: ClusterCommand, helm: ClusterCommand, images: tuple[str, ...]) -> Iterator[str]:
-    """The operator, installed by its chart from the checkout; its namespace."""
-    try:
-        # Fresh pods each time: the tag stays `dev` when the image was built anew.
-        helm(
-            "upgrade", "--install", "taskfleet", str(REPOSITORY / "helm" / "taskfleet"), "--namespace", SYSTEM,
-            "--create-namespace", "--take-ownership", "--set", "image.tag=dev",
-            "--set", f"podAnnotations.run=r{secrets.token_hex(4)}", "--wait", "--timeout", "90s", timeout=120,
-        )  # fmt: skip
-    except CommandError:
-        with contextlib.suppress(CommandError):
-            print(kubectl("describe", "pods", "--namespace", SYSTEM))
-            print(kubectl("logs", "--namespace", SYSTEM, "-l", "app.kubernetes.io/name=taskfleet", "--tail=100"))
-        raise
-    yield SYSTEM
-    helm("uninstall", "taskfleet", "--namespace", SYSTEM, "--wait", "--timeout", "60s")
 
 
 @dataclass(frozen=True)
@@ -107,43 +87,17 @@ class Shop:
 
 
 @pytest.fixture
-def shop(kubectl: ClusterCommand, operator: str, namespace: str, request: pytest.FixtureRequest) -> Iterator[Shop]:
+def shop(
+    kubectl: ClusterCommand, operator: OperatorRelease, namespace: str, request: pytest.FixtureRequest
+) -> Iterator[Shop]:
     """A restricted namespace with a Redis that answers."""
-    shop = Shop(kubectl, operator, namespace)
-    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    shop.apply(*redis())
+    kubectl("label", "namespace", namespace, RESTRICTED)
+    shop = Shop(kubectl, operator.namespace, namespace)
+    shop.apply(*pod_fleet.manifests())
     shop.run("rollout", "status", "deployment/redis", "--timeout=60s")
     yield shop
     if request.node.stash.get(FAILED, False):
-        evidence.show(kubectl, namespace, operator)
-
-
-def redis() -> list[dict[str, Any]]:
-    labels = {"app": "redis"}
-    container = {
-        "name": "redis",
-        "image": "taskfleet-redis:dev",
-        "ports": [{"containerPort": 6379}],
-        "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
-    }
-    pod = {**SECURITY, "containers": [container | CONTAINER]}
-    return [
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "redis"},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "redis"},
-            "spec": {"selector": labels, "ports": [{"port": 6379}]},
-        },
-    ]
+        evidence.show(kubectl, namespace, operator.namespace)
 
 
 def thumbnails() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
@@ -22,7 +22,6 @@ from taskfleet.child_process import ends_with_this_process
 from taskfleet.redis.keys import FleetKeys
 from taskfleet.settings import RedisSettings, Settings
 from tests.support.process_node_app import journal
-from tests.support.redis_server import RedisServer
 
 Object = dict[str, Any]
 
@@ -30,10 +29,19 @@ IMAGE = "registry.example/shop:1.0"
 APP = "tests.support.process_node_app:queue"
 
 
+class JournalRedis(Protocol):
+    """The Redis of a fleet, as this process reaches it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def call(self, *command: str | int | bytes) -> Any: ...
+
+
 class RealFleet:
     """One TaskQueue `name` in a namespace, with tasks on its queue `default` and a key prefix of its own."""
 
-    def __init__(self, kubectl: ClusterCommand, namespace: str, redis: RedisServer, name: str = "orders") -> None:
+    def __init__(self, kubectl: ClusterCommand, namespace: str, redis: JournalRedis, name: str = "orders") -> None:
         self.kubectl = kubectl
         self.namespace = namespace
         self.name = name
