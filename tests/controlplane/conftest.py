@@ -76,7 +76,7 @@ def namespace(kubectl: ClusterCommand) -> Iterator[str]:
     kubectl("create", "namespace", name)
     wait_until(kubectl, "get", "serviceaccount", "default", "--namespace", name)
     yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,47 @@ def test_a_taskqueue_can_be_deleted_without_an_operator(
     until(lambda: not space.get("deployment", "orders-worker"), "the Deployment is gone", seconds=60)
 
 
+def test_a_namespace_with_a_taskqueue_can_be_deleted_without_an_operator(
+    operator: subprocess.Popen[bytes], space: Space, manifest: Manifest
+) -> None:
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    operator.send_signal(signal.SIGTERM)
+    operator.wait(20)
+    space.kubectl("delete", "namespace", space.name, "--timeout=90s")
+    with pytest.raises(CommandError, match="not found"):
+        space.kubectl("get", "namespace", space.name)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "replicas"),
+    [
+        ("force-activation", "true", 1),
+        ("paused", "true", 3),
+        ("paused-scale-in", "true", 3),
+        ("paused-replicas", "4", 4),
+        ("paused-scale-out", "true", 0),
+        ("unknown", "true", 0),
+    ],
+)
+def test_every_annotation_of_the_autoscaler_has_its_effect(
+    operator: object, space: Space, manifest: Manifest, annotation: str, value: str, replicas: int
+) -> None:
+    """Three pods of which none is needed: without an annotation they would all go."""
+    manifest["metadata"]["annotations"] = {"autoscaling.taskfleet.io/paused-replicas": "3"}
+    manifest["spec"]["autoscaler"] = {"cooldownSeconds": 0, "pollIntervalSeconds": 1}
+    space.apply(manifest)
+    until(lambda: space.replicas() == 3, "three are asked for")
+    decided = space.status()["autoscaler"]["lastDecision"]
+    manifest["metadata"]["annotations"] = {f"autoscaling.taskfleet.io/{annotation}": value}
+    space.apply(manifest)
+    if replicas == 3:
+        condition = "Paused" if annotation == "paused" else "ScalingLimited"
+        until(lambda: space.condition(condition).get("status") == "True", "the status tells it")
+        assert space.status()["autoscaler"]["lastDecision"] == decided
+    until(lambda: space.replicas() == replicas, "the number follows the annotation")
+
+
 def test_an_edited_field_of_the_operator_is_corrected_and_other_fields_stay(
     operator: object, space: Space, manifest: Manifest
 ) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from e2e.cluster.kubectl import CommandError
 
 from tests.controlplane.test_operator import (
     CHILDREN,
@@ -105,6 +106,38 @@ def test_a_key_that_only_the_api_server_refuses_is_blamed_on_its_field(
     space.apply(manifest)
     assert told(space, "SpecValid", "Invalid").startswith("spec.worker.metadata: ")
     assert not any(space.get(kind, NAME) for kind in CHILDREN)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "field"),
+    [
+        ({"schedule": "61 * * * *"}, "spec.schedules[0].schedule: "),
+        ({"schedule": "0 3 * * *", "timeZone": "Mars/Phobos"}, "spec.schedules[0].timeZone: "),
+    ],
+)
+def test_what_no_rule_of_the_definition_can_say_is_told_without_a_webhook(
+    operator: object, space: Space, manifest: Manifest, schedule: dict[str, str], field: str
+) -> None:
+    manifest["spec"]["schedules"] = [{"name": "nightly", "queue": "default", "task": "report", **schedule}]
+    space.apply(manifest)
+    assert told(space, "SpecValid", "Invalid").startswith(field)
+    assert not any(space.get(kind, NAME) for kind in CHILDREN)
+    del manifest["spec"]["schedules"]
+    space.apply(manifest)
+    until(lambda: settled(space), "it is mended")
+
+
+def test_a_taskqueue_has_64_queues_at_most(operator: object, space: Space, manifest: Manifest) -> None:
+    manifest["spec"]["queues"] = [{"name": f"q{number}"} for number in range(65)]
+    with pytest.raises(CommandError, match=r"spec\.queues: Too many: 65: must have at most 64 items"):
+        space.apply(manifest)
+    del manifest["spec"]["queues"][64]
+    manifest["spec"]["schedules"] = [
+        {"name": f"s{number}", "schedule": "0 3 * * *", "task": "report", "queue": f"q{number}"} for number in range(64)
+    ]
+    space.apply(manifest)
+    until(lambda: settled(space), "the rules of 64 queues and schedules are within the budget")
+    assert len(space.status()["queues"]) == 64
 
 
 def refused(space: Space, name: str) -> str:

@@ -25,9 +25,11 @@ async def test_a_cordoned_worker_empties_itself_and_comes_back(queue: TaskQueue,
         return any(w.name == worker.identity.name and w.state == wanted for w in await queue.broker.workers())
 
     await until(lambda: state("cordoned"), "it is cordoned while it works")
+    assert worker.health.ready, "a pod that finishes its tasks stays ready"
     second = await hold.enqueue()
     release.set()
     await until(lambda: state("drained"), "it is drained")
+    assert worker.health.ready
     assert await second.status() == "ready"
     await queue.broker.uncordon(worker.identity.name)
     await second.result(timeout=10)
@@ -66,6 +68,7 @@ async def test_drain_hands_back_and_lets_running_tasks_end(make_queue: MakeQueue
     worker = await run_worker(queue, concurrency=2)
     handles = await queue.enqueue_many([hold.message(n) for n in range(5)])
     await until(lambda: len(worker.slots.running) == 2, "two run")
+    assert worker.health.ready, "readiness does not depend on busyness: all slots are taken"
     worker.drain()
     assert not worker.health.ready
     release.set()

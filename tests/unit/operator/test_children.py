@@ -53,6 +53,15 @@ def test_the_deployment_has_no_replicas() -> None:
     assert "replicas" not in children({})["Deployment"]["spec"]
 
 
+def test_the_service_is_headless_so_that_its_name_is_every_worker() -> None:
+    built = children({})
+    service, pod = built["Service"]["spec"], built["Deployment"]["spec"]["template"]
+    assert service["clusterIP"] == "None"
+    assert service["selector"].items() <= pod["metadata"]["labels"].items()
+    (port,) = service["ports"]
+    assert port["targetPort"] in {one["name"] for one in pod["spec"]["containers"][0]["ports"]}
+
+
 def test_pods_meet_the_restricted_standard() -> None:
     spec = pod_of({})["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True
