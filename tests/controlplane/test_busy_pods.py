@@ -111,3 +111,30 @@ def evict(fleet: RealFleet, pod: str) -> None:
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": fleet.namespace}}
     path = f"/api/v1/namespaces/{fleet.namespace}/pods/{pod}/eviction"
     fleet.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+
+COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+def test_a_busy_pod_that_somebody_else_has_chosen_is_told(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2)
+    until(lambda: len(fleet.ready()) == 2, "two pods are ready")
+    fleet.enqueue([1], seconds=12)
+    (busy,) = until(fleet.busy, "one is busy")
+    # A lower cost than that of the drained pod: now the ReplicaSet controller takes the busy one in its place.
+    fleet("annotate", "pod", busy, f"{COST}=-5000")
+    fleet("scale", f"tq/{fleet.name}", "--replicas=1")
+    told = until(
+        lambda: [one for one in fleet.events() if one["reason"] == "ScaleDownPickedBusyPod"], "it is told", seconds=60
+    )
+    (event,) = told
+    assert (event["type"], event["message"]) == (
+        "Warning",
+        f"{busy} was removed, with 1 task running, although it was not drained",
+    )
+    assert busy not in fleet.pods()
+    until(lambda: fleet.journal("end"), "its drain lets the task end")
+    fleet.ran_once([1])

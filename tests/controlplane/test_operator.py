@@ -104,12 +104,12 @@ def space(kubectl: ClusterCommand, namespace: str) -> Space:
     return Space(kubectl, namespace)
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0, pause: float = 0.05) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds:g} s in vain: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return value
 
 

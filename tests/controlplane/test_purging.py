@@ -16,6 +16,7 @@ from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.control.purging import ABANDON, FINALIZER
 from tests.controlplane.test_operator import Manifest, Space, manifest, operator, prefix, space, until
+from tests.support.process_node_fleet import OperatorProcesses
 from tests.support.redis_server import RedisServer
 
 __all__ = ["manifest", "operator", "prefix", "space"]
@@ -213,3 +214,45 @@ def test_a_redis_that_does_not_answer_is_told_and_can_be_given_up(
     patch = {"metadata": {"annotations": {ABANDON: "true"}}}
     space("patch", "tq", "orders", "--type=merge", "-p", json.dumps(patch))
     gone(space)
+
+
+def test_an_operator_that_is_killed_in_the_middle_of_a_purge_is_followed_by_one_that_ends_it(
+    operators: OperatorProcesses,
+    space: Space,
+    manifest: Manifest,
+    redis_server: RedisServer,
+    prefix: str,
+    client: Any,
+) -> None:
+    many = 20_000
+    fill(redis_server.url, prefix, "default", many)
+    for queue_name in ("second", "default2"):
+        fill(redis_server.url, prefix, queue_name, 10)
+    fill(redis_server.url, f"{prefix}2", "default", 10)
+    stay = keys(client, prefix, "default2") | keys(client, f"{prefix}2", "default")
+    contents = {key: client.dump(key) for key in stay}
+    operators.start()
+    space.apply(purging(manifest, "default", "second"))
+    held(space)
+    served = keys(client, prefix, "default") | keys(client, prefix, "second")
+    client.client_pause(60_000, all=False)
+    delete(space)
+
+    def begun() -> bool:
+        """Let some writes through, and no more when keys are gone."""
+        if client.exists(*served) < len(served):
+            return True
+        client.client_unpause()
+        client.client_pause(60_000, all=False)
+        return False
+
+    until(begun, "the purge is under way", seconds=60)
+    operators.kill()
+    client.client_unpause()
+    assert keys(client, prefix, "default") | keys(client, prefix, "second"), "it was killed in the middle"
+    assert finalizers(space) == [FINALIZER], "the TaskQueue stays until all is gone"
+    operators.start()
+    gone(space)
+    assert keys(client, prefix, "default") == keys(client, prefix, "second") == set()
+    assert {key: client.dump(key) for key in stay} == contents
+    assert client.smembers(f"{prefix}:queues") == {b"default2"}

@@ -165,9 +165,10 @@ def _expanded(text: str, environment: dict[str, str]) -> str:
 
 
 def _remapped(text: str, mounts: dict[str, Path]) -> str:
-    for path, place in sorted(mounts.items(), key=lambda mount: -len(mount[0])):
-        text = re.sub(rf"(?<![\w/.]){re.escape(path.rstrip('/'))}(?=/|$)", str(place), text)
-    return text
+    """The text with places of this machine for mounted paths. One place may contain another mount's path: `/tmp`."""
+    places = {path.rstrip("/"): str(place) for path, place in mounts.items()}
+    paths = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w/.])(?:{paths})(?=/|$)", lambda found: places[found[0]], text) if places else text
 
 
 def _ports(container: Object, arguments: Sequence[str]) -> dict[int, int]:

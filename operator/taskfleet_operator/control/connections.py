@@ -56,9 +56,9 @@ def _asking(ask: Callable[[str], None]) -> type[aiohttp.ClientRequest]:
                 try:
                     ask(f"{self.method} {self.url.path}")
                 except Exception as error:
+                    # Whoever waits for the answer, or is about to (Python 3.12 sends first), closes the connection.
                     if conn.protocol is not None:
                         conn.protocol.set_exception(aiohttp.ClientConnectionError(str(error)))
-                    conn.close()
                     return
             await super().write_bytes(writer, conn, content_length)
 
