@@ -12,7 +12,7 @@ import pytest
 from taskfleet import TaskQueue
 from taskfleet_operator import kept_schedules
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
-from tests.engine.conftest import RunWorker, until
+from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.manifests import SCHEDULE, changed
 
 
@@ -78,3 +78,21 @@ async def test_a_suspended_one_is_not_due(queue: TaskQueue, field: dict[str, Any
     await add_due(queue, wanted(**field))
     assert (await queue.broker.figures({"default": (10**9, 10**9)})).stats["default"].ticks_due == 0
     await queue.remove_schedule("nightly")
+
+
+@pytest.mark.parametrize(
+    ("options", "refuses"),
+    [
+        ({}, False),
+        ({"signing_keys": [b"s" * 32]}, True),
+        ({"signing_keys": [b"s" * 32], "sealing": "write"}, False),
+        ({"encryption_keys": [b"e" * 32]}, True),
+    ],
+)
+async def test_a_worker_says_whether_it_refuses_a_schedule_that_nobody_has_sealed(
+    make_queue: MakeQueue, run_worker: RunWorker, options: dict[str, Any], refuses: bool
+) -> None:
+    queue = make_queue(**options)
+    await run_worker(queue)
+    await until(queue.broker.workers, "its first heartbeat")
+    assert [info.sealed_only for info in await queue.broker.workers()] == [refuses]

@@ -136,13 +136,16 @@ class ScheduleKeeper:
             if plan.add or plan.remove:
                 there = await kept_schedules.stored(broker, own, everywhere=bool(wanted))
             now_ms = await broker.schedules.now_ms(wanted[0].partition) if wanted else 0
+            workers = await broker.workers() if wanted else []
         finally:
             await broker.close()
         for one in plan.add:
             logger.info("%s/%s: schedule %s of queue %s is set", *key, one.name, queue_of(one.partition))
         for entry in plan.remove:
             logger.info("%s/%s: schedule %s of queue %s is removed", *key, entry.name, queue_of(entry.partition))
-        condition = schedules.verdict(wanted, plan.foreign, there, now_ms)
+        serving = {queue_of(one.partition) for one in wanted}
+        refusing = sorted({worker.name for worker in workers if worker.sealed_only and serving & set(worker.queues)})
+        condition = schedules.verdict(wanted, plan.foreign, there, now_ms, refusing)
         await self._tell(key, known, schedules.statuses(wanted, there), condition)
         return not wanted
 

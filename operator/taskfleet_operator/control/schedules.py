@@ -41,9 +41,13 @@ def _last_ms(entry: Entry) -> int:
 
 
 def verdict(
-    wanted: Sequence[WantedSchedule], foreign: Mapping[str, str], there: Iterable[Entry], now_ms: int
+    wanted: Sequence[WantedSchedule],
+    foreign: Mapping[str, str],
+    there: Iterable[Entry],
+    now_ms: int,
+    refusing: Sequence[str] = (),
 ) -> Condition:
-    """The condition after the schedules were brought in line."""
+    """The condition after the schedules were brought in line. `refusing` are workers that take only sealed ones."""
     if foreign:
         taken = ", ".join(f"{name} (of {whose})" for name, whose in sorted(foreign.items()))
         told = (
@@ -52,6 +56,13 @@ def verdict(
         return Condition(CONDITION, False, "NameTaken", told)
     if not wanted:
         return Condition(CONDITION, True, "NoSchedules", "the spec has none")
+    if refusing and not all(one.spec.paused for one in wanted):
+        told = (
+            f"the application has keys, so that its workers ({_few(refusing)}) refuse a schedule that is not sealed, "
+            f"and the operator has no keys: add {_few([one.name for one in wanted])} with queue.add_schedule() in a "
+            "program that has them, and remove it from spec.schedules"
+        )
+        return Condition(CONDITION, False, "NotSealed", told)
     names = {(one.partition, one.name) for one in wanted}
     late = [
         f"{entry.name} of queue {queue_of(entry.partition)} (due {rfc3339(entry.tick_ms / 1000)})"
@@ -60,10 +71,14 @@ def verdict(
     ]
     if late:
         told = (
-            f"no worker performs {', '.join(late)}: none with a scheduler runs, or the queue is full, or the workers "
-            "have signing keys and refuse a schedule that is not signed; add it from Python then"
+            f"no worker performs {', '.join(late)}: none with a scheduler runs, or the queue is full, or the worker "
+            "cannot read it, which its log says"
         )
         return Condition(CONDITION, False, "Overdue", told)
     still = sum(one.spec.paused for one in wanted)
     told = f"{len(wanted)} schedules are in Redis" + (f", {still} of them suspended" if still else "")
     return Condition(CONDITION, True, "InSync", told)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

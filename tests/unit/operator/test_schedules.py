@@ -113,6 +113,16 @@ def test_a_tick_that_nobody_performs_is_told() -> None:
     assert schedules.verdict([], {}, [], now).reason == "NoSchedules"
 
 
+def test_workers_that_refuse_what_is_not_sealed_are_told_before_a_tick_is_late() -> None:
+    (one,) = kept_schedules.wanted_of(queue({}))
+    told = schedules.verdict([one], {}, [entry(one, 9)], 0, [f"pod-{n}" for n in range(5)])
+    assert (told.status, told.reason) == (False, "NotSealed")
+    assert "pod-0, pod-1, pod-2 and 2 more" in told.message
+    assert f"add {one.name} with queue.add_schedule()" in told.message
+    (still,) = kept_schedules.wanted_of(queue({}, suspend=True))
+    assert schedules.verdict([still], {}, [], 0, ["pod-0"]).reason == "InSync"
+
+
 def test_the_status_tells_the_last_and_the_next_tick() -> None:
     wanted = kept_schedules.wanted_of(queue({}, {"name": "b"}))
     told = schedules.statuses(wanted, [entry(wanted[0], 60_000, last_ms=30_000)])

@@ -28,7 +28,7 @@ REASONS = {
     },
     "autoscaler/decide.py": {"Enabled"},
     "autoscaler/recommend.py": set[str](),
-    "scaling/loop.py": set[str](),
+    "scaling/loop.py": {"DeploymentDefault"},
 }  # fmt: skip
 CALLS = {"Condition": 2, "Trouble": 0, "post": 0, "warn": 0, "finish": 1}
 

@@ -17,7 +17,8 @@ class HeartbeatFields(NamedTuple):
     """The fields of a heartbeat, as they are stored in the hash of a worker. Other fields are not read.
 
     `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
-    `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run.
+    `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run; `sealed_only` is 1 when the worker
+    refuses what no key of its application has sealed.
     """
 
     name: str
@@ -31,6 +32,7 @@ class HeartbeatFields(NamedTuple):
     version: str
     stuck: int
     oldest_run_ms: int = 0
+    sealed_only: int = 0
 
 
 FIELDS = HeartbeatFields._fields
@@ -57,6 +59,7 @@ class WorkerInfo:
     version: str
     stuck: int = 0  # slots that are held by handlers which cannot be stopped
     oldest_run_seconds: float = 0.0  # how long its oldest run had taken at the heartbeat; 0 without a run
+    sealed_only: bool = False  # whether it refuses tasks and schedules that no key of its application has sealed
 
     @classmethod
     def of_values(
@@ -90,4 +93,5 @@ class WorkerInfo:
             version=short("version", ""),
             stuck=figure("stuck", _MOST_SLOTS),
             oldest_run_seconds=figure("oldest_run_ms", foreign.LAST_MS) / 1000,
+            sealed_only=bool(figure("sealed_only", 1)),
         )

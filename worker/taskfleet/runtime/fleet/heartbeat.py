@@ -50,6 +50,7 @@ class Heartbeat:
             idle_since_ms=0 if self._held else health.idle_since_ms,
             version=__version__,
             oldest_run_ms=self._oldest_run_ms(),
+            sealed_only=int(self._context.started and self._context.broker.seal.requires),
         )
 
     def _oldest_run_ms(self) -> int:
