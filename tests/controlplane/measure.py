@@ -124,14 +124,21 @@ def burst(given: Stage, repeats: int) -> Iterator[str]:
         before = len(fleet.replica_changes())
         began = time.monotonic()
         fleet.enqueue(range(10_000 * n, 10_000 * n + 10_000), seconds=0.5)
-        until(lambda n=n: fleet.redis.call("LLEN", f"journal:{fleet.prefix}") >= 20_000 * (n + 1), "done", seconds=600)
-        took = time.monotonic() - began
+        asked = {0: began}  # number → when it was seen first
+
+        def done(n: int = n, asked: dict[int, float] = asked) -> bool:
+            asked.setdefault(fleet.replicas(), time.monotonic())
+            return bool(fleet.redis.call("LLEN", f"journal:{fleet.prefix}") >= 20_000 * (n + 1))
+
+        until(done, "all tasks have ended", seconds=600)
+        took, most = time.monotonic() - began, max(asked)
+        enough = f"{most} asked for after {asked[most] - began:.1f} s"
         until(lambda: fleet.replicas() == 0, "it is at zero", seconds=600)
         numbers = [0, *fleet.replica_changes()[before:]]
         directions = [after > earlier for earlier, after in itertools.pairwise(numbers)]
         reversals = sum(one != other for one, other in itertools.pairwise(directions))
         path = " → ".join(map(str, numbers))
-        yield f"repeat {n + 1}: done after {took:.0f} s; replicas {path}: {reversals} reversal(s)"
+        yield f"repeat {n + 1}: {enough}, done after {took:.0f} s; replicas {path}: {reversals} reversal(s)"
     fleet.ran_once(range(10_000 * repeats))
 
 
