@@ -59,6 +59,25 @@ def test_a_busy_pod_whose_heartbeats_stop_is_not_taken_while_its_leases_hold(
     assert not fleet.journal("cut")
 
 
+def test_a_deployment_that_was_deleted_without_its_pods_is_made_again_around_them(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    operators.start()
+    fleet.apply(autoscaler={"minReplicas": 0, "maxReplicas": 3}, worker={"drainTimeoutSeconds": 1})
+    until(lambda: fleet.replicas() == 0, "the Deployment is there")
+    fleet.enqueue(range(2), seconds=30)
+    busy = until(lambda: len(found := fleet.busy()) == 2 and found, "two are busy")
+    until(lambda: fleet.status().get("replicas", 0) >= 2, "the status counts them")
+    before = fleet.deployment()["metadata"]["uid"]
+    fleet("delete", "deployment", f"{fleet.name}-worker", "--cascade=orphan", "--wait=false")
+    made = until(lambda: (one := fleet.deployment()) and one["metadata"]["uid"] != before and one, "it is made again")
+    assert made["spec"]["replicas"] >= 2
+    until(lambda: len(fleet.journal("end")) == 2, "both tasks have ended")
+    fleet.ran_once(range(2))
+    assert not fleet.journal("cut")
+    assert {pod for pods in fleet.journal("end").values() for pod in pods} == busy
+
+
 SAFE, DISRUPT = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"
 
 

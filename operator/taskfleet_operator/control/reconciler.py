@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pydantic
 
@@ -152,13 +153,14 @@ class Reconciler:
         spared: dict[str, ApplyError],
     ) -> None:
         """Write the children that differ: all of them, or none when the API server would refuse one."""
+        replicas = _first_replicas(queue, self._status.current(key))
         changes = [
             change
             for kind in KINDS
             if kind.kind in wanted
             and kind.kind not in spared
             and not self._corrections.is_in_line(
-                key, change := Change(kind, wanted[kind.kind], live.get(kind.kind), _first_replicas(queue))
+                key, change := Change(kind, wanted[kind.kind], live.get(kind.kind), replicas)
             )
         ]
         rehearsed: list[tuple[Change, Object | None]] = []
@@ -276,14 +278,18 @@ def _is_rollout(change: Change, rehearsed: Object | None) -> bool:
     return rehearsed is None or bool(rehearsed["spec"]["template"] != change.live["spec"]["template"])
 
 
-def _first_replicas(queue: TaskQueueResource) -> int:
-    """The number with which the autoscaler starts."""
-    if queue.spec.suspend:
-        return 0
+def _first_replicas(queue: TaskQueueResource, status: Mapping[str, Any]) -> int:
+    """The number with which a Deployment is made.
+
+    One that is made again has as many as there were: it adopts the pods of one that was deleted without them, and with
+    fewer it would take busy ones at once.
+    """
     autoscaler = queue.spec.autoscaler
+    asked = autoscaler.min_replicas
     if autoscaler.mode == "Disabled":
-        return 1 if queue.spec.replicas is None else queue.spec.replicas
-    return autoscaler.min_replicas
+        asked = 1 if queue.spec.replicas is None else queue.spec.replicas
+    before = min(int(status.get("replicas") or 0), max(asked, autoscaler.max_replicas))
+    return max(before, 0 if queue.spec.suspend else asked)
 
 
 def _is_ending(error: Exception) -> bool:
