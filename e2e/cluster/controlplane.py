@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Self
 
@@ -43,7 +44,9 @@ class ControlPlane:
         self._folder: Path | None = None
         self._lock: IO[str] | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.server = ""
+        self._commands: dict[str, list[str | Path]] = {}
+        self._token = secrets.token_hex(16)
+        self.server = self.etcd = ""
 
     @property
     def folder(self) -> Path:
@@ -103,10 +106,11 @@ class ControlPlane:
     def _start_all(self, built: dict[str, Path]) -> None:
         etcd_port, peer_port, api_port = free_ports(3)
         folder = self.folder
-        token = secrets.token_hex(16)
+        token = self._token
         _private(folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')
         _signing_key(folder / "service-accounts.key")
-        etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+        self.etcd = etcd_url = f"http://127.0.0.1:{etcd_port}"
+        peer_url = f"http://127.0.0.1:{peer_port}"
         self._run(
             built["etcd"],
             "--unsafe-no-fsync",
@@ -136,8 +140,7 @@ class ControlPlane:
             "--enable-priority-and-fairness=false",
             "--profiling=false",
         )
-        certificate = folder / "certificates" / "apiserver.crt"
-        self._wait_for_api(certificate, token)
+        certificate = self._wait_for_api()
         _private(self.kubeconfig, _kubeconfig(self.server, certificate.read_bytes(), token))
         self._run(
             built["kube-controller-manager"],
@@ -159,11 +162,22 @@ class ControlPlane:
             raise ClusterError(f"kube-controller-manager makes no service account: {failed.stderr.strip()}") from failed
 
     def _run(self, binary: Path, *options: str) -> None:
+        self._commands[binary.name] = [binary, *options]
         self._processes[binary.name] = start_child([binary, *options], log=self.folder / f"{binary.name}.log")
 
-    def _wait_for_api(self, certificate: Path, token: str) -> None:
+    def restart_api_server(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End the API server with SIGKILL and start it again; what it has in memory is gone."""
+        name = "kube-apiserver"
+        self._processes[name].kill()
+        self._processes[name].wait(30)
+        meanwhile()
+        self._processes[name] = start_child(self._commands[name], log=self.folder / f"{name}.log")
+        self._wait_for_api()
+
+    def _wait_for_api(self) -> Path:
+        certificate = self.folder / "certificates" / "apiserver.crt"
         deadline = time.monotonic() + _READY_SECONDS
-        request = urllib.request.Request(f"{self.server}/readyz", headers={"Authorization": f"Bearer {token}"})
+        request = urllib.request.Request(f"{self.server}/readyz", headers={"Authorization": f"Bearer {self._token}"})
         while True:
             # The server writes the certificate before it listens.
             with contextlib.suppress(OSError, urllib.error.URLError):
@@ -171,7 +185,7 @@ class ControlPlane:
                 with urllib.request.build_opener(
                     urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
                 ).open(request, timeout=5):
-                    return
+                    return certificate
             self._raise_ended()
             if time.monotonic() > deadline:
                 raise ClusterError(

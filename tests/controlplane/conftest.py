@@ -39,8 +39,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """An administrator's kubeconfig for a control plane of this session."""
+def plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    """The control plane of this session."""
     if _UNBUILT in pytestconfig.stash:
         requirements.cannot_run(pytestconfig, _TIER, pytestconfig.stash[_UNBUILT])
     plane = ControlPlane()
@@ -48,8 +48,14 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[Path]:
         plane.start()
     except ClusterError as failed:
         requirements.cannot_run(pytestconfig, _TIER, str(failed))
-    yield plane.kubeconfig
+    yield plane
     plane.stop()
+
+
+@pytest.fixture(scope="session")
+def control_plane(plane: ControlPlane) -> Path:
+    """An administrator's kubeconfig for the control plane of this session."""
+    return plane.kubeconfig
 
 
 @pytest.fixture(scope="session")
