@@ -36,7 +36,7 @@ _UNTOLD_BACKLOG = TargetSpec().backlog_per_replica
 _RUSH_SECONDS = STABLE_WINDOW_SECONDS
 """The rate of the short window may last until the long one shows it; the queue may hold half of D's arrivals of it."""
 
-_PATIENCE = 0.25
+PATIENCE = 0.25
 """A task may wait for this part of D before a load that is higher by chance needs another replica."""
 
 _RECENT_SECONDS = 20.0
@@ -175,7 +175,7 @@ def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, se
 
 def _waits_briefly(queue: QueueSample, points: tuple[Point, ...], drain: float) -> bool:
     """Whether what waits will start within a part of D, as fast as runs end."""
-    patience = drain * _PATIENCE
+    patience = drain * PATIENCE
     ended = attempts_per_second(points, _RECENT_SECONDS) * queue.share
     return queue.oldest_age_seconds <= patience and queue.backlog <= ended * patience
 

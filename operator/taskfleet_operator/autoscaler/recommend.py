@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from ..resource.autoscaler_spec import AutoscalerSpec
 from .history import ScalingState, is_another_poll
-from .queue_terms import QueueTerms, terms_of
+from .queue_terms import PATIENCE, QueueTerms, terms_of
 from .sample import FleetSample
 
 _ROUNDING = 1e-9
@@ -47,6 +47,12 @@ class Wanted:
     @property
     def chance_seconds(self) -> float:
         return max((terms.chance_seconds for terms in self.queues), default=0.0)
+
+    @property
+    def queued_share(self) -> float:
+        """By which part of the slots a load may be higher by chance and only wait for a part of D, at most half."""
+        shares = (PATIENCE * terms.drain_seconds / max(terms.chance_seconds, 1e-9) for terms in self.queues)
+        return min([0.5, *shares])
 
     @property
     def is_late(self) -> bool:

@@ -48,7 +48,8 @@ def settle(sample: FleetSample, wanted: Wanted, replicas: int, formula: str, spe
     lasting = wanted.chance_seconds > spec.behavior.scale_down.stabilization_window_seconds
     deviation = wanted.chance_slots / slots
     lower = deviation * (_BY_CHANCE if lasting else _BY_CHANCE_IN_A_WINDOW)
-    kept = min(current, _ceil((exact + lower) * utilisation))
+    queued = 1 + wanted.queued_share if lasting else 1.0
+    kept = min(current, _ceil(max(exact, (exact + lower) / queued) * utilisation))
     enough = max(kept, _ceil(exact / (1 + float(up))))
     formula = f"{formula} = {exact:.2f}"
     message = ""

@@ -46,7 +46,7 @@ class OurAutoscaler:
 
     def __init__(self, name: str, spec: AutoscalerSpec, load: tuple[Load, ...], faults: SimulatedFaults) -> None:
         self.name = name
-        self.decisions: list[ScalingDecision] = []
+        self.decided: ScalingDecision | None = None
         self._spec = spec
         self._load = load
         self._faults = faults
@@ -66,7 +66,7 @@ class OurAutoscaler:
         if self._state is None:
             self._state = ScalingState.initial(fleet.current, now)
         decision = decide(sample, self._state, spec, now)
-        self._state, self._decided = decision.state, now
+        self.decided, self._state, self._decided = decision, decision.state, now
         self._latencies = self._latencies.with_look(
             {worker.name: worker.age_seconds for worker in workers},
             frozenset(worker.name for worker in workers if worker.registered),

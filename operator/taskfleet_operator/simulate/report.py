@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .matrix import Comparison
+from .second_look import SEEDS, SecondLook
 from .simulation import Measured
 
 
@@ -38,7 +39,17 @@ def verdict(one: Comparison) -> str:
         found.append(f"costs {ours.cost / one.cheapest.cost:.2f} times {one.cheapest.autoscaler}")
         if one.without_headroom is not None and one.meets(one.without_headroom):
             found.append(f"{one.without_headroom.cost:.2f} with utilizationPercent 100")
+    if one.second is not None:
+        found.append(_second(one.second))
     return "; ".join(found)
+
+
+def _second(look: SecondLook) -> str:
+    fixed = "none" if look.fixed is None else f"{look.fixed.autoscaler} {look.fixed.cost:.2f}"
+    return (
+        f"over {len(SEEDS)} seeds {look.our_cost:.2f} and {look.rival_cost:.2f}, on target in {look.ours_on_target} and"
+        f" {look.rival_on_target}; smallest fixed fleet in time: {fixed}"
+    )
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -13,9 +14,19 @@ from taskfleet_operator.simulate import load
 from taskfleet_operator.simulate.autoscalers import OurAutoscaler
 from taskfleet_operator.simulate.drawing import drawing
 from taskfleet_operator.simulate.load import Arrivals, RunTime
-from taskfleet_operator.simulate.matrix import OURS, RUN_TIMES, SLOTS, STARTS, compare, few_worlds, worlds
-from taskfleet_operator.simulate.report import summary, table
+from taskfleet_operator.simulate.matrix import (
+    OURS,
+    RUN_TIMES,
+    SLOTS,
+    STARTS,
+    compare,
+    few_worlds,
+    looked_at_again,
+    worlds,
+)
+from taskfleet_operator.simulate.report import summary, table, verdict
 from taskfleet_operator.simulate.rivals import HpaOnUtilisation, KedaWithHpa
+from taskfleet_operator.simulate.second_look import smallest_fixed
 from taskfleet_operator.simulate.simulated_fleet import SimulatedFaults, SimulatedFleet
 from taskfleet_operator.simulate.simulation import Measured, SimulatedWorld, most_in_an_hour, simulate, turning_points
 
@@ -92,6 +103,25 @@ def test_a_heavy_tail_has_the_same_mean() -> None:
     seconds = [one.seconds for one in made.arrivals(3000.0, 3)]
     assert sum(seconds) / len(seconds) == pytest.approx(5.0, rel=0.2)
     assert max(seconds) > 50
+
+
+def test_a_rival_that_is_much_cheaper_is_looked_at_with_other_seeds_and_beside_a_fixed_fleet() -> None:
+    made = load.on_off(40.0, RunTime(0.5), on=100.0, off=100.0)
+    world = SimulatedWorld("on and off", (made,), 600.0, 8, 5.0)
+    found = compare(world, [OURS])
+    fixed = smallest_fixed(world, found.allowed)
+    assert fixed is not None
+    assert (fixed.autoscaler, fixed.taken_busy) == ("fleet of 4", 0)
+    assert smallest_fixed(world, 1e-3).most_replicas > 4  # type: ignore[union-attr]
+    assert smallest_fixed(world, -1.0) is None
+    assert looked_at_again(found) is found, "no rival is cheaper"
+    cheap = replace(found.ours, autoscaler="Threshold", cost=0.1)
+    again = looked_at_again(replace(found, measured=(*found.measured, cheap)))
+    assert again.second is not None
+    assert again.second.fixed == fixed
+    assert 1.0 < again.second.our_cost < 3.0
+    assert again.second.ours_on_target == 5
+    assert "smallest fixed fleet in time: fleet of 4" in verdict(again)
 
 
 def test_a_recorded_trace_is_played_again(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,12 @@ from taskfleet_operator.autoscaler import (
     decide,
 )
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
+from taskfleet_operator.simulate import load
+from taskfleet_operator.simulate.autoscalers import OurAutoscaler
+from taskfleet_operator.simulate.load import Load, RunTime
+from taskfleet_operator.simulate.simulated_fleet import SimulatedFleet
+from taskfleet_operator.simulate.simulation import SimulatedWorld, simulate
 from tests.unit.autoscaler.builders import spec
-from tests.unit.autoscaler.simulation import Fleet
 
 TRACES = Path(__file__).parent / "traces"
 
@@ -32,42 +35,42 @@ TRACES = Path(__file__).parent / "traces"
 @dataclass
 class Scenario:
     spec: AutoscalerSpec
-    arrivals: Callable[[float], float]
+    load: Load
     seconds: int = 420
-    service: float = 0.5
-    latency: float = 5.0
+    start: float = 5.0
 
 
+HALF = RunTime(0.5)
 SCENARIOS = {
-    "burst_of_10000": Scenario(spec(), lambda now: 20_000.0 if 30 <= now < 30.5 else 0.0, seconds=700),
-    "step_to_40_per_second": Scenario(spec(), lambda now: 40.0 if now >= 10 else 0.0),
-    "ramp_with_slow_starts": Scenario(spec(), lambda now: now / 4, latency=40.0),
-    "on_and_off_each_minute": Scenario(spec(), lambda now: 100.0 if now % 60 < 20 else 0.0),
-    "threshold": Scenario(spec(policy="Threshold"), lambda now: 50.0 if 20 <= now < 120 else 0.0),
-    "long_tasks": Scenario(spec(), lambda now: 2.0 if now < 200 else 0.0, service=20.0, seconds=700),
+    "burst_of_10000": Scenario(spec(), load.bursts(10_000, HALF, every=1e9), seconds=700),
+    "step_to_40_per_second": Scenario(spec(), load.step(20.0, HALF, at=10.0)),
+    "ramp_with_slow_starts": Scenario(spec(), load.ramp(50.0, HALF, seconds=400.0), start=40.0),
+    "on_and_off_each_minute": Scenario(spec(), load.on_off(50.0, HALF, on=20.0, off=40.0)),
+    "threshold": Scenario(spec(policy="Threshold"), load.on_off(25.0, HALF, on=100.0, off=400.0)),
+    "long_tasks": Scenario(spec(), load.on_off(40.0, RunTime(20.0), on=200.0, off=600.0), seconds=700),
 }
 
 
-class Recorder(Fleet):
-    samples: list[FleetSample]
+class Recorder(OurAutoscaler):
+    """Keeps what it saw and decided."""
 
-    def _sample(self, now: float) -> FleetSample:
-        sample = super()._sample(now)
-        self.samples.append(sample)
-        return sample
+    steps: list[tuple[float, FleetSample, ScalingDecision]]
+
+    def look(self, fleet: SimulatedFleet, now: float) -> float:
+        seen, again = self._sample(fleet, now), super().look(fleet, now)
+        assert self.decided is not None
+        self.steps.append((now, seen, self.decided))
+        return again
 
 
 def record(scenario: Scenario) -> dict[str, Any]:
-    fleet = Recorder(scenario.spec, scenario.service, scenario.latency)
-    fleet.samples = []
-    fleet.run(scenario.arrivals, scenario.seconds)
-    poll = scenario.spec.poll_interval_seconds
+    world = SimulatedWorld("a trace", (scenario.load,), scenario.seconds, 8, scenario.start)
+    recorder = Recorder("ours", scenario.spec, world.loads, world.faults)
+    recorder.steps = []
+    simulate(world, recorder)
     return {
         "spec": scenario.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        "steps": [
-            {"now": index * poll, "sample": _plain(sample), **outcome(decision)}
-            for index, (sample, decision) in enumerate(zip(fleet.samples, fleet.decisions, strict=True))
-        ],
+        "steps": [{"now": now, "sample": _plain(seen), **outcome(decision)} for now, seen, decision in recorder.steps],
     }
 
 
