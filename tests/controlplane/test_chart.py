@@ -15,6 +15,8 @@ import yaml
 from e2e.cluster import binaries
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
+from tests.support.manifests import GOOD
+
 CHART = str(Path(__file__).parents[2] / "helm" / "taskfleet")
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding"}
 
@@ -257,6 +259,35 @@ CHANGES: dict[str, Any] = {
     "fullnameOverride": "other",
 }
 """Another value for every value of the chart. None: tested below, since it needs a second value."""
+
+
+def test_without_an_operator_the_webhook_is_in_nobodys_way_but_for_a_new_spec(
+    crd: None, helm: ClusterCommand, kubectl: ClusterCommand, namespace: str
+) -> None:
+    values = {"webhook": {"enabled": True, "failurePolicy": "Fail"}, "watch": {"namespaces": [namespace]}}
+    rendered = objects(render(helm, namespace, values))
+    (webhook,) = (item for item in rendered if item["kind"] == "ValidatingWebhookConfiguration")
+    manifest = copy.deepcopy(GOOD)
+    manifest["metadata"]["finalizers"] = ["example.com/waits"]
+    tq = ("tq", manifest["metadata"]["name"], "--namespace", namespace)
+    kubectl("create", "-f", "-", "--namespace", namespace, stdin=json.dumps(manifest))
+    kubectl("create", "-f", "-", stdin=json.dumps(webhook))
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                kubectl("patch", *tq, "--type=merge", "--dry-run=server", "-p", '{"spec": {"suspend": true}}')
+            except CommandError as error:
+                assert "failed calling webhook" in error.stderr  # noqa: PT017 - it takes effect a moment later
+                break
+            assert time.monotonic() < deadline, "the webhook is never asked"
+            time.sleep(0.1)
+        kubectl("label", *tq, "team=shop")
+        kubectl("delete", *tq, "--wait=false")
+        kubectl("patch", *tq, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        kubectl("wait", "--for=delete", *tq, "--timeout=30s")
+    finally:
+        kubectl("delete", "validatingwebhookconfiguration", webhook["metadata"]["name"])
 
 
 def test_two_operators_need_a_lease(helm: ClusterCommand, namespace: str) -> None:
