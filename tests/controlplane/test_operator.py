@@ -334,6 +334,7 @@ def test_redis_down_holds_the_replicas_and_is_a_condition(operator: object, spac
     told = until(
         lambda: space.condition("RedisReachable").get("status") == "False" and space.condition("RedisReachable"),
         "Redis is not reachable",
+        seconds=60,
     )
     assert f"cannot reach Redis at 127.0.0.1:{port}: connection refused" in told["message"]
     assert space.replicas() == 2
