@@ -21,6 +21,7 @@ from typing import Any
 from taskfleet.errors import TaskQueueError
 from taskfleet_operator.autoscaler import ScalingDecision
 from taskfleet_operator.local import up
+from taskfleet_operator.local.manifest_redis import LocalRedis
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.view import Picture, View, choose
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
@@ -89,11 +90,11 @@ async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
 
 
 async def demo(
-    tasks: int, plan: LocalPlan, redis_url: str, folder: Path, watcher: Watcher, seconds: float
+    tasks: int, plan: LocalPlan, redis: LocalRedis, folder: Path, watcher: Watcher, seconds: float
 ) -> Counter[str]:
     """Run the fleet and the producer together. The fleet is drained at the end in any case."""
     stop = asyncio.Event()
-    fleet = asyncio.create_task(up.run(plan, redis_url, folder, watcher, stop))
+    fleet = asyncio.create_task(up.run(plan, redis, folder, watcher, stop))
     producer = asyncio.create_task(produce(tasks, watcher, seconds))
     await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
@@ -116,11 +117,11 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder,
-            up.redis_of(plan, up.EMBEDDED, Path(folder), watcher) as url,
+            up.chosen_redis(plan, up.EMBEDDED, Path(folder), watcher) as redis,
         ):
-            os.environ["REDIS_URL"] = url
+            os.environ["REDIS_URL"] = redis.url
             watcher.say("taskqueue.yaml with the demo's waits: poll 1 s, cooldown 3 s, at most 4 workers")
-            outcomes = asyncio.run(demo(options.tasks, plan, url, Path(folder), watcher, options.timeout))
+            outcomes = asyncio.run(demo(options.tasks, plan, redis, Path(folder), watcher, options.timeout))
     finally:
         watcher.close()
     done = outcomes["succeeded"]
