@@ -251,18 +251,18 @@ def test_an_edited_field_of_the_operator_is_corrected_and_other_fields_stay(
 def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
-    manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 600, "target": {"backlogPerReplica": 90}}
+    manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 600}
     space.apply(manifest)
     until(lambda: settled(space), "it is ready")
     began = time.monotonic()
     enqueue(redis_server, prefix, 350)
     until(lambda: space.replicas() > 0, "there are replicas", seconds=5)
     print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
-    assert space.replicas() == 4  # 350 waiting / 90 per replica
+    assert space.replicas() == 4  # 350 waiting / 100 per replica
     decision = until(lambda: space.status()["autoscaler"].get("lastDecision"), "the status says so")
     assert (decision["from"], decision["to"], decision["reason"]) == (0, 4, "BacklogPerReplica")
     wide = space("get", "tq", "orders", "-o", "wide")
-    assert "no history yet: 350 waiting / 90 per replica → 4" in wide
+    assert "no history yet: 350 waiting / 100 per replica → 4" in wide
     assert "ScaledUp" in until(lambda: _events(space), "the event is there")
     manifest["spec"]["autoscaler"] |= {"pollIntervalSeconds": 1}
     space.apply(manifest)
@@ -300,7 +300,7 @@ def test_nothing_is_written_while_nothing_happens(operator: object, space: Space
 def test_modes_suspend_and_pause(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str
 ) -> None:
-    manifest["spec"]["autoscaler"] |= {"mode": "Recommend", "target": {"backlogPerReplica": 90}}
+    manifest["spec"]["autoscaler"]["mode"] = "Recommend"
     enqueue(redis_server, prefix, 350)
     space.apply(manifest)
     until(lambda: space.status().get("desiredReplicas") == 4, "it is recommended")

@@ -62,8 +62,7 @@ def versions(queue: Queue, name: str, seconds: float) -> list[str]:
 @pytest.mark.parametrize("mode", ["Managed", "Recommend"])
 def test_a_standing_backlog_costs_less_than_a_write_a_minute(mode: str, make: Make, redis_server: RedisServer) -> None:
     name = f"standing-{mode.lower()}"
-    rule = {"minReplicas": 1, "maxReplicas": 2, "pollIntervalSeconds": 1, "target": {"backlogPerReplica": 90}}
-    queue = make(name, autoscaler={"mode": mode, **rule})
+    queue = make(name, autoscaler={"mode": mode, "minReplicas": 1, "maxReplicas": 2, "pollIntervalSeconds": 1})
     enqueue(redis_server, name, 2000)
     until(lambda: queue.status().get("desiredReplicas") == 2, "the backlog is decided upon", seconds=60)
     if mode == "Managed":

@@ -139,7 +139,7 @@ async def test_an_empty_queue_is_not_active_and_wants_nothing(server: RedisServe
 async def test_the_first_task_is_pushed_at_once_and_the_value_is_a_number_of_replicas(
     server: RedisServer, scaler: int
 ) -> None:
-    async with keda(scaler, keyPrefix="push", pollIntervalSeconds="600", backlogPerReplica="90") as client:
+    async with keda(scaler, keyPrefix="push", pollIntervalSeconds="600") as client:
         stream = client.activity()
         assert (await anext(stream)).result is False
         await enqueue(server.url, "push", 1000)
