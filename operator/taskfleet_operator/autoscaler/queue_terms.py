@@ -30,7 +30,6 @@ DEFAULT_START_SECONDS = 10.0
 _UNTOLD = TargetSpec().processing_time_seconds
 """Another run time than the default is one that the user knows."""
 
-_UNTOLD_BACKLOG = TargetSpec().backlog_per_replica
 """And so is another number of tasks a replica."""
 
 _RUSH_SECONDS = STABLE_WINDOW_SECONDS
@@ -70,7 +69,7 @@ class QueueTerms:
     slots: float
     panic_slots: float
     bound: str
-    replicas_by_backlog: int
+    replicas_by_backlog: float
     startable: float
     waits_briefly: bool
 
@@ -123,7 +122,7 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         return slots, "" if slots == asked else limit if slots == most else "one a task"
 
     slots, bound = bounded(steady)
-    by_backlog = 0 if known or not waiting else _replicas_by_backlog(waiting, drain, sample, spec)
+    by_backlog = 0.0 if known else waiting / spec.target.backlog_per_replica
     startable = min(float(waiting), max(0.0, most - queue.in_flight))
     if by_backlog and startable < waiting:
         bound = limit
@@ -147,19 +146,6 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         startable=startable,
         waits_briefly=_waits_briefly(queue, points, drain),
     )
-
-
-def _replicas_by_backlog(waiting: int, drain: float, sample: FleetSample, spec: AutoscalerSpec) -> int:
-    """The replicas for tasks of which nothing is known: KEDA's rule, with the number that the user has told.
-
-    Without one, no more than would drain tasks of the default run time. The first runs tell more, some seconds after
-    the first worker has started, and more workers would not tell it sooner.
-    """
-    by_rule = math.ceil(waiting / spec.target.backlog_per_replica)
-    if spec.target.backlog_per_replica != _UNTOLD_BACKLOG:
-        return by_rule
-    slots = waiting * min(1.0, float(_UNTOLD) / drain)
-    return min(by_rule, math.ceil(slots / max(1, sample.slots_per_replica)))
 
 
 def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, service: float, share: float) -> float:

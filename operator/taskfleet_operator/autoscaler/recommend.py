@@ -81,10 +81,7 @@ def drain_time(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec) -
         late = sum(terms.slots for terms in new) / per_replica
         others = exact - late
         exact = others + max(more, late)
-        rule = spec.target.backlog_per_replica
-        by_ready = f"{waiting} waiting / {rule} per replica"
-        if any(terms.replicas_by_backlog < math.ceil(terms.waiting / rule) for terms in new):
-            by_ready = f"{waiting} waiting, taken for {spec.target.processing_time_seconds} s each"
+        by_ready = f"{waiting} waiting / {spec.target.backlog_per_replica} per replica"
         if running:
             by_ready = f"{sum(terms.running for terms in new)} running / {per_replica} + {by_ready}"
         if others:

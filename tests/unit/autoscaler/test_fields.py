@@ -64,7 +64,7 @@ SCENES = [
     Scene("policy", ("DrainTime", "Threshold"), (13, 1), *WAITING),
     Scene("target.drainSeconds", (60, 120), (13, 7), *WAITING),
     Scene("target.utilizationPercent", (80, 50), (4, 5), *steady(1, 40)),
-    Scene("target.backlogPerReplica", (100, 50), (1, 19), sample(queue(950, **NEW)), fresh(0)),
+    Scene("target.backlogPerReplica", (100, 50), (10, 19), sample(queue(950, **NEW)), fresh(0)),
     Scene("target.processingTimeSeconds", ("0.5", "60"), (1, 3), sample(queue(20, **NEW)), fresh(0)),
     Scene("activation.backlog", (0, 5), (1, 0), sample(queue(5)), fresh(0)),
     Scene("minReplicas", (0, 3), (0, 3), sample(), fresh(0)),
@@ -130,8 +130,8 @@ def test_the_horizon_of_prewarming_is_at_least_the_start(horizon: int, drain: fl
 def test_what_runs_keeps_its_slots_while_there_is_no_history() -> None:
     new = queue(950, in_flight=16, **NEW)
     decision = decide(sample(new, current=2, busy_workers=2), fresh(2), spec(**CALM), NOW)
-    assert decision.desired == 3
-    assert decision.message == "no history yet: 16 running / 8 + 950 waiting, taken for 0.5 s each → 3"
+    assert decision.desired == 12
+    assert decision.message == "no history yet: 16 running / 8 + 950 waiting / 100 per replica → 12"
 
 
 def test_tasks_that_wait_for_their_key_ask_for_nothing() -> None:

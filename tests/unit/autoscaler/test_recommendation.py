@@ -11,8 +11,6 @@ from taskfleet_operator.autoscaler import ScalingState, decide
 from taskfleet_operator.autoscaler.history import Point, QueueHistory
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
-TOLD = {"backlogPerReplica": 95}
-
 
 def steady_arrivals(per_second: float, service: float, *, current: int) -> ScalingState:
     """A state after a minute of arrivals at one rate, each task running `service` seconds."""
@@ -57,23 +55,14 @@ def test_the_message_is_the_formula_with_its_numbers() -> None:
 
 def test_without_a_history_the_backlog_per_replica_rules_as_in_keda() -> None:
     new = queue(950, runnable_total=950, attempts_total=0, busy_ms_total=0)
-    decision = first(sample(new), spec(behavior=STEADY, target=TOLD))
+    decision = first(sample(new), spec(behavior=STEADY))
     assert decision.desired == 10
     assert decision.reason == "BacklogPerReplica"
-    assert decision.message == "no history yet: 950 waiting / 95 per replica → 10"
-
-
-def test_without_a_number_told_the_first_replicas_are_those_for_tasks_of_the_default_run_time() -> None:
-    """The first runs tell more, some seconds after the first worker has started."""
-    new = queue(20_000, runnable_total=20_000, attempts_total=0, busy_ms_total=0)
-    decision = first(sample(new, start_latency_seconds=5.0), spec(behavior=STEADY))
-    assert decision.desired == math.ceil(20_000 * 0.5 / 60 / 8)
-    assert decision.message == "no history yet: 20000 waiting, taken for 0.5 s each → 21"
-    assert first(sample(queue(90, runnable_total=90, attempts_total=0, busy_ms_total=0)), spec()).desired == 1
+    assert decision.message == "no history yet: 950 waiting / 100 per replica → 10"
 
 
 def test_a_guess_holds_no_replicas_once_run_times_are_known() -> None:
-    rule = spec(behavior={"scaleDown": STEADY["scaleDown"] | {"stabilizationWindowSeconds": 120}}, target=TOLD)
+    rule = spec(behavior={"scaleDown": STEADY["scaleDown"] | {"stabilizationWindowSeconds": 120}})
     new = queue(950, runnable_total=950, attempts_total=0, busy_ms_total=0)
     guess = decide(sample(new, current=4), replace(fresh(4), recommendations=()), rule, NOW)
     assert guess.desired > 4
@@ -96,12 +85,12 @@ def test_a_guess_holds_no_replicas_once_run_times_are_known() -> None:
 def test_without_a_history_the_limits_of_the_queue_hold(limits: dict[str, float], replicas: int) -> None:
     """The very first tasks of a queue of which one may run at a time need one pod, and not one for each hundred."""
     new = queue(950, runnable_total=950, attempts_total=0, busy_ms_total=0, **limits)
-    decision = first(sample(new), spec(behavior=STEADY, target=TOLD))
+    decision = first(sample(new), spec(behavior=STEADY))
     assert decision.desired == replicas
     assert decision.reason == "BacklogPerReplica"
     assert ("at most" in decision.message) is (replicas < 10)
     other = queue(500, name="other", runnable_total=500, attempts_total=0, busy_ms_total=0)
-    assert first(sample(new, other), spec(behavior=STEADY, target=TOLD)).desired <= replicas + 6
+    assert first(sample(new, other), spec(behavior=STEADY)).desired <= replicas + 5
 
 
 def test_chance_keeps_no_slots_above_the_limit_of_the_queue() -> None:

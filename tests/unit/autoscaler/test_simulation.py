@@ -83,7 +83,11 @@ def test_after_the_work_zero_comes_with_the_cooldown_and_not_before() -> None:
 
 
 def test_a_drain_time_shorter_than_e_times_the_start_would_overshoot() -> None:
-    rule = {"target": {"drainSeconds": 10}, "panic": {"mode": "Disabled"}, "behavior": STEADY}
+    rule = {
+        "target": {"drainSeconds": 10, "processingTimeSeconds": "0.51"},
+        "panic": {"mode": "Disabled"},
+        "behavior": STEADY,
+    }
     aware = ours(rate_of(100.0), 900, 40.0, **rule)
     assert ours(rate_of(100.0), 900, 40.0, kind=Ignorant, **rule).most_replicas > 1.5 * aware.most_replicas
 
