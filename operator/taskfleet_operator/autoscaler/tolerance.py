@@ -38,7 +38,7 @@ def settle(sample: FleetSample, wanted: Wanted, replicas: int, formula: str, spe
     into which a load that is higher by chance fits with all slots in use.
 
     Up, the number stays while the load fits with all slots in use, and what waits starts soon. While the difference may
-    be chance, it rises no further than the load itself.
+    be tolerance and chance together, it rises no further than the load itself.
     """
     current, exact = sample.current_replicas, wanted.exact
     if spec.policy == "Threshold" or current == 0:
@@ -62,7 +62,7 @@ def settle(sample: FleetSample, wanted: Wanted, replicas: int, formula: str, spe
         if kept == current:
             return Settled(current, message, stays=True)
         replicas, message = kept, f"{message} → {kept}"
-    elif replicas > current and exact - current <= deviation * _BY_CHANCE and not wanted.is_late:
+    elif replicas > current and exact <= current * (1 + float(up)) + deviation * _BY_CHANCE and not wanted.is_late:
         message = f"{formula}, off by up to {deviation * _BY_CHANCE:.2f} by chance"
         soon = all(terms.waits_briefly for terms in wanted.queues)
         load = (exact - wanted.drain_slots / slots if soon else exact) * utilisation
