@@ -20,7 +20,7 @@ from e2e.operator_release import OperatorRelease
 from e2e.pod_fleet import PodFleet, namespace_of_a_test, redis_in_the_cluster
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 
 _LOOK_SECONDS = 0.01
 _TRIAL_SECONDS = 120

@@ -93,7 +93,7 @@ def register(app: typer.Typer) -> None:
         logs.configure(log_level)
         import kopf
 
-        from .control.kubernetes_api import KubernetesApi
+        from .control.api.kubernetes_api import KubernetesApi
         from .handlers import registry
         from .operator_options import OperatorOptions
 

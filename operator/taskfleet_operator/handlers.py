@@ -15,15 +15,15 @@ import kopf
 from taskfleet import showing
 from taskfleet.cancellation import end
 
-from .control import liveness
-from .control.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
-from .control.informer import Informers
-from .control.kubernetes_api import KubernetesApi
-from .control.leadership import Leadership, StuckTermError
-from .control.lease import LeaseClient
-from .control.liveness import Liveness
-from .control.metrics import OperatorCollector, exposition
-from .control.serving import Endpoints
+from .control.api.kubernetes_api import KubernetesApi
+from .control.leading.leadership import Leadership, StuckTermError
+from .control.leading.lease import LeaseClient
+from .control.monitoring import liveness
+from .control.monitoring.liveness import Liveness
+from .control.monitoring.metrics import OperatorCollector, exposition
+from .control.monitoring.serving import Endpoints
+from .control.store.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
+from .control.store.informer import Informers
 from .control.term import Term
 from .operator_options import OperatorOptions
 from .resource.taskqueue import GROUP
@@ -164,7 +164,7 @@ def registry(options: OperatorOptions) -> kopf.OperatorRegistry:
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
-    settings.posting.enabled = False  # `control/events.py` posts Events
+    settings.posting.enabled = False  # `control/status/events.py` posts Events
     settings.peering.standalone = True
     settings.scanning.disabled = True  # kopf watches nothing, so that it need not look for definitions and namespaces
     settings.networking.request_timeout = 15

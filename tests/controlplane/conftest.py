@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import secrets
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +17,13 @@ from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import ClusterCommand, wait_until
 
+from taskfleet.child_process import ends_with_this_process
 from tests.support import requirements
+from tests.support.manifests import GOOD
+from tests.support.operator_space import Manifest, Space
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 
 _TIER = "control plane"
 _UNBUILT = pytest.StashKey[str]()
@@ -112,3 +120,44 @@ def operators(crd: None, control_plane: Path, namespace: str, tmp_path: Path) ->
 def fleet(crd: None, kubectl: ClusterCommand, namespace: str, redis_server: RedisServer) -> RealFleet:
     """A TaskQueue `orders`; with the fixture `nodes` its pods are real workers."""
     return RealFleet(kubectl, namespace, redis_server)
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def manifest(redis_server: RedisServer, prefix: str) -> Manifest:
+    made = copy.deepcopy(GOOD)
+    made["spec"]["redis"] = {"url": redis_server.url, "keyPrefix": prefix}
+    made["spec"]["autoscaler"] |= {"cooldownSeconds": 2, "pollIntervalSeconds": 1}
+    return made
+
+
+@pytest.fixture
+def operator(
+    crd: None, kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an operator that watches the test's namespace."""
+    with (tmp_path / "operator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],
+            env=os.environ | {"KUBECONFIG": str(control_plane)},
+            stderr=log,
+            preexec_fn=ends_with_this_process(),
+        )
+        yield process
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    text = (tmp_path / "operator.log").read_text()
+    print(text)
+    assert "Traceback" not in text
+
+
+@pytest.fixture
+def space(kubectl: ClusterCommand, namespace: str) -> Space:
+    return Space(kubectl, namespace)

@@ -7,11 +7,9 @@ import copy
 
 from redis.asyncio import Redis
 
-from tests.controlplane.test_operator import Manifest, Space, enqueue, manifest, operator, prefix, space, until
 from tests.controlplane.test_schedules import NIGHTLY, with_schedules
+from tests.support.operator_space import Manifest, Space, enqueue, until
 from tests.support.redis_server import RedisServer
-
-__all__ = ["manifest", "operator", "prefix", "space"]
 
 
 def run(redis_server: RedisServer, *command: str) -> None:

@@ -17,9 +17,9 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_chart import CHART, deployment, helm, render
-from tests.controlplane.test_operator import CHILDREN, Space, enqueue, settled, until
 from tests.controlplane.test_permissions import kubeconfig_of
 from tests.support.manifests import GOOD
+from tests.support.operator_space import CHILDREN, Space, enqueue, settled, until
 from tests.support.redis_server import RedisServer
 
 __all__ = ["helm"]

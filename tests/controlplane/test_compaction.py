@@ -11,13 +11,10 @@ from pathlib import Path
 import pytest
 from e2e.cluster.controlplane import ControlPlane
 
-from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, manifest, prefix, settled, space, until
-from tests.controlplane.test_ownership import NAME
 from tests.support.api_proxy import ApiProxy, refusal
+from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, enqueue, settled, until
 from tests.support.process_node_fleet import OperatorProcesses
 from tests.support.redis_server import RedisServer
-
-__all__ = ["manifest", "prefix", "space"]
 
 pytestmark = pytest.mark.timeout(300)
 

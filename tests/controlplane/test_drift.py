@@ -9,22 +9,9 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.children import KINDS
-from taskfleet_operator.control.drift import is_exact
+from taskfleet_operator.control.reconciling.drift import is_exact
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
-from tests.controlplane.test_operator import (
-    CHILDREN,
-    Manifest,
-    Space,
-    manifest,
-    operator,
-    prefix,
-    settled,
-    space,
-    until,
-)
-from tests.controlplane.test_ownership import NAME, told
-
-__all__ = ["manifest", "operator", "prefix", "space"]
+from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, settled, told, until
 
 
 def container(space: Space) -> dict[str, Any]:

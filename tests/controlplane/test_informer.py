@@ -15,9 +15,9 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.cancellation import end
 from taskfleet_operator.children import KINDS, children_of
-from taskfleet_operator.control.cluster_store import ClusterStore, Key
-from taskfleet_operator.control.informer import Informers
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.store.cluster_store import ClusterStore, Key
+from taskfleet_operator.control.store.informer import Informers
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.api_proxy import ApiProxy, Call, refusal
 from tests.support.manifests import GOOD
@@ -170,7 +170,7 @@ async def test_a_silent_watch_is_opened_again(proxy: ApiProxy, space: Space) -> 
 
 
 async def test_every_page_of_a_list_is_read(proxy: ApiProxy, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskfleet_operator.control.kubernetes_api._PAGE", 2)
+    monkeypatch.setattr("taskfleet_operator.control.api.kubernetes_api._PAGE", 2)
     names = [f"queue-{number}" for number in range(5)]
     for name in names:
         space.queue(name)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from e2e.cluster.kubectl import ClusterCommand
 
-from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
+from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from tests.support.api_proxy import ApiProxy, Call, refusal
 
 
@@ -89,7 +89,7 @@ async def test_a_malformed_object_is_not_sent_again(api: KubernetesApi, proxy: A
 async def test_a_server_that_is_not_there_is_an_error_in_words(
     api: KubernetesApi, proxy: ApiProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskfleet_operator.control.api_connection._WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("taskfleet_operator.control.api.api_connection._WAIT_SECONDS", 0.5)
     api._api.configuration.host = "http://127.0.0.1:1"
     with pytest.raises(ApiError, match="the API server does not answer") as refused:
         await api.get("v1", "ConfigMap", namespace, "settings")

@@ -21,9 +21,9 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
-from tests.controlplane.test_operator import Manifest, Space, settled, until
 from tests.support.audited_api import AuditedApi, Write
 from tests.support.manifests import GOOD
+from tests.support.operator_space import Manifest, Space, settled, until
 from tests.support.redis_server import RedisServer, free_port
 
 FOLLOWS_A_KILL, FOLLOWS_A_TERM = 18.0, 3.0  # seconds

@@ -19,9 +19,9 @@ from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
-from tests.controlplane.test_operator import Space, until
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 from tests.support.erring_server import answering
+from tests.support.operator_space import Space, until
 from tests.support.redis_server import RedisServer
 
 MANY, TRIALS = 60, 15

@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
-from tests.controlplane.test_operator import Manifest, Space, enqueue, manifest, prefix, settled, space, until
-from tests.controlplane.test_ownership import NAME
 from tests.support.mutating_webhook import MutatingWebhook
+from tests.support.operator_space import NAME, Manifest, Space, enqueue, settled, until
 from tests.support.process_node_fleet import OperatorProcesses
 from tests.support.redis_server import RedisServer
-
-__all__ = ["manifest", "prefix", "space"]
 
 Object = dict[str, Any]
 _NEW = 6

@@ -2,144 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import json
-import os
-import secrets
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from e2e.cluster.kubectl import ClusterCommand, CommandError
+from e2e.cluster.kubectl import CommandError
 
-from taskfleet import TaskQueue
-from taskfleet.child_process import ends_with_this_process
-from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.children import KINDS
-from tests.support.manifests import GOOD
+from tests.support.operator_space import CHILDREN, Manifest, Space, enqueue, purge, settled, until
 from tests.support.redis_server import RedisServer, free_port
-
-Manifest = dict[str, Any]
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def manifest(redis_server: RedisServer, prefix: str) -> Manifest:
-    made = copy.deepcopy(GOOD)
-    made["spec"]["redis"] = {"url": redis_server.url, "keyPrefix": prefix}
-    made["spec"]["autoscaler"] |= {"cooldownSeconds": 2, "pollIntervalSeconds": 1}
-    return made
-
-
-@pytest.fixture
-def operator(
-    crd: None, kubectl: ClusterCommand, namespace: str, control_plane: Path, tmp_path: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start an operator that watches the test's namespace."""
-    with (tmp_path / "operator.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "taskfleet", "operator", "--namespace", namespace, "--probe-port", str(free_port())],
-            env=os.environ | {"KUBECONFIG": str(control_plane)},
-            stderr=log,
-            preexec_fn=ends_with_this_process(),
-        )
-        yield process
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
-    text = (tmp_path / "operator.log").read_text()
-    print(text)
-    assert "Traceback" not in text
-
-
-class Space:
-    """One namespace: apply a manifest, read objects, wait for expected changes."""
-
-    def __init__(self, kubectl: ClusterCommand, namespace: str) -> None:
-        self.kubectl = kubectl
-        self.name = namespace
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.kubectl(*arguments, "--namespace", self.name, stdin=stdin)
-
-    def apply(self, manifest: Manifest) -> None:
-        self("apply", "-f", "-", stdin=json.dumps(manifest))
-
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = self.kubectl.json(
-                "get", kind, name, "--namespace", self.name, "--show-managed-fields"
-            )
-        except CommandError as error:
-            if "NotFound" in error.stderr:
-                return {}
-            raise
-        return found
-
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.get("tq", "orders").get("status", {})
-        return status
-
-    def condition(self, kind: str) -> dict[str, Any]:
-        return next((one for one in self.status().get("conditions", []) if one["type"] == kind), {})
-
-    def replicas(self) -> int:
-        return int(self.get("deployment", "orders-worker").get("spec", {}).get("replicas", -1))
-
-
-@pytest.fixture
-def space(kubectl: ClusterCommand, namespace: str) -> Space:
-    return Space(kubectl, namespace)
-
-
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0, pause: float = 0.05) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s in vain: {what}")
-        time.sleep(pause)
-    return value
-
-
-def enqueue(redis_server: RedisServer, prefix: str, count: int) -> None:
-    async def send() -> None:
-        settings = Settings(redis=RedisSettings(url=redis_server.url, key_prefix=prefix))
-        async with TaskQueue(settings=settings) as queue:
-
-            @queue.task
-            async def nothing() -> None: ...
-
-            await queue.enqueue_many([nothing.message() for _ in range(count)])
-
-    asyncio.run(send())
-
-
-def purge(redis_server: RedisServer, prefix: str) -> None:
-    async def drop() -> None:
-        settings = Settings(redis=RedisSettings(url=redis_server.url, key_prefix=prefix))
-        async with TaskQueue(settings=settings) as queue:
-            await queue.purge("default")
-
-    asyncio.run(drop())
-
-
-CHILDREN = tuple(kind.plural for kind in KINDS)
-
-
-def settled(space: Space) -> bool:
-    return bool(space.status().get("observedGeneration")) and space.condition("Ready").get("status") == "True"
 
 
 def test_children_are_created_and_deleted_with_their_taskqueue(

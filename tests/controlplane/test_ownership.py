@@ -13,27 +13,13 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.children import KINDS, ChildKind
-from taskfleet_operator.control.applying import ApplyError, Change, rehearse, write
-from taskfleet_operator.control.kubernetes_api import AUTOSCALER, OPERATOR, ApiError, KubernetesApi
+from taskfleet_operator.control.api.kubernetes_api import AUTOSCALER, OPERATOR, ApiError, KubernetesApi
+from taskfleet_operator.control.reconciling.applying import ApplyError, Change, rehearse, write
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
-from tests.controlplane.test_operator import (
-    CHILDREN,
-    Manifest,
-    Space,
-    enqueue,
-    manifest,
-    operator,
-    prefix,
-    settled,
-    space,
-    until,
-)
 from tests.support.manifests import GOOD
+from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, enqueue, settled, told, until
 from tests.support.redis_server import RedisServer
 
-__all__ = ["manifest", "operator", "prefix", "space"]
-
-NAME = "orders-worker"
 META = {"name": NAME, "labels": {"app": "somebody"}}
 POD = {"metadata": {"labels": {"app": "somebody"}}, "spec": {"containers": [{"name": "own", "image": "own:1"}]}}
 SELECTOR = {"matchLabels": {"app": "somebody"}}
@@ -60,15 +46,6 @@ FOREIGN: dict[str, dict[str, Any]] = {
     },
 }
 LABELS = {"app.kubernetes.io/managed-by": "taskfleet-operator", "app.kubernetes.io/instance": "orders"}
-
-
-def told(space: Space, kind: str = "Reconciled", reason: str = "ForeignObject") -> str:
-    """Wait for the condition, and return its message."""
-    condition = until(
-        lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}", seconds=60
-    )
-    assert condition["status"] == "False"
-    return str(condition["message"])
 
 
 def content(live: dict[str, Any]) -> str:

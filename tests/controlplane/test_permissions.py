@@ -16,8 +16,8 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
 from tests.controlplane.test_chart import CLUSTER_WIDE, helm, objects, render, second_namespace, wait_until_granted
-from tests.controlplane.test_operator import CHILDREN, Space, enqueue, settled, until
 from tests.support.manifests import GOOD
+from tests.support.operator_space import CHILDREN, Space, enqueue, settled, until
 from tests.support.redis_server import RedisServer
 
 __all__ = ["helm", "second_namespace"]

@@ -16,7 +16,7 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
-from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, until
+from tests.support.operator_space import CHILDREN, Manifest, Space, enqueue, until
 from tests.support.redis_server import RedisServer
 
 COST = "controller.kubernetes.io/pod-deletion-cost"

@@ -14,12 +14,10 @@ import redis
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.control.purging import ABANDON, FINALIZER
-from tests.controlplane.test_operator import Manifest, Space, manifest, operator, prefix, space, until
+from taskfleet_operator.control.redis.purging import ABANDON, FINALIZER
+from tests.support.operator_space import Manifest, Space, until
 from tests.support.process_node_fleet import OperatorProcesses
 from tests.support.redis_server import RedisServer
-
-__all__ = ["manifest", "operator", "prefix", "space"]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from taskfleet.redis.broker import RedisBroker
-from tests.controlplane.test_operator import enqueue, purge, until
 from tests.controlplane.test_promises import Make, Queue, make, shared
+from tests.support.operator_space import enqueue, purge, until
 from tests.support.redis_server import RedisServer
 
 __all__ = ["make", "shared"]

@@ -9,20 +9,7 @@ from typing import Any
 import pytest
 from e2e.cluster.kubectl import CommandError
 
-from tests.controlplane.test_operator import (
-    CHILDREN,
-    Manifest,
-    Space,
-    manifest,
-    operator,
-    prefix,
-    settled,
-    space,
-    until,
-)
-from tests.controlplane.test_ownership import NAME, told
-
-__all__ = ["manifest", "operator", "prefix", "space"]
+from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, settled, told, until
 
 
 def deep(levels: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.controlplane.test_operator import until
 from tests.controlplane.test_promises import Make, Queue, make, shared
+from tests.support.operator_space import until
 
 __all__ = ["make", "shared"]
 KUBECTL = "kubectl.kubernetes.io/restartedAt"

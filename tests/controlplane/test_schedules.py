@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 
 from taskfleet import Schedule, TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from tests.controlplane.test_operator import Manifest, Space, manifest, operator, prefix, space, until
+from tests.support.operator_space import Manifest, Space, until
 from tests.support.redis_server import RedisServer
-
-__all__ = ["manifest", "operator", "prefix", "space"]
 
 T = TypeVar("T")
 NIGHTLY = {

@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane.test_operator import Manifest, Space, manifest, operator, prefix, settled, space, until
-from tests.controlplane.test_ownership import NAME, told
 from tests.support import requirements
 from tests.support.certificates import Certificates
+from tests.support.operator_space import NAME, Manifest, Space, settled, told, until
 from tests.support.redis_server import RedisServer, binary_with_tls, free_port
 from tests.support.redis_topologies import RedisCluster, SentinelTrio
-
-__all__ = ["manifest", "operator", "prefix", "space"]
 
 
 def secret(space: Space, name: str, **values: str | bytes) -> None:

@@ -12,10 +12,10 @@ import pytest
 from taskfleet import TaskQueue
 from taskfleet.errors import TaskExecutionError
 from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
-from tests.controlplane.test_operator import enqueue, until
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 from tests.controlplane.test_promises import Make, Queue, make, shared
 from tests.support.erring_server import answering
+from tests.support.operator_space import enqueue, until
 from tests.support.redis_server import RedisServer
 
 __all__ = ["make", "shared"]

@@ -21,11 +21,9 @@ from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet.child_process import ends_with_this_process
 from taskfleet_operator.children import KINDS
-from tests.controlplane.test_operator import CHILDREN, Manifest, Space, enqueue, manifest, prefix, space, until
 from tests.support.api_proxy import ApiProxy, Call, refusal
+from tests.support.operator_space import CHILDREN, Manifest, Space, enqueue, until
 from tests.support.redis_server import RedisServer, free_port
-
-__all__ = ["manifest", "prefix", "space"]
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -18,9 +18,9 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand, CommandError
 
 from taskfleet.child_process import ends_with_this_process
-from tests.controlplane.test_operator import Manifest, Space, until
 from tests.support.certificates import Certificates
 from tests.support.manifests import GOOD
+from tests.support.operator_space import Manifest, Space, until
 from tests.support.redis_server import free_port
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, cast
 
-from taskfleet_operator.control.cluster_store import ClusterStore
-from taskfleet_operator.control.informer import Informers
-from taskfleet_operator.control.leadership import Leadership
-from taskfleet_operator.control.metrics import OperatorCollector, TermFigures
+from taskfleet_operator.control.leading.leadership import Leadership
+from taskfleet_operator.control.monitoring.metrics import OperatorCollector, TermFigures
+from taskfleet_operator.control.store.cluster_store import ClusterStore
+from taskfleet_operator.control.store.informer import Informers
 
 
 class Cluster:

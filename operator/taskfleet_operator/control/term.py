@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from taskfleet.cancellation import end
 
-from .cluster_store import ClusterStore
-from .kubernetes_api import KubernetesApi
-from .leadership import StuckTermError
-from .metrics import TermFigures
-from .purging import Purging
-from .reconciler import Reconciler
-from .scaling_loops import ScalingLoops
-from .schedule_keeper import ScheduleKeeper
-from .secrets import SecretCache
-from .status_writer import StatusWriter
+from .api.kubernetes_api import KubernetesApi
+from .fleet.scaling_loops import ScalingLoops
+from .leading.leadership import StuckTermError
+from .monitoring.metrics import TermFigures
+from .reconciling.reconciler import Reconciler
+from .redis.purging import Purging
+from .redis.schedule_keeper import ScheduleKeeper
+from .redis.secrets import SecretCache
+from .status.status_writer import StatusWriter
+from .store.cluster_store import ClusterStore
 from .workqueue import WorkQueue
 
 

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from taskfleet import showing
 from taskfleet.supervising import supervise
 
-from .api_connection import ApiError, NotLeadingError
-from .cluster_store import Key
+from .api.api_connection import ApiError, NotLeadingError
+from .store.cluster_store import Key
 
 logger = showing.logger("taskfleet.operator")
 

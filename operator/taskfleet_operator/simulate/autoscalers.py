@@ -22,7 +22,7 @@ from .load import Load
 from .simulated_fleet import SimulatedFaults, SimulatedFleet
 
 _DRAINING_LOOK_SECONDS = 0.5  # as in scaling/loop.py
-_SETTLE_SECONDS = 2.0  # as in control/kubernetes_fleet.py
+_SETTLE_SECONDS = 2.0  # as in control/fleet/kubernetes_fleet.py
 
 
 class SimulatedAutoscaler(Protocol):

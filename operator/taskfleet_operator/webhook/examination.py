@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..children import KINDS
 from ..children.child_kind import Child
-from ..control.kubernetes_api import OPERATOR, ApiError
+from ..control.api.kubernetes_api import OPERATOR, ApiError
 from ..resource.checks import Finding, check
 from ..resource.redis_spec import RedisSpec
 from ..resource.taskqueue import TaskQueueResource

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.control.cluster_store import ClusterStore, Object, seconds_of
-from taskfleet_operator.control.informer import Informer, Watched
-from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi, UnreachableError
+from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi, UnreachableError
+from taskfleet_operator.control.store.cluster_store import ClusterStore, Object, seconds_of
+from taskfleet_operator.control.store.informer import Informer, Watched
 from tests.unit.operator.builders import controlled_by
 
 KEY = ("shop", "orders")
@@ -131,7 +131,7 @@ async def test_only_an_answer_counts_as_a_sign_of_the_server(
     error: Exception, answered: bool, store: ClusterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A definition that is missing for long must not end in one restart after another.
-    monkeypatch.setattr("taskfleet_operator.control.informer._LAST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("taskfleet_operator.control.store.informer._LAST_PAUSE_SECONDS", 0.0)
     informer = Informer(cast("KubernetesApi", None), store, Watched("v1", "Pod"), None, lambda _kind, _keys: None)
     informer.last_answer = informer.last_step = 0.0
     await informer._recover(error)

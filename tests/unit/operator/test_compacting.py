@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any
 
-from taskfleet_operator.control.compacting import compacted
+from taskfleet_operator.control.store.compacting import compacted
 
 
 def deployment(name: str) -> dict[str, Any]:

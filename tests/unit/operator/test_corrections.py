@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.children import KINDS
-from taskfleet_operator.control.applying import Change
-from taskfleet_operator.control.corrections import Corrections
-from taskfleet_operator.control.drift import changed_fields, is_exact
+from taskfleet_operator.control.reconciling.applying import Change
+from taskfleet_operator.control.reconciling.corrections import Corrections
+from taskfleet_operator.control.reconciling.drift import changed_fields, is_exact
 
 KEY = ("shop", "orders")
 SERVICE = next(kind for kind in KINDS if kind.kind == "Service")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.control.compacting import compacted
-from taskfleet_operator.control.deep_json import loads
+from taskfleet_operator.control.api.deep_json import loads
+from taskfleet_operator.control.store.compacting import compacted
 
 
 def nested(opening: str, closing: str, levels: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskfleet_operator.autoscaler import WorkerSample
-from taskfleet_operator.control.departures import Departures, WrongDeparture
+from taskfleet_operator.control.pods.departures import Departures, WrongDeparture
 
 
 def departures(*, busy: str) -> Departures:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskfleet_operator.control.drift import is_exact
-from taskfleet_operator.control.kubernetes_api import OPERATOR
+from taskfleet_operator.control.api.kubernetes_api import OPERATOR
+from taskfleet_operator.control.reconciling.drift import is_exact
 
 
 def live(spec: dict[str, Any], owned: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet_operator.control.eviction_protection import ANNOTATIONS, EvictionProtection
+from taskfleet_operator.control.pods.eviction_protection import ANNOTATIONS, EvictionProtection
 from tests.unit.operator.builders import worker
 
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from taskfleet_operator.autoscaler import ScalingDecision, ScalingState, decide
-from taskfleet_operator.control.cluster_store import ClusterStore
-from taskfleet_operator.control.conditions import rfc3339
-from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi
-from taskfleet_operator.control.kubernetes_fleet import KubernetesFleet
-from taskfleet_operator.control.status_writer import StatusWriter
+from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi
+from taskfleet_operator.control.fleet.kubernetes_fleet import KubernetesFleet
+from taskfleet_operator.control.status.conditions import rfc3339
+from taskfleet_operator.control.status.status_writer import StatusWriter
+from taskfleet_operator.control.store.cluster_store import ClusterStore
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from taskfleet_operator.scaling.clock import ScalingClock
 from tests.support.manifests import GOOD

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.control import leadership
-from taskfleet_operator.control.kubernetes_api import ApiError
-from taskfleet_operator.control.leadership import Leadership
-from taskfleet_operator.control.lease import Lease
+from taskfleet_operator.control.api.kubernetes_api import ApiError
+from taskfleet_operator.control.leading import leadership
+from taskfleet_operator.control.leading.leadership import Leadership
+from taskfleet_operator.control.leading.lease import Lease
 
 
 class Clock:

@@ -12,11 +12,11 @@ from aiohttp import web
 from kubernetes.aio import client as kubernetes_client
 
 from taskfleet.errors import ConfigurationError
-from taskfleet_operator.control import liveness
-from taskfleet_operator.control.connections import connection
-from taskfleet_operator.control.kubernetes_api import KubernetesApi, NotLeadingError
-from taskfleet_operator.control.liveness import Liveness
-from taskfleet_operator.control.serving import Endpoints
+from taskfleet_operator.control.api.connections import connection
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi, NotLeadingError
+from taskfleet_operator.control.monitoring import liveness
+from taskfleet_operator.control.monitoring.liveness import Liveness
+from taskfleet_operator.control.monitoring.serving import Endpoints
 from taskfleet_operator.control.workqueue import WorkQueue
 from taskfleet_operator.operator_options import OperatorOptions
 from tests.support.redis_server import free_port

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.control.pod_trouble import Trouble, trouble_of
+from taskfleet_operator.control.pods.pod_trouble import Trouble, trouble_of
 
 
 def pod(

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.control.cluster_store import ClusterStore, Key
-from taskfleet_operator.control.conditions import Condition
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
-from taskfleet_operator.control.purging import ABANDON, FINALIZER, Purging
-from taskfleet_operator.control.status_writer import StatusWriter
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.redis.purging import ABANDON, FINALIZER, Purging
+from taskfleet_operator.control.status.conditions import Condition
+from taskfleet_operator.control.status.status_writer import StatusWriter
+from taskfleet_operator.control.store.cluster_store import ClusterStore, Key
 from tests.support.manifests import changed
 
 KEY = ("shop", "orders")

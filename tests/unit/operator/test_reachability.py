@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet_operator.control.reachability import Reachability
+from taskfleet_operator.control.status.reachability import Reachability
 
 
 def changes(answers: str, *, seconds: float = 5.0) -> list[tuple[float, str]]:

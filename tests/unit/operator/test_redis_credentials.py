@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.control.redis_credentials import (
+from taskfleet_operator.control.redis.redis_credentials import (
     MissingSecretError,
     RedisCredentials,
     credentials_of,
@@ -16,7 +16,7 @@ from taskfleet_operator.control.redis_credentials import (
     seen_from_elsewhere,
     site_of,
 )
-from taskfleet_operator.control.secrets import Secret
+from taskfleet_operator.control.redis.secrets import Secret
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.certificates import Certificates
 

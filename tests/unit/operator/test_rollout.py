@@ -7,7 +7,7 @@ from typing import Any
 
 from taskfleet_operator.autoscaler import WorkerSample
 from taskfleet_operator.children.pod_template import ADMITTED
-from taskfleet_operator.control.handover import (
+from taskfleet_operator.control.pods.handover import (
     HandoverPods,
     HandoverSteps,
     admissions,
@@ -16,7 +16,7 @@ from taskfleet_operator.control.handover import (
     handover_steps,
     retreat_steps,
 )
-from taskfleet_operator.control.rollout import rollout_of
+from taskfleet_operator.control.pods.rollout import rollout_of
 
 NOW = 1000.0
 

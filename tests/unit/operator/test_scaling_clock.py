@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from taskfleet_operator.control.pod_ages import PodAges
+from taskfleet_operator.control.pods.pod_ages import PodAges
 from taskfleet_operator.scaling.clock import ScalingClock
 
 

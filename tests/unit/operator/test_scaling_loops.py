@@ -12,12 +12,12 @@ import pytest
 
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.redis.broker import RedisBroker
-from taskfleet_operator.control.cluster_store import ClusterStore
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
-from taskfleet_operator.control.queue_sharing import joined
-from taskfleet_operator.control.redis_credentials import RedisCredentials
-from taskfleet_operator.control.scaling_loops import ScalingLoops
-from taskfleet_operator.control.status_writer import StatusWriter
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.fleet.queue_sharing import joined
+from taskfleet_operator.control.fleet.scaling_loops import ScalingLoops
+from taskfleet_operator.control.redis.redis_credentials import RedisCredentials
+from taskfleet_operator.control.status.status_writer import StatusWriter
+from taskfleet_operator.control.store.cluster_store import ClusterStore
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
 from tests.unit.operator.builders import STATS, controlled_by

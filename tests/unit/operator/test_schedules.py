@@ -11,7 +11,7 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.schedules import Entry, ScheduleState
 from taskfleet.scheduling.record import ScheduleSpec
 from taskfleet_operator import kept_schedules
-from taskfleet_operator.control import schedules
+from taskfleet_operator.control.redis import schedules
 from taskfleet_operator.kept_schedules import Owner, WantedSchedule
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import SCHEDULE, changed

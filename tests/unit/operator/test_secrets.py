@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.control.cluster_store import Key
-from taskfleet_operator.control.kubernetes_api import ApiError, KubernetesApi
-from taskfleet_operator.control.secrets import SecretCache
+from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi
+from taskfleet_operator.control.redis.secrets import SecretCache
+from taskfleet_operator.control.store.cluster_store import Key
 
 A, B, ELSEWHERE = ("shop", "a"), ("shop", "b"), ("other", "a")
 

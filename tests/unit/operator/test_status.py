@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from taskfleet.protocol.stats import QueueStats
-from taskfleet_operator.control import conditions
-from taskfleet_operator.control.cluster_store import ClusterStore
-from taskfleet_operator.control.conditions import Condition
-from taskfleet_operator.control.kubernetes_api import KubernetesApi
-from taskfleet_operator.control.status_fields import fields_of
-from taskfleet_operator.control.status_writer import StatusWriter, merge_patch
+from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
+from taskfleet_operator.control.status import conditions
+from taskfleet_operator.control.status.conditions import Condition
+from taskfleet_operator.control.status.status_fields import fields_of
+from taskfleet_operator.control.status.status_writer import StatusWriter, merge_patch
+from taskfleet_operator.control.store.cluster_store import ClusterStore
 from taskfleet_operator.scaling.sampling import Reading
 from tests.unit.autoscaler.builders import first, queue, sample, spec
 from tests.unit.operator.builders import STATS

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from taskfleet_operator.control.token_bucket import TokenBucket
+from taskfleet_operator.control.api.token_bucket import TokenBucket
 
 
 async def test_a_burst_is_let_through_and_then_the_rate_counts() -> None:

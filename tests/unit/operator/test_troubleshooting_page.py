@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taskfleet_operator.control.conditions import merge
-from taskfleet_operator.control.verdicts import verdicts
+from taskfleet_operator.control.status.conditions import merge
+from taskfleet_operator.control.status.verdicts import verdicts
 from tests.unit.operator.test_verdicts import FACTS
 
 ROOT = Path(__file__).parents[3]
@@ -19,11 +19,11 @@ WORD = re.compile(r"(?:[A-Z][a-z]+)+")
 NAMED = frozenset(re.findall(rf"`({WORD.pattern})`", PAGE))
 # Modules in which a word with capitals is a reason, and the words in them that are something else.
 REASONS = {
-    "control/verdicts.py": {
+    "control/status/verdicts.py": {
         "Ready", "Progressing", "RedisReachable", "ScalingActive", "ScalingLimited", "Paused", "Fallback",
         "QueueShared", "DeadLetters",
     },
-    "control/refusals.py": {
+    "control/reconciling/refusals.py": {
         "Ready", "Reconciled", "SpecValid", "Deployment", "PodDisruptionBudget", "ValidatingAdmissionPolicy",
     },
     "autoscaler/decide.py": {"Enabled"},
@@ -51,7 +51,7 @@ def test_every_reason_of_a_module_is_listed(module: str) -> None:
 
 def test_every_reason_that_is_written_out_in_a_call_is_listed() -> None:
     found: set[str] = set()
-    for path in sorted((PACKAGE / "control").glob("*.py")):
+    for path in sorted((PACKAGE / "control").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

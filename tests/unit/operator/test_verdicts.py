@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.autoscaler import FleetSample, ScalingDecision, ScalingOverrides, ScalingState
-from taskfleet_operator.control import conditions
-from taskfleet_operator.control.conditions import Condition
-from taskfleet_operator.control.verdicts import Facts, verdicts
+from taskfleet_operator.control.status import conditions
+from taskfleet_operator.control.status.conditions import Condition
+from taskfleet_operator.control.status.verdicts import Facts, verdicts
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import changed
 

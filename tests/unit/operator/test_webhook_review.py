@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet_operator.control.kubernetes_api import ApiError
+from taskfleet_operator.control.api.kubernetes_api import ApiError
 from taskfleet_operator.webhook import examination
 from taskfleet_operator.webhook.review import NoReviewError, answer
 from tests.support.manifests import GOOD

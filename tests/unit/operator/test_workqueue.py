@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from taskfleet.cancellation import end
-from taskfleet_operator.control.api_connection import ApiError, NotLeadingError
-from taskfleet_operator.control.cluster_store import Key
+from taskfleet_operator.control.api.api_connection import ApiError, NotLeadingError
+from taskfleet_operator.control.store.cluster_store import Key
 from taskfleet_operator.control.workqueue import WorkQueue
 
 

@@ -1,0 +1,1 @@
+"""The scaling loops, and the fleet that each of them scales."""

@@ -1,0 +1,336 @@
+"""The fleet port in Kubernetes: the pods of a Deployment, and the status of a TaskQueue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from taskfleet import showing
+from taskfleet.errors import TaskQueueError
+
+from ...autoscaler import ScalingDecision, ScalingState, WorkerSample
+from ...children.names import selector, worker_name
+from ...resource.taskqueue import TaskQueueResource
+from ...scaling.clock import ScalingClock
+from ...scaling.order import ScalingOrder, order_of
+from ...scaling.port import Look, ScalingRedis
+from ...scaling.sampling import Replicas
+from ..api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
+from ..monitoring.loop_figures import LoopFigures, QueueFigures
+from ..pods.pod_ages import PodAges
+from ..pods.pod_care import PodCare
+from ..pods.pod_trouble import trouble_of
+from ..pods.rollout import Rollout, rollout_of
+from ..status.conditions import rfc3339
+from ..status.events import EventPoster
+from ..status.reachability import Reachability
+from ..status.status_fields import fields_of
+from ..status.status_teller import StatusTeller
+from ..status.status_writer import StatusWriter
+from ..status.verdicts import Facts, verdicts
+from ..store.cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
+from .queue_sharing import ALONE, QueueSharing
+
+logger = showing.logger("taskfleet.operator")
+
+_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_COST = -1000
+_PANIC_SECONDS = 60.0  # at most so far in the future does a panic end
+
+
+class KubernetesFleet:
+    """The pods of one TaskQueue. A pod is marked by its deletion cost, which the ReplicaSet controller sorts by."""
+
+    settle_seconds = 2.0
+    """Without a pause the ReplicaSet controller may see the smaller number before it sees the deletion cost."""
+
+    refresh_seconds = float("inf")
+
+    def __init__(
+        self,
+        key: Key,
+        resource: TaskQueueResource,
+        cluster: KubernetesApi,
+        store: ClusterStore,
+        status: StatusWriter,
+        clock: ScalingClock | None = None,
+        figures: LoopFigures | None = None,
+    ) -> None:
+        self.key = key
+        self.resource = resource
+        self._order = order_of(resource)
+        self._cluster = cluster
+        self._store = store
+        self._status = status
+        self._clock = clock or ScalingClock()
+        self._loop_figures = figures or LoopFigures()
+        self._sharing = ALONE
+        self._ages = PodAges(self._clock)
+        self._care = PodCare(key, cluster, store, self._clock.now())
+        self._events = EventPoster(key, cluster, store, self._clock)
+        self._reachability = Reachability()
+        self._failed: int | None = None  # tasks that have failed for good, at the last look
+        self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
+        self._told: dict[str, Any] = {}  # the field `autoscaler` of status
+        self._teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
+
+    def update(self, resource: TaskQueueResource) -> bool:
+        """Follow this version of the TaskQueue. Returns whether its order differs from that of the version before.
+
+        Only spec and annotations are compared: the operator's own writes of status change the resourceVersion.
+        """
+        news = (resource.spec, resource.metadata.annotations) != (
+            self.resource.spec,
+            self.resource.metadata.annotations,
+        )
+        if resource.spec.redis != self.resource.spec.redis:
+            self._reachability = Reachability()
+        self.resource, self._order = resource, order_of(resource)
+        return news
+
+    @property
+    def own_order(self) -> ScalingOrder:
+        """The order of this TaskQueue alone."""
+        return self._order
+
+    @property
+    def capacity(self) -> int:
+        """The slots that this TaskQueue may have at most."""
+        deployment = self._store.deployments.get(self.key)
+        return self._order.capacity(0 if deployment is None else self._current(deployment))
+
+    def order(self) -> ScalingOrder:
+        return self._order.shared(self._sharing.shares) if self._sharing.shares else self._order
+
+    def share(self, sharing: QueueSharing) -> bool:
+        """Serve only this part of the queues. Returns whether that is news."""
+        news, self._sharing = sharing != self._sharing, sharing
+        return news
+
+    def replicas(self) -> Replicas | None:
+        """None while there is no Deployment: before the reconciler has made it, or after a user has deleted it."""
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None:
+            return None
+        current, pods = self._current(deployment), self._store.pods(self.key)
+        ready = sum(map(is_ready, pods.values()))
+        return Replicas(
+            current=current,
+            ready=ready,
+            pending=max(0, current - ready),
+            ages=self._ages.of(pods),
+            marked=frozenset(name for name, pod in pods.items() if _is_marked(pod)),
+            # Missing pods do not lower the number: the ReplicaSet controller may create them at any moment.
+            absent=0,
+            unready=frozenset(name for name, pod in pods.items() if not is_ready(pod)),
+            hold=self._rollout(deployment).hold,
+        )
+
+    def _rollout(self, deployment: Object) -> Rollout:
+        return rollout_of(deployment, self._store.replica_sets(self.key))
+
+    @property
+    def _trouble(self) -> tuple[str, str] | None:
+        """Why pods do not start, if they do not: reason and message."""
+        found = trouble_of(
+            self._store.deployments.get(self.key),
+            self._store.replica_sets(self.key),
+            self._store.pods(self.key).values(),
+            self._store.failed_pods(self.key),
+        )
+        return (found.reason, found.message) if found is not None else None
+
+    def _current(self, deployment: Object) -> int:
+        """The requested replicas. A number that was just set counts until the watch has caught up."""
+        replicas, generation = self._assumed
+        if deployment["metadata"].get("generation", 0) >= generation:
+            return int(deployment["spec"].get("replicas", 1))
+        return replicas
+
+    def initial_state(self, current: int, now: float) -> ScalingState:
+        """The two times come from `status`. One that lies in the future is dropped."""
+        before = dict(self._status.current(self.key).get("autoscaler") or {})
+        last_active = self._clock.past(seconds_of(before.get("lastActiveTime")))
+        panic_until = self._clock.past(seconds_of(before.get("panicUntil")), ahead=_PANIC_SECONDS)
+        self._told = before
+        return ScalingState.initial(current, now, last_active=last_active, panic_until=panic_until)
+
+    async def mark(self, name: str) -> bool:
+        try:
+            await self._cluster.set_deletion_cost(self.key[0], name, _COST)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # The watch has not reported yet that this pod is gone. If it counted as a pod to remove, another pod would
+            # be removed.
+            self._store.forget_pod(self.key, name)
+            return False
+        return True
+
+    async def unmark(self, name: str) -> None:
+        try:
+            await self._cluster.set_deletion_cost(self.key[0], name, 0)
+        except ApiError as error:
+            logger.warning("%s/%s: pod %s keeps its deletion cost: %s", *self.key, name, error)
+
+    async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
+        """Set the Deployment's number, and give the reason in an Event.
+
+        The ReplicaSet controller removes marked pods.
+        """
+        namespace, current = self.key[0], decision.current
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None:  # it was there when the look began
+            raise ApiError(404, f"the Deployment is gone, and does not become {replicas} replicas")
+        metadata = deployment["metadata"]
+        # A smaller number is for this version of the Deployment: a rollout may have begun that the watch has not shown.
+        version = metadata.get("resourceVersion") if replicas < current else None
+        scaled = await self._cluster.scale(
+            namespace, worker_name(self.resource), metadata["uid"], replicas, version=version
+        )
+        self._care.departures.expect(removed if replicas < current else (), self._clock.now())
+        self._assumed = (replicas, scaled["metadata"].get("generation", 0))
+        self._loop_figures.count_change(self.key, current, replicas)
+        logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
+        reason = "ScaledUp" if replicas > current else "ScaledDown"
+        limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
+        message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
+        self._events.post(reason, message)
+        self._told["lastDecision"] = self._change(decision, replicas)
+        self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
+
+    async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
+        deployment = self._store.deployments.get(self.key)
+        if deployment is None or self.resource.spec.worker.update_strategy.type != "Drain":
+            return False
+        rollout, replicas, now = self._rollout(deployment), self._current(deployment), self._clock.now()
+        await self._care.hand_over(rollout, workers, replicas, broker, now, settle_seconds=self.settle_seconds)
+        return rollout.under_way
+
+    async def tell(self, look: Look) -> float:
+        """Have the status written, and Events posted. None of that is waited for."""
+        decision, asked = look.decision, look.replicas.current
+        assert decision is not None, "refresh_seconds is infinite, so that every look decides"
+        if deployment := self._store.deployments.get(self.key):
+            asked = self._current(deployment)
+            await self._look_after(look, deployment)
+        if decision.advice and decision.changed:
+            self._recommend(decision)
+        state = decision.state
+        self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))
+        if state.panic_until:
+            self._told["panicUntil"] = rfc3339(self._clock.wall(state.panic_until))
+        if look.reading is not None:  # else it tells how long a Redis that does not answer was waited for
+            self._loop_figures.lag.add(look.lag_seconds)
+        self._loop_figures.decisions[decision.reason] += 1
+        self._loop_figures.queues[self.key] = QueueFigures(
+            decision.desired,
+            decision.current,
+            decision.reason,
+            decision.limited_by,
+            bool(look.sample.failure),
+            decision.terms,
+        )
+        fields = fields_of(
+            decision,
+            look.reading,
+            [target.name for target in look.order.queues],
+            replicas=len(look.replicas.ages),
+            ready=look.replicas.ready,
+            selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
+            autoscaler=self._told,
+        )
+        trouble = self._trouble
+        self._reachability.saw(look.sample.failure, self._clock.now())
+        facts = Facts(
+            decision,
+            look.sample,
+            self.resource,
+            asked,
+            len(look.replicas.ages),
+            failure=self._reachability.failure,
+            flapping=self._reachability.flapping,
+            notice=look.notice,
+            trouble=trouble,
+            shared=self._sharing.message,
+            rollout=look.replicas.hold,
+            dead=fields.get("totalDead"),
+            refused=_refusal(look.refused),
+        )
+        self._warn(look, trouble)
+        conditions = [replace(one, generation=self.resource.metadata.generation) for one in verdicts(facts)]
+        self._teller.tell(fields, conditions)
+        return float("inf")
+
+    def close(self) -> list[asyncio.Task[Any]]:
+        """Tell nothing any more. Returns what is on its way."""
+        telling = self._teller.close()
+        return [*self._events.close(), *([telling] if telling is not None else [])]
+
+    async def _look_after(self, look: Look, deployment: Object) -> None:
+        protection = self.resource.spec.worker.eviction_protection
+        after = protection.after_seconds if protection.mode == "Enabled" else None
+        template = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
+        self._loop_figures.wrong_departures += await self._care.look(look, after, template, self._clock.now())
+
+    def make_way(self, *, wanted: bool) -> None:
+        """Let another pod template be applied, if one is `wanted`. `HandoverWaitsError` while it has to wait."""
+        deployment = self._store.deployments.get(self.key)
+        if deployment is not None:
+            self._care.make_way(self._rollout(deployment), self._clock.now(), wanted=wanted)
+
+    def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
+        """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""
+        if trouble is not None:
+            self._events.warn(*trouble)
+        if look.reading is None:
+            return
+        stats = {target.name: look.reading.stats[target.name] for target in look.order.queues}
+        failed = sum(one.failed_total for one in stats.values())
+        grown = failed - (failed if self._failed is None else self._failed)
+        if grown > 0:
+            most = max(stats, key=lambda name: stats[name].dead)
+            message = f"{grown} more tasks have failed for good; `taskfleet dead list {most}` shows them"
+            if not self._events.warn("DeadLetters", message):
+                return  # they are told with those that follow
+        self._failed = failed
+
+    def _recommend(self, decision: ScalingDecision) -> None:
+        """Tell a decision that nobody carries out. One that asks for the same, for the same reason, is no news."""
+        change = self._change(decision, decision.desired)
+        before = self._told.get("lastDecision") or {}
+        if any(change.get(name) != before.get(name) for name in ("from", "to", "reason", "limitedBy")):
+            self._told["lastDecision"] = change
+
+    def _change(self, decision: ScalingDecision, replicas: int) -> dict[str, Any]:
+        """A change of the number, as `status.autoscaler.lastDecision` has it."""
+        told: dict[str, Any] = {
+            "time": rfc3339(self._clock.wall(self._clock.now())),
+            "from": decision.current,
+            "to": replicas,
+            "reason": decision.reason,
+            "message": showing.shown(decision.message, 1000),
+        }
+        return told | ({"limitedBy": decision.limited_by} if decision.limited_by else {})
+
+    def failed(self, error: Exception) -> None:
+        if isinstance(error, NotLeadingError):
+            return  # the term ends, and this loop with it
+        if isinstance(error, (ApiError, TaskQueueError, TimeoutError, OSError)):
+            logger.warning("%s/%s: %s", *self.key, error)
+        else:
+            logger.error("%s/%s: the scaling loop met an error and goes on", *self.key, exc_info=error)
+
+
+def _refusal(error: Exception | None) -> str:
+    """What a status should say about an error in carrying out a decision; nothing about one that passes by itself."""
+    if not isinstance(error, ApiError) or error.conflict or error.status in (0, 401, 404, 429) or error.status >= 500:
+        return ""
+    return str(error)
+
+
+def _is_marked(pod: Object) -> bool:
+    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    return annotations.get(_DELETION_COST) == str(_COST)

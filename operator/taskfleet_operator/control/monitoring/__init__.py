@@ -1,0 +1,1 @@
+"""What tells others how the operator does: probes, metrics, figures."""

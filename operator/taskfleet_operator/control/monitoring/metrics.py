@@ -1,0 +1,191 @@
+"""The Prometheus metrics of the operator, computed when they are scraped.
+
+The parts count in plain numbers, and know nothing of Prometheus. A label that grows with the cluster names a TaskQueue
+that exists: its figures go when it goes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..api.kubernetes_api import KubernetesApi
+from ..leading.leadership import Leadership
+from ..store.informer import Informers
+from ..workqueue import WorkQueue
+from .loop_figures import LAG_BUCKETS, LoopFigures, RedisFigures
+
+_PREFIX = "taskfleet_operator"
+_QUEUE = ["namespace", "name"]
+
+
+@dataclass(frozen=True)
+class TermFigures:
+    """The figures of the term that runs now."""
+
+    work: WorkQueue
+    loops: LoopFigures
+    redis: list[RedisFigures]
+
+
+class OperatorCollector(Collector):
+    """Converts the figures of the operator's parts. `term` is asked at each scrape: a standby has none."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        cluster: KubernetesApi,
+        informers: Informers,
+        queues: Callable[[], int],
+        term: Callable[[], TermFigures | None],
+    ) -> None:
+        self._leadership = leadership
+        self._cluster = cluster
+        self._informers = informers
+        self._queues = queues
+        self._term = term
+
+    def collect(self) -> Iterator[Metric]:
+        term = self._term()
+        yield from self._leader()
+        yield from self._api()
+        yield from self._watches()
+        yield from _work(term)
+        yield from _decisions(term.loops if term else LoopFigures())
+        yield from _redis(term.redis if term else [])
+
+    def _leader(self) -> Iterator[Metric]:
+        yield _gauge("leader", "1 when this process leads.", float(self._leadership.is_leading()))
+        yield _counter("terms", "How often this process began to lead.", self._leadership.terms)
+
+    def _api(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            f"{_PREFIX}_api_calls", "Calls of the Kubernetes API by verb and HTTP status.", labels=["verb", "code"]
+        )
+        for (verb, code), count in sorted(self._cluster.calls.copy().items()):
+            calls.add_metric([verb, str(code)], count)
+        yield calls
+
+    def _watches(self) -> Iterator[Metric]:
+        yield _gauge("taskqueues", "TaskQueues that this process serves or stands by for.", self._queues())
+        lists: Counter[str] = Counter()
+        watches: Counter[str] = Counter()
+        silence: dict[str, float] = {}
+        now = time.monotonic()
+        for informer in self._informers.all:
+            kind = informer.watched.kind
+            lists[kind] += informer.lists
+            watches[kind] += informer.watches
+            silence[kind] = max(silence.get(kind, 0.0), now - informer.last_answer)
+        yield _by("informer_lists", "Complete lists of the objects of a kind.", "kind", lists, CounterMetricFamily)
+        yield _by("informer_watches", "Watches that were opened.", "kind", watches, CounterMetricFamily)
+        yield _by(
+            "informer_silence_seconds",
+            "Seconds since the API server last showed anything, bookmarks included.",
+            "kind",
+            silence,
+            GaugeMetricFamily,
+        )
+
+
+def _work(term: TermFigures | None) -> Iterator[Metric]:
+    work = term.work if term else None
+    yield _gauge("work_queue_depth", "TaskQueues that wait to be reconciled.", work.depth if work else 0)
+    yield _gauge(
+        "work_queue_oldest_seconds", "How long the first of them has waited.", work.oldest_seconds if work else 0
+    )
+    yield _gauge(
+        "reconcile_longest_seconds",
+        "How long the longest reconcile that runs now has taken.",
+        work.longest_call_seconds if work else 0,
+    )
+
+
+def _decisions(figures: LoopFigures) -> Iterator[Metric]:
+    lag = figures.lag
+    buckets = [(str(limit), float(count)) for limit, count in zip(LAG_BUCKETS, lag.buckets, strict=True)]
+    histogram = HistogramMetricFamily(
+        f"{_PREFIX}_decision_lag_seconds", "How long after their time decisions about figures were made."
+    )
+    histogram.add_metric([], [*buckets, ("+Inf", float(lag.count))], sum_value=lag.total)
+    yield histogram
+    yield _by("decisions", "Decisions by their reason.", "reason", figures.decisions, CounterMetricFamily)
+    terms = GaugeMetricFamily(
+        f"{_PREFIX}_decision_term", "The numbers of the last decision, by name.", labels=[*_QUEUE, "term"]
+    )
+    desired = GaugeMetricFamily(f"{_PREFIX}_desired_replicas", "Replicas that were decided last.", labels=_QUEUE)
+    current = GaugeMetricFamily(f"{_PREFIX}_current_replicas", "Replicas at the last decision.", labels=_QUEUE)
+    failed = GaugeMetricFamily(
+        f"{_PREFIX}_sample_failed", "1 when the queues could not be read for the last decision.", labels=_QUEUE
+    )
+    limited = GaugeMetricFamily(
+        f"{_PREFIX}_scaling_limited", "1 when a rule has changed the recommended number.", labels=_QUEUE
+    )
+    for key, queue in sorted(figures.queues.copy().items()):
+        for name, value in queue.terms.items():
+            terms.add_metric([*key, name], value)
+        desired.add_metric(list(key), queue.desired)
+        current.add_metric(list(key), queue.current)
+        failed.add_metric(list(key), float(queue.failed))
+        limited.add_metric(list(key), float(bool(queue.limited_by)))
+    yield from (terms, desired, current, failed, limited)
+    scaled = CounterMetricFamily(
+        f"{_PREFIX}_scale_events", "Changes of the number of replicas.", labels=[*_QUEUE, "direction"]
+    )
+    for key, counts in sorted(figures.scaled.copy().items()):
+        for direction in ("up", "down"):
+            scaled.add_metric([*key, direction], counts[direction])
+    yield scaled
+    yield _counter(
+        "wrong_departures",
+        "Pods that a smaller number has taken although they were not drained.",
+        figures.wrong_departures,
+    )
+
+
+def _redis(found: list[RedisFigures]) -> Iterator[Metric]:
+    yield _gauge("redis_connections", "Servers, prefixes and logins of Redis that are read.", len(found))
+    yield _counter("redis_reads", "Readings of queues.", sum(one.reads for one in found))
+    yield _counter("redis_read_failures", "Readings that failed.", sum(one.failures for one in found))
+    yield _counter("redis_busy_seconds", "Time that the readings took.", sum(one.read_seconds_total for one in found))
+    yield _gauge(
+        "redis_read_seconds",
+        "Time of the last reading, of the slowest Redis.",
+        max((one.read_seconds for one in found), default=0.0),
+    )
+    yield _counter("cordons", "Workers that were told to drain.", sum(one.cordons for one in found))
+    yield _counter("skipped_records", "Records in Redis that were skipped.", sum(one.skipped for one in found))
+    yield _counter(
+        "listener_restarts", "Subscriptions for work that were made anew.", sum(one.listener_restarts for one in found)
+    )
+    yield _gauge("deaf_listeners", "Subscriptions that hear nothing now.", sum(not one.listening for one in found))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _by(name: str, text: str, label: str, values: Mapping[str, float], family: Any) -> Metric:
+    made: Any = family(f"{_PREFIX}_{name}", text, labels=[label])
+    for value, count in sorted(values.items()):
+        made.add_metric([value], count)
+    metric: Metric = made
+    return metric
+
+
+def exposition(collector: OperatorCollector) -> bytes:
+    """The text that Prometheus scrapes."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)

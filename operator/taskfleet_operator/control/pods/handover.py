@@ -1,0 +1,175 @@
+"""The handover of `updateStrategy: Drain`: new pods claim at once, and old ones finish what they run.
+
+The Deployment may start all new pods beside the old ones (`maxSurge: 100%`) and removes an old pod when a new one is
+ready. A readiness gate lets the operator say when: a new pod is admitted only when an old one is drained and marked, or
+when fewer pods than asked for are ready. An old pod is cordoned only when a new worker has registered in its place, so
+that a version that cannot start takes no capacity.
+
+A third template would make the Deployment remove the pods that are not ready, busy or not. So they are cordoned, and
+the template waits for a later look that shows each of them drained or without a worker: a worker that starts later
+finds its cordon before it claims. Meanwhile the pods before them take the tasks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...autoscaler import WorkerSample, choose_victims
+from ...children.pod_template import ADMITTED, WORKER_CONTAINER
+from ..store.cluster_store import Object, is_ready
+
+
+class HandoverWaitsError(Exception):
+    """Another pod template cannot be applied yet; the text names the pods that finish their tasks first."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverPods:
+    """The pods of a Deployment and their workers, by name. `old` are the names of those with an earlier template.
+
+    `admitted_now` and `cordoned_now` are those of the last looks, which watch and heartbeats may not show yet.
+    """
+
+    pods: Mapping[str, Object]
+    workers: Mapping[str, WorkerSample]
+    old: frozenset[str]
+    admitted_now: frozenset[str] = frozenset()
+    cordoned_now: frozenset[str] = frozenset()
+
+    @property
+    def new(self) -> frozenset[str]:
+        return frozenset(self.pods.keys() - self.old)
+
+    def registered(self, name: str) -> bool:
+        return name in self.workers and self.workers[name].registered
+
+    def cordoned(self, name: str) -> bool:
+        return name in self.cordoned_now or (name in self.workers and self.workers[name].cordoned)
+
+    def drained(self, name: str) -> bool:
+        return name in self.workers and self.workers[name].drained
+
+    def admitted(self, name: str) -> bool:
+        return name in self.admitted_now or is_admitted(self.pods[name])
+
+    def counts(self, name: str) -> bool:
+        """Whether the Deployment takes it for available, or will in a moment."""
+        return self.admitted(name) and (is_ready(self.pods[name]) or self.registered(name))
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverSteps:
+    """The steps of one look, in their order. `waits_for` are busy pods that the Deployment would remove next."""
+
+    uncordon: tuple[str, ...] = ()
+    cordon: tuple[str, ...] = ()
+    unmark: tuple[str, ...] = ()
+    mark: tuple[str, ...] = ()
+    admit: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = field(default=())
+
+
+def admissions(pods: Mapping[str, Object]) -> HandoverSteps:
+    """The steps while no rollout is under way: every pod is admitted."""
+    return HandoverSteps(admit=tuple(name for name, pod in pods.items() if not is_admitted(pod)))
+
+
+def handover_steps(
+    there: HandoverPods, marked_at: Mapping[str, float], replicas: int, now: float, *, settle_seconds: float
+) -> HandoverSteps:
+    """The next steps of a rollout. Pure.
+
+    `marked_at` is when each pod with a deletion cost was marked; `replicas` the number that is asked for. A mark counts
+    after `settle_seconds`.
+    """
+    cordoned = {name for name in there.old if there.cordoned(name)}
+    working = [there.workers[name] for name in there.old - cordoned if there.registered(name)]
+    active = len(working) + sum(there.registered(name) and not there.cordoned(name) for name in there.new)
+    started = sum(map(there.registered, there.new))
+    surplus = min(started, active - replicas) if started else 0
+    chosen = choose_victims(working, surplus, drain_busy=True)
+    # New workers that are gone again leave their work to the old ones, the busiest first: these are empty last.
+    back = sorted(
+        (there.workers[name] for name in cordoned if name in there.workers),
+        key=lambda worker: (-worker.busy, worker.name),
+    )
+    returned = [worker.name for worker in back][: max(0, replicas - active)]
+    drained = {name for name in cordoned if there.drained(name) and name not in returned}
+    settled = {name for name in drained if there.counts(name) and now - marked_at.get(name, now) >= settle_seconds}
+    admit = _admitted(there, replicas + len(settled))
+    # The Deployment removes old pods that are not ready before all others, as soon as a new one is.
+    endangered = {
+        name
+        for name in there.old
+        if there.registered(name) and not there.drained(name) and not is_ready(there.pods[name])
+    }
+    if endangered:
+        admit = tuple(name for name in admit if name in there.old)
+    return HandoverSteps(
+        uncordon=(*returned, *sorted(filter(there.cordoned, there.new))),
+        cordon=tuple(worker.name for worker in chosen),
+        unmark=tuple(sorted(name for name in marked_at if name in there.new or name in returned)),
+        mark=tuple(sorted(drained - marked_at.keys())),
+        admit=admit,
+        waits_for=tuple(sorted(endangered - set(admit))),
+    )
+
+
+def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
+    """The steps while another template waits: pods that are not ready drain, and the old ones claim again.
+
+    A pod whose worker has not registered is cordoned, too: it starts without claiming anything.
+    """
+    unready = {name for name, pod in there.pods.items() if not is_ready(pod)}
+    return HandoverSteps(
+        uncordon=tuple(sorted(filter(there.cordoned, there.old - unready))),
+        cordon=tuple(sorted(name for name in unready if not there.cordoned(name))),
+        unmark=tuple(sorted(marked)),
+    )
+
+
+def empty_pods(there: HandoverPods, held: Container[str]) -> frozenset[str]:
+    """The pods that run nothing and will claim nothing. `held` are those that were cordoned before this look."""
+    return frozenset(
+        name for name in there.pods if there.drained(name) or (name in held and not there.registered(name))
+    )
+
+
+def endangered_by_template(pods: Mapping[str, Object], empty: Container[str], *, unread: bool) -> list[str]:
+    """The pods that another template would remove in the middle of a task: those that are not ready.
+
+    While the heartbeats are `unread`, a pod whose worker answers no readiness probe counts as empty: it does not reach
+    Redis either, or has never started.
+    """
+    return sorted(
+        name
+        for name, pod in pods.items()
+        if _has_gate(pod) and not is_ready(pod) and name not in empty and not (unread and not _answers(pod))
+    )
+
+
+def _answers(pod: Object) -> bool:
+    statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses") or ()
+    return any(one.get("name") == WORKER_CONTAINER and bool(one.get("ready")) for one in statuses)
+
+
+def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
+    """The pods to admit, so that the Deployment has at most `most` available ones: old pods first, then new ones."""
+    room = most - sum(map(there.counts, there.pods))
+    waiting = [name for name in there.pods if not there.admitted(name) and there.registered(name)]
+    waiting.sort(key=lambda name: (name in there.new, -there.workers[name].age_seconds, name))
+    return tuple(waiting[: max(0, room)])
+
+
+def is_admitted(pod: Object) -> bool:
+    """Whether its gate is open, or it has none."""
+    if not _has_gate(pod):
+        return True
+    conditions: Sequence[Object] = pod.get("status", {}).get("conditions") or ()
+    return any(one.get("type") == ADMITTED and one.get("status") == "True" for one in conditions)
+
+
+def _has_gate(pod: Object) -> bool:
+    gates: Sequence[Object] = pod.get("spec", {}).get("readinessGates") or ()
+    return any(gate.get("conditionType") == ADMITTED for gate in gates)

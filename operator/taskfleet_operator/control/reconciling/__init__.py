@@ -1,0 +1,1 @@
+"""From a TaskQueue to its children."""

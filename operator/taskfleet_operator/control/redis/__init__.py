@@ -1,0 +1,1 @@
+"""The Redis servers of the TaskQueues, and what the operator keeps in them."""

@@ -1,0 +1,117 @@
+"""One Redis with one prefix and one login: its connection, and the TaskQueues that are read through it together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from taskfleet.cancellation import end
+from taskfleet.errors import TaskQueueError
+from taskfleet.redis import urls
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
+from taskfleet.supervising import supervise
+
+from ...scaling.shared_redis import SharedRedis
+from ..api.kubernetes_api import NotLeadingError
+from ..monitoring.loop_figures import RedisFigures
+from ..store.cluster_store import Key
+from .redis_credentials import RedisCredentials, site_of
+
+_IDENTIFY_SECONDS = 15.0
+
+
+class RedisPlace:
+    """Its TaskQueues by the queues that they serve: an announcement wakes only those that it concerns."""
+
+    def __init__(
+        self,
+        credentials: RedisCredentials,
+        broker: RedisBroker,
+        wake: Callable[[Iterable[Key]], None],
+        may_write: Callable[[], bool],
+        identified: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.credentials = credentials
+        self._broker = broker
+        self._wake = wake
+        self._may_write = may_write
+        self._identified = identified
+        self._server = ""
+        self._queues: dict[Key, frozenset[str]] = {}
+        self._by_queue: dict[str, set[Key]] = defaultdict(set)
+        self.redis = SharedRedis(
+            f"Redis at {urls.address(credentials.url)}",
+            broker,
+            self._heard,
+            seconds=credentials.connect_timeout + credentials.command_timeout,
+            ask=self._ask,
+        )
+        self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
+
+    @property
+    def marks(self) -> set[str]:
+        """What tells this place: two places with one mark in common have the same keys."""
+        database, prefix = urls.parse(self.credentials.url).database, self.credentials.prefix
+        found = {f"{site_of(self.credentials.url)} {prefix}"}
+        return found | ({f"{self._server}/{database} {prefix}"} if self._server else set())
+
+    async def _identify(self) -> None:
+        """Follow which server answers: it may have several addresses, and after a failover it is another one."""
+        while True:
+            try:
+                server = await self._broker.server_id()
+            except CallRefusedError:
+                return  # our user may not ask; the address has to do
+            except (TaskQueueError, OSError):
+                server = self._server
+            if server != self._server:
+                self._server = server
+                self._identified()
+            await asyncio.sleep(_IDENTIFY_SECONDS)
+
+    @property
+    def used(self) -> bool:
+        return bool(self._queues)
+
+    def serve(self, key: Key, queues: Iterable[str]) -> None:
+        """This TaskQueue serves these queues, and no others any more."""
+        self.leave(key)
+        self._queues[key] = frozenset(queues)
+        for name in self._queues[key]:
+            self._by_queue[name].add(key)
+
+    def leave(self, key: Key) -> None:
+        for name in self._queues.pop(key, frozenset()):
+            self._by_queue[name].discard(key)
+            if not self._by_queue[name]:
+                del self._by_queue[name]
+
+    async def close(self) -> None:
+        await end([self._identifying])
+        await self.redis.close()
+        await self._broker.close()
+
+    @property
+    def figures(self) -> RedisFigures:
+        reader, listener = self.redis.reader, self.redis.listener
+        return RedisFigures(
+            reads=reader.reads,
+            failures=reader.failures,
+            skipped=reader.skipped,
+            read_seconds=reader.read_seconds,
+            read_seconds_total=reader.read_seconds_total,
+            cordons=self.redis.cordons,
+            listener_restarts=listener.restarts,
+            listening=not listener.notice,
+            dead=urls.address(self.credentials.url) if listener.dead else "",
+        )
+
+    def _heard(self, queue: str) -> None:
+        # An empty name says that announcements may have been missed.
+        self._wake(list(self._by_queue.get(queue, ()) if queue else self._queues))
+
+    def _ask(self, subject: str) -> None:
+        if not self._may_write():
+            raise NotLeadingError(subject)

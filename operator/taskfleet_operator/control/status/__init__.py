@@ -1,0 +1,1 @@
+"""What a TaskQueue says about itself: fields, conditions, Events."""

@@ -1,0 +1,94 @@
+"""Events on the TaskQueue, for `kubectl describe`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import Any
+
+from taskfleet import showing
+
+from ...resource.taskqueue import API_VERSION, KIND
+from ...scaling.clock import ScalingClock
+from ..api.kubernetes_api import OPERATOR, ApiError, KubernetesApi
+from ..store.cluster_store import ClusterStore, Key, Object
+from .conditions import rfc3339
+
+logger = showing.logger("taskfleet.operator")
+
+_REPEATED_SECONDS = 600.0
+_MOST_AT_ONCE = 20
+
+
+class EventPoster:
+    """Posts Events on one TaskQueue, in the background. A warning is repeated after ten minutes at the earliest."""
+
+    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock) -> None:
+        self._key = key
+        self._cluster = cluster
+        self._store = store
+        self._clock = clock
+        self._warned: dict[str, float] = {}
+        self._posting: set[asyncio.Task[None]] = set()
+        self._refused = False
+
+    def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
+        """Post one. While the API server is so slow that many are on their way, it is dropped."""
+        made = event(self._store.queues.get(self._key), reason, message, kind=kind)
+        if made is not None and len(self._posting) < _MOST_AT_ONCE:
+            task = asyncio.ensure_future(self._post(made))
+            self._posting.add(task)
+            task.add_done_callback(self._posting.discard)
+
+    def warn(self, reason: str, message: str) -> bool:
+        """Post a warning, unless one of this reason was posted in the last ten minutes."""
+        now = self._clock.now()
+        if now - self._warned.get(reason, float("-inf")) < _REPEATED_SECONDS:
+            return False
+        self._warned[reason] = now
+        self.post(reason, message, kind="Warning")
+        return True
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """What is on its way."""
+        return list(self._posting)
+
+    async def _post(self, made: dict[str, Any]) -> None:
+        try:
+            await self._cluster.create_event(self._key[0], made)
+            self._refused = False
+        except (ApiError, OSError, TimeoutError) as error:  # an Event that is refused stops nothing
+            if not self._refused:
+                logger.warning("%s/%s: Events cannot be posted: %s", *self._key, error)
+            self._refused = True
+
+
+def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:
+    """A core/v1 Event, or None when the TaskQueue is gone."""
+    if queue is None:
+        return None
+    metadata = queue["metadata"]
+    now = rfc3339(time.time())
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata.get("uid"),
+            "resourceVersion": metadata.get("resourceVersion"),
+        },
+        "reason": reason,
+        "message": showing.shown(message, 1000),
+        "type": kind,
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "source": {"component": OPERATOR},
+        "reportingComponent": OPERATOR,
+        "reportingInstance": OPERATOR,
+    }

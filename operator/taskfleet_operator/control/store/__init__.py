@@ -1,0 +1,1 @@
+"""The objects of the cluster, as informers have shown them."""
