@@ -24,6 +24,19 @@ def six(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> 
     return fleet
 
 
+@pytest.fixture
+def two_draining(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> RealFleet:
+    """Two ready pods with `updateStrategy: Drain`, whose drain timeout is shorter than any task."""
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled"},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+    )
+    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
+    return fleet
+
+
 def three_busy(fleet: RealFleet, seconds: float) -> set[str]:
     fleet.enqueue(range(3), seconds=seconds)
     return until(lambda: len(found := fleet.busy()) == 3 and found, "three pods are busy")
@@ -116,74 +129,51 @@ def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pod
     until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them", seconds=90)
 
 
-def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(
-    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
-) -> None:
-    operators.start()
-    fleet.apply(
-        autoscaler={"mode": "Disabled"},
-        replicas=2,
-        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
+def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(two_draining: RealFleet) -> None:
+    two_draining.enqueue(range(2), seconds=40)
+    old = until(lambda: len(found := two_draining.busy()) == 2 and found, "both are busy")
+    two_draining.apply(worker={"image": "registry.example/shop:2.0"})
+    two_draining.enqueue(range(2, 4), seconds=20)
+    until(lambda: len(two_draining.busy()) == 4, "new pods run tasks beside the old ones")
+    two_draining.apply(worker={"image": "registry.example/shop:1.0"})
+    until(
+        lambda: two_draining.condition("Reconciled").get("reason") == "RolloutWaits", "the undo waits for the new pods"
     )
-    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
-    fleet.enqueue(range(2), seconds=40)
-    old = until(lambda: len(found := fleet.busy()) == 2 and found, "both are busy")
-    fleet.apply(worker={"image": "registry.example/shop:2.0"})
-    fleet.enqueue(range(2, 4), seconds=20)
-    until(lambda: len(fleet.busy()) == 4, "new pods run tasks beside the old ones")
-    fleet.apply(worker={"image": "registry.example/shop:1.0"})
-    until(lambda: fleet.condition("Reconciled").get("reason") == "RolloutWaits", "the undo waits for the new pods")
-    until(lambda: len(fleet.journal("end")) == 4, "all tasks have ended")
-    fleet.ran_once(range(4))
-    assert not fleet.journal("cut")
-    until(lambda: fleet.pods().keys() == old and fleet.ready() == old, "the old pods are there", seconds=90)
-    until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
-    fleet.enqueue([4], seconds=0.1)
-    until(lambda: 4 in fleet.journal("end"), "they claim tasks again")
+    until(lambda: len(two_draining.journal("end")) == 4, "all tasks have ended")
+    two_draining.ran_once(range(4))
+    assert not two_draining.journal("cut")
+    until(
+        lambda: two_draining.pods().keys() == old and two_draining.ready() == old, "the old pods are there", seconds=90
+    )
+    until(lambda: two_draining.condition("Reconciled").get("status") == "True", "nothing waits")
+    two_draining.enqueue([4], seconds=0.1)
+    until(lambda: 4 in two_draining.journal("end"), "they claim tasks again")
 
 
-def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_short(
-    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
-) -> None:
-    operators.start()
-    fleet.apply(
-        autoscaler={"mode": "Disabled"},
-        replicas=2,
-        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
-    )
-    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
-    fleet.enqueue(range(40), seconds=2.5)
+def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_short(two_draining: RealFleet) -> None:
+    two_draining.enqueue(range(40), seconds=2.5)
     for version in range(2, 7):
         image = f"registry.example/shop:{version}.0"
-        fleet.apply(worker={"image": image})
-        until(lambda image=image: image in fleet.pod_images(), f"there are pods of version {version}")
-    until(lambda: len(fleet.journal("end")) == 40, "all tasks have ended")
-    fleet.ran_once(range(40))
-    assert not fleet.journal("cut")
-    until(lambda: fleet.condition("Reconciled").get("status") == "True", "nothing waits")
+        two_draining.apply(worker={"image": image})
+        until(lambda image=image: image in two_draining.pod_images(), f"there are pods of version {version}")
+    until(lambda: len(two_draining.journal("end")) == 40, "all tasks have ended")
+    two_draining.ran_once(range(40))
+    assert not two_draining.journal("cut")
+    until(lambda: two_draining.condition("Reconciled").get("status") == "True", "nothing waits")
 
 
-def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(
-    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
-) -> None:
-    operators.start()
-    fleet.apply(
-        autoscaler={"mode": "Disabled"},
-        replicas=2,
-        worker={"updateStrategy": {"type": "Drain"}, "drainTimeoutSeconds": 1},
-    )
-    until(lambda: len(fleet.ready()) == 2, "two pods are admitted")
-    fleet.enqueue(range(2), seconds=20)
-    until(lambda: len(fleet.busy()) == 2, "both are busy")
-    fleet.apply(worker={"image": "registry.example/shop:2.0"})
-    fleet.enqueue(range(2, 4), seconds=0.1)
-    until(lambda: fleet.journal("end").keys() == {2, 3}, "the new pods claim")
-    fleet("patch", "tq", fleet.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
-    until(lambda: fleet.cordoned() >= fleet.pods().keys(), "all pods are cordoned, the new ones too")
-    fleet.enqueue(range(4, 8), seconds=0.1)
-    until(lambda: not fleet.pods(), "all pods go when the old tasks have ended", seconds=90)
-    assert fleet.journal("end").keys() == {0, 1, 2, 3}
-    assert not fleet.journal("cut")
-    fleet("patch", "tq", fleet.name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    until(lambda: len(fleet.journal("end")) == 8, "the others follow", seconds=90)
-    fleet.ran_once(range(8))
+def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(two_draining: RealFleet) -> None:
+    two_draining.enqueue(range(2), seconds=20)
+    until(lambda: len(two_draining.busy()) == 2, "both are busy")
+    two_draining.apply(worker={"image": "registry.example/shop:2.0"})
+    two_draining.enqueue(range(2, 4), seconds=0.1)
+    until(lambda: two_draining.journal("end").keys() == {2, 3}, "the new pods claim")
+    two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the new ones too")
+    two_draining.enqueue(range(4, 8), seconds=0.1)
+    until(lambda: not two_draining.pods(), "all pods go when the old tasks have ended", seconds=90)
+    assert two_draining.journal("end").keys() == {0, 1, 2, 3}
+    assert not two_draining.journal("cut")
+    two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    until(lambda: len(two_draining.journal("end")) == 8, "the others follow", seconds=90)
+    two_draining.ran_once(range(8))

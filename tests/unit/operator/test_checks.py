@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
+import pydantic
 import pytest
 
 from taskfleet_operator.resource.checks import check
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.support.manifests import GOOD
 
-BAD_HOSTS = ("[:::]", "[....]", "[1.2.3.4]", "a..b", ".", "a" * 64, f"{'b' * 64}.shop")
+BAD_HOSTS = ("[:::]", "[....]", "[1.2.3.4]")
+BAD_NAMES = ("a..b", ".", "a" * 64, f"{'b' * 64}.shop")
 
 
 def findings(redis: dict[str, Any]) -> list[str]:
@@ -31,6 +34,19 @@ def test_an_address_that_no_resolver_takes_is_named_with_its_field(host: str) ->
     assert told.startswith("spec.redis.cluster.addresses[1]: ")
     (told,) = findings({"url": f"redis://{host}:6379"})
     assert told.startswith("spec.redis.url: ")
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("field", ["sentinel.addresses.1", "cluster.addresses.1", "url"])
+def test_a_name_that_no_resolver_takes_is_refused_by_the_schema(name: str, field: str) -> None:
+    addresses = ["redis:6379", f"{name}:6379"]
+    redis = {
+        "sentinel": {"mode": "Sentinel", "sentinel": {"masterName": "main", "addresses": addresses}},
+        "cluster": {"mode": "Cluster", "cluster": {"addresses": addresses}},
+        "url": {"url": f"redis://{name}:6379"},
+    }
+    with pytest.raises(pydantic.ValidationError, match=re.escape(field)):
+        findings(redis[field.split(".")[0]])
 
 
 def test_good_addresses_have_no_finding() -> None:
