@@ -30,8 +30,6 @@ DEFAULT_START_SECONDS = 10.0
 _UNTOLD = TargetSpec().processing_time_seconds
 """Another run time than the default is one that the user knows."""
 
-"""And so is another number of tasks a replica."""
-
 _RUSH_SECONDS = STABLE_WINDOW_SECONDS
 """The rate of the short window may last until the long one shows it; the queue may hold half of D's arrivals of it."""
 
