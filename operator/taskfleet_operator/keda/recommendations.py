@@ -88,7 +88,7 @@ class _Watched:
                 raise error
         except Exception as error:  # whatever it is, KEDA gets an error, and its fallback applies
             if not isinstance(error, (TaskQueueError, OSError, TimeoutError)):
-                logger.error("a read of %s met an error", ", ".join(names), exc_info=error)
+                logger.debug("a read of %s met an error", ", ".join(names), exc_info=error)  # KEDA tells its text
             return ToldRecommendation(False, 0.0, "", showing.shown(str(error), 300) or type(error).__name__)
         reading = Reading(figures.stats, by_name(figures.workers))
         serving = {worker.name for worker in figures.workers if set(worker.queues) & set(names)}

@@ -111,7 +111,8 @@ async def observe(
         sample = build(reading, order, replicas, seen, start_latency_seconds=start_latency_seconds)
     except Exception as error:
         if not isinstance(error, (TaskQueueError, TimeoutError, OSError)):
-            logger.warning("figures from Redis cannot be used: %s: %s", type(error).__name__, error, exc_info=True)
+            # The status tells it in a line. A server that answers nonsense must not fill the log at each look.
+            logger.debug("figures from Redis cannot be used: %s", type(error).__name__, exc_info=True)
         return Observation(
             FleetSample.failed(failure_of(error), replicas.current, replicas.ready, order.overrides), None, None
         )
