@@ -24,6 +24,25 @@ def six(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> 
     return fleet
 
 
+def test_an_undo_by_a_person_is_put_back_and_cuts_no_task_short(six: RealFleet) -> None:
+    image = "registry.example/shop:2.0"
+    six.apply(worker={"image": image})
+
+    def settled() -> bool:
+        return (
+            six.pod_images() == {image} and len(six.ready()) == 6 and six.condition("Progressing")["status"] == "False"
+        )
+
+    until(settled, "the new version runs", seconds=90)
+    three_busy(six, seconds=8)
+    six("rollout", "undo", f"deployment/{six.name}-worker")
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    six.ran_once(range(3))
+    assert not six.journal("cut")
+    until(settled, "the resource decides which version runs", seconds=90)
+    assert six.condition("Reconciled")["status"] == "True"
+
+
 @pytest.fixture
 def two_draining(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> RealFleet:
     """Two ready pods with `updateStrategy: Drain`, whose drain timeout is shorter than any task."""
