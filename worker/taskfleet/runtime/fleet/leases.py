@@ -106,10 +106,16 @@ class LeaseKeeper(threading.Thread):
         except (redis_exceptions.RedisError, OSError) as error:
             failures += 1
             if failures in (1, 10) or failures % 100 == 0:
-                logger.warning("leases cannot be renewed: %s", connection_error(self._context.broker.url, error))
+                problem = connection_error(self._context.broker.url, error)
+                if self._health.connected:
+                    logger.warning("leases cannot be renewed: %s", problem)
+                else:
+                    logger.warning("nothing is claimed yet: %s (trying again, %d so far)", problem, failures)
             self._renewer.dropped(error)
             self._health.news.wait(min(self._interval, backoff_seconds(failures)))
             return failures
+        if failures and not self._health.connected:
+            logger.info("Redis answers")
         self._health.last_renewal = time.monotonic()
         self._health.news.wait(self._interval)
         return 0
