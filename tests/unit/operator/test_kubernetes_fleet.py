@@ -35,12 +35,18 @@ class RecordedApi:
         self.calls: list[tuple[Any, ...]] = []
         self.generation = 2
         self.refusal: ApiError | None = None
+        self.live: dict[str, Any] | None = None  # the Deployment, where it differs from what the watch has shown
 
     async def scale(
         self, namespace: str, name: str, uid: str, replicas: int, *, version: str | None = None
     ) -> dict[str, Any]:
+        if self.live is not None and version != self.live["metadata"]["resourceVersion"]:
+            raise ApiError(409, "the object has been modified")
         self.calls.append(("scale", name, replicas))
         return {"metadata": {"generation": self.generation}}
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.live
 
     async def create_event(self, namespace: str, event: dict[str, Any]) -> None:
         self.calls.append(("event", event["reason"]))
@@ -66,9 +72,10 @@ class Shop:
         metadata = {"name": "orders", "namespace": "shop", "uid": QUEUE_UID}
         self.store.put("TaskQueue", GOOD | {"metadata": metadata, "status": fields})
 
-    def deployment(self, replicas: int, generation: int) -> None:
+    def deployment(self, replicas: int, generation: int, *, uid: str = DEPLOYMENT_UID, version: str = "") -> None:
         owner = controlled_by("taskfleet.io/v1alpha1", "TaskQueue", "orders", QUEUE_UID)
-        metadata = {"namespace": "shop", "name": "orders-worker", "uid": DEPLOYMENT_UID, "generation": generation}
+        metadata = {"namespace": "shop", "name": "orders-worker", "uid": uid, "generation": generation}
+        metadata["resourceVersion"] = version or str(generation)
         self.store.put("Deployment", {"metadata": metadata | owner, "spec": {"replicas": replicas}})
         owner = controlled_by("apps/v1", "Deployment", "orders-worker", DEPLOYMENT_UID)
         metadata = {"namespace": "shop", "name": "orders-worker-1", "uid": REPLICA_SET_UID}
@@ -129,6 +136,44 @@ async def test_a_number_that_was_just_set_counts_until_the_watch_shows_it(shop: 
     assert shop.current == 3
     shop.deployment(5, 3)  # somebody else has changed it since
     assert shop.current == 5
+
+
+async def test_a_number_that_was_set_is_that_of_one_deployment(shop: Shop) -> None:
+    shop.deployment(1, 1)
+    shop.api.generation = 40
+    await shop.fleet.resize(3, (), decided(1, 3))
+    await asyncio.gather(*shop.fleet.close())
+    assert shop.current == 3
+    shop.store.remove("Deployment", shop.store.deployments[KEY])
+    shop.deployment(1, 1, uid="made-again")
+    assert shop.current == 1, "its generations begin anew"
+
+
+def live(replicas: int, version: str, uid: str = DEPLOYMENT_UID) -> dict[str, Any]:
+    return {"metadata": {"uid": uid, "resourceVersion": version}, "spec": {"replicas": replicas}}
+
+
+async def test_a_larger_number_follows_only_the_number_that_the_look_has_seen(shop: Shop) -> None:
+    shop.deployment(1, 1, version="5")
+    assert shop.current == 1
+    shop.api.live = live(20, "7")
+    with pytest.raises(ApiError, match="modified"):
+        await shop.fleet.resize(3, (), decided(1, 3))
+    assert not shop.api.calls, "seventeen pods would have gone, busy or not"
+    shop.api.live = live(1, "8")  # only its status has changed
+    await shop.fleet.resize(3, (), decided(1, 3))
+    assert ("scale", "orders-worker", 3) in shop.api.calls
+    await asyncio.gather(*shop.fleet.close())
+
+
+async def test_a_smaller_number_is_for_the_version_that_the_look_has_seen(shop: Shop) -> None:
+    shop.deployment(3, 1, version="5")
+    assert shop.current == 3
+    shop.deployment(3, 2, version="6")  # another template: a rollout has begun since
+    shop.api.live = live(3, "6")
+    with pytest.raises(ApiError, match="modified"):
+        await shop.fleet.resize(1, ("a", "b"), decided(3, 1))
+    assert not shop.api.calls
 
 
 async def test_a_deployment_that_goes_during_a_look_is_an_error_in_words(shop: Shop) -> None:

@@ -72,7 +72,8 @@ class KubernetesFleet:
         self._events = EventPoster(key, cluster, store, self._clock)
         self._reachability = Reachability()
         self._failed: int | None = None  # tasks that have failed for good, at the last look
-        self._assumed: tuple[int, int] = (0, -1)  # replicas, and the Deployment's generation that has them
+        self._assumed: tuple[str, int, int] = ("", 0, -1)  # a Deployment's uid, its replicas, the generation with them
+        self._version = ""  # of the Deployment, at this look
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
         self._teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
 
@@ -115,6 +116,7 @@ class KubernetesFleet:
         if deployment is None:
             return None
         current, pods = self._current(deployment), self._store.pods(self.key)
+        self._version = str(deployment["metadata"].get("resourceVersion", ""))
         ready = sum(map(is_ready, pods.values()))
         return Replicas(
             current=current,
@@ -144,10 +146,11 @@ class KubernetesFleet:
 
     def _current(self, deployment: Object) -> int:
         """The requested replicas. A number that was just set counts until the watch has caught up."""
-        replicas, generation = self._assumed
-        if deployment["metadata"].get("generation", 0) >= generation:
-            return int(deployment["spec"].get("replicas", 1))
-        return replicas
+        uid, replicas, generation = self._assumed
+        metadata = deployment["metadata"]
+        if metadata.get("uid") == uid and metadata.get("generation", 0) < generation:
+            return replicas
+        return int(deployment["spec"].get("replicas", 1))
 
     def initial_state(self, current: int, now: float) -> ScalingState:
         """The two times come from `status`. One that lies in the future is dropped."""
@@ -180,18 +183,14 @@ class KubernetesFleet:
 
         The ReplicaSet controller removes marked pods.
         """
-        namespace, current = self.key[0], decision.current
+        current = decision.current
         deployment = self._store.deployments.get(self.key)
         if deployment is None:  # it was there when the look began
             raise ApiError(404, f"the Deployment is gone, and does not become {replicas} replicas")
-        metadata = deployment["metadata"]
-        # A smaller number is for this version of the Deployment: a rollout may have begun that the watch has not shown.
-        version = metadata.get("resourceVersion") if replicas < current else None
-        scaled = await self._cluster.scale(
-            namespace, worker_name(self.resource), metadata["uid"], replicas, version=version
-        )
+        uid = deployment["metadata"]["uid"]
+        scaled = await self._scale(uid, replicas, current)
         self._care.departures.expect(removed if replicas < current else (), self._clock.now())
-        self._assumed = (replicas, scaled["metadata"].get("generation", 0))
+        self._assumed = (uid, replicas, scaled["metadata"].get("generation", 0))
         self._loop_figures.count_change(self.key, current, replicas)
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
         reason = "ScaledUp" if replicas > current else "ScaledDown"
@@ -200,6 +199,26 @@ class KubernetesFleet:
         self._events.post(reason, message)
         self._told["lastDecision"] = self._change(decision, replicas)
         self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
+
+    async def _scale(self, uid: str, replicas: int, current: int) -> Object:
+        """Set the number of the Deployment that the look has seen, and of no later version of it.
+
+        A rollout may have begun since, or somebody else may have set a higher number, of which a part would be removed.
+        A larger number only wants the number before it to be the same.
+        """
+        namespace, name, version = self.key[0], worker_name(self.resource), self._version
+        while True:
+            try:
+                return await self._cluster.scale(namespace, name, uid, replicas, version=version)
+            except ApiError as error:
+                if not error.conflict or replicas < current:
+                    raise
+                live = await self._cluster.get("apps/v1", "Deployment", namespace, name)
+                if live is None or live["metadata"]["uid"] != uid or live["spec"].get("replicas") != current:
+                    raise
+                if live["metadata"]["resourceVersion"] == version:
+                    raise  # it is refused for another reason
+                version = live["metadata"]["resourceVersion"]
 
     async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
         deployment = self._store.deployments.get(self.key)
