@@ -169,6 +169,22 @@ def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(two_draining: RealF
     until(lambda: 4 in two_draining.journal("end"), "they claim tasks again")
 
 
+def test_with_drain_a_queue_is_suspended_also_while_a_template_waits(two_draining: RealFleet) -> None:
+    two_draining.enqueue(range(2), seconds=20)
+    until(lambda: len(two_draining.busy()) == 2, "both are busy")
+    two_draining.apply(worker={"image": "registry.example/shop:2.0"})
+    two_draining.enqueue(range(2, 4), seconds=20)
+    until(lambda: len(two_draining.busy()) == 4, "new pods run tasks beside the old ones")
+    two_draining.apply(worker={"image": "registry.example/shop:3.0"})
+    until(lambda: two_draining.condition("Reconciled").get("reason") == "RolloutWaits", "the third template waits")
+    two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the first ones too")
+    two_draining.enqueue(range(4, 8), seconds=0.1)
+    until(lambda: not two_draining.pods(), "all pods go when the tasks have ended", seconds=90)
+    assert two_draining.journal("end").keys() == set(range(4))
+    assert not two_draining.journal("cut")
+
+
 def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_short(two_draining: RealFleet) -> None:
     two_draining.enqueue(range(40), seconds=2.5)
     for version in range(2, 7):

@@ -10,9 +10,9 @@ from .redis_access import access_of
 from .strategic_merge import strategic
 
 ADMITTED = "taskfleet.io/admitted"
-WORKER_CONTAINER = "worker"
 """The readiness gate of pods that are updated by `Drain`: the operator sets it when the pod may take an old one's
 place. Such a pod claims tasks before that."""
+WORKER_CONTAINER = "worker"
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 """What `kubectl rollout restart` writes: into the Deployment, which is kubectl's, or by hand into the TaskQueue."""
 RESTARTED = "taskfleet.io/restarted-at"

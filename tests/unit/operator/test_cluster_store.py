@@ -70,8 +70,7 @@ def test_the_children_may_be_there_first(store: ClusterStore) -> None:
     assert store.put("Pod", made("pod-1", "p1", **owner)) == set()
     chain(store)
     assert store.pods(KEY).keys() == {"pod-1"}
-    (replica_set,) = store.replica_sets(KEY)
-    assert store.pod_replica_set(store.pods(KEY)["pod-1"]) is replica_set
+    assert len(store.replica_sets(KEY)) == 1
 
 
 def test_pods_of_an_earlier_taskqueue_of_that_name_are_not_counted(store: ClusterStore) -> None:

@@ -68,8 +68,8 @@ class KubernetesFleet:
         self._loop_figures = figures or LoopFigures()
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
-        self._care = PodCare(key, cluster, store, self._clock.now())
         self._events = EventPoster(key, cluster, store, self._clock)
+        self._care = PodCare(key, cluster, store, self._events, self._clock.now())
         self._reachability = Reachability()
         self._failed: int | None = None  # tasks that have failed for good, at the last look
         self._assumed: tuple[str, int, int] = ("", 0, -1)  # a Deployment's uid, its replicas, the generation with them
@@ -234,7 +234,7 @@ class KubernetesFleet:
         assert decision is not None, "refresh_seconds is infinite, so that every look decides"
         if deployment := self._store.deployments.get(self.key):
             asked = self._current(deployment)
-            await self._look_after(look, deployment)
+            self._look_after(look, deployment)
         if decision.advice and decision.changed:
             self._recommend(decision)
         state = decision.state
@@ -286,13 +286,13 @@ class KubernetesFleet:
     def close(self) -> list[asyncio.Task[Any]]:
         """Tell nothing any more. Returns what is on its way."""
         telling = self._teller.close()
-        return [*self._events.close(), *([telling] if telling is not None else [])]
+        return [*self._events.close(), *self._care.close(), *([telling] if telling is not None else [])]
 
-    async def _look_after(self, look: Look, deployment: Object) -> None:
+    def _look_after(self, look: Look, deployment: Object) -> None:
         protection = self.resource.spec.worker.eviction_protection
         after = protection.after_seconds if protection.mode == "Enabled" else None
         template = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
-        self._loop_figures.wrong_departures += await self._care.look(look, after, template, self._clock.now())
+        self._loop_figures.wrong_departures += self._care.look(look, after, template, self._clock.now())
 
     def make_way(self, *, wanted: bool) -> None:
         """Let another pod template be applied, if one is `wanted`. `HandoverWaitsError` while it has to wait."""

@@ -13,7 +13,7 @@ finds its cordon before it claims. Meanwhile the pods before them take the tasks
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...autoscaler import WorkerSample, choose_victims
 from ...children.pod_template import ADMITTED, WORKER_CONTAINER
@@ -60,14 +60,13 @@ class HandoverPods:
 
 @dataclass(frozen=True, slots=True)
 class HandoverSteps:
-    """The steps of one look, in their order. `waits_for` are busy pods that the Deployment would remove next."""
+    """The steps of one look, in their order."""
 
     uncordon: tuple[str, ...] = ()
     cordon: tuple[str, ...] = ()
     unmark: tuple[str, ...] = ()
     mark: tuple[str, ...] = ()
     admit: tuple[str, ...] = ()
-    waits_for: tuple[str, ...] = field(default=())
 
 
 def admissions(pods: Mapping[str, Object]) -> HandoverSteps:
@@ -112,7 +111,6 @@ def handover_steps(
         unmark=tuple(sorted(name for name in marked_at if name in there.new or name in returned)),
         mark=tuple(sorted(drained - marked_at.keys())),
         admit=admit,
-        waits_for=tuple(sorted(endangered - set(admit))),
     )
 
 

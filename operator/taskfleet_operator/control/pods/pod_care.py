@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 
 from taskfleet import showing
@@ -10,9 +10,8 @@ from taskfleet import showing
 from ...autoscaler import WorkerSample
 from ...children.pod_template import ADMITTED
 from ...scaling.port import Look, ScalingRedis
-from ...scaling.sampling import Reading
 from ..api.kubernetes_api import ApiError, KubernetesApi
-from ..status import events
+from ..status.events import EventPoster
 from ..store.cluster_store import ClusterStore, Key, Object, controller_of
 from . import eviction_protection
 from .departures import Departures
@@ -40,16 +39,18 @@ _COST = -1000
 class PodCare:
     """The pods of one TaskQueue. It writes only what has changed."""
 
-    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, now: float) -> None:
+    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, events: EventPoster, now: float) -> None:
         self._key = key
         self._cluster = cluster
         self._store = store
+        self._events = events
         self.departures = Departures()
         self._retreats = False
         self._held: set[str] = set()  # cordoned while another template waits
         self._empty: frozenset[str] = frozenset()  # pods that run nothing and claim nothing, at the last look
         self._read_at = now
         self._protection = EvictionProtection()
+        self._protecting: asyncio.Task[None] | None = None
         self._marked_at: dict[str, float] = {}
         self._renewed_at: dict[str, float] = {}
         self._admitted: set[str] = set()  # uids, before the watch shows it
@@ -68,6 +69,8 @@ class PodCare:
         pods = self._store.pods(self._key)
         self._admitted &= {_uid(pod) for pod in pods.values()}
         if not rollout.under_way:
+            self._read_at, self._empty = now, frozenset()
+            self._held.clear()
             self._marked_at.clear()
             self._renewed_at.clear()
             await self._admit(admissions(pods).admit, pods)
@@ -153,7 +156,7 @@ class PodCare:
                     raise
             self._admitted.add(_uid(pods[name]))
 
-    async def look(self, look: Look, after_seconds: float | None, template: Mapping[str, str], now: float) -> int:
+    def look(self, look: Look, after_seconds: float | None, template: Mapping[str, str], now: float) -> int:
         """Protect the pods that run long tasks. Tell when pods went that should have stayed; returns their number.
 
         `after_seconds` is None when no pod is to be protected; `template` are the annotations of the pod template.
@@ -162,27 +165,30 @@ class PodCare:
         departed = self.departures.wrong(pods.keys(), now)
         for wrong in departed:
             logger.warning("%s/%s: %s", *self._key, wrong)
-            event = events.event(
-                self._store.queues.get(self._key), "ScaleDownPickedBusyPod", str(wrong), kind="Warning"
-            )
-            if event is not None:
-                with contextlib.suppress(ApiError):
-                    await self._cluster.create_event(self._key[0], event)
+            self._events.post("ScaleDownPickedBusyPod", str(wrong), kind="Warning")
         if look.workers is not None:
             self.departures.seen(look.workers)
-        if look.reading is not None and look.reading.fresh:
-            await self._protect(look.reading, pods, after_seconds, template)
+        protecting = self._protecting is not None and not self._protecting.done()
+        if look.reading is not None and look.reading.fresh and not protecting:
+            workers = (one for name in pods for one in look.reading.workers.get(name, ()))
+            if changes := self._protection.changes(pods, workers, after_seconds, template):
+                self._protecting = asyncio.ensure_future(self._protect(changes, pods))
         return len(departed)
 
-    async def _protect(
-        self, reading: Reading, pods: Mapping[str, Object], after_seconds: float | None, template: Mapping[str, str]
-    ) -> None:
-        workers = (one for name in pods for one in reading.workers.get(name, ()))
-        changes = self._protection.changes(pods, workers, after_seconds, template)
+    def close(self) -> list[asyncio.Task[None]]:
+        """What is on its way."""
+        return [] if self._protecting is None else [self._protecting]
+
+    async def _protect(self, changes: Mapping[str, bool], pods: Mapping[str, Object]) -> None:
+        """In the background: a slow API server must not delay decisions. The next look begins again where it ends."""
         for name, protected in changes.items():
-            with contextlib.suppress(ApiError):  # gone, or patched at the next look
+            try:
                 await self._cluster.annotate_pod(self._key[0], name, eviction_protection.patch(protected))
-                self._protection.patched(pods[name], protected)
+            except ApiError as error:
+                if error.status != 404:
+                    return
+                continue
+            self._protection.patched(pods[name], protected)
 
 
 def _uid(pod: Object) -> str:

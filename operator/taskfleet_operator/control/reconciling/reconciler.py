@@ -24,8 +24,9 @@ from ...resource.taskqueue import TaskQueueResource, not_supported
 from ...scaling.overrides import RECONCILE, are_children_left_alone, misread
 from ..api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from ..fleet.scaling_loops import ScalingLoops
+from ..pods.handover import HandoverWaitsError
 from ..redis.purging import Purging
-from ..redis.redis_credentials import credentials_of, secret_names
+from ..redis.redis_credentials import RedisCredentials, credentials_of, secret_names
 from ..redis.schedule_keeper import ScheduleKeeper
 from ..redis.secrets import SecretCache
 from ..status.conditions import Condition
@@ -89,6 +90,8 @@ class Reconciler:
         except Exception as error:
             if _is_ending(error):
                 return None  # the namespace is deleted, and the TaskQueue with it
+            if not isinstance(error, HandoverWaitsError) and (fleet := self._loops.fleet(key)) is not None:
+                fleet.make_way(wanted=False)  # what waited is no longer wanted: the rollout before it goes on
             return await self._refuse(key, body["metadata"].get("generation"), refusal_of(error))
         self._failures.pop(key, None)
         return after
@@ -109,7 +112,11 @@ class Reconciler:
         wanted = _built(queue, credentials.digests)
         spared: dict[str, ApplyError] = {}
         live = await self._owned(key, queue, wanted, spared)
-        await self._apply(key, queue, wanted, live, spared)
+        try:
+            await self._apply(key, queue, wanted, live, spared)
+        except HandoverWaitsError:
+            self._follow_meanwhile(key, queue, credentials)
+            raise
         await self._remove(key, queue, wanted, spared)
         self._loops.ensure(key, queue, credentials)
         self._keeper.ensure(key, queue, credentials)
@@ -117,6 +124,15 @@ class Reconciler:
             raise next(iter(spared.values()))
         await self._succeed(key, queue)
         return RESYNC_SECONDS
+
+    def _follow_meanwhile(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
+        """Scale by the new spec while its pods wait: a TaskQueue that is suspended must not start tasks for hours.
+
+        The pods that are there serve the Redis of the spec before.
+        """
+        fleet = self._loops.fleet(key)
+        if fleet is not None and fleet.resource.spec.redis == queue.spec.redis:
+            self._loops.ensure(key, queue, credentials)
 
     async def _owned(
         self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], spared: dict[str, ApplyError]

@@ -122,11 +122,6 @@ class ClusterStore:
             found.update(self._owned[POD].get(replica_set["metadata"]["uid"], _NONE))
         return found
 
-    def pod_replica_set(self, pod: Object) -> Object | None:
-        """The ReplicaSet that controls a pod."""
-        controller = controller_of(pod)
-        return self._objects[REPLICA_SET].get(controller["uid"]) if controller else None
-
     def forget_pod(self, key: Key, name: str) -> None:
         """Drop a pod that no longer exists, before the watch reports it."""
         if (pod := self.pods(key).get(name)) is not None:
