@@ -10,7 +10,10 @@ import pydantic
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.cancellation import end
 from taskfleet_operator import kept_schedules
+from taskfleet_operator.kept_schedules import Owner
+from taskfleet_operator.local.local_schedules import LocalSchedules
 from taskfleet_operator.resource.taskqueue import TaskQueueResource
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.manifests import SCHEDULE, changed
@@ -96,3 +99,22 @@ async def test_a_worker_says_whether_it_refuses_a_schedule_that_nobody_has_seale
     await run_worker(queue)
     await until(queue.broker.workers, "its first heartbeat")
     assert [info.sealed_only for info in await queue.broker.workers()] == [refuses]
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["the next run", "its end"])
+async def test_on_this_machine_too_a_schedule_goes_with_its_queue(queue: TaskQueue, runs: bool) -> None:
+    one, other = wanted(), wanted(name="other")
+    left = kept_schedules.WantedSchedule(one.name, (await queue.broker.partitions("mail"))[0], one.spec)
+    await add_due(queue, left)
+    said: list[str] = []
+    schedules = LocalSchedules(
+        Owner("shop", "orders", "uid-1"), [] if runs else [other], {"default"}, queue.broker, said.append
+    )
+    if runs:
+        keeping = asyncio.create_task(schedules.keep())
+        await until(lambda: said, "it is removed")
+        await end([keeping])
+    else:
+        await schedules.remove()
+    assert said == ["schedule nightly of queue mail is removed"]
+    assert await queue.list_schedules() == []

@@ -59,7 +59,8 @@ class LocalSchedules:
             self._say(f"the schedules of the manifest stay in Redis: {str(error) or 'it does not answer'}")
 
     async def _bring(self, wanted: Sequence[WantedSchedule]) -> None:
-        there = await kept_schedules.stored(self._broker, self._queues, everywhere=bool(wanted))
+        # An earlier version of the manifest may have left one in a queue that this one no longer has.
+        there = await kept_schedules.stored(self._broker, self._queues, everywhere=True)
         plan = kept_schedules.plan_of(self._owner, wanted, there)
         await kept_schedules.carry_out(self._broker, plan, lambda _subject: None)
         for one in plan.add:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from taskfleet import showing
 from taskfleet.cancellation import end
@@ -16,6 +16,7 @@ from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.schedules import Entry
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.supervising import supervise
 
 from ... import kept_schedules
 from ...kept_schedules import Owner
@@ -25,14 +26,15 @@ from ..status.conditions import Condition
 from ..status.status_writer import StatusWriter
 from ..store.cluster_store import ClusterStore, Key, Object
 from . import schedules
-from .redis_credentials import RedisCredentials
-from .schedules import CONDITION
+from .redis_credentials import RedisCredentials, site_of
+from .schedules import CONDITION, NO_SCHEDULES
 
 logger = showing.logger("taskfleet.operator")
 
 _LOOK_SECONDS = 60.0  # ticks have happened, and others may have changed what is in Redis
 _LOOKS_TOGETHER = 4
 _TOLD_SECONDS = 300.0  # the ticks in status may be so old
+_REFUSED_SECONDS = 2.0  # a late renewal of the Lease refuses writes for so long, and the term goes on
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
 _CLOSING_SECONDS = 10.0
 
@@ -45,8 +47,14 @@ class _Kept:
         self.credentials = credentials
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.idle = False  # there is nothing to keep: the task has ended by itself
+        self.left = False  # a schedule of it may be in any queue, also in one that the spec no longer has
         self.told_at = float("-inf")
         self.told: list[tuple[str, bool]] = []  # names, and whether each has a next tick
+
+    @property
+    def is_kept(self) -> bool:
+        return self.idle or (self.task is not None and not self.task.done())
 
 
 class ScheduleKeeper:
@@ -58,8 +66,9 @@ class ScheduleKeeper:
         self._status = status
         self._kept: dict[Key, _Kept] = {}
         self._ending: set[asyncio.Task[Any]] = set()
-        # At the start all TaskQueues are looked after. A few at a time for each Redis.
-        self._gates: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_LOOKS_TOGETHER))
+        self._closed = False
+        # At the start all TaskQueues are looked after. A few at a time for each Redis, for as long as one is.
+        self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def ensure(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:
         """Keep the schedules of this version of the TaskQueue."""
@@ -69,12 +78,22 @@ class ScheduleKeeper:
             known = None
         if known is None:
             known = self._kept[key] = _Kept(queue, credentials)
-        elif (known.queue.spec, known.credentials) == (queue.spec, credentials):
+        elif (known.queue.spec, known.credentials) == (queue.spec, credentials) and known.is_kept:
             return
-        known.queue, known.credentials = queue, credentials
+        known.left = known.left or bool(queue.spec.schedules) or self._has_told(key)
+        known.queue, known.credentials, known.idle = queue, credentials, False
         known.changed.set()
         if known.task is None or known.task.done():
-            known.task = asyncio.create_task(self._keep(key, known))
+            subject = f"{key[0]}/{key[1]}: keeping its schedules"
+            known.task = asyncio.create_task(supervise(subject, lambda: self._keep(key, known)))
+
+    def _has_told(self, key: Key) -> bool:
+        """Whether the status, of an earlier operator too, knows of schedules."""
+        status = self._status.current(key)
+        conditions = status.get("conditions") or ()
+        return bool(status.get("schedules")) or any(
+            one.get("type") == CONDITION and one.get("reason") != NO_SCHEDULES for one in conditions
+        )
 
     def drop(self, key: Key, *, gone: bool) -> None:
         """End. The schedules of a TaskQueue that is `gone` are removed, with the credentials that it had."""
@@ -86,6 +105,7 @@ class ScheduleKeeper:
             self._background(self._clear(known))
 
     async def close(self) -> None:
+        self._closed = True
         for key in list(self._kept):
             self.drop(key, gone=False)
         if self._ending:
@@ -106,14 +126,15 @@ class ScheduleKeeper:
         while True:
             known.changed.clear()
             try:
-                async with self._gates[known.credentials.url]:
+                async with self._gate(known.credentials):
                     idle = await self._look(key, known)
                 failures = 0
                 if idle and not known.changed.is_set():
+                    known.idle = True
                     return
                 seconds = _LOOK_SECONDS
             except NotLeadingError:
-                return
+                seconds = _REFUSED_SECONDS  # the end of the term ends this task; until then it may write again
             except Exception as error:
                 failures += 1
                 seconds = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
@@ -122,19 +143,27 @@ class ScheduleKeeper:
                 async with asyncio.timeout(seconds):
                     await known.changed.wait()
 
+    def _gate(self, credentials: RedisCredentials) -> asyncio.Semaphore:
+        site = site_of(credentials.url)
+        gate = self._gates.get(site)
+        if gate is None:
+            gate = self._gates[site] = asyncio.Semaphore(_LOOKS_TOGETHER)
+        return gate
+
     async def _look(self, key: Key, known: _Kept) -> bool:
         """Bring Redis in line, and tell; returns whether the TaskQueue has no schedules, and Redis none of it."""
         queue, broker = known.queue, known.credentials.connect()
+        everywhere = known.left
         try:
             wanted = kept_schedules.wanted_of(queue)
             own = {one.name for one in queue.spec.queues}
-            there = await kept_schedules.stored(broker, own, everywhere=bool(wanted))
+            there = await kept_schedules.stored(broker, own, everywhere=everywhere)
             plan = kept_schedules.plan_of(Owner.of(queue), wanted, there)
             await kept_schedules.carry_out(broker, plan, self._ask)
             if wanted:
                 await self._clear_orphans(broker, key, there)
             if plan.add or plan.remove:
-                there = await kept_schedules.stored(broker, own, everywhere=bool(wanted))
+                there = await kept_schedules.stored(broker, own, everywhere=everywhere)
             now_ms = await broker.schedules.now_ms(wanted[0].partition) if wanted else 0
             workers = await broker.workers() if wanted else []
         finally:
@@ -147,6 +176,8 @@ class ScheduleKeeper:
         refusing = sorted({worker.name for worker in workers if worker.sealed_only and serving & set(worker.queues)})
         condition = schedules.verdict(wanted, plan.foreign, there, now_ms, refusing)
         await self._tell(key, known, schedules.statuses(wanted, there), condition)
+        if known.queue is queue:
+            known.left = bool(wanted)
         return not wanted
 
     async def _clear_orphans(self, broker: RedisBroker, key: Key, there: Sequence[Entry]) -> None:
@@ -164,20 +195,30 @@ class ScheduleKeeper:
         """Remove all schedules of a TaskQueue that is gone. What cannot be reached is left to `_clear_orphans`."""
         owner, broker = Owner.of(known.queue), known.credentials.connect()
         try:
-            # Another shard of the operator may serve it now.
-            live = await self._cluster.get(API_VERSION, KIND, owner.namespace, owner.name)
-            if live is not None and live["metadata"]["uid"] == owner.uid and not _is_ending(live):
-                return
-            own = {one.name for one in known.queue.spec.queues}
-            for entry in await kept_schedules.stored(broker, own, everywhere=False):
-                if Owner.of_entry(entry) == owner:
-                    self._ask(f"schedule {entry.name}")
-                    await broker.schedules.remove(entry.partition, entry.name)
-                    logger.info("%s/%s is deleted: its schedule %s is removed", owner.namespace, owner.name, entry.name)
+            while True:
+                try:
+                    await self._clear_once(owner, known, broker)
+                    return
+                except NotLeadingError:
+                    if self._closed:
+                        raise
+                    await asyncio.sleep(_REFUSED_SECONDS)
         except (TaskQueueError, ApiError, OSError) as error:
             logger.warning("%s/%s is deleted, and its schedules stay in Redis: %s", owner.namespace, owner.name, error)
         finally:
             await broker.close()
+
+    async def _clear_once(self, owner: Owner, known: _Kept, broker: RedisBroker) -> None:
+        # Another shard of the operator may serve it now.
+        live = await self._cluster.get(API_VERSION, KIND, owner.namespace, owner.name)
+        if live is not None and live["metadata"]["uid"] == owner.uid and not _is_ending(live):
+            return
+        own = {one.name for one in known.queue.spec.queues}
+        for entry in await kept_schedules.stored(broker, own, everywhere=known.left):
+            if Owner.of_entry(entry) == owner:
+                self._ask(f"schedule {entry.name}")
+                await broker.schedules.remove(entry.partition, entry.name)
+                logger.info("%s/%s is deleted: its schedule %s is removed", owner.namespace, owner.name, entry.name)
 
     def _ask(self, subject: str) -> None:
         if not self._cluster.may_write():

@@ -12,7 +12,7 @@ from taskfleet.protocol.schedules import Entry, ScheduleState
 from ...kept_schedules import Owner, WantedSchedule
 from ..status.conditions import Condition, rfc3339
 
-CONDITION = "SchedulesReady"
+CONDITION, NO_SCHEDULES = "SchedulesReady", "NoSchedules"
 OVERDUE_MS = 180_000  # a tick that nobody performs: workers from zero replicas need some of it
 
 
@@ -55,7 +55,7 @@ def verdict(
         )
         return Condition(CONDITION, False, "NameTaken", told)
     if not wanted:
-        return Condition(CONDITION, True, "NoSchedules", "the spec has none")
+        return Condition(CONDITION, True, NO_SCHEDULES, "the spec has none")
     if refusing and not all(one.spec.paused for one in wanted):
         told = (
             f"the application has keys, so that its workers ({_few(refusing)}) refuse a schedule that is not sealed, "
