@@ -43,6 +43,11 @@ class ScalingDecision:
         return replace(self, desired=self.current, limited_by=rule, limit_message=message)
 
     @property
+    def stops_all(self) -> bool:
+        """Whether the user wants no worker at all: `suspend`, a pause at zero, or a number of zero."""
+        return not self.desired and self.reason in {"Suspended", "Paused", "Disabled"}
+
+    @property
     def drains_busy(self) -> bool:
         """Whether busy workers are drained, too.
 

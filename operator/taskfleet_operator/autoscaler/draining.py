@@ -2,7 +2,8 @@
 
 A worker to remove is cordoned first, so that it claims no more tasks. Once it reports that it is drained, it is marked
 for removal. The number falls only when the platform has had time to see the mark. A worker that takes too long is
-uncordoned and stays. When demand returns, the last cordoned workers are uncordoned first.
+uncordoned and stays, unless the user wants none at all: then it would only claim what the user has stopped. When demand
+returns, the last cordoned workers are uncordoned first.
 
 The platform follows the marks only among workers that are ready: one that is not goes first. So nothing is removed
 while such a worker is busy.
@@ -18,7 +19,7 @@ from .decision import ScalingDecision
 from .sample import WorkerSample
 from .victims import choose_victims
 
-_CORDON_MARGIN_SECONDS = 60.0
+_CORDON_MARGIN_SECONDS, _RENEW_SECONDS = 60.0, 30.0
 _HEARTBEAT_SECONDS = 5.0
 """Until a heartbeat shows that a worker without a task is drained. No worker is given up sooner."""
 
@@ -35,9 +36,9 @@ class DrainingWorker:
 class ScalingSteps:
     """The steps of one look, in their order.
 
-    `replicas` is the number to request now, and `removed` are the workers that are removed with it. `draining` is the
-    state for the next look when every step has succeeded. `waits_for` are busy workers that would be removed in place
-    of drained ones, so that the number stays.
+    `replicas` is the number to request now, and `removed` are the workers that are removed with it. `cordon` has the
+    workers whose cordon is renewed, too. `draining` is the state for the next look when every step has succeeded.
+    `waits_for` are busy workers that would be removed in place of drained ones, so that the number stays.
     """
 
     replicas: int
@@ -93,7 +94,9 @@ def next_steps(
     steps = _shrinking(
         decision, workers, before, spec, now, absent=absent, settle_seconds=settle_seconds, together=together
     )
-    return _spared(steps, workers, decision, before)
+    steps = _spared(steps, workers, decision)
+    # A removed worker keeps its cordon until the key expires, so that it claims no task while it ends.
+    return replace(steps, draining={name: one for name, one in steps.draining.items() if name not in steps.removed})
 
 
 def _newest(draining: Mapping[str, DrainingWorker], count: int) -> list[str]:
@@ -155,16 +158,24 @@ def _shrinking(
         worker = by_name[name]
         # A worker without a heartbeat runs no task: it has not started, or it has ended, or its leases have run out.
         drained = worker.drained or not worker.registered
+        late = now - entry.cordoned_at > max(spec.scale_down.drain_timeout_seconds, _HEARTBEAT_SECONDS)
         if drained and entry.marked_at is None:
             mark.append(name)
-        elif not drained and now - entry.cordoned_at > max(spec.scale_down.drain_timeout_seconds, _HEARTBEAT_SECONDS):
+        elif late and not drained and not decision.stops_all:
             given_up.append(name)
-    unmark = [name for name in given_up if name in draining and draining[name].marked_at is not None]
+    # One that was marked before it had started may have started since. It must not go in place of a drained one.
+    empty = {worker.name for worker in workers if worker.drained or not worker.registered}
+    unmark = [name for name, entry in draining.items() if entry.marked_at is not None and name not in empty]
+    draining |= {name: replace(draining[name], marked_at=None) for name in unmark}
+    renewed = [
+        name
+        for name, entry in draining.items()
+        if name not in given_up and now - entry.cordoned_at > cordon_seconds(spec) - _RENEW_SECONDS
+    ]
+    draining |= {name: replace(draining[name], cordoned_at=now) for name in renewed}
     draining |= {name: replace(draining[name], marked_at=now) for name in mark}
     draining = {name: entry for name, entry in draining.items() if name not in given_up}
-    # One that was marked before it had started may have started since.
-    empty = {worker.name for worker in workers if worker.drained or not worker.registered}
-    removed = [name for name in _settled(draining, now, settle_seconds) if name in empty]
+    removed = _settled(draining, now, settle_seconds)
     if together:
         removed = removed if len(removed) == len(workers) else []
     else:
@@ -173,17 +184,14 @@ def _shrinking(
         max(decision.desired, decision.current - dropped - len(removed)),
         uncordon=(*before.uncordon, *given_up),
         unmark=(*before.unmark, *unmark),
-        cordon=tuple(worker.name for worker in chosen),
+        cordon=(*(worker.name for worker in chosen), *renewed),
         mark=tuple(mark),
         removed=tuple(removed),
-        # A removed worker keeps its cordon until the key expires, so that it claims no task while it ends.
-        draining={name: entry for name, entry in draining.items() if name not in removed},
+        draining=draining,
     )
 
 
-def _spared(
-    steps: ScalingSteps, workers: Sequence[WorkerSample], decision: ScalingDecision, before: ScalingSteps
-) -> ScalingSteps:
+def _spared(steps: ScalingSteps, workers: Sequence[WorkerSample], decision: ScalingDecision) -> ScalingSteps:
     """The same steps without a removal that would hit a busy worker which is not ready."""
     going = set(steps.removed)
     marked_and_ready = any(worker.ready for worker in workers if worker.name in going)
@@ -194,14 +202,7 @@ def _spared(
     ]
     if not marked_and_ready or not endangered:
         return steps
-    kept = {name: before.draining[name] for name in going}
-    return replace(
-        steps,
-        replicas=decision.current,
-        removed=(),
-        draining={**steps.draining, **kept},
-        waits_for=tuple(endangered),
-    )
+    return replace(steps, replicas=decision.current, removed=(), waits_for=tuple(endangered))
 
 
 def _settled(draining: Mapping[str, DrainingWorker], now: float, settle_seconds: float) -> list[str]:

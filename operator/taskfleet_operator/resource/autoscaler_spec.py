@@ -182,7 +182,8 @@ class VictimSpec(ResourceModel):
     victim_policy: VictimPolicy = "IdleOnly"
     """IdleOnly: only drained pods are removed. DeploymentDefault: the ReplicaSet controller chooses, also busy pods."""
     drain_timeout_seconds: int = Field(default=600, ge=0, le=86_400)
-    """How long a worker may take to drain, in seconds. After that it stays, and is drained another time."""
+    """How long a worker may take to drain, in seconds. After that it stays, and is drained another time, unless no
+    worker is wanted at all."""
 
 
 class FallbackSpec(ResourceModel):

@@ -206,15 +206,18 @@ class ScalingLoop:
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
         """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""
         for name in steps.uncordon:
+            await self._redis.uncordon(name)
             self._draining.pop(name, None)
             self._cordoned.discard(name)
-            await self._redis.uncordon(name)
         for name in steps.unmark:
             await self._fleet.unmark(name)
+            if name in self._draining:
+                self._draining[name] = replace(self._draining[name], marked_at=None)
         for name in steps.cordon:
             await self._redis.cordon(name, ttl_seconds=cordon_seconds(order.autoscaler))
             self._cordoned.add(name)
-            self._draining[name] = DrainingWorker(time.monotonic())
+            before = self._draining.get(name)
+            self._draining[name] = DrainingWorker(time.monotonic(), before.marked_at if before is not None else None)
         for name in steps.mark:
             if not await self._fleet.mark(name):
                 self._draining.pop(name, None)

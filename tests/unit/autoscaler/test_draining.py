@@ -104,6 +104,12 @@ def test_a_busy_worker_drains_only_when_the_user_wants_fewer(
             cordoned("a"), ago(601, marked=1), ScalingSteps(2, uncordon=("a",), unmark=("a",)), id="it claims again"
         ),
         pytest.param(
+            drained("a"),
+            ago(631, marked=1),
+            ScalingSteps(2, cordon=("a",), draining={"a": ago(0, marked=1)}),
+            id="its cordon is renewed before it expires",
+        ),
+        pytest.param(
             unborn("a"), ago(601), ScalingSteps(2, mark=("a",), draining={"a": ago(601, marked=0)}), id="it never began"
         ),
     ],
@@ -112,6 +118,29 @@ def test_a_draining_worker_is_marked_removed_or_given_up(
     worker: WorkerSample, entry: DrainingWorker, expected: ScalingSteps
 ) -> None:
     assert steps(decided(2, 1), [worker, busy("b")], {"a": entry}) == expected
+
+
+@pytest.mark.parametrize("reason", ["Suspended", "Paused", "Disabled"])
+def test_no_worker_is_given_up_while_the_user_wants_none(reason: str) -> None:
+    """It would claim what the user has stopped."""
+    stopped = decided(2, 0, reason=reason)
+    draining = {"a": ago(629), "b": ago(629)}
+    assert steps(stopped, [cordoned("a"), cordoned("b")], draining) == ScalingSteps(2, draining=draining)
+    late = {"a": ago(631), "b": ago(631, marked=1)}
+    renewed = steps(stopped, [cordoned("a"), drained("b")], late)
+    assert (renewed.uncordon, renewed.cordon, renewed.removed) == ((), ("a", "b"), ())
+    assert renewed.draining == {"a": ago(0), "b": ago(0, marked=1)}
+
+
+def test_a_worker_that_takes_too_long_is_given_up_when_the_user_wants_fewer_and_not_none() -> None:
+    assert steps(decided(2, 1, reason="Paused"), [cordoned("a"), busy("b")], {"a": ago(601)}).uncordon == ("a",)
+    assert steps(decided(1, 0, reason="Idle"), [cordoned("a")], {"a": ago(601)}).uncordon == ("a",)
+
+
+def test_a_victim_of_this_look_may_wait_for_a_busy_worker_that_is_not_ready() -> None:
+    found = steps(decided(2, 1), [unborn("a"), not_ready(busy("b"))], settle_seconds=0.0)
+    assert (found.replicas, found.removed, found.waits_for) == (2, (), ("b",))
+    assert found.draining == {"a": ago(0, marked=0)}
 
 
 def test_a_worker_is_not_given_up_before_a_heartbeat_can_show_that_it_is_drained() -> None:
@@ -145,7 +174,7 @@ def test_the_number_does_not_wait_for_workers_that_still_drain() -> None:
     ("desired", "uncordoned"), [(3, ("late", "early")), (4, ("late", "early")), (2, ("late",)), (1, ())]
 )
 def test_demand_that_returns_calls_the_last_ones_off_first(desired: int, uncordoned: tuple[str, ...]) -> None:
-    workers = [cordoned("early"), cordoned("late"), busy("c")]
+    workers = [drained("early"), cordoned("late"), busy("c")]
     found = steps(decided(3, desired), workers, {"early": ago(20, marked=1), "late": ago(10)})
     assert (found.uncordon, found.replicas) == (uncordoned, max(3, desired))
     assert found.unmark == (("early",) if "early" in uncordoned else ())
