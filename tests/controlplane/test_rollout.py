@@ -197,6 +197,18 @@ def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_s
     until(lambda: two_draining.condition("Reconciled").get("status") == "True", "nothing waits")
 
 
+def test_with_drain_a_change_to_another_redis_comes_to_an_end(two_draining: RealFleet) -> None:
+    old = two_draining.ready()
+    two_draining.apply(redis={"url": two_draining.manifest["spec"]["redis"]["url"].rsplit("/", 1)[0] + "/1"})
+    until(lambda: len(two_draining.pods().keys() - old) == 2, "new pods start")
+    until(
+        lambda: len(two_draining.ready() - old) == 2 and not two_draining.pods().keys() & old,
+        "they replace the old ones",
+        seconds=120,
+    )
+    assert "HandoverByRollingUpdate" in {one["reason"] for one in two_draining.events()}
+
+
 def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(two_draining: RealFleet) -> None:
     """Nothing either when the drain takes longer than its limit, and none of the pods is drained before the others."""
     two_draining.apply(autoscaler={"pollIntervalSeconds": 30, "scaleDown": {"drainTimeoutSeconds": 3}})

@@ -10,6 +10,7 @@ from taskfleet_operator.children.pod_template import ADMITTED
 from taskfleet_operator.control.pods.handover import (
     HandoverPods,
     HandoverSteps,
+    UnheardPods,
     admissions,
     empty_pods,
     endangered_by_template,
@@ -156,6 +157,33 @@ def test_what_the_watch_does_not_show_yet_counts() -> None:
     assert handover_steps(shown, {}, 2, NOW, settle_seconds=2.0).cordon == ("a",)
     told = replace(shown, cordoned_now=frozenset("a"))
     assert handover_steps(told, {}, 2, NOW, settle_seconds=2.0).cordon == ()
+
+
+def test_old_pods_that_serve_another_redis_are_replaced_as_in_a_rolling_update() -> None:
+    """Nothing would ever end a rollout that waits for them: no cordon reaches them, and they are ready."""
+    old = [worker(name, registered=False) for name in "ab"]
+    pods = {name: pod(admitted=name in "ab") for name in "abxy"}
+    unheard, workers = UnheardPods(), {one.name: one for one in [*old, worker("x"), worker("y", registered=False)]}
+    looks = [unheard.elsewhere("ab", pods, workers, NOW + second) for second in range(31)]
+    assert looks == [frozenset()] * 30 + [frozenset("ab")]
+    there = HandoverPods(pods, workers, frozenset("ab"), elsewhere=looks[-1])
+    marking = handover_steps(there, {}, 2, NOW, settle_seconds=2.0)
+    assert (marking.mark, marking.admit) == (("a", "b"), ())
+    assert handover_steps(there, {"a": NOW - 3, "b": NOW - 3}, 2, NOW, settle_seconds=2.0).admit == ("x",)
+    workers["x"] = worker("x", registered=False)
+    assert handover_steps(there, {}, 2, NOW, settle_seconds=2.0) == HandoverSteps(), "the new version does not start"
+
+
+def test_a_pod_is_not_elsewhere_when_its_redis_was_away_or_it_is_not_ready() -> None:
+    pods = {"a": pod(admitted=True), "b": pod(admitted=True, ready=False)}
+    workers = {name: worker(name, registered=False) for name in "ab"}
+    unheard = UnheardPods()
+    assert not unheard.elsewhere("ab", pods, workers, NOW)
+    assert not unheard.elsewhere("ab", pods, workers, NOW + 40), "nothing was read in between"
+    for second in range(41, 71):
+        found = unheard.elsewhere("ab", pods, workers, NOW + second)
+    assert found == {"a"}
+    assert not unheard.elsewhere("ab", pods, workers | {"a": worker("a")}, NOW + 71)
 
 
 def test_pods_beyond_the_old_number_are_admitted_at_once() -> None:

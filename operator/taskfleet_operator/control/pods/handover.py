@@ -8,16 +8,22 @@ that a version that cannot start takes no capacity.
 A third template would make the Deployment remove the pods that are not ready, busy or not. So they are cordoned, and
 the template waits for a later look that shows each of them drained or without a worker: a worker that starts later
 finds its cordon before it claims. Meanwhile the pods before them take the tasks again.
+
+An old pod may serve another Redis than the new ones: then its heartbeats and cordons are out of reach. It is ready all
+the same, and would count as one that works for ever. Such a pod is replaced as in a rolling update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...autoscaler import WorkerSample, choose_victims
 from ...children.pod_template import ADMITTED, WORKER_CONTAINER
 from ..store.cluster_store import Object, is_ready
+
+_ELSEWHERE_SECONDS = 30.0  # a worker that reaches this Redis has sent many heartbeats by then
+_GAP_SECONDS = 10.0  # looks that are further apart do not show that there were none between them
 
 
 class HandoverWaitsError(Exception):
@@ -29,6 +35,7 @@ class HandoverPods:
     """The pods of a Deployment and their workers, by name. `old` are the names of those with an earlier template.
 
     `admitted_now` and `cordoned_now` are those of the last looks, which watch and heartbeats may not show yet.
+    `elsewhere` are old pods that serve another Redis.
     """
 
     pods: Mapping[str, Object]
@@ -36,6 +43,7 @@ class HandoverPods:
     old: frozenset[str]
     admitted_now: frozenset[str] = frozenset()
     cordoned_now: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def new(self) -> frozenset[str]:
@@ -95,6 +103,8 @@ def handover_steps(
     )
     returned = [worker.name for worker in back][: max(0, replicas - active)]
     drained = {name for name in cordoned if there.drained(name) and name not in returned}
+    if started:  # never for a version that does not start
+        drained |= there.elsewhere
     settled = {name for name in drained if there.counts(name) and now - marked_at.get(name, now) >= settle_seconds}
     admit = _admitted(there, replicas + len(settled))
     # The Deployment removes old pods that are not ready before all others, as soon as a new one is.
@@ -125,6 +135,23 @@ def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
         cordon=tuple(sorted(name for name in unready if not there.cordoned(name))),
         unmark=tuple(sorted(marked)),
     )
+
+
+class UnheardPods:
+    """Ready pods without a heartbeat. Ready workers reach their Redis, so that after a while it is another one."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._looked_at = float("-inf")
+
+    def elsewhere(
+        self, names: Collection[str], pods: Mapping[str, Object], workers: Mapping[str, WorkerSample], now: float
+    ) -> frozenset[str]:
+        """Those of `names` that serve another Redis than the one in which `workers` were found at this look."""
+        known = self._since if now - self._looked_at <= _GAP_SECONDS else {}
+        unheard = [name for name in names if is_ready(pods[name]) and name in workers and not workers[name].registered]
+        self._since, self._looked_at = {name: known.get(name, now) for name in unheard}, now
+        return frozenset(name for name, at in self._since.items() if now - at >= _ELSEWHERE_SECONDS)
 
 
 def empty_pods(there: HandoverPods, held: Container[str]) -> frozenset[str]:

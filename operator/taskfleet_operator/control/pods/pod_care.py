@@ -20,6 +20,7 @@ from .handover import (
     HandoverPods,
     HandoverSteps,
     HandoverWaitsError,
+    UnheardPods,
     admissions,
     empty_pods,
     endangered_by_template,
@@ -48,6 +49,7 @@ class PodCare:
         self._retreats = False
         self._held: set[str] = set()  # cordoned while another template waits
         self._empty: frozenset[str] = frozenset()  # pods that run nothing and claim nothing, at the last look
+        self._unheard = UnheardPods()
         self._read_at = now
         self._protection = EvictionProtection()
         self._protecting: asyncio.Task[None] | None = None
@@ -87,7 +89,14 @@ class PodCare:
             old,
             admitted_now=frozenset(name for name, pod in pods.items() if _uid(pod) in self._admitted),
             cordoned_now=frozenset(name for name, at in self._renewed_at.items() if now - at < _HEARTBEAT_SECONDS),
+            elsewhere=self._unheard.elsewhere(old, pods, by_name, now),
         )
+        if there.elsewhere:
+            self._events.warn(
+                "HandoverByRollingUpdate",
+                f"{', '.join(sorted(there.elsewhere)[:5])}: ready, but unheard in this Redis, so that they serve "
+                "another one; old pods of another Redis are replaced as in a rolling update, with drainTimeoutSeconds",
+            )
         self._read_at, self._empty = now, empty_pods(there, self._held)
         if self._retreats:
             steps = retreat_steps(there, self._marked_at)
