@@ -7,7 +7,7 @@ of Python or of another TaskQueue, are never touched. The operator and `taskflee
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskfleet.errors import ConfigurationError, SerializationError
@@ -178,13 +178,11 @@ async def stored(broker: RedisBroker, queues: Collection[str], *, everywhere: bo
     return found
 
 
-async def carry_out(broker: RedisBroker, plan: Plan, ask: Callable[[str], None]) -> None:
-    """Add and remove. `ask(subject)` is called before each write, and raises when this process may not write."""
+async def carry_out(broker: RedisBroker, plan: Plan) -> None:
+    """Add and remove."""
     leaving = {entry.name: entry for entry in plan.remove}
     for one in plan.add:
-        ask(f"schedule {one.name}")
         tick = next_tick(one, leaving.get(one.name), await broker.schedules.now_ms(one.partition))
         await broker.schedules.add(one.partition, one.name, one.packed, tick)
     for entry in plan.remove:
-        ask(f"schedule {entry.name}")
         await broker.schedules.remove(entry.partition, entry.name)

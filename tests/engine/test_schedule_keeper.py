@@ -32,14 +32,14 @@ class Api:
         self.version = 1
         self._store = store
 
-    def may_write(self) -> bool:
+    def permit(self, subject: str) -> float:
         if not self.leads:
             self.refused.set()
-        return self.leads
+            raise NotLeadingError(subject)
+        return 60.0
 
     async def patch_status(self, namespace: str, name: str, status: dict[str, Any]) -> dict[str, Any]:
-        if not self.may_write():
-            raise NotLeadingError("status")
+        self.permit("status")
         self.version += 1
         body = self._store.queues[namespace, name]
         fresh = {**body.get("status", {}), **status}

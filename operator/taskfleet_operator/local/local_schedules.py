@@ -62,7 +62,7 @@ class LocalSchedules:
         # An earlier version of the manifest may have left one in a queue that this one no longer has.
         there = await kept_schedules.stored(self._broker, self._queues, everywhere=True)
         plan = kept_schedules.plan_of(self._owner, wanted, there)
-        await kept_schedules.carry_out(self._broker, plan, lambda _subject: None)
+        await kept_schedules.carry_out(self._broker, plan)
         for one in plan.add:
             self._say(f"schedule {one.name} of queue {queue_of(one.partition)} is set")
         for entry in plan.remove:

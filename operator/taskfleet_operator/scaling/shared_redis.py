@@ -12,18 +12,22 @@ from .reader import QueuesReader, ReadableBroker
 from .sampling import Reading
 
 
-class ScalingBroker(ReadableBroker, AnnouncingBroker, Protocol):
-    """The methods of `taskfleet.redis.broker.RedisBroker` that scaling uses."""
+class CordoningBroker(Protocol):
+    """The writes of scaling."""
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None: ...
 
     async def uncordon(self, name: str) -> None: ...
 
 
+class ScalingBroker(ReadableBroker, AnnouncingBroker, CordoningBroker, Protocol):
+    """The methods of `taskfleet.redis.broker.RedisBroker` that scaling uses."""
+
+
 class SharedRedis:
     """The port `ScalingRedis` over one broker. `heard(queue)` is called for announced work.
 
-    `ask(subject)` is called before each write, and raises when this process may not write.
+    `writer` is what writes, when that is not the broker itself: one that asks whether this process may.
     """
 
     def __init__(
@@ -33,10 +37,9 @@ class SharedRedis:
         heard: Callable[[str], None],
         *,
         seconds: float = 10.0,
-        ask: Callable[[str], None] = lambda _subject: None,
+        writer: CordoningBroker | None = None,
     ) -> None:
-        self._broker = broker
-        self._ask = ask
+        self._writer = writer or broker
         self.cordons = 0
         """Workers that were told to drain."""
         self.listener = QueueListener(subject, broker, heard)
@@ -53,13 +56,11 @@ class SharedRedis:
         return await self.reader.read(horizons, urgent=urgent, workers=workers)
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
-        self._ask(f"the cordon of {name}")
-        await self._broker.cordon(name, ttl_seconds=ttl_seconds)
+        await self._writer.cordon(name, ttl_seconds=ttl_seconds)
         self.cordons += 1
 
     async def uncordon(self, name: str) -> None:
-        self._ask(f"the end of the cordon of {name}")
-        await self._broker.uncordon(name)
+        await self._writer.uncordon(name)
 
     async def close(self) -> None:
         """End the reader and the listener. The broker is its owner's to close."""

@@ -53,8 +53,8 @@ async def test_a_purge_waits_for_another_unless_its_keys_go_as_well(
     metadata: dict[str, Any], policy: str, reason: str
 ) -> None:
     class Api:
-        def may_write(self) -> bool:
-            return True
+        def permit(self, subject: str) -> float:
+            return 60.0
 
     store, status = ClusterStore(), Status()
     store.put("TaskQueue", mine := body("shop", "orders", GOING))
@@ -76,8 +76,8 @@ async def test_a_taskqueue_of_another_shard_keeps_its_queue(spec: dict[str, Any]
     other["spec"] |= spec
 
     class Api:
-        def may_write(self) -> bool:
-            return True
+        def permit(self, subject: str) -> float:
+            return 60.0
 
         async def list_pages(self, _version: str, _kind: str, namespace: str | None) -> AsyncIterator[Any]:
             assert namespace in ("shop", "mail")

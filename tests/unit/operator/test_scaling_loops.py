@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -39,6 +39,9 @@ class SilentBroker:
         if self.hangs:
             await asyncio.Event().wait()
         return Figures(dict.fromkeys(horizons, STATS), [])
+
+    def permitted(self, permit: Callable[[], float]) -> SilentBroker:
+        return self
 
     async def server_id(self) -> str:
         return self.server

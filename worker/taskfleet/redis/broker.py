@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from taskfleet.protocol.partitions import Partition
@@ -65,6 +65,15 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
     def another(self) -> RedisBroker:
         """A broker on the same queues with separate connections, for another thread or event loop."""
         return RedisBroker(self.client.another(), self.prefix, self.seal)
+
+    def permitted(self, permit: Callable[[], float]) -> RedisBroker:
+        """A broker on the same queues and connections that calls `permit` before each attempt of each call.
+
+        It raises when there must not be one, and else returns the seconds in which the attempt has to end.
+        """
+        broker = RedisBroker(self.client, self.prefix, self.seal)
+        broker._permit = permit
+        return broker
 
     def renewer(self) -> RedisRenewer:
         """The calls of a worker's lease thread, with separate connections."""

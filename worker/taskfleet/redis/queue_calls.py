@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from taskfleet import foreign
@@ -35,6 +36,7 @@ class QueueCalls:
         self.skipped = foreign.Skipped()  # records in Redis that Taskfleet cannot have written
         self.clock = RedisClock(self.now_ms)
         self._keys: dict[str, keys.QueueKeys] = {}
+        self._permit: Callable[[], float] | None = None
 
     def keys_of(self, partition: str) -> keys.QueueKeys:
         names = self._keys.get(partition)
@@ -86,8 +88,15 @@ class QueueCalls:
 
         `of_call` are its keys, as far as they are known.
         """
+
+        async def attempt(_number: int) -> Any:
+            if self._permit is None:
+                return await operation()
+            async with asyncio.timeout(self._permit()):
+                return await operation()
+
         try:
-            return await self.client.patiently(lambda _attempt: operation(), call_bytes)
+            return await self.client.patiently(attempt, call_bytes)
         except CallRefusedError as error:
             raise await self._explained(error, of_call) from None
 

@@ -209,9 +209,8 @@ class ApiConnection:
     async def _once(self, call: ApiCall, *, gated: bool) -> Object:
         seconds = TIMEOUT_SECONDS
         if gated:
-            self._ask(f"{call.method} {call.path}")
             # Whoever has sent it and whoever has received it give up before another operator can lead.
-            seconds = max(1.0, min(seconds, self.write_seconds()))
+            seconds = min(seconds, self.permit(f"{call.method} {call.path}"))
             call = replace(call, query={**call.query, "timeout": f"{int(seconds)}s"})
         with self._on_its_way(gated):
             try:
@@ -228,6 +227,11 @@ class ApiConnection:
         except ValueError:
             raise ApiError(response.status, "the API server's answer is no JSON") from None
         return parsed
+
+    def permit(self, subject: str) -> float:
+        """The seconds in which a write that begins now has to end, in Redis too. `NotLeadingError` for none."""
+        self._ask(subject)
+        return max(1.0, self.write_seconds())
 
     def _ask(self, call: str) -> None:
         if not self.may_write():

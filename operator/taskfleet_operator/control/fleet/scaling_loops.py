@@ -141,7 +141,11 @@ class ScalingLoops:
         place = self._places.get(login)
         if place is None:
             place = RedisPlace(
-                login, login.connect(), self._woken_for_work, lambda: self._cluster.may_write(), self._divide
+                login,
+                login.connect(),
+                self._woken_for_work,
+                lambda subject: self._cluster.permit(subject),
+                self._divide,
             )
             self._places[login] = place
         return place

@@ -139,9 +139,8 @@ class Purging:
             await self._stop_workers(key, queue)
             names = [one.name for one in queue.spec.queues]
             _nobody_serves(names, await broker.workers())
-            self._ask(key)
             logger.info("%s/%s: deleting all keys of queue %s", *key, ", ".join(names))
-            await broker.purge_keys(names)
+            await self._writer(key, broker).purge_keys(names)
         finally:
             await broker.close()
 
@@ -212,8 +211,7 @@ class Purging:
         if site_of(theirs.url) == site_of(credentials.url):
             return True
         mark = secrets.token_hex(16)
-        self._ask(key)
-        await broker.leave_mark(mark, ttl_seconds=_MARK_SECONDS)
+        await self._writer(key, broker).leave_mark(mark, ttl_seconds=_MARK_SECONDS)
         elsewhere = theirs.connect()
         try:
             return await elsewhere.has_mark(mark)
@@ -222,9 +220,9 @@ class Purging:
         finally:
             await elsewhere.close()
 
-    def _ask(self, key: Key) -> None:
-        if not self._cluster.may_write():
-            raise NotLeadingError(f"purge of {'/'.join(key)}")
+    def _writer(self, key: Key, broker: RedisBroker) -> RedisBroker:
+        """It asks before each of the calls, as a purge may take minutes and this process may be stopped meanwhile."""
+        return broker.permitted(lambda: self._cluster.permit(f"purge of {'/'.join(key)}"))
 
     async def _stop_workers(self, key: Key, queue: TaskQueueResource) -> None:
         deployment = self._store.deployments.get(key)

@@ -14,7 +14,6 @@ from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.supervising import supervise
 
 from ...scaling.shared_redis import SharedRedis
-from ..api.kubernetes_api import NotLeadingError
 from ..monitoring.loop_figures import RedisFigures
 from ..store.cluster_store import Key
 from .redis_credentials import RedisCredentials, site_of
@@ -30,13 +29,12 @@ class RedisPlace:
         credentials: RedisCredentials,
         broker: RedisBroker,
         wake: Callable[[Iterable[Key]], None],
-        may_write: Callable[[], bool],
+        permit: Callable[[str], float],
         identified: Callable[[], None] = lambda: None,
     ) -> None:
         self.credentials = credentials
         self._broker = broker
         self._wake = wake
-        self._may_write = may_write
         self._identified = identified
         self._server = ""
         self._queues: dict[Key, frozenset[str]] = {}
@@ -46,7 +44,7 @@ class RedisPlace:
             broker,
             self._heard,
             seconds=credentials.connect_timeout + credentials.command_timeout,
-            ask=self._ask,
+            writer=broker.permitted(lambda: permit("a cordon, or the end of one")),
         )
         self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
 
@@ -111,7 +109,3 @@ class RedisPlace:
     def _heard(self, queue: str) -> None:
         # An empty name says that announcements may have been missed.
         self._wake(list(self._by_queue.get(queue, ()) if queue else self._queues))
-
-    def _ask(self, subject: str) -> None:
-        if not self._may_write():
-            raise NotLeadingError(subject)

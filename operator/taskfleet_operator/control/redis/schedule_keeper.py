@@ -159,7 +159,7 @@ class ScheduleKeeper:
             own = {one.name for one in queue.spec.queues}
             there = await kept_schedules.stored(broker, own, everywhere=everywhere)
             plan = kept_schedules.plan_of(Owner.of(queue), wanted, there)
-            await kept_schedules.carry_out(broker, plan, self._ask)
+            await kept_schedules.carry_out(self._writer(key, broker), plan)
             if wanted:
                 await self._clear_orphans(broker, key, there)
             if plan.add or plan.remove:
@@ -187,8 +187,7 @@ class ScheduleKeeper:
             # The store has only what the operator's selector lets it see.
             if await self._cluster.get(API_VERSION, KIND, owner.namespace, owner.name) is None:
                 for entry in entries:
-                    self._ask(f"schedule {entry.name}")
-                    await broker.schedules.remove(entry.partition, entry.name)
+                    await self._writer(key, broker).schedules.remove(entry.partition, entry.name)
                     logger.info("%s/%s is gone: its schedule %s is removed", owner.namespace, owner.name, entry.name)
 
     async def _clear(self, known: _Kept) -> None:
@@ -214,15 +213,14 @@ class ScheduleKeeper:
         if live is not None and live["metadata"]["uid"] == owner.uid and not _is_ending(live):
             return
         own = {one.name for one in known.queue.spec.queues}
+        writer = self._writer((owner.namespace, owner.name), broker)
         for entry in await kept_schedules.stored(broker, own, everywhere=known.left):
             if Owner.of_entry(entry) == owner:
-                self._ask(f"schedule {entry.name}")
-                await broker.schedules.remove(entry.partition, entry.name)
+                await writer.schedules.remove(entry.partition, entry.name)
                 logger.info("%s/%s is deleted: its schedule %s is removed", owner.namespace, owner.name, entry.name)
 
-    def _ask(self, subject: str) -> None:
-        if not self._cluster.may_write():
-            raise NotLeadingError(subject)
+    def _writer(self, key: Key, broker: RedisBroker) -> RedisBroker:
+        return broker.permitted(lambda: self._cluster.permit(f"the schedules of {'/'.join(key)}"))
 
     async def _tell(
         self, key: Key, known: _Kept, told: list[dict[str, Any]], condition: Condition, *, failed: bool = False

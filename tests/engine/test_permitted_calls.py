@@ -1,0 +1,133 @@
+"""Calls of an operator that may lose its leadership at any moment: each attempt asks, and has to end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from taskfleet.errors import BrokerConnectionError
+from taskfleet.redis.broker import RedisBroker
+from taskfleet_operator.control.api.kubernetes_api import NotLeadingError
+from taskfleet_operator.control.redis.redis_credentials import RedisCredentials
+from taskfleet_operator.control.redis.redis_place import RedisPlace
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+
+Write = Callable[[RedisBroker], Any]
+
+
+class Permit:
+    """Says yes for so many attempts."""
+
+    def __init__(self, attempts: int, seconds: float = 60.0) -> None:
+        self.left = attempts
+        self.seconds = seconds
+        self.lost: Callable[[], None] = lambda: None
+
+    def __call__(self, subject: str = "a write") -> float:
+        if self.left == 0:
+            self.lost()
+            raise NotLeadingError(subject)
+        self.left -= 1
+        return self.seconds
+
+
+@pytest.fixture
+async def broker(server: RedisServer) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker.from_url(server.url, prefix=f"permits-{secrets.token_hex(4)}")
+    yield broker
+    await broker.purge_keys(["q", "other"])
+    await broker.uncordon("w")
+    await broker.close()
+
+
+@asynccontextmanager
+async def _by_proxy(server: RedisServer, prefix: str) -> AsyncIterator[tuple[Proxy, RedisBroker]]:
+    async with Proxy(server.port) as proxy:
+        broker = RedisBroker.from_url(proxy.url, prefix=prefix, command_timeout=60.0)
+        try:
+            yield proxy, broker
+        finally:
+            await broker.close()
+
+
+@pytest.fixture
+def by_proxy(server: RedisServer, broker: RedisBroker) -> AbstractAsyncContextManager[tuple[Proxy, RedisBroker]]:
+    return _by_proxy(server, broker.prefix)
+
+
+async def keys_of(broker: RedisBroker) -> set[bytes]:
+    found = {key async for key in broker.client.scan(f"{broker.prefix}:*")}
+    return {key for key in found if b"cordon" in key or b"schedules" in key or b"mark" in key}
+
+
+WRITES: list[Write] = [
+    lambda broker: broker.cordon("w", ttl_seconds=60),
+    lambda broker: broker.leave_mark("m", ttl_seconds=60),
+    lambda broker: broker.schedules.add("q", "s", b"\x90", 5),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["cordon", "mark", "schedule"])
+async def test_an_attempt_after_a_failed_one_asks_again(
+    broker: RedisBroker, by_proxy: AbstractAsyncContextManager[tuple[Proxy, RedisBroker]], write: Write
+) -> None:
+    async with by_proxy as (proxy, far):
+        permit = Permit(1)
+        proxy.refusing = True
+        permit.lost = lambda: setattr(proxy, "refusing", False)  # the second attempt would get through
+        with pytest.raises(NotLeadingError):
+            await write(far.permitted(permit))
+    assert await keys_of(broker) == set()
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["cordon", "mark", "schedule"])
+async def test_an_attempt_ends_before_another_may_lead(
+    by_proxy: AbstractAsyncContextManager[tuple[Proxy, RedisBroker]], write: Write
+) -> None:
+    async with by_proxy as (proxy, far):
+        proxy.delay = 600.0
+        began = time.monotonic()
+        with pytest.raises((NotLeadingError, BrokerConnectionError)):
+            await write(far.permitted(Permit(1, seconds=0.2)))
+        assert time.monotonic() - began < 20, "the answer may take 60 s otherwise"
+
+
+async def test_a_purge_asks_before_each_of_its_calls(broker: RedisBroker) -> None:
+    for queue in ("q", "other"):
+        await broker.enqueue(queue, [("t", b"x", 0, 0, None)])
+    for attempts in range(1, 6):
+        permit = Permit(attempts)
+        with pytest.raises(NotLeadingError):
+            await broker.permitted(permit).purge_keys(["q", "other"])
+        listed = await broker.client.redis.smembers(broker.fleet.queues)
+        assert listed, "a purge that was not ended is begun again"
+        if listed != {b"q", b"other"}:
+            break
+    assert attempts > 3, "two queues, and their places in the list"
+    await broker.permitted(Permit(9)).purge_keys(["q", "other"])
+    assert not await broker.client.redis.smembers(broker.fleet.queues)
+
+
+async def test_the_broker_itself_asks_nobody(broker: RedisBroker) -> None:
+    broker.permitted(Permit(0))
+    await broker.cordon("w", ttl_seconds=60)
+    assert len(await keys_of(broker)) == 1
+
+
+async def test_cordons_of_the_control_loops_ask_and_their_reads_do_not(broker: RedisBroker) -> None:
+    credentials = RedisCredentials(broker.url, broker.prefix, None, None, 4, 5.0, 5.0)
+    place = RedisPlace(credentials, credentials.connect(), lambda _keys: None, Permit(0))
+    for write in (place.redis.cordon("w", ttl_seconds=60), place.redis.uncordon("w")):
+        with pytest.raises(NotLeadingError, match="a cordon"):
+            await write
+    async with asyncio.timeout(20):
+        assert (await place.redis.read({"q": (0, 0)})).stats.keys() == {"q"}
+    await place.close()
+    assert await keys_of(broker) == set()
