@@ -7,6 +7,8 @@ condition, and is not fought.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,11 +25,14 @@ _REMEMBERED = 50
 
 @dataclass
 class _CorrectedChild:
-    """What was asked for last, what the API server made of it, and when which field was put back."""
+    """Digests of what was asked for last and of what the API server made of it, and when which field was put back.
+
+    The objects themselves would be half of the operator's memory.
+    """
 
     uid: str
-    wanted: Any
-    content: Any
+    wanted: bytes
+    content: bytes
     corrected: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     quarrel: str = ""
     changed: list[str] = field(default_factory=list[str])
@@ -45,7 +50,7 @@ class Corrections:
         if change.live is None or is_unsettled(change.live):
             return False
         known = self._known(key, change, change.live)
-        now = drift.content(change.live, scaled=change.kind.scaled)
+        now = _digest(drift.content(change.live, scaled=change.kind.scaled))
         if known is not None and known.content == now:
             known.quarrel = ""
             return True
@@ -94,15 +99,20 @@ class Corrections:
     def _known(self, key: Key, change: Change, live: Object) -> _CorrectedChild | None:
         """The memory of this very object, while the same is asked for."""
         known = self._children.get((key, change.kind.kind))
-        same = known is not None and known.uid == live["metadata"].get("uid") and known.wanted == change.wanted
+        same = known is not None and known.uid == live["metadata"].get("uid") and known.wanted == _digest(change.wanted)
         return known if same else None
 
     def _keep(self, key: Key, change: Change, live: Object) -> None:
-        now = drift.content(live, scaled=change.kind.scaled)
+        now = _digest(drift.content(live, scaled=change.kind.scaled))
         known = self._known(key, change, live)
         if known is not None:
             known.content, known.quarrel = now, ""
         else:
             uid = live["metadata"].get("uid", "")
-            known = self._children[key, change.kind.kind] = _CorrectedChild(uid, change.wanted, now)
+            known = self._children[key, change.kind.kind] = _CorrectedChild(uid, _digest(change.wanted), now)
         known.changed = [] if drift.is_exact(change.wanted, live) else [*drift.changed_fields(change.wanted, live)]
+
+
+def _digest(value: Any) -> bytes:
+    """Of any JSON value; equal values have equal digests."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).digest()
