@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from taskfleet import showing
 from taskfleet.cancellation import end
+from taskfleet.errors import ConfigurationError
+from taskfleet.supervising import supervise
 
+from ..control.api import deep_json
 from ..listening import listening
 from .examination import Cluster
 from .review import NoReviewError, answer
@@ -43,7 +46,7 @@ class WebhookServer:
 
     async def start(self) -> None:
         await self._look()
-        self._following = asyncio.create_task(self._follow())
+        self._following = asyncio.create_task(supervise("the look at the webhook's certificate", self._follow))
 
     async def close(self) -> None:
         if self._following is not None:
@@ -72,11 +75,9 @@ class WebhookServer:
             self._refused = found
             self._tell(f"the webhook's certificate cannot be used: {error}")
             return
-        if self._context is None:
-            self._context = fresh
-            await self._listen(fresh)
-        else:
-            self._context.load_cert_chain(*self._files)  # counts for new connections
+        if self._runner is None:
+            await self._listen()
+        self._context = fresh
         self._loaded, self._refused, self.problem, self._told = found, None, "", ""
         logger.info("the webhook uses the certificate in %s", self._files[0].parent)
 
@@ -87,16 +88,28 @@ class WebhookServer:
             self._told = problem
             logger.warning("%s", problem)
 
-    async def _listen(self, context: ssl.SSLContext) -> None:
+    async def _listen(self) -> None:
+        # A new connection takes the last context whole: the files of one that is in use are not read into it again.
+        entry = _context()
+        entry.sni_callback = self._choose
         app = web.Application(client_max_size=_LARGEST)
         app.add_routes([web.post("/validate", self._validate)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening(self._port, "--webhook-port"), ssl_context=context).start()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+        try:
+            bound = listening(self._port, "--webhook-port")
+        except ConfigurationError as error:
+            self.problem = str(error)
+            raise
+        await runner.setup()
+        await web.SockSite(runner, bound, ssl_context=entry).start()
+        self._runner = runner
+
+    def _choose(self, connection: Any, _name: str | None, _entry: ssl.SSLContext) -> None:
+        connection.context = self._context
 
     async def _validate(self, request: web.Request) -> web.Response:
         try:
-            return web.json_response(await answer(json.loads(await request.read()), self._cluster))
+            return web.json_response(await answer(deep_json.loads(await request.read()), self._cluster))
         except (ValueError, NoReviewError) as error:
             return web.Response(status=400, text=f"{error}\n")
 
