@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from taskfleet import showing
 from taskfleet.cancellation import end
@@ -24,6 +25,7 @@ logger = showing.logger("taskfleet.keda")
 MOST_TRIGGERS = 1000
 _KEPT_SECONDS = 900.0  # a trigger for which nobody asks any more is forgotten; KEDA asks at least every pollingInterval
 _CLOSEST_READS_SECONDS = 0.1
+_STALE_POLLS, _READ_SECONDS = 2.0, 20.0  # a recommendation of longer ago is none: its read hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class _Watched:
     def __init__(self, trigger: Trigger, broker: RedisBroker, clock: Callable[[], float]) -> None:
         self.trigger = trigger
         self.latest: ToldRecommendation | None = None
-        self.asked_at = clock()
+        self.asked_at = self.read_at = clock()
         self.streams = 0
         self._broker = broker
         self._clock = clock
@@ -70,7 +72,7 @@ class _Watched:
             self._woken.clear()
             latest = await self._read()
             async with self._news:
-                self.latest = latest
+                self.latest, self.read_at = latest, self._clock()
                 self._news.notify_all()
             await asyncio.sleep(_CLOSEST_READS_SECONDS)
             try:
@@ -100,7 +102,11 @@ class _Watched:
         wanted = decision.terms["recommended_replicas"]
         if decision.panicking:
             wanted = max(wanted, decision.terms["panic_replicas"])
-        return ToldRecommendation(bool(activation(sample, order.autoscaler)), wanted, decision.message)
+        active = bool(activation(sample, order.autoscaler))
+        if decision.reason == "SuspectSample" or now < decision.state.hold_until:
+            # A failover may have lost what the workers have. KEDA takes none of them away for a window.
+            wanted, active = max(wanted, float(len(serving))), active or bool(serving)
+        return ToldRecommendation(active, wanted, decision.message)
 
 
 class Recommendations:
@@ -117,6 +123,9 @@ class Recommendations:
         """The last recommendation, which is at most a poll interval old. `BrokerConnectionError`: it is not known."""
         watched = self._of(trigger)
         latest = watched.latest or await watched.after(None)
+        silent = self._clock() - watched.read_at
+        if silent > _STALE_POLLS * trigger.order.autoscaler.poll_interval_seconds + _READ_SECONDS:
+            raise BrokerConnectionError(f"Redis has not answered for {silent:.0f} s")
         if latest.failure:
             raise BrokerConnectionError(latest.failure)
         return latest
@@ -159,9 +168,14 @@ class Recommendations:
         for trigger, watched in list(self._watched.items()):
             if not watched.streams and now - watched.asked_at > _KEPT_SECONDS:
                 del self._watched[trigger]
-                ending = asyncio.create_task(end([watched.task]))
-                self._ending.add(ending)
-                ending.add_done_callback(self._ending.discard)
+                self._end(end([watched.task]))
+        for prefix in self._brokers.keys() - {trigger.key_prefix for trigger in self._watched}:
+            self._end(_closed(*self._brokers.pop(prefix)))
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _broker(self, prefix: str) -> RedisBroker:
         known = self._brokers.get(prefix)
@@ -177,3 +191,8 @@ class Recommendations:
                 names = {target.name for target in watched.trigger.order.queues}
                 if watched.trigger.key_prefix == prefix and (not queue or queue in names):
                     watched.wake()
+
+
+async def _closed(broker: RedisBroker, listener: asyncio.Task[None]) -> None:
+    await end([listener])
+    await broker.close()
