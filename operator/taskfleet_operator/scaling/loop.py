@@ -49,7 +49,7 @@ class ScalingLoop:
         self._failures = 0
         self._state: ScalingState | None = None
         self._latencies = StartLatencies()
-        self._silent = SilentWorkers()
+        self._silent = SilentWorkers(time.monotonic())
         self._draining: dict[str, DrainingWorker] = {}
         self._cordoned: set[str] = set()
 
@@ -120,7 +120,6 @@ class ScalingLoop:
             urgent=urgent,
             workers=fresh,
             silent=self._silent,
-            now=time.monotonic(),
         )
         now, decision, again = self._clock(), None, float("inf")
         refused: Exception | None = None
@@ -132,7 +131,7 @@ class ScalingLoop:
             if replicas.hold:
                 decision = decision.held("RolloutUnderWay", replicas.hold)
             if seen.workers is None:
-                decision = self._without_cordons(decision, order)
+                decision = self._without_cordons(decision, order, replicas)
         lag = 0.0 if due is None else max(0.0, time.monotonic() - due)
         fresh = seen.reading is None or seen.reading.fresh or not replicas.ages
         if seen.workers is not None and fresh:
@@ -157,8 +156,11 @@ class ScalingLoop:
                 again = min(again, _HANDOVER_LOOK_SECONDS)
         except Exception as error:
             refused = error
-        if seen.reading is not None and seen.reading.fresh:
-            await self._lift_cordons_of_the_gone(replicas, seen.reading)
+        try:
+            if seen.reading is not None and seen.reading.fresh:
+                await self._lift_cordons_of_the_gone(replicas, seen.reading)
+        except Exception as error:
+            refused = refused or error
         notice = self._redis.notice
         look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, notice, refused)
         again = min(again, await self._fleet.tell(look))
@@ -166,15 +168,23 @@ class ScalingLoop:
             raise refused
         return again
 
-    def _without_cordons(self, decision: ScalingDecision, order: ScalingOrder) -> ScalingDecision:
-        """The decision while no cordon reaches a worker: a smaller number would take busy ones."""
+    def _without_cordons(self, decision: ScalingDecision, order: ScalingOrder, replicas: Replicas) -> ScalingDecision:
+        """The decision while no cordon reaches a worker: a smaller number would take busy ones.
+
+        Replicas that are ready reach Redis, which only this process does not: they work, and keep their number.
+        """
         rules = order.autoscaler
         if decision.desired >= decision.current or rules.mode == "Recommend":
             return decision
-        held = self._silent.hold(time.monotonic())
-        if not held or rules.scale_down.victim_policy == "DeploymentDefault":
+        if rules.scale_down.victim_policy == "DeploymentDefault":
             return decision
-        return replace(decision, desired=decision.current, limited_by="BusyWorkers", limit_message=held)
+        least, held = decision.current, self._silent.hold(time.monotonic(), order, replicas.ages)
+        if not held and replicas.ready:
+            least = decision.current if replicas.hold else min(decision.current, replicas.ready)
+            held = f"Redis cannot be read, and the workers that are ready ({replicas.ready}) reach it and may be busy"
+        if not held or decision.desired >= least:
+            return decision
+        return replace(decision, desired=least, limited_by="BusyWorkers", limit_message=held)
 
     def _steps(
         self,
@@ -200,11 +210,21 @@ class ScalingLoop:
         A worker that is ending keeps its cordon until its last heartbeat is gone: it must claim nothing.
         """
         for name in [one for one in self._cordoned if one not in replicas.ages and one not in reading.workers]:
-            self._cordoned.discard(name)
             await self._redis.uncordon(name)
+            self._cordoned.discard(name)
 
     async def _carry_out(self, steps: ScalingSteps, decision: ScalingDecision, order: ScalingOrder) -> None:
-        """Carry the steps out one by one. After a step that fails, the next look asks for the rest."""
+        """Carry the steps out one by one. After a step that fails, the next look asks for the rest.
+
+        A larger number comes first: demand does not wait for calls that may take seconds for each replica. When it is
+        refused, the replicas that are there get their work all the same.
+        """
+        refused: Exception | None = None
+        if steps.replicas > decision.current:
+            try:
+                await self._fleet.resize(steps.replicas, (), decision)
+            except Exception as error:
+                refused = error
         for name in steps.uncordon:
             await self._redis.uncordon(name)
             self._draining.pop(name, None)
@@ -223,7 +243,9 @@ class ScalingLoop:
                 self._draining.pop(name, None)
             elif name in self._draining and name in steps.draining:
                 self._draining[name] = steps.draining[name]
-        if steps.replicas != decision.current:
+        if steps.replicas < decision.current:
             await self._fleet.resize(steps.replicas, steps.removed, decision)
         kept = steps.draining.keys()
         self._draining = {name: entry for name, entry in self._draining.items() if name in kept}
+        if refused is not None:
+            raise refused

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,18 +97,18 @@ async def observe(
     urgent: bool = False,
     workers: bool = True,
     silent: SilentWorkers | None = None,
-    now: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Observation:
     """Read and build. Whatever goes wrong gives a failed sample, not an exception.
 
-    `silent` is the caller's memory of busy workers from one look to the next, on the clock that gives `now`.
+    `silent` is the caller's memory of busy workers from one look to the next, on this `clock`.
     """
     try:
         wanted = horizons_of(order, start_latency_seconds)
         reading = await reader.read(wanted, urgent=urgent, workers=workers and bool(replicas.ages))
         seen = workers_of(reading, replicas)
         if silent is not None:
-            seen = silent.fill(seen, reading.workers, order, now, age_seconds=reading.workers_age_seconds)
+            seen = silent.fill(seen, reading.workers, order, clock(), age_seconds=reading.workers_age_seconds)
         sample = build(reading, order, replicas, seen, start_latency_seconds=start_latency_seconds)
     except Exception as error:
         if not isinstance(error, (TaskQueueError, TimeoutError, OSError)):

@@ -30,6 +30,7 @@ class MemoryBroker:
         self.calls: list[tuple[str, str]] = []
         self.down: Exception | None = None
         self.stale = False
+        self.refused: Exception | None = None
         self.busy: dict[str, int] = {}
 
     @property
@@ -55,6 +56,8 @@ class MemoryBroker:
         self.states[name] = "cordoned"
 
     async def uncordon(self, name: str) -> None:
+        if self.refused is not None:
+            raise self.refused
         self.calls.append(("uncordon", name))
         if name in self.states:
             self.states[name] = "running"
@@ -78,6 +81,9 @@ class MemoryFleet:
         self.exists = True
         self.lease_seconds = 600.0
         self.handovers = 0
+        self.ready = True
+        self.slow = asyncio.Event()  # set while calls for one replica are answered
+        self.slow.set()
         self.again = float("inf")
 
     def order(self) -> ScalingOrder:
@@ -86,7 +92,7 @@ class MemoryFleet:
 
     def replicas(self) -> Replicas | None:
         ages = dict.fromkeys(self.broker.states, 60.0)
-        return Replicas(self.wanted, len(ages), 0, ages) if self.exists else None
+        return Replicas(self.wanted, len(ages) if self.ready else 0, 0, ages) if self.exists else None
 
     def initial_state(self, current: int, now: float) -> ScalingState:
         return ScalingState.initial(current, now)
@@ -97,6 +103,7 @@ class MemoryFleet:
 
     async def unmark(self, name: str) -> None:
         self.broker.calls.append(("unmark", name))
+        await self.slow.wait()
 
     async def resize(self, replicas: int, removed: Sequence[str], decision: ScalingDecision) -> None:
         self.sizes.append(replicas)
@@ -244,7 +251,7 @@ async def test_a_smaller_number_waits_for_leases_while_redis_cannot_be_read(flee
 
 
 async def test_when_the_leases_have_run_out_the_user_may_have_fewer_without_redis(fleet: MemoryFleet) -> None:
-    fleet.lease_seconds = 1.2  # the heartbeats are a second old
+    fleet.lease_seconds = 0.2
     async with running(fleet) as loop:
         fleet.asked = ScalingOverrides(replicas=1)
         await until(lambda: fleet.sizes == [1], "a replica")
@@ -255,11 +262,71 @@ async def test_when_the_leases_have_run_out_the_user_may_have_fewer_without_redi
         fleet.broker.down = BrokerConnectionError("redis:6379 refuses the connection")
         fleet.asked = ScalingOverrides(replicas=1, suspend=True)
 
-        def gone() -> bool:
-            loop.wake()
-            return fleet.sizes[-1] == 0
+        def reached(what: Callable[[], bool]) -> Callable[[], bool]:
+            return lambda: loop.wake() or what()
 
-        await until(gone, "suspended")
+        await until(
+            reached(lambda: "that are ready (1)" in told(fleet)), "ready replicas keep their number", seconds=20
+        )
+        assert fleet.sizes == [1]
+        fleet.ready = False
+        await until(reached(lambda: fleet.sizes[-1] == 0), "suspended")
+
+
+def told(fleet: MemoryFleet) -> str:
+    decision = fleet.looks[-1].decision
+    return decision.limit_message if decision is not None else ""
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+async def test_a_loop_that_starts_without_redis_takes_no_replica_of_which_it_knows_nothing(
+    fleet: MemoryFleet, *, suspend: bool
+) -> None:
+    fleet.broker.states, fleet.wanted, fleet.ready = {"w0": "running", "w1": "running"}, 2, False
+    fleet.broker.down = BrokerConnectionError("redis:6379 refuses the connection")
+    lower = {"failureThreshold": 1, "behavior": "Static", "replicas": 0}
+    fleet.autoscaler = AutoscalerSpec.model_validate({"pollIntervalSeconds": 600, "fallback": lower})
+    fleet.asked = ScalingOverrides(replicas=2, suspend=suspend)
+    async with running(fleet):
+        await until(lambda: fleet.looks, "the first look")
+    assert "has not been read yet" in told(fleet)
+    assert fleet.sizes == []
+
+
+async def test_a_larger_number_waits_for_no_call_about_single_replicas(fleet: MemoryFleet) -> None:
+    fleet.settle_seconds = 600.0
+    async with running(fleet) as loop:
+        for asked in (2, 1):
+            fleet.asked = ScalingOverrides(replicas=asked)
+            loop.wake()
+            await until(lambda: fleet.sizes == [2], "two replicas")
+        await until(lambda: fleet.broker.calls, "a cordon")
+        fleet.broker.states[fleet.broker.calls[0][1]] = "drained"
+        await until(lambda: fleet.broker.calls[-1][0] == "mark", "a mark")
+        fleet.slow.clear()
+        fleet.asked = ScalingOverrides(replicas=4)
+        loop.wake()
+        await until(lambda: any(call == "unmark" for call, _ in fleet.broker.calls), "the mark is being lifted")
+        assert fleet.sizes == [2, 4]
+        fleet.slow.set()
+
+
+async def test_a_cordon_that_cannot_be_deleted_is_deleted_later_and_the_figures_are_told(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=1)
+        loop.wake()
+        await until(lambda: fleet.sizes == [1], "a replica")
+        fleet.broker.refused = BrokerConnectionError("redis:6379 is busy")
+        fleet.asked = ScalingOverrides(replicas=0)
+        loop.wake()
+        await until(lambda: fleet.broker.calls, "a cordon")
+        fleet.broker.states["w0"] = "drained"
+        await until(lambda: fleet.sizes == [1, 0], "it goes")
+        loop.wake()
+        await until(lambda: fleet.errors, "the cordon of the replica that has gone stays")
+        assert fleet.looks[-1].refused is fleet.errors[-1]
+        fleet.broker.refused = None
+        await until(lambda: fleet.broker.calls[-1][0] == "uncordon", "it is deleted")
 
 
 async def test_any_error_while_reading_is_a_failed_sample(fleet: MemoryFleet) -> None:
