@@ -1,36 +1,31 @@
-"""The fleet port in Kubernetes: the pods of a Deployment, and the status of a TaskQueue."""
+"""The fleet port in Kubernetes: the pods of a Deployment."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
 
 from ...autoscaler import ScalingDecision, ScalingState, WorkerSample
-from ...children.names import selector, worker_name
+from ...children.names import worker_name
 from ...resource.taskqueue import TaskQueueResource
 from ...scaling.clock import ScalingClock
 from ...scaling.order import ScalingOrder, order_of
 from ...scaling.port import Look, ScalingRedis
 from ...scaling.sampling import Replicas
 from ..api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
-from ..monitoring.loop_figures import LoopFigures, QueueFigures
+from ..monitoring.loop_figures import LoopFigures
 from ..pods.pod_ages import PodAges
 from ..pods.pod_care import PodCare
 from ..pods.pod_trouble import trouble_of
 from ..pods.rollout import Rollout, rollout_of
-from ..status.conditions import rfc3339
 from ..status.events import EventPoster
-from ..status.reachability import Reachability
-from ..status.status_fields import fields_of
-from ..status.status_teller import StatusTeller
 from ..status.status_writer import StatusWriter
-from ..status.verdicts import Facts, verdicts
 from ..store.cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
+from .fleet_report import FleetReport
 from .queue_sharing import ALONE, QueueSharing
 
 logger = showing.logger("taskfleet.operator")
@@ -68,14 +63,13 @@ class KubernetesFleet:
         self._loop_figures = figures or LoopFigures()
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
-        self._events = EventPoster(key, cluster, store, self._clock)
-        self._care = PodCare(key, cluster, store, self._events, self._clock.now())
-        self._reachability = Reachability()
-        self._failed: int | None = None  # tasks that have failed for good, at the last look
+        events = EventPoster(key, cluster, store, self._clock)
+        self._care = PodCare(key, cluster, store, events, self._clock.now())
+        self._report = FleetReport(
+            key, resource.metadata.uid, status, self._clock, events, self._loop_figures, self.failed
+        )
         self._assumed: tuple[str, int, int] = ("", 0, -1)  # a Deployment's uid, its replicas, the generation with them
         self._version = ""  # of the Deployment, at this look
-        self._told: dict[str, Any] = {}  # the field `autoscaler` of status
-        self._teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
 
     def update(self, resource: TaskQueueResource) -> bool:
         """Follow this version of the TaskQueue. Returns whether its order differs from that of the version before.
@@ -87,7 +81,7 @@ class KubernetesFleet:
             self.resource.metadata.annotations,
         )
         if resource.spec.redis != self.resource.spec.redis:
-            self._reachability = Reachability()
+            self._report.other_redis()
         self.resource, self._order = resource, order_of(resource)
         return news
 
@@ -157,7 +151,7 @@ class KubernetesFleet:
         before = dict(self._status.current(self.key).get("autoscaler") or {})
         last_active = self._clock.past(seconds_of(before.get("lastActiveTime")))
         panic_until = self._clock.past(seconds_of(before.get("panicUntil")), ahead=_PANIC_SECONDS)
-        self._told = before
+        self._report.begin(before)
         return ScalingState.initial(current, now, last_active=last_active, panic_until=panic_until)
 
     async def mark(self, name: str) -> bool:
@@ -191,14 +185,8 @@ class KubernetesFleet:
         scaled = await self._scale(uid, replicas, current)
         self._care.departures.expect(removed if replicas < current else (), self._clock.now())
         self._assumed = (uid, replicas, scaled["metadata"].get("generation", 0))
-        self._loop_figures.count_change(self.key, current, replicas)
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
-        reason = "ScaledUp" if replicas > current else "ScaledDown"
-        limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
-        message = f"{current} → {replicas}  {decision.reason}: {decision.message}{limit}"
-        self._events.post(reason, message)
-        self._told["lastDecision"] = self._change(decision, replicas)
-        self._told["lastScaleTime"] = self._told["lastDecision"]["time"]
+        self._report.resized(decision, replicas)
 
     async def _scale(self, uid: str, replicas: int, current: int) -> Object:
         """Set the number of the Deployment that the look has seen, and of no later version of it.
@@ -229,64 +217,19 @@ class KubernetesFleet:
         return rollout.under_way
 
     async def tell(self, look: Look) -> float:
-        """Have the status written, and Events posted. None of that is waited for."""
         decision, asked = look.decision, look.replicas.current
         assert decision is not None, "refresh_seconds is infinite, so that every look decides"
         if deployment := self._store.deployments.get(self.key):
             asked = self._current(deployment)
             self._look_after(look, deployment)
-        if decision.advice and decision.changed:
-            self._recommend(decision)
-        state = decision.state
-        self._told["lastActiveTime"] = rfc3339(self._clock.wall(state.last_active))
-        if state.panic_until:
-            self._told["panicUntil"] = rfc3339(self._clock.wall(state.panic_until))
-        if look.reading is not None:  # else it tells how long a Redis that does not answer was waited for
-            self._loop_figures.lag.add(look.lag_seconds)
-        self._loop_figures.decisions[decision.reason] += 1
-        self._loop_figures.queues[self.key] = QueueFigures(
-            decision.desired,
-            decision.current,
-            decision.reason,
-            decision.limited_by,
-            bool(look.sample.failure),
-            decision.terms,
+        self._report.tell(
+            look, decision, self.resource, asked=asked, trouble=self._trouble, shared=self._sharing.message
         )
-        fields = fields_of(
-            decision,
-            look.reading,
-            [target.name for target in look.order.queues],
-            replicas=len(look.replicas.ages),
-            ready=look.replicas.ready,
-            selector=",".join(f"{name}={value}" for name, value in selector(self.resource).items()),
-            autoscaler=self._told,
-        )
-        trouble = self._trouble
-        self._reachability.saw(look.sample.failure, self._clock.now())
-        facts = Facts(
-            decision,
-            look.sample,
-            self.resource,
-            asked,
-            len(look.replicas.ages),
-            failure=self._reachability.failure,
-            flapping=self._reachability.flapping,
-            notice=look.notice,
-            trouble=trouble,
-            shared=self._sharing.message,
-            rollout=look.replicas.hold,
-            dead=fields.get("totalDead"),
-            refused=_refusal(look.refused),
-        )
-        self._warn(look, trouble)
-        conditions = [replace(one, generation=self.resource.metadata.generation) for one in verdicts(facts)]
-        self._teller.tell(fields, conditions)
         return float("inf")
 
     def close(self) -> list[asyncio.Task[Any]]:
         """Tell nothing any more. Returns what is on its way."""
-        telling = self._teller.close()
-        return [*self._events.close(), *self._care.close(), *([telling] if telling is not None else [])]
+        return [*self._report.close(), *self._care.close()]
 
     def _look_after(self, look: Look, deployment: Object) -> None:
         protection = self.resource.spec.worker.eviction_protection
@@ -300,40 +243,6 @@ class KubernetesFleet:
         if deployment is not None:
             self._care.make_way(self._rollout(deployment), self._clock.now(), wanted=wanted)
 
-    def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:
-        """Post Events about pods that do not start, and about tasks that have failed for good since the last look."""
-        if trouble is not None:
-            self._events.warn(*trouble)
-        if look.reading is None:
-            return
-        stats = {target.name: look.reading.stats[target.name] for target in look.order.queues}
-        failed = sum(one.failed_total for one in stats.values())
-        grown = failed - (failed if self._failed is None else self._failed)
-        if grown > 0:
-            most = max(stats, key=lambda name: stats[name].dead)
-            message = f"{grown} more tasks have failed for good; `taskfleet dead list {most}` shows them"
-            if not self._events.warn("DeadLetters", message):
-                return  # they are told with those that follow
-        self._failed = failed
-
-    def _recommend(self, decision: ScalingDecision) -> None:
-        """Tell a decision that nobody carries out. One that asks for the same, for the same reason, is no news."""
-        change = self._change(decision, decision.desired)
-        before = self._told.get("lastDecision") or {}
-        if any(change.get(name) != before.get(name) for name in ("from", "to", "reason", "limitedBy")):
-            self._told["lastDecision"] = change
-
-    def _change(self, decision: ScalingDecision, replicas: int) -> dict[str, Any]:
-        """A change of the number, as `status.autoscaler.lastDecision` has it."""
-        told: dict[str, Any] = {
-            "time": rfc3339(self._clock.wall(self._clock.now())),
-            "from": decision.current,
-            "to": replicas,
-            "reason": decision.reason,
-            "message": showing.shown(decision.message, 1000),
-        }
-        return told | ({"limitedBy": decision.limited_by} if decision.limited_by else {})
-
     def failed(self, error: Exception) -> None:
         if isinstance(error, NotLeadingError):
             return  # the term ends, and this loop with it
@@ -341,13 +250,6 @@ class KubernetesFleet:
             logger.warning("%s/%s: %s", *self.key, error)
         else:
             logger.error("%s/%s: the scaling loop met an error and goes on", *self.key, exc_info=error)
-
-
-def _refusal(error: Exception | None) -> str:
-    """What a status should say about an error in carrying out a decision; nothing about one that passes by itself."""
-    if not isinstance(error, ApiError) or error.conflict or error.status in (0, 401, 404, 429) or error.status >= 500:
-        return ""
-    return str(error)
 
 
 def _is_marked(pod: Object) -> bool:
