@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import Partition, queue_of, spread
-from taskfleet.protocol.schedules import Entry
+from taskfleet.protocol.schedules import Entry, ScheduleState
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.scheduling.call import message_of
@@ -70,11 +70,12 @@ class WantedSchedule:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`foreign` are the names that somebody else has, with whose they are."""
+    """`foreign` are the names that somebody else has, with whose they are. `own` are all entries of the owner."""
 
     add: Sequence[WantedSchedule]
     remove: Sequence[Entry]
     foreign: Mapping[str, str]
+    own: Sequence[Entry] = ()
 
 
 def wanted_of(queue: TaskQueueResource, owner: Owner | None = None) -> list[WantedSchedule]:
@@ -124,12 +125,15 @@ def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entr
     foreign: dict[str, str] = {}
     in_place: dict[str, Entry] = {}
     remove: list[Entry] = []
+    own: list[Entry] = []
     for entry in there:
         found, one = Owner.of_entry(entry), by_name.get(entry.name)
         if not owner.is_same_place(found):
             if one is not None:
                 foreign[entry.name] = f"TaskQueue {found.namespace}/{found.name}" if found else "no TaskQueue"
-        elif one is None or one.partition != entry.partition:
+            continue
+        own.append(entry)
+        if one is None or one.partition != entry.partition:
             remove.append(entry)
         else:
             in_place[entry.name] = entry
@@ -138,15 +142,17 @@ def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entr
         for one in by_name.values()
         if one.name not in foreign and (one.name not in in_place or in_place[one.name].spec != one.packed)
     ]
-    return Plan(add, remove, foreign)
+    return Plan(add, remove, foreign, own)
 
 
 def next_tick(one: WantedSchedule, moved: Entry | None, now_ms: int) -> int:
     """The next tick of a schedule to add; one that moves to another queue keeps its tick if its times are the same."""
-    if moved is not None and moved.tick_ms is not None:
+    if moved is not None:
         with contextlib.suppress(ConfigurationError, SerializationError):  # another program has written it
-            if ScheduleSpec.unpack(moved.spec).timing.identity == one.spec.timing.identity:
-                return moved.tick_ms
+            spec = ScheduleSpec.unpack(moved.spec)
+            tick = spec.held_ms if moved.tick_ms is None else moved.tick_ms
+            if tick is not None and spec.timing.identity == one.spec.timing.identity:
+                return tick
     following = one.spec.timing.following(now_ms)
     assert following is not None  # a timing that never ticks is refused
     return following
@@ -179,10 +185,42 @@ async def stored(broker: RedisBroker, queues: Collection[str], *, everywhere: bo
 
 
 async def carry_out(broker: RedisBroker, plan: Plan) -> None:
-    """Add and remove."""
-    leaving = {entry.name: entry for entry in plan.remove}
+    """Add and remove.
+
+    A schedule that moves stands still in its old queue before it ticks in the new one, and has its tick in its record
+    meanwhile: whoever goes on after this process has died adds it with that tick. So no tick runs twice, and none is
+    lost.
+    """
+    before: dict[str, Entry] = {}
+    adding = {one.name for one in plan.add}
+    leaving = {(entry.partition, entry.name) for entry in plan.remove}
+    # Of several entries of one name, the last that ticks has the tick; those that stand still hold an earlier one.
+    for entry in sorted(plan.own, key=lambda entry: entry.tick_ms is not None):
+        moves = (entry.partition, entry.name) in leaving and entry.name in adding
+        before[entry.name] = await _stop(broker, entry) if moves else entry
     for one in plan.add:
-        tick = next_tick(one, leaving.get(one.name), await broker.schedules.now_ms(one.partition))
+        tick = next_tick(one, before.get(one.name), await broker.schedules.now_ms(one.partition))
         await broker.schedules.add(one.partition, one.name, one.packed, tick)
     for entry in plan.remove:
         await broker.schedules.remove(entry.partition, entry.name)
+
+
+async def _stop(broker: RedisBroker, entry: Entry) -> Entry:
+    """The entry as it stands still, with its tick in its record. One that cannot be read is left as it is."""
+    while entry.tick_ms is not None:
+        try:
+            spec = ScheduleSpec.unpack(entry.spec)
+            still = replace(spec, paused=True, held_ms=entry.tick_ms)
+            packed = still.pack()
+        except (ConfigurationError, SerializationError):
+            return entry  # no worker ticks it
+        await broker.schedules.add(entry.partition, entry.name, packed, entry.tick_ms)
+        found = [one for one in await broker.schedules.entries_of(entry.partition) if one.name == entry.name]
+        if not found or found[0].state == entry.state:
+            return Entry(entry.partition, entry.name, packed, entry.state, None)
+        now = found[0]
+        last_ms = entry.tick_ms  # it has ticked between the look and the stop
+        with contextlib.suppress(SerializationError):
+            last_ms = max(last_ms, ScheduleState.unpack(now.state).last_ms)
+        entry = Entry(entry.partition, entry.name, now.spec, now.state, spec.timing.following(last_ms))
+    return entry

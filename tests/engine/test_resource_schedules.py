@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.cancellation import end
+from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.schedules import ScheduleState
 from taskfleet_operator import kept_schedules
 from taskfleet_operator.kept_schedules import Owner
 from taskfleet_operator.local.local_schedules import LocalSchedules
@@ -118,3 +121,106 @@ async def test_on_this_machine_too_a_schedule_goes_with_its_queue(queue: TaskQue
         await schedules.remove()
     assert said == ["schedule nightly of queue mail is removed"]
     assert await queue.list_schedules() == []
+
+
+# A schedule that moves to another queue.
+
+OWNER, OLD, TICK_MS = Owner("shop", "orders", "uid-1"), Partition("mail"), 4_102_455_600_000
+
+
+class _DeadError(Exception):
+    """The process has died."""
+
+
+class Steps:
+    """Does at most so many writes of a broker, and looks at the ticks after each."""
+
+    def __init__(self, queue: TaskQueue, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = most
+        self.ticking: list[int] = []
+        self._store = queue.broker.schedules
+        for name in ("add", "remove"):
+            monkeypatch.setattr(self._store, name, self._counted(getattr(self._store, name)))
+
+    def _counted(self, write: Any) -> Any:
+        async def counted(*given: Any) -> Any:
+            if self.left == 0:
+                raise _DeadError
+            self.left -= 1
+            done = await write(*given)
+            self.ticking.append(sum(entry.tick_ms is not None for entry in await self._store.entries()))
+            return done
+
+        return counted
+
+
+async def bring(queue: TaskQueue, one: kept_schedules.WantedSchedule) -> None:
+    plan = kept_schedules.plan_of(OWNER, [one], await queue.broker.schedules.entries())
+    await kept_schedules.carry_out(queue.broker, plan)
+
+
+@pytest.fixture
+async def moving(queue: TaskQueue) -> kept_schedules.WantedSchedule:
+    """The schedule as it is wanted in `default`; it is in `mail`, and ticks at `TICK_MS`."""
+    one = wanted()
+    await queue.broker.schedules.add(OLD, one.name, one.packed, TICK_MS)
+    return one
+
+
+@pytest.mark.parametrize("writes", range(4))
+async def test_a_move_that_ends_in_the_middle_neither_repeats_nor_loses_a_tick(
+    queue: TaskQueue, moving: kept_schedules.WantedSchedule, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        steps = Steps(queue, writes, patch)
+        if writes < 3:
+            with pytest.raises(_DeadError):
+                await bring(queue, moving)
+        else:
+            await bring(queue, moving)
+        assert all(ticking <= 1 for ticking in steps.ticking), "two queues perform one tick"
+    await bring(queue, moving)  # the next look, of whichever process
+    there = await queue.broker.schedules.entries()
+    assert [(entry.partition, entry.spec, entry.tick_ms) for entry in there] == [
+        (moving.partition, moving.packed, TICK_MS)
+    ]
+    await queue.remove_schedule("nightly")
+
+
+async def test_a_move_that_is_taken_back_keeps_the_tick(
+    queue: TaskQueue, moving: kept_schedules.WantedSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        Steps(queue, 1, patch)
+        with pytest.raises(_DeadError):
+            await bring(queue, moving)
+    await bring(queue, dataclasses.replace(moving, partition=OLD))
+    (entry,) = await queue.broker.schedules.entries()
+    assert (entry.partition, entry.spec, entry.tick_ms) == (OLD, moving.packed, TICK_MS)
+    await queue.remove_schedule("nightly")
+
+
+async def test_a_tick_between_the_look_and_the_move_is_not_performed_again(
+    queue: TaskQueue, moving: kept_schedules.WantedSchedule
+) -> None:
+    plan = kept_schedules.plan_of(OWNER, [moving], await queue.broker.schedules.entries())
+    _, ticks, states = queue.broker.keys_of(OLD).schedules
+    following = moving.spec.timing.following(TICK_MS)
+    await queue.broker.client.redis.hset(states, moving.name, ScheduleState(TICK_MS, "id", fired=1).pack())
+    await queue.broker.client.redis.zadd(ticks, {moving.name: following})
+    await kept_schedules.carry_out(queue.broker, plan)
+    (entry,) = await queue.broker.schedules.entries()
+    assert (entry.partition, entry.tick_ms) == (moving.partition, following)
+    await queue.remove_schedule("nightly")
+
+
+async def test_one_that_was_suspended_by_hand_has_no_tick_to_keep(
+    queue: TaskQueue, moving: kept_schedules.WantedSchedule
+) -> None:
+    still = dataclasses.replace(moving.spec, paused=True)
+    await queue.broker.schedules.add(OLD, moving.name, still.pack(), TICK_MS)
+    await bring(queue, moving)
+    (entry,) = await queue.broker.schedules.entries()
+    now_ms = await queue.broker.schedules.now_ms(OLD)
+    assert entry.tick_ms == moving.spec.timing.following(now_ms) != TICK_MS
+    await queue.remove_schedule("nightly")

@@ -36,6 +36,8 @@ def test_a_record_has_its_owner_and_a_record_of_python_is_as_before() -> None:
     assert ScheduleSpec.unpack(one.packed) == one.spec
     assert (one.spec.owner, one.spec.jitter_ms) == ("shop/orders/uid-1", 7000)
     assert Owner.of_entry(entry(one)) == OWNER
+    held = dataclasses.replace(one.spec, paused=True, held_ms=77)
+    assert ScheduleSpec.unpack(held.pack()) == held
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,8 @@ def test_a_schedule_that_moves_keeps_its_tick_when_its_times_stay() -> None:
     plan = kept_schedules.plan_of(OWNER, [one], [elsewhere])
     assert ([each.name for each in plan.add], list(plan.remove)) == ([one.name], [elsewhere])
     assert kept_schedules.next_tick(one, elsewhere, now_ms=1) == 77
+    still = dataclasses.replace(elsewhere, tick_ms=None, spec=dataclasses.replace(one.spec, held_ms=88).pack())
+    assert kept_schedules.next_tick(one, still, now_ms=1) == 88
     (other,) = kept_schedules.wanted_of(queue({"schedule": "@yearly"}))
     assert kept_schedules.next_tick(other, elsewhere, now_ms=1) == 31_536_000_000
     damaged = dataclasses.replace(elsewhere, spec=one.packed.replace(b"UTC", b"Nix"))

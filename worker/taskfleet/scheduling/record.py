@@ -30,7 +30,8 @@ class ScheduleSpec:
 
     `envelope` is the encoded task, `extras` its unique, limit and fair key: the same at each tick. `owner` is the name
     of the TaskQueue resource that keeps the schedule, "" for one that was added from Python; each tick's task becomes
-    ready after a random delay of up to `jitter_ms`.
+    ready after a random delay of up to `jitter_ms`. `held_ms` is the next tick of one that stands still while it moves
+    to another queue.
     """
 
     task: str
@@ -46,6 +47,7 @@ class ScheduleSpec:
     extras: Extras
     owner: str = ""
     jitter_ms: int = 0
+    held_ms: int | None = None
 
     @property
     def timing(self) -> Timing:
@@ -53,7 +55,7 @@ class ScheduleSpec:
 
     def pack(self) -> bytes:
         """[1, revision, timing identity, policy, envelope, paused, deadline_ms or -1, schedule, every, zone, task,
-        delay_ms, expires_ms or -1, keys], and [owner, jitter_ms] behind that if there is either.
+        delay_ms, expires_ms or -1, keys], then [owner, jitter_ms] if there is either, then [held_ms] if there is one.
 
         The brokers read the first six (`SpecHead`). The revision is a digest, so the same spec has the same revision
         everywhere.
@@ -64,8 +66,11 @@ class ScheduleSpec:
             self.schedule or "", float(self.every or 0), self.time_zone, self.task, self.delay_ms,
             -1 if self.expires_ms is None else self.expires_ms, self.extras.key_letters(),
         ]  # fmt: skip
-        if self.owner or self.jitter_ms:  # a scheduler that does not know them reads the fields before them
+        # A scheduler that does not know the next fields reads those before them.
+        if self.owner or self.jitter_ms or self.held_ms is not None:
             rest += [self.owner, self.jitter_ms]
+        if self.held_ms is not None:
+            rest.append(self.held_ms)
         revision = hashlib.blake2b(_pack(rest), digest_size=8).hexdigest()
         return _pack([_VERSION, revision, *rest])
 
@@ -91,6 +96,7 @@ class ScheduleSpec:
                 extras=Extras.of_key_letters({key.decode(): value.decode() for key, value in letters.items()}),
                 owner=owner.decode(),
                 jitter_ms=_ms_or_none(jitter) or 0,
+                held_ms=_ms_or_none(fields[16]) if len(fields) > 16 else None,
             )
 
 
