@@ -290,6 +290,9 @@ def test_a_child_without_its_labels_is_removed_when_it_is_not_wanted(
     until(lambda: settled(space), "it is ready")
     space("annotate", "tq", "orders", "taskfleet.io/reconcile=disabled")
     until(lambda: space.condition("Reconciled").get("reason") == "ReconcileDisabled", "it is left alone")
+    space("scale", "deployment", NAME, "--replicas=2")
+    until(lambda: space.status()["desiredReplicas"] == 2, "the status tells what is there", seconds=90)
+    assert space.condition("Ready")["status"] == "False"
     space("label", "poddisruptionbudgets", NAME, "app.kubernetes.io/managed-by-")
     space("patch", "tq", "orders", "--type=merge", "-p", DISABLED)
     space("annotate", "tq", "orders", "taskfleet.io/reconcile-")

@@ -32,3 +32,20 @@ def test_a_missing_requirement_is_one_line(tmp_path: Path, arguments: tuple[str,
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", [None, "", ": : [", "just text", "[1, 2]", "clusters: 7\ncurrent-context: x\n"])
+def test_a_kubeconfig_that_is_none_is_named_in_one_line(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "kubeconfig"
+    if text is not None:
+        path.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "taskfleet", "operator"],
+        env=os.environ | {"HOME": str(tmp_path), "KUBECONFIG": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert f"no Kubernetes to talk to: {path}: " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -53,6 +53,19 @@ def test_pods_that_do_not_start_are_told_with_their_cause() -> None:
     assert state("Ready", asked=0, pods=0) == (True, "ScaledToZero")
 
 
+def test_a_drain_is_told_until_the_pods_go() -> None:
+    fewer = replace(DECISION, desired=0)
+    draining = told(decision=fewer, sample=replace(SAMPLE, busy_workers=1))["Progressing"]
+    assert (draining.status, draining.reason) == (True, "Draining")
+    assert draining.message == "2 of 2 pods go when they are empty; 1 of the workers run tasks"
+    assert state("Progressing", decision=replace(fewer, advice=True)) == (False, "Settled"), "nobody carries it out"
+
+
+def test_the_advice_of_the_library_is_that_of_the_resource() -> None:
+    failure = "cannot reach Redis at redis.shop.svc:6379: connection refused; start it, or set REDIS_URL"
+    assert told(failure=failure)["Ready"].message.endswith("connection refused; start it, or change spec.redis")
+
+
 def test_a_redis_that_does_not_answer_is_told_in_three_conditions() -> None:
     failure = "redis:6379 refuses the connection"
     failed = FleetSample.failed(failure, 2, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config
 from kubernetes.aio.config import ConfigException
 
-from taskfleet import showing
+from taskfleet import describing, showing
 from taskfleet.errors import ConfigurationError
 
 from . import deep_json
@@ -131,9 +132,11 @@ class ApiConnection:
         except ConfigException:
             try:
                 await _config.load_kube_config(kubeconfig, client_configuration=configuration)
-            except (ConfigException, OSError) as error:
+            except Exception as error:  # of a file that is no kubeconfig, anything
+                path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
                 raise ConfigurationError(
-                    f"no Kubernetes to talk to: {error}; set KUBECONFIG, or run this in a pod"
+                    f"no Kubernetes to talk to: {path}: {describing.text_of(error)}; set KUBECONFIG to a kubeconfig, "
+                    "or run this in a pod"
                 ) from None
         return configuration
 

@@ -78,6 +78,7 @@ class Leadership:
         self._telling = False
         self._failures = 0
         self.holder = ""
+        self._told_holder = ""
         self.terms = 0
 
     def is_leading(self) -> bool:
@@ -168,6 +169,9 @@ class Leadership:
             await self._write(leases, live, seconds)
         elif self.holder != self.identity:
             self._until = float("-inf")
+            if self.holder and self.holder != self._told_holder:
+                logger.info("this process stands by: %s leads", self.holder)
+        self._told_holder = self.holder
 
     async def _write(self, leases: Leases, live: Lease | None, seconds: float) -> bool:
         """Make the Lease this process's own, if it still is as `live`. Returns whether it was."""
@@ -175,7 +179,8 @@ class Leadership:
         try:
             written = await (leases.replace if live is not None else leases.create)(self._renewed(live), seconds)
         except ApiError as error:
-            if error.status not in (404, 409):
+            # A Lease that cannot be made with 404 has no namespace; one that cannot be replaced is gone.
+            if error.status != 409 and not (error.status == 404 and live is not None):
                 raise
             self._mine = None
             return False

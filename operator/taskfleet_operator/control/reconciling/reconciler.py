@@ -31,7 +31,7 @@ from ..redis.schedule_keeper import ScheduleKeeper
 from ..redis.secrets import SecretCache
 from ..status.conditions import Condition
 from ..status.status_writer import StatusWriter
-from ..store.cluster_store import ClusterStore, Key, Object
+from ..store.cluster_store import ClusterStore, Key, Object, is_ready
 from . import applying
 from .applying import ApplyError, Change
 from .corrections import Corrections
@@ -98,13 +98,7 @@ class Reconciler:
 
     async def _steps(self, key: Key, body: Object) -> float | None:
         if are_children_left_alone(body["metadata"].get("annotations") or {}):
-            told = f"{RECONCILE} is disabled"
-            await self._status.write(
-                key, {}, [Condition(kind, False, "ReconcileDisabled", told) for kind in ("Progressing", "Reconciled")]
-            )
-            self._loops.drop(key)
-            self._keeper.drop(key, gone=False)
-            return None
+            return await self._leave_alone(key)
         queue = _parsed(body)
         await self._purging.guard(body, queue)
         self._secrets.keep(key, secret_names(queue.spec.redis))
@@ -123,6 +117,21 @@ class Reconciler:
         if spared:
             raise next(iter(spared.values()))
         await self._succeed(key, queue)
+        return RESYNC_SECONDS
+
+    async def _leave_alone(self, key: Key) -> float:
+        """Touch nothing, and tell what is there: somebody else sets the number of replicas now."""
+        self._loops.drop(key)
+        self._keeper.drop(key, gone=False)
+        deployment, pods = self._store.deployments.get(key), self._store.pods(key)
+        asked = 0 if deployment is None else int(deployment["spec"].get("replicas", 1))
+        ready = sum(map(is_ready, pods.values()))
+        told = f"{RECONCILE} is disabled"
+        reason = "ReconcileDisabled"
+        conditions = [Condition(kind, False, reason, told) for kind in ("Progressing", "Reconciled", "ScalingActive")]
+        conditions.append(Condition("Ready", ready >= asked, reason, f"{told}; {ready} of {asked} workers are ready"))
+        fields = {"replicas": len(pods), "readyReplicas": ready, "desiredReplicas": asked}
+        await self._status.write(key, fields, conditions)
         return RESYNC_SECONDS
 
     def _follow_meanwhile(self, key: Key, queue: TaskQueueResource, credentials: RedisCredentials) -> None:

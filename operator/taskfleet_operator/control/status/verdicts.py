@@ -70,6 +70,7 @@ def verdicts(facts: Facts) -> list[Condition]:
     return found
 
 
+_ADVICE = "; start it, or set REDIS_URL"  # of the library, to a producer
 _PAUSES = {
     "Suspended": "spec.suspend is true",
     "PausedAtReplicas": "an annotation gives the number of replicas",
@@ -115,6 +116,12 @@ def _progressing(facts: Facts) -> Condition:
         return Condition("Progressing", True, "RollingOut", facts.rollout)
     if facts.asked != facts.pods or facts.sample.ready_replicas < facts.asked:
         return Condition("Progressing", True, "Scaling", f"{facts.asked} replicas are asked for, {facts.pods} exist")
+    decision = facts.decision
+    if decision.desired < facts.asked and not decision.advice:
+        going, busy = facts.asked - decision.desired, facts.sample.busy_workers
+        waits = f"; {busy} of the workers run tasks" if busy else ""
+        message = f"{going} of {facts.asked} pods go when they are empty{waits}"
+        return Condition("Progressing", True, "Draining", message)
     return Condition("Progressing", False, "Settled", "")
 
 
@@ -138,7 +145,8 @@ def _active(facts: Facts) -> Condition:
 
 
 def _failure(facts: Facts) -> str:
-    return f"it answers only now and then; the last error: {facts.failure}" if facts.flapping else facts.failure
+    failure = facts.failure.replace(_ADVICE, "; start it, or change spec.redis")
+    return f"it answers only now and then; the last error: {failure}" if facts.flapping else failure
 
 
 def _dead_letters(dead: int) -> Condition:
