@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from ..status.events import EventPoster
 from ..status.reachability import Reachability
 from ..status.status_fields import fields_of
 from ..status.status_teller import StatusTeller
-from ..status.status_writer import StatusWriter
 from ..status.verdicts import Facts, verdicts
 from ..store.cluster_store import Key
 
@@ -32,21 +31,19 @@ class FleetReport:
     def __init__(
         self,
         key: Key,
-        uid: str | None,
-        status: StatusWriter,
         clock: ScalingClock,
+        teller: StatusTeller,
         events: EventPoster,
         figures: LoopFigures,
-        failed: Callable[[Exception], None],
     ) -> None:
         self._key = key
         self._clock = clock
+        self._teller = teller
         self._events = events
         self._figures = figures
         self._told: dict[str, Any] = {}  # the field `autoscaler` of status
         self._dead: int | None = None  # tasks that have failed for good, at the last look
         self._reachability = Reachability()
-        self._teller = StatusTeller(key, uid, status, clock, failed)
 
     def begin(self, told: Mapping[str, Any]) -> None:
         """Go on from the field `autoscaler` that an earlier operator has written."""

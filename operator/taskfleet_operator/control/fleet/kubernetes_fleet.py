@@ -23,6 +23,7 @@ from ..pods.pod_care import PodCare
 from ..pods.pod_trouble import trouble_of
 from ..pods.rollout import Rollout, rollout_of
 from ..status.events import EventPoster
+from ..status.status_teller import StatusTeller
 from ..status.status_writer import StatusWriter
 from ..store.cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
 from .fleet_report import FleetReport
@@ -65,9 +66,8 @@ class KubernetesFleet:
         self._ages = PodAges(self._clock)
         events = EventPoster(key, cluster, store, self._clock)
         self._care = PodCare(key, cluster, store, events, self._clock.now())
-        self._report = FleetReport(
-            key, resource.metadata.uid, status, self._clock, events, self._loop_figures, self.failed
-        )
+        teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
+        self._report = FleetReport(key, self._clock, teller, events, self._loop_figures)
         self._assumed: tuple[str, int, int] = ("", 0, -1)  # a Deployment's uid, its replicas, the generation with them
         self._version = ""  # of the Deployment, at this look
 
