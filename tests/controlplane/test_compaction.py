@@ -70,8 +70,11 @@ def test_what_goes_while_etcd_is_compacted_is_seen(
     until(
         lambda: space.get("configmap", NAME) and space.get("service", NAME), "the children are made again", seconds=60
     )
-    listed = {call.path.rpartition("/")[2] for call in proxy.calls if not call.is_watch and not call.is_write}
-    assert listed >= {"taskqueues", "configmaps", "services"}, "the watches had expired: 410"
+
+    def listed() -> set[str]:
+        return {call.path.rpartition("/")[2] for call in proxy.calls if not call.is_watch and not call.is_write}
+
+    until(lambda: listed() >= {"taskqueues", "configmaps", "services"}, "the watches had expired: 410", seconds=60)
     # Until the TaskQueues are listed, the other one is believed to be there. What is made for it has no owner.
     until(
         lambda: not any(space.get(kind, "other-worker") for kind in CHILDREN),

@@ -86,22 +86,14 @@ def test_every_bad_template_is_named_and_stops_no_other(operator: object, space:
     "metadata",
     [{"labels": {"a..b/team": "shop"}}, {"annotations": {f"{'a' * 300}/team": "shop"}}, {"labels": {"a-.b/x": "y"}}],
 )
-def test_a_key_that_only_the_api_server_refuses_is_blamed_on_its_field(
-    operator: object, space: Space, manifest: Manifest, metadata: dict[str, Any]
+def test_a_key_that_no_child_could_have_is_refused_with_its_field(
+    crd: None, space: Space, manifest: Manifest, metadata: dict[str, Any]
 ) -> None:
     manifest["spec"]["worker"]["metadata"] = metadata
-    space.apply(manifest)
-    assert told(space, "SpecValid", "Invalid").startswith("spec.worker.metadata: ")
-    assert not any(space.get(kind, NAME) for kind in CHILDREN)
+    with pytest.raises(CommandError, match=rf"spec\.worker\.metadata\.{next(iter(metadata))}"):
+        space.apply(manifest)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "field"),
-    [
-        ({"schedule": "61 * * * *"}, "spec.schedules[0].schedule: "),
-        ({"schedule": "0 3 * * *", "timeZone": "Mars/Phobos"}, "spec.schedules[0].timeZone: "),
-    ],
-)
 def test_what_no_rule_of_the_definition_can_say_is_told_without_a_webhook(
     operator: object, space: Space, manifest: Manifest, schedule: dict[str, str], field: str
 ) -> None:

@@ -211,8 +211,10 @@ def test_while_another_template_waits_pods_that_are_not_ready_drain_and_old_ones
     pods |= {"d": pod(admitted=True, ready=False)}
     workers = {one.name: one for one in [*old, *new, worker("w", busy=1), worker("d", busy=1)]}
     there = HandoverPods(pods, workers, frozenset("abcd"))
-    found = retreat_steps(there, {"b": NOW - 9})
+    found = retreat_steps(there, {"b": NOW - 9}, 9)
     assert found == HandoverSteps(uncordon=("a", "b"), cordon=("d", "x", "z"), unmark=("b",))
+    admitted = retreat_steps(there, {"b": NOW - 9}, 3)
+    assert (admitted.uncordon, admitted.unmark) == (("a",), ()), "b is about to be removed for w"
     assert empty_pods(there, held=()) == {"b", "y"}
     assert empty_pods(there, held="dxz") == {"b", "y", "z"}, "the worker of z will find its cordon before it claims"
 

@@ -124,16 +124,19 @@ def handover_steps(
     )
 
 
-def retreat_steps(there: HandoverPods, marked: Iterable[str]) -> HandoverSteps:
+def retreat_steps(there: HandoverPods, marked: Iterable[str], replicas: int) -> HandoverSteps:
     """The steps while another template waits: pods that are not ready drain, and the old ones claim again.
 
-    A pod whose worker has not registered is cordoned, too: it starts without claiming anything.
+    A pod whose worker has not registered is cordoned, too: it starts without claiming anything. For each pod that has
+    been admitted the Deployment is about to remove a marked one: then the marked ones stay as they are.
     """
     unready = {name for name, pod in there.pods.items() if not is_ready(pod)}
+    # Which of them goes first is not known.
+    going = set(marked) if sum(map(there.counts, there.pods)) > replicas else set[str]()
     return HandoverSteps(
-        uncordon=tuple(sorted(filter(there.cordoned, there.old - unready))),
+        uncordon=tuple(sorted(filter(there.cordoned, there.old - unready - going))),
         cordon=tuple(sorted(name for name in unready if not there.cordoned(name))),
-        unmark=tuple(sorted(marked)),
+        unmark=tuple(sorted(set(marked) - going)),
     )
 
 

@@ -99,7 +99,7 @@ class PodCare:
             )
         self._read_at, self._empty = now, empty_pods(there, self._held)
         if self._retreats:
-            steps = retreat_steps(there, self._marked_at)
+            steps = retreat_steps(there, self._marked_at, replicas)
             await self._carry_out(steps, broker, pods, now)
             self._held = (self._held & pods.keys()).union(steps.cordon) - set(steps.uncordon)
         else:

@@ -69,8 +69,11 @@ class Purging:
     async def guard(self, body: Object, queue: TaskQueueResource) -> None:
         """Give the finalizer to a TaskQueue whose policy is Purge, and take it from any other."""
         if (queue.spec.deletion_policy == "Purge") != _is_held(body):
-            with contextlib.suppress(_Conflict):
+            try:
                 await self._set(body, held=queue.spec.deletion_policy == "Purge")
+            except _Conflict:
+                # A write of its status is no event for the reconciler: nothing would bring it again for a minute.
+                raise ApiError(409, "the TaskQueue has changed since it was read") from None
 
     def ensure(self, key: Key, body: Object) -> None:
         """Purge a TaskQueue that is being deleted, if it has the finalizer."""
