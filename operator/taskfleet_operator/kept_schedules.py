@@ -188,8 +188,8 @@ async def carry_out(broker: RedisBroker, plan: Plan) -> None:
     """Add and remove.
 
     A schedule that moves stands still in its old queue before it ticks in the new one, and has its tick in its record
-    meanwhile: whoever goes on after this process has died adds it with that tick. So no tick runs twice, and none is
-    lost.
+    meanwhile: the operator that goes on after this process has died adds it with that tick. So no tick runs twice, and
+    none is lost.
     """
     before: dict[str, Entry] = {}
     adding = {one.name for one in plan.add}

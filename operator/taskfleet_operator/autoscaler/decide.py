@@ -27,7 +27,7 @@ def decide(sample: FleetSample, state: ScalingState, spec: AutoscalerSpec, now: 
     """
     decision = _decided(sample, state, spec, now)
     if sample.overrides.suspend:
-        return decision  # who suspends a TaskQueue stops its workers, whoever else sets their number
+        return decision  # `suspend` stops the workers, also where a user or an HPA sets their number
     if spec.mode == "Recommend":
         return replace(decision, advice=True)
     if spec.mode == "Disabled":

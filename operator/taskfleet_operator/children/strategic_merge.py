@@ -35,7 +35,7 @@ _VALUES = frozenset({"value", "valueFrom"})  # an environment variable has one o
 
 
 def strategic(base: Any, patch: Any, field: str = "") -> Any:
-    """`patch` over `base`. The result shares nothing with either of them: whoever changes it changes nothing else."""
+    """`patch` over `base`. The result shares nothing with them: a caller may change it."""
     if isinstance(patch, dict):
         if not isinstance(base, dict) or patch.get(_DIRECTIVE) == "replace":
             base = {}
@@ -69,7 +69,7 @@ def _by_keys(base: list[Any], patch: list[Any], keys: tuple[str, ...], field: st
     for item in patch:
         found = [at for at, other in enumerate(merged) if _is_same(other, item, keys)]
         if not found and field == "topologySpreadConstraints":
-            # Whoever writes a strict rule for a topology wants it in place of the soft one.
+            # An author who writes a strict rule for a topology wants it in place of the soft one.
             left = [other for other in base if not any(_is_same(other, one, keys) for one in patch)]
             found = [at for at, other in enumerate(merged) if other in left and _is_same(other, item, keys[:1])]
         if _deletes(item):

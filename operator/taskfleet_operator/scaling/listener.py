@@ -16,7 +16,7 @@ logger = showing.logger("taskfleet.scaling")
 
 _SUBSCRIBED_WITHIN_SECONDS = 30.0
 _MISSES = 3  # tasks that came unannounced, in a row, before the subscription is made anew
-_SILENCE_SECONDS = 60.0  # whoever was heard within so long is not deaf
+_SILENCE_SECONDS = 60.0  # a listener that has heard something within so long is not deaf
 _MARGIN_SECONDS = 0.5  # an announcement may come a moment after the task was read
 
 

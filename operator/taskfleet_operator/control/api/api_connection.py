@@ -212,7 +212,7 @@ class ApiConnection:
     async def _once(self, call: ApiCall, *, gated: bool) -> Object:
         seconds = TIMEOUT_SECONDS
         if gated:
-            # Whoever has sent it and whoever has received it give up before another operator can lead.
+            # This client and the API server both give up the call before another operator can lead.
             seconds = min(seconds, self.permit(f"{call.method} {call.path}"))
             call = replace(call, query={**call.query, "timeout": f"{int(seconds)}s"})
         with self._on_its_way(gated):

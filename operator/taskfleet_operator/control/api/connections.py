@@ -56,7 +56,7 @@ def _asking(ask: Callable[[str], None]) -> type[aiohttp.ClientRequest]:
                 try:
                     ask(f"{self.method} {self.url.path}")
                 except Exception as error:
-                    # Whoever waits for the answer, or is about to (Python 3.12 sends first), closes the connection.
+                    # The caller that waits for the answer, or is about to (Python 3.12 sends first), closes it.
                     if conn.protocol is not None:
                         conn.protocol.set_exception(aiohttp.ClientConnectionError(str(error)))
                     return

@@ -37,7 +37,7 @@ class KubernetesApi(ApiConnection):
         return cls(kubernetes_client.ApiClient(await cls.configuration(kubeconfig)), kubeconfig)
 
     async def create(self, body: Object, manager: str) -> Object:
-        """Create the object. `ApiError.conflict` when one of that name exists, whoever made it."""
+        """Create the object. `ApiError.conflict` when one of that name exists, made by any program."""
         path = _path(body["apiVersion"], body["kind"], body["metadata"]["namespace"], "")
         return await self.write(ApiCall("create", "POST", path, {"fieldManager": manager}, body))
 

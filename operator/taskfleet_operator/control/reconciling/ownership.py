@@ -47,7 +47,7 @@ def is_owned(live: Object, uid: str | None) -> bool:
 async def find_child(
     kind: ChildKind, key: Key, queue: TaskQueueResource, store: ClusterStore, cluster: KubernetesApi
 ) -> Object | None:
-    """The object with the name of this child, whoever owns it.
+    """The object with the name of this child, of any owner.
 
     The API server is asked for an object that the watch has not shown as one of this TaskQueue: the watch may lag
     behind, and it does not show objects without the operator's label.
