@@ -94,6 +94,13 @@ def test_a_key_that_no_child_could_have_is_refused_with_its_field(
         space.apply(manifest)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "field"),
+    [
+        ({"schedule": "61 * * * *"}, "spec.schedules[0].schedule: "),
+        ({"schedule": "0 3 * * *", "timeZone": "Mars/Phobos"}, "spec.schedules[0].timeZone: "),
+    ],
+)
 def test_what_no_rule_of_the_definition_can_say_is_told_without_a_webhook(
     operator: object, space: Space, manifest: Manifest, schedule: dict[str, str], field: str
 ) -> None:

@@ -208,6 +208,47 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
     release.set()
 
 
+@pytest.mark.parametrize("ends", ["full", "cordoned", "drained"])
+async def test_a_claim_whose_reply_is_lost_goes_back_although_the_worker_claims_no_more(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    lost = asyncio.Event()
+    claim = queue.broker.step_when_called
+
+    async def without_reply(*args: Any) -> Any:
+        reply = await claim(*args)
+        if reply.claims:
+            lost.set()
+            await asyncio.Event().wait()
+        return reply
+
+    @queue.task
+    async def quick() -> int:
+        return 1
+
+    monkeypatch.setattr(queue.broker, "step_when_called", without_reply)
+    worker = await run_worker(queue, concurrency=2)
+    handle = await quick.enqueue()
+    await asyncio.wait_for(lost.wait(), 10)
+    assert await handle.status() == "running"
+    assert not worker.held
+    monkeypatch.undo()
+    if ends == "full":
+        worker.slots.usable = 0
+        worker.wanted.set()
+    elif ends == "cordoned":
+        await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
+    else:
+        worker.drain()
+
+    async def waits() -> bool:
+        return await handle.status() == "ready"
+
+    await until(waits, "another worker can have it")
+    await run_worker(queue)
+    assert await handle.result(timeout=10) == 1
+
+
 async def test_the_shortest_of_different_leases_is_looked_after_first(queue: TaskQueue) -> None:
     await one_task(queue)
     long, short = RawWorker(queue, "long", lease_ms=60_000), RawWorker(queue, "short", lease_ms=2000)

@@ -176,8 +176,9 @@ class Worker:
             self.unheard, isolation, self.outage,
         )  # fmt: skip
         self.turns = Turns(
-            context, self.selection, self.slots, self.health, self.prefetch, outbox, self.batches, self.claimer
-        )
+            context, self.selection, self.slots, self.health, self.prefetch, outbox, self.batches, self.claimer,
+            self.unheard,
+        )  # fmt: skip
         self.listeners = Listeners(
             calls, context, self.selection, self.turns, self.receiver, self.unheard, self.outage,
             self.dispatcher, self.wanted,
@@ -344,6 +345,8 @@ class Worker:
             self.listeners.wait_for_calls()
         elif self.listeners.claiming:
             await self.listeners.take_back()
+            if self.unheard.unsure:
+                return  # a full worker holds no task that another could run, and a cordoned one tells what it holds
         if health.cordoned and not self.held:
             health.news.set()
         if not self.held and not self.slots.running:

@@ -59,7 +59,7 @@ class Claimer:
         slots = 0 if partition in self._outbox.behind else self._unheard.most(partition, slots)
         began = self._context.now()
         try:
-            if slots and partition in self._unheard.unsure:
+            if partition in self._unheard.unsure:
                 await self._unheard.hand_back(partition)
             reply = await self._calls.step(partition, slots, outcomes)
         except Exception as error:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from taskfleet.protocol.partitions import Partition
 from taskfleet.runtime.claiming.claimer import Claimer
+from taskfleet.runtime.claiming.unheard import UnheardClaims
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.running.batches import Batches
 from taskfleet.runtime.state.health import Health
@@ -33,6 +34,7 @@ class Turns:
         outbox: Outbox,
         batches: Batches,
         claimer: Claimer,
+        unheard: UnheardClaims,
     ) -> None:
         self._context = context
         self._selection = selection
@@ -42,6 +44,7 @@ class Turns:
         self._outbox = outbox
         self._batches = batches
         self._claimer = claimer
+        self._unheard = unheard
 
     def room(self, rank: int | None = None) -> int:
         """The number of tasks to claim now, from the tier of that rank or from each tier.
@@ -69,7 +72,7 @@ class Turns:
     async def run(self) -> None:
         """One pass: record waiting outcomes, and claim tasks for the free room."""
         selection = self._selection
-        overdue = self._overdue()
+        overdue = [*self._overdue(), *self._unheard.unsure]
         more = False  # more tasks in a higher tier
         for rank, tier in enumerate(selection.tiers):
             room = 0 if more else self.room(rank)
