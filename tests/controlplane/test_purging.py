@@ -14,7 +14,8 @@ import redis
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from taskfleet_operator.control.redis.purging import ABANDON, FINALIZER
+from taskfleet_operator.control.redis.purging import FINALIZER
+from taskfleet_operator.scaling.overrides import ABANDON_PURGE
 from tests.support.operator_space import Manifest, Space, until
 from tests.support.process_node_fleet import OperatorProcesses
 from tests.support.redis_server import RedisServer
@@ -207,9 +208,9 @@ def test_a_redis_that_does_not_answer_is_told_and_can_be_given_up(
     delete(space)
     message = says(space, "RedisUnreachable")
     assert "127.0.0.1:1" in message
-    assert f"annotate the TaskQueue with {ABANDON}=true" in message
+    assert f"annotate the TaskQueue with {ABANDON_PURGE}=true" in message
     assert finalizers(space) == [FINALIZER]
-    patch = {"metadata": {"annotations": {ABANDON: "true"}}}
+    patch = {"metadata": {"annotations": {ABANDON_PURGE: "true"}}}
     space("patch", "tq", "orders", "--type=merge", "-p", json.dumps(patch))
     gone(space)
 

@@ -10,6 +10,7 @@ import pytest
 from e2e.cluster.kubectl import CommandError
 
 from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, settled, told, until
+from tests.support.redis_server import free_port
 
 
 def deep(levels: int) -> dict[str, Any]:
@@ -175,3 +176,30 @@ def test_an_annotation_without_meaning_stops_nothing(operator: object, space: Sp
     assert space.replicas() == 2
     assert space.status()["observedGeneration"] == 1
     assert space.condition("Reconciled")["status"] == "True"
+
+
+def test_each_trouble_of_a_taskqueue_is_one_warning_event(operator: object, space: Space, manifest: Manifest) -> None:
+    def warned(reason: str) -> list[str]:
+        return until(lambda: space.warnings().get(reason, []), f"a Warning says {reason}", seconds=60)
+
+    redis = manifest["spec"]["redis"]
+    manifest["spec"]["redis"] = {"urlSecretRef": {"name": "address", "key": "url"}, "keyPrefix": redis["keyPrefix"]}
+    space.apply(manifest)
+    assert "'address'" in warned("SecretMissing")[0]
+    manifest["spec"]["redis"] = redis | {"url": f"redis://127.0.0.1:{free_port()}/0"}
+    space.apply(manifest)
+    assert "refused" in warned("RedisUnreachable")[0]
+    manifest["spec"]["redis"] = redis
+    manifest["spec"]["worker"]["template"] = {"spec": {"nodeSelector": 3}}
+    space.apply(manifest)
+    assert warned("SpecInvalid")[0].startswith("spec.worker.template: ")
+    manifest["spec"]["worker"]["template"] = {}
+    manifest["metadata"]["annotations"] = {"autoscaling.taskfleet.io/pause": "true"}
+    space.apply(manifest)
+    assert "did you mean 'autoscaling.taskfleet.io/paused'?" in warned("InvalidAnnotation")[0]
+    del manifest["metadata"]["annotations"]
+    space("annotate", "tq", "orders", "autoscaling.taskfleet.io/pause-")
+    until(lambda: settled(space) and space.condition("SpecValid")["status"] == "True", "all is well again")
+    assert {reason: len(told) for reason, told in space.warnings().items()} == {
+        "SecretMissing": 1, "RedisUnreachable": 1, "SpecInvalid": 1, "InvalidAnnotation": 1,
+    }  # fmt: skip

@@ -51,6 +51,14 @@ class Space:
     def condition(self, kind: str) -> dict[str, Any]:
         return next((one for one in self.status().get("conditions", []) if one["type"] == kind), {})
 
+    def warnings(self) -> dict[str, list[str]]:
+        """The messages of the Warning Events on the TaskQueue, by their reason."""
+        found: dict[str, list[str]] = {}
+        for one in self.kubectl.json("get", "events", "--namespace", self.name)["items"]:
+            if one["type"] == "Warning" and one["involvedObject"]["kind"] == "TaskQueue":
+                found.setdefault(one["reason"], []).append(one["message"])
+        return found
+
     def replicas(self) -> int:
         return int(self.get("deployment", "orders-worker").get("spec", {}).get("replicas", -1))
 

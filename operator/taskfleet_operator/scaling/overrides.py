@@ -5,6 +5,7 @@ So has a value that is none of theirs: who writes `paused: yes-please` wants a p
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -13,8 +14,11 @@ from ..resource.taskqueue import TaskQueueResource
 
 PREFIX = "autoscaling.taskfleet.io/"
 RECONCILE = "taskfleet.io/reconcile"
+ABANDON_PURGE = "taskfleet.io/abandon-purge"
+_OURS = re.compile(r"(?:.+\.)?taskfleet\.io/.*", re.DOTALL)
 _PAUSED, _PAUSED_REPLICAS = "paused", "paused-replicas"
 _FLAGS = (_PAUSED, "paused-scale-in", "paused-scale-out", "force-activation")
+_KNOWN = (*(PREFIX + name for name in (*_FLAGS, _PAUSED_REPLICAS)), RECONCILE, ABANDON_PURGE)
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 _COUNT = re.compile(r"[0-9]{1,5}")
 
@@ -41,7 +45,7 @@ def are_children_left_alone(annotations: Mapping[str, str]) -> bool:
 
 
 def misread(annotations: Mapping[str, str]) -> list[str]:
-    """The annotations with a value that has no meaning, each with how it is read."""
+    """The annotations of ours whose name or value has no meaning, each with how it is read."""
     found = [
         f'metadata.annotations["{PREFIX}{name}"]: expected "true" or "false", found {value!r}; read as "true"'
         for name in _FLAGS
@@ -54,6 +58,11 @@ def misread(annotations: Mapping[str, str]) -> list[str]:
     left = annotations.get(RECONCILE)
     if left is not None and _plain(left) not in ("disabled", "enabled"):
         found.append(f'metadata.annotations["{RECONCILE}"]: expected "disabled", found {left!r}; it has no effect')
+    for name in sorted(annotations):
+        if _OURS.fullmatch(name) and name not in _KNOWN:
+            near = difflib.get_close_matches(name, _KNOWN, 1, 0.8)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            found.append(f'metadata.annotations["{name}"]: there is no such annotation, it has no effect{meant}')
     return found
 
 

@@ -75,3 +75,26 @@ def test_a_switch_of_reconciling_without_meaning_is_named_and_has_no_effect(valu
     assert are_children_left_alone(annotations) is left
     assert bool(misread(annotations)) is told
     assert all("it has no effect" in said for said in misread(annotations))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("autoscaling.taskfleet.io/pause", "autoscaling.taskfleet.io/paused"),
+        ("autoscaling.taskfleet.io/Paused-Replicas", "autoscaling.taskfleet.io/paused-replicas"),
+        ("taskfleet.io/paused-scale-in", "autoscaling.taskfleet.io/paused-scale-in"),
+        ("taskfleet.io/reconciles", "taskfleet.io/reconcile"),
+        ("scaling.taskfleet.io/paused", "autoscaling.taskfleet.io/paused"),
+        ("taskfleet.io/colour", ""),
+    ],
+)
+def test_a_name_that_is_none_of_ours_is_told_and_has_no_effect(name: str, near: str) -> None:
+    assert overrides({name: "true"}) == ScalingOverrides()
+    (said,) = misread({name: "true"})
+    meant = f"; did you mean {near!r}?" if near else ""
+    assert said == f'metadata.annotations["{name}"]: there is no such annotation, it has no effect{meant}'
+
+
+@pytest.mark.parametrize("name", ["taskfleet.io.example.com/x", "example.com/taskfleet.io", "mytaskfleet.io/paused"])
+def test_annotations_of_others_are_not_ours(name: str) -> None:
+    assert misread({name: "yes-please", "taskfleet.io/abandon-purge": "true"}) == []

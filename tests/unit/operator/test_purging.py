@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
-from taskfleet_operator.control.redis.purging import ABANDON, FINALIZER, Purging
+from taskfleet_operator.control.redis.purging import FINALIZER, Purging
 from taskfleet_operator.control.status.conditions import Condition
 from taskfleet_operator.control.status.status_writer import StatusWriter
 from taskfleet_operator.control.store.cluster_store import ClusterStore, Key
+from taskfleet_operator.scaling.overrides import ABANDON_PURGE
 from tests.support.manifests import changed
 
 KEY = ("shop", "orders")
@@ -44,7 +45,7 @@ def body(namespace: str, name: str, metadata: dict[str, Any], policy: str = "Pur
         ({"finalizers": [FINALIZER]}, "Purge", "QueueShared"),
         (GOING, "Purge", "RedisUnreachable"),
         (GOING, "Retain", "QueueShared"),
-        (GOING | {"annotations": {ABANDON: "true"}}, "Purge", "QueueShared"),
+        (GOING | {"annotations": {ABANDON_PURGE: "true"}}, "Purge", "QueueShared"),
         (GOING | {"finalizers": ["foregroundDeletion"]}, "Purge", "QueueShared"),
     ],
     ids=["stays", "is held", "is purged, too", "leaves its keys", "is told to leave its keys", "was never held"],

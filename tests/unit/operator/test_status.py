@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 from dataclasses import replace
@@ -108,6 +109,7 @@ class Server:
         self.store = ClusterStore()
         self.writes: list[dict[str, Any]] = []
         self.unknown: set[str] = set()
+        self.events: list[dict[str, Any]] = []
         self.version = 9  # of two digits next, so that a comparison of texts would be wrong
         self.make("first")
         self.status = StatusWriter(cast("KubernetesApi", self), self.store)
@@ -139,10 +141,48 @@ class Server:
         self.edit(**status)
         return copy.deepcopy(self.body)
 
+    async def create_event(self, namespace: str, made: dict[str, Any]) -> None:
+        self.events.append(made)
+
+    async def told(self) -> list[tuple[str, str, str]]:
+        """The Events so far."""
+        while posting := self.status.events(KEY).close():
+            await asyncio.wait(posting)
+        return [(one["type"], one["reason"], one["message"]) for one in self.events]
+
 
 @pytest.fixture
 def server() -> Server:
     return Server()
+
+
+async def test_a_condition_that_becomes_bad_is_a_warning_once(server: Server) -> None:
+    bad = [Condition("SpecValid", False, "Invalid", "spec.x"), Condition("Ready", False, "SpecInvalid", "spec.x")]
+    lost = [Condition("Ready", False, "SecretMissing", "secret 'a'")]
+    for wanted in ([READY], bad, bad, lost, [READY], bad):
+        await server.status.write(KEY, {}, wanted)
+    assert await server.told() == [("Warning", "SpecInvalid", "spec.x"), ("Warning", "SecretMissing", "secret 'a'")]
+
+
+async def test_another_operator_does_not_repeat_a_warning_and_a_new_taskqueue_has_its_own(server: Server) -> None:
+    lost = [Condition("Ready", False, "SecretMissing", "secret 'a'")]
+    await server.status.write(KEY, {}, lost)
+    server.shown()
+    assert len(await server.told()) == 1
+    server.status = StatusWriter(cast("KubernetesApi", server), server.store)
+    await server.status.write(KEY, {"replicas": 1}, lost)
+    assert len(await server.told()) == 1
+    server.make("second")
+    await server.status.write(KEY, {}, lost)
+    assert [one["involvedObject"]["uid"] for one in server.events] == ["first"]
+    assert len(await server.told()) == 2
+    assert server.events[1]["involvedObject"]["uid"] == "second"
+
+
+@pytest.mark.parametrize("reason", ["WorkersNotReady", "RolloutWaits", "ReconcileDisabled", "Conflict"])
+async def test_what_passes_by_itself_is_no_warning(server: Server, reason: str) -> None:
+    await server.status.write(KEY, {}, [Condition("Ready", False, reason, "wait")])
+    assert await server.told() == []
 
 
 async def test_the_next_write_may_come_before_the_watch_shows_the_last_one(server: Server) -> None:

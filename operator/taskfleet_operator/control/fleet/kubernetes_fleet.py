@@ -22,7 +22,6 @@ from ..pods.pod_ages import PodAges
 from ..pods.pod_care import PodCare
 from ..pods.pod_trouble import trouble_of
 from ..pods.rollout import Rollout, rollout_of
-from ..status.events import EventPoster
 from ..status.status_teller import StatusTeller
 from ..status.status_writer import StatusWriter
 from ..store.cluster_store import ClusterStore, Key, Object, is_ready, seconds_of
@@ -64,7 +63,7 @@ class KubernetesFleet:
         self._loop_figures = figures or LoopFigures()
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
-        events = EventPoster(key, cluster, store, self._clock)
+        events = status.events(key)
         self._care = PodCare(key, cluster, store, events, self._clock.now())
         teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
         self._report = FleetReport(key, self._clock, teller, events, self._loop_figures)

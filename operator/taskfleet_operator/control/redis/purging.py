@@ -22,6 +22,7 @@ from taskfleet.redis.broker import RedisBroker
 
 from ...resource.manifest import problems
 from ...resource.taskqueue import API_VERSION, KIND, TaskQueueResource
+from ...scaling.overrides import ABANDON_PURGE
 from ..api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError
 from ..status.conditions import Condition
 from ..status.status_writer import StatusWriter
@@ -32,12 +33,11 @@ from .secrets import Secret
 logger = showing.logger("taskfleet.operator")
 
 FINALIZER = "taskfleet.io/purge"
-ABANDON = "taskfleet.io/abandon-purge"
 CONDITION = "Purged"
 _LOOK_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 _CLOSING_SECONDS = 10.0
 _MARK_SECONDS = 60.0
-_HOW_TO_GIVE_UP = f"annotate the TaskQueue with {ABANDON}=true to leave its keys"
+_HOW_TO_GIVE_UP = f"annotate the TaskQueue with {ABANDON_PURGE}=true to leave its keys"
 
 
 class _Waiting(Exception):
@@ -126,7 +126,7 @@ class Purging:
     async def _step(self, key: Key, body: Object) -> None:
         """Purge and release, or raise what is in the way."""
         if _is_abandoned(body):
-            logger.warning("%s/%s: its keys stay in Redis, as %s says", *key, ABANDON)
+            logger.warning("%s/%s: its keys stay in Redis, as %s says", *key, ABANDON_PURGE)
             await self._set(body, held=False)
             return
         queue = _parsed(body)
@@ -271,7 +271,7 @@ def _is_purged(body: Object, queue: TaskQueueResource) -> bool:
 
 
 def _is_abandoned(body: Object) -> bool:
-    return (body["metadata"].get("annotations") or {}).get(ABANDON) == "true"
+    return (body["metadata"].get("annotations") or {}).get(ABANDON_PURGE) == "true"
 
 
 def _parsed(body: Object) -> TaskQueueResource:

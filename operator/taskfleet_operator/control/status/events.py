@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskfleet import showing
@@ -19,6 +20,9 @@ logger = showing.logger("taskfleet.operator")
 
 _REPEATED_SECONDS = 600.0
 _MOST_AT_ONCE = 20
+_TOLD = ("Ready", "Reconciled", "SpecValid")
+_PASSING = frozenset({"WorkersNotReady", "ReconcileDisabled", "RolloutWaits", "ChildIsEnding", "Conflict"})
+"""Reasons that a condition has in the course of things, or by a user's wish."""
 
 
 class EventPoster:
@@ -62,6 +66,17 @@ class EventPoster:
             if not self._refused:
                 logger.warning("%s/%s: Events cannot be posted: %s", *self._key, error)
             self._refused = True
+
+
+def warnings_of(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Reason and message of each condition that has become bad, or is bad for another reason; no message twice."""
+    known = {(one.get("type"), one.get("status"), one.get("reason")) for one in before}
+    news = {one["type"]: one for one in after if (one["type"], one["status"], one["reason"]) not in known}
+    found: dict[str, str] = {}
+    for one in (news[kind] for kind in _TOLD if kind in news):
+        if one["status"] == "False" and one["reason"] not in _PASSING:
+            found.setdefault(one["message"], one["reason"])
+    return [(reason, message) for message, reason in found.items()]
 
 
 def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from ..api.kubernetes_api import ApiError, KubernetesApi
 from ..store.cluster_store import ClusterStore, Key, Object
 from . import conditions
 from .conditions import Condition
+from .events import EventPoster, warnings_of
 from .status_fields import weighty
 
 Status = Mapping[str, Any]
@@ -25,6 +26,7 @@ class _Record:
     """
 
     uid: str | None
+    events: EventPoster
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     wanted: dict[str, Condition] = field(default_factory=dict[str, Condition])
@@ -42,7 +44,7 @@ class _Record:
 
 
 class StatusWriter:
-    """Merges fields and conditions into a TaskQueue's status.
+    """Merges fields and conditions into a TaskQueue's status. A condition that becomes bad is a Warning Event, too.
 
     It remembers what each writer said last, by the TaskQueue's uid. So a status that somebody has edited is put right
     by the next write, of whatever field, and a TaskQueue that is made again under its name starts from nothing.
@@ -113,6 +115,8 @@ class StatusWriter:
         if metadata.get("uid") == record.uid:
             record.asked, record.got = after, dict(written.get("status") or {})
             record.version = metadata.get("resourceVersion", "")
+            for reason, message in warnings_of(before.get("conditions", ()), after["conditions"]):
+                record.events.warn(reason, message)
         # Otherwise it has been made again under its name. What was written there is put right by its own first write.
         return True
 
@@ -133,14 +137,22 @@ class StatusWriter:
         record.insisted = {}
         return True
 
+    def events(self, key: Key) -> EventPoster:
+        """Posts the Events of the TaskQueue, and remembers them for as long as the TaskQueue exists."""
+        body = self._store.queues.get(key)
+        return self._poster(key) if body is None else self._record(key, body).events
+
     def forget(self, key: Key) -> None:
         self._records.pop(key, None)
+
+    def _poster(self, key: Key) -> EventPoster:
+        return EventPoster(key, self._cluster, self._store, self._clock)
 
     def _record(self, key: Key, body: Object) -> _Record:
         uid = body["metadata"].get("uid")
         record = self._records.get(key)
         if record is None or record.uid != uid:
-            record = self._records[key] = _Record(uid)
+            record = self._records[key] = _Record(uid, self._poster(key))
         return record
 
 
