@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -150,3 +151,20 @@ async def test_credentials_that_stay_refused_are_told(api: KubernetesApi, proxy:
     proxy.refuse = lambda _call: None
     await api.get("v1", "ConfigMap", namespace, "settings")
     assert api.unauthorized_for() == 0.0
+
+
+async def test_calls_on_their_way_while_credentials_are_loaded_again_are_repeated(
+    api: KubernetesApi, proxy: ApiProxy, namespace: str
+) -> None:
+    for _ in range(5):
+        await api.close()
+        api = await KubernetesApi.connect(str(proxy.kubeconfig))  # which loads its configuration once a second at most
+        await api.apply(config_map(namespace, a="1"), "someone")
+        proxy.refuse = Refusing(refusal(401, "Unauthorized"))
+        # Each is at another point on its way when the answer to the first one comes.
+        calls: list[asyncio.Task[Any]] = []
+        while not api.calls["get", "401"]:
+            calls.append(asyncio.create_task(api.get("v1", "ConfigMap", namespace, "settings")))
+            await asyncio.sleep(0)
+        assert all(found["data"] == {"a": "1"} for found in await asyncio.gather(*calls))
+    await api.close()

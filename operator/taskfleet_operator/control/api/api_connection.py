@@ -258,9 +258,15 @@ class ApiConnection:
         headers = {"Accept": "application/json", "Content-Type": call.content_type, "User-Agent": USER_AGENT}
         # The token is read at every call: tokens in pods are rotated.
         await api.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, call.body)
-        answer: Any = await api.rest_client.request(
-            call.method, url, headers=headers, body=call.body, _request_timeout=timeout
-        )
+        try:
+            answer: Any = await api.rest_client.request(
+                call.method, url, headers=headers, body=call.body, _request_timeout=timeout
+            )
+        except (RuntimeError, AssertionError) as error:
+            if not api.rest_client.pool_manager.closed:
+                raise
+            # aiohttp has no error of its own for a session that is closed before the call has its connection.
+            raise aiohttp.ClientConnectionError("the connections were closed") from error
         response: aiohttp.ClientResponse = answer.response
         return response
 
