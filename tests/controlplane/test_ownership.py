@@ -163,6 +163,29 @@ def test_a_child_of_another_taskqueue_stays(operator: object, space: Space, mani
         space("patch", "poddisruptionbudgets", NAME, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
 
+def test_a_child_that_comes_back_from_a_backup_is_removed_again(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    """Once not wanted and not there, it is not asked for again; but the watch shows it when somebody brings it back."""
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    kept = space.get("poddisruptionbudgets", NAME)
+    for name in ("uid", "resourceVersion", "managedFields", "creationTimestamp"):
+        del kept["metadata"][name]
+    space("patch", "tq", "orders", "--type=merge", "-p", DISABLED)
+    until(lambda: not space.get("poddisruptionbudgets", NAME), "it is removed")
+    space("annotate", "tq", "orders", "example.com/look=1")  # it is known not to be there
+    until(lambda: space.condition("Reconciled").get("status") == "True", "it is in line")
+    for _ in range(2):
+        space("create", "-f", "-", stdin=json.dumps(kept))
+        until(lambda: not space.get("poddisruptionbudgets", NAME), "it is removed again")
+    stranger = {**kept, "metadata": {**kept["metadata"], "ownerReferences": []}}
+    space("create", "-f", "-", stdin=json.dumps(stranger))
+    space("annotate", "tq", "orders", "example.com/look=2", "--overwrite")
+    until(lambda: space.condition("Reconciled").get("status") == "True", "it is in line")
+    assert space.get("poddisruptionbudgets", NAME), "that of somebody else stays"
+
+
 DISABLED = '{"spec": {"worker": {"podDisruptionBudget": {"mode": "Disabled"}}}}'
 
 

@@ -16,6 +16,7 @@ LARGEST = 2**53
 _LIMITS = frozenset({"target_latency_seconds", "rate_per_second", "concurrency", "rate_per_second_per_key"}) | {
     "concurrency_per_key"
 }
+_OPTIONAL = _LIMITS | {"start_latency_seconds"}
 
 
 def cause(sample: FleetSample, state: ScalingState, odd: str) -> str:
@@ -40,25 +41,39 @@ def readable(sample: FleetSample, state: ScalingState) -> tuple[FleetSample, str
     A counter that is no number stays where it was; any other such figure counts as 0, a limit as none.
     """
     odd = [
-        *(name for name in _FLEET if not _is_good(getattr(sample, name), optional=name == "start_latency_seconds")),
+        *(name for name in _FLEET if not _is_good(name, getattr(sample, name))),
         *(
             f"{name} of {queue.name}"
             for queue in sample.queues
             for name in _QUEUE
-            if not _is_good(getattr(queue, name), optional=name in _LIMITS)
+            if not _is_good(name, getattr(queue, name))
         ),
     ]
-    if not odd:
+    if not odd and not _has_fractions(sample):
         return sample, ""
     mended = replace(
         sample,
         queues=tuple(_mended(queue, state) for queue in sample.queues),
-        **{name: _good(getattr(sample, name)) for name in _FLEET if name != "start_latency_seconds"},
-        start_latency_seconds=_good_or_none(sample.start_latency_seconds),
+        **{name: _good(name, getattr(sample, name)) for name in _FLEET if name not in _OPTIONAL},
+        start_latency_seconds=_good_or_none("start_latency_seconds", sample.start_latency_seconds),
     )
-    return mended, f"{odd[0]} is no count and no time"
+    return mended, f"{odd[0]} is no count and no time" if odd else ""
 
 
+def _has_fractions(sample: FleetSample) -> bool:
+    counts = (
+        (one, name)
+        for one, names in ((sample, _FLEET), *((queue, _QUEUE) for queue in sample.queues))
+        for name in names
+    )
+    return any(isinstance(getattr(one, name), float) for one, name in counts if name not in _FRACTIONS)
+
+
+_FRACTIONS = frozenset({"oldest_age_seconds", "oldest_run_seconds", "start_latency_seconds", "share"}) | {
+    "target_latency_seconds",
+    "rate_per_second",
+    "rate_per_second_per_key",
+}
 _FLEET = tuple(field.name for field in fields(FleetSample) if field.name not in {"queues", "overrides", "failure"})
 _QUEUE = tuple(field.name for field in fields(QueueSample) if field.name != "name")
 
@@ -78,21 +93,26 @@ def _mended(queue: QueueSample, state: ScalingState) -> QueueSample:
     for name in _QUEUE:
         value = getattr(queue, name)
         if name in _LIMITS:
-            values[name] = _good_or_none(value)
+            values[name] = _good_or_none(name, value)
         else:
-            values[name] = value if _is_good(value) else kept.get(name, 0)
+            values[name] = _whole(name, value) if _is_good(name, value) else kept.get(name, 0)
     return replace(queue, **values)
 
 
-def _is_good(value: Any, *, optional: bool = False) -> bool:
+def _is_good(name: str, value: Any) -> bool:
     if value is None:
-        return optional
+        return name in _OPTIONAL
     return isinstance(value, (int, float)) and 0 <= value <= LARGEST  # false for NaN
 
 
-def _good(value: Any) -> Any:
-    return value if _is_good(value) else 0
+def _whole(name: str, value: Any) -> Any:
+    """A count without its fraction: it becomes a number of replicas."""
+    return value if name in _FRACTIONS or not isinstance(value, float) else int(value)
 
 
-def _good_or_none(value: Any) -> Any:
-    return value if value is not None and _is_good(value) and value > 0 else None
+def _good(name: str, value: Any) -> Any:
+    return _whole(name, value) if _is_good(name, value) else 0
+
+
+def _good_or_none(name: str, value: Any) -> Any:
+    return _whole(name, value) if value is not None and _is_good(name, value) and value > 0 else None

@@ -21,6 +21,7 @@ _FLAGS = (_PAUSED, "paused-scale-in", "paused-scale-out", "force-activation")
 _KNOWN = (*(PREFIX + name for name in (*_FLAGS, _PAUSED_REPLICAS)), RECONCILE, ABANDON_PURGE)
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 _COUNT = re.compile(r"[0-9]{1,5}")
+_MOST_TOLD = 5  # an object has room for thousands, and looking for the one that was meant takes time
 
 
 def overrides_of(resource: TaskQueueResource) -> ScalingOverrides:
@@ -58,11 +59,13 @@ def misread(annotations: Mapping[str, str]) -> list[str]:
     left = annotations.get(RECONCILE)
     if left is not None and _plain(left) not in ("disabled", "enabled"):
         found.append(f'metadata.annotations["{RECONCILE}"]: expected "disabled", found {left!r}; it has no effect')
-    for name in sorted(annotations):
-        if _OURS.fullmatch(name) and name not in _KNOWN:
-            near = difflib.get_close_matches(name, _KNOWN, 1, 0.8)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            found.append(f'metadata.annotations["{name}"]: there is no such annotation, it has no effect{meant}')
+    unknown = sorted(name for name in annotations if name not in _KNOWN and _OURS.fullmatch(name))
+    for name in unknown[:_MOST_TOLD]:
+        near = difflib.get_close_matches(name, _KNOWN, 1, 0.8)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        found.append(f'metadata.annotations["{name}"]: there is no such annotation, it has no effect{meant}')
+    if more := unknown[_MOST_TOLD:]:
+        found.append(f"metadata.annotations: {len(more)} more of taskfleet.io do not exist")
     return found
 
 

@@ -164,7 +164,7 @@ def read(text: str) -> ScalingState:
     return ScalingState(**fields, queues=tuple(histories), recommendations=recommendations, events=events)
 
 
-ODD = [math.nan, math.inf, -math.inf, -1, -1e9, 1e308, 2**63, 10**400, None, "7", 2**53]
+ODD = [5e-324, 2.5, math.nan, math.inf, -math.inf, -1, -1e9, 1e308, 2**63, 10**400, None, "7", 2**53]
 QUEUE_FIELDS = [field.name for field in dataclasses.fields(QueueSample) if field.name != "name"]
 FLEET_FIELDS = [
     "workers_registered", "busy_workers", "current_replicas", "ready_replicas", "pending_replicas",

@@ -95,6 +95,14 @@ def test_a_name_that_is_none_of_ours_is_told_and_has_no_effect(name: str, near: 
     assert said == f'metadata.annotations["{name}"]: there is no such annotation, it has no effect{meant}'
 
 
+def test_thousands_of_such_names_are_counted() -> None:
+    many = {f"taskfleet.io/paused-replica{number:04}": "" for number in range(8000)}
+    said = misread({**many, "autoscaling.taskfleet.io/paused": "maybe"})
+    assert len(said) < 10
+    assert said[0].startswith('metadata.annotations["autoscaling.taskfleet.io/paused"]')
+    assert said[-1] == "metadata.annotations: 7995 more of taskfleet.io do not exist"
+
+
 @pytest.mark.parametrize("name", ["taskfleet.io.example.com/x", "example.com/taskfleet.io", "mytaskfleet.io/paused"])
 def test_annotations_of_others_are_not_ours(name: str) -> None:
     assert misread({name: "yes-please", "taskfleet.io/abandon-purge": "true"}) == []

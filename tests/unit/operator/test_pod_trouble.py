@@ -77,6 +77,24 @@ def test_a_pod_says_why_it_does_not_start(of: dict[str, Any], reason: str, messa
     assert trouble_of(None, [], [of]) == Trouble(reason, message)
 
 
+@pytest.mark.parametrize("reason", ["failed to create containerd task: no such file", "x" * 5000, "Ünbekannt", "a\nb"])
+def test_a_reason_is_one_word_whatever_a_runtime_or_a_scheduler_calls_it(reason: str) -> None:
+    unscheduled: dict[str, Any] = {"metadata": {"name": "a"}, "status": {}}
+    unscheduled["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": reason}]
+    refusing = failed("no")
+    refusing["status"]["conditions"][0]["reason"] = reason
+    stuck: dict[str, Any] = {"metadata": {"name": "d"}, "status": {}}
+    stuck["status"]["conditions"] = [{"type": "Progressing", "status": "False", "reason": reason}]
+    found = [
+        trouble_of(None, [], [pod(**waiting(reason, "why"))]),
+        trouble_of(None, [], [unscheduled]),
+        trouble_of(None, [refusing], []),
+        trouble_of(stuck, [], []),
+    ]
+    words = ["PodFailed", "PodFailed", "FailedCreate", "RolloutStopped"]
+    assert [one.reason for one in found if one is not None] == words
+
+
 def test_an_image_that_cannot_be_pulled_is_one_trouble() -> None:
     error = "failed to resolve: not found"
     first = trouble_of(None, [], [pod(**waiting("ErrImagePull", error))])

@@ -87,6 +87,15 @@ async def test_a_url_in_a_secret_is_checked() -> None:
         (b"redis://host?db=hidden", "not a number"),
         (b"redis://host?protocol=hidden", "(not shown)"),
         (b"redis://host:99999", "not a number of 1 to 65535"),
+        # A text with both quotes is shown with one of them escaped, and one with many characters is cut.
+        (b"redis://host/'\"hidden", "database (not shown) is not a number"),
+        (b"redis://host?db='\"hidden", "database (not shown) is not a number"),
+        (b"redis+sentinel://host/main/'\"hidden'", "database (not shown) is not a number"),
+        (b"redis+sentinel://host/main?'\"hidden", "option (not shown) is not known"),
+        (b"redis://host?'\"hidden=1", "option (not shown) is not known"),
+        (b"redis://host?socket_timeout='\"hidden", "socket_timeout=(not shown) is not known"),
+        (b"redis://host?'" + b'hidden"' * 30, "option (not shown) is not known"),
+        (b"hidden://host", "scheme (not shown) is not known"),
     ]:
         with pytest.raises(MissingSecretError) as caught:
             await found(URL, redis=secret(url=value))

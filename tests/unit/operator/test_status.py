@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from taskfleet.protocol.stats import QueueStats
-from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
-from taskfleet_operator.control.status import conditions
+from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi, NotLeadingError, UnreachableError
+from taskfleet_operator.control.status import conditions, events
 from taskfleet_operator.control.status.conditions import Condition
 from taskfleet_operator.control.status.status_fields import fields_of
 from taskfleet_operator.control.status.status_writer import StatusWriter, merge_patch
@@ -73,6 +73,16 @@ def test_the_fields_of_a_look_are_the_figures_of_its_queues() -> None:
     assert not without.keys() & {"queues", *totals}, "after a failed read the figures stay as they were"
 
 
+def test_totals_stay_numbers_that_the_api_server_can_read() -> None:
+    most = QueueStats.total([replace(STATS, ready=2**53 - 1, dead=2**53 - 1)] * 5000)
+    names = [f"q{number}" for number in range(64)]
+    decision = first(sample(queue(name="q0")), spec())
+    told = fields_of(
+        decision, reading(**dict.fromkeys(names, most)), names, replicas=0, ready=0, selector="", autoscaler={}
+    )
+    assert told["totalBacklog"] == told["totalDead"] == told["queues"][0]["backlog"] == 2**53 - 1
+
+
 @pytest.mark.parametrize(
     ("rate", "told"), [(40.04, "40.0"), (0.0, "0.0"), (math.inf, "1000000000000.0"), (math.nan, "0.0"), (-3.0, "0.0")]
 )
@@ -110,6 +120,7 @@ class Server:
         self.writes: list[dict[str, Any]] = []
         self.unknown: set[str] = set()
         self.events: list[dict[str, Any]] = []
+        self.busy: list[ApiError] = []  # what the next Events are answered with
         self.version = 9  # of two digits next, so that a comparison of texts would be wrong
         self.make("first")
         self.status = StatusWriter(cast("KubernetesApi", self), self.store)
@@ -142,6 +153,8 @@ class Server:
         return copy.deepcopy(self.body)
 
     async def create_event(self, namespace: str, made: dict[str, Any]) -> None:
+        if self.busy:
+            raise self.busy.pop()
         self.events.append(made)
 
     async def told(self) -> list[tuple[str, str, str]]:
@@ -177,6 +190,44 @@ async def test_another_operator_does_not_repeat_a_warning_and_a_new_taskqueue_ha
     assert [one["involvedObject"]["uid"] for one in server.events] == ["first"]
     assert len(await server.told()) == 2
     assert server.events[1]["involvedObject"]["uid"] == "second"
+
+
+async def test_an_event_of_one_that_is_gone_is_not_told_of_its_successor(server: Server) -> None:
+    before = server.status.events(KEY)
+    server.make("second")
+    before.post("ScaledUp", "1 → 2")
+    before.warn("DeadLetters", "3 more")
+    server.status.events(KEY).post("ScaledUp", "0 → 1")
+    assert await server.told() == [("Normal", "ScaledUp", "0 → 1")]
+    assert server.events[0]["involvedObject"]["uid"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("error", "posted"),
+    [
+        (ApiError(429, "not sent"), 1),
+        (ApiError(503, "overloaded"), 1),
+        (UnreachableError(OSError("gone")), 1),
+        (ApiError(403, "the namespace is being terminated"), 0),
+        (NotLeadingError("an event"), 0),
+    ],
+)
+async def test_an_event_that_finds_the_api_server_busy_is_posted_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch, error: ApiError, posted: int
+) -> None:
+    monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.0)
+    server.busy = [error, error]
+    await server.status.write(KEY, {}, [Condition("Ready", False, "SecretMissing", "secret 'a'")])
+    assert len(await server.told()) == posted
+    assert len(server.busy) == (0 if posted else 1), "what will be refused again is not repeated"
+
+
+async def test_an_event_is_given_up_after_some_attempts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.0)
+    server.busy = [ApiError(503, "overloaded")] * 100
+    await server.status.write(KEY, {}, [Condition("Ready", False, "SecretMissing", "secret 'a'")])
+    assert await server.told() == []
+    assert len(server.busy) == 96
 
 
 @pytest.mark.parametrize("reason", ["WorkersNotReady", "RolloutWaits", "ReconcileDisabled", "Conflict"])

@@ -80,7 +80,9 @@ class QueueStats:
         """The figures of a queue with several partitions."""
         if len(parts) == 1:
             return parts[0]
-        sums: dict[str, Any] = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)}
+        sums: dict[str, Any] = {
+            field.name: min(foreign.LARGEST, sum(getattr(part, field.name) for part in parts)) for field in fields(cls)
+        }
         sums["oldest_age_seconds"] = max(part.oldest_age_seconds for part in parts)
         sums["paused"] = any(part.paused for part in parts)
         return cls(**sums)

@@ -28,17 +28,29 @@ class FileCredentials(CredentialProvider):
         self._username = username
         self._path = path
         self._setting = setting
+        self.given: tuple[str, ...] = ()
+        """The passwords that were given last: a connection may still have the one before the rotation."""
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         try:
             password = self._path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise AccessFileError(f"{self._setting} {self._path}: {_reason(error)}") from None
+        if password not in self.given:
+            self.given = (*self.given[-1:], password)
         return (self._username, password) if self._username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         # A small local file, often in memory, is not worth a thread.
         return self.get_credentials()
+
+
+def passwords_in(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The passwords of redis-py's options, for what must not repeat them."""
+    provider = options.get("credential_provider")
+    given = provider.given if isinstance(provider, FileCredentials) else ()
+    password = options.get("password")
+    return (*given, password) if isinstance(password, str) else given
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ may ask for less at a time.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis import exceptions as redis_exceptions
@@ -32,9 +33,29 @@ def bound(stored_bytes: int) -> int:
     return REPLY_BYTES + 2 * stored_bytes
 
 
-def parser(reply_bytes: int) -> Callable[..., Any]:
-    """The value of redis-py's option `parser_class`."""
-    return functools.partial(BoundedParser, reply_bytes=reply_bytes)
+def parser(reply_bytes: int, secrets: Callable[[], Iterable[str]] = tuple) -> Callable[..., Any]:
+    """The value of redis-py's option `parser_class`. `secrets` are in no error that it makes."""
+    return functools.partial(BoundedParser, reply_bytes=reply_bytes, secrets=secrets)
+
+
+_ECHO = re.compile(r",? with args beginning with: .*", re.DOTALL)
+_CODE = re.compile(r"[A-Z]{3,}(?= |$)")
+_WORD = 6  # a shorter secret may be a part of any word
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """An error of a server, without what it repeats of the call: a server that knows no HELLO repeats the login.
+
+    It cuts what it repeats, so that a part of a secret may be left: the arguments go as a whole. The code of the error,
+    its first word, stays.
+    """
+    text = _ECHO.sub("", text)
+    start = found.end() if (found := _CODE.match(text)) else 0
+    code, rest = text[:start], text[start:]
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        pattern = re.escape(secret)
+        rest = re.sub(pattern if len(secret) >= _WORD else rf"(?<!\w){pattern}(?!\w)", "(not shown)", rest)
+    return code + rest
 
 
 def one_line(text: str, most: int) -> str:
@@ -48,8 +69,11 @@ def one_line(text: str, most: int) -> str:
 class BoundedParser(_AsyncHiredisParser):
     """redis-py's parser, with a count of the bytes of each reply."""
 
-    def __init__(self, socket_read_size: int, reply_bytes: int = REPLY_BYTES) -> None:
+    def __init__(
+        self, socket_read_size: int, reply_bytes: int = REPLY_BYTES, secrets: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         super().__init__(socket_read_size=socket_read_size)
+        self._secrets = secrets
         self._reply_bytes = reply_bytes
         self._most = reply_bytes
         self._taken = 0
@@ -57,7 +81,7 @@ class BoundedParser(_AsyncHiredisParser):
     def parse_error(self, response: str) -> Exception:  # type: ignore[override]
         """The exception for an error that Redis has sent."""
         parse: Callable[[str], Exception] = super().parse_error
-        return parse(one_line(response, _ERROR_CHARACTERS))
+        return parse(one_line(without_secrets(response, self._secrets()), _ERROR_CHARACTERS))
 
     def _begin(self, head: bytes) -> None:
         """Check the announced length of a reply, before the parser allocates memory for a whole list."""

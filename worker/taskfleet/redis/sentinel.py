@@ -14,7 +14,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
 from taskfleet.redis.connection_options import ConnectionOptions
-from taskfleet.redis.credentials import TlsConnection
+from taskfleet.redis.credentials import TlsConnection, passwords_in
 from taskfleet.redis.urls import Host
 
 _ANSWER_BYTES = 65_536
@@ -60,7 +60,7 @@ class Sentinels:
             "connection_class": TlsConnection if "tls" in self._options else Connection,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             "driver_info": None,
-            "parser_class": replies.parser(_ANSWER_BYTES),
+            "parser_class": replies.parser(_ANSWER_BYTES, lambda: passwords_in(self._options)),
             **self._options,
         }
         client: Any = redis_async.Redis(connection_pool=redis_async.ConnectionPool(**options))

@@ -14,7 +14,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
 from taskfleet.redis.connection_options import Timeouts
-from taskfleet.redis.credentials import TlsConnection
+from taskfleet.redis.credentials import TlsConnection, passwords_in
 from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
@@ -45,7 +45,7 @@ class Server:
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             # Telling the server the library's name would cost two more commands.
             "driver_info": None,
-            "parser_class": replies.parser(reply_bytes),
+            "parser_class": replies.parser(reply_bytes, lambda: passwords_in(options)),
             **options,
         }
         if "path" not in options:

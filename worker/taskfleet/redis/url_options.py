@@ -23,6 +23,18 @@ _NO = frozenset({"false", "f", "no", "n", "off", "0"})
 _CERT_REQS = {"required": True, "optional": True, "none": False}
 
 
+class UrlError(ConfigurationError):
+    """A part of a URL is wrong. `values` alternate with texts, and begin with a text.
+
+    `without_values` is the message for readers who may not see the URL: the whole of it may be a secret.
+    """
+
+    def __init__(self, text: str, *values: str) -> None:
+        texts, shown = (text, *values[1::2]), [checks.shown(value) for value in values[::2]]
+        self.without_values = "(not shown)".join(texts)
+        super().__init__("".join([texts[0], *(value + after for value, after in zip(shown, texts[1:], strict=True))]))
+
+
 @dataclass(frozen=True, slots=True)
 class UrlOptions:
     """The options of a URL. Durations in seconds; `None` where the URL has no value.
@@ -48,10 +60,8 @@ def parse(query: str, *, tls: bool) -> UrlOptions:
     for part in query.split("&") if query else ():
         name, _, value = part.partition("=")
         if name not in _OPTIONS:
-            raise ConfigurationError(
-                f"Redis URL: option {checks.shown(name)} is not known; expected one of {', '.join(_OPTIONS)}"
-                f"{checks.did_you_mean(name, _OPTIONS)}"
-            )
+            known = f"{', '.join(_OPTIONS)}{checks.did_you_mean(name, _OPTIONS)}"
+            raise UrlError("Redis URL: option ", name, f" is not known; expected one of {known}")
         if name in found or not value:
             raise ConfigurationError(f"Redis URL: option {name!r} wants one value")
         if name.startswith("ssl_") and not tls:
@@ -75,7 +85,7 @@ def database(value: str) -> int:
     """The number of a database."""
     found = _digits(value)
     if found is None or found > _MOST_DATABASES:
-        raise ConfigurationError(f"Redis URL: database {checks.shown(value)} is not a number of 0 or more")
+        raise UrlError("Redis URL: database ", value, " is not a number of 0 or more")
     return found
 
 
@@ -83,8 +93,8 @@ def _digits(value: str) -> int | None:
     return int(value) if value.isascii() and value.isdigit() and len(value) <= 10 else None
 
 
-def _wrong(name: str, value: str, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"Redis URL: {name}={checks.shown(value)} is not known; expected {expected}")
+def _wrong(name: str, value: str, expected: str) -> UrlError:
+    return UrlError(f"Redis URL: {name}=", value, f" is not known; expected {expected}")
 
 
 def _text(_: str, value: str) -> str:

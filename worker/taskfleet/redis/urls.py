@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis import url_options
-from taskfleet.redis.url_options import UrlOptions, decoded
+from taskfleet.redis.url_options import UrlError, UrlOptions, decoded
 
 Kind = Literal["standalone", "sentinel", "cluster"]
 Host = tuple[str, int]
@@ -68,9 +68,11 @@ def parse(url: str) -> RedisAddress:
     kind, tls = _SCHEMES[parts.scheme]
     username, password = _userinfo(parts)
     if kind != "standalone" and parts.query:
-        raise ConfigurationError(
-            f"Redis URL: option {checks.shown(parts.query.partition('=')[0])} is not known; it takes none. "
-            "Timeouts, pool and TLS are set in [redis] of task-queue.toml or by TASKFLEET_REDIS__…"
+        raise UrlError(
+            "Redis URL: option ",
+            parts.query.partition("=")[0],
+            " is not known; it takes none. "
+            "Timeouts, pool and TLS are set in [redis] of task-queue.toml or by TASKFLEET_REDIS__…",
         )
     options = url_options.parse(parts.query, tls=tls)
     for name, given, again in (("username", username, options.username), ("password", password, options.password)):
@@ -113,7 +115,7 @@ def _split(url: str) -> SplitResult:
         raise ConfigurationError(f"Redis URL: it does not begin with a scheme and ://; write {_FORMS}")
     if scheme.lower() not in _SCHEMES:
         hint = checks.did_you_mean(scheme, [*_SCHEMES, "memory"])
-        raise ConfigurationError(f"Redis URL: scheme {scheme!r} is not known{hint}; write {_FORMS}")
+        raise UrlError("Redis URL: scheme ", scheme, f" is not known{hint}; write {_FORMS}")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -160,7 +162,7 @@ def parse_hosts(addresses: Sequence[str], kind: Kind, where: str) -> tuple[Host,
         if not (_is_ipv6(host) if bracketed else _HOST.fullmatch(host)):
             raise ConfigurationError(f"{where}: the host is neither a name nor an address")
         if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-            raise ConfigurationError(f"{where} for host {host!r}: the port is not a number of 1 to 65535")
+            raise UrlError(f"{where} for host ", host, ": the port is not a number of 1 to 65535")
         found.append((host, int(port)))
     return tuple(found)
 

@@ -48,6 +48,7 @@ class Urgency(IntEnum):
     SCALE = 0
     APPLY = 1
     TELL = 2
+    NOTE = 3
 
 
 class ApiError(Exception):
@@ -68,6 +69,11 @@ class ApiError(Exception):
             status in (400, 422) or (status == 500 and message.startswith(_MALFORMED))
         )
 
+    @property
+    def passes(self) -> bool:
+        """Whether the same call may succeed later: there was no answer, or the server had too much to do."""
+        return self.status in (0, 429) or self.status >= 500
+
 
 class UnreachableError(ApiError):
     """The API server did not answer, or its answer broke off."""
@@ -81,6 +87,10 @@ class NotLeadingError(ApiError):
 
     def __init__(self, subject: str) -> None:
         super().__init__(0, f"{subject}: not written, this operator does not lead")
+
+    @property
+    def passes(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ class KubernetesApi(ApiConnection):
     async def create_event(self, namespace: str, event: Object) -> None:
         try:
             await self.write(
-                ApiCall("create", "POST", _path("v1", "Event", namespace, ""), {}, event), urgency=Urgency.TELL
+                ApiCall("create", "POST", _path("v1", "Event", namespace, ""), {}, event), urgency=Urgency.NOTE
             )
         except ApiError as error:
             if error.status != 409:  # it was created by a call whose answer was lost

@@ -58,7 +58,7 @@ def trouble_of(
     )
     if found:
         _, _, name, trouble = found[0]
-        return Trouble(trouble[0], f"pod {name}: {showing.shown(trouble[1], _DETAIL)}")
+        return Trouble(_word(trouble[0]), f"pod {name}: {showing.shown(trouble[1], _DETAIL)}")
     good_since = max((_made(pod) for pod in pods if is_ready(pod)), default="")
     last = max(failed, key=lambda pod: (_made(pod), str(pod["metadata"]["name"])), default=None)
     if last is not None and _made(last) >= good_since:
@@ -71,10 +71,10 @@ def trouble_of(
             message = str(failure.get("message") or "")
             reason = next((reason for sign, reason in _FAILURES if sign in message), failure.get("reason"))
             told = showing.shown(_without_pod_name(message), _DETAIL)
-            return Trouble(str(reason or "FailedCreate"), f"pods cannot be created: {told}")
+            return Trouble(_word(reason, "FailedCreate"), f"pods cannot be created: {told}")
     if deployment is not None and (stuck := _condition(deployment, "Progressing", "False")) is not None:
         message = showing.shown(str(stuck.get("message") or ""), _DETAIL)
-        return Trouble(str(stuck.get("reason") or "RolloutStopped"), message)
+        return Trouble(_word(stuck.get("reason"), "RolloutStopped"), message)
     return None
 
 
@@ -82,9 +82,9 @@ def _made(body: Object) -> str:
     return str(body["metadata"].get("creationTimestamp"))
 
 
-def _word(reason: Any) -> str:
-    """A reason of the kubelet, as a condition may have it."""
-    return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else "PodFailed"
+def _word(reason: Any, otherwise: str = "PodFailed") -> str:
+    """A reason of Kubernetes, as a condition may have it. A container runtime or a scheduler may give any text."""
+    return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else otherwise
 
 
 _Words = tuple[str, str]

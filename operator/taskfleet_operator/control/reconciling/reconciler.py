@@ -206,13 +206,14 @@ class Reconciler:
     ) -> None:
         """Delete the children that this TaskQueue owns and no longer has.
 
-        One that is not there is not asked for again: nobody but this reconciler makes one that is owned.
+        One that is not there is not asked for again, unless the watch shows it: a backup may bring one back.
         """
         uid = queue.metadata.uid
         absent = self._absent.setdefault(key, set())
         absent -= {(uid, kind) for kind in wanted}
         for kind in KINDS:
-            if kind.kind in wanted or (uid, kind.kind) in absent:
+            shown = self._store.children[kind.kind].get(key) is not None
+            if kind.kind in wanted or ((uid, kind.kind) in absent and not shown):
                 continue
             with _sparing(kind, spared):
                 live = await find_child(kind, key, queue, self._store, self._cluster)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -17,6 +16,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.credentials import AccessFileError, Tls
+from taskfleet.redis.url_options import UrlError
 
 from ...children.secret_digest import digest_of
 from ...resource.redis_spec import RedisSpec, SecretKeyRef, TlsSpec
@@ -98,9 +98,6 @@ async def credentials_of(queue: TaskQueueResource, read: ReadSecret) -> RedisCre
     )
 
 
-_QUOTED = re.compile("'[^']*'|\"[^\"]*\"")
-
-
 class _Values:
     """Values of secrets, each with its digest."""
 
@@ -151,7 +148,7 @@ async def _url(redis: RedisSpec, namespace: str, values: _Values) -> str:
         found = urls.parse(url)
     except ConfigurationError as error:
         # Everybody who may read the TaskQueue reads its status, so that no text of a secret is repeated there.
-        said = _QUOTED.sub("(not shown)", str(error))
+        said = error.without_values if isinstance(error, UrlError) else str(error)
         raise MissingSecretError(f"secret {reference.name!r}: key {reference.key!r}: {said}") from None
     if found.path and redis.tls.mode == "Enabled":
         said = "a Unix socket has no TLS; set spec.redis.tls.mode: Disabled"

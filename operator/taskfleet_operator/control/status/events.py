@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -20,16 +21,24 @@ logger = showing.logger("taskfleet.operator")
 
 _REPEATED_SECONDS = 600.0
 _MOST_AT_ONCE = 20
+_ATTEMPTS, _PAUSE_SECONDS = 4, 20.0
 _TOLD = ("Ready", "Reconciled", "SpecValid")
 _PASSING = frozenset({"WorkersNotReady", "ReconcileDisabled", "RolloutWaits", "ChildIsEnding", "Conflict"})
 """Reasons that a condition has in the course of things, or by a user's wish."""
 
 
 class EventPoster:
-    """Posts Events on one TaskQueue, in the background. A warning is repeated after ten minutes at the earliest."""
+    """Posts Events on the TaskQueue of one uid (None: that of the name), in the background.
 
-    def __init__(self, key: Key, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock) -> None:
+    A warning is repeated after ten minutes at the earliest. When a Redis is lost that a thousand TaskQueues use, their
+    status is written first, and the Events follow.
+    """
+
+    def __init__(
+        self, key: Key, uid: str | None, cluster: KubernetesApi, store: ClusterStore, clock: ScalingClock
+    ) -> None:
         self._key = key
+        self._uid = uid
         self._cluster = cluster
         self._store = store
         self._clock = clock
@@ -39,8 +48,11 @@ class EventPoster:
 
     def post(self, reason: str, message: str, *, kind: str = "Normal") -> None:
         """Post one. While the API server is so slow that many are on their way, it is dropped."""
-        made = event(self._store.queues.get(self._key), reason, message, kind=kind)
-        if made is not None and len(self._posting) < _MOST_AT_ONCE:
+        queue = self._store.queues.get(self._key)
+        if queue is None or self._uid not in (None, queue["metadata"].get("uid")):
+            return  # it is gone, and what is there under its name is another one
+        made = event(queue, reason, message, kind=kind)
+        if len(self._posting) < _MOST_AT_ONCE:
             task = asyncio.ensure_future(self._post(made))
             self._posting.add(task)
             task.add_done_callback(self._posting.discard)
@@ -59,13 +71,18 @@ class EventPoster:
         return list(self._posting)
 
     async def _post(self, made: dict[str, Any]) -> None:
-        try:
-            await self._cluster.create_event(self._key[0], made)
-            self._refused = False
-        except (ApiError, OSError, TimeoutError) as error:  # an Event that is refused stops nothing
-            if not self._refused:
-                logger.warning("%s/%s: Events cannot be posted: %s", *self._key, error)
-            self._refused = True
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                await self._cluster.create_event(self._key[0], made)
+                self._refused = False
+                return
+            except (ApiError, OSError, TimeoutError) as error:  # an Event that is refused stops nothing
+                if not left or not (isinstance(error, ApiError) and error.passes):
+                    if not self._refused:
+                        logger.warning("%s/%s: Events cannot be posted: %s", *self._key, error)
+                    self._refused = True
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS * (0.5 + random.random()))
 
 
 def warnings_of(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -79,10 +96,8 @@ def warnings_of(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str
     return [(reason, message) for message, reason in found.items()]
 
 
-def event(queue: Object | None, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any] | None:
-    """A core/v1 Event, or None when the TaskQueue is gone."""
-    if queue is None:
-        return None
+def event(queue: Object, reason: str, message: str, *, kind: str = "Normal") -> dict[str, Any]:
+    """A core/v1 Event."""
     metadata = queue["metadata"]
     now = rfc3339(time.time())
     return {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from taskfleet import foreign
 
 from ...autoscaler import QueueTerms, ScalingDecision
 from ...scaling.sampling import Reading
@@ -54,9 +56,9 @@ def fields_of(
         terms = {one.name: one for one in decision.queues}
         fields["queues"] = [_queue(name, reading, terms.get(name)) for name in queues]
         stats = [reading.stats[name] for name in queues]
-        fields["totalBacklog"] = sum(one.ready for one in stats)
-        fields["totalInFlight"] = sum(one.in_flight for one in stats)
-        fields["totalDead"] = sum(one.dead for one in stats)
+        fields["totalBacklog"] = _sum(one.ready for one in stats)
+        fields["totalInFlight"] = _sum(one.in_flight for one in stats)
+        fields["totalDead"] = _sum(one.dead for one in stats)
         fields["oldestAgeSeconds"] = int(max((one.oldest_age_seconds for one in stats), default=0))
     return fields
 
@@ -75,6 +77,11 @@ def _queue(name: str, reading: Reading, terms: QueueTerms | None) -> dict[str, A
         told["arrivalPerSecond"] = _decimal(terms.arrivals_per_second, 1)
         told["processingSeconds"] = _decimal(terms.service_seconds, 3)
     return told
+
+
+def _sum(counts: Iterable[int]) -> int:
+    """A total that the API server can read: it has no larger integer than 2^63 - 1."""
+    return min(foreign.LARGEST, sum(counts))
 
 
 def _decimal(figure: float, digits: int) -> str:

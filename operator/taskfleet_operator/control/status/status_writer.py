@@ -140,19 +140,19 @@ class StatusWriter:
     def events(self, key: Key) -> EventPoster:
         """Posts the Events of the TaskQueue, and remembers them for as long as the TaskQueue exists."""
         body = self._store.queues.get(key)
-        return self._poster(key) if body is None else self._record(key, body).events
+        return self._poster(key, None) if body is None else self._record(key, body).events
 
     def forget(self, key: Key) -> None:
         self._records.pop(key, None)
 
-    def _poster(self, key: Key) -> EventPoster:
-        return EventPoster(key, self._cluster, self._store, self._clock)
+    def _poster(self, key: Key, uid: str | None) -> EventPoster:
+        return EventPoster(key, uid, self._cluster, self._store, self._clock)
 
     def _record(self, key: Key, body: Object) -> _Record:
         uid = body["metadata"].get("uid")
         record = self._records.get(key)
         if record is None or record.uid != uid:
-            record = self._records[key] = _Record(uid, self._poster(key))
+            record = self._records[key] = _Record(uid, self._poster(key, uid))
         return record
 
 
