@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 import yaml
 from aiohttp import web
+
+Silence = Literal["nothing", "head", "half an event"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class ApiProxy:
     """Runs in a thread, so that tests with processes can use it too. `kubeconfig` names the proxy as server.
 
     `refuse(call)` is asked for each request: a response in place of None is the answer, and the API server hears
-    nothing of it. While `silent` is set, what the API server says in a watch goes nowhere.
+    nothing of it. What the API server says in a watch of which `silent(call)` is true goes nowhere, and the connection
+    stays open. `let_through` says how much of the answer comes before the silence: "nothing", its "head", or also
+    "half an event", the first that comes.
     """
 
     def __init__(self, kubeconfig: Path, folder: Path) -> None:
@@ -54,6 +58,7 @@ class ApiProxy:
         self.kubeconfig = folder / "proxy.kubeconfig"
         self.refuse: Callable[[Call], web.Response | None] = lambda _call: None
         self.silent: Callable[[Call], bool] = lambda _call: False
+        self.let_through: Silence = "nothing"
         self.calls: list[Call] = []
         self._watches: set[asyncio.Task[Any]] = set()
         self._ready = threading.Event()
@@ -148,13 +153,17 @@ class ApiProxy:
 
     async def _stream(self, request: web.Request, call: Call, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=_answer_headers(answer.headers))
-        await response.prepare(request)
         task = asyncio.current_task()
         assert task is not None
         self._watches.add(task)
         try:
+            if self.silent(call) and self.let_through == "nothing":
+                await asyncio.Event().wait()  # until the client gives up
+            await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 if self.silent(call):
+                    if self.let_through == "half an event":
+                        await response.write(chunk[: len(chunk) // 2])
                     await asyncio.Event().wait()  # until the client gives up
                 await response.write(chunk)
         except (asyncio.CancelledError, ConnectionError):

@@ -58,6 +58,8 @@ class ProcessNodes:
         """Parts of image names; such an image cannot be pulled: ErrImagePull, then ImagePullBackOff."""
         self.closed: set[str] = set()
         """Names of nodes that get no further pods, when this class binds them."""
+        self.lost: set[str] = set()
+        """Names of nodes that have vanished."""
         self.folder = Path(tempfile.mkdtemp(prefix="taskfleet-process-node-"))
         self._pods: dict[str, LocalPod] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -101,6 +103,23 @@ class ProcessNodes:
         command = self.pods[pod].container(container).command
         assert command is not None, f"{pod}: {container} does not run"
         return command.ports[port]
+
+    def lose(self, node: str) -> list[str]:
+        """The machine is gone: its processes end at once, and it says nothing more. Returns the names of its pods.
+
+        The Node and the pods stay on the API server, as they were, until somebody deletes them by force.
+        """
+
+        async def lose() -> list[str]:
+            self.lost.add(node)
+            gone = {uid: pod for uid, pod in self._pods.items() if pod.pod["spec"].get("nodeName") == node}
+            for uid, pod in gone.items():
+                pod.kill()
+                self._tasks[uid].cancel()
+            return [pod.name for pod in gone.values()]
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(lose(), self._loop).result(30)
 
     def _run(self) -> None:
         # A process ends with the thread that has started it, so this one thread starts them all.
@@ -169,7 +188,7 @@ class ProcessNodes:
         await self._api.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, STRATEGIC)
 
     async def _beat(self) -> None:
-        for name in self._labels:
+        for name in self._labels.keys() - self.lost:
             await self._api.call("PATCH", f"{_LEASES}/{name}", {"spec": self._lease(name)}, STRATEGIC)
             await self._tell_node(name)
         await asyncio.sleep(_RENEW_SECONDS)
@@ -207,7 +226,7 @@ class ProcessNodes:
         elif known is not None:
             known.seen(pod)
         elif node in self._labels:
-            if pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
+            if node not in self.lost and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
                 self._start(pod)
         elif node is None and self._bind and not pod["metadata"].get("deletionTimestamp"):
             await self._bind_to_a_node(pod)
@@ -229,7 +248,8 @@ class ProcessNodes:
         if metadata["uid"] in self._bound or pod["spec"].get("schedulingGates"):
             return
         taken = list(self._bound.values())
-        free = [name for name in self._labels if name not in self.closed and taken.count(name) < _MOST_PODS]
+        away = self.closed | self.lost
+        free = [name for name in self._labels if name not in away and taken.count(name) < _MOST_PODS]
         if not free:
             return
         node = min(free, key=taken.count)

@@ -23,13 +23,13 @@ from tests.support.redis_server import free_port
 
 
 class Watches:
-    stuck = silent = 0.0
+    idle = unheard = 0.0
 
-    def stuck_for(self) -> float:
-        return self.stuck
+    def stuck(self) -> tuple[str, float]:
+        return "the informer of Pods", self.idle
 
-    def silent_for(self) -> float:
-        return self.silent
+    def silent(self) -> tuple[str, float]:
+        return "the informer of TaskQueues", self.unheard
 
 
 class Works:
@@ -53,20 +53,20 @@ async def test_each_sign_says_what_is_wrong() -> None:
     )
     assert alive.problems() == []
     await task
-    watches.silent, works.longest_call_seconds = 301.0, 181.0
+    watches.unheard, works.longest_call_seconds = 301.0, 181.0
     dead.add("redis:6379")
     refused[0] = 121.0
     assert alive.problems() == [
         "the election has ended",
-        "a watch has been silent for 301 s",
+        "the informer of TaskQueues has heard nothing for 301 s",
         "the API server has refused the operator's credentials (401) for 121 s",
         "a reconcile has taken 181 s and has not ended",
         "the listener for work has died: redis:6379",
     ]
-    watches.stuck, works.longest_call_seconds, works.oldest_seconds = 181.0, 0.0, 200.0
+    watches.idle, works.longest_call_seconds, works.oldest_seconds = 181.0, 0.0, 200.0
     refused[0] = 0.0
     assert alive.problems()[1:3] == [
-        "an informer has done nothing for 181 s",
+        "the informer of Pods has done nothing for 181 s",
         "a TaskQueue has waited for 200 s to be reconciled",
     ]
 
@@ -143,9 +143,9 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
             assert await get("/metrics") == (200, "figures")
             assert await get("/readyz") == (503, "the cluster's objects have not been listed yet\n")
             unready.clear()
-            problems.append("a watch has been silent for 301 s")
+            problems.append("the informer of TaskQueues has heard nothing for 301 s")
             assert await get("/readyz") == (200, "ready\n")
-            assert await get("/healthz") == (503, "a watch has been silent for 301 s\n")
+            assert await get("/healthz") == (503, "the informer of TaskQueues has heard nothing for 301 s\n")
     finally:
         await endpoints.close()
 

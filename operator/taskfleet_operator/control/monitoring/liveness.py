@@ -21,9 +21,9 @@ REFUSED_SECONDS = 120.0
 class Watches(Protocol):
     """The part of `Informers` that is looked at."""
 
-    def stuck_for(self) -> float: ...
+    def stuck(self) -> tuple[str, float]: ...
 
-    def silent_for(self) -> float: ...
+    def silent(self) -> tuple[str, float]: ...
 
 
 class Works(Protocol):
@@ -58,11 +58,11 @@ def watches(found: Watches) -> Sign:
     """Every watch moves, and the API server is heard now and then."""
 
     def problem() -> str:
-        if found.stuck_for() > STUCK_SECONDS:
-            return f"an informer has done nothing for {found.stuck_for():.0f} s"
-        if found.silent_for() > SILENT_SECONDS:
-            return f"a watch has been silent for {found.silent_for():.0f} s"
-        return ""
+        informer, seconds = found.stuck()
+        if seconds > STUCK_SECONDS:
+            return f"{informer} has done nothing for {seconds:.0f} s"
+        informer, seconds = found.silent()
+        return f"{informer} has heard nothing for {seconds:.0f} s" if seconds > SILENT_SECONDS else ""
 
     return problem
 

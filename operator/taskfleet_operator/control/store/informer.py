@@ -216,13 +216,15 @@ class Informers:
         """Wait until every informer has listed its objects, but those that may not and need not."""
         await self._synced.wait()
 
-    def stuck_for(self) -> float:
-        """Seconds since the informer that has been idle for longest did anything: above two minutes, one hangs."""
-        return time.monotonic() - min(informer.last_step for informer in self.all)
+    def stuck(self) -> tuple[str, float]:
+        """The informer that has been idle for longest, and for how many seconds: above two minutes, it hangs."""
+        idle = min(self.all, key=lambda informer: informer.last_step)
+        return str(idle), time.monotonic() - idle.last_step
 
-    def silent_for(self) -> float:
-        """Seconds since the API server last answered the informer that has heard least."""
-        return time.monotonic() - min(informer.last_answer for informer in self.all)
+    def silent(self) -> tuple[str, float]:
+        """The informer that the API server has not answered for longest, and for how many seconds."""
+        unheard = min(self.all, key=lambda informer: informer.last_answer)
+        return str(unheard), time.monotonic() - unheard.last_answer
 
     @property
     def problem(self) -> str:
