@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from redis import exceptions as redis_exceptions
 
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
@@ -208,10 +209,12 @@ async def test_a_worker_that_has_filled_up_claims_nothing_that_another_could_run
     release.set()
 
 
+@pytest.mark.parametrize("also", ["", "owned", "step"])
 @pytest.mark.parametrize("ends", ["full", "cordoned", "drained"])
 async def test_a_claim_whose_reply_is_lost_goes_back_although_the_worker_claims_no_more(
-    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, ends: str
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, ends: str, also: str
 ) -> None:
+    """What has lost the reply may make the next calls fail `also`."""
     lost = asyncio.Event()
     claim = queue.broker.step_when_called
 
@@ -233,6 +236,16 @@ async def test_a_claim_whose_reply_is_lost_goes_back_although_the_worker_claims_
     assert await handle.status() == "running"
     assert not worker.held
     monkeypatch.undo()
+    if also:
+        answer, left = getattr(queue.broker, also), [1, 2, 3]
+
+        async def failing(*args: Any) -> Any:
+            if left:
+                left.pop()
+                raise redis_exceptions.ConnectionError("the connection is lost")
+            return await answer(*args)
+
+        monkeypatch.setattr(queue.broker, also, failing)
     if ends == "full":
         worker.slots.usable = 0
         worker.wanted.set()

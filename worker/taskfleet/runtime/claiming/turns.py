@@ -20,6 +20,8 @@ from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection, Tier
 from taskfleet.runtime.state.slots import Slots
 
+_UNHEARD_AGAIN_SECONDS = 0.2  # after a pause that grows with each failure
+
 
 class Turns:
     """The passes of one worker over its tiers."""
@@ -65,7 +67,8 @@ class Turns:
     def next_look(self) -> float | None:
         """Seconds until the next turn that is due without a notification."""
         if self._health.claims_nothing:
-            return None
+            # Tasks of which it does not know would wait for their leases: the call that looks for them has failed.
+            return _UNHEARD_AGAIN_SECONDS if self._unheard.unsure else None
         now = self._context.now()
         return self._selection.next_event(now) if self.room() > 0 else self._selection.next_look(now)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 
 from redis import exceptions as redis_exceptions
 
+from taskfleet.backoff import backoff_seconds
+from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import replies
 from taskfleet.runtime.claiming.step_calls import StepCalls
@@ -16,6 +18,8 @@ from taskfleet.runtime.recording.unstarted import Unstarted
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
+
+_SETTLE_SECONDS = 5.0
 
 
 class UnheardClaims:
@@ -85,9 +89,24 @@ class UnheardClaims:
             self.unsure.discard(partition)
 
     async def settle(self) -> None:
-        """After the last claim of a draining worker: a listener's claim may still have been in progress."""
-        with contextlib.suppress(redis_exceptions.RedisError, OSError):
-            for partition in sorted(self.unsure):
+        """After the last claim of a draining worker: a listener's claim may still have been in progress.
+
+        What has lost the reply may make the next calls fail, too. So they are repeated for some seconds.
+        """
+        ends_at, failures = time.monotonic() + _SETTLE_SECONDS, 0
+        for partition in sorted(self.unsure):
+            while not await self._settled(partition) and time.monotonic() < ends_at:
+                failures += 1
+                await asyncio.sleep(backoff_seconds(failures))
+
+    async def _settled(self, partition: Partition) -> bool:
+        outcomes: list[Outcome] = []
+        try:
+            if partition in self.unsure:
                 await self.hand_back(partition)
-                if outcomes := self._outbox.pop(partition, None):
-                    await self._calls.step(partition, 0, outcomes)
+            if outcomes := self._outbox.pop(partition, []):
+                await self._calls.step(partition, 0, outcomes)
+        except (redis_exceptions.RedisError, OSError):
+            self._outbox.put_back(partition, outcomes)
+            return False
+        return True
