@@ -120,7 +120,10 @@ def _record(one: CronScheduleSpec, owner: str, *, paused: bool) -> ScheduleSpec:
 
 
 def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entry]) -> Plan:
-    """What to add, and what to remove. A schedule that is already as wanted needs nothing."""
+    """What to add, and what to remove. A schedule that is already as wanted needs nothing.
+
+    One that should tick and has no next tick is added again: another program has taken the tick away, or spoilt it.
+    """
     by_name = {one.name: one for one in wanted}
     foreign: dict[str, str] = {}
     in_place: dict[str, Entry] = {}
@@ -137,12 +140,12 @@ def plan_of(owner: Owner, wanted: Iterable[WantedSchedule], there: Iterable[Entr
             remove.append(entry)
         else:
             in_place[entry.name] = entry
-    add = [
-        one
-        for one in by_name.values()
-        if one.name not in foreign and (one.name not in in_place or in_place[one.name].spec != one.packed)
-    ]
+    add = [one for one in by_name.values() if one.name not in foreign and not _is_kept(one, in_place.get(one.name))]
     return Plan(add, remove, foreign, own)
+
+
+def _is_kept(one: WantedSchedule, entry: Entry | None) -> bool:
+    return entry is not None and entry.spec == one.packed and (one.spec.paused or entry.tick_ms is not None)
 
 
 def next_tick(one: WantedSchedule, moved: Entry | None, now_ms: int) -> int:

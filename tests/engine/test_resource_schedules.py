@@ -224,3 +224,38 @@ async def test_one_that_was_suspended_by_hand_has_no_tick_to_keep(
     now_ms = await queue.broker.schedules.now_ms(OLD)
     assert entry.tick_ms == moving.spec.timing.following(now_ms) != TICK_MS
     await queue.remove_schedule("nightly")
+
+
+@pytest.mark.parametrize("spoilt", ["inf", "-inf", "-5", "1e300", "253402300799001", None])
+async def test_a_tick_that_another_program_has_spoilt_or_taken_away_is_set_again(
+    queue: TaskQueue, spoilt: str | None
+) -> None:
+    """As a resource's schedule it would otherwise be in line, and never tick."""
+    one, broker = wanted(), queue.broker
+    await broker.schedules.add(one.partition, one.name, one.packed, 4_000_000_000_000)
+    ticks = broker.keys_of(one.partition).schedules.ticks
+    if spoilt is None:
+        await broker.client.redis.zrem(ticks, one.name)
+    else:
+        await broker.client.redis.zadd(ticks, {one.name: spoilt})
+    assert not (await broker.schedules.due([one.partition], limit=10))[0].entries
+    for times in (1, 0):
+        there = await kept_schedules.stored(broker, {"default"}, everywhere=False)
+        plan = kept_schedules.plan_of(Owner("shop", "orders", "uid-1"), [one], there)
+        assert (len(plan.add), plan.remove, plan.foreign) == (times, [], {})
+        await kept_schedules.carry_out(broker, plan)
+    (entry,) = await broker.schedules.entries()
+    now = await broker.schedules.now_ms(one.partition)
+    assert entry.tick_ms == one.spec.timing.following(now)
+    await queue.remove_schedule(one.name)
+
+
+async def test_a_spoilt_tick_makes_a_schedule_of_somebody_else_not_ours(queue: TaskQueue) -> None:
+    one, broker = wanted(), queue.broker
+    theirs = dataclasses.replace(one.spec, owner="")
+    await broker.schedules.add(one.partition, one.name, theirs.pack(), 4_000_000_000_000)
+    await broker.client.redis.zadd(broker.keys_of(one.partition).schedules.ticks, {one.name: "inf"})
+    there = await kept_schedules.stored(broker, {"default"}, everywhere=False)
+    plan = kept_schedules.plan_of(Owner("shop", "orders", "uid-1"), [one], there)
+    assert (plan.add, plan.remove, plan.foreign) == ([], [], {one.name: "no TaskQueue"})
+    await queue.remove_schedule(one.name)

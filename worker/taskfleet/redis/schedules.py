@@ -150,19 +150,27 @@ class ScheduleStore:
 
     def _due(self, partition: Partition, reply: DueReply) -> Due:
         found = (self._entry(partition, *stored) for stored in reply.schedules)
-        entries = tuple(entry for entry in found if entry is not None)
+        entries = tuple(entry for entry in found if entry is not None and entry.tick_ms is not None)
         return Due(partition, reply.now_ms, reply.later_ms, entries, reply.more, reply.reached)
 
     def _entry(
         self, partition: Partition, name: bytes, spec: bytes, state: bytes, tick: bytes | int | None
     ) -> Entry | None:
-        """The entry; `None` for a schedule that Taskfleet cannot have written, which does not affect the others."""
+        """The entry; `None` for a schedule that Taskfleet cannot have written, which does not affect the others.
+
+        One whose next tick is no time has none.
+        """
+        tick_ms = None
         try:
-            tick_ms = None if tick is None else foreign.whole(tick, "its next tick", most=foreign.LAST_MS)
-            return Entry(partition, foreign.identifier(name), spec, state, tick_ms)
+            known = foreign.identifier(name)
         except foreign.ForeignError as error:
             self._queues.skipped.add("schedule", name, error)
             return None
+        try:
+            tick_ms = None if tick is None else foreign.whole(tick, "its next tick", most=foreign.LAST_MS)
+        except foreign.ForeignError as error:
+            self._queues.skipped.add("tick of a schedule", name, error)
+        return Entry(partition, known, spec, state, tick_ms)
 
     def changes(self) -> AsyncIterator[str]:
         """The names of schedules as they are added or replaced; see `QueueCalls.listen`."""

@@ -3,11 +3,13 @@
 -- ARGV  1 name  2 spec (messagepack, scheduling/record.py)  3 its next tick by the new timing, ms  4 schedules channel
 -- REPLY {next tick, ms}, or {} when it is paused
 -- A timing that has not changed keeps its next tick, even an overdue one, so a replacement neither loses nor repeats a
--- tick.
+-- tick. One that is no time, which another program has written, is not kept: the schedule would never tick.
 -- A name in `ticks` is always in `schedules` too; a paused schedule is in `schedules` only.
+local LAST_MS = 253402300799000  -- foreign.LAST_MS
 local name, new = ARGV[1], cmsgpack.unpack(ARGV[2])
 local packed = redis.call('HGET', KEYS[1], name)
-local tick = redis.call('ZSCORE', KEYS[2], name)
+local tick = tonumber(redis.call('ZSCORE', KEYS[2], name) or '')
+local is_time = tick and tick >= 0 and tick <= LAST_MS
 redis.call('HSET', KEYS[1], name, ARGV[2])
 local reply = {}
 local _, _, timing, _, _, paused = unpack(new, 1, 6)
@@ -16,7 +18,7 @@ if paused == 1 then
 else
   local sound, old = pcall(cmsgpack.unpack, packed or '')
   local _, _, old_timing = unpack(sound and type(old) == 'table' and old or {}, 1, 3)
-  if not (tick and old_timing == timing) then
+  if not (is_time and old_timing == timing) then
     tick = ARGV[3]
     redis.call('ZADD', KEYS[2], tick, name)
   end
