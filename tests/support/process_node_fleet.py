@@ -166,8 +166,11 @@ class RealFleet:
     def ran_once(self, numbers: Iterable[int]) -> None:
         """Assert that each of these tasks has started once and ended once."""
         once = Counter(numbers)
-        assert Counter({number: len(pods) for number, pods in self.journal("start").items()}) == once
-        assert Counter({number: len(pods) for number, pods in self.journal("end").items()}) == once
+        for verb in ("start", "end"):
+            found = self.journal(verb)
+            odd = {number: found.get(number, []) for number in once.keys() | found.keys()}
+            odd = {number: pods for number, pods in odd.items() if len(pods) != once[number]}
+            assert not odd, f"these have another number of {verb}s than one, in these pods: {odd}"
 
     def cordoned(self) -> set[str]:
         """The workers with a cordon key."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from ..autoscaler import (
@@ -133,6 +133,7 @@ class ScalingLoop:
             if seen.workers is None:
                 decision = self._without_cordons(decision, order, replicas)
         lag = 0.0 if due is None else max(0.0, time.monotonic() - due)
+        lifted: tuple[str, ...] = ()
         fresh = seen.reading is None or seen.reading.fresh or not replicas.ages
         if seen.workers is not None and fresh:
             self._latencies = self._latencies.with_look(replicas.ages, registered_of(seen.workers, order.processes))
@@ -143,6 +144,7 @@ class ScalingLoop:
                     waits = f"busy and not ready, so that it would go first: {', '.join(steps.waits_for)}"
                     decision = replace(decision, limited_by="BusyPodNotReady", limit_message=waits)
                 try:
+                    lifted = steps.uncordon
                     await self._carry_out(steps, decision, order)
                 except Exception as error:
                     refused = error  # the figures are told all the same, and the reason with them
@@ -150,9 +152,9 @@ class ScalingLoop:
                 again = 0.0  # who is idle is read first
         # When all workers go, none of them takes the place of another: a handover would let new ones claim again.
         leaving = decision is not None and not decision.desired and not decision.advice
-        staying = seen.workers if fresh and not leaving and refused is None else None
+        stays = seen.workers is not None and fresh and not leaving and refused is None
         try:
-            if staying is not None and await self._fleet.hand_over(staying, self._redis):
+            if stays and await self._fleet.hand_over(_released(seen.workers or (), lifted), self._redis):
                 again = min(again, _HANDOVER_LOOK_SECONDS)
         except Exception as error:
             refused = error
@@ -242,10 +244,16 @@ class ScalingLoop:
             if not await self._fleet.mark(name):
                 self._draining.pop(name, None)
             elif name in self._draining and name in steps.draining:
-                self._draining[name] = steps.draining[name]
+                # It counts from the end of the call, which may take as long as Kubernetes is given to see the mark.
+                self._draining[name] = replace(steps.draining[name], marked_at=time.monotonic())
         if steps.replicas < decision.current:
             await self._fleet.resize(steps.replicas, steps.removed, decision)
         kept = steps.draining.keys()
         self._draining = {name: entry for name, entry in self._draining.items() if name in kept}
         if refused is not None:
             raise refused
+
+
+def _released(workers: Sequence[WorkerSample], names: Container[str]) -> list[WorkerSample]:
+    """The workers as the next heartbeats will show them: those of `names` claim again."""
+    return [replace(one, cordoned=False, drained=False, marked=False) if one.name in names else one for one in workers]

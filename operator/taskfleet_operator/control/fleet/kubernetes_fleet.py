@@ -64,7 +64,7 @@ class KubernetesFleet:
         self._sharing = ALONE
         self._ages = PodAges(self._clock)
         events = status.events(key)
-        self._care = PodCare(key, cluster, store, events, self._clock.now())
+        self._care = PodCare(key, cluster, store, events, self._clock)
         teller = StatusTeller(key, resource.metadata.uid, status, self._clock, self.failed)
         self._report = FleetReport(key, self._clock, teller, events, self._loop_figures)
         self._assumed: tuple[str, int, int] = ("", 0, -1)  # a Deployment's uid, its replicas, the generation with them
@@ -212,7 +212,9 @@ class KubernetesFleet:
         if deployment is None or self.resource.spec.worker.update_strategy.type != "Drain":
             return False
         rollout, replicas, now = self._rollout(deployment), self._current(deployment), self._clock.now()
-        await self._care.hand_over(rollout, workers, replicas, broker, now, settle_seconds=self.settle_seconds)
+        await self._care.hand_over(
+            deployment, rollout, workers, replicas, broker, now, settle_seconds=self.settle_seconds
+        )
         return rollout.under_way
 
     async def tell(self, look: Look) -> float:
@@ -240,7 +242,8 @@ class KubernetesFleet:
         """Let another pod template be applied, if one is `wanted`. `HandoverWaitsError` while it has to wait."""
         deployment = self._store.deployments.get(self.key)
         if deployment is not None:
-            self._care.make_way(self._rollout(deployment), self._clock.now(), wanted=wanted)
+            rollout, replicas = self._rollout(deployment), self._current(deployment)
+            self._care.make_way(deployment, rollout, replicas, self._clock.now(), wanted=wanted)
 
     def failed(self, error: Exception) -> None:
         if isinstance(error, NotLeadingError):

@@ -7,7 +7,11 @@ that a version that cannot start takes no capacity.
 
 A third template would make the Deployment remove the pods that are not ready, busy or not. So they are cordoned, and
 the template waits for a later look that shows each of them drained or without a worker: a worker that starts later
-finds its cordon before it claims. Meanwhile the pods before them take the tasks again.
+finds its cordon before it claims. Meanwhile the pods before them take the tasks again. The template waits for a removal
+that is about to happen, too: it changes which ReplicaSets are old ones, and so which pod goes.
+
+With several templates there are several old ReplicaSets. The Deployment removes pods of the oldest one first, marked or
+not, so that a drained pod of a younger one has to wait for those of the older ones.
 
 An old pod may serve another Redis than the new ones: then its heartbeats and cordons are out of reach. It is ready all
 the same, and would count as one that works for ever. Such a pod is replaced as in a rolling update.
@@ -31,8 +35,21 @@ class HandoverWaitsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OldPods:
+    """The names of the pods of one old ReplicaSet, and the number that it is to have."""
+
+    names: frozenset[str]
+    wanted: int = 0
+
+    @property
+    def number(self) -> int:
+        """How many there may be: watch and number do not change at the same time."""
+        return max(self.wanted, len(self.names))
+
+
+@dataclass(frozen=True, slots=True)
 class HandoverPods:
-    """The pods of a Deployment and their workers, by name. `old` are the names of those with an earlier template.
+    """The pods of a Deployment and their workers, by name. `old_sets` are those of earlier templates, oldest first.
 
     `admitted_now` and `cordoned_now` are those of the last looks, which watch and heartbeats may not show yet.
     `elsewhere` are old pods that serve another Redis.
@@ -40,10 +57,14 @@ class HandoverPods:
 
     pods: Mapping[str, Object]
     workers: Mapping[str, WorkerSample]
-    old: frozenset[str]
+    old_sets: tuple[OldPods, ...]
     admitted_now: frozenset[str] = frozenset()
     cordoned_now: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def old(self) -> frozenset[str]:
+        return frozenset[str]().union(*(one.names for one in self.old_sets))
 
     @property
     def new(self) -> frozenset[str]:
@@ -96,9 +117,11 @@ def handover_steps(
     started = sum(map(there.registered, there.new))
     surplus = min(started, active - replicas) if started else 0
     chosen = choose_victims(working, surplus, drain_busy=True)
-    # New workers that are gone again leave their work to the old ones, the busiest first: these are empty last.
+    # New workers that are gone again leave their work to the old ones, the busiest first: these are empty last. Not to
+    # pods that the Deployment removes before all others, because they are not ready, or is about to remove.
+    leaving = {name for name, pod in there.pods.items() if not is_ready(pod)} | _going(there, marked_at, replicas)
     back = sorted(
-        (there.workers[name] for name in cordoned if name in there.workers),
+        (there.workers[name] for name in cordoned - leaving if name in there.workers),
         key=lambda worker: (-worker.busy, worker.name),
     )
     returned = [worker.name for worker in back][: max(0, replicas - active)]
@@ -106,7 +129,7 @@ def handover_steps(
     if started:  # never for a version that does not start
         drained |= there.elsewhere
     settled = {name for name in drained if there.counts(name) and now - marked_at.get(name, now) >= settle_seconds}
-    admit = _admitted(there, replicas + len(settled))
+    admit = _admitted(there, replicas + _removable(there, settled))
     # The Deployment removes old pods that are not ready before all others, as soon as a new one is.
     endangered = {
         name
@@ -131,13 +154,17 @@ def retreat_steps(there: HandoverPods, marked: Iterable[str], replicas: int) -> 
     been admitted the Deployment is about to remove a marked one: then the marked ones stay as they are.
     """
     unready = {name for name, pod in there.pods.items() if not is_ready(pod)}
-    # Which of them goes first is not known.
-    going = set(marked) if sum(map(there.counts, there.pods)) > replicas else set[str]()
+    marks, going = set(marked), _going(there, marked, replicas)
     return HandoverSteps(
         uncordon=tuple(sorted(filter(there.cordoned, there.old - unready - going))),
         cordon=tuple(sorted(name for name in unready if not there.cordoned(name))),
-        unmark=tuple(sorted(set(marked) - going)),
+        unmark=tuple(sorted(marks - going)),
     )
+
+
+def _going(there: HandoverPods, marked: Iterable[str], replicas: int) -> set[str]:
+    """The marked pods, when the Deployment is about to remove one of them. Which one goes first is not known."""
+    return set(marked) if sum(map(there.counts, there.pods)) > replicas else set()
 
 
 class UnheardPods:
@@ -173,13 +200,27 @@ def endangered_by_template(pods: Mapping[str, Object], empty: Container[str], *,
     return sorted(
         name
         for name, pod in pods.items()
-        if _has_gate(pod) and not is_ready(pod) and name not in empty and not (unread and not _answers(pod))
+        if has_gate(pod) and not is_ready(pod) and name not in empty and not (unread and not _answers(pod))
     )
 
 
 def _answers(pod: Object) -> bool:
     statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses") or ()
     return any(one.get("name") == WORKER_CONTAINER and bool(one.get("ready")) for one in statuses)
+
+
+def _removable(there: HandoverPods, settled: Container[str]) -> int:
+    """How many pods the Deployment may remove now so that all of them are `settled`.
+
+    It begins with the oldest ReplicaSet, and goes on to the next when that has none left.
+    """
+    total = 0
+    for one in there.old_sets:
+        going = sum(name in settled for name in one.names)
+        total += going
+        if going < one.number:
+            break
+    return total
 
 
 def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
@@ -192,12 +233,13 @@ def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
 
 def is_admitted(pod: Object) -> bool:
     """Whether its gate is open, or it has none."""
-    if not _has_gate(pod):
+    if not has_gate(pod):
         return True
     conditions: Sequence[Object] = pod.get("status", {}).get("conditions") or ()
     return any(one.get("type") == ADMITTED and one.get("status") == "True" for one in conditions)
 
 
-def _has_gate(pod: Object) -> bool:
+def has_gate(pod: Object) -> bool:
+    """Whether the operator says when the pod, or a pod of this template, is ready."""
     gates: Sequence[Object] = pod.get("spec", {}).get("readinessGates") or ()
     return any(gate.get("conditionType") == ADMITTED for gate in gates)

@@ -19,7 +19,8 @@ _HASH_LABEL = "pod-template-hash"
 class Rollout:
     """`new` is the ReplicaSet of the Deployment's template, None before its controller has made it.
 
-    `old` are the other ReplicaSets that have pods, or are to have some. `paused`: its controller makes no progress.
+    `old` are the other ReplicaSets that have pods, or are to have some, in the order in which the controller takes pods
+    from them. `paused`: its controller makes no progress.
     """
 
     new: Object | None
@@ -50,11 +51,15 @@ def rollout_of(deployment: Object, replica_sets: Iterable[Object]) -> Rollout:
     template = _template(deployment)
     by_age = sorted(replica_sets, key=lambda one: (one["metadata"].get("creationTimestamp", ""), _name(one)))
     new = next((one for one in by_age if _template(one) == template), None)
-    with_pods = [one for one in by_age if _wanted(one) or _pods(one)]
+    with_pods = [one for one in by_age if wanted_of(one) or _pods(one)]
     if new is None and len(with_pods) == 1 and _says_complete(deployment):
         new = with_pods[0]
     paused = bool((deployment.get("spec") or {}).get("paused"))
     return Rollout(new, tuple(one for one in with_pods if one is not new), paused)
+
+
+def wanted_of(replica_set: Object) -> int:
+    return int((replica_set.get("spec") or {}).get("replicas", 0))
 
 
 def _says_complete(deployment: Object) -> bool:
@@ -65,10 +70,6 @@ def _says_complete(deployment: Object) -> bool:
 
 def _name(one: Object) -> str:
     return str(one["metadata"]["name"])
-
-
-def _wanted(replica_set: Object) -> int:
-    return int((replica_set.get("spec") or {}).get("replicas", 0))
 
 
 def _pods(replica_set: Object) -> int:
