@@ -101,6 +101,8 @@ def test_a_purge_that_is_stopped_in_its_middle_ends_once_and_touches_nothing_of_
     until(lambda: leader.said("stands by"), "it stands by", seconds=60)
     acts_within(space, 20)
     assert leader.probe("/healthz") == 200
+    leader.process.terminate()
+    assert leader.process.wait(30) == 0  # whatever it had to write is written
     assert _contents(client, set(stays)) == stays, "what is not purged is as it was"
     assert _deletions(client) == deletions
     assert finalizers(space) == finalizers(space, "neighbour") == [FINALIZER]

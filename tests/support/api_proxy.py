@@ -166,6 +166,8 @@ class ApiProxy:
                         await response.write(chunk[: len(chunk) // 2])
                     await asyncio.Event().wait()  # until the client gives up
                 await response.write(chunk)
+            if self.silent(call):
+                await asyncio.Event().wait()  # the end of the answer is kept back, too
         except (asyncio.CancelledError, ConnectionError):
             if request.transport is not None:
                 request.transport.abort()

@@ -67,7 +67,8 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         return RedisBroker(self.client.another(), self.prefix, self.seal)
 
     def permitted(self, permit: Callable[[], float]) -> RedisBroker:
-        """A broker on the same queues and connections that calls `permit` before each attempt of each call.
+        """A broker on the same queues and connections that calls `permit` before each attempt of each call, and again
+        when its command is about to leave.
 
         It raises when there must not be one, and else returns the seconds in which the attempt has to end.
         """

@@ -16,6 +16,7 @@ from taskfleet.redis import keys, misfits, urls
 from taskfleet.redis.calls import schedules as schedule_calls
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.permission import asked_before_each_command
 from taskfleet.redis.redis_errors import CallRefusedError, connection_error, is_about_one_call
 
 R = TypeVar("R")
@@ -93,7 +94,8 @@ class QueueCalls:
             if self._permit is None:
                 return await operation()
             async with asyncio.timeout(self._permit()):
-                return await operation()
+                with asked_before_each_command(self._permit):
+                    return await operation()
 
         try:
             return await self.client.patiently(attempt, call_bytes)

@@ -16,6 +16,7 @@ from taskfleet.redis import replies
 from taskfleet.redis.connection_options import Timeouts
 from taskfleet.redis.credentials import TlsConnection, passwords_in
 from taskfleet.redis.held_connections import Lines
+from taskfleet.redis.permission import asking
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
 from taskfleet.redis.urls import Host
@@ -37,7 +38,6 @@ class Server:
     ) -> None:
         self.host: Host = (options.get("host", ""), options.get("port", 0))
         common: dict[str, Any] = {
-            "connection_class": _connection_class(options),
             "socket_connect_timeout": timeouts.connect,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_error": [],
@@ -47,6 +47,7 @@ class Server:
             "driver_info": None,
             "parser_class": replies.parser(reply_bytes, lambda: passwords_in(options)),
             **options,
+            "connection_class": asking(_connection_class(options)),
         }
         if "path" not in options:
             common["socket_keepalive"] = True
