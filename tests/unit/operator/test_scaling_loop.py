@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +81,7 @@ class MemoryFleet:
         self.exists = True
         self.lease_seconds = 600.0
         self.handovers = 0
+        self.misled: set[str] = set()  # handed over as cordoned by the look that has lifted their cordon
         self.ready = True
         self.slow = asyncio.Event()  # set while calls for one replica are answered
         self.slow.set()
@@ -99,6 +100,7 @@ class MemoryFleet:
 
     async def mark(self, name: str) -> bool:
         self.broker.calls.append(("mark", name))
+        await self.slow.wait()
         return True
 
     async def unmark(self, name: str) -> None:
@@ -115,6 +117,7 @@ class MemoryFleet:
 
     async def hand_over(self, workers: Sequence[WorkerSample], broker: ScalingRedis) -> bool:
         self.handovers += 1
+        self.misled |= {one.name for one in workers if one.cordoned and self.broker.states[one.name] == "running"}
         return False
 
     async def tell(self, look: Look) -> float:
@@ -130,8 +133,10 @@ class MemoryFleet:
 
 
 @pytest.fixture
-def fleet() -> MemoryFleet:
-    return MemoryFleet(MemoryBroker())
+def fleet() -> Iterator[MemoryFleet]:
+    made = MemoryFleet(MemoryBroker())
+    yield made
+    assert not made.misled
 
 
 @contextlib.asynccontextmanager
@@ -193,8 +198,31 @@ async def test_demand_that_returns_lifts_the_cordon(fleet: MemoryFleet) -> None:
         await until(lambda: "cordoned" in fleet.broker.states.values(), "one is cordoned")
         fleet.asked = ScalingOverrides(replicas=2)
         await until(lambda: "cordoned" not in fleet.broker.states.values(), "it works again")
+        await until(
+            lambda: not fleet.looks[-1].decision or fleet.looks[-1].decision.desired == 2, "that look has ended"
+        )
         assert [call for call, _ in fleet.broker.calls] == ["cordon", "uncordon"]
         assert fleet.sizes == [2]
+
+
+async def test_the_time_that_kubernetes_has_to_see_a_mark_begins_when_the_mark_is_set(fleet: MemoryFleet) -> None:
+    fleet.settle_seconds = 1.0
+    async with running(fleet) as loop:
+        fleet.asked = ScalingOverrides(replicas=2)
+        loop.wake()
+        await until(lambda: fleet.sizes == [2], "two are there")
+        fleet.slow.clear()
+        fleet.asked = ScalingOverrides(replicas=1)
+        loop.wake()
+        await until(lambda: "cordoned" in fleet.broker.states.values(), "one is cordoned")
+        (going,) = (name for name, state in fleet.broker.states.items() if state == "cordoned")
+        fleet.broker.states[going] = "drained"
+        await until(lambda: ("mark", going) in fleet.broker.calls, "it is being marked")
+        await asyncio.sleep(fleet.settle_seconds)  # the API server is as slow as that
+        fleet.slow.set()
+        marked = time.monotonic()
+        await until(lambda: fleet.sizes == [2, 1], "the number falls")
+        assert time.monotonic() - marked >= fleet.settle_seconds - 0.05
 
 
 async def test_no_worker_takes_the_place_of_another_when_all_go(fleet: MemoryFleet) -> None:
