@@ -64,6 +64,39 @@ async def test_an_error_text_of_any_length_is_one_short_line(text: bytes) -> Non
     assert str(caught.value).isprintable()
 
 
+def numbers(*found: int) -> bytes:
+    return b"*%d\r\n" % len(found) + b"".join(b":%d\r\n" % one for one in found)
+
+
+NO_FIGURES = {
+    "a few": numbers(1, 2),
+    "none": b"*0\r\n",
+    "nothing": b"_\r\n",
+    "a text": b"$3\r\nabc\r\n",
+    "a map": b"%1\r\n+a\r\n+b\r\n",
+    "texts": b"*18\r\n" + b"$1\r\n7\r\n" * 18,
+    "fractions": b"*18\r\n" + b",1.5\r\n" * 18,
+    "no numbers": b"*18\r\n" + b",nan\r\n" * 18,
+    "truths": b"*18\r\n" + b"#t\r\n" * 18,
+    "numbers without end": b"*18\r\n" + b"(99999999999999999999999999\r\n" * 18,
+    "lists": b"*18\r\n" + b"*0\r\n" * 18,
+    "one that is none": numbers(*[1] * 17)[:-4].replace(b"*17", b"*18") + b":1\r\n" + b"_\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", NO_FIGURES.values(), ids=NO_FIGURES)
+async def test_what_is_no_figures_of_a_queue_fails_that_queue_alone(answer: bytes) -> None:
+    """A figure that is no whole number would be refused as a part of the status, for as long as it is told."""
+    answers = {b"HELLO": HELLO, b"SMEMBERS": b"*0\r\n", b"ZRANGE": b"*0\r\n"}
+    replies_in_turn = iter([numbers(*[3] * 18) + answer])
+    async with HostileRedis(answers | {b"EVALSHA": replies_in_turn}) as server:
+        broker = RedisBroker.from_url(server.url, command_timeout=2.0)
+        found = await broker.figures({"a": (0, 0), "b": (0, 0)}, workers=False)
+        await broker.close()
+    assert found.stats["a"].ready == 3
+    assert str(found.failures["b"]).endswith("answers a script with something else than the figures of a queue")
+
+
 NO_REPLY = {
     "an array that is announced and does not come": b"*1000000\r\n",
     "one for which there is no memory": b"*4000000000\r\n",

@@ -8,6 +8,8 @@ from typing import Any
 
 from taskfleet import foreign
 
+_FEWEST, _MOST = 11, 18  # figures in a reply: of the first version, and of this one
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
@@ -46,9 +48,13 @@ class QueueStats:
     ticks_due_soon: int = 0
 
     @classmethod
-    def of_reply(cls, reply: Sequence[int]) -> QueueStats:
+    def of_reply(cls, reply: Any) -> QueueStats:
+        """The figures of a reply of the script. `ForeignError` for what is none."""
+        figures: list[Any] = reply[:_MOST] if isinstance(reply, list) else []
+        if len(figures) < _FEWEST or any(type(figure) is not int for figure in figures):
+            raise foreign.ForeignError("something else than the figures of a queue")
         # Every queue gets figures. A counter that Taskfleet cannot have written is read as 0.
-        figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in reply[:18]]
+        figures = [figure if 0 <= figure <= foreign.LARGEST else 0 for figure in figures]
         ready, in_flight, delayed, due, dead, age_ms, enqueued, finished, failed, busy_ms, paused, *added = figures
         return cls(
             ready,

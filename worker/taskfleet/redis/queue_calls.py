@@ -67,7 +67,9 @@ class QueueCalls:
         return [call.read(reply) for call, reply in zip(many, replies, strict=True)]
 
     async def call_each(self, many: Sequence[ScriptCall[R]]) -> list[R | TaskQueueError]:
-        """As `call_many`. A call that Redis refuses for its keys has its error in place of a reply."""
+        """As `call_many`. A call that Redis refuses for its keys, or answers with no reply of the script, has its error
+        in place of a reply.
+        """
 
         async def once() -> list[Any]:
             found = await self.client.run_each(many[0].script, [(call.keys, call.args) for call in many])
@@ -80,9 +82,15 @@ class QueueCalls:
         return [
             await self._explained(connection_error(self.client.url, reply), call.keys)
             if isinstance(reply, Exception)
-            else call.read(reply)
+            else self._read(call, reply)
             for call, reply in zip(many, replies, strict=True)
         ]
+
+    def _read(self, call: ScriptCall[R], reply: Any) -> R | TaskQueueError:
+        try:
+            return call.read(reply)
+        except foreign.ForeignError as error:
+            return CallRefusedError(f"Redis at {urls.address(self.client.url)} answers a script with {error}")
 
     async def patiently(self, operation: Any, call_bytes: int = 0, of_call: Sequence[str] = ()) -> Any:
         """The result of `await operation()`, with retries of failures that may be temporary.
