@@ -25,7 +25,7 @@ from tests.support.redis_server import RedisServer, free_port
 
 MANY = 300
 BEFORE, AFTER = "q-150", "q-299"  # the queues with a first task: sent while no operator runs, and to the new one
-FEW_SECONDS = 6.0  # 16 s in an earlier operator, on a quiet machine; this one took 0.4 s there
+FEW_SECONDS = 8.0  # 16 s in an earlier operator, on a quiet machine; this one took 0.6 s, and 3.8 s on a crowded one
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def answers(port: int, path: str) -> bool:
         return False
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_after_a_restart_the_first_task_is_served_at_once_and_nobody_else_is_written_to(
     operators: OperatorProcesses,
     kubectl: ClusterCommand,
@@ -115,7 +115,7 @@ async def test_after_a_restart_the_first_task_is_served_at_once_and_nobody_else_
     first = operators.start("--log-level", "warning")
     began = time.monotonic()
     await asyncio.to_thread(many.apply)
-    await asyncio.to_thread(until, many.told, "all are served", seconds=240, pause=3)
+    await asyncio.to_thread(until, many.told, "all are served", seconds=360, pause=3)
     print(f"{MANY} TaskQueues are served after {time.monotonic() - began:.0f} s")
     first.terminate()
     assert await asyncio.to_thread(first.wait, 30) == 0
