@@ -88,6 +88,8 @@ class World:
         self.show_deployment()
 
     def start_operator(self) -> None:
+        """It lists what is there before it does anything."""
+        self.catch_up()
         here = cast("Any", self)
         self.care = PodCare(KEY, here, self.store, self.events, here)
 
@@ -147,6 +149,11 @@ class World:
     @staticmethod
     def template_of(image: str) -> dict[str, Any]:
         return {"spec": {"image": image, "readinessGates": [{"conditionType": ADMITTED}]}}
+
+    def catch_up(self) -> None:
+        for news in self.shown.values():
+            while news:
+                news.pop(0)()
 
     def show_deployment(self) -> None:
         spec = {"replicas": self.replicas, "template": self.template_of(self.template)}
@@ -341,9 +348,7 @@ def test_an_undo_waits_for_the_removal_that_is_about_to_happen() -> None:
     for one in (old, new):
         world.show_set(one)
         world.show_pod(one.pods[0])
-    for news in world.shown.values():
-        while news:
-            news.pop(0)()
+    world.catch_up()
     rollout = rollout_of(world.deployment, world.store.replica_sets(KEY))
     with pytest.raises(HandoverWaitsError, match="Kubernetes is about to remove a pod"):
         world.care.make_way(world.deployment, rollout, 1, 0.0, wanted=True)

@@ -109,7 +109,7 @@ def steps(
     """The steps for pods whose old ones are admitted and whose new ones are not, unless `pods` says else."""
     all_pods = {one.name: pod(admitted=True) for one in old} | {one.name: pod(admitted=False) for one in new} | pods
     there = HandoverPods(
-        all_pods, {one.name: one for one in [*old, *new]}, (OldPods(frozenset(one.name for one in old)),)
+        all_pods, {one.name: one for one in [*old, *new]}, (OldPods(frozenset(one.name for one in old), len(old)),)
     )
     return handover_steps(there, marked or {}, replicas, NOW, settle_seconds=2.0)
 
@@ -152,7 +152,7 @@ def test_what_the_watch_does_not_show_yet_counts() -> None:
     new = [worker("x"), worker("y")]
     pods = {one.name: pod(admitted=one in old) for one in [*old, *new]}
     workers = {one.name: one for one in [*old, *new]}
-    shown = HandoverPods(pods, workers, (OldPods(frozenset("ab")),))
+    shown = HandoverPods(pods, workers, (OldPods(frozenset("ab"), 2),))
     assert handover_steps(shown, {"b": NOW - 9}, 2, NOW, settle_seconds=2.0).admit == ("x",)
     told = replace(shown, admitted_now=frozenset("x"))
     assert handover_steps(told, {"b": NOW - 9}, 2, NOW, settle_seconds=2.0).admit == (), "a would go, busy as it is"
@@ -169,7 +169,7 @@ def test_old_pods_that_serve_another_redis_are_replaced_as_in_a_rolling_update()
     unheard, workers = UnheardPods(), {one.name: one for one in [*old, worker("x"), worker("y", registered=False)]}
     looks = [unheard.elsewhere("ab", pods, workers, NOW + second) for second in range(31)]
     assert looks == [frozenset()] * 30 + [frozenset("ab")]
-    there = HandoverPods(pods, workers, (OldPods(frozenset("ab")),), elsewhere=looks[-1])
+    there = HandoverPods(pods, workers, (OldPods(frozenset("ab"), 2),), elsewhere=looks[-1])
     marking = handover_steps(there, {}, 2, NOW, settle_seconds=2.0)
     assert (marking.mark, marking.admit) == (("a", "b"), ())
     assert handover_steps(there, {"a": NOW - 3, "b": NOW - 3}, 2, NOW, settle_seconds=2.0).admit == ("x",)
@@ -213,7 +213,7 @@ def test_while_another_template_waits_pods_that_are_not_ready_drain_and_old_ones
     pods = {one.name: pod(admitted=one in old) for one in [*old, *new]} | {"w": pod(admitted=True)}
     pods |= {"d": pod(admitted=True, ready=False)}
     workers = {one.name: one for one in [*old, *new, worker("w", busy=1), worker("d", busy=1)]}
-    there = HandoverPods(pods, workers, (OldPods(frozenset("abcd")),))
+    there = HandoverPods(pods, workers, (OldPods(frozenset("abcd"), 4),))
     found = retreat_steps(there, {"b": NOW - 9}, 9)
     assert found == HandoverSteps(uncordon=("a", "b"), cordon=("d", "x", "z"), unmark=("b",))
     admitted = retreat_steps(there, {"b": NOW - 9}, 3)

@@ -39,7 +39,7 @@ class OldPods:
     """The names of the pods of one old ReplicaSet, and the number that it is to have."""
 
     names: frozenset[str]
-    wanted: int = 0
+    wanted: int
 
     @property
     def number(self) -> int:
@@ -163,8 +163,9 @@ def retreat_steps(there: HandoverPods, marked: Iterable[str], replicas: int) -> 
 
 
 def _going(there: HandoverPods, marked: Iterable[str], replicas: int) -> set[str]:
-    """The marked pods, when the Deployment is about to remove one of them. Which one goes first is not known."""
-    return set(marked) if sum(map(there.counts, there.pods)) > replicas else set()
+    """The marked pods, when Kubernetes is about to remove one of them. Which one goes first is not known."""
+    surplus = sum(map(there.counts, there.pods)) > replicas
+    return set(marked) if surplus or any(len(one.names) > one.wanted for one in there.old_sets) else set()
 
 
 class UnheardPods:
@@ -224,9 +225,16 @@ def _removable(there: HandoverPods, settled: Container[str]) -> int:
 
 
 def _admitted(there: HandoverPods, most: int) -> tuple[str, ...]:
-    """The pods to admit, so that the Deployment has at most `most` available ones: old pods first, then new ones."""
+    """The pods to admit, so that the Deployment has at most `most` available ones: old pods first, then new ones.
+
+    An old one that is cordoned is not ready for good: the Deployment may have decided to remove it.
+    """
     room = most - sum(map(there.counts, there.pods))
-    waiting = [name for name in there.pods if not there.admitted(name) and there.registered(name)]
+    waiting = [
+        name
+        for name in there.pods
+        if not there.admitted(name) and there.registered(name) and not (name in there.old and there.cordoned(name))
+    ]
     waiting.sort(key=lambda name: (name in there.new, -there.workers[name].age_seconds, name))
     return tuple(waiting[: max(0, room)])
 
