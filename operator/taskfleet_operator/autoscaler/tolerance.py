@@ -37,8 +37,9 @@ def settle(sample: FleetSample, wanted: Wanted, replicas: int, formula: str, spe
     Down, the headroom needs no replica of its own: the fewest replicas remain that the tolerance would leave alone, and
     into which a load that is higher by chance fits with all slots in use.
 
-    Up, the number stays while the load fits with all slots in use, and what waits starts soon. While the difference may
-    be tolerance and chance together, it rises no further than the load itself.
+    Up, the number stays while the load fits with all slots in use, and what waits starts soon. It may also be higher by
+    one standard deviation then: the waiting takes it up, and when it lasts, tasks no longer start soon. While the
+    difference may be tolerance and chance together, the number rises no further than the load itself.
     """
     current, exact = sample.current_replicas, wanted.exact
     if spec.policy == "Threshold" or current == 0:
@@ -67,7 +68,8 @@ def settle(sample: FleetSample, wanted: Wanted, replicas: int, formula: str, spe
         soon = all(terms.waits_briefly for terms in wanted.queues)
         load = (exact - wanted.drain_slots / slots if soon else exact) * utilisation
         calm = soon or (sample.has_free_slots and not sample.backlog)
-        if calm and load <= current * (1 + float(up)) + _ROUNDING:
+        room = deviation if soon else 0.0
+        if calm and load <= current * (1 + float(up)) + room + _ROUNDING:
             return Settled(current, message, stays=True)
         replicas = max(current + 1, min(replicas, _ceil(exact * utilisation)))
         message = f"{message} → {replicas}" if replicas < wanted.replicas else ""

@@ -36,7 +36,7 @@ class Term:
         """`shards`: the namespaces in which other operators may serve other TaskQueues (`Purging`)."""
         self._store = store
         self._synced = synced
-        status = StatusWriter(cluster, store)
+        self._status = status = StatusWriter(cluster, store)
         self.loops = ScalingLoops(cluster, store, status)
         self._secrets = SecretCache(cluster, lambda key: self.work.add(key))
         self._keeper = ScheduleKeeper(cluster, store, status)
@@ -60,5 +60,6 @@ class Term:
         await end([self._running])
         await self._secrets.close()
         ended, *_ = await asyncio.gather(self.loops.close(), self._keeper.close(), self._purging.close())
+        await self._status.close()
         if not ended:
             raise StuckTermError("a scaling loop does not end")

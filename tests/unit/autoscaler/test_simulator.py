@@ -52,6 +52,23 @@ def test_the_target_holds(world: SimulatedWorld) -> None:
     assert (found.ours.steady_reversals or 0) <= 2
 
 
+@pytest.mark.parametrize(
+    ("seconds", "slots", "start"), [(60, 1, 60.0), (60, 8, 60.0), (20, 1, 60.0), (45, 8, 30.0), (90, 8, 60.0)]
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_steady_load_of_long_tasks_turns_no_fleet_by_chance(
+    seconds: float, slots: int, start: float, seed: int
+) -> None:
+    """Slow starts allow a long wait, so that a full fleet with a task that waits is no reason to grow."""
+    warm = 900 + 3 * seconds
+    made = (load.poisson(SLOTS[slots], RunTime(seconds)),)
+    world = SimulatedWorld("steady", made, warm + 7200, slots, start, steady_from=warm, seed=seed)
+    found = ours(world, minReplicas=0)
+    assert (found.steady_reversals or 0) <= 2
+    assert found.wait_95 <= 60
+    assert found.taken_busy == 0
+
+
 def test_the_matrix_has_every_load_run_time_number_of_slots_and_start() -> None:
     names = [world.name for world in worlds()]
     assert len(set(names)) == len(names) > 60

@@ -222,6 +222,18 @@ async def test_an_event_that_finds_the_api_server_busy_is_posted_later(
     assert len(server.busy) == (0 if posted else 1), "what will be refused again is not repeated"
 
 
+async def test_an_event_that_waits_ends_with_the_term(server: Server) -> None:
+    server.busy = [ApiError(503, "overloaded")]
+    await server.status.write(KEY, {}, [Condition("Ready", False, "SecretMissing", "secret 'a'")])
+    (posting,) = server.status.events(KEY).close()
+    async with asyncio.timeout(5):
+        while server.busy:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0)
+        await server.status.close()
+    assert posting.cancelled()
+    assert server.events == []
+
+
 async def test_an_event_is_given_up_after_some_attempts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.0)
     server.busy = [ApiError(503, "overloaded")] * 100

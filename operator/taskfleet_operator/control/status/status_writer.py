@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from taskfleet.cancellation import end
+
 from ...scaling.clock import ScalingClock
 from ..api.kubernetes_api import ApiError, KubernetesApi
 from ..store.cluster_store import ClusterStore, Key, Object
@@ -144,6 +146,10 @@ class StatusWriter:
 
     def forget(self, key: Key) -> None:
         self._records.pop(key, None)
+
+    async def close(self) -> None:
+        """End what is on its way: Events that wait for a busy API server."""
+        await end([task for record in self._records.values() for task in record.events.close()])
 
     def _poster(self, key: Key, uid: str | None) -> EventPoster:
         return EventPoster(key, uid, self._cluster, self._store, self._clock)
