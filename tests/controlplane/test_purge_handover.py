@@ -14,7 +14,17 @@ import pytest
 
 from taskfleet_operator.control.redis.purging import FINALIZER
 from tests.controlplane.test_leadership import Member, Pair, acts_within, pair
-from tests.controlplane.test_purging import client, delete, fill, finalizers, gone, held, keys, purging
+from tests.controlplane.test_purging import (
+    client,
+    delete,
+    fill,
+    finalizers,
+    gone,
+    held,
+    keys,
+    purging,
+    stopped_in_its_middle,
+)
 from tests.support.audited_api import Write
 from tests.support.operator_space import Manifest, until
 from tests.support.redis_server import RedisServer
@@ -27,15 +37,7 @@ Stop = Callable[[Member, Any, set[bytes]], None]
 
 def between_two_calls_to_redis(_leader: Member, client: Any, served: set[bytes]) -> None:
     """Wait until some keys are gone; the next call waits in Redis."""
-
-    def begun() -> bool:
-        if client.exists(*served) < len(served):
-            return True
-        client.client_unpause()
-        client.client_pause(60_000, all=False)
-        return False
-
-    until(begun, "the purge is under way", seconds=60)
+    stopped_in_its_middle(client, served)
 
 
 def between_redis_and_the_finalizer(leader: Member, client: Any, served: set[bytes]) -> None:

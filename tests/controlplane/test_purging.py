@@ -73,6 +73,19 @@ def gone(space: Space, name: str = "orders") -> None:
     until(lambda: not space.get("tq", name), "it is gone", seconds=60)
 
 
+def stopped_in_its_middle(client: Any, served: set[bytes]) -> None:
+    """Let some writes through, and no more when some of these keys are gone: the next one waits in Redis."""
+
+    def begun() -> bool:
+        if client.exists(*served) < len(served):
+            return True
+        client.client_unpause()
+        client.client_pause(60_000, all=False)
+        return False
+
+    until(begun, "the purge is under way", seconds=60)
+
+
 def says(space: Space, reason: str) -> str:
     told = until(lambda: (one := space.condition("Purged")).get("reason") == reason and one, reason, seconds=60)
     assert told["status"] == "False"
@@ -236,16 +249,7 @@ def test_an_operator_that_is_killed_in_the_middle_of_a_purge_is_followed_by_one_
     served = keys(client, prefix, "default") | keys(client, prefix, "second")
     client.client_pause(60_000, all=False)
     delete(space)
-
-    def begun() -> bool:
-        """Let some writes through, and no more when keys are gone."""
-        if client.exists(*served) < len(served):
-            return True
-        client.client_unpause()
-        client.client_pause(60_000, all=False)
-        return False
-
-    until(begun, "the purge is under way", seconds=60)
+    stopped_in_its_middle(client, served)
     operators.kill()
     client.client_unpause()
     assert keys(client, prefix, "default") | keys(client, prefix, "second"), "it was killed in the middle"

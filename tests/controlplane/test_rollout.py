@@ -197,6 +197,42 @@ def test_with_drain_templates_that_follow_each_other_at_any_moment_cut_no_task_s
     until(lambda: two_draining.condition("Reconciled").get("status") == "True", "nothing waits")
 
 
+def test_with_drain_a_first_version_that_never_starts_gives_way_long_before_the_next_poll(
+    fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
+) -> None:
+    """No rollout is under way, and its pods are not ready: looks of their own cordon them and find them empty."""
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled", "pollIntervalSeconds": 300},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}, "image": "registry.example/crashing:1.0"},
+    )
+    until(lambda: fleet.condition("Ready").get("reason") == "CrashLoop", "it does not start")
+    fleet.apply(worker={"image": "registry.example/shop:2.0"})
+    images = {"registry.example/shop:2.0"}
+    until(lambda: len(fleet.ready()) == 2 and fleet.pod_images() == images, "the next version runs", seconds=90)
+
+
+def test_with_drain_pods_for_which_there_is_no_node_give_way_long_before_the_next_poll(
+    fleet: RealFleet, operators: OperatorProcesses
+) -> None:
+    """Nothing happens to such a pod that would wake the loop."""
+    operators.start()
+    fleet.apply(
+        autoscaler={"mode": "Disabled", "pollIntervalSeconds": 300},
+        replicas=2,
+        worker={"updateStrategy": {"type": "Drain"}},
+    )
+    until(lambda: len(fleet.pods()) == 2 and fleet.condition("Reconciled").get("status") == "True", "they are pending")
+    fleet.apply(worker={"image": "registry.example/shop:2.0"})
+
+    def applied() -> bool:
+        containers = fleet.deployment()["spec"]["template"]["spec"]["containers"]
+        return bool(containers[0]["image"] == "registry.example/shop:2.0")
+
+    until(applied, "the next version is applied", seconds=60)
+
+
 def test_with_drain_a_change_to_another_redis_comes_to_an_end(two_draining: RealFleet) -> None:
     old = two_draining.ready()
     two_draining.apply(redis={"url": two_draining.manifest["spec"]["redis"]["url"].rsplit("/", 1)[0] + "/1"})

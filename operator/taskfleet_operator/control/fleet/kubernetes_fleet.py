@@ -215,7 +215,7 @@ class KubernetesFleet:
         await self._care.hand_over(
             deployment, rollout, workers, replicas, broker, now, settle_seconds=self.settle_seconds
         )
-        return rollout.under_way
+        return rollout.under_way or self._care.retreats
 
     async def tell(self, look: Look) -> float:
         decision, asked = look.decision, look.replicas.current

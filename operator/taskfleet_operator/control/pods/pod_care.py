@@ -53,7 +53,8 @@ class PodCare:
         self._events = events
         self._clock = clock
         self.departures = Departures()
-        self._retreats = False
+        self.retreats = False
+        """Whether another template waits, so that pods which are not ready drain."""
         self._way_made: tuple[Object, float] = {}, 0.0  # the template that another one could replace, and when
         self._waits_since: float | None = None  # for pods that are being made
         self._held: set[str] = set()  # cordoned while another template waits
@@ -82,7 +83,7 @@ class PodCare:
         there_are = {_uid(pod) for pod in pods.values()}
         self._admitted = {uid: at for uid, at in self._admitted.items() if uid in there_are}
         before, at = self._way_made
-        retreats = self._retreats or (_template(deployment) == before and now - at < _SHOWN_SECONDS)
+        retreats = self.retreats or (_template(deployment) == before and now - at < _SHOWN_SECONDS)
         if not rollout.under_way and not retreats:
             self._read_at, self._empty = now, frozenset()
             self._held.clear()
@@ -137,7 +138,7 @@ class PodCare:
             unread = now - self._read_at > _UNREAD_SECONDS
             waits_for = endangered_by_template(pods, self._empty, unread=unread)
             moves = self._moves(deployment, rollout, replicas, pods, now)
-        self._retreats = bool(waits_for or moves)
+        self.retreats = bool(waits_for or moves)
         if waits_for:
             moves = (
                 "pods that are not ready, which Kubernetes would remove first, finish what they run: "
