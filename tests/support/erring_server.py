@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tests.support.serving import serving
+
 _GREETINGS = (b"SELECT", b"HELLO", b"CLIENT", b"AUTH")
 
 
 @contextlib.asynccontextmanager
 async def answering(reply: bytes) -> AsyncIterator[str]:
     """The URL of such a server. With an empty `reply` it hangs up; with `b"..."` it never answers."""
-    writers: set[asyncio.StreamWriter] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ValueError):
             while True:
                 count = int((await reader.readuntil(b"\r\n"))[1:])
                 words: list[bytes] = []
@@ -30,13 +30,6 @@ async def answering(reply: bytes) -> AsyncIterator[str]:
                 elif reply != b"...":
                     writer.write(reply)
                 await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-    finally:
-        server.close()
-        for writer in writers:
-            writer.close()
-        await server.wait_closed()
+    async with serving(answer) as port:
+        yield f"redis://127.0.0.1:{port}/0"

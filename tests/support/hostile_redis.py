@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
+
+from tests.support.serving import serving
 
 OK = b"+OK\r\n"
 
@@ -22,32 +24,24 @@ class HostileRedis:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"redis://127.0.0.1:{self._port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving = serving(self._answer)
+        self._port = await self._serving.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+    async def __aexit__(self, *error: Any) -> None:
+        await self._serving.__aexit__(*error)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while command := await _command(reader):
-                self.asked.append(command[0].upper())
-                answer = self.answers.get(command[0].upper(), OK)
-                for part in (answer,) if isinstance(answer, bytes) else answer:
-                    writer.write(part)
-                    await writer.drain()
-                    self.sent += len(part)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has hung up
-        finally:
-            writer.transport.abort()
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await _command(reader):
+            self.asked.append(command[0].upper())
+            answer = self.answers.get(command[0].upper(), OK)
+            for part in (answer,) if isinstance(answer, bytes) else answer:
+                writer.write(part)
+                await writer.drain()
+                self.sent += len(part)
 
 
 async def _command(reader: asyncio.StreamReader) -> list[bytes]:

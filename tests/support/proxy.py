@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
+
+from tests.support.serving import serving
 
 
 class Proxy:
@@ -30,14 +32,12 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._serving = serving(self._accept)
+        self.port = await self._serving.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def __aexit__(self, *error: Any) -> None:
+        await self._serving.__aexit__(*error)
 
     def cut(self) -> None:
         """Break every connection that stands now."""
@@ -52,11 +52,8 @@ class Proxy:
         self._tasks.add(task)
         try:
             await self._pass_on(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # one side is gone, or `cut()`: the other goes too
         finally:
             self._tasks.discard(task)
-            writer.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:

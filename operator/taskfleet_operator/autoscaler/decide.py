@@ -212,6 +212,9 @@ def _keep_busy(draft: _Draft) -> None:
     running = max(sample.in_flight, sample.busy_workers)
     busy = min(draft.current, sample.busy_workers, math.ceil(running / max(1, sample.slots_per_replica)))
     draft.limit(max(draft.replicas, busy), "BusyWorkers")
+    if draft.spec.policy == "DrainTime":
+        in_time = min(draft.current, math.ceil(draft.wanted.kept_slots / max(1, sample.slots_per_replica)))
+        draft.limit(max(draft.replicas, in_time), "LateTasks")
     if draft.now < state.started + STABLE_WINDOW_SECONDS:
         draft.limit(max(draft.replicas, min(draft.current, state.restarted_with)), "JustStarted")
     if draft.now < state.hold_until:

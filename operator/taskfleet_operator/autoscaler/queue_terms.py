@@ -47,7 +47,7 @@ class QueueTerms:
     `steady_slots` and `drain_slots` are the two parts of the first line. `chance_slots` is how far its result is off
     by chance, when tasks arrive at random times, and `chance_seconds` how long that lasts. `late_slots` are what tasks
     need that would wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, ""
-    by nothing.
+    by nothing. `kept_slots` is how many the queue must not fall below.
     `startable` of the waiting tasks may start beside those that run, by the queue's own limits. They wait briefly when
     they start within a part of D, as fast as runs end.
     """
@@ -64,6 +64,7 @@ class QueueTerms:
     chance_slots: float
     chance_seconds: float
     late_slots: float
+    kept_slots: float
     slots: float
     panic_slots: float
     bound: str
@@ -137,6 +138,7 @@ def terms_of(queue: QueueSample, sample: FleetSample, state: ScalingState, spec:
         chance_slots=min(_chance_slots(queue, points, steady, service, share), max(0.0, most - slots)),
         chance_seconds=service * (1 + unevenness(points, service)) / 2,
         late_slots=late,
+        kept_slots=min(_kept_slots(queue, sample, points, drain, start), most),
         slots=slots,
         panic_slots=bounded(panic, utilisation * _RUSH_SECONDS / (_RUSH_SECONDS + drain / 2))[0],
         bound=bound,
@@ -160,7 +162,7 @@ def _chance_slots(queue: QueueSample, points: tuple[Point, ...], rate: float, se
 def _waits_briefly(queue: QueueSample, points: tuple[Point, ...], drain: float) -> bool:
     """Whether what waits will start within a part of D, as fast as runs end."""
     patience = drain * PATIENCE
-    ended = attempts_per_second(points, _RECENT_SECONDS) * queue.share
+    ended = _ended_per_second(queue, points)
     return queue.oldest_age_seconds <= patience and queue.backlog <= ended * patience
 
 
@@ -178,13 +180,32 @@ def _late_slots(
     if not working or busy_slots(points, _RECENT_SECONDS) * queue.share < queue.in_flight / 2:
         return 0.0  # the first workers have just begun: how many tasks they end is not known yet
     coming = max(sample.current_replicas, working)
-    ended = attempts_per_second(points, _RECENT_SECONDS) * queue.share * coming / working
+    ended = _ended_per_second(queue, points) * coming / working
     left = max(start, drain - queue.oldest_age_seconds)
     late = queue.backlog - ended * left
     if late < 1:
         return 0.0
     present = queue.in_flight * coming / working
     return present + (min(late, present * late / (ended * left)) if ended else late)
+
+
+def _kept_slots(
+    queue: QueueSample, sample: FleetSample, points: tuple[Point, ...], drain: float, start: float
+) -> float:
+    """The slots without which what waits would not start within D, as fast as runs ended of late.
+
+    `_late_slots` asks for them when the time has come. Until then these are no reason to grow, but a fleet that gave
+    them back would want them again in a moment. A replica that is still to start counts as much as one that works.
+    """
+    if not queue.backlog or sample.has_free_slots:
+        return 0.0
+    startable = _ended_per_second(queue, points) * max(start, drain - queue.oldest_age_seconds)
+    one_a_task = queue.in_flight + queue.backlog
+    return min(one_a_task, queue.in_flight * queue.backlog / startable) if startable else one_a_task
+
+
+def _ended_per_second(queue: QueueSample, points: tuple[Point, ...]) -> float:
+    return attempts_per_second(points, _RECENT_SECONDS) * queue.share
 
 
 def _limit(

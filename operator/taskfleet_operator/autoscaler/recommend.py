@@ -60,6 +60,10 @@ class Wanted:
         return any(terms.late_slots for terms in self.queues)
 
     @property
+    def kept_slots(self) -> float:
+        return sum(terms.kept_slots for terms in self.queues)
+
+    @property
     def slots(self) -> float:
         return sum(terms.slots for terms in self.queues)
 

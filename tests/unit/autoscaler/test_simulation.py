@@ -54,6 +54,22 @@ def test_a_step_settles_without_swinging(rate: float, service: float, start: flo
     assert found.curve[-1].backlog <= rate * 5
 
 
+@pytest.mark.parametrize("slots", [1, 8, 64])
+@pytest.mark.parametrize("start", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("drain", [10, 30, 60])
+@pytest.mark.parametrize(("tasks", "service"), [(300, 0.5), (300, 3.0), (2000, 0.5), (10_000, 0.1)])
+def test_a_burst_turns_at_most_twice_though_nothing_is_held_back(
+    tasks: int, service: float, drain: int, start: float, slots: int
+) -> None:
+    made = load.bursts(tasks, RunTime(service), every=10_000.0)
+    world = SimulatedWorld(made.name, (made,), 600.0, slots, start)
+    rule = spec(
+        maxReplicas=5, cooldownSeconds=2, pollIntervalSeconds=1, target={"drainSeconds": drain}, behavior=STEADY
+    )
+    found = simulate(world, OurAutoscaler(made.name, rule, world.loads, world.faults))
+    assert found.reversals <= 2
+
+
 @pytest.mark.parametrize("start", [2.0, 15.0])
 def test_a_ramp_is_followed_without_a_growing_backlog(start: float) -> None:
     found = ours(load.ramp(100.0, HALF, seconds=600.0), 1200, start)

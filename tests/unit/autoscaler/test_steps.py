@@ -56,6 +56,28 @@ def test_a_task_older_than_its_target_adds_replicas_by_itself() -> None:
     assert (free.desired, free.panicking) == (4, False), "a slot is free: the task starts in a moment"
 
 
+def test_replicas_stay_without_which_what_waits_would_be_late() -> None:
+    """32 runs a second end on 4 replicas. 21 s are left of the 60, so a backlog of 500 takes three of them."""
+    before = QueueHistory("default", (Point(NOW - 20, 1000, 360, 180.0, 0.5, longest_seconds=0.5, idle_at=NOW - 99),))
+    state, rule = replace(fresh(4), queues=(before,)), spec(behavior=STEADY, panic=CALM)
+
+    def decided(backlog: int, current: int = 4, **figures: int) -> tuple[int, str]:
+        waiting = queue(backlog, **{"in_flight": 32, "oldest_age_seconds": 39, **figures})
+        known = replace(state, last_current=current, last_desired=current)
+        decision = decide(
+            sample(waiting, current=current, workers_registered=4, oldest_run_seconds=0.5), known, rule, NOW
+        )
+        return decision.desired, decision.limited_by
+
+    assert decided(500) == (3, "LateTasks")
+    assert decided(800) == (4, "LateTasks")
+    assert decided(800, current=6) == (5, "LateTasks"), "two of them have not started yet"
+    assert decided(1000, current=6) == (6, "LateTasks")
+    assert decided(2000) == (4, "LateTasks"), "it is no reason to grow before the time has come"
+    assert decided(500, concurrency=8)[0] < 3, "more than its own limit the queue cannot use"
+    assert decided(500, in_flight=31)[0] < 3, "a slot is free"
+
+
 @pytest.mark.parametrize(("wants", "replicas"), [(9.0, 10), (10.9, 10), (11.2, 12), (8.9, 9), (8.8, 8)])
 def test_a_tenth_more_or_less_is_not_worth_moving(wants: float, replicas: int) -> None:
     decision = first(sample(load(wants), current=10), spec(behavior=STEADY, panic=CALM))
