@@ -6,7 +6,7 @@ DEMO   ?= .venv-demo
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-topologies chaos e2e check format images bench bench-full crd simulate lock
+.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check format images bench bench-full crd simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -47,13 +47,20 @@ format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff check --fix .
 
 test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-operator test-topologies
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-fleets test-operator test-topologies
 
 test-queue: venv  ## the library and the operator's pure parts, on a real Valkey
 	$(BIN)/python -m pytest tests --ignore=tests/controlplane
 
+# The tests whose pods are real workers, in a run of their own beside the others.
+FLEETS := $(wildcard $(patsubst %,tests/controlplane/test_%.py, \
+	busy_pods lost_node real_workers restart_of_many rights rollout rotation survival))
+
+test-fleets: venv  ## the operator on a real API server, with real workers as its pods
+	$(BIN)/python -m pytest $(FLEETS)
+
 test-operator: venv  ## the operator on a real API server
-	$(BIN)/python -m pytest tests/controlplane
+	$(BIN)/python -m pytest tests/controlplane $(FLEETS:%=--ignore=%)
 
 # The behaviour tests again on a Cluster and on another server, where results could differ.
 BEHAVIOUR := tests/engine/behaviour
