@@ -80,7 +80,7 @@ def test_every_annotation_of_the_autoscaler_has_its_effect(
     manifest["spec"]["autoscaler"] = {"cooldownSeconds": 0, "pollIntervalSeconds": 1}
     space.apply(manifest)
     until(lambda: space.replicas() == 3, "three are asked for")
-    decided = space.status()["autoscaler"]["lastDecision"]
+    decided = until(lambda: space.status().get("autoscaler", {}).get("lastDecision"), "the status tells why")
     manifest["metadata"]["annotations"] = {f"autoscaling.taskfleet.io/{annotation}": value}
     space.apply(manifest)
     if replicas == 3:
@@ -131,7 +131,7 @@ def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     until(lambda: space.replicas() > 0, "there are replicas", seconds=5)
     print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
     assert space.replicas() == 4  # 350 waiting / 100 per replica
-    decision = until(lambda: space.status()["autoscaler"].get("lastDecision"), "the status says so")
+    decision = until(lambda: space.status().get("autoscaler", {}).get("lastDecision"), "the status says so")
     assert (decision["from"], decision["to"], decision["reason"]) == (0, 4, "BacklogPerReplica")
     wide = space("get", "tq", "orders", "-o", "wide")
     assert "no history yet: 350 waiting / 100 per replica → 4" in wide
@@ -140,7 +140,7 @@ def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     space.apply(manifest)
     purge(redis_server, prefix)
     until(lambda: space.replicas() == 0, "they are gone", seconds=60)
-    assert space.status()["autoscaler"]["lastDecision"]["reason"] == "Idle"
+    until(lambda: space.status()["autoscaler"]["lastDecision"]["reason"] == "Idle", "the status tells why")
 
 
 def _events(space: Space) -> str:

@@ -16,6 +16,9 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from taskfleet_operator.control.api import connections
+from taskfleet_operator.control.api.connections import ClosingConnector
+
 Silence = Literal["nothing", "head", "half an event"]
 
 
@@ -107,7 +110,7 @@ class ApiProxy:
 
     async def _start(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._trust, limit=0), auto_decompress=False
+            connector=ClosingConnector(ssl=self._trust, limit=0), auto_decompress=False
         )
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
@@ -169,6 +172,7 @@ class ApiProxy:
             if self.silent(call):
                 await asyncio.Event().wait()  # the end of the answer is kept back, too
         except (asyncio.CancelledError, ConnectionError):
+            connections.abort(answer)
             if request.transport is not None:
                 request.transport.abort()
         finally:

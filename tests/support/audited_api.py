@@ -14,6 +14,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from taskfleet_operator.control.api.connections import ClosingConnector
+
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "content-encoding", "host", "keep-alive"}
 
 
@@ -82,7 +84,7 @@ class AuditedApi:
         tls = ssl.create_default_context()
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=0), timeout=aiohttp.ClientTimeout(total=None)
+            connector=ClosingConnector(ssl=tls, limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
@@ -100,7 +102,6 @@ class AuditedApi:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0.2)  # a transport closes its socket some rounds of the loop later
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

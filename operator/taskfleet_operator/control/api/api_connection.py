@@ -23,7 +23,7 @@ from kubernetes.aio.config import ConfigException
 from taskfleet import describing, showing
 from taskfleet.errors import ConfigurationError
 
-from . import deep_json
+from . import connections, deep_json
 from .connections import without_late_writes
 from .token_bucket import TokenBucket
 
@@ -191,7 +191,7 @@ class ApiConnection:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(error) from error
         finally:
-            response.close()  # a watch that is left early stays open otherwise
+            connections.abort(response)  # a watch that is left early stays open otherwise
 
     async def _repeated(self, call: ApiCall, *, gated: bool = False, urgency: Urgency | None = None) -> Object:
         ends_at, attempt = time.monotonic() + _WAIT_SECONDS, 0

@@ -6,8 +6,10 @@ given up because another operator leads by now would then take effect when the n
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,8 @@ from aiohttp.connector import Connection
 
 _UNHEARD_MS = 5000  # without an acknowledgement for so long, the kernel drops a connection with all that it holds
 _NOTHING_AFTER_CLOSE = struct.pack("ii", 1, 0)
+_CLOSE_POLL_SECONDS = 0.01
+_CLOSE_POLLS = 200  # for the peer to take part in the end of a TLS connection
 
 
 def connection(address: tuple[Any, ...]) -> socket.socket:
@@ -29,6 +33,33 @@ def connection(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
+class ClosingConnector(aiohttp.TCPConnector):
+    """Connections that are closed when `close` returns, and not only about to be: an event loop may end then."""
+
+    def __init__(self, **options: Any) -> None:
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        super().__init__(socket_factory=self._connection, **options)
+
+    def _connection(self, address: tuple[Any, ...]) -> socket.socket:
+        made = connection(address)
+        self._sockets.add(made)
+        return made
+
+    async def close(self, *, abort_ssl: bool = True) -> None:
+        await super().close(abort_ssl=abort_ssl)
+        for _ in range(_CLOSE_POLLS):
+            if all(each.fileno() == -1 for each in self._sockets):
+                return
+            await asyncio.sleep(_CLOSE_POLL_SECONDS)
+
+
+def abort(response: aiohttp.ClientResponse) -> None:
+    """End a response that is not read to its end, without a farewell to the server."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
+
+
 def without_late_writes(api: Any, ask: Callable[[str], None] = lambda _call: None) -> Any:
     """Let an `ApiClient` of the Kubernetes client use such connections. To be called on the loop that will use it.
 
@@ -37,7 +68,7 @@ def without_late_writes(api: Any, ask: Callable[[str], None] = lambda _call: Non
     on the loop, and a process may be stopped for half a minute meanwhile.
     """
     rest = api.rest_client
-    connector = aiohttp.TCPConnector(limit=rest.maxsize, ssl=rest.ssl_context, socket_factory=connection)
+    connector = ClosingConnector(limit=rest.maxsize, ssl=rest.ssl_context)
     # As the client makes its session itself; an event of a watch may be larger than aiohttp's buffer.
     rest.pool_manager = aiohttp.ClientSession(
         connector=connector, trust_env=True, read_bufsize=2**21, request_class=_asking(ask)
