@@ -102,10 +102,9 @@ async def test_tasks_claimed_by_a_call_without_a_reply_go_back_at_once(queue: Ta
     async def task() -> tuple[int, int]:
         return current_task().attempt, current_task().delivery
 
-    worker = await run_worker(queue)
     broker.client.run = losing(broker.client.run)  # type: ignore[method-assign]
     broker.client.pop_and_run = losing(broker.client.pop_and_run)  # type: ignore[method-assign]
-    await (await task.enqueue()).result(timeout=10)  # served by the call that was under way already
+    worker = await run_worker(queue)
     handle = await task.enqueue()
     assert await handle.result(timeout=10) == (1, 2)  # well within its lease of 30 s
     assert lost == 1
