@@ -263,6 +263,8 @@ class Machine(RuleBasedStateMachine):
         _, task_id, delivery = claims[pick % len(claims)]
         result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
         extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
+        if code == "r" and pick % 3:  # workers of earlier versions send no error record
+            extra = delay, _FAILURE * (pick // 3)
         if code in "dx" and keeps:  # as workers of this version
             result, extra = (_CANCELLED, _FAILURE) if code == "d" else (_EXPIRED, _CANCELLED)
         if code == "s" and not keeps and delay == 0:
@@ -281,7 +283,9 @@ class Machine(RuleBasedStateMachine):
         held = [(queue, owner, i, n) for queue, model in models.items() for i, (owner, n) in model.owners.items()]
         if held:
             queue, owner, task_id, delivery = held[pick % len(held)]
-            extra: Any = delay if code in "rn" else _FAILURE if code == "f" else 0
+            extra: Any = (
+                delay if code == "n" else (delay, _FAILURE * 60) if code == "r" else _FAILURE if code == "f" else 0
+            )
             result = _RESULT if code == "s" else _CANCELLED
             outcomes = [(task_id, delivery, code, 1, result, _ENDLESS_MS, extra)]
         else:
@@ -378,7 +382,7 @@ class Machine(RuleBasedStateMachine):
         assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
         assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
         assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
-        for part in ("histories", "tags", "inputs", "reports"):
+        for part in ("histories", "tags", "inputs", "reports", "errors"):
             assert state[part].keys() <= tasks, f"{part} of ended tasks"
         assert set(state["cancelling"]) <= state["owners"].keys(), "a mark for a task that does not run"
         assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"

@@ -15,7 +15,7 @@ from taskfleet.protocol.partitions import Partition
 QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
     "await", "tag", "unique", "fair", "turns", "parked", "slots", "arrivals", "retry_at", "blocked", "gather", "input",
-    "outbox", "progress", "edges", "jobs",
+    "outbox", "progress", "edges", "jobs", "errors",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class _Structures(NamedTuple):
     progress: str  # id → stamped report
     edges: str  # id:number → some of the many tasks that wait for a task
     jobs: str  # work that is too much for one call, done in several: lua/drain.lua
+    errors: str  # id → the errors of its attempts that failed: lua/queue/errors.lua
 
 
 class ScheduleKeys(NamedTuple):
