@@ -7,8 +7,10 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from taskfleet import ids
 from taskfleet.errors import ConfigurationError
 from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
+from taskfleet.memory.inspecting import Inspecting
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
 from taskfleet.memory.store import MemoryStore
@@ -34,7 +36,7 @@ SCHEME = "memory://"
 _named: dict[tuple[str, str], MemoryStore] = {}
 
 
-class InMemoryBroker:
+class InMemoryBroker(Inspecting):
     """Queues in the memory of this process with the semantics of those in Redis, for tests and for first steps.
 
         queue = TaskQueue(broker=InMemoryBroker())   # a separate memory
@@ -124,6 +126,7 @@ class InMemoryBroker:
         """Add tasks in order, all or none if they would exceed `max_length` (`QueueFullError`)."""
         with self.store.lock:
             self.store.known.add(partition)
+            self.store.introduced[ids.prefix()] = ids.who()
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]

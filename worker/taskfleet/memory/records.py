@@ -65,6 +65,7 @@ class Letter:
 
     def packed(self) -> bytes:
         """The letter in the form that `DeadLetter.of_packed` reads."""
-        return dead_letter.pack(
-            self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record, self.errors
-        )
+        return self.with_blob(self.blob)
+
+    def with_blob(self, blob: bytes) -> bytes:
+        return dead_letter.pack(self.state, self.attempt, self.delivery, self.died_ms, blob, self.record, self.errors)

@@ -75,6 +75,7 @@ class MemoryStore:
         self.clock = StoreClock(self.now)
         self.known: set[Partition] = set()  # partitions that have ever had a task
         self.workers: dict[str, Beat] = {}
+        self.introduced: dict[str, str] = {}  # prefix of ids, or incarnation → who it is
         self.cordons: dict[str, float] = {}  # worker's name → end of its cordon, ms
         self.accepted: deque[tuple[Partition, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
         self._schedules: dict[Partition, dict[str, Scheduled]] = defaultdict(dict)

@@ -1,4 +1,4 @@
-"""The errors of a task's attempts: the bounded list that a task keeps while it runs again, and its dead letter after it.
+"""The errors of a task's attempts: a bounded list, kept while the task runs again and in its dead letter afterwards.
 
 lua/queue/errors.lua does the same in Redis.
 """

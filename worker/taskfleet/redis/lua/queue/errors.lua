@@ -23,7 +23,8 @@ end
 -- Keep the error of an attempt of a task that runs again.
 local function note_error(id, attempt, next_at, record, by)
   local packed = redis.call('HGET', errors, id)
-  if not packed and redis.call('HLEN', errors) >= MOST_FAILING then return end
+  local failing = not packed and redis.pcall('HLEN', errors)  -- rights of an earlier version do not include it
+  if type(failing) == 'number' and failing >= MOST_FAILING then return end
   redis.call('HSET', errors, id, with_error(packed, attempt, now, next_at, record, by))
   -- A worker of an earlier version ends a task without them: a few are looked at, at a place that changes.
   local some = redis.call('HSCAN', errors, now % 65536, 'COUNT', 2)[2]
