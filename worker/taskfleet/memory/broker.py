@@ -7,7 +7,6 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from taskfleet import ids
 from taskfleet.errors import ConfigurationError
 from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
 from taskfleet.memory.inspecting import Inspecting
@@ -126,7 +125,7 @@ class InMemoryBroker(Inspecting):
         """Add tasks in order, all or none if they would exceed `max_length` (`QueueFullError`)."""
         with self.store.lock:
             self.store.known.add(partition)
-            self.store.introduced[ids.prefix()] = ids.who()
+            self.store.introduce()
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]
@@ -276,15 +275,6 @@ class InMemoryBroker(Inspecting):
                 for worker_id, beat in beats
                 if beat.until_ms > now
             ]
-
-    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
-        """(id, packed dead letter), the oldest first in each partition."""
-        found: list[tuple[str, bytes]] = []
-        for name in await self.partitions(queue):
-            with self.store.queue(name) as model:
-                found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
-        for letter in found[offset : offset + limit]:
-            yield letter
 
     # Operations.
 

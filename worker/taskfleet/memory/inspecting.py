@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.sorted_set import SortedSet
@@ -48,6 +48,15 @@ class Inspecting:
         with self.store.queue(partition) as model:
             model.now = self.store.now()
             return [task_id for task_id in model.results if model.result_of(task_id) is not None], 0
+
+    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
+        """(id, packed dead letter), the oldest first in each partition."""
+        found: list[tuple[str, bytes]] = []
+        for name in self.store.partitions_of(queue):
+            with self.store.queue(name) as model:
+                found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
+        for letter in found[offset : offset + limit]:
+            yield letter
 
     async def waited_for(self, partition: Partition, task_id: str, near: Sequence[str], *, most: int) -> list[str]:
         """The tasks of this partition that `task_id` waits for."""

@@ -68,4 +68,8 @@ class Letter:
         return self.with_blob(self.blob)
 
     def with_blob(self, blob: bytes) -> bytes:
-        return dead_letter.pack(self.state, self.attempt, self.delivery, self.died_ms, blob, self.record, self.errors)
+        keys = {"l": self.limit, "f": self.fair, "u": self.unique}
+        return dead_letter.pack(
+            self.state, self.attempt, self.delivery, self.died_ms, blob, self.record,
+            {letter: key for letter, key in keys.items() if key is not None}, self.errors,
+        )  # fmt: skip

@@ -88,10 +88,7 @@ class QueueState:
         """Keep the error of an attempt of a task that runs again."""
         if task_id in self.errors or len(self.errors) < attempt_errors.MOST_FAILING:
             error = StoredError(attempt, self.now, next_ms, record, by)
-            self.errors[task_id] = self.with_error(self.errors.get(task_id, []), error)
-
-    def with_error(self, earlier: list[StoredError], error: StoredError) -> list[StoredError]:
-        return attempt_errors.with_error(earlier, error)
+            self.errors[task_id] = attempt_errors.with_error(self.errors.get(task_id, []), error)
 
     # lua/queue/ready.lua
 

@@ -6,7 +6,7 @@ lua/queue/errors.lua does the same in Redis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgpack
 
@@ -44,8 +44,7 @@ def with_error(earlier: Sequence[StoredError], error: StoredError) -> list[Store
 
 def pack(errors: Sequence[StoredError]) -> bytes:
     """The list as Redis stores it."""
-    packed: bytes = msgpack.packb(errors, use_bin_type=False)
-    return packed
+    return cast("bytes", msgpack.packb(errors, use_bin_type=False))
 
 
 def unpack(packed: bytes) -> list[StoredError]:

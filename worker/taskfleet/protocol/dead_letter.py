@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -32,15 +32,18 @@ def pack(
     died_ms: int,
     blob: bytes,
     error_record: bytes,
+    keys: Mapping[str, str] | None = None,
     errors: Sequence[StoredError] = (),
 ) -> bytes:
-    """A dead letter in the form that `DeadLetter.of_packed` reads, with the errors of its earlier attempts.
+    """A dead letter in the form that `DeadLetter.of_packed` reads.
 
-    The two fields before these are read by Redis only.
+    `keys` are the letters of its keys (lua/queue/records.lua), `errors` those of its earlier attempts. The field between
+    them is read by Redis only.
     """
-    parts: list[Any] = [state, attempts, deliveries, died_ms, blob, error_record]
+    packed_keys = msgpack.packb(keys, use_bin_type=False) if keys else b""
+    parts: list[Any] = [state, attempts, deliveries, died_ms, blob, error_record, packed_keys, b""]
     if errors:
-        parts += [b"", b"", attempt_errors.pack(errors)]
+        parts.append(attempt_errors.pack(errors))
     return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 

@@ -85,6 +85,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Operations):
         await self.patiently(lambda: self.client.redis.ping())
 
     async def close(self) -> None:
+        self.introduction.end()
         await self.client.close()
 
     def abandon(self) -> None:

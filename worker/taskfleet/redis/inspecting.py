@@ -91,13 +91,18 @@ class Inspecting(QueueCalls):
 
     async def introduced(self, names: Sequence[str]) -> dict[str, str]:
         """Who makes ids with these prefixes, or holds leases of these incarnations, as far as it is known."""
-        found: dict[str, str] = {}
-        for name in dict.fromkeys(names):
-            key = self.fleet.who(name)
-            value = await self.patiently(lambda key=key: self.client.redis.get(key))
-            if value:
-                found[name] = foreign.text(value)[: foreign.NAME_LIMIT]
-        return found
+        wanted = list(dict.fromkeys(names))
+
+        async def read() -> list[bytes | None]:
+            pipeline = self.client.redis.pipeline(transaction=False)
+            for name in wanted:
+                pipeline.get(self.fleet.who(name))
+            found: list[bytes | None] = await pipeline.execute()
+            return found
+
+        values = await self.patiently(read) if wanted else []
+        told = zip(wanted, values, strict=True)
+        return {name: foreign.text(value)[: foreign.NAME_LIMIT] for name, value in told if value}
 
     async def runs_of(self, worker_id: str) -> list[Run]:
         """The longer runs of a worker, as its last heartbeat tells them."""
