@@ -39,6 +39,8 @@ _STRUCTURES: dict[Status, tuple[str, ...]] = {
     "expired": (RESULTS,),
 }
 _ALL = ("lease", "ready", "fair", "delayed", "parked", "blocked", "dead", RESULTS)
+_OF_ENDED = ("dead", RESULTS)
+_ENDED = frozenset(state for state, structures in _STRUCTURES.items() if structures[-1] in _OF_ENDED)
 
 Matches = Callable[[TaskInfo], bool]
 
@@ -194,7 +196,9 @@ class _Listing:
         infos = await self._reader.many(Partition(step.partition), task_ids, ahead, most_bytes=self._most_bytes)
         for (place, task_id), info in zip(known, infos, strict=True):
             self._examined += 1
-            if info is not None and task_id not in self._found and self._matches(info):
+            # One that has ended since is listed later, or in its turn: a cancelled task leaves its id in the line.
+            is_here = info is not None and (step.structure in _OF_ENDED or info.state not in _ENDED)
+            if info is not None and is_here and task_id not in self._found and self._matches(info):
                 self._found[task_id] = info
                 if len(self._found) >= self._limit:
                     return step._replace(place=place)

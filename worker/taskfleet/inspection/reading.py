@@ -117,8 +117,8 @@ class Reader:
         end = told.end
         size = record.size
         if end is not None:
-            # The payload of a large letter is cut.
-            size = record.record_size if record.record_size > len(record.record) else len(end.blob)
+            is_cut = record.state == DEAD and record.record_size > len(record.record)
+            size = record.record_size if is_cut else len(end.blob)
         queue = queue_of(partition)
         payload = decoding.payload_of(
             record.blob if end is None else end.blob, size, queue=queue, task_id=record.id, seal=self._seal

@@ -37,8 +37,8 @@ def pack(
 ) -> bytes:
     """A dead letter in the form that `DeadLetter.of_packed` reads.
 
-    `keys` are the letters of its keys (lua/queue/records.lua), `errors` those of its earlier attempts. The field between
-    them is read by Redis only.
+    `keys` are its keys by their letters (lua/queue/records.lua), `errors` those of its earlier attempts. The field
+    between them is read by Redis only.
     """
     packed_keys = msgpack.packb(keys, use_bin_type=False) if keys else b""
     parts: list[Any] = [state, attempts, deliveries, died_ms, blob, error_record, packed_keys, b""]
