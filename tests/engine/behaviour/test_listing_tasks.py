@@ -247,7 +247,9 @@ async def test_one_call_looks_at_a_bounded_number_of_tasks(queue: TaskQueue) -> 
     ["", "x", "%%%", base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"[1,2,3]").decode(), 7,
      base64.urlsafe_b64encode(json.dumps(["default", "task", None]).encode()).decode(),
      base64.urlsafe_b64encode(json.dumps(["a b", "ready", None]).encode()).decode(),
-     base64.urlsafe_b64encode(json.dumps(["default", "ready", ["nan", ""]]).encode()).decode()],
+     base64.urlsafe_b64encode(json.dumps(["default", "ready", ["nan", ""]]).encode()).decode(),
+     base64.urlsafe_b64encode(json.dumps(["default", "ready", ["inf", ""]]).encode()).decode(),
+     base64.urlsafe_b64encode(b"[" * 100_000).decode()],
 )  # fmt: skip
 async def test_what_is_no_cursor_is_refused(queue: TaskQueue, cursor: Any) -> None:
     with pytest.raises(ConfigurationError, match="is no cursor of this listing"):

@@ -72,9 +72,10 @@ class _Position(NamedTuple):
                 return cls(partition, structure, None)
             # The place of a result is a cursor of Redis, of up to 64 bits.
             position = int(place[0]) % 2**64 if structure == RESULTS else float(place[0])
-            if structure in structures and not math.isnan(position):
+            sound = 0 <= position <= foreign.LARGEST if structure == "ready" else not math.isnan(position)
+            if structure in structures and sound:
                 return cls(partition, structure, Place(position, base64.b64decode(place[1])))
-        except (AssertionError, ValueError, TypeError, LookupError, AttributeError, binascii.Error):
+        except (AssertionError, ValueError, TypeError, LookupError, AttributeError, RecursionError, binascii.Error):
             pass
         raise ConfigurationError(
             f"cursor={checks.shown(cursor)} is no cursor of this listing; pass the one of the page before it, with the "

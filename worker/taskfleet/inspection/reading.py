@@ -26,8 +26,11 @@ from taskfleet.protocol.worker_info import WorkerInfo
 
 ONE_BYTES, PAGE_BYTES = 262_144, 16_384  # of a payload or result: of a single task, and of one of many
 LINE = 1000  # places of a queue in which a single task is looked for
-_NEAR = 200  # ids before and after a blocked task, among which a workflow has those that it waits for
-_MOST_SCANNED = 20_000  # tasks with keys or successors, of one partition, that are looked at for a single task
+# Where the tasks are looked for that a blocked one waits for: among the ids that the sender made just before and after,
+# in so many partitions, and for a single task then among so many others in all.
+_NEAR, _NEAR_IN_PAGES = 200, 20
+_MOST_PARTITIONS, _MOST_PARTITIONS_IN_PAGES = 64, 4
+_MOST_SCANNED = 20_000
 _MOST_OTHERS = 20  # tasks that it waits for, of which the state is read
 
 
@@ -186,14 +189,16 @@ class Reader:
     async def _others(self, partition: Partition, record: TaskRecord, *, single: bool) -> list[tuple[str, str]]:
         """(id, state) of the tasks that a blocked task waits for, as many as are found.
 
-        The edges between tasks are stored with the task that ends first, so they are looked for: first among the ids
-        that the sender made at the same time, and for a single task then among others, a bounded number of them.
+        The edges between tasks are stored with the task that ends first, so they have to be looked for.
         """
-        near, most = ids.near(record.id, _NEAR), _MOST_SCANNED if single else 0
         if self._partitions is None:
-            self._partitions = [partition, *(p for p in await self._broker.partitions() if p != partition)]
+            self._partitions = await self._broker.partitions()
+        among = [partition, *(other for other in self._partitions if other != partition)]
+        among = among[: _MOST_PARTITIONS if single else _MOST_PARTITIONS_IN_PAGES]
+        near = ids.near(record.id, _NEAR if single else _NEAR_IN_PAGES)
+        most = _MOST_SCANNED // len(among) if single else 0
         found: list[tuple[str, str]] = []
-        for other in self._partitions:
+        for other in among:
             for task_id in await self._broker.waited_for(other, record.id, near, most=most):
                 state, data = await self._broker.status(other, task_id)
                 if state == ENDED:

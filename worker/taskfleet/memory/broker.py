@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
-from taskfleet.memory.inspecting import Inspecting
+from taskfleet.memory.inspecting import InMemoryViews
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
 from taskfleet.memory.store import MemoryStore
@@ -35,7 +35,7 @@ SCHEME = "memory://"
 _named: dict[tuple[str, str], MemoryStore] = {}
 
 
-class InMemoryBroker(Inspecting):
+class InMemoryBroker(InMemoryViews):
     """Queues in the memory of this process with the semantics of those in Redis, for tests and for first steps.
 
         queue = TaskQueue(broker=InMemoryBroker())   # a separate memory

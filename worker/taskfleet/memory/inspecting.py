@@ -19,7 +19,7 @@ _HEAD = 300  # bytes of a payload that is too large
 _MOST_LOOKED_AT = 1000
 
 
-class Inspecting:
+class InMemoryViews:
     """What is known of single tasks. No call changes anything."""
 
     store: MemoryStore

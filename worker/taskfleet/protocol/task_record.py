@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 Structure = Literal["lease", "ready", "fair", "delayed", "parked", "blocked", "dead"]
 """A structure in which tasks wait, run or lie: `lease` has those that run, `dead` the dead letters."""
 
-MOST_INSPECTED: Final = 100  # tasks in one call
+MOST_INSPECTED: Final = 50  # tasks in one call
 
 
 class TaskRecord(NamedTuple):

@@ -87,7 +87,9 @@ def _number(value: Any, missing: float = 0) -> float:
 
 def places(keys: QueueKeys, structure: Structure, after: Place | None, *, limit: int) -> ScriptCall[list[Place]]:
     """The next members of a structure, in its order."""
-    position = 0 if after is None else int(after.position) if structure == "ready" else after.position
+    position: float | str = ""
+    if after is not None:
+        position = int(after.position) if structure == "ready" else after.position
     args = (structure, limit, position, after.member if after is not None else "")
     return ScriptCall(scripts.PLACES, keys, args, _places)
 

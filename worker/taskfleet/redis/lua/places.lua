@@ -1,13 +1,13 @@
 -- needs: keys
 -- The next ids of one structure, after the last that was listed. It changes nothing.
 -- KEYS  the queue's (redis/keys.py)
--- ARGV  1 structure  2 number of ids  3 position of the last one  4 the last one, '' at the start
+-- ARGV  1 structure  2 number of ids  3 position of the last one, '' at the start  4 the last one
 -- REPLY {position, id, ...}
 -- A sorted set is in the order of its scores, with equal scores in the order of its members. So a page begins behind the
 -- last one even if that has left: members that stay where they are, are listed once. `ready` is a list whose head is
 -- taken: the last one is looked for towards the head, and if it is gone, so are those before it.
 local key = ({ready = ready, fair = fair, delayed = delayed, parked = parked, blocked = blocked, lease = lease, dead = dead})[ARGV[1]]
-local most, last = tonumber(ARGV[2]), ARGV[4]
+local most, begins, last = tonumber(ARGV[2]), ARGV[3] == '', ARGV[4]
 local WINDOW, MOST_WINDOWS = 1000, 20
 
 local function after_in_list()
@@ -48,12 +48,12 @@ end
 
 local reply = {}
 if key == ready then
-  local first = last ~= '' and after_in_list() or 0
+  local first = begins and 0 or after_in_list()
   for i, id in ipairs(redis.call('LRANGE', key, first, first + most - 1)) do
     reply[2 * i - 1], reply[2 * i] = tostring(first + i - 1), id
   end
 else
-  local first = last ~= '' and after_in_order() or 0
+  local first = begins and 0 or after_in_order()
   local some = redis.call('ZRANGE', key, first, first + most - 1, 'WITHSCORES')
   for i = 1, #some, 2 do
     reply[i], reply[i + 1] = some[i + 1], some[i]
