@@ -27,7 +27,7 @@ LUA_AND_REDIS = """
 REDIS_ONLY = {
     "records are bytes in Redis, which another program may have written": {
         "unpacked", "text_or_nil", "number_or_nil", "parsed_history", "history_text", "write_history", "sound_tag",
-        "tag_of", "tag_if_any", "parsed_gather", "count", "with_error",
+        "tag_of", "tag_if_any", "parsed_gather", "count",
     },
     "one call has bounds: what is beyond them is read by pages, or left to a job": {
         "may_free", "fitting", "each_thousand", "sweep", "wrap", "unwrapped", "is_wide", "paged",

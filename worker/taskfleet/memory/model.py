@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from taskfleet.memory.records import History, Tag
 from taskfleet.memory.state import NEVER, QueueState
 from taskfleet.memory.step import Step
-from taskfleet.protocol import attempt_errors, result_record
+from taskfleet.protocol import result_record
 from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
@@ -307,7 +307,7 @@ class QueueModel(QueueState):
             if letter.inputs is not None:
                 self.inputs[task_id] = letter.inputs
             last = StoredError(letter.attempt, letter.died_ms, now, letter.record, "")
-            self.errors[task_id] = attempt_errors.with_error(letter.errors, last)
+            self.note_error(task_id, letter.errors, last)
             # The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
             self.make_ready_at_tail(task_id, History(1, letter.delivery, 0))
             moved += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from taskfleet.memory.records import GatheredResults, History, Letter, Tag
@@ -84,11 +85,10 @@ class QueueState:
 
     # lua/queue/errors.lua
 
-    def note_error(self, task_id: str, attempt: int, next_ms: int, record: bytes, by: str) -> None:
-        """Keep the error of an attempt of a task that runs again."""
-        if task_id in self.errors or len(self.errors) < attempt_errors.MOST_FAILING:
-            error = StoredError(attempt, self.now, next_ms, record, by)
-            self.errors[task_id] = attempt_errors.with_error(self.errors.get(task_id, []), error)
+    def note_error(self, task_id: str, earlier: Sequence[StoredError], error: StoredError) -> None:
+        """Keep the error of an attempt of a task that runs again, behind earlier ones."""
+        if earlier or len(self.errors) < attempt_errors.MOST_FAILING:
+            self.errors[task_id] = attempt_errors.with_error(earlier, error)
 
     # lua/queue/ready.lua
 

@@ -10,6 +10,7 @@ import msgpack
 
 from taskfleet.memory.records import History, Letter, Tag
 from taskfleet.memory.state import SIGNALLED_AGAIN_MS, QueueState
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
 from taskfleet.protocol.outcome import CANCELLED, DEAD, EXPIRED, FAILED, NAMES, RETRIED, RETURNED, SUCCEEDED, Outcome
 
@@ -165,7 +166,8 @@ class Step:
         delay_ms, failure = extra if isinstance(extra, tuple) else (extra, b"")
         if code == RETRIED:
             if failure:
-                state.note_error(task_id, before.attempt, state.now + delay_ms, failure, "")
+                error = StoredError(before.attempt, state.now, state.now + delay_ms, failure, "")
+                state.note_error(task_id, state.errors.get(task_id, []), error)
             history.attempt, history.crashes = before.attempt + 1, 0
             state.counts["retried"] += 1
         if delay_ms > 0:
@@ -192,8 +194,9 @@ class Step:
             cancelled = task_id in state.cancelling
             dies = not cancelled and crashes >= self._options.max_deliveries
             lost = _error_record("worker_lost", "its worker was lost while it ran")
-            last = crashes >= self._options.max_deliveries
-            state.note_error(task_id, before.attempt, 0 if last else state.now, lost, owner)
+            next_ms = 0 if crashes >= self._options.max_deliveries else state.now
+            error = StoredError(before.attempt, state.now, next_ms, lost, owner)
+            state.note_error(task_id, state.errors.get(task_id, []), error)
             head = state.tasks.get(task_id, b"")
             self._taken_over.append(Takeover.of_head(task_id, head, before.attempt, crashes, dies))
             if cancelled:

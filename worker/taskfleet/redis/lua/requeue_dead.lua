@@ -34,7 +34,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
       if text_or_nil(why) and number_or_nil(attempt) and number_or_nil(died) then
-        redis.call('HSET', errors, id, with_error(text_or_nil(before), attempt, died, now, why, ''))
+        note_error(id, text_or_nil(before), attempt, died, now, why, '')
       end
       -- The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
       make_ready_at_tail(id, t, 1, delivery, 0)

@@ -2,11 +2,14 @@
 -- The errors of a task's attempts: a messagepack list of (attempt, time, time of the next attempt or 0, error record,
 -- owner or ''), the oldest first. Only a task of which an attempt has failed has one. It ends with the task, or stays in
 -- its dead letter.
-local MOST_ERRORS, MOST_ERROR_BYTES = 10, 8192  -- of one task; older ones are dropped
-local MOST_FAILING = 20000  -- tasks of one partition that have errors: a failure of everything must not fill Redis
 
--- Add an error to a packed list, and return the list.
-local function with_error(packed, attempt, at, next_at, record, by)
+-- Keep the error of an attempt of a task that runs again, behind those in `packed`. One function, since every step makes
+-- it and hardly any calls it.
+local function note_error(id, packed, attempt, at, next_at, record, by)
+  local MOST_ERRORS, MOST_ERROR_BYTES = 10, 8192  -- of one task; older ones are dropped
+  local MOST_FAILING = 20000  -- tasks of one partition that have errors: a failure of everything must not fill Redis
+  local failing = not packed and redis.pcall('HLEN', errors)  -- rights of an earlier version do not include it
+  if type(failing) == 'number' and failing >= MOST_FAILING then return end
   local list = packed and unpacked(packed) or {}
   list[#list + 1] = {attempt, at, next_at, record, by}
   local first, bytes, kept = #list, 0, {}
@@ -17,15 +20,7 @@ local function with_error(packed, attempt, at, next_at, record, by)
     first = i
   end
   for i = first, #list do kept[#kept + 1] = list[i] end
-  return cmsgpack.pack(kept)
-end
-
--- Keep the error of an attempt of a task that runs again.
-local function note_error(id, attempt, next_at, record, by)
-  local packed = redis.call('HGET', errors, id)
-  local failing = not packed and redis.pcall('HLEN', errors)  -- rights of an earlier version do not include it
-  if type(failing) == 'number' and failing >= MOST_FAILING then return end
-  redis.call('HSET', errors, id, with_error(packed, attempt, now, next_at, record, by))
+  redis.call('HSET', errors, id, cmsgpack.pack(kept))
   -- A worker of an earlier version ends a task without them: a few are looked at, at a place that changes.
   local some = redis.call('HSCAN', errors, now % 65536, 'COUNT', 2)[2]
   for i = 1, #some, 2 do

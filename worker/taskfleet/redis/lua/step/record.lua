@@ -52,7 +52,9 @@ if ARGV[9] ~= '' then
     local delay, failure = extra, nil
     if type(extra) == 'table' then delay, failure = unpack(extra, 1, 2) end
     if code == 'r' then
-      if failure and not memory_full then note_error(id, attempt, at_least_now + delay, failure, '') end
+      if failure and not memory_full then
+        note_error(id, redis.call('HGET', errors, id), attempt, now, at_least_now + delay, failure, '')
+      end
       attempt, crashes = attempt + 1, 0
       add('retried', 1)
     end

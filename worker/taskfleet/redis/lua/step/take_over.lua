@@ -20,7 +20,8 @@ for i = #lost, 1, -1 do
     local dies = crashes >= tonumber(ARGV[4])
     if not memory_full then
       local by = token and string.match(token, '^(.*):%d+$') or ''
-      note_error(id, attempt, dies and 0 or now, cmsgpack.pack({'worker_lost', 'its worker was lost while it ran', ''}), by)
+      local lost_record = cmsgpack.pack({'worker_lost', 'its worker was lost while it ran', ''})
+      note_error(id, redis.call('HGET', errors, id), attempt, now, dies and 0 or now, lost_record, by)
     end
     local n = #taken_over
     taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
