@@ -167,6 +167,7 @@ class Pair:
         self.client.last.clear()
         self.wait(self.client.redis.flushdb())
         self.redis.list_again()
+        self.redis._told.clear()  # the figures of the run before are not those of an earlier time
         self.model.forget()
 
     def all_keys(self) -> set[str]:
@@ -419,8 +420,8 @@ class Machine(RuleBasedStateMachine):
         assert len(state["ready"]) - places.total() == state["counts"].get("removed", 0)
         for part in ("fair", "delayed", "blocked", "leases"):
             places.update(task_id for task_id, _ in state[part])
-        for ids in state["parked"].values():
-            places.update(ids)
+        for parked in state["parked"].values():
+            places.update(parked)
         assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
         assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
         assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
