@@ -82,6 +82,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await double.options(unique_key="u", delay=60).enqueue(1)
     await double.options(unique_key="u", unique_mode="replace").enqueue(2)
     blocked = await producer.enqueue(chain(double.message(1), double.message()))
+    assert len((await blocked.info()).waits_for) == 1
     for key in "aab":
         await double.options(fair_key=key).enqueue(1)
     assert (await operator.get_metrics())["default"].ready == 5
@@ -113,6 +114,17 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
         await fail.enqueue()
     await until(lambda: is_dead(operator, 2), "the dead letters are trimmed")
     assert len(await operator.dead_letters("default")) == 2
+    for viewer in (producer, operator):
+        info = await viewer.handle((await operator.dead_letters("default"))[0].id).info()
+        assert [error.attempt for error in info.errors] == [1, 2]
+        assert (await viewer.handle(first.id).info()).result == 1
+        assert info.enqueued_by
+    assert (await operator.list_tasks()).items
+    assert len((await operator.search_tasks("ValueError")).items) == 2
+    assert (await operator.list_tasks(state="succeeded")).items
+    retried = (await operator.dead_letters("default"))[0].id
+    assert await operator.retry(retried)
+    await until(lambda: is_dead(operator, 2), "it is dead again")
     assert await operator.requeue_dead("default") == 2
     await until(lambda: is_dead(operator, 2), "they are dead again")
     assert await operator.purge_dead("default") == 2

@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit
-from taskfleet.protocol import dead_letter, result_record
+from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit, ids
+from taskfleet.protocol import attempt_errors, dead_letter, result_record
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.claim import CLAIM_DELIVERY, CLAIM_ID
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.signal import Signal
+from taskfleet.protocol.task_record import Inspection, Place, Structure, TaskRecord
 from taskfleet.redis import scripts
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.connection_options import ConnectionOptions
@@ -82,6 +83,24 @@ _specs = st.lists(st.tuples(_delay, _extras), min_size=1, max_size=5)
 _outcomes = st.lists(
     st.tuples(_pick, st.sampled_from("sssrnfdcx"), st.booleans(), st.sampled_from([0, 0, 30, 900])), max_size=4
 )
+
+
+_STRUCTURES: tuple[Structure, ...] = ("lease", "ready", "fair", "delayed", "parked", "blocked", "dead")
+
+
+def _readable(found: Inspection) -> tuple[Any, ...]:
+    """An inspection in a form that is the same for both: letters are compared as they read."""
+
+    def of(record: TaskRecord) -> TaskRecord:
+        letter = repr(dead_letter.DeadLetter.of_packed("", record.record, queue="")) if record.state == "dead" else ""
+        errors = repr(attempt_errors.unpack(record.errors)) if record.errors else ""
+        return record._replace(
+            record=letter.encode() or record.record, record_size=0 if letter else record.record_size,
+            errors=errors.encode(), kept_ms=0,
+        )  # fmt: skip
+
+    tokens = None if found.tokens is None else round(found.tokens, 9)
+    return (*found[:3], tokens, found.filled_ms, [of(record) for record in found.records])
 
 
 class Clock:
@@ -148,6 +167,7 @@ class Pair:
         self.client.last.clear()
         self.wait(self.client.redis.flushdb())
         self.redis.list_again()
+        self.redis._told.clear()  # the figures of the run before are not those of an earlier time
         self.model.forget()
 
     def all_keys(self) -> set[str]:
@@ -168,6 +188,7 @@ class Machine(RuleBasedStateMachine):
         self.count = 0
         self.ids: list[tuple[str, str]] = []  # (queue, id) of every task ever sent
         self.claims: dict[str, list[tuple[str, str, int]]] = {queue: [] for queue in QUEUES}
+        self.listed: dict[tuple[str, str, int], Place | None] = {}  # the last place of a listing, by broker
         self.counted: dict[str, tuple[int, int, int]] = {}  # the counters of each queue in the last figures
 
     # Producers.
@@ -241,6 +262,28 @@ class Machine(RuleBasedStateMachine):
             queue, task_id = some
             self.pair.both("status", queue, task_id, announce=announce)
 
+    @rule(queue=_queue, picks=st.lists(_pick, min_size=1, max_size=3), most=st.sampled_from([0, 20, 100_000]))
+    def inspect(self, queue: str, picks: list[int], most: int) -> None:
+        ids = [self.ids[pick % len(self.ids)][1] for pick in picks] if self.ids else ["none"]
+        options = {"most_bytes": most, "line": 5}
+        found = [self.pair.wait(broker.inspect(queue, ids, **options)) for broker in (self.pair.redis, self.pair.model)]
+        self.pair.agree(f"inspect {ids}", *map(_readable, found))
+
+    @rule(queue=_queue, structure=st.sampled_from(_STRUCTURES), pages=st.integers(1, 3), limit=st.integers(1, 3))
+    def places(self, queue: str, structure: Structure, pages: int, limit: int) -> None:
+        """Pages one after the other; the next of them begins where other calls have changed the structure."""
+        for _ in range(pages):
+            last = [self.listed.get((queue, structure, place)) for place in (0, 1)]
+            found = [
+                self.pair.wait(broker.places(queue, structure, after, limit=limit))
+                for broker, after in zip((self.pair.redis, self.pair.model), last, strict=True)
+            ]
+            ids = [[(place.id, structure == "parked" or place.position) for place in places] for places in found]
+            if structure != "parked" or last == [None, None]:
+                self.pair.agree(f"places {structure} after {last[0]}", *ids)
+            for place, places in enumerate(found):
+                self.listed[queue, structure, place] = places[-1] if places else None
+
     def _there(self, queue: str) -> bool:
         return queue in self.pair.model.store.models
 
@@ -263,6 +306,8 @@ class Machine(RuleBasedStateMachine):
         _, task_id, delivery = claims[pick % len(claims)]
         result = b"" if code == "d" else _RESULT if code == "s" else _CANCELLED
         extra: Any = delay if code in "rn" else _FAILURE if code in "fd" else 0
+        if code == "r" and pick % 3:  # workers of earlier versions send no error record
+            extra = delay, _FAILURE * (pick // 3)
         if code in "dx" and keeps:  # as workers of this version
             result, extra = (_CANCELLED, _FAILURE) if code == "d" else (_EXPIRED, _CANCELLED)
         if code == "s" and not keeps and delay == 0:
@@ -281,7 +326,9 @@ class Machine(RuleBasedStateMachine):
         held = [(queue, owner, i, n) for queue, model in models.items() for i, (owner, n) in model.owners.items()]
         if held:
             queue, owner, task_id, delivery = held[pick % len(held)]
-            extra: Any = delay if code in "rn" else _FAILURE if code == "f" else 0
+            extra: Any = (
+                delay if code == "n" else (delay, _FAILURE * 60) if code == "r" else _FAILURE if code == "f" else 0
+            )
             result = _RESULT if code == "s" else _CANCELLED
             outcomes = [(task_id, delivery, code, 1, result, _ENDLESS_MS, extra)]
         else:
@@ -373,12 +420,12 @@ class Machine(RuleBasedStateMachine):
         assert len(state["ready"]) - places.total() == state["counts"].get("removed", 0)
         for part in ("fair", "delayed", "blocked", "leases"):
             places.update(task_id for task_id, _ in state[part])
-        for ids in state["parked"].values():
-            places.update(ids)
+        for parked in state["parked"].values():
+            places.update(parked)
         assert places == dict.fromkeys(tasks, 1), "every unfinished task is in exactly one place"
         assert state["owners"].keys() == {task_id for task_id, _ in state["leases"]}
         assert state["gathering"].keys() == {task_id for task_id, _ in state["blocked"]}
-        for part in ("histories", "tags", "inputs", "reports"):
+        for part in ("histories", "tags", "inputs", "reports", "errors"):
             assert state[part].keys() <= tasks, f"{part} of ended tasks"
         assert set(state["cancelling"]) <= state["owners"].keys(), "a mark for a task that does not run"
         assert set(state["announced"]) <= tasks, "somebody waits for the end of an ended task"
@@ -420,7 +467,7 @@ class Machine(RuleBasedStateMachine):
             pair.both("purge_dead", queue)
             pair.wait(pair.client.redis.delete(pair.redis.keys_of(queue).wake))
         parts = {key.rpartition("}:")[2] for key in self.pair.all_keys() if ":r:" not in key and ":s:" not in key}
-        assert parts <= {"model:queues", "stat", "control", "arrivals", "retry_at"}
+        assert parts - {f"who:{ids.prefix()}"} <= {"model:queues", "stat", "control", "arrivals", "retry_at"}
 
 
 @pytest.fixture

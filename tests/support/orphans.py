@@ -68,7 +68,9 @@ class Partition:
         tasks, letters = self.members("task"), self.members("letter")
         jobs = {msgpack.unpackb(job, raw=True)[1] for job in self.members("jobs")}
         owners = {
-            **dict.fromkeys(("fair", "delayed", "blocked", "lease", "tag", "meta", "progress", "input"), tasks),
+            **dict.fromkeys(
+                ("fair", "delayed", "blocked", "lease", "tag", "meta", "progress", "input", "errors"), tasks
+            ),
             "dead": letters,
             "letter": self.members("dead"),
             "gather": self.members("blocked") | self.members("input") | letters | jobs,

@@ -9,13 +9,14 @@ import msgpack
 
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.sorted_set import SortedSet
+from taskfleet.protocol import attempt_errors
 from taskfleet.redis.keys import QUEUE_PARTS, QueueKeys
 
 _READ = {
     "ready": "list", "outbox": "list", "wake": "list",
     "task": "hash", "meta": "hash", "owner": "hash", "letter": "hash", "stat": "hash", "control": "hash",
     "cancel": "hash", "tag": "hash", "unique": "hash", "slots": "hash", "gather": "hash", "input": "hash",
-    "progress": "hash", "edges": "hash", "jobs": "list",
+    "progress": "hash", "edges": "hash", "jobs": "list", "errors": "hash",
     "await": "set",
     "lease": "zset", "delayed": "zset", "dead": "zset", "fair": "zset", "turns": "zset", "parked": "zset",
     "arrivals": "zset", "retry_at": "zset", "blocked": "zset",
@@ -53,6 +54,7 @@ async def of_redis(redis: Any, names: QueueKeys) -> dict[str, Any]:
         "gathering": _gathering(found["gather"]),
         "inputs": {key.decode(): msgpack.unpackb(packed, raw=True) for key, packed in found["input"].items()},
         "reports": {key.decode(): report for key, report in found["progress"].items()},
+        "errors": {key.decode(): attempt_errors.unpack(packed) for key, packed in found["errors"].items()},
         "cancelling": sorted(key.decode() for key in found["cancel"]),
         "announced": sorted(key.decode() for key in found["await"]),
         "unique": {key: i for key, i in _texts(found["unique"]).items() if not key.endswith("\0")},
@@ -99,13 +101,26 @@ def of_model(model: QueueModel) -> dict[str, Any]:
         },
         "inputs": dict(model.inputs),
         "reports": dict(model.reports),
+        "errors": dict(model.errors),
         "cancelling": sorted(model.cancelling),
         "announced": sorted(model.announced),
         "unique": dict(model.unique),
         "followers": dict(model.followers),
         "slots": {key: n for key, n in model.slots.items() if n},
         "letters": {
-            i: (x.state, x.attempt, x.delivery, x.died_ms, x.blob, x.record, x.limit, x.fair, x.inputs, x.unique)
+            i: (
+                x.state,
+                x.attempt,
+                x.delivery,
+                x.died_ms,
+                x.blob,
+                x.record,
+                x.limit,
+                x.fair,
+                x.inputs,
+                x.unique,
+                x.errors,
+            )
             for i, x in model.letters.items()
         },
         "results": {task_id: record for task_id, (record, _) in model.results.items()},
@@ -154,11 +169,12 @@ def _gathering(flat: dict[bytes, bytes]) -> dict[str, tuple[Any, ...]]:
 
 
 def _letter(packed: bytes) -> tuple[Any, ...]:
-    state, attempt, delivery, died, blob, record, kept, passed_on = msgpack.unpackb(packed, raw=True)
+    state, attempt, delivery, died, blob, record, kept, passed_on, *errors = msgpack.unpackb(packed, raw=True)
     keys = msgpack.unpackb(kept, raw=True) if kept else {}
     inputs = msgpack.unpackb(passed_on, raw=True) if passed_on else None
+    before = attempt_errors.unpack(errors[0]) if errors else []
     limit, fair, unique = (_text(keys.get(key)) for key in (b"l", b"f", b"u"))
-    return (state.decode(), attempt, delivery, died, blob, record, limit, fair, inputs, unique)
+    return (state.decode(), attempt, delivery, died, blob, record, limit, fair, inputs, unique, before)
 
 
 def _signal(packed: bytes) -> tuple[Any, ...]:

@@ -15,9 +15,10 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.schedules import START, Entry, Tick
 from taskfleet.protocol.sealing import PLAIN
 from taskfleet.protocol.signal import Signal
+from taskfleet.protocol.task_record import Place
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys, scripts
-from taskfleet.redis.calls import operations, schedules, tasks, workflows
+from taskfleet.redis.calls import inspection, operations, schedules, tasks, workflows
 from taskfleet.redis.calls.call import ScriptCall
 
 HERE = Partition("q/3")
@@ -31,6 +32,8 @@ CALLS: list[ScriptCall[Any]] = [
     tasks.enqueue(NAMES, FLEET, HERE, [ITEM], max_length=0, total=1, sender="s", number=1),
     tasks.step(NAMES, HERE, QueueOptions("q"), incarnation="w", slots=1),
     tasks.status(NAMES, "id", announce=True),
+    inspection.inspect(NAMES, ["id", "other"], most_bytes=1, line=1),
+    inspection.places(NAMES, "delayed", Place(1.5, b"id"), limit=1),
     tasks.cancel(NAMES, FLEET, "id", record=b"r", ttl_ms=1, reason="why"),
     tasks.progress(NAMES, "w", [("id", 1, b"report")]),
     tasks.renew(NAMES, "w", [("id", 1)], lease_ms=1, busy_ms=1),

@@ -23,11 +23,12 @@ NAMES = {
     "RetryLater", "current_task", "TaskContext", "Progress",
     "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
+    "TaskInfo", "AttemptError", "TaskPage",
     "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskStateError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 }  # fmt: skip
 TESTING_NAMES = {"EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "in_memory"}
 
@@ -57,6 +58,9 @@ async TaskQueue.dead_letters(name, *, limit=100, cursor=0)
 async TaskQueue.requeue_dead(name, ids=None)
 async TaskQueue.purge_dead(name)
 async TaskQueue.purge(name)
+async TaskQueue.list_tasks(name=None, *, state=None, task=None, limit=50, cursor=None)
+async TaskQueue.search_tasks(text, name=None, *, state=None, task=None, limit=50, cursor=None)
+async TaskQueue.retry(task_id)
 async TaskQueue.pause(name)
 async TaskQueue.resume(name)
 async TaskQueue.add_schedule(*, name, task, schedule=None, every=None, args=(), kwargs=None, queue=None, time_zone=None,
@@ -76,10 +80,12 @@ async TaskHandle.status()
 async TaskHandle.result(timeout=None)
 async TaskHandle.cancel()
 async TaskHandle.progress()
+async TaskHandle.info()
 TaskHandle.status_sync()
 TaskHandle.result_sync(timeout=None)
 TaskHandle.cancel_sync()
 TaskHandle.progress_sync()
+TaskHandle.info_sync()
 async GroupHandle.statuses()
 async GroupHandle.result(timeout=None)
 async GroupHandle.cancel()
@@ -140,6 +146,13 @@ FIELDS = {
         "name schedule every time_zone task queue concurrency_policy starting_deadline_seconds paused next_at last_at "
         "last_task_id fired_total skipped_total dropped_total"
     ),
+    "TaskInfo": (
+        "id queue state task args kwargs enqueued_at enqueued_by parent due_at started_at ended_at worker "
+        "lease_expires_at attempt deliveries max_retries unique_key limit_key fair_key waits_for waiting errors "
+        "progress result error traceback reason problem"
+    ),
+    "AttemptError": "attempt at worker reason error traceback retry_at",
+    "TaskPage": "items cursor examined",
     "TaskContext": "id name queue attempt delivery enqueued_at deadline headers",
     "WorkerContext": "name queues concurrency",
     "WorkerInfo": (

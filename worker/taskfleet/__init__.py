@@ -31,9 +31,11 @@ from taskfleet.errors import (
     TaskExecutionError,
     TaskNotFoundError,
     TaskQueueError,
+    TaskStateError,
     TaskTimeoutError,
 )
 from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.inspection.task_info import AttemptError, TaskInfo, TaskPage
 from taskfleet.middleware import CallNext, Middleware, SendNext, WorkerContext
 from taskfleet.options import DeadLetterOptions, QueueOptions, RateLimit
 from taskfleet.protocol.dead_letter import DeadLetter
@@ -57,8 +59,9 @@ __all__ = [
     "Retry", "RetryLater", "current_task", "TaskContext", "Progress",
     "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter", "Schedule",
+    "TaskInfo", "AttemptError", "TaskPage",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskStateError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 ]  # fmt: skip

@@ -59,6 +59,17 @@ def caller() -> Callable[[], TaskContext] | None:
     return CURRENT.get() if asyncio._get_running_loop() is not None else None
 
 
+def current_id() -> str | None:
+    """The id of the running task; `None` outside of a task, and in a batch, which is no task of its own."""
+    make = CURRENT.get()
+    if make is None:
+        return None
+    # Not the whole context: a job knows its id.
+    known = getattr(getattr(make, "__self__", None), "id", None)
+    found = known if isinstance(known, str) else make().id
+    return None if found.startswith("batch:") else found
+
+
 def current_task() -> TaskContext:
     """The context of the running task; `RuntimeError` outside of a task."""
     make = CURRENT.get()

@@ -14,6 +14,7 @@
     ├── BulkEnqueueError            `enqueue_many` was refused; `.errors` lists (index, error)
     ├── EventLoopRunningError       a `…_sync` call inside a running event loop; also a RuntimeError
     ├── TaskNotFoundError           no task has that id, or no task function that name
+    ├── TaskStateError              the task is in a state in which this cannot be done; `.task_id`
     └── TaskExecutionError          the task ended without a result; `.task_id`, `.traceback`
         ├── TaskTimeoutError        `.task_id`, `.timeout_seconds`
         └── TaskCancelledError
@@ -90,6 +91,14 @@ class EventLoopRunningError(TaskQueueError, RuntimeError):
 
 class TaskNotFoundError(TaskQueueError):
     """No task has that id, or no task function that name."""
+
+
+class TaskStateError(TaskQueueError):
+    """The task is in a state in which this cannot be done; the message says which, and what can."""
+
+    def __init__(self, message: str, *, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
 
 class TaskExecutionError(TaskQueueError):

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from taskfleet import checks, sync
 from taskfleet.cancellation import end
@@ -18,42 +18,30 @@ from taskfleet.errors import (
     TaskNotFoundError,
     TaskTimeoutError,
 )
+from taskfleet.inspection.reading import Reader, Source
+from taskfleet.inspection.task_info import TaskInfo
 from taskfleet.protocol import result_record
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.progress import Progress
-from taskfleet.protocol.sealing import Seal
+from taskfleet.protocol.status import Status
 from taskfleet.travel.value import Value
 
 R = TypeVar("R")
 T = TypeVar("T")
-
-Status = Literal[
-    "delayed", "blocked", "ready", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "expired",
-    "unknown",
-]  # fmt: skip
 
 _ANY = Value(Any, "result")
 # Redis does not guarantee the delivery of a completion, so a waiting caller also checks from time to time.
 _RECHECK_SECONDS = 5.0
 
 
-class Connections(Protocol):
+class Connections(Source, Protocol):
     """The port of a handle, used anew at each call: a handle may move from one event loop to another."""
-
-    @property
-    def broker(self) -> Broker:
-        """The broker of the running loop."""
-        ...
 
     @property
     def completions(self) -> Completions:
         """The completions that the running loop waits for."""
         ...
-
-    @property
-    def seal(self) -> Seal: ...
 
 
 class TaskHandle(Generic[R]):
@@ -126,7 +114,23 @@ class TaskHandle(Generic[R]):
         record = await self._connections.broker.progress(partition, self.id) if partition is not None else None
         return Progress.of_record(record) if record is not None else None
 
+    async def info(self) -> TaskInfo:
+        """Everything that the queue knows of the task: its life so far, its errors, and what it waits for.
+
+        Errors: `TaskNotFoundError` for an id that never existed, or of which nothing is kept any more. What cannot be
+        read, for lack of a key or because it is too large, is `None`, and `problem` says why.
+        """
+        partition = await self.locate()
+        found = await Reader(self._connections).one(partition, self.id) if partition is not None else None
+        if found is None:
+            raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
+        return found
+
     # The same calls for code without an event loop, in any thread.
+
+    def info_sync(self) -> TaskInfo:
+        """`info` for code without an event loop."""
+        return self._sync(lambda handle: handle.info(), "await handle.info()")
 
     def status_sync(self) -> Status:
         """`status` for code without an event loop."""

@@ -8,21 +8,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from taskfleet import checks, config, queue_names, security, sync
+from taskfleet import checks, config, security, sync
 from taskfleet.application import Application
 from taskfleet.brokers import broker_at
 from taskfleet.context import CURRENT
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.managing import Managing
 from taskfleet.middleware import Middleware
 from taskfleet.middleware_sender import MiddlewareSender
 from taskfleet.options import QueueOptions
 from taskfleet.producer import sendable
 from taskfleet.protocol.broker import Broker
-from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.sealing import Policy
-from taskfleet.protocol.stats import QueueStats
-from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
 from taskfleet.tasks.class_task import Task
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class TaskQueue(Defining):
+class TaskQueue(Defining, Managing):
     """Defines tasks, sends them, shows and manages their queues, and runs them.
 
     Args:
@@ -212,58 +210,6 @@ class TaskQueue(Defining):
     def send_sync(self, message: Message[R]) -> TaskHandle[R]:
         """`send` for code without an event loop."""
         return self._sending.send_sync(message)
-
-    # Managing queues.
-
-    async def health_check(self) -> bool:
-        """True when Redis answers; otherwise `BrokerConnectionError` with the reason."""
-        await self.broker.ping()
-        return True
-
-    async def queue_stats(self, name: str, *, horizon: float = 0.0) -> QueueStats:
-        """The figures of one queue; delayed tasks within `horizon` seconds count as due."""
-        name = queue_names.validate(name)
-        horizon_ms = int(checks.seconds("horizon", horizon) * 1000)
-        return (await self.broker.stats_many([name], horizon_ms=horizon_ms))[name]
-
-    async def workers(self) -> list[WorkerInfo]:
-        """The live workers of all processes, as their last heartbeats describe them."""
-        return await self.broker.workers()
-
-    async def get_metrics(self) -> dict[str, QueueStats]:
-        """The figures of all queues."""
-        return await self.broker.stats_many(await self.broker.queues())
-
-    async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
-        """Dead letters, the oldest first, from position `cursor`."""
-        checks.whole("limit", limit)
-        checks.whole("cursor", cursor)
-        letters = self.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)
-        seal = self.application.seal
-        return [DeadLetter.of_packed(task_id, packed, queue=name, seal=seal) async for task_id, packed in letters]
-
-    async def requeue_dead(self, name: str, ids: Sequence[str] | None = None) -> int:
-        """Requeue dead letters (`None`: all); returns their number."""
-        if ids is not None:
-            given = checks.several("ids", ids, "task ids, or None for all")
-            ids = [checks.key("ids: one", each, what="an id") for each in given]
-        return await self.broker.requeue_dead(queue_names.validate(name), ids)
-
-    async def purge_dead(self, name: str) -> int:
-        """Delete all dead letters; returns their number."""
-        return await self.broker.purge_dead(queue_names.validate(name))
-
-    async def purge(self, name: str) -> int:
-        """Delete all tasks that wait in the queue; returns how many. Tasks that run go on."""
-        return await self.broker.purge(queue_names.validate(name))
-
-    async def pause(self, name: str) -> None:
-        """Let workers claim no more tasks of the queue; tasks that run go on."""
-        await self.broker.pause(queue_names.validate(name))
-
-    async def resume(self, name: str) -> None:
-        """Let workers claim tasks of a paused queue again."""
-        await self.broker.resume(queue_names.validate(name))
 
     # Schedules. Their modules are imported here, as most programs have none.
 

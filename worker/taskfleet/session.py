@@ -23,6 +23,7 @@ from taskfleet import background
 from taskfleet.application import Application
 from taskfleet.completions import Completions
 from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.options import QueueOptions
 from taskfleet.producer.producer import Producer
 from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.sealing import Seal
@@ -128,6 +129,15 @@ class Sessions:
     @property
     def seal(self) -> Seal:
         return self._application.seal
+
+    def known_options_of(self, name: str) -> QueueOptions:
+        """The options of a queue, as far as this program knows them."""
+        return self._application.known_options_of(name)
+
+    def max_retries_of(self, task: str) -> int | None:
+        """The option of a task; `None` for a task that this program does not know."""
+        definition = self._application.find_task(task)
+        return definition.options.max_retries if definition is not None else None
 
     @property
     def broker(self) -> Broker:

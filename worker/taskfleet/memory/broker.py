@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
+from taskfleet.memory.inspecting import InMemoryViews
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
 from taskfleet.memory.store import MemoryStore
@@ -34,7 +35,7 @@ SCHEME = "memory://"
 _named: dict[tuple[str, str], MemoryStore] = {}
 
 
-class InMemoryBroker:
+class InMemoryBroker(InMemoryViews):
     """Queues in the memory of this process with the semantics of those in Redis, for tests and for first steps.
 
         queue = TaskQueue(broker=InMemoryBroker())   # a separate memory
@@ -124,6 +125,7 @@ class InMemoryBroker:
         """Add tasks in order, all or none if they would exceed `max_length` (`QueueFullError`)."""
         with self.store.lock:
             self.store.known.add(partition)
+            self.store.introduce()
             holders: dict[int, str] = {}
             for start in range(0, len(items), CHUNK):
                 chunk = items[start : start + CHUNK]
@@ -273,15 +275,6 @@ class InMemoryBroker:
                 for worker_id, beat in beats
                 if beat.until_ms > now
             ]
-
-    async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
-        """(id, packed dead letter), the oldest first in each partition."""
-        found: list[tuple[str, bytes]] = []
-        for name in await self.partitions(queue):
-            with self.store.queue(name) as model:
-                found += [(task_id, model.letters[task_id].packed()) for task_id in model.dead]
-        for letter in found[offset : offset + limit]:
-            yield letter
 
     # Operations.
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskfleet.memory.store import MemoryStore
-from taskfleet.protocol.envelope import STAMP_BYTES, PydanticJson, TypedForm
+from taskfleet.protocol.envelope import STAMP_BYTES
 from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Seal
-from taskfleet.travel.value import revived
+from taskfleet.travel.value import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,5 @@ def enqueued_tasks(store: MemoryStore, seal: Seal, name: str | None) -> list[Enq
         queue = queue_of(partition)
         task = seal.open_task(queue, task_id, bytes(STAMP_BYTES) + blob)
         if name is None or task.name == name:
-            found.append(EnqueuedTask(task_id, task.name, queue, _plain(task.args), _plain(task.kwargs)))
+            found.append(EnqueuedTask(task_id, task.name, queue, plain(task.args), plain(task.kwargs)))
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (PydanticJson, TypedForm)):
-        return revived(value)
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value

@@ -15,6 +15,7 @@ from taskfleet.memory.records import History, Tag
 from taskfleet.memory.state import NEVER, QueueState
 from taskfleet.memory.step import Step
 from taskfleet.protocol import result_record
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, REPLACE, Edge, Extras, Item, queue_full
@@ -305,6 +306,8 @@ class QueueModel(QueueState):
                 self.unique[letter.unique] = task_id
             if letter.inputs is not None:
                 self.inputs[task_id] = letter.inputs
+            last = StoredError(letter.attempt, letter.died_ms, now, letter.record, "")
+            self.note_error(task_id, letter.errors, last)
             # The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
             self.make_ready_at_tail(task_id, History(1, letter.delivery, 0))
             moved += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taskfleet.protocol import dead_letter
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.item import Edge
 
 
@@ -60,7 +61,15 @@ class Letter:
     fair: str | None
     inputs: list[bytes] | None
     unique: str | None = None
+    errors: list[StoredError] = field(default_factory=list)  # of its earlier attempts
 
     def packed(self) -> bytes:
         """The letter in the form that `DeadLetter.of_packed` reads."""
-        return dead_letter.pack(self.state, self.attempt, self.delivery, self.died_ms, self.blob, self.record)
+        return self.with_blob(self.blob)
+
+    def with_blob(self, blob: bytes) -> bytes:
+        keys = {"l": self.limit, "f": self.fair, "u": self.unique}
+        return dead_letter.pack(
+            self.state, self.attempt, self.delivery, self.died_ms, blob, self.record,
+            {letter: key for letter, key in keys.items() if key is not None}, self.errors,
+        )  # fmt: skip

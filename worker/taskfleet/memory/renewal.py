@@ -31,6 +31,7 @@ class InMemoryRenewer:
             store.workers[worker_id] = Beat(
                 now, now + ttl_ms, {key: str(value) for key, value in fields._asdict().items()}
             )
+            store.introduced[fields.incarnation] = worker_id
             for other in [other for other, beat in store.workers.items() if beat.at_ms <= now - 10 * ttl_ms]:
                 del store.workers[other]
             return store.cordons.get(name, 0) > now

@@ -98,6 +98,7 @@ class InMemorySchedules:
     async def tick(self, ticks: Sequence[Tick]) -> list[TickReply]:
         """Perform ticks."""
         replies: list[TickReply] = []
+        self._store.introduce()
         for tick in ticks:
             with self._store.queue(tick.entry.partition) as model:
                 replies.append(self._tick(tick, model))

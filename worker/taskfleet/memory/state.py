@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from taskfleet.memory.records import GatheredResults, History, Letter, Tag
 from taskfleet.memory.sorted_set import SortedSet
+from taskfleet.protocol import attempt_errors
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.item import KEEP_EXISTING, Edge, Extras
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.signal import Signal
@@ -31,6 +34,7 @@ class QueueState:
         self.histories: dict[str, History] = {}
         self.tags: dict[str, Tag] = {}
         self.reports: dict[str, bytes] = {}  # id → stamped progress report
+        self.errors: dict[str, list[StoredError]] = {}  # id → the errors of its attempts that failed
         # The structures that a task waits or runs in.
         self.ready: deque[str] = deque()
         self.fair = SortedSet()  # id → the turn of the task
@@ -78,6 +82,13 @@ class QueueState:
         """Whether a delayed task has counted as ready already: a follower, whose own time is over."""
         tag = self.tags.get(task_id)
         return tag is not None and tag.due == 0
+
+    # lua/queue/errors.lua
+
+    def note_error(self, task_id: str, earlier: Sequence[StoredError], error: StoredError) -> None:
+        """Keep the error of an attempt of a task that runs again, behind earlier ones."""
+        if earlier or len(self.errors) < attempt_errors.MOST_FAILING:
+            self.errors[task_id] = attempt_errors.with_error(earlier, error)
 
     # lua/queue/ready.lua
 
@@ -293,6 +304,7 @@ class QueueState:
         del self.tasks[task_id]
         self.histories.pop(task_id, None)
         self.reports.pop(task_id, None)
+        self.errors.pop(task_id, None)
 
     def announce_end(self, task_id: str) -> None:
         """Publish the end of a task, if a client waits for it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from taskfleet.memory.records import History, Letter, Tag
 from taskfleet.memory.state import SIGNALLED_AGAIN_MS, QueueState
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
 from taskfleet.protocol.outcome import CANCELLED, DEAD, EXPIRED, FAILED, NAMES, RETRIED, RETURNED, SUCCEEDED, Outcome
 
@@ -67,7 +68,7 @@ class Step:
         tag = queue.tags.get(task_id) or Tag()
         queue.letters[task_id] = Letter(
             state, attempt, delivery, queue.now, queue.tasks.get(task_id, b""), record,
-            tag.limit, tag.fair, queue.inputs.get(task_id), tag.unique,
+            tag.limit, tag.fair, queue.inputs.get(task_id), tag.unique, queue.errors.get(task_id, []),
         )  # fmt: skip
         queue.dead.add(task_id, queue.now)
         queue.counts["failed"] += 1
@@ -157,12 +158,16 @@ class Step:
             state.counts[NAMES[code]] += 1
         self._ends(task_id, NAMES[code], result)
 
-    def _put_back(self, task_id: str, delivery: int, code: str, delay_ms: int) -> None:
+    def _put_back(self, task_id: str, delivery: int, code: str, extra: Any) -> None:
         """Return a task that is run again: after its retry delay, or because it was handed back."""
         state = self._state
         before = state.history_of(task_id)
         history = History(before.attempt, delivery, before.crashes, before.since_ms)
+        delay_ms, failure = extra if isinstance(extra, tuple) else (extra, b"")
         if code == RETRIED:
+            if failure:
+                error = StoredError(before.attempt, state.now, state.now + delay_ms, failure, "")
+                state.note_error(task_id, state.errors.get(task_id, []), error)
             history.attempt, history.crashes = before.attempt + 1, 0
             state.counts["retried"] += 1
         if delay_ms > 0:
@@ -182,12 +187,16 @@ class Step:
         """Take over the tasks whose lease has expired without an outcome: their worker is gone."""
         state = self._state
         for task_id in reversed(state.leases.up_to(state.now, TAKEOVERS_PER_STEP)):
-            _, delivery = state.owners[task_id]
+            owner, delivery = state.owners[task_id]
             self._free_slot(task_id)
             before = state.history_of(task_id)
             crashes = before.crashes + 1
             cancelled = task_id in state.cancelling
             dies = not cancelled and crashes >= self._options.max_deliveries
+            lost = _error_record("worker_lost", "its worker was lost while it ran")
+            next_ms = 0 if crashes >= self._options.max_deliveries else state.now
+            error = StoredError(before.attempt, state.now, next_ms, lost, owner)
+            state.note_error(task_id, state.errors.get(task_id, []), error)
             head = state.tasks.get(task_id, b"")
             self._taken_over.append(Takeover.of_head(task_id, head, before.attempt, crashes, dies))
             if cancelled:

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from taskfleet import checks
+from taskfleet import checks, ids
 from taskfleet.memory.model import QueueModel
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.stats import QueueStats
@@ -75,6 +75,7 @@ class MemoryStore:
         self.clock = StoreClock(self.now)
         self.known: set[Partition] = set()  # partitions that have ever had a task
         self.workers: dict[str, Beat] = {}
+        self.introduced: dict[str, str] = {}  # prefix of ids, or incarnation → who it is
         self.cordons: dict[str, float] = {}  # worker's name → end of its cordon, ms
         self.accepted: deque[tuple[Partition, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
         self._schedules: dict[Partition, dict[str, Scheduled]] = defaultdict(dict)
@@ -82,6 +83,10 @@ class MemoryStore:
         self._waiters: list[Waiter] = []
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[str]]]] = defaultdict(list)
         self._watchers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def introduce(self) -> None:
+        """Write who this process is under the prefix of its ids."""
+        self.introduced[ids.prefix()] = ids.who()
 
     # The clock.
 

@@ -14,7 +14,7 @@ from taskfleet.application import Application
 from taskfleet.backoff import until_room
 from taskfleet.errors import BulkEnqueueError, ConfigurationError, TaskQueueError
 from taskfleet.handles import HandleFactory, TaskHandle
-from taskfleet.producer.item_encoder import ItemEncoder
+from taskfleet.producer.item_encoder import ItemEncoder, parent_setting
 from taskfleet.protocol import bounds
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_ID, Item
@@ -103,7 +103,12 @@ class BulkSender:
         largest, seal, partition_of = self._encoder.max_payload_bytes, self._encoder.seal, self._encoder.partition_of
         # One time for each queue, so that an item that is encoded again stays the same.
         clock = functools.cache(self._encoder.now_ms)
-        bulk = Bulk(lambda number, task_id: messages[number].encode(largest, seal, task_id=task_id, clock=clock))
+        parent = parent_setting()
+
+        def encode_again(number: int, task_id: str) -> Item:
+            return messages[number].encode(largest, seal, task_id=task_id, clock=clock, more_settings=parent)
+
+        bulk = Bulk(encode_again)
         size = 0
         errors: list[tuple[int, TaskQueueError]] = []
         with _collector_paused():
@@ -114,7 +119,7 @@ class BulkSender:
                             f"task {message.task.name!r}: after cannot be used in enqueue_many; "
                             "send it with await task.options(after=…).enqueue(…)"
                         )
-                    item = message.encode(largest, seal, clock=clock)
+                    item = message.encode(largest, seal, clock=clock, more_settings=parent)
                     bulk.partitions.append(partition_of(message, item[ITEM_ID]))
                     size += len(item[ITEM_ENVELOPE])
                     if size <= _KEPT_BYTES:

@@ -7,12 +7,20 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from taskfleet.application import Application
+from taskfleet.context import current_id
+from taskfleet.protocol import call_settings
 from taskfleet.protocol.clock import FRESH_SECONDS, Clock, ClockUnknownError
 from taskfleet.protocol.item import Item
 from taskfleet.protocol.partitions import Partition, spread
 from taskfleet.tasks.message import Message
 
 T = TypeVar("T")
+
+
+def parent_setting() -> dict[str, Any] | None:
+    """The setting that names the task whose code sends now; `None` outside of a task."""
+    parent = current_id()
+    return None if parent is None else {call_settings.PARENT: parent}
 
 
 class ItemEncoder:
@@ -27,7 +35,7 @@ class ItemEncoder:
 
     def encode(self, message: Message[Any]) -> Item:
         """The item of a message. Errors: `ClockUnknownError`, and those of `Message.encode`."""
-        return message.encode(self.max_payload_bytes, self.seal, clock=self.now_ms)
+        return message.encode(self.max_payload_bytes, self.seal, clock=self.now_ms, more_settings=parent_setting())
 
     async def by_the_clock(self, encode: Callable[[], T]) -> T:
         """Call `encode`, which may need the time of Redis for an expiry.

@@ -14,7 +14,7 @@ from taskfleet.application import Application
 from taskfleet.backoff import until_room
 from taskfleet.errors import TaskNotFoundError, TaskQueueError
 from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
-from taskfleet.producer.item_encoder import ItemEncoder
+from taskfleet.producer.item_encoder import ItemEncoder, parent_setting
 from taskfleet.protocol import bounds, call_settings, result_record
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.dead_letter import DeadLetter
@@ -201,7 +201,7 @@ class _Attempt:
                 await self._handle(node.id, self._route.partitions[node]).cancel()
 
     def _encode(self, node: Node) -> Item:
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = parent_setting() or {}
         if node.carried:
             settings[call_settings.INPUT_SHAPE] = node.shape
             if self._application.seal.configured:

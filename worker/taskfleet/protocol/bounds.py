@@ -59,7 +59,8 @@ def item_bytes(item: Item) -> int:
 def outcome_bytes(outcome: Outcome) -> int:
     """About how many bytes an outcome takes in a call that records it."""
     extra = outcome[OUTCOME_EXTRA]
-    return len(outcome[OUTCOME_RESULT]) + (len(extra) if type(extra) is bytes else 0) + _FRAME
+    record = extra[1] if type(extra) is tuple else extra
+    return len(outcome[OUTCOME_RESULT]) + (len(record) if type(record) is bytes else 0) + _FRAME
 
 
 def id_bytes(held: tuple[str, object]) -> int:

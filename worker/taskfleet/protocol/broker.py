@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.clock import Clock
 from taskfleet.protocol.figures import Figures, Horizons
+from taskfleet.protocol.introductions import Run
 from taskfleet.protocol.item import Edge, Item
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
@@ -21,6 +22,7 @@ from taskfleet.protocol.sealing import Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import TaskStatus
+from taskfleet.protocol.task_record import Inspection, Place, Structure
 from taskfleet.protocol.worker_info import HeartbeatFields, WorkerInfo
 
 if TYPE_CHECKING:
@@ -228,6 +230,35 @@ class Broker(Protocol):
 
     def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
         """(id, packed dead letter) of a whole queue, the oldest first in each partition."""
+        ...
+
+    async def inspect(self, partition: Partition, ids: Sequence[str], *, most_bytes: int, line: int = 0) -> Inspection:
+        """The records of tasks, each of one moment. Of a payload of more than `most_bytes`, only a part is read.
+
+        A ready task is looked for in the first `line` places of the queue.
+        """
+        ...
+
+    async def places(
+        self, partition: Partition, structure: Structure, after: Place | None, *, limit: int
+    ) -> list[Place]:
+        """The next members of a structure, in its order. Those that stay where they are, are listed once."""
+        ...
+
+    async def results(self, partition: Partition, cursor: int) -> tuple[list[str], int]:
+        """(ids that have a stored result, the next cursor). The cursor is 0 at the start, and at the end."""
+        ...
+
+    async def waited_for(self, partition: Partition, task_id: str, near: Sequence[str], *, most: int) -> list[str]:
+        """The tasks of this partition that `task_id` waits for: among those of `near`, and then among `most` others."""
+        ...
+
+    async def introduced(self, names: Sequence[str]) -> dict[str, str]:
+        """Who makes ids with these prefixes, or holds leases of these incarnations, as far as it is known."""
+        ...
+
+    async def runs_of(self, worker_id: str) -> Sequence[Run]:
+        """The longer runs of a worker, as its last heartbeat tells them."""
         ...
 
     # Operations on whole queues and on the fleet.

@@ -19,6 +19,7 @@ RESULT_IS_TAKEN: Final = "n"  # 1 when another task takes its result
 INPUT_SHAPE: Final = "i"  # how the results that the task takes are nested
 INPUT_SOURCES: Final = "s"  # where results are sealed: (queue, id) of each task whose result this one takes
 HEADERS: Final = "h"
+PARENT: Final = "p"  # the task whose code has sent this one; for readers only
 _RESERVED: Final = "c"
 
 _MOST_SECONDS = 1e10  # longer than 300 years: the most that timers and the expiry of Redis keys can hold

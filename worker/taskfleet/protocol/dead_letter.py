@@ -5,32 +5,60 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgpack
 
 from taskfleet import showing
 from taskfleet.errors import SerializationError
-from taskfleet.protocol import envelope, unpacking
+from taskfleet.protocol import attempt_errors, envelope, unpacking
+from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.sealing import PLAIN, Seal
 
 _REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
+_ATTEMPT_CHARACTERS, _ATTEMPT_TRACEBACK_CHARACTERS = 500, 2000
+_WORKER_CHARACTERS = 300
 _RECORD_BYTES = 1_048_576  # the largest error record, with at most four bytes for a character
 
 logger = showing.logger("taskfleet")
 
 
-def pack(state: str, attempts: int, deliveries: int, died_ms: int, blob: bytes, error_record: bytes) -> bytes:
-    """A dead letter in the form that `DeadLetter.of_packed` reads. Redis adds two fields that only Redis reads."""
-    parts = [state, attempts, deliveries, died_ms, blob, error_record]
+def pack(
+    state: str,
+    attempts: int,
+    deliveries: int,
+    died_ms: int,
+    blob: bytes,
+    error_record: bytes,
+    keys: Mapping[str, str] | None = None,
+    errors: Sequence[StoredError] = (),
+) -> bytes:
+    """A dead letter in the form that `DeadLetter.of_packed` reads.
+
+    `keys` are its keys by their letters (lua/queue/records.lua), `errors` those of its earlier attempts. The field
+    between them is read by Redis only.
+    """
+    packed_keys = msgpack.packb(keys, use_bin_type=False) if keys else b""
+    parts: list[Any] = [state, attempts, deliveries, died_ms, blob, error_record, packed_keys, b""]
+    if errors:
+        parts.append(attempt_errors.pack(errors))
     return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
-def pack_failure(reason: str, error: str, traceback: str) -> bytes:
+def pack_failure(reason: str, error: str, traceback: str, worker: str = "") -> bytes:
     """The error record of a dead letter, written by a worker. A long traceback keeps its end, which shows the cause."""
     parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
+    return _packed([*parts, worker] if worker else parts)
+
+
+def pack_attempt(reason: str, error: str, traceback: str, worker: str) -> bytes:
+    """The error record of an attempt that is tried again: shorter, since many tasks may have several of them."""
+    return _packed([reason, error[:_ATTEMPT_CHARACTERS], traceback[-_ATTEMPT_TRACEBACK_CHARACTERS:], worker])
+
+
+def _packed(parts: list[str]) -> bytes:
     # The text of an exception may hold half a surrogate pair, which UTF-8 cannot express.
     return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
 
@@ -76,7 +104,7 @@ class DeadLetter:
             fields = unpacking.record(packed, most_bytes=len(packed))
             state, attempts, deliveries, died_ms, blob, record = fields[:6]
             name, enqueued = _task_of(blob, queue, task_id, seal)
-            reason, error, traceback = _error_of(record, queue, task_id, seal)
+            reason, error, traceback, _ = read_error(record, queue=queue, task_id=task_id, seal=seal)
             died = dt.datetime.fromtimestamp(died_ms / 1000, dt.UTC)
             return cls(
                 task_id,
@@ -104,16 +132,21 @@ def _task_of(blob: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, dt
     return "?", None
 
 
-def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str]:
-    # Redis writes some of these records itself and has no keys. An unsealed record is accepted: nothing depends on it.
+def read_error(record: bytes, *, queue: str, task_id: str, seal: Seal) -> tuple[str, str, str, str]:
+    """(reason, error, traceback, worker) of an error record; what cannot be read says so.
+
+    Redis writes some of these records itself and has no keys. An unsealed record is accepted: nothing depends on it.
+    """
     try:
         if envelope.version_of(record) is not None:
             record = seal.open("error", queue, task_id, record)
-        reason, error, traceback = unpacking.record(record, most_bytes=_RECORD_BYTES)[:3]
+        reason, error, traceback, *more = unpacking.record(record, most_bytes=_RECORD_BYTES)
+        worker = more[0] if more and isinstance(more[0], bytes) else b""
         return (
             unpacking.decoded(reason, _REASON_CHARACTERS),
             unpacking.decoded(error, _ERROR_CHARACTERS),
             unpacking.decoded(traceback, _TRACEBACK_CHARACTERS),
+            unpacking.decoded(worker, _WORKER_CHARACTERS),
         )
     except Exception as problem:
-        return "unreadable", f"its error cannot be read: {problem}", ""
+        return "unreadable", f"its error cannot be read: {problem}", "", ""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 UNKNOWN: Final = "unknown"
 ENDED: Final = "ended"
 DEAD: Final = "dead"
 LINKED: Final = "linked"
+
+
+Status = Literal[
+    "delayed", "blocked", "ready", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "expired",
+    "unknown",
+]  # fmt: skip
+"""The state of a task, as an application sees it."""
 
 
 class TaskStatus(NamedTuple):

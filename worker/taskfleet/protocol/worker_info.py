@@ -18,7 +18,8 @@ class HeartbeatFields(NamedTuple):
 
     `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
     `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run; `sealed_only` is 1 when the worker
-    refuses what no key of its application has sealed.
+    refuses what no key of its application has sealed. `incarnation` is the owner of its leases, and `runs` are its
+    longer runs (protocol/introductions.py).
     """
 
     name: str
@@ -33,9 +34,12 @@ class HeartbeatFields(NamedTuple):
     stuck: int
     oldest_run_ms: int = 0
     sealed_only: int = 0
+    incarnation: str = ""
+    runs: str = ""
 
 
-FIELDS = HeartbeatFields._fields
+_UNREAD = ("incarnation", "runs")  # read for single tasks only: protocol/introductions.py
+FIELDS = tuple(field for field in HeartbeatFields._fields if field not in _UNREAD)
 
 
 @dataclass(frozen=True, slots=True)

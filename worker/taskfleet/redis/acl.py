@@ -17,23 +17,23 @@ Role = Literal["producer", "worker", "operator"]
 _ANY = ("PING", "EVALSHA", "EVAL", "SUBSCRIBE", "SMEMBERS")
 _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "producer": (
-        scripts.ENQUEUE, scripts.STATUS, scripts.CANCEL, scripts.LINK, scripts.RESOLVE, scripts.DRAIN,
+        scripts.ENQUEUE, scripts.STATUS, scripts.INSPECT, scripts.CANCEL, scripts.LINK, scripts.RESOLVE, scripts.DRAIN,
         scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
     ),
     "worker": (scripts.STEP, scripts.RENEW, scripts.HEARTBEAT, scripts.PROGRESS, scripts.TICK, scripts.SCHEDULE_DUE),
     "operator": (
-        scripts.STATS, scripts.STATUS, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE, scripts.REQUEUE_DEAD,
-        scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE, scripts.SCHEDULE_LIST,
-        scripts.SCHEDULE_DUE,
+        scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
+        scripts.REQUEUE_DEAD, scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE,
+        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
     ),
 }  # fmt: skip
 # The commands that `RedisBroker` sends itself, beside its scripts.
 _PLAIN: dict[Role, tuple[str, ...]] = {
-    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS"),
+    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS", "HMGET", "HSCAN", "SET", "GET", "TIME", "ZRANGE"),
     "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
-        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE",
+        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET", "HSCAN",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.

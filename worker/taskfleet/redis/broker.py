@@ -12,6 +12,7 @@ from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.credentials import Tls
 from taskfleet.redis.enqueueing import Enqueueing
+from taskfleet.redis.inspecting import Inspecting
 from taskfleet.redis.operations import Operations
 from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.redis.schedules import ScheduleStore
@@ -20,7 +21,7 @@ from taskfleet.redis.stepping import Stepping
 from taskfleet.redis.views import Views
 
 
-class RedisBroker(Enqueueing, Stepping, Views, Operations):
+class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Operations):
     """All operations on queues. Nothing connects before the first call.
 
     Errors: `BrokerConnectionError` when Redis does not answer after a few tries.
@@ -84,6 +85,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Operations):
         await self.patiently(lambda: self.client.redis.ping())
 
     async def close(self) -> None:
+        self.introduction.end()
         await self.client.close()
 
     def abandon(self) -> None:

@@ -55,7 +55,7 @@ class Enqueueing(Signalling):
         """
         now = time.monotonic()
         if now >= self._listed_until.get(partition, 0.0):
-            await self.patiently(lambda: self.client.redis.sadd(self.fleet.queues, partition))
+            await self.patiently(lambda: self._list(partition))
             self._listed_until[partition] = now + _KNOWN_SECONDS
         room_for = room_for or len(items)
         if len(items) == 1:
@@ -72,6 +72,12 @@ class Enqueueing(Signalling):
                 found = await self._enqueue_part(partition, items[start:end], 0, end - start, size)
                 holders |= {start + position: holder for position, holder in found.items()}
         return holders
+
+    async def _list(self, partition: Partition) -> None:
+        if self.introduction.is_due:
+            await self.introduction.beside(self.fleet.queues, partition)
+        else:
+            await self.client.redis.sadd(self.fleet.queues, partition)
 
     def list_again(self) -> None:
         """List the partitions again with the next calls, since Redis may have lost the list."""

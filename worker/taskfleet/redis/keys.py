@@ -15,7 +15,7 @@ from taskfleet.protocol.partitions import Partition
 QUEUE_PARTS = (
     "ready", "task", "meta", "lease", "owner", "delayed", "dead", "letter", "stat", "control", "wake", "cancel",
     "await", "tag", "unique", "fair", "turns", "parked", "slots", "arrivals", "retry_at", "blocked", "gather", "input",
-    "outbox", "progress", "edges", "jobs",
+    "outbox", "progress", "edges", "jobs", "errors",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class _Structures(NamedTuple):
     progress: str  # id → stamped report
     edges: str  # id:number → some of the many tasks that wait for a task
     jobs: str  # work that is too much for one call, done in several: lua/drain.lua
+    errors: str  # id → the errors of its attempts that failed: lua/queue/errors.lua
 
 
 class ScheduleKeys(NamedTuple):
@@ -90,6 +91,11 @@ def of_partition(prefix: str, partition: str) -> QueueKeys:
     return keys
 
 
+def literal(text: str) -> str:
+    """`text` as a glob pattern that matches only `text`."""
+    return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)
+
+
 def partitions_among(members: Iterable[bytes], skipped: foreign.Skipped) -> set[Partition]:
     """The partitions among the listed names. An invalid name is skipped, since it would lead to unrelated keys."""
     found: set[Partition] = set()
@@ -129,6 +135,10 @@ class FleetKeys:
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:{{fleet}}:worker:{worker_id}"
+
+    def who(self, name: str) -> str:
+        """Who makes ids with that prefix, or who holds leases of that incarnation."""
+        return f"{self.prefix}:{{fleet}}:who:{name}"
 
     def cordon(self, name: str) -> str:
         return f"{self.prefix}:{{fleet}}:cordon:{name}"

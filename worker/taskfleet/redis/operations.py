@@ -11,6 +11,7 @@ from taskfleet.protocol import bounds
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.dead_letter import warn_of_kept
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.redis import keys
 from taskfleet.redis.calls import operations
 from taskfleet.redis.signalling import Signalling
 
@@ -111,7 +112,7 @@ class Operations(Signalling):
     async def _unlink_below(self, bases: Sequence[str]) -> None:
         """Delete all keys with these prefixes: results, and the last calls of senders. One pass, in short calls."""
         wanted = {base.encode() for base in bases}
-        pattern = _literal(bases[0]) + "*" if len(bases) == 1 else _literal(self.prefix) + ":{*}:*"
+        pattern = keys.literal(bases[0]) + "*" if len(bases) == 1 else keys.literal(self.prefix) + ":{*}:*"
         found: dict[bytes, list[bytes]] = defaultdict(list)
         async for key in self.client.scan(pattern, count=CHUNK):
             end = key.find(b"}:") + 2
@@ -158,8 +159,3 @@ class Operations(Signalling):
 
 def _text_bytes(text: str) -> int:
     return 4 * len(text)
-
-
-def _literal(text: str) -> str:
-    """`text` as a glob pattern that matches only `text`."""
-    return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)

@@ -16,6 +16,7 @@ from taskfleet.redis import keys, misfits, urls
 from taskfleet.redis.calls import schedules as schedule_calls
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.connection import RedisClient
+from taskfleet.redis.introducing import Introduction
 from taskfleet.redis.permission import asked_before_each_command
 from taskfleet.redis.redis_errors import CallRefusedError, connection_error, is_about_one_call
 
@@ -34,6 +35,7 @@ class QueueCalls:
         self.seal = seal
         self.prefix = prefix
         self.fleet = keys.FleetKeys(prefix)
+        self.introduction = Introduction(client, self.fleet)
         self.skipped = foreign.Skipped()  # records in Redis that Taskfleet cannot have written
         self.clock = RedisClock(self.now_ms)
         self._keys: dict[str, keys.QueueKeys] = {}

@@ -140,6 +140,8 @@ class ScheduleStore:
         """Perform ticks, in as few round trips as their bytes allow."""
         found: list[TickReply] = []
         queues = self._queues
+        if queues.introduction.is_due:
+            queues.introduction.start()
         for start, end, _ in bounds.windows(ticks, lambda tick: len(tick.envelope) + 1024):
             many = [
                 calls.tick(queues.keys_of(tick.entry.partition), queues.fleet, tick, queues.seal)

@@ -125,7 +125,9 @@ class Worker:
         self.stopping = Stopping(slots, health, context, self.wanted, self._upcalls, notice)
         self.hook_calls = HookCalls(application.middleware, context)
         self.rejections = Rejections(application.seal)
-        self.outcomes = Outcomes(application, context, self.outbox, self.tally, slots, self.prefetch, self._upcalls)
+        self.outcomes = Outcomes(
+            application, context, self.identity, self.outbox, self.tally, slots, self.prefetch, self._upcalls
+        )
         self.unstarted = Unstarted(self.outcomes, self.rejections, self.reports, self.hook_calls)
         self.endings = Endings(
             application, context, slots, held, self.outcomes, self.tally, self.reports, self.hook_calls, self.wanted

@@ -370,6 +370,17 @@ def revived(data: Any) -> Any:
     return json.loads(data) if type(data) is PydanticJson else data
 
 
+def plain(value: Any) -> Any:
+    """An argument or a result without its annotation: objects are data, at any depth."""
+    if isinstance(value, (CarriedForm, PydanticJson, TypedForm)):
+        return revived(value)
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value
+
+
 def _list_of(item: Any) -> Any:
     return list[item]
 

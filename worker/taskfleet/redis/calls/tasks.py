@@ -12,6 +12,7 @@ from taskfleet import foreign
 from taskfleet.errors import SerializationError
 from taskfleet.protocol import unpacking
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, HeldTask, Renewal, StepReply, Takeover
+from taskfleet.protocol.introductions import KEPT_SECONDS
 from taskfleet.protocol.item import Item, pack_items
 from taskfleet.protocol.outcome import (
     OUTCOME_ID,
@@ -247,5 +248,5 @@ def _renewal(reply: list[list[bytes]]) -> Renewal:
 def heartbeat(fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: HeartbeatFields) -> ScriptCall[bool]:
     """Report that a worker is alive. The reply: whether it is cordoned."""
     flat = [part for pair in fields._asdict().items() for part in pair]
-    keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name))
-    return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, *flat), bool)
+    keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name), fleet.who(fields.incarnation))
+    return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, int(KEPT_SECONDS * 1000), *flat), bool)

@@ -1,5 +1,5 @@
--- needs: keys queue/counters queue/wake queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs
--- Requeue dead letters at the tail, with all their attempts before them. A letter stays when another task has its
+-- needs: keys queue/clock queue/counters queue/wake queue/unpacking queue/errors queue/records queue/ready queue/unique_keys queue/inputs
+-- Requeue dead letters at the tail, with all their attempts before them. The errors of the earlier ones stay known. A letter stays when another task has its
 -- unique key by now, when it reports a cancellation (a cancelled task never runs), or when another program has written
 -- it.
 -- KEYS  the queue's (redis/keys.py)
@@ -17,7 +17,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   if bytes < MOST_BYTES then looked = i end
   if packed then
     bytes = bytes + #packed
-    local state, _, delivery, _, envelope, _, keys, inputs = unpack(unpacked(packed) or {}, 1, 8)
+    local state, attempt, delivery, died, envelope, why, keys, inputs, before = unpack(unpacked(packed) or {}, 1, 9)
     local whole = type(envelope) == 'string' and type(delivery) == 'number'
     local t = text_or_nil(keys) and sound_tag(keys) or nil
     local holder = t and t.u and holder_of(t.u)
@@ -33,6 +33,9 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       local passed_on = text_or_nil(inputs) or ''
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
+      if text_or_nil(why) and number_or_nil(attempt) and number_or_nil(died) then
+        note_error(id, text_or_nil(before), attempt, died, now, why, '')
+      end
       -- The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
       make_ready_at_tail(id, t, 1, delivery, 0)
       moved = moved + 1

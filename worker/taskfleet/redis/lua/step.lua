@@ -8,6 +8,7 @@
 --       12 busy_ms of 13 in all  13 messagepack list of ids: first deliveries that succeeded and keep no result
 --       14 tasks that may run at once, 15 and per limit key (0 = any)  16 rate limit per limit key  17 its burst
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra): protocol/outcome.py has the codes. The
+--       extra of the code r is (delay in ms, error record). The
 --       result of the codes r, n, f and d, and the extra of x, is the record for a task that was cancelled in the
 --       meantime. A result with ttl_ms 0 is not kept, only passed on to the tasks that wait for it.
 -- REPLY {now_ms, still claimable, ms to the next event, lease end or token (-1 none), {stale ids},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
+from taskfleet.protocol.introductions import Run, runs_text
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.health import Health
@@ -13,6 +15,8 @@ from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.version import __version__
+
+_LONG_SECONDS = 0.5  # of shorter runs the start is not worth a heartbeat
 
 
 class Heartbeat:
@@ -50,8 +54,16 @@ class Heartbeat:
             idle_since_ms=0 if self._held else health.idle_since_ms,
             version=__version__,
             oldest_run_ms=self._oldest_run_ms(),
+            incarnation=self._identity.incarnation,
+            runs=self._runs(),
             sealed_only=int(self._context.started and self._context.broker.seal.requires),
         )
+
+    def _runs(self) -> str:
+        now, now_ms = self._context.now(), time.time() * 1000
+        jobs = [*self._slots.running.copy().values(), *(job for _, job in self._slots.items.copy().values())]
+        started = [(job.id, now - job.started) for job in jobs]
+        return runs_text(Run(task_id, int(now_ms - 1000 * ago)) for task_id, ago in started if ago > _LONG_SECONDS)
 
     def _oldest_run_ms(self) -> int:
         # dict.copy is atomic under the interpreter's lock; iterating a dict that changes is not.

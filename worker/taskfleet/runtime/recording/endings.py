@@ -9,8 +9,8 @@ from typing import Any, cast
 from taskfleet import describing, showing
 from taskfleet.application import Application
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import call_settings, dead_letter, outcome
-from taskfleet.retry import delay_ms
+from taskfleet.protocol import call_settings, outcome
+from taskfleet.retry import RetryLater, delay_ms
 from taskfleet.runtime.executors import returned
 from taskfleet.runtime.executors.process_executor import ChildError, ProcessDiedError
 from taskfleet.runtime.executors.returned import PLAIN_TYPES
@@ -132,13 +132,15 @@ class Endings:
             self.fail(job, reason, message, text, error)
             return
         delay = retrying.delay_seconds(job, error)
-        if self._end(job, outcome.RETRIED, *self._outcomes.if_cancelled(), delay_ms(delay)):
+        trace = "" if issubclass(type(error), RetryLater) else text  # it has asked for the retry
+        extra = delay_ms(delay), self._outcomes.attempt(reason, message, trace)
+        if self._end(job, outcome.RETRIED, *self._outcomes.if_cancelled(), extra):
             self._reports.retried(job, message, delay)
             self._hook_calls.retried(job, reason, message, delay)
 
     def fail(self, job: Job, reason: str, message: str, text: str, error: BaseException | None = None) -> None:
         """Record a final failure; `text` is its traceback."""
-        record = dead_letter.pack_failure(reason, message, text)
+        record = self._outcomes.failure(reason, message, text)
         if self._end(job, outcome.FAILED, *self._outcomes.if_cancelled(), record):
             self._reports.failed(job, reason, message, text, error)
             self._hook_calls.failed(job, reason, message)
@@ -148,7 +150,7 @@ class Endings:
         with contextlib.suppress(BaseException):
             logger.error("task %s: its end could not be recorded as it was:\n%s", job.id, describing.trace(problem))
         message = f"its end could not be recorded: {describing.describe(problem)}"
-        record = dead_letter.pack_failure("internal", message, describing.trace(problem))
+        record = self._outcomes.failure("internal", message, describing.trace(problem))
         self._end(job, outcome.FAILED, b"", 0, record)
 
     def _end(self, job: Job, code: str, result: bytes, ttl_ms: int, extra: Any) -> bool:

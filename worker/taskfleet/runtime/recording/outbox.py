@@ -11,6 +11,7 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import redis_errors
 
 _result, _extra = operator.itemgetter(OUTCOME_RESULT), operator.itemgetter(OUTCOME_EXTRA)
+_RECORDS = frozenset((bytes, tuple))  # types of an extra with an error record
 _REFUSALS = 3  # failed calls with one large outcome, while Redis answers other calls
 _GROW_AFTER = 64  # successful calls before larger ones are tried again
 
@@ -53,7 +54,7 @@ class Outbox(dict[Partition, list[Outcome]]):
         small = (
             len(box) <= bounds.CHUNK
             and sum(map(len, map(_result, box))) <= bounds.SURE_BYTES // 2
-            and bytes not in set(map(type, map(_extra, box)))
+            and _RECORDS.isdisjoint(map(type, map(_extra, box)))
         )
         if small:
             if self.behind:

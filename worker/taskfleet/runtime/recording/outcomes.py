@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from taskfleet.application import Application
 from taskfleet.protocol import call_settings, dead_letter, outcome, result_record
@@ -11,6 +11,7 @@ from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.retry import MAX_SECONDS
 from taskfleet.runtime.executors.process_executor import Returned
 from taskfleet.runtime.recording.outbox import Outbox
+from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.run_context import RunContext
@@ -29,6 +30,7 @@ class Outcomes:
         self,
         application: Application,
         context: RunContext,
+        identity: Identity,
         outbox: Outbox,
         tally: Tally,
         slots: Slots,
@@ -38,6 +40,7 @@ class Outcomes:
         self._application = application
         self._seal = application.seal
         self._context = context
+        self._worker_id = identity.worker_id
         self._outbox = outbox
         self._tally = tally
         self._slots = slots
@@ -84,6 +87,14 @@ class Outcomes:
         """
         return result_record.pack_cancelled("cancelled while it ran"), self._cancelled_ttl_ms()
 
+    def failure(self, reason: str, message: str, text: str) -> bytes:
+        """The error record of a dead letter; `text` is the traceback."""
+        return dead_letter.pack_failure(reason, message, text, self._worker_id)
+
+    def attempt(self, reason: str, message: str, text: str) -> bytes:
+        """The error record of an attempt that is tried again."""
+        return dead_letter.pack_attempt(reason, message, text, self._worker_id)
+
     # Of tasks that have not run.
 
     def handed_back(self, partition: Partition, task_id: str, delivery: int, delay_ms: int = 0) -> Outcome:
@@ -98,14 +109,14 @@ class Outcomes:
 
     def failed(self, partition: Partition, task_id: str, delivery: int, reason: str, message: str) -> Outcome:
         """A failure in its simplest form."""
-        _, record = self.sealed(partition, task_id, b"", dead_letter.pack_failure(reason, message, ""))
+        _, record = self.sealed(partition, task_id, b"", self.failure(reason, message, ""))
         return (task_id, delivery, outcome.FAILED, 0, b"", 0, record)
 
     def bury(self, partition: Partition, task_id: str, delivery: int, reason: str, message: str) -> None:
         """Make a task that could not be run a dead letter."""
         self._tally.counts[partition, outcome.DEAD] += 1
         cancelled, ttl_ms = self.if_cancelled()
-        record = dead_letter.pack_failure(reason, message, "")
+        record = self.failure(reason, message, "")
         cancelled, record = self.sealed(partition, task_id, cancelled, record)
         self.post(partition, (task_id, delivery, outcome.DEAD, 0, cancelled, ttl_ms, record))
 
@@ -134,6 +145,9 @@ class Outcomes:
             result = self._seal.close("result", queue_of(partition), task_id, result)
         if isinstance(extra, bytes):
             extra = self._seal.close("error", queue_of(partition), task_id, extra)
+        elif isinstance(extra, tuple):
+            delay_ms, record = cast("tuple[int, bytes]", extra)
+            extra = delay_ms, self._seal.close("error", queue_of(partition), task_id, record)
         return result, extra
 
     def _cancelled_ttl_ms(self) -> int:

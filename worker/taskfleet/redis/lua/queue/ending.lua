@@ -36,6 +36,7 @@ local function forget(id)
   redis.call('HDEL', task, id)
   redis.call('HDEL', meta, id)
   redis.call('HDEL', progress, id)
+  redis.call('HDEL', errors, id)
 end
 
 -- Publish the end of a task, if a client waits for it.

@@ -1,5 +1,6 @@
 -- needs: keys queue/clock queue/counters queue/inputs step
--- Make a task a dead letter: (state, attempt, delivery, died_ms, envelope, error record, its keys, its inputs).
+-- Make a task a dead letter: (state, attempt, delivery, died_ms, envelope, error record, its keys, its inputs, the
+-- errors of its earlier attempts if there were any).
 -- A letter has all data that requeue_dead.lua needs to run the task again.
 local buried_bytes = 0
 
@@ -10,7 +11,9 @@ local function bury(id, state, attempt, delivery, record)
   if t and (t.l or t.f or t.u) then kept = cmsgpack.pack({l = t.l, f = t.f, u = t.u}) end
   if tagged then passed_on = redis.call('HGET', input, id) or '' end
   buried_bytes = buried_bytes + #blob + #passed_on
-  redis.call('HSET', letter, id, cmsgpack.pack({state, attempt, delivery, now, blob, record, kept, passed_on}))
+  local parts = {state, attempt, delivery, now, blob, record, kept, passed_on}
+  parts[9] = redis.call('HGET', errors, id) or nil
+  redis.call('HSET', letter, id, cmsgpack.pack(parts))
   redis.call('ZADD', dead, now, id)
   ends(id, state, record)
   add('failed', 1)

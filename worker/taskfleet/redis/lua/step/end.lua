@@ -5,13 +5,16 @@ if n_ended > 0 then
   local cancelling = redis.call('EXISTS', cancel) == 1
   local noted = redis.call('EXISTS', meta) == 1
   local awaited = redis.call('EXISTS', await) == 1
-  local reported = redis.call('EXISTS', progress) == 1
+  local reported = redis.call('EXISTS', progress, errors) > 0
   for first = 1, n_ended, 1000 do
     local last = math.min(first + 999, n_ended)
     redis.call('HDEL', task, unpack(ended, first, last))
     if noted then redis.call('HDEL', meta, unpack(ended, first, last)) end
     if cancelling then redis.call('HDEL', cancel, unpack(ended, first, last)) end
-    if reported then redis.call('HDEL', progress, unpack(ended, first, last)) end
+    if reported then
+      redis.call('HDEL', progress, unpack(ended, first, last))
+      redis.call('HDEL', errors, unpack(ended, first, last))
+    end
   end
   for i = 1, n_ended do
     local id = ended[i]

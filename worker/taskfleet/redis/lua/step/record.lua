@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready queue/unknown step step/bury step/slots
+-- needs: keys queue/clock queue/counters queue/errors queue/inputs queue/records queue/ready queue/unknown step step/bury step/slots
 -- Record the outcomes with a valid fencing token.
 -- Outcomes of tasks with tags cost more. Those that are too many for one call are left to the next, and counted in
 -- `unrecorded`.
@@ -47,9 +47,14 @@ if ARGV[9] ~= '' then
   local cancelled = redis.call('EXISTS', cancel) == 1
 
   -- A task that is run again: after its retry delay, or because it was returned.
-  local function put_back(id, t, delivery, code, delay)
+  local function put_back(id, t, delivery, code, extra)
     local attempt, _, crashes, since = history_of(id)
+    local delay, failure = extra, nil
+    if type(extra) == 'table' then delay, failure = unpack(extra, 1, 2) end
     if code == 'r' then
+      if failure and not memory_full then
+        note_error(id, redis.call('HGET', errors, id), attempt, now, at_least_now + delay, failure, '')
+      end
       attempt, crashes = attempt + 1, 0
       add('retried', 1)
     end

@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/inputs queue/records queue/ready step step/bury step/slots step/cancelling
+-- needs: keys queue/clock queue/counters queue/errors queue/inputs queue/records queue/ready step step/bury step/slots step/cancelling
 -- Take over the tasks whose lease has expired without an outcome: their worker is gone. The crash is counted, and the
 -- task goes to the head of its queue, or becomes a dead letter after max_deliveries crashes.
 local lost = {}
@@ -18,6 +18,11 @@ for i = #lost, 1, -1 do
     delivery = tonumber(token and string.match(token, ':(%d+)$')) or delivery
     crashes = crashes + 1
     local dies = crashes >= tonumber(ARGV[4])
+    if not memory_full then
+      local by = token and string.match(token, '^(.*):%d+$') or ''
+      local lost_record = cmsgpack.pack({'worker_lost', 'its worker was lost while it ran', ''})
+      note_error(id, redis.call('HGET', errors, id), attempt, now, dies and 0 or now, lost_record, by)
+    end
     local n = #taken_over
     taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
     taken_over[n + 4] = dies and 1 or 0
