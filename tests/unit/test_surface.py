@@ -27,7 +27,8 @@ NAMES = {
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskTimeoutError", "ResultTimeoutError", "RunTimeoutError",
+    "BadSignatureError", "NewerVersionError", "__version__",
 }  # fmt: skip
 TESTING_NAMES = {"EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "in_memory"}
 
@@ -69,6 +70,7 @@ async TaskQueue.start_workers(count=None, *, queues=None)
 async TaskQueue.stop_workers()
 async TaskQueue.close()
 TaskFunction.message(*args, **kwargs)
+TaskFunction.partial(*args, **kwargs)
 async TaskFunction.enqueue(*args, **kwargs)
 TaskFunction.enqueue_sync(*args, **kwargs)
 TaskFunction.options(**options)
@@ -87,6 +89,8 @@ GroupHandle.statuses_sync()
 GroupHandle.result_sync(timeout=None)
 GroupHandle.cancel_sync()
 async Task.execute()
+Task.message(options=None)
+Task.options(**options)
 current_task()
 async TaskContext.progress(done, total=None, note='')
 TaskContext.progress_sync(done, total=None, note='')

@@ -26,6 +26,8 @@ from taskfleet.errors import (
     NewerVersionError,
     PayloadTooLargeError,
     QueueFullError,
+    ResultTimeoutError,
+    RunTimeoutError,
     SerializationError,
     TaskCancelledError,
     TaskExecutionError,
@@ -60,5 +62,6 @@ __all__ = [
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
     "ConfigurationError", "InvalidQueueNameError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskTimeoutError", "ResultTimeoutError", "RunTimeoutError",
+    "BadSignatureError", "NewerVersionError", "__version__",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ def message_of(thing: object, call: str) -> Message[Any]:
     if isinstance(thing, Message):
         return thing
     if isinstance(thing, Task):
-        return thing.message()
+        return Task.message(thing)  # a field may have the name of the method
     raise TypeError(f"{call}: {_instead(thing)}")
 
 

@@ -19,7 +19,22 @@ from taskfleet.protocol.sealing import PLAIN, Seal
 _REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
 _RECORD_BYTES = 1_048_576  # the largest error record, with at most four bytes for a character
 
+_RAN_TOO_LONG = "it ran longer than its timeout of "
+
 logger = showing.logger("taskfleet")
+
+
+def ran_too_long(timeout: float) -> str:
+    """The error of a dead letter whose last run was stopped by its timeout (s); `timeout_in` reads it again."""
+    return f"{_RAN_TOO_LONG}{timeout:g} s"
+
+
+def timeout_in(error: str) -> float:
+    """The timeout (s) in the error of such a dead letter; 0.0 in any other."""
+    with contextlib.suppress(ValueError):
+        if error.startswith(_RAN_TOO_LONG):
+            return float(error.removeprefix(_RAN_TOO_LONG).removesuffix(" s"))
+    return 0.0
 
 
 def pack(state: str, attempts: int, deliveries: int, died_ms: int, blob: bytes, error_record: bytes) -> bytes:

@@ -58,6 +58,7 @@ from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.state.upcalls import Upcalls
+from taskfleet.tasks.namespace import CLASS_TASKS
 
 logger = showing.logger("taskfleet.worker")
 
@@ -137,7 +138,7 @@ class Worker:
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
         self.threads = Threads()
-        self.processes = Processes(application.registry, application.seal.expanded_limit)
+        self.processes = Processes((*application.registry, *CLASS_TASKS), application.seal.expanded_limit)
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)

@@ -11,7 +11,7 @@ from taskfleet import checks
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks import dependency_plan, depends
-from taskfleet.tasks.definition import Definition, location_of, with_executor
+from taskfleet.tasks.definition import Definition, check_is_function, location_of, with_executor
 from taskfleet.tasks.function import Sender, TaskFunction
 from taskfleet.tasks.options import BatchOptions, TaskOptions
 from taskfleet.tasks.signature import Signature, hints_of
@@ -64,6 +64,7 @@ def define_batch(
         )
     if options.executor == "process":
         raise ConfigurationError(f"batch task {name!r}: executor='process' is for tasks that run one by one")
+    check_is_function(name, function)
     options = with_executor(name, function, options)
     parameters = list(inspect.signature(function).parameters.values())
     markers = depends.set_apart(name, parameters, hints_of(function))

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from taskfleet.errors import ConfigurationError
 
 
-def return_hint(cls: type, execute: Callable[..., Any], name: str) -> Any | Later:
-    """The annotation, or `Later` when it names a class that is not defined yet. Without one it is `Any`."""
+def return_hint(cls: type, execute: Callable[..., Any], name: str, otherwise: Any = Any) -> Any | Later:
+    """The annotation, or `Later` when it names a class that is not defined yet. Without one it is `otherwise`."""
     function = inspect.unwrap(execute)
-    text = inspect.get_annotations(function).get("return", Any)
+    text = inspect.get_annotations(function).get("return", otherwise)
     later = Later(cls, function, name, text, _local_names(cls.__module__))
     try:
         return later.resolve()

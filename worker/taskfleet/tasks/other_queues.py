@@ -1,0 +1,43 @@
+"""The names by which other libraries send a task, for errors that say how to write the call here."""
+
+from __future__ import annotations
+
+_CALLS = {
+    "delay": ("Celery", "await {}.enqueue(…)"),
+    "apply_async": ("Celery", "await {}.options(delay=…, queue=…).enqueue(…)"),
+    "apply": ("Celery", "await {}(…), which runs it here"),
+    "s": ("Celery", "{0}.message(…), or {0}.partial(…) behind another task of a workflow"),
+    "si": ("Celery", "{}.message(…)"),
+    "signature": ("Celery", "{0}.message(…), or {0}.partial(…) behind another task of a workflow"),
+    "map": ("Celery", "await queue.enqueue_many([{}.message(…), …])"),
+    "starmap": ("Celery", "await queue.enqueue_many([{}.message(…), …])"),
+    "send": ("dramatiq", "await {}.enqueue(…)"),
+    "send_with_options": ("dramatiq", "await {}.options(delay=…).enqueue(…)"),
+    "message_with_options": ("dramatiq", "{}.options(delay=…).message(…)"),
+    "defer": ("procrastinate", "await {}.enqueue(…)"),
+    "defer_async": ("procrastinate", "await {}.enqueue(…)"),
+    "batch_defer": ("procrastinate", "await queue.enqueue_many([{}.message(…), …])"),
+    "configure": ("procrastinate", "await {}.options(delay=…, queue=…).enqueue(…)"),
+    "kiq": ("taskiq", "await {}.enqueue(…)"),
+    "kicker": ("taskiq", "await {}.options(delay=…, queue=…).enqueue(…)"),
+    "schedule": ("huey", "await {}.options(delay=…).enqueue(…)"),
+}
+_OF_FUNCTIONS = frozenset({"enqueue", "enqueue_sync", "partial"})
+
+
+def missing(task: str, name: str) -> AttributeError:
+    """The error for an attribute that a task function does not have."""
+    if name in _CALLS:
+        library, instead = _CALLS[name]
+        blocking = f"; without an event loop, {task}.enqueue_sync(…)" if ".enqueue(" in instead else ""
+        return AttributeError(f".{name}() is of {library}; write {instead.format(task)}{blocking}", name=name)
+    return AttributeError(f"task {task!r} has no attribute {name!r}", name=name)
+
+
+def check_class_task(task: str, name: str) -> None:
+    """`AttributeError` for a name by which another library, or a task function, is sent."""
+    if name in _CALLS or name in _OF_FUNCTIONS:
+        whose = f".{name}() is of {_CALLS[name][0]}" if name in _CALLS else f"a class task has no .{name}()"
+        raise AttributeError(
+            f"{whose}; write await queue.enqueue({task}(…)), or {task}(…).options(delay=…) for options", name=name
+        )
