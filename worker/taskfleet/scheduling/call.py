@@ -8,6 +8,7 @@ from typing import Any, cast
 from taskfleet import checks, queue_names
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.producer import sendable
+from taskfleet.tasks import class_task
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.definition import Definition, define
 from taskfleet.tasks.function import TaskFunction
@@ -45,10 +46,10 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
             raise ConfigurationError(
                 f"task {task.name!r} is an instance: its fields are set, args and kwargs have no use"
             )
-        return Task.message(task)
+        return class_task.message_of(task)
     # A caller without a type checker may pass any value.
     if isinstance(task, type) and issubclass(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return Task.message(_instance(task, args, kwargs))
+        return class_task.message_of(_instance(task, args, kwargs))
     raise _no_task(task)
 
 

@@ -75,6 +75,9 @@ class Task(BaseModel, TypedResult[Result_co]):
             other_queues.check_class_task(type(self).__name__, name)
             return super().__getattr__(name)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__()
+
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__()
@@ -90,24 +93,48 @@ class Task(BaseModel, TypedResult[Result_co]):
 
         Errors: `ConfigurationError` names the option.
         """
-        definition = CLASS_TASKS.get(type(self).name)
-        if options is None:
-            return Message(definition, (self,), {}, definition.options)
-        # Callers without a type checker pass anything.
-        if not isinstance(options, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"options={checks.shown(options)} is no dict; expected CallOptions(delay=…)")
-        return Message(definition, (self,), {}, definition.options.for_call(options))
+        return message_of(self, options)
 
     def options(self, **options: Unpack[CallOptions]) -> Message[Result_co]:
         """This task with options of this call: `await queue.enqueue(Refund(order=1).options(delay=60))`.
 
         Errors: `ConfigurationError` names the option, its value and the expected form.
         """
-        return Task.message(self, options)
+        return message_of(self, options)
 
 
+class _OfInstances:
+    """A method that instances have, and their class does not seem to have.
+
+    Pydantic would take it for the default of a field of that name (`message: str`), and warn of it.
+    """
+
+    def __init__(self, method: types.FunctionType) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: object, owner: type | None = None) -> types.MethodType:
+        if instance is None:
+            name = self._method.__name__
+            raise AttributeError(f".{name}() is a method of instances, such as {getattr(owner, '__name__', 'Task')}(…)")
+        return types.MethodType(self._method, instance)
+
+
+for _name in ("message", "options"):
+    setattr(Task, _name, _OfInstances(vars(Task)[_name]))
 # Pydantic takes a class attribute without annotation only under a name that it knows as one.
 Task.__class_vars__ |= OF_DECORATOR.keys()
+
+
+def message_of(task: Task[Result_co], options: CallOptions | None = None) -> Message[Result_co]:
+    """The message of a class task, also of one with a field that has the name of the method."""
+    definition = CLASS_TASKS.get(type(task).name)
+    if options is None:
+        return Message(definition, (task,), {}, definition.options)
+    # Callers without a type checker pass anything.
+    if not isinstance(options, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"options={checks.shown(options)} is no dict; expected CallOptions(delay=…)")
+    return Message(definition, (task,), {}, definition.options.for_call(options))
 
 
 class AsyncTask(Protocol[R_co]):

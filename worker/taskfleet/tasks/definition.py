@@ -7,7 +7,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never, SupportsIndex
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks import dependency_plan
@@ -55,6 +55,15 @@ class Definition:
         self.origin: Origin | None = None  # set when a registry first adds the definition
         self.task_function: weakref.ref[Any] | None = None  # dead once the application has dropped it
         self.takes_result = signature.takes_first if takes_result is None else takes_result
+
+    def __deepcopy__(self, memo: Any) -> Definition:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> Never:
+        raise TypeError(
+            f"task {self.name!r}: a message, or a task with options, cannot be pickled; send the task function itself "
+            "(it is pickled by module and name) and its arguments, or enqueue here and send the handle's id"
+        )
 
 
 def location_of(thing: Any) -> str:
