@@ -38,7 +38,7 @@ TaskQueue(url=None, *, broker=None, queues=(), result_ttl=3600.0, max_payload_by
   middleware=(), settings=None)
 TaskQueue.from_config(path=None, **options)
 TaskQueue.task(function=None, /, **options)
-TaskQueue.batch_task(*, item=None, size=100, window_ms=50.0, **options)
+TaskQueue.batch_task(*, item=None, item_class=None, size=100, window_ms=50.0, **options)
 TaskQueue.override(provider, replacement)
 TaskQueue.add_middleware(middleware)
 async TaskQueue.enqueue(task, queue=None)
@@ -131,7 +131,7 @@ testing.in_memory(queue, *, clock=None)
 """
 
 FIELDS = {
-    "BatchItem": "id args kwargs context",
+    "BatchItem": "id args kwargs value context",
     "DeadLetter": "id task state reason error traceback attempts deliveries enqueued_at died_at",
     "Progress": "done total note at fraction",
     "QueueStats": (

@@ -23,13 +23,21 @@ class Signature:
     """The parameters and the result of one task function.
 
     `injected` are the parameters that the worker fills (`Depends`): they are no part of a call. `result` stands for the
-    function's own return annotation.
+    function's own return annotation, and `hints` for all its annotations.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, result: Any = _LATER) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        result: Any = _LATER,
+        hints: Mapping[str, Any] | None = None,
+    ) -> None:
         self._name = name
         self._signature = inspect.signature(function)
-        hints = hints_of(function)
+        if hints is None:
+            hints = hints_of(function)
         self.injected: dict[str, depends.Marker] = {}
         self._by_position = 0
         self._by_name: list[str] = []  # parameters of the call that follow an injected one
