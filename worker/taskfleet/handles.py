@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
@@ -10,7 +11,7 @@ from typing import Any, Generic, Literal, Never, Protocol, SupportsIndex, TypeVa
 
 import typing_extensions
 
-from taskfleet import checks, sync
+from taskfleet import checks, context, sync
 from taskfleet.cancellation import end
 from taskfleet.completions import Completions
 from taskfleet.errors import (
@@ -171,20 +172,32 @@ class TaskHandle(Generic[R_co]):
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
             assert self.partition is not None
             async with self._connections.completions.expect(self.partition, self.id) as ended:
-                while True:
-                    # Cleared before the call: the completion may be announced while the reply is on its way.
-                    ended.clear()
-                    state, data = await self._connections.broker.status(self.partition, self.id, announce=True)
-                    if state in ("ended", "dead"):
-                        break
-                    if state == "unknown":
-                        raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
-                    try:
-                        async with asyncio.timeout(_RECHECK_SECONDS):
-                            await ended.wait()
-                    except TimeoutError:
-                        continue
+                state, data = await self._ended(self.partition, ended)
         return self._outcome(state, data)
+
+    async def _ended(self, partition: Partition, ended: asyncio.Event) -> tuple[str, bytes]:
+        """The end of the task, once it is announced, or found by looking from time to time."""
+        waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
+        waits = context.WAITS.get() if waiter is not None else None
+        looks = 0
+        try:
+            while True:
+                # Cleared before the call: the completion may be announced while the reply is on its way.
+                ended.clear()
+                state, data = await self._connections.broker.status(partition, self.id, announce=True)
+                if state in ("ended", "dead"):
+                    return state, data
+                if state == "unknown":
+                    raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
+                looks += 1
+                if waits is not None and looks > 1:
+                    waits.note(waiter, self.id, state)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RECHECK_SECONDS):
+                        await ended.wait()
+        finally:
+            if waits is not None and looks > 1:
+                waits.forget(waiter, self.id)
 
     def _outcome(self, state: str, data: bytes) -> R_co:
         if state == "dead":

@@ -54,6 +54,7 @@ from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.ports import WorkerQueue
 from taskfleet.runtime.state.prefetch import Prefetch
+from taskfleet.runtime.state.result_waits import ResultWaits
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
@@ -224,7 +225,7 @@ class Worker:
         """Work until `drain()`; returns when the worker holds no lease any more."""
         session = self.sessions.current()
         with session.held():
-            self.context.begin(session.broker)
+            self.context.begin(session.broker, ResultWaits(self.slots))
             await self._run()
 
     async def _run(self) -> None:
