@@ -93,7 +93,7 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
         return dataclasses.replace(options, executor="thread")
     if executor != "async" and is_async:
         raise ConfigurationError(f"task {name!r} is async: it runs on the loop, not with executor={executor!r}")
-    if executor == "process" and "<" in function.__qualname__:
+    if executor == "process" and ("<" in function.__qualname__ or inspect.ismethod(function)):
         raise ConfigurationError(
             f"task {name!r} ({location_of(function)}): with executor='process' another process finds the function by "
             f"module and name, which {function.__qualname__!r} has not; define it with def at the top of a module"
@@ -103,6 +103,8 @@ def with_executor(name: str, function: Callable[..., Any], options: TaskOptions)
 
 def check_is_function(name: str, thing: Any) -> None:
     """`ConfigurationError` says what stands in the place of a task's function, and what to write."""
+    if name == "<lambda>":
+        raise ConfigurationError("a lambda has no name: define a function with def, or give @queue.task(name=…)")
     if (problem := _what_it_is_instead(thing)) is not None:
         raise ConfigurationError(f"task {name!r}: {problem}")
 
