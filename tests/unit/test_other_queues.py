@@ -55,7 +55,7 @@ def test_code_without_an_event_loop_is_told_its_call() -> None:
 
 
 def test_any_other_name_is_an_ordinary_error() -> None:
-    with pytest.raises(AttributeError, match=r"^task 'send_email' has no attribute 'enqeue'$"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'enqeue'"):
         getattr(send_email, "enqeue")  # noqa: B009
     assert send_email.__name__ == "send_email"
 

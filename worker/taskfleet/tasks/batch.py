@@ -40,16 +40,11 @@ class BatchItem(Generic[Value_co]):
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     _make_context: Callable[[], TaskContext] | None = field(default=None, repr=False, compare=False)
-    _value: Value_co | None = field(default=None, repr=False, compare=False)
 
     @property
     def value(self) -> Value_co:
         """An object of the task's `item_class`. Errors: `RuntimeError` for a task without one."""
-        if self._value is None:
-            raise RuntimeError(
-                "a batch item has a value only with @queue.batch_task(item_class=…); use args and kwargs"
-            )
-        return self._value
+        raise RuntimeError("a batch item has a value only with @queue.batch_task(item_class=…); use args and kwargs")
 
     @property
     def context(self) -> TaskContext:
@@ -57,6 +52,17 @@ class BatchItem(Generic[Value_co]):
         if self._make_context is None:
             raise RuntimeError("a batch item has a context only in a batch that a worker runs")
         return self._make_context()
+
+
+@dataclass(frozen=True, slots=True)
+class ValuedItem(BatchItem[Value_co]):
+    """An item of a task with an `item_class`."""
+
+    _value: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Value_co:
+        return cast("Value_co", self._value)
 
 
 BatchFunction = Callable[..., Awaitable[Sequence[Any]] | Sequence[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, Unpack
 
 import typing_extensions
@@ -27,6 +27,8 @@ R_co = TypeVar("R_co", covariant=True)
 # `Task` alone is one with any result.
 Result_co = typing_extensions.TypeVar("Result_co", covariant=True, default=Any)
 
+_METHOD = types.MethodType  # both are used for every message
+_BY_NAME = CLASS_TASKS._definitions
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -93,7 +95,16 @@ class Task(BaseModel, TypedResult[Result_co]):
 
         Errors: `ConfigurationError` names the option.
         """
-        return message_of(self, options)
+        try:
+            definition = _BY_NAME[type(self).name]
+        except KeyError:
+            definition = CLASS_TASKS.get(type(self).name)  # its error names those that are known
+        if options is None:
+            return Message(definition, (self,), {}, definition.options)
+        # Callers without a type checker pass anything.
+        if not isinstance(options, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"options={checks.shown(options)} is no dict; expected CallOptions(delay=…)")
+        return Message(definition, (self,), {}, definition.options.for_call(options))
 
     def options(self, **options: Unpack[CallOptions]) -> Message[Result_co]:
         """This task with options of this call: `await queue.enqueue(Refund(order=1).options(delay=60))`.
@@ -114,27 +125,19 @@ class _OfInstances:
         self.__doc__ = method.__doc__
 
     def __get__(self, instance: object, owner: type | None = None) -> types.MethodType:
-        if instance is None:
-            name = self._method.__name__
-            raise AttributeError(f".{name}() is a method of instances, such as {getattr(owner, '__name__', 'Task')}(…)")
-        return types.MethodType(self._method, instance)
+        if instance is not None:
+            return _METHOD(self._method, instance)
+        name = self._method.__name__
+        raise AttributeError(f".{name}() is a method of instances, such as {getattr(owner, '__name__', 'Task')}(…)")
 
+
+message_of: Callable[..., Message[Any]] = vars(Task)["message"]
+"""The message of a class task, also of one with a field that has the name of the method."""
 
 for _name in ("message", "options"):
     setattr(Task, _name, _OfInstances(vars(Task)[_name]))
 # Pydantic takes a class attribute without annotation only under a name that it knows as one.
 Task.__class_vars__ |= OF_DECORATOR.keys()
-
-
-def message_of(task: Task[Result_co], options: CallOptions | None = None) -> Message[Result_co]:
-    """The message of a class task, also of one with a field that has the name of the method."""
-    definition = CLASS_TASKS.get(type(task).name)
-    if options is None:
-        return Message(definition, (task,), {}, definition.options)
-    # Callers without a type checker pass anything.
-    if not isinstance(options, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"options={checks.shown(options)} is no dict; expected CallOptions(delay=…)")
-    return Message(definition, (task,), {}, definition.options.for_call(options))
 
 
 class AsyncTask(Protocol[R_co]):

@@ -7,7 +7,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, SupportsIndex, TypeVar, Unpack, cast
+from typing import Any, Generic, ParamSpec, Protocol, SupportsIndex, TypeVar, Unpack, cast
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
@@ -42,16 +42,14 @@ class TakesFirst(Protocol[First_contra, Rest, R_co]):
 class BoundTask(Generic[P, R]):
     """A task with options for its next calls."""
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            definition = vars(self).get("_definition")
-            raise other_queues.missing("task" if definition is None else definition.name, name)
-
     def __init__(self, sender: Sender, definition: Definition, options: TaskOptions) -> None:
         self._sender = sender
         self._definition = definition
         self._options = options
+
+    @property
+    def name(self) -> str:
+        return self._definition.name
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """The call, for `enqueue_many`."""
@@ -90,12 +88,6 @@ class TaskFunction(Generic[P, R, C]):
     @property
     def name(self) -> str:
         return self.definition.name
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            definition = vars(self).get("definition")  # missing while it is made
-            raise other_queues.missing("task" if definition is None else definition.name, name)
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str:
         """It is pickled by module and name, as functions are."""
@@ -156,6 +148,10 @@ class TaskFunction(Generic[P, R, C]):
         Errors: `ConfigurationError` names the option, its value and the expected form.
         """
         return BoundTask(self._sender, self.definition, self.definition.options.for_call(options))
+
+
+for _task in (TaskFunction, BoundTask):
+    other_queues.explain(_task)
 
 
 def _partial(

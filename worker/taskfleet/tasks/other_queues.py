@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 _CALLS = {
     "delay": ("Celery", "await {}.enqueue(…)"),
     "apply_async": ("Celery", "await {}.options(delay=…, queue=…).enqueue(…)"),
@@ -25,13 +27,28 @@ _CALLS = {
 _OF_FUNCTIONS = frozenset({"enqueue", "enqueue_sync", "partial"})
 
 
-def missing(task: str, name: str) -> AttributeError:
-    """The error for an attribute that a task function does not have."""
-    if name in _CALLS:
-        library, instead = _CALLS[name]
-        blocking = f"; without an event loop, {task}.enqueue_sync(…)" if ".enqueue(" in instead else ""
-        return AttributeError(f".{name}() is of {library}; write {instead.format(task)}{blocking}", name=name)
-    return AttributeError(f"task {task!r} has no attribute {name!r}", name=name)
+class Elsewhere:
+    """An attribute that is not there: the error says how to write the call here.
+
+    A `__getattr__` would make all other attributes of the class slower.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Any, owner: type) -> NoReturn:
+        called = "task" if task is None else task.name
+        library, instead = _CALLS[self._name]
+        blocking = f"; without an event loop, {called}.enqueue_sync(…)" if ".enqueue(" in instead else ""
+        raise AttributeError(
+            f".{self._name}() is of {library}; write {instead.format(called)}{blocking}", name=self._name, obj=task
+        )
+
+
+def explain(cls: type) -> None:
+    """Let objects of a class, which have a `name`, explain the calls of other libraries."""
+    for name in _CALLS:
+        setattr(cls, name, Elsewhere(name))
 
 
 def check_class_task(task: str, name: str) -> None:

@@ -17,7 +17,7 @@ from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
-from taskfleet.tasks.batch import BatchItem, ItemArguments
+from taskfleet.tasks.batch import BatchItem, ItemArguments, ValuedItem
 
 
 class BatchRuns:
@@ -54,8 +54,10 @@ class BatchRuns:
                 expired.append(job)
                 continue
             jobs.append(job)
-            value = args.value if isinstance(args, ItemArguments) else None
-            items.append(BatchItem(job.id, tuple(args), kwargs, job.context, value))
+            if type(args) is ItemArguments:
+                items.append(ValuedItem(job.id, tuple(args), kwargs, job.context, args.value))
+            else:
+                items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
         if jobs:
             batch = BatchJob(jobs, self._context.now())
             for job in jobs:
