@@ -52,7 +52,7 @@ CURRENT: contextvars.ContextVar[Callable[[], TaskContext] | None] = contextvars.
 )
 
 
-class Waits(Protocol):
+class WaitNotes(Protocol):
     """Takes note of tasks that wait for other tasks' results while they hold a slot, from any thread."""
 
     def note(self, waiter: object, task_id: str, state: str) -> None: ...
@@ -61,7 +61,7 @@ class Waits(Protocol):
 
 
 # Set once by each worker, for all its tasks.
-WAITS: contextvars.ContextVar[Waits | None] = contextvars.ContextVar("taskfleet_waits", default=None)
+WAITS: contextvars.ContextVar[WaitNotes | None] = contextvars.ContextVar("taskfleet_waits", default=None)
 
 
 def caller() -> Callable[[], TaskContext] | None:
