@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -226,6 +227,32 @@ def test_a_worker_serves_the_queues_that_class_tasks_name() -> None:
 
     queue = TaskQueue("memory://stamps")
     assert "stamps" in {name for tier in Worker(queue).selection.tiers for name in tier.names}
+
+
+def test_the_schema_is_that_of_the_fields() -> None:
+    class SchemaCase(Task["Later"], queue="mail", max_retries=1):
+        order: int
+
+        async def execute(self) -> Any:
+            return self.order
+
+    assert SchemaCase.model_json_schema() == {
+        "title": "SchemaCase", "type": "object",
+        "properties": {"order": {"title": "Order", "type": "integer"}}, "required": ["order"],
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters in brackets are of Python 3.12")
+async def test_type_parameters_in_brackets() -> None:
+    names: dict[str, Any] = {"Task": Task, "__name__": __name__}
+    exec(
+        "class BracketsCase[T](Task[T]):\n    item: T\n    async def execute(self) -> T:\n        return self.item\n",
+        names,
+    )
+    async with TaskQueue("memory://brackets") as queue:
+        await queue.start_workers(1)
+        handle = await queue.enqueue(names["BracketsCase"][tuple[int, ...]](item=(1, 2)))
+        assert await handle.result(timeout=10) == (1, 2)
 
 
 def test_only_the_root_takes_a_result_in_brackets() -> None:

@@ -100,7 +100,14 @@ class Signature:
         `behind_result`: the result of another task becomes the first argument when the task runs.
         """
         if behind_result:
-            dumped, named = self._dump((_LATER, *args), kwargs)
+            try:
+                self._check_call((_LATER, *args), kwargs)
+            except SerializationError as error:
+                raise SerializationError(
+                    f"{error} (the task before it gives the first argument: leave that out, as in "
+                    f"{self._name}.partial(…))"
+                ) from None
+            dumped, named = self._dump((_LATER, *args), kwargs, checked=True)
             return dumped[1:], named
         if self._passes(args, kwargs):
             return list(args), {}

@@ -41,7 +41,9 @@ class Later:
         def stub() -> None: ...
 
         stub.__annotations__ = {"return": self._text}
-        parameters = (*getattr(self._cls, "__type_params__", ()), *getattr(self._function, "__type_params__", ()))
+        parameters = [*getattr(self._function, "__type_params__", ())]
+        for cls in self._cls.__mro__:  # pydantic makes `Load[int]` a subclass of `Load`
+            parameters += vars(cls).get("__type_params__", ())
         names = {each.__name__: each for each in (*parameters, self._cls)}
         try:
             hints = typing.get_type_hints(
