@@ -31,7 +31,7 @@ class RunContext:
         # Each run gets a copy.
         self.variables = contextvars.Context()
 
-    def begin(self, broker: Broker, waits: WaitNotes) -> None:
+    def begin(self, broker: Broker, waits: WaitNotes | None = None) -> None:
         """The worker starts on the running loop."""
         self.loop = asyncio.get_running_loop()
         self.broker = broker
