@@ -88,6 +88,8 @@ async def calls() -> None:
     await text.result()
     await queue.enqueue_many([store.message("a"), store.options(delay=1).message("b", 2)])
     await store([BatchItem("id", ("a",))])
+    assert_type(BatchItem.made_of(Row("a")), BatchItem[Row])
+    assert_type(await store([BatchItem.made_of(Row("a"))]), Sequence[float | BaseException])
     await store.enqueue(1)  # error: arg-type
     await store.enqueue("a", quantty=1)  # error: call-arg
     await some_fail.enqueue(1)  # error: call-arg

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, assert_type
 
 from taskfleet import GroupHandle, Message, Task, TaskHandle, TaskQueue, chain, chord, group
+from taskfleet.testing import InlineWorker
 
 queue = TaskQueue()
 
@@ -51,7 +52,7 @@ class Refund(Task[str]):
         return str(self.order)
 
 
-async def right() -> None:
+async def right(worker: InlineWorker) -> None:
     # A chain has the handle and the result of its last member.
     assert_type(total.partial(tax=1), Message[int, list[int]])
     assert_type(total.options(delay=1).partial(tax=1), Message[int, list[int]])
@@ -96,6 +97,12 @@ async def right() -> None:
         await queue.enqueue(chord([total.message([1]), total.message([2])], any_of.partial())), TaskHandle[bytes]
     )
     assert_type(await queue.enqueue(chord([load.message("x")], clean_up.message())), TaskHandle[None])
+
+    # The inline worker of tests has the same results.
+    assert_type(await worker.execute(total.message([1])), int)
+    assert_type(await worker.execute(Refund(order=1)), str)
+    assert_type(await worker.execute(chain(load.message("x"), total.partial())), int)
+    assert_type(await worker.execute(group(total.message([1]), spell.message(1))), tuple[int, str])
 
     # Messages are covariant in their results.
     both: list[Message[object]] = [total.message([1]), spell.message(2)]

@@ -46,6 +46,8 @@ def test_the_error_names_our_call(name: str, library: str, instead: str) -> None
         assert "\n" not in said
         assert caught.value.name == name
         assert not hasattr(task, name)
+        assert name not in dir(task)
+        assert "enqueue" in dir(task)
 
 
 def test_code_without_an_event_loop_is_told_its_call() -> None:

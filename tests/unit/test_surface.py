@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pickle
 from types import ModuleType
 from typing import Any
 
@@ -71,6 +72,7 @@ async TaskQueue.stop_workers()
 async TaskQueue.close()
 TaskFunction.message(*args, **kwargs)
 TaskFunction.partial(*args, **kwargs)
+BatchItem.made_of(value, *, id='')
 async TaskFunction.enqueue(*args, **kwargs)
 TaskFunction.enqueue_sync(*args, **kwargs)
 TaskFunction.options(**options)
@@ -245,5 +247,9 @@ def test_the_error_tree_in_the_docstring_is_the_real_one() -> None:
 def test_errors_say_which_task_and_what_else() -> None:
     timeout = taskfleet.TaskTimeoutError("late", task_id="a", timeout_seconds=3.0)
     assert (timeout.task_id, timeout.timeout_seconds) == ("a", 3.0)
+    for error in (timeout, taskfleet.RunTimeoutError("late", task_id="a", timeout_seconds=3.0, traceback="t")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), again.task_id, again.timeout_seconds) == ("late", "a", 3.0)
+        assert isinstance(again, TimeoutError)
     refused = taskfleet.ConfigurationError("no")
     assert taskfleet.BulkEnqueueError([(0, refused)]).errors == [(0, refused)]

@@ -46,6 +46,11 @@ class BatchItem(Generic[Value_co]):
         """An object of the task's `item_class`. Errors: `RuntimeError` for a task without one."""
         raise RuntimeError("a batch item has a value only with @queue.batch_task(item_class=…); use args and kwargs")
 
+    @staticmethod
+    def made_of(value: V, *, id: str = "") -> BatchItem[V]:  # noqa: A002 - the name of the field
+        """An item with a value, for a plain call of a batch function in a test."""
+        return ValuedItem(id, (), {}, None, value)
+
     @property
     def context(self) -> TaskContext:
         """The same as `current_task()` in other tasks. Errors: `RuntimeError` for an item that no worker made."""

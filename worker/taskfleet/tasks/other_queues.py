@@ -46,9 +46,14 @@ class Elsewhere:
 
 
 def explain(cls: type) -> None:
-    """Let objects of a class, which have a `name`, explain the calls of other libraries."""
+    """Let objects of a class, which have a `name`, explain the calls of other libraries; `dir()` hides these."""
     for name in _CALLS:
         setattr(cls, name, Elsewhere(name))
+    cls.__dir__ = _names_that_are_there  # type: ignore[method-assign,assignment]
+
+
+def _names_that_are_there(task: object) -> list[str]:
+    return [name for name in object.__dir__(task) if name not in _CALLS]
 
 
 def check_class_task(task: str, name: str) -> None:
