@@ -112,6 +112,29 @@ def test_methods_and_properties_with_the_name_of_an_option_are_none() -> None:
     assert (options_of(OddCase).queue, options_of(OddCase).delay) == ("default", 0.0)
 
 
+def test_a_key_may_be_a_method_or_a_property() -> None:
+    class KeyedCase(Task[int]):
+        order: int
+        shop: str = "paris"
+
+        def unique_key(self) -> str:
+            return f"order:{self.order}"
+
+        @property
+        def limit_key(self) -> str:
+            return self.shop
+
+        @staticmethod
+        def fair_key(task: Any) -> str:
+            return f"fair:{task.shop}"
+
+        async def execute(self) -> int:
+            return self.order
+
+    item = KeyedCase(order=3).message().encode(1000)
+    assert (item[4].unique_key, item[4].limit_key, item[4].fair_key) == ("order:3", "paris", "fair:paris")
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -12,8 +12,9 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.tasks.options import OF_CLASS, OF_DECORATOR
 
 _KEYWORDS = "__task_options__"
-_KEYS = frozenset({"unique_key", "limit_key", "fair_key"})  # a function is a value of these, and a method elsewhere
+_KEYS = frozenset({"unique_key", "limit_key", "fair_key"})  # these may be functions
 _BY_NAME = {name: (name, rules) for name, rules in OF_DECORATOR.items()} | OF_CLASS
+_NO_OPTION: Any = object()
 _DESCRIPTORS = (property, classmethod, staticmethod)
 
 
@@ -28,12 +29,26 @@ def options_of(cls: type[BaseModel], root: type[BaseModel], keywords: dict[str, 
         if each is not root and issubclass(root, each):
             continue
         for name in _BY_NAME.keys() & vars(each).keys() - cls.model_fields.keys():
-            value = vars(each)[name]
-            if not isinstance(value, _DESCRIPTORS) and (name in _KEYS or not isinstance(value, FunctionType)):
+            value = _value_of(name, vars(each)[name])
+            if value is not _NO_OPTION:
                 option, rules = _BY_NAME[name]
                 found[option] = rules.check(where + name, value)
         found |= vars(each).get(_KEYWORDS, {})
     return found
+
+
+def _value_of(name: str, attribute: Any) -> Any:
+    """The value of an option, or `_NO_OPTION` for a method or property that only has its name.
+
+    A key may be a method or a property: either is a function of the task.
+    """
+    if name in _KEYS and isinstance(attribute, property):
+        return attribute.fget
+    if name in _KEYS and isinstance(attribute, staticmethod):
+        return attribute.__func__
+    if isinstance(attribute, _DESCRIPTORS) or (name not in _KEYS and isinstance(attribute, FunctionType)):
+        return _NO_OPTION
+    return attribute
 
 
 def _check_annotations(cls: type[BaseModel], where: str) -> None:
