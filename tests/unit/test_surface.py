@@ -26,10 +26,9 @@ NAMES = {
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo",
     "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
-    "ConfigurationError", "InvalidQueueNameError",
+    "ConfigurationError", "InvalidQueueNameError", "ResultTimeoutError", "RunTimeoutError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "ResultTimeoutError", "RunTimeoutError",
-    "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 }  # fmt: skip
 TESTING_NAMES = {"EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "in_memory"}
 

@@ -60,8 +60,7 @@ __all__ = [
     "Middleware", "CallNext", "SendNext", "WorkerContext", "Depends", "BatchItem", "BatchTask",
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter", "Schedule",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
-    "ConfigurationError", "InvalidQueueNameError",
+    "ConfigurationError", "InvalidQueueNameError", "ResultTimeoutError", "RunTimeoutError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
-    "TaskNotFoundError", "TaskTimeoutError", "ResultTimeoutError", "RunTimeoutError",
-    "BadSignatureError", "NewerVersionError", "__version__",
+    "TaskNotFoundError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 ]  # fmt: skip

@@ -12,10 +12,10 @@
     │   └── NewerVersionError       `.version`: a newer Taskfleet than this one stored it
     ├── QueueFullError              the queue holds `max_length` waiting tasks
     ├── BulkEnqueueError            `enqueue_many` was refused; `.errors` lists (index, error)
-    ├── EventLoopRunningError       a `…_sync` call inside a running event loop; also a RuntimeError
-    ├── TaskNotFoundError           no task has that id, or no task function that name
     ├── TaskTimeoutError            a time is over; `.task_id`, `.timeout_seconds`; also a TimeoutError
     │   └── ResultTimeoutError      the caller stopped waiting: `result(timeout=…)`; the task goes on
+    ├── EventLoopRunningError       a `…_sync` call inside a running event loop; also a RuntimeError
+    ├── TaskNotFoundError           no task has that id, or no task function that name
     └── TaskExecutionError          the task ended without a result; `.task_id`, `.traceback`
         ├── RunTimeoutError         it ran longer than its `timeout`; also a TaskTimeoutError
         └── TaskCancelledError

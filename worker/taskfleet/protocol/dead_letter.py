@@ -24,19 +24,6 @@ _RAN_TOO_LONG = "it ran longer than its timeout of "
 logger = showing.logger("taskfleet")
 
 
-def ran_too_long(timeout: float) -> str:
-    """The error of a dead letter whose last run was stopped by its timeout (s); `timeout_in` reads it again."""
-    return f"{_RAN_TOO_LONG}{timeout:g} s"
-
-
-def timeout_in(error: str) -> float:
-    """The timeout (s) in the error of such a dead letter; 0.0 in any other."""
-    with contextlib.suppress(ValueError):
-        if error.startswith(_RAN_TOO_LONG):
-            return float(error.removeprefix(_RAN_TOO_LONG).removesuffix(" s"))
-    return 0.0
-
-
 def pack(state: str, attempts: int, deliveries: int, died_ms: int, blob: bytes, error_record: bytes) -> bytes:
     """A dead letter in the form that `DeadLetter.of_packed` reads. Redis adds two fields that only Redis reads."""
     parts = [state, attempts, deliveries, died_ms, blob, error_record]
@@ -132,3 +119,16 @@ def _error_of(record: bytes, queue: str, task_id: str, seal: Seal) -> tuple[str,
         )
     except Exception as problem:
         return "unreadable", f"its error cannot be read: {problem}", ""
+
+
+def ran_too_long(timeout: float) -> str:
+    """The error of a dead letter whose last run was stopped by its timeout (s); `timeout_in` reads it again."""
+    return f"{_RAN_TOO_LONG}{timeout:g} s"
+
+
+def timeout_in(error: str) -> float:
+    """The timeout (s) in the error of such a dead letter; 0.0 in any other."""
+    with contextlib.suppress(ValueError):
+        if error.startswith(_RAN_TOO_LONG):
+            return float(error.removeprefix(_RAN_TOO_LONG).removesuffix(" s"))
+    return 0.0
