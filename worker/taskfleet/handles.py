@@ -179,6 +179,8 @@ class TaskHandle(Generic[R_co]):
         """The end of the task, once it is announced, or found by looking from time to time."""
         waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
         waits = context.WAITS.get() if waiter is not None else None
+        if waits is not None:
+            waits.check(waiter, self.id)
         looks = 0
         try:
             while True:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from taskfleet import TaskHandle, TaskQueue, handles
+from taskfleet import TaskExecutionError, TaskHandle, TaskQueue, current_task, handles
 from taskfleet.runtime.state.result_waits import ResultWaits
 from tests.engine.conftest import RunWorker, until
 
@@ -65,6 +65,25 @@ async def test_slots_that_wait_for_tasks_without_a_slot_are_told_once(
     assert "chain(" in warning
     await run_worker(queue, concurrency=1)  # no task was lost: another worker ends it
     assert [await each.result(timeout=15) for each in parents] == [1, 1]
+
+
+async def test_a_task_that_waits_for_itself_fails(queue: TaskQueue, run_worker: RunWorker) -> None:
+    watched: list[asyncio.Task[int]] = []
+
+    @queue.task(max_retries=0)
+    async def narcissus() -> int:
+        return int(await queue.handle(current_task().id).result())
+
+    @queue.task(max_retries=0)
+    async def watched_by_its_child() -> int:
+        watched.append(asyncio.create_task(queue.handle(current_task().id).result()))
+        return 7
+
+    await run_worker(queue)
+    with pytest.raises(TaskExecutionError, match=r"task 'narcissus' \(\w+\) waits for its own result"):
+        await (await narcissus.enqueue()).result(timeout=10)
+    assert await (await watched_by_its_child.enqueue()).result(timeout=10) == 7
+    assert await watched[0] == 7
 
 
 @pytest.mark.parametrize("concurrency", [2, 3])

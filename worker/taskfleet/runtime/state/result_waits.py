@@ -6,9 +6,11 @@ that it cannot begin. Another worker may still begin it, at any time, so this is
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 from taskfleet import showing
+from taskfleet.errors import TaskQueueError
 from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.slots import Slots
 
@@ -25,6 +27,16 @@ class ResultWaits:
         self._states: dict[Job, dict[str, str]] = {}  # of the awaited tasks, by id
         self._told: set[str] = set()  # the names of tasks
         self._lock = threading.Lock()
+
+    def check(self, waiter: object, task_id: str) -> None:
+        """`TaskQueueError` for a task that waits for itself. Code that it has started beside itself may do so."""
+        job = getattr(waiter, "__self__", None)
+        if not isinstance(job, Job) or job.id != task_id or not self._slots.runs(job):
+            return
+        if job.task is None or job.task is asyncio.current_task():  # None in its first step, and after its end
+            raise TaskQueueError(
+                f"task {job.definition.name!r} ({task_id}) waits for its own result, which is there when it has ended"
+            )
 
     def note(self, waiter: object, task_id: str, state: str) -> None:
         """The task whose context `waiter` makes has waited for a while for another task, which is in `state`."""
