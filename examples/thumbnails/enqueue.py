@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 
-from taskfleet import BrokerConnectionError, TaskExecutionError, TaskNotFoundError, TaskTimeoutError
+from taskfleet import BrokerConnectionError, ResultTimeoutError, TaskExecutionError, TaskNotFoundError
 from taskfleet.handles import TaskHandle
 
 from thumbnails import photos
@@ -43,9 +43,8 @@ async def outcome_of(photo: str, width: int, handle: TaskHandle[Thumbnail], dead
             await asyncio.sleep(_RETRY_SECONDS)
         except TaskNotFoundError:
             return "lost"
-        except TaskTimeoutError:
-            # Either no result arrived before the deadline, or the task exceeded its own timeout.
-            return "lost" if time.monotonic() >= deadline else "failed"
+        except ResultTimeoutError:
+            return "lost"
         except TaskExecutionError:
             return "failed"
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from taskfleet import Retry, RetryLater, TaskQueue, current_task
+from taskfleet import Retry, RetryLater, Task, TaskQueue, current_task
 
 queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
 
@@ -228,3 +228,10 @@ beside = queue.task(executor="process", name="beside")(plain)
 @queue.task(executor="process", max_retries=0)
 def of_size(size: int) -> bytes:
     return bytes(size)
+
+
+class InProcess(Task[list[Any]], executor="process"):
+    more: Decimal
+
+    def execute(self) -> list[Any]:
+        return [os.getpid(), self.more + 1, current_task().name]

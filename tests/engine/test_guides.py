@@ -17,18 +17,18 @@ GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 _SCRIPT = re.compile(r"```python\n(# \w+\.py\n.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("guide", ["middleware", "dependencies", "batches", "progress"])
+@pytest.mark.parametrize("guide", ["middleware", "dependencies", "batches", "progress", "workflows"])
 async def test_the_script_of_a_guide_prints_the_shown_output(make_queue: MakeQueue, tmp_path: Path, guide: str) -> None:
     scripts = _SCRIPT.findall((GUIDES / f"{guide}.md").read_text(encoding="utf-8"))
     assert scripts
+    for source, _ in scripts:  # one may import another
+        (tmp_path / source.split()[1]).write_text(source, encoding="utf-8")
     queue = make_queue()
     environment = {"REDIS_URL": queue.url, "TASKFLEET_REDIS__KEY_PREFIX": queue.broker.prefix}
     for source, expected in scripts:
-        path = tmp_path / source.split()[1]
-        path.write_text(source, encoding="utf-8")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            str(path),
+            str(tmp_path / source.split()[1]),
             env=os.environ | environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

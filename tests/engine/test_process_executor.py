@@ -66,6 +66,13 @@ async def ledger(queue: TaskQueue, note: str) -> list[int]:
     return [int(pid) for text, pid, _ in parts if text == note]
 
 
+async def test_a_class_task_runs_in_a_process(queue: TaskQueue, run_worker: RunWorker) -> None:
+    await run_worker(queue)
+    pid, more, name = await (await queue.enqueue(cpu_app.InProcess(more=Decimal("1.5")))).result(timeout=30)
+    assert pid != os.getpid()
+    assert (more, name) == (Decimal("2.5"), "in_process")
+
+
 async def test_values_keep_their_types_on_the_way_to_a_process_and_back(
     queue: TaskQueue, run_worker: RunWorker
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from taskfleet import SerializationError, Task, TaskQueue, TaskTimeoutError, current_task, queue_names
+from taskfleet import ResultTimeoutError, SerializationError, Task, TaskQueue, current_task, queue_names
 
 
 @dataclass
@@ -48,14 +48,14 @@ async def test_a_task_that_expires_before_it_runs_never_runs(queue: TaskQueue) -
         return "good morning"
 
     handle = await greet.options(expires=0.01).enqueue()
-    with pytest.raises(TaskTimeoutError):  # the caller stops waiting; that does not touch the task
+    with pytest.raises(ResultTimeoutError):  # the caller stops waiting; that does not touch the task
         await handle.result(timeout=0.05)
     await queue.start_workers(1)
     await (await greet.enqueue()).result(timeout=10)
     assert await handle.status() == "expired"
 
 
-class Resize(Task):
+class Resize(Task[str]):
     """A task can be a pydantic model: its fields are the arguments, `execute` is the function."""
 
     timeout_seconds = 60

@@ -22,17 +22,18 @@ async def test_chain_group_and_chord(queue: TaskQueue) -> None:
 
     await queue.start_workers(1)
 
-    # A chain runs one after the other: each result is the first argument of the next task.
-    handle = await queue.enqueue(chain(load.message("rome"), total.message(tax=1)))
+    # A chain runs one after the other: `partial` is a call whose first argument is the result of the task before.
+    handle = await queue.enqueue(chain(load.message("rome"), total.partial(tax=1)))
     assert await handle.result(timeout=10) == 15
 
-    # A group runs side by side; its handle has all results, in order.
+    # A group runs side by side; its handle has a tuple of all results, in order.
     both = await queue.enqueue(group(load.message("rome"), load.message("paris")))
-    assert await both.result(timeout=10) == [[4, 10], [5, 10]]
+    rome, paris = await both.result(timeout=10)
+    assert (rome, paris) == ([4, 10], [5, 10])
 
     # A chord is a group with a task behind it, which takes the list of results. Members can be workflows themselves.
-    shops = [chain(load.message(name), total.message()) for name in ("rome", "paris", "oslo")]
-    end = await queue.enqueue(chord(shops, report.message()))
+    shops = [chain(load.message(name), total.partial()) for name in ("rome", "paris", "oslo")]
+    end = await queue.enqueue(chord(shops, report.partial()))
     assert await end.result(timeout=10) == "3 shops, 43 in all"
 
 
@@ -64,7 +65,7 @@ async def test_behind_a_failure_nothing_runs(queue: TaskQueue) -> None:
     async def unpack(archive: bytes) -> int:
         return len(archive)
 
-    handle = await queue.enqueue(chain(download.message(), unpack.message()))
+    handle = await queue.enqueue(chain(download.message(), unpack.partial()))
     await queue.start_workers(1)
     with pytest.raises(TaskCancelledError, match="no route to host"):  # the error names the cause
         await handle.result(timeout=10)

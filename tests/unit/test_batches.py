@@ -59,6 +59,17 @@ def test_a_batch_function_takes_its_items_and_dependencies() -> None:
         async def context(items: list[BatchItem], name: str = Depends(provider)) -> list[None]: ...
 
 
+async def test_a_plain_call_takes_items_that_were_made_of_values() -> None:
+    queue = TaskQueue()
+
+    @queue.batch_task(item_class=complex)
+    async def sizes(items: list[BatchItem[complex]]) -> list[float]:
+        return [abs(item.value) for item in items]
+
+    assert await sizes([BatchItem.made_of(3 + 4j), BatchItem.made_of(1j, id="b")]) == [5.0, 1.0]
+    assert BatchItem.made_of(1j, id="b").id == "b"
+
+
 def test_an_item_made_by_hand_has_no_context() -> None:
     item = BatchItem("id", (1,), {"a": 2})
     assert (item.id, item.args, item.kwargs) == ("id", (1,), {"a": 2})

@@ -204,8 +204,11 @@ def test_a_setting_is_checked(elsewhere: Path, text: str, problem: str) -> None:
     assert str(caught.value).startswith("task-queue.toml: ")
 
 
-def test_a_misspelt_section_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TASKFLEET_SOMETHING__ELSE", "1")
+def test_a_section_that_is_not_known_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as inside:
+        inside.setenv("TASKFLEET_NOPE__X", "1")
+        with pytest.raises(ConfigurationError, match=r"^TASKFLEET_NOPE__X: .*'nope'; expected one of auto.*workers$"):
+            TaskQueue()
     TaskQueue()
     monkeypatch.setenv("TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD", "1")
     with pytest.raises(ConfigurationError, match=r"^TASKFLEET_WORKER__SHUTDOWN_GRACE_PERIOD: .*did you mean 'workers'"):

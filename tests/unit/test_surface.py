@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pickle
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +27,7 @@ NAMES = {
     "TaskInfo", "AttemptError", "TaskPage",
     "DeadLetter", "Schedule", "GroupHandle", "chain", "group", "chord",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
-    "ConfigurationError", "InvalidQueueNameError",
+    "ConfigurationError", "InvalidQueueNameError", "ResultTimeoutError", "RunTimeoutError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
     "TaskNotFoundError", "TaskStateError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 }  # fmt: skip
@@ -38,7 +39,7 @@ TaskQueue(url=None, *, broker=None, queues=(), result_ttl=3600.0, max_payload_by
   middleware=(), settings=None)
 TaskQueue.from_config(path=None, **options)
 TaskQueue.task(function=None, /, **options)
-TaskQueue.batch_task(*, item=None, size=100, window_ms=50.0, **options)
+TaskQueue.batch_task(*, item=None, item_class=None, size=100, window_ms=50.0, **options)
 TaskQueue.override(provider, replacement)
 TaskQueue.add_middleware(middleware)
 async TaskQueue.enqueue(task, queue=None)
@@ -73,6 +74,8 @@ async TaskQueue.start_workers(count=None, *, queues=None)
 async TaskQueue.stop_workers()
 async TaskQueue.close()
 TaskFunction.message(*args, **kwargs)
+TaskFunction.partial(*args, **kwargs)
+BatchItem.made_of(value, *, id='')
 async TaskFunction.enqueue(*args, **kwargs)
 TaskFunction.enqueue_sync(*args, **kwargs)
 TaskFunction.options(**options)
@@ -135,7 +138,7 @@ testing.in_memory(queue, *, clock=None)
 """
 
 FIELDS = {
-    "BatchItem": "id args kwargs context",
+    "BatchItem": "id args kwargs value context",
     "DeadLetter": "id task state reason error traceback attempts deliveries enqueued_at died_at",
     "Progress": "done total note at fraction",
     "QueueStats": (
@@ -256,5 +259,9 @@ def test_the_error_tree_in_the_docstring_is_the_real_one() -> None:
 def test_errors_say_which_task_and_what_else() -> None:
     timeout = taskfleet.TaskTimeoutError("late", task_id="a", timeout_seconds=3.0)
     assert (timeout.task_id, timeout.timeout_seconds) == ("a", 3.0)
+    for error in (timeout, taskfleet.RunTimeoutError("late", task_id="a", timeout_seconds=3.0, traceback="t")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), again.task_id, again.timeout_seconds) == ("late", "a", 3.0)
+        assert isinstance(again, TimeoutError)
     refused = taskfleet.ConfigurationError("no")
     assert taskfleet.BulkEnqueueError([(0, refused)]).errors == [(0, refused)]

@@ -34,8 +34,7 @@ def test_the_reference_says_of_each_option_where_it_is_set_and_its_default() -> 
     rows = {name: (by, default) for name, by, default in ROW.findall(text[start : text.index("\n\n", start)])}
     rows.pop("name")
     of_batch = BatchTaskOptions.__optional_keys__
-    of_class = {name for name, _ in OF_CLASS.values()}
-    routes = {"decorator": OF_DECORATOR, "batch": of_batch, "call": OF_CALL, "class": of_class}
+    routes = {"decorator": OF_DECORATOR, "batch": of_batch, "call": OF_CALL, "class": OF_DECORATOR}
     assert {name: by for name, (by, _) in rows.items()} == {
         name: ", ".join(route for route, names in routes.items() if name in names) for name in OPTIONS
     }

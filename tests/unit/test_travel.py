@@ -710,6 +710,53 @@ def test_a_union_keeps_the_part_that_was_sent(annotation: Any, sent: Any) -> Non
     assert same(value.load(envelope.unpack(envelope.pack(value.dump(sent)))), sent)
 
 
+class Raised(BaseModel):
+    n: int
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def _one_more(cls, n: int) -> int:
+        return n + 1
+
+
+class Doubled(BaseModel):
+    n: int
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _twice(cls, data: Any) -> Any:
+        return {"n": 2 * data["n"]} if isinstance(data, dict) else data
+
+
+One = Annotated[int, pydantic.AfterValidator(lambda n: n + 1)]
+Loud = Annotated[str, pydantic.AfterValidator(str.upper)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "arrives"),
+    [
+        (Raised | dict[str, int], {"n": 1}, {"n": 1}),
+        (Doubled | dict[str, int], {"n": 1}, {"n": 1}),
+        (list[Raised | dict[str, Any]], [{"n": 1}], [{"n": 1}]),
+        (Raised | dict[str, int], Raised(n=1), Raised.model_construct(n=2)),
+        (Raised | str, {"n": 1}, Raised.model_construct(n=2)),  # pydantic's conversion, as in FastAPI
+        (One | str, 1, 2),
+        (One | str, "1", "1"),
+        (Loud | int, "a", "A"),
+        (One | Loud, "b", "B"),
+        (list[One | str], [1, "a"], [2, "a"]),
+        (dict[str, One | None], {"a": 1, "b": None}, {"a": 2, "b": None}),
+        (Annotated[str, pydantic.AfterValidator(uuid.UUID)] | None, "0" * 32, uuid.UUID(int=0)),
+        (Annotated[int | str, pydantic.AfterValidator(lambda each: each * 2)], "a", "aa"),
+    ],
+)
+def test_a_union_with_validators_runs_them_once_and_keeps_the_part(annotation: Any, sent: Any, arrives: Any) -> None:
+    value = Value(annotation, "p")
+    assert same(value.load(envelope.unpack(envelope.pack(value.dump(sent)))), arrives)
+    last = value.forms_of_result(sent, passed_on=True)[-1]
+    assert same(value.load(envelope.unpack(envelope.pack(last))), arrives)
+
+
 def test_only_a_model_with_constraints_is_validated_again() -> None:
     class Plain(BaseModel):
         at: dt.datetime

@@ -26,6 +26,8 @@ from taskfleet.errors import (
     NewerVersionError,
     PayloadTooLargeError,
     QueueFullError,
+    ResultTimeoutError,
+    RunTimeoutError,
     SerializationError,
     TaskCancelledError,
     TaskExecutionError,
@@ -61,7 +63,7 @@ __all__ = [
     "QueueOptions", "DeadLetterOptions", "RateLimit", "QueueStats", "WorkerInfo", "DeadLetter", "Schedule",
     "TaskInfo", "AttemptError", "TaskPage",
     "TaskQueueError", "BrokerConnectionError", "BrokerOutOfMemoryError", "BulkEnqueueError",
-    "ConfigurationError", "InvalidQueueNameError",
+    "ConfigurationError", "InvalidQueueNameError", "ResultTimeoutError", "RunTimeoutError",
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
     "TaskNotFoundError", "TaskStateError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 ]  # fmt: skip

@@ -122,11 +122,9 @@ def _from_environment(data: dict[str, Any]) -> list[tuple[str, tuple[str, str]]]
         if location is None:
             continue
         if location[0] not in Settings.model_fields:
-            # Other programs may have variables with the same beginning; a section that is almost known is a typing
-            # error.
-            if hint := checks.did_you_mean(location[0], Settings.model_fields):
-                raise ConfigurationError(f"{variable}: there is no section {location[0]!r}{hint}")
-            continue
+            known = ", ".join(sorted(Settings.model_fields))
+            hint = checks.did_you_mean(location[0], Settings.model_fields)
+            raise ConfigurationError(f"{variable}: there is no section {location[0]!r}; expected one of {known}{hint}")
         section = data.setdefault(location[0], {})
         if isinstance(section, dict):
             other = next((name for name, setting in found if setting == location), None)

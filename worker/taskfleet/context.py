@@ -7,6 +7,7 @@ import contextvars
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 Report = Callable[[float, float | None, str], None]
 
@@ -49,6 +50,20 @@ class TaskContext:
 CURRENT: contextvars.ContextVar[Callable[[], TaskContext] | None] = contextvars.ContextVar(
     "taskfleet_current_task", default=None
 )
+
+
+class WaitNotes(Protocol):
+    """Takes note of tasks that wait for other tasks' results while they hold a slot, from any thread."""
+
+    def check(self, waiter: object, task_id: str) -> None: ...
+
+    def note(self, waiter: object, task_id: str, state: str) -> None: ...
+
+    def forget(self, waiter: object, task_id: str) -> None: ...
+
+
+# Set once by each worker, for all its tasks.
+WAITS: contextvars.ContextVar[WaitNotes | None] = contextvars.ContextVar("taskfleet_waits", default=None)
 
 
 def caller() -> Callable[[], TaskContext] | None:

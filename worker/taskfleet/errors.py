@@ -12,11 +12,13 @@
     │   └── NewerVersionError       `.version`: a newer Taskfleet than this one stored it
     ├── QueueFullError              the queue holds `max_length` waiting tasks
     ├── BulkEnqueueError            `enqueue_many` was refused; `.errors` lists (index, error)
+    ├── TaskTimeoutError            a time is over; `.task_id`, `.timeout_seconds`; also a TimeoutError
+    │   └── ResultTimeoutError      the caller stopped waiting: `result(timeout=…)`; the task goes on
     ├── EventLoopRunningError       a `…_sync` call inside a running event loop; also a RuntimeError
     ├── TaskNotFoundError           no task has that id, or no task function that name
     ├── TaskStateError              the task is in a state in which this cannot be done; `.task_id`
     └── TaskExecutionError          the task ended without a result; `.task_id`, `.traceback`
-        ├── TaskTimeoutError        `.task_id`, `.timeout_seconds`
+        ├── RunTimeoutError         it ran longer than its `timeout`; also a TaskTimeoutError
         └── TaskCancelledError
 
 Every message is one line that names the faulty thing and says what to do.
@@ -113,8 +115,21 @@ class TaskExecutionError(TaskQueueError):
         self.traceback = traceback
 
 
-class TaskTimeoutError(TaskExecutionError):
-    """The task ran longer than its timeout, or its result did not come in time."""
+class TaskTimeoutError(TaskQueueError, TimeoutError):
+    """A time is over: `ResultTimeoutError` or `RunTimeoutError`. `timeout_seconds` is how long it was."""
+
+    def __init__(self, message: str, *, task_id: str = "", timeout_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.timeout_seconds = timeout_seconds
+
+
+class ResultTimeoutError(TaskTimeoutError):
+    """`result(timeout=…)` stopped waiting. Nothing happened to the task: it may still end, and can be asked again."""
+
+
+class RunTimeoutError(TaskExecutionError, TaskTimeoutError):
+    """The task ended without a result, since its last run took longer than its `timeout`."""
 
     def __init__(self, message: str, *, task_id: str = "", timeout_seconds: float = 0.0, traceback: str = "") -> None:
         super().__init__(message, task_id=task_id, traceback=traceback)

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Never, Protocol, SupportsIndex, TypeVar, cast
 
-from taskfleet import checks, sync
+import typing_extensions
+
+from taskfleet import checks, context, sync
 from taskfleet.cancellation import end
 from taskfleet.completions import Completions
 from taskfleet.errors import (
+    ResultTimeoutError,
+    RunTimeoutError,
     SerializationError,
     TaskCancelledError,
     TaskExecutionError,
     TaskNotFoundError,
-    TaskTimeoutError,
 )
 from taskfleet.inspection.reading import Reader, Source
 from taskfleet.inspection.task_info import TaskInfo
 from taskfleet.protocol import result_record
-from taskfleet.protocol.dead_letter import DeadLetter
+from taskfleet.protocol.dead_letter import DeadLetter, timeout_in
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.status import Status
 from taskfleet.travel.value import Value
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+# `GroupHandle` alone is that of a group with any results.
+Results_co = typing_extensions.TypeVar("Results_co", bound=tuple[Any, ...], covariant=True, default=tuple[Any, ...])
 
 _ANY = Value(Any, "result")
 # Redis does not guarantee the delivery of a completion, so a waiting caller also checks from time to time.
@@ -44,7 +50,7 @@ class Connections(Source, Protocol):
         ...
 
 
-class TaskHandle(Generic[R]):
+class TaskHandle(Generic[R_co]):
     """One enqueued task.
 
     `queue` is `None` for a handle made from a bare id, until it has been found.
@@ -67,6 +73,15 @@ class TaskHandle(Generic[R]):
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r}, queue={self.queue!r})"
 
+    def __copy__(self) -> TaskHandle[R_co]:
+        return TaskHandle(self._connections, self.id, self.partition, self._value)
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> Never:
+        raise TypeError(
+            f"a handle cannot be pickled, since it uses the connections of this process: send its id, {self.id!r}, and "
+            "make a handle of it there with queue.handle(id)"
+        )
+
     async def status(self) -> Status:
         """The state of the task; `unknown` for an id that never existed, or whose result has expired."""
         state, data = await self._look()
@@ -76,20 +91,23 @@ class TaskHandle(Generic[R]):
             return cast("Status", self._end(data)[0])
         return cast("Status", state)
 
-    async def result(self, timeout: float | timedelta | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the task's end and return its result.
 
-        `timeout` in seconds, or a timedelta; `None` waits without limit. Errors: `TaskTimeoutError` when it did not end
-        in time, `TaskExecutionError` when it failed or is dead, `TaskCancelledError`, `TaskNotFoundError`, and
-        `SerializationError` (`BadSignatureError`, `NewerVersionError`) when the stored record is not readable.
+        `timeout` in seconds, or a timedelta; `None` waits without limit. Errors: `ResultTimeoutError` when it did not
+        end in time, `TaskExecutionError` when it failed or is dead (`RunTimeoutError` when it ran too long),
+        `TaskCancelledError`, `TaskNotFoundError`, and `SerializationError` (`BadSignatureError`, `NewerVersionError`)
+        when the stored record is not readable.
         """
         if timeout is not None:
             timeout = checks.seconds("timeout", timeout)
         try:
             async with asyncio.timeout(timeout):
                 return await self._wait()
+        except RunTimeoutError:
+            raise
         except TimeoutError:
-            raise TaskTimeoutError(
+            raise ResultTimeoutError(
                 f"task {self.id} has no result after {timeout:g} s", task_id=self.id, timeout_seconds=timeout or 0.0
             ) from None
 
@@ -136,7 +154,7 @@ class TaskHandle(Generic[R]):
         """`status` for code without an event loop."""
         return self._sync(lambda handle: handle.status(), "await handle.status()")
 
-    def result_sync(self, timeout: float | timedelta | None = None) -> R:
+    def result_sync(self, timeout: float | timedelta | None = None) -> R_co:
         """`result` for code without an event loop: `timeout` in seconds, the same errors."""
         return self._sync(lambda handle: handle.result(timeout), "await handle.result()")
 
@@ -148,44 +166,59 @@ class TaskHandle(Generic[R]):
         """`progress` for code without an event loop."""
         return self._sync(lambda handle: handle.progress(), "await handle.progress()")
 
-    def _sync(self, call: Callable[[TaskHandle[R]], Coroutine[Any, Any, T]], instead: str) -> T:
+    def _sync(self, call: Callable[[TaskHandle[R_co]], Coroutine[Any, Any, T]], instead: str) -> T:
         return sync.run(functools.partial(call, self), instead=instead)
 
-    async def _wait(self) -> R:
+    async def _wait(self) -> R_co:
         state, data = await self._look()
         if state not in ("ended", "dead"):
             if state == "unknown":
                 raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
             assert self.partition is not None
             async with self._connections.completions.expect(self.partition, self.id) as ended:
-                while True:
-                    # Cleared before the call: the completion may be announced while the reply is on its way.
-                    ended.clear()
-                    state, data = await self._connections.broker.status(self.partition, self.id, announce=True)
-                    if state in ("ended", "dead"):
-                        break
-                    if state == "unknown":
-                        raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
-                    try:
-                        async with asyncio.timeout(_RECHECK_SECONDS):
-                            await ended.wait()
-                    except TimeoutError:
-                        continue
+                state, data = await self._ended(self.partition, ended)
         return self._outcome(state, data)
 
-    def _outcome(self, state: str, data: bytes) -> R:
+    async def _ended(self, partition: Partition, ended: asyncio.Event) -> tuple[str, bytes]:
+        """The end of the task, once it is announced, or found by looking from time to time."""
+        waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
+        waits = context.WAITS.get() if waiter is not None else None
+        if waits is not None:
+            waits.check(waiter, self.id)
+        looks = 0
+        try:
+            while True:
+                # Cleared before the call: the completion may be announced while the reply is on its way.
+                ended.clear()
+                state, data = await self._connections.broker.status(partition, self.id, announce=True)
+                if state in ("ended", "dead"):
+                    return state, data
+                if state == "unknown":
+                    raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
+                looks += 1
+                if waits is not None and looks > 1:
+                    waits.note(waiter, self.id, state)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RECHECK_SECONDS):
+                        await ended.wait()
+        finally:
+            if waits is not None and looks > 1:
+                waits.forget(waiter, self.id)
+
+    def _outcome(self, state: str, data: bytes) -> R_co:
         if state == "dead":
             letter = self._letter(data)
             message = f"task {letter.task!r} ({self.id}) {letter.state}: {letter.error}"
             if letter.state == result_record.CANCELLED:
                 raise TaskCancelledError(f"task {self.id} was cancelled", task_id=self.id)
             if letter.reason == "timeout":
-                raise TaskTimeoutError(message, task_id=self.id, traceback=letter.traceback)
+                seconds = timeout_in(letter.error)
+                raise RunTimeoutError(message, task_id=self.id, timeout_seconds=seconds, traceback=letter.traceback)
             raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)
         end, value = self._end(data)
         if end == result_record.SUCCEEDED:
             try:
-                return cast("R", self._value.load(value))
+                return cast("R_co", self._value.load(value))
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise SerializationError(f"task {self.id}: its stored result cannot be read: {error!s:.200}") from None
         if end == result_record.CANCELLED:
@@ -230,8 +263,25 @@ class HandleFactory(Protocol):
     def __call__(self, task_id: str, partition: Partition | None, value: Value = ..., /) -> TaskHandle[Any]: ...
 
 
-class GroupHandle:
-    """A group of several tasks, whose results come as a list."""
+class GroupResults(tuple[Any, ...]):
+    """The results of a group: a tuple, so that each has its own type. It equals the list of the same results, too.
+
+    Results were a list before, and programs compare them with one.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+
+class GroupHandle(Generic[Results_co]):
+    """A group of several tasks, whose results come as a tuple."""
 
     def __init__(self, handles: Sequence[TaskHandle[Any]], shape: Any) -> None:
         self.handles = tuple(handles)
@@ -240,13 +290,13 @@ class GroupHandle:
     def __repr__(self) -> str:
         return f"GroupHandle({[handle.id for handle in self.handles]})"
 
-    async def result(self, timeout: float | timedelta | None = None) -> list[Any]:
-        """The results of the members, in order, nested as the groups were. The first failure is raised.
+    async def result(self, timeout: float | timedelta | None = None) -> Results_co:
+        """The results of the members as a tuple, in order, nested as the groups were. The first failure is raised.
 
         `timeout` in seconds for all members together. Errors: as for `TaskHandle.result`.
         """
         results = iter(await _gather([handle.result(timeout) for handle in self.handles]))
-        return cast("list[Any]", _nested(self._shape, results))
+        return cast("Results_co", _nested(self._shape, results))
 
     async def statuses(self) -> list[Status]:
         """The state of each member."""
@@ -258,7 +308,7 @@ class GroupHandle:
 
     # The same calls for code without an event loop, in any thread.
 
-    def result_sync(self, timeout: float | timedelta | None = None) -> list[Any]:
+    def result_sync(self, timeout: float | timedelta | None = None) -> Results_co:
         """`result` for code without an event loop: `timeout` in seconds, the same errors."""
         return self._sync(lambda group: group.result(timeout), "await handle.result()")
 
@@ -270,7 +320,7 @@ class GroupHandle:
         """`cancel` for code without an event loop."""
         return self._sync(lambda group: group.cancel(), "await handle.cancel()")
 
-    def _sync(self, call: Callable[[GroupHandle], Coroutine[Any, Any, T]], instead: str) -> T:
+    def _sync(self, call: Callable[[GroupHandle[Results_co]], Coroutine[Any, Any, T]], instead: str) -> T:
         return sync.run(functools.partial(call, self), instead=instead)
 
 
@@ -284,4 +334,4 @@ async def _gather(waiting: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
 
 
 def _nested(shape: Any, values: Iterator[Any]) -> Any:
-    return [_nested(each, values) for each in shape] if isinstance(shape, list) else next(values)
+    return GroupResults([_nested(each, values) for each in shape]) if isinstance(shape, list) else next(values)

@@ -6,14 +6,14 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskfleet import checks, config, security, sync
 from taskfleet.application import Application
 from taskfleet.brokers import broker_at
 from taskfleet.context import CURRENT
 from taskfleet.errors import ConfigurationError
-from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.handles import TaskHandle
 from taskfleet.managing import Managing
 from taskfleet.middleware import Middleware
 from taskfleet.middleware_sender import MiddlewareSender
@@ -23,16 +23,18 @@ from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.sealing import Policy
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
-from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.class_task import AsyncTask
 from taskfleet.tasks.defining import Defining
+from taskfleet.tasks.member import Member, NoTaskBefore, TaskCall
 from taskfleet.tasks.message import Message
-from taskfleet.workflows import Chain, Group, Workflow, compile_workflow
+from taskfleet.workflows import Workflow, compile_workflow
 
 if TYPE_CHECKING:
     from taskfleet.scheduling.call import ScheduledTask
     from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
 
 R = TypeVar("R")
+H = TypeVar("H")
 
 
 class TaskQueue(Defining, Managing):
@@ -127,15 +129,12 @@ class TaskQueue(Defining, Managing):
     # Sending.
 
     @overload
-    async def enqueue(self, task: Group) -> GroupHandle: ...
+    async def enqueue(self, task: AsyncTask[R], queue: str | None = None) -> TaskHandle[R]: ...
 
     @overload
-    async def enqueue(self, task: Chain) -> TaskHandle[Any]: ...
+    async def enqueue(self, task: Member[NoTaskBefore, object, H], queue: str | None = None) -> H: ...
 
-    @overload
-    async def enqueue(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]: ...
-
-    async def enqueue(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
+    async def enqueue(self, task: Any, queue: str | None = None) -> Any:
         """Send a class task, a message or a workflow; returns when Redis has it.
 
         The handle of a workflow stands for its end: the last task of a chain, or all tasks of a group.
@@ -145,13 +144,21 @@ class TaskQueue(Defining, Managing):
             return await self._sending.send_workflow(compile_workflow(task))
         return await self.send(self._message(task, queue, "queue.enqueue"))
 
+    @overload
     async def schedule(
-        self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
-    ) -> TaskHandle[R]:
+        self, task: AsyncTask[R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]: ...
+
+    @overload
+    async def schedule(
+        self, task: TaskCall[NoTaskBefore, R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]: ...
+
+    async def schedule(self, task: Any, queue: str | None = None, *, delay: float | timedelta) -> TaskHandle[Any]:
         """Send a class task or a message that becomes ready after `delay` (seconds or timedelta)."""
         return await self.send(self._message(task, queue, "queue.schedule").delayed(delay))
 
-    def _message(self, task: Task | Message[Any], queue: str | None, call: str) -> Message[Any]:
+    def _message(self, task: object, queue: str | None, call: str) -> Message[Any]:
         message = sendable.message_of(task, call)
         return message if queue is None else message.to(queue)
 
@@ -160,7 +167,7 @@ class TaskQueue(Defining, Managing):
         return await self._sending.send(message)
 
     async def enqueue_many(
-        self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
+        self, messages: Iterable[TaskCall[NoTaskBefore, R]], *, wait_for_room: float | timedelta = 0.0
     ) -> list[TaskHandle[R]]:
         """Send many messages in order; the handles have the same order.
 
@@ -180,28 +187,33 @@ class TaskQueue(Defining, Managing):
     # Sending from code without an event loop, in any thread.
 
     @overload
-    def enqueue_sync(self, task: Group) -> GroupHandle: ...
+    def enqueue_sync(self, task: AsyncTask[R], queue: str | None = None) -> TaskHandle[R]: ...
 
     @overload
-    def enqueue_sync(self, task: Chain) -> TaskHandle[Any]: ...
+    def enqueue_sync(self, task: Member[NoTaskBefore, object, H], queue: str | None = None) -> H: ...
 
-    @overload
-    def enqueue_sync(self, task: Task | Message[R], queue: str | None = None) -> TaskHandle[R]: ...
-
-    def enqueue_sync(self, task: Task | Message[Any] | Workflow, queue: str | None = None) -> Any:
+    def enqueue_sync(self, task: Any, queue: str | None = None) -> Any:
         """`enqueue` for code without an event loop; the same errors."""
-        call = functools.partial(self.enqueue, cast("Any", task), queue)
+        call = functools.partial(self.enqueue, task, queue)
         return sync.run(call, instead="await queue.enqueue(…)", sends=True)
 
+    @overload
     def schedule_sync(
-        self, task: Task | Message[R], queue: str | None = None, *, delay: float | timedelta
-    ) -> TaskHandle[R]:
+        self, task: AsyncTask[R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]: ...
+
+    @overload
+    def schedule_sync(
+        self, task: TaskCall[NoTaskBefore, R], queue: str | None = None, *, delay: float | timedelta
+    ) -> TaskHandle[R]: ...
+
+    def schedule_sync(self, task: Any, queue: str | None = None, *, delay: float | timedelta) -> TaskHandle[Any]:
         """`schedule` for code without an event loop; the same errors."""
         call = functools.partial(self.schedule, task, queue, delay=delay)
         return sync.run(call, instead="await queue.schedule(…)", sends=True)
 
     def enqueue_many_sync(
-        self, messages: Iterable[Message[R]], *, wait_for_room: float | timedelta = 0.0
+        self, messages: Iterable[TaskCall[NoTaskBefore, R]], *, wait_for_room: float | timedelta = 0.0
     ) -> list[TaskHandle[R]]:
         """`enqueue_many` for code without an event loop; the same errors."""
         call = functools.partial(self.enqueue_many, messages, wait_for_room=wait_for_room)

@@ -12,37 +12,46 @@ import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 from taskfleet import checks, ids
 from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
+from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.protocol import result_record, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
+from taskfleet.tasks import class_task
 from taskfleet.tasks.class_task import Task
+from taskfleet.tasks.member import Handle_co, Input_contra, Member, Output_co
 from taskfleet.tasks.message import Message
 from taskfleet.travel import carried
 
-if TYPE_CHECKING:
-    from taskfleet.handles import TaskHandle
+In = TypeVar("In")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+H = TypeVar("H")
 
 _BYTES_PER_CONTAINER = 24  # of the results of one first argument, when their sum exceeds the limit of one result
 
-Member: TypeAlias = "Message[Any] | Task | Workflow"
+AnyMember: TypeAlias = Member[Any, Any, Any]
 # The nesting of the results of several nodes: 1 is one result, a list is a list of such.
 Shape: TypeAlias = "int | list[Any]"
 
 
-class Workflow:
+class Workflow(Member[Input_contra, Output_co, Handle_co]):
     """A chain, a group or a chord: `await queue.enqueue(workflow)`."""
 
-    members: tuple[Member, ...]
+    members: tuple[AnyMember, ...]
 
-    def __init__(self, members: Iterable[Member], kind: str) -> None:
+    def __init__(self, members: Iterable[AnyMember], kind: str) -> None:
         found = checks.several(f"{kind}() members", members, "task.message(…)")
         if not found:
             raise ConfigurationError(f"{kind}() needs at least one member")
         for member in found:  # a caller without a type checker may pass any value
-            if not isinstance(member, (Message, Task, Workflow)):
+            if not isinstance(member, Member):
                 if inspect.iscoroutine(member):
                     member.close()
                 raise ConfigurationError(
@@ -51,37 +60,113 @@ class Workflow:
         self.members = tuple(found)
 
 
-class Chain(Workflow):
+class Chain(Workflow[Input_contra, Output_co, Handle_co]):
     """Members run one after the other; each gets the result of the one before as its first argument."""
 
 
-class Group(Workflow):
-    """Members run side by side; the result is the list of their results, in order."""
+class Group(Workflow[Input_contra, Output_co, Handle_co]):
+    """Members run side by side; a task behind it gets the list of their results, in order."""
 
 
-def chain(*members: Member) -> Chain:
+# Type checkers compare what each member gives with what the next one takes, in a chain of up to six members.
+@overload
+def chain(a: Member[In, A, H], /) -> Chain[In, A, H]: ...
+@overload
+def chain(a: Member[In, A, Any], b: Member[A, B, H], /) -> Chain[In, B, H]: ...
+@overload
+def chain(a: Member[In, A, Any], b: Member[A, B, Any], c: Member[B, C, H], /) -> Chain[In, C, H]: ...
+@overload
+def chain(
+    a: Member[In, A, Any], b: Member[A, B, Any], c: Member[B, C, Any], d: Member[C, D, H], /
+) -> Chain[In, D, H]: ...
+@overload
+def chain(
+    a: Member[In, A, Any], b: Member[A, B, Any], c: Member[B, C, Any], d: Member[C, D, Any], e: Member[D, E, H], /
+) -> Chain[In, E, H]: ...
+@overload
+def chain(
+    a: Member[In, A, Any],
+    b: Member[A, B, Any],
+    c: Member[B, C, Any],
+    d: Member[C, D, Any],
+    e: Member[D, E, Any],
+    f: Member[E, F, H],
+    /,
+) -> Chain[In, F, H]: ...
+@overload
+def chain(
+    a: Member[In, Any, Any],
+    b: AnyMember,
+    c: AnyMember,
+    d: AnyMember,
+    e: AnyMember,
+    f: AnyMember,
+    /,
+    *more: AnyMember,
+) -> Chain[In, Any, TaskHandle[Any]]: ...
+def chain(*members: AnyMember) -> AnyMember:
     """Run members one after the other, each with the result of the one before as its first argument.
 
-    A class task has no argument to take a result: it only waits.
+    `task.partial(…)` is a call without its first argument. A class task has no argument to take a result: it only
+    waits.
     """
     return Chain(members, "chain")
 
 
-def group(*members: Member) -> Group:
-    """Run members side by side. The handle's result is the list of their results."""
+@overload
+def group(a: Member[In, A, Any], /) -> Group[In, list[A], GroupHandle[tuple[A]]]: ...
+@overload
+def group(a: Member[In, A, Any], b: Member[In, B, Any], /) -> Group[In, list[A | B], GroupHandle[tuple[A, B]]]: ...
+@overload
+def group(
+    a: Member[In, A, Any], b: Member[In, B, Any], c: Member[In, C, Any], /
+) -> Group[In, list[A | B | C], GroupHandle[tuple[A, B, C]]]: ...
+@overload
+def group(
+    a: Member[In, A, Any], b: Member[In, B, Any], c: Member[In, C, Any], d: Member[In, D, Any], /
+) -> Group[In, list[A | B | C | D], GroupHandle[tuple[A, B, C, D]]]: ...
+@overload
+def group(
+    a: Member[In, A, Any], b: Member[In, B, Any], c: Member[In, C, Any], d: Member[In, D, Any], e: Member[In, E, Any], /
+) -> Group[In, list[A | B | C | D | E], GroupHandle[tuple[A, B, C, D, E]]]: ...
+@overload
+def group(
+    a: Member[In, A, Any],
+    b: Member[In, B, Any],
+    c: Member[In, C, Any],
+    d: Member[In, D, Any],
+    e: Member[In, E, Any],
+    f: Member[In, F, Any],
+    /,
+) -> Group[In, list[A | B | C | D | E | F], GroupHandle[tuple[A, B, C, D, E, F]]]: ...
+@overload
+def group(*members: Member[In, A, Any]) -> Group[In, list[A], GroupHandle[tuple[A, ...]]]: ...
+def group(*members: AnyMember) -> AnyMember:
+    """Run members side by side. The handle's result is the tuple of their results; a task behind them gets a list.
+
+    Up to six members keep the types of their results apart.
+    """
     return Group(members, "group")
 
 
-def chord(members: Workflow | Iterable[Member], callback: Message[Any] | Task) -> Chain:
-    """Run members side by side, then `callback` with the list of their results as its first argument."""
-    return Chain((members if isinstance(members, Workflow) else Group(members, "chord"), callback), "chord")
+@overload
+def chord(members: Group[In, A, Any], callback: Member[A, B, H]) -> Chain[In, B, H]: ...
+@overload
+def chord(members: Iterable[Member[In, A, Any]], callback: Member[list[A], B, H]) -> Chain[In, B, H]: ...
+def chord(members: AnyMember | Iterable[AnyMember], callback: AnyMember) -> AnyMember:
+    """Run members side by side, then `callback` with the list of their results as its first argument.
+
+    Members whose results have different types keep them apart in a group: `chord(group(a, b), callback)`.
+    """
+    first: AnyMember = members if isinstance(members, Workflow) else Group(members, "chord")  # type: ignore[arg-type]
+    return Chain((first, callback), "chord")
 
 
 @dataclass(eq=False, slots=True)
 class Node:
     """One task of a workflow. It waits for the nodes `after`, of which the first `carried` pass their results on."""
 
-    message: Message[Any]
+    message: Message[Any, Any]
     id: str = field(default_factory=ids.new_id)
     after: list[Node] = field(default_factory=list)
     handles: list[TaskHandle[Any]] = field(default_factory=list)
@@ -109,7 +194,7 @@ class WorkflowPlan:
     shape: Shape
 
 
-def compile_workflow(member: Member) -> WorkflowPlan:
+def compile_workflow(member: AnyMember) -> WorkflowPlan:
     """The nodes of a workflow. Errors: `ConfigurationError`."""
     if isinstance(member, Chain):
         plans = [compile_workflow(each) for each in member.members]
@@ -127,7 +212,7 @@ def compile_workflow(member: Member) -> WorkflowPlan:
             [node for plan in plans for node in plan.ends],
             [plan.shape for plan in plans],
         )
-    message = member.message() if isinstance(member, Task) else member
+    message: Message[Any, Any] = class_task.message_of(member) if isinstance(member, Task) else cast("Any", member)
     node = Node(message, handles=list(message.options.after))
     return WorkflowPlan([node], [node], [node], 1)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, cast
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
+from taskfleet.tasks import class_task
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.function import BoundTask, TaskFunction
 from taskfleet.tasks.message import Message
@@ -26,7 +27,7 @@ def message_of(thing: object, call: str) -> Message[Any]:
     if isinstance(thing, Message):
         return thing
     if isinstance(thing, Task):
-        return thing.message()
+        return class_task.message_of(thing)
     raise TypeError(f"{call}: {_instead(thing)}")
 
 

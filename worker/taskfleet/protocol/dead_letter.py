@@ -22,6 +22,8 @@ _ATTEMPT_CHARACTERS, _ATTEMPT_TRACEBACK_CHARACTERS = 500, 2000
 _WORKER_CHARACTERS = 300
 _RECORD_BYTES = 1_048_576  # the largest error record, with at most four bytes for a character
 
+_RAN_TOO_LONG = "it ran longer than its timeout of "
+
 logger = showing.logger("taskfleet")
 
 
@@ -150,3 +152,16 @@ def read_error(record: bytes, *, queue: str, task_id: str, seal: Seal) -> tuple[
         )
     except Exception as problem:
         return "unreadable", f"its error cannot be read: {problem}", "", ""
+
+
+def ran_too_long(timeout: float) -> str:
+    """The error of a dead letter whose last run was stopped by its timeout (s); `timeout_in` reads it again."""
+    return f"{_RAN_TOO_LONG}{timeout:g} s"
+
+
+def timeout_in(error: str) -> float:
+    """The timeout (s) in the error of such a dead letter; 0.0 in any other."""
+    with contextlib.suppress(ValueError):
+        if error.startswith(_RAN_TOO_LONG):
+            return float(error.removeprefix(_RAN_TOO_LONG).removesuffix(" s"))
+    return 0.0

@@ -54,10 +54,12 @@ from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.ports import WorkerQueue
 from taskfleet.runtime.state.prefetch import Prefetch
+from taskfleet.runtime.state.result_waits import ResultWaits
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.state.upcalls import Upcalls
+from taskfleet.tasks.namespace import CLASS_TASKS
 
 logger = showing.logger("taskfleet.worker")
 
@@ -139,7 +141,7 @@ class Worker:
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
         self.threads = Threads()
-        self.processes = Processes(application.registry, application.seal.expanded_limit)
+        self.processes = Processes((*application.registry, *CLASS_TASKS), application.seal.expanded_limit)
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)
@@ -225,7 +227,7 @@ class Worker:
         """Work until `drain()`; returns when the worker holds no lease any more."""
         session = self.sessions.current()
         with session.held():
-            self.context.begin(session.broker)
+            self.context.begin(session.broker, ResultWaits(self.slots))
             await self._run()
 
     async def _run(self) -> None:

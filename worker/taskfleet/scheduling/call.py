@@ -8,6 +8,7 @@ from typing import Any, cast
 from taskfleet import checks, queue_names
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.producer import sendable
+from taskfleet.tasks import class_task
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.definition import Definition, define
 from taskfleet.tasks.function import TaskFunction
@@ -16,7 +17,7 @@ from taskfleet.tasks.namespace import CLASS_TASKS, Registry
 from taskfleet.tasks.options import TaskOptions
 from taskfleet.travel.problems import problem_of
 
-ScheduledTask = TaskFunction[..., Any, Any] | type[Task] | Task | str
+ScheduledTask = TaskFunction[..., Any, Any] | type[Task[Any]] | Task[Any] | str
 
 
 def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, Any], registry: Registry) -> Message[Any]:
@@ -45,10 +46,10 @@ def message_of(task: ScheduledTask, args: Sequence[Any], kwargs: Mapping[str, An
             raise ConfigurationError(
                 f"task {task.name!r} is an instance: its fields are set, args and kwargs have no use"
             )
-        return task.message()
+        return class_task.message_of(task)
     # A caller without a type checker may pass any value.
     if isinstance(task, type) and issubclass(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return _instance(task, args, kwargs).message()
+        return class_task.message_of(_instance(task, args, kwargs))
     raise _no_task(task)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks.batch import BatchFunction, BatchTask, define_batch
+from taskfleet.tasks.batch import BatchFunction, BatchTask, ItemClassDecorator, define_batch
 from taskfleet.tasks.definition import define
 from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.function import Sender, TaskFunction
@@ -20,6 +20,7 @@ from taskfleet.tasks.signature import hints_of
 P = ParamSpec("P")
 R = TypeVar("R")
 B = TypeVar("B")
+V = TypeVar("V")
 
 
 class Defining:
@@ -66,6 +67,17 @@ class Defining:
         self,
         /,
         *,
+        item_class: Callable[P, V],
+        size: int = 100,
+        window_ms: float | timedelta = 50.0,
+        **options: Unpack[BatchTaskOptions],
+    ) -> ItemClassDecorator[P, V]: ...
+
+    @overload
+    def batch_task(
+        self,
+        /,
+        *,
         item: Callable[P, R],
         size: int = 100,
         window_ms: float | timedelta = 50.0,
@@ -88,6 +100,7 @@ class Defining:
         /,
         *,
         item: Callable[..., Any] | None = None,
+        item_class: Any = None,
         size: int = 100,
         window_ms: float | timedelta = 50.0,
         **options: Any,
@@ -101,6 +114,8 @@ class Defining:
         Args:
             item: a function whose parameters and return annotation are those of one item; it is never called. Without
                 it, `enqueue` takes every type that messagepack has.
+            item_class: in place of `item` a class, such as a dataclass or a model: `enqueue` takes what the class
+                takes, and the function gets `list[BatchItem[Row]]`, each with a `Row` as its `value`.
             timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
         """
         name = _name_in(options)
@@ -109,7 +124,7 @@ class Defining:
         def decorate(function: BatchFunction) -> Any:
             task_name = name or _name_of(function)
             batch = BatchOptions.of(task_name, size, window_ms)
-            definition = define_batch(task_name, function, task_options, batch, item)
+            definition = define_batch(task_name, function, task_options, batch, item, item_class)
             self.registry.add(definition)
             return BatchTask(self._sender, definition, function)
 

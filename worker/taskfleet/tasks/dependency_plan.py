@@ -143,6 +143,18 @@ class _Planner:
         return ConfigurationError(f"task {self._task!r}, dependency {name_of(provider)}: {problem}")
 
 
+def of_task(task: str, markers: Mapping[str, Marker], hints_of: HintsOf, executor: str) -> DependencyPlan | None:
+    """The plan of a task that runs alone, if it has marked parameters. Errors: `ConfigurationError` names the task."""
+    if not markers:
+        return None
+    if executor == "process":
+        raise ConfigurationError(
+            f"task {task!r}: executor='process' goes with no dependencies, which live in the worker's process; "
+            "make what the function needs inside it"
+        )
+    return plan(task, markers, hints_of, threaded=executor == "thread")
+
+
 def plan(
     task: str,
     markers: Mapping[str, Marker],

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import functools
+import pickle
+import sys
 import weakref
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, SupportsIndex, TypeVar, Unpack, cast
 
+from taskfleet.errors import ConfigurationError
 from taskfleet.handles import TaskHandle
-from taskfleet.tasks import depends
+from taskfleet.tasks import depends, other_queues
 from taskfleet.tasks.definition import Definition
-from taskfleet.tasks.message import Message
+from taskfleet.tasks.message import Message, PartialMessage
 from taskfleet.tasks.options import CallOptions, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
+R_co = TypeVar("R_co", covariant=True)
+Rest = ParamSpec("Rest")
+First = TypeVar("First")
+First_contra = TypeVar("First_contra", contravariant=True)
 
 
 class Sender(Protocol):
@@ -26,6 +33,12 @@ class Sender(Protocol):
     def send_sync(self, message: Message[R]) -> TaskHandle[R]: ...
 
 
+class TakesFirst(Protocol[First_contra, Rest, R_co]):
+    """A task with a first argument, as type checkers see it: they take the argument apart from the others."""
+
+    def message(self, first: First_contra, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Message[R_co]: ...
+
+
 class BoundTask(Generic[P, R]):
     """A task with options for its next calls."""
 
@@ -34,9 +47,21 @@ class BoundTask(Generic[P, R]):
         self._definition = definition
         self._options = options
 
+    @property
+    def name(self) -> str:
+        return self._definition.name
+
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """The call, for `enqueue_many`."""
         return Message(self._definition, args, kwargs, self._options)
+
+    def partial(self: TakesFirst[First, Rest, R], *args: Rest.args, **kwargs: Rest.kwargs) -> Message[R, First]:
+        """The call without its first argument, which is the result of the task before it in a workflow.
+
+        Errors: `ConfigurationError` when the task takes no argument that could be the result.
+        """
+        task = cast("BoundTask[..., R]", self)
+        return _partial(task._definition, args, kwargs, task._options)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send the call; returns when Redis has it.
@@ -64,6 +89,19 @@ class TaskFunction(Generic[P, R, C]):
     def name(self) -> str:
         return self.definition.name
 
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> str:
+        """It is pickled by module and name, as functions are."""
+        module, qualname = self._function.__module__, self._function.__qualname__
+        found: Any = sys.modules.get(module)
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        if found is not self:
+            raise pickle.PicklingError(
+                f"task {self.name!r} is pickled by module and name, and {module}:{qualname} is not this task; define "
+                "it at the top of a module, under the name of its function"
+            )
+        return qualname
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         if self.definition.plan is not None:
             depends.check_plain_call(self._function, args, kwargs)
@@ -73,6 +111,14 @@ class TaskFunction(Generic[P, R, C]):
         """The call, for `enqueue_many`."""
         definition = self.definition
         return Message(definition, args, kwargs, definition.options)
+
+    def partial(self: TakesFirst[First, Rest, R], *args: Rest.args, **kwargs: Rest.kwargs) -> Message[R, First]:
+        """The call without its first argument, which is the result of the task before it in a workflow.
+
+        Errors: `ConfigurationError` when the task takes no argument that could be the result.
+        """
+        task = cast("TaskFunction[..., R, Any]", self)
+        return _partial(task.definition, args, kwargs, task.definition.options)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send the call; returns when Redis has it.
@@ -102,3 +148,19 @@ class TaskFunction(Generic[P, R, C]):
         Errors: `ConfigurationError` names the option, its value and the expected form.
         """
         return BoundTask(self._sender, self.definition, self.definition.options.for_call(options))
+
+
+for _task in (TaskFunction, BoundTask):
+    other_queues.explain(_task)
+
+
+def _partial(
+    definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
+) -> PartialMessage[Any, Any]:
+    if not definition.takes_result:
+        name = definition.name
+        raise ConfigurationError(
+            f"task {name!r} takes no argument by position that could be a result; write {name}.message(…), which only "
+            "waits for the task before it"
+        )
+    return PartialMessage(definition, args, dict(kwargs), options)

@@ -1,4 +1,7 @@
-"""A message: a call of a task before it is sent, with its arguments, its options and its item for the broker."""
+"""A message: a call of a task before it is sent, with its arguments, its options and its item for the broker.
+
+A partial message lacks its first argument, which is the result of the task before it in a workflow.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import typing_extensions
+
 from taskfleet import checks, ids, queue_names
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
@@ -18,19 +23,22 @@ from taskfleet.protocol.item import KEEP_EXISTING, MODE_OF, Extras, Item
 from taskfleet.protocol.partitions import Partition
 from taskfleet.retry import delay_ms
 from taskfleet.tasks.definition import Definition
+from taskfleet.tasks.member import TaskCall
 from taskfleet.tasks.options import KeyFunction, TaskOptions
 
 if TYPE_CHECKING:
     from taskfleet.protocol.sealing import Seal
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+# What a partial message takes from the task before it. Others take anything: they have all their arguments.
+First_contra = typing_extensions.TypeVar("First_contra", contravariant=True, default=object)
 
 # `dict` itself: calling the alias dict[str, str] takes ten times as long, for every message.
 _new_dict: Callable[[], dict[str, str]] = dict
 
 
 @dataclass(slots=True)
-class Message(Generic[R]):
+class Message(TaskCall[First_contra, R_co], Generic[R_co, First_contra]):
     """A call that can be enqueued: the task, its arguments and the options of the call.
 
     A message is encoded when it is sent, so that `enqueue_many` can report all invalid ones at once.
@@ -56,17 +64,17 @@ class Message(Generic[R]):
         options = self.options
         return self.unique_key or self._key("limit_key", options.limit_key) or self._key("fair_key", options.fair_key)
 
-    def to(self, queue: str) -> Message[R]:
+    def to(self, queue: str) -> Message[R_co, First_contra]:
         """The same call for another queue. Errors: `InvalidQueueNameError`."""
         return self._with(queue=queue_names.validate(queue))
 
-    def delayed(self, delay: float | timedelta) -> Message[R]:
+    def delayed(self, delay: float | timedelta) -> Message[R_co, First_contra]:
         """The same call, ready after `delay` (seconds or timedelta). Errors: `ConfigurationError`."""
         if self.options.eta is not None:
             raise ConfigurationError("delay and the message's eta both say when it becomes ready; keep one")
         return self._with(delay=checks.seconds("delay", delay))
 
-    def _with(self, **options: Any) -> Message[R]:
+    def _with(self, **options: Any) -> Message[R_co, First_contra]:
         return dataclasses.replace(self, options=self.options.changed(options))
 
     @property
@@ -155,6 +163,22 @@ class Message(Generic[R]):
         if inspect.iscoroutine(made):
             made.close()
         return checks.key(f"{where}what its key function returned", made)
+
+
+class PartialMessage(Message[R_co, First_contra]):
+    """A message whose first argument comes from the task before it (`task.partial(…)`)."""
+
+    __slots__ = ()
+
+    def encode(self, *args: Any, behind_result: bool = False, **kwargs: Any) -> Item:
+        """As for `Message`. Errors: `ConfigurationError` when no task before it gives it a result."""
+        if not behind_result:
+            name = self.task.name
+            raise ConfigurationError(
+                f"task {name!r}: {name}.partial(…) leaves its first argument to the task before it, and there is none; "
+                f"put it behind another member of a chain or chord, or give all arguments: {name}.message(…)"
+            )
+        return super().encode(*args, behind_result=True, **kwargs)
 
 
 def _checked_headers(task: str, headers: dict[str, str]) -> dict[str, str]:

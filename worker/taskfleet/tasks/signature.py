@@ -23,13 +23,21 @@ class Signature:
     """The parameters and the result of one task function.
 
     `injected` are the parameters that the worker fills (`Depends`): they are no part of a call. `result` stands for the
-    function's own return annotation.
+    function's own return annotation, and `hints` for all its annotations.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, result: Any = _LATER) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        result: Any = _LATER,
+        hints: Mapping[str, Any] | None = None,
+    ) -> None:
         self._name = name
         self._signature = inspect.signature(function)
-        hints = hints_of(function)
+        if hints is None:
+            hints = hints_of(function)
         self.injected: dict[str, depends.Marker] = {}
         self._by_position = 0
         self._by_name: list[str] = []  # parameters of the call that follow an injected one
@@ -92,7 +100,14 @@ class Signature:
         `behind_result`: the result of another task becomes the first argument when the task runs.
         """
         if behind_result:
-            dumped, named = self._dump((_LATER, *args), kwargs)
+            try:
+                self._check_call((_LATER, *args), kwargs)
+            except SerializationError as error:
+                raise SerializationError(
+                    f"{error} (the task before it gives the first argument: leave that out, as in "
+                    f"{self._name}.partial(…))"
+                ) from None
+            dumped, named = self._dump((_LATER, *args), kwargs, checked=True)
             return dumped[1:], named
         if self._passes(args, kwargs):
             return list(args), {}

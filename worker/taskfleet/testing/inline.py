@@ -16,13 +16,14 @@ from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.partitions import queue_of
 
 if TYPE_CHECKING:
+    from taskfleet.handles import GroupHandle, TaskHandle
     from taskfleet.queue import TaskQueue
-    from taskfleet.tasks.class_task import Task
+    from taskfleet.tasks.class_task import AsyncTask
     from taskfleet.tasks.function import TaskFunction
-    from taskfleet.tasks.message import Message
-    from taskfleet.workflows import Chain, Group
+    from taskfleet.tasks.member import Member, NoTaskBefore
 
 R = TypeVar("R")
+Results = TypeVar("Results", bound=tuple[Any, ...])
 
 _LOOK_AGAIN_SECONDS = 0.02
 
@@ -83,13 +84,13 @@ class InlineWorker:
         return self._ended() - ended
 
     @overload
-    async def execute(self, task: Group) -> list[Any]: ...
+    async def execute(self, task: AsyncTask[R]) -> R: ...
 
     @overload
-    async def execute(self, task: Chain | Task) -> Any: ...
+    async def execute(self, task: Member[NoTaskBefore, object, TaskHandle[R]]) -> R: ...
 
     @overload
-    async def execute(self, task: Message[R]) -> R: ...
+    async def execute(self, task: Member[NoTaskBefore, object, GroupHandle[Results]]) -> Results: ...
 
     async def execute(self, task: Any) -> Any:
         """Enqueue a message, class task or workflow, run until idle, through delays and retries; returns its result.

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from taskfleet.errors import ConfigurationError
 
 
-def return_hint(cls: type, execute: Callable[..., Any], name: str) -> Any | Later:
-    """The annotation, or `Later` when it names a class that is not defined yet. Without one it is `Any`."""
+def return_hint(cls: type, execute: Callable[..., Any], name: str, otherwise: Any = Any) -> Any | Later:
+    """The annotation, or `Later` when it names a class that is not defined yet. Without one it is `otherwise`."""
     function = inspect.unwrap(execute)
-    text = inspect.get_annotations(function).get("return", Any)
+    text = inspect.get_annotations(function).get("return", otherwise)
     later = Later(cls, function, name, text, _local_names(cls.__module__))
     try:
         return later.resolve()
@@ -41,7 +41,9 @@ class Later:
         def stub() -> None: ...
 
         stub.__annotations__ = {"return": self._text}
-        parameters = (*getattr(self._cls, "__type_params__", ()), *getattr(self._function, "__type_params__", ()))
+        parameters = [*getattr(self._function, "__type_params__", ())]
+        for cls in self._cls.__mro__:  # pydantic makes `Load[int]` a subclass of `Load`
+            parameters += vars(cls).get("__type_params__", ())
         names = {each.__name__: each for each in (*parameters, self._cls)}
         try:
             hints = typing.get_type_hints(

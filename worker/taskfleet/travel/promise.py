@@ -59,7 +59,8 @@ def of(schema: SchemaNode) -> Promise:
     nodes = list(nodes_of(schema))
     kinds = {node["type"] for node in nodes}
     promise = Promise(classes=_classes(nodes), pure=all(map(_is_pure, nodes)))
-    promise.ambiguous = promise.pure and any(map(_is_ambiguous, nodes))
+    # Where validators change values, only a dict can be told from what pydantic makes of it.
+    promise.ambiguous = any(map(_is_ambiguous if promise.pure else _is_of_models_and_dicts, nodes))
     definitions = {each["ref"]: each for node in nodes if node["type"] == "definitions" for each in node["definitions"]}
     reader = JsonReader(definitions)
     hazard = reader.read(schema, in_model=False)
@@ -104,6 +105,20 @@ def _is_ambiguous(node: SchemaNode) -> bool:
     if node["type"] != "union":
         return False
     return not all(_is_exact(each[0] if isinstance(each, tuple) else each) for each in node["choices"])
+
+
+def _is_of_models_and_dicts(node: SchemaNode) -> bool:
+    if node["type"] != "union":
+        return False
+    kinds = {_unwrapped(each[0] if isinstance(each, tuple) else each)["type"] for each in node["choices"]}
+    return "dict" in kinds and "model" in kinds
+
+
+def _unwrapped(node: SchemaNode) -> SchemaNode:
+    """The schema inside the validators around it."""
+    while node["type"].startswith("function") and "schema" in node:
+        node = node["schema"]
+    return node
 
 
 def _is_exact(node: SchemaNode) -> bool:

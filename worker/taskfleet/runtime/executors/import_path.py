@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.function import TaskFunction
+from taskfleet.tasks.namespace import CLASS_TASKS
 from taskfleet.tasks.signature import Signature
 
 
@@ -27,6 +29,8 @@ def check(definition: Definition) -> None:
             f"and with executor='process' {problem}: move it into a module that can be imported"
         )
     found = _walk(sys.modules.get(module), qualname)
+    if CLASS_TASKS.find(definition.name) is definition:
+        function = inspect.unwrap(function)  # its execute method
     if any(thing is function or _definition(thing) is definition for thing in _unwrapped(found)):
         return
     raise ConfigurationError(
@@ -46,6 +50,9 @@ def find(module: str, qualname: str, name: str) -> tuple[Callable[..., Any], Sig
         # A function that was decorated twice has two names.
         if definition is not None and definition.name == name:
             return definition.function, definition.signature
+    of_class = CLASS_TASKS.find(name)
+    if of_class is not None and inspect.unwrap(of_class.function) is inspect.unwrap(found):
+        return of_class.function, of_class.signature
     return found, Signature(found, name)
 
 

@@ -17,7 +17,7 @@ from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
-from taskfleet.tasks.batch import BatchItem
+from taskfleet.tasks.batch import BatchItem, ItemArguments, ValuedItem
 
 
 class BatchRuns:
@@ -46,7 +46,7 @@ class BatchRuns:
     def start(self, pending: PendingBatch) -> None:
         """Run the items of a batch that has a free slot, without items that have expired in the meantime."""
         jobs: list[Job] = []
-        items: list[BatchItem] = []
+        items: list[BatchItem[Any]] = []
         expired: list[Job] = []
         for job, args, kwargs in pending.items.values():
             expires = job.setting(call_settings.EXPIRES_AT, None)
@@ -54,7 +54,10 @@ class BatchRuns:
                 expired.append(job)
                 continue
             jobs.append(job)
-            items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
+            if type(args) is ItemArguments:
+                items.append(ValuedItem(job.id, tuple(args), kwargs, job.context, args.value))
+            else:
+                items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
         if jobs:
             batch = BatchJob(jobs, self._context.now())
             for job in jobs:
@@ -64,7 +67,7 @@ class BatchRuns:
         for job in expired:
             self._outcomes.expire(job.partition, job.id, job.delivery)
 
-    async def _run(self, batch: BatchJob, items: list[BatchItem]) -> None:
+    async def _run(self, batch: BatchJob, items: list[BatchItem[Any]]) -> None:
         context.CURRENT.set(batch.context)
         try:
             if batch.interruption is not None:

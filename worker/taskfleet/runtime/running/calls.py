@@ -53,7 +53,7 @@ class Calls:
         # A value that middleware has not replaced was packed in its process, and must not be validated again.
         return answers[-1] if answers and value is answers[-1].seen else value
 
-    async def batch(self, batch: BatchJob, items: list[BatchItem]) -> Any:
+    async def batch(self, batch: BatchJob, items: list[BatchItem[Any]]) -> Any:
         """Run a batch function inside its hooks, with its dependencies."""
 
         def call() -> Coroutine[Any, Any, Any]:

@@ -1,0 +1,30 @@
+"""A member: a part of a workflow as type checkers see it. Messages, class tasks and workflows are members."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from taskfleet.handles import TaskHandle
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Output_co = TypeVar("Output_co", covariant=True)
+Handle_co = TypeVar("Handle_co", covariant=True)
+
+
+class NoTaskBefore:
+    """The input of a workflow that starts by itself. No value has this type: a member that needs an input cannot start.
+
+    A member without a first argument to fill takes any input (`object`), also this one.
+    """
+
+
+class Member(Generic[Input_contra, Output_co, Handle_co]):
+    """What a member takes from the task before it, what it passes on, and the handle that enqueueing it gives."""
+
+    __slots__ = ()
+
+
+class TaskCall(Member[Input_contra, Output_co, TaskHandle[Output_co]], Generic[Input_contra, Output_co]):
+    """A member that is one task: a message or a class task."""
+
+    __slots__ = ()
