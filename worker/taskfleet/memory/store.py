@@ -112,16 +112,17 @@ class MemoryStore:
         """Milliseconds by the store's clock."""
         return int(self._clock() + self._travelled_ms)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float, *, running_too: bool = True) -> None:
         """Move the time forward.
 
         Leases move with it, as if their workers had renewed them, except those of crashed workers. The time of running
-        tasks moves too, up to their timeouts. Idle workers check again.
+        tasks moves too, up to their timeouts, unless `running_too` is false. Idle workers check again.
         """
         seconds = checks.seconds("seconds", seconds)
         with self.lock:
             self._travelled_ms += seconds * 1000
-            self.clock.tell(seconds)
+            if running_too:
+                self.clock.tell(seconds)
             for model in self._models.values():
                 for task_id, end in model.leases.items():
                     if model.owners[task_id][0] not in self.crashed:

@@ -49,7 +49,7 @@ class InlineWorker:
         self._store = queue.broker.store
         self._outlook = Outlook(queue.application, self._store)
         self._raised: dict[str, BaseException] = {}
-        self._concurrency: int | None = None
+        self._left_at_cancellation = ""
 
     @property
     def broker(self) -> InMemoryBroker:
@@ -260,14 +260,16 @@ class InlineWorker:
     async def _run(self, delays: Delays, until: float | None, raise_errors: bool, timeout: float) -> int:
         known = {letter.id for letter in self._letters()}
         ended = self._ended()
+        self._left_at_cancellation = ""
         began = self._store.now()
         try:
             async with asyncio.timeout(timeout):
                 await self._drive(delays, until)
         except TimeoutError:
+            left = self._left_at_cancellation or self._left()
             moved = (self._store.now() - began) / 1000 - timeout
             virtual = f" ({moved:.0f} s by the moved clock)" if moved > 1 else ""
-            raise TimeoutError(f"after {timeout:g} s{virtual} there is still work for {self._left()}") from None
+            raise TimeoutError(f"after {timeout:g} s{virtual} there is still work for {left}") from None
         if raise_errors:
             for letter in self._letters():
                 if letter.id not in known:
@@ -309,15 +311,18 @@ class InlineWorker:
             at = self._outlook.next_event(delays, until)
             if at is None:
                 return False
-            self._store.advance(max(1.0, at - self._store.now()) / 1000)
+            self._store.advance(max(1.0, at - self._store.now()) / 1000, running_too=False)
             return True
 
     def _pass_window(self, worker: WatchedWorker) -> bool:
         """Pass the window of a batch when all running tasks gather in batches."""
         gathered, seconds = len(worker.batches), worker.batches.seconds_left()
-        if not gathered or seconds is None or seconds <= 0 or not self._outlook.runs_only_gathered(gathered):
+        if not gathered or seconds is None or seconds <= 0:
             return False
-        self._store.advance(seconds)
+        if not self._outlook.runs_only_gathered(gathered, self._apart()):
+            return False
+        self._store.advance(seconds, running_too=False)
+        worker.batches.move(seconds)
         return True
 
     async def _tick(self) -> None:
@@ -341,6 +346,7 @@ class InlineWorker:
             yield worker
             worker.drain()
         except BaseException:
+            self._left_at_cancellation = self._left()
             worker.drain()
             worker.end_grace()  # interrupts the tasks that are still running
             raise
@@ -350,7 +356,7 @@ class InlineWorker:
     def _new_worker(self, queues: Sequence[str]) -> WatchedWorker:
         from taskfleet.testing.watched_worker import WatchedWorker
 
-        return WatchedWorker(self.queue, self._raised, queues=queues, concurrency=self._concurrency)
+        return WatchedWorker(self.queue, self._raised, queues=queues)
 
     def _ended(self) -> int:
         return sum(model.counts["finished"] for model in self._store.models.values())

@@ -35,12 +35,16 @@ class Outlook:
                 _has_work(model, self._application.known_options_of(model.name), now, apart) for model in self._models()
             )
 
-    def runs_only_gathered(self, gathered: int) -> bool:
-        """Whether the tasks with a lease are only those that `gathered` counts, and no other can be claimed."""
+    def runs_only_gathered(self, gathered: int, apart: Collection[str]) -> bool:
+        """Whether the running tasks are those `apart` and the number that `gathered` says, and none can be claimed."""
         with self._store.lock:
-            if sum(len(model.leases) for model in self._models()) != gathered:
-                return False
-            return not self.is_busy(apart={task_id for model in self._models() for task_id in model.leases})
+            leased = {task_id for model in self._models() for task_id in model.leases}
+            return len(leased.difference(apart)) == gathered and not self.is_busy(leased)
+
+    def settled(self, ids: Collection[str]) -> bool:
+        """Whether none of these tasks is about to run: each has ended, or waits for its delay."""
+        with self._store.lock:
+            return not any(_is_about_to_run(model, task_id) for model in self._models() for task_id in ids)
 
     def next_event(self, delays: Delays, until: float | None = None) -> float | None:
         """When the next thing happens that waits for time; `None` when nothing is waited for.
@@ -78,8 +82,9 @@ class Outlook:
     def _next_start(self, model: QueueModel, now: int) -> float | None:
         """When a rate limit lets the next task start; `None` when none waits for one."""
         at = [score for score in [model.retry_at.first_score()] if score is not None]
-        if _ready(model):
-            at += [_token_at(model, self._application.known_options_of(model.name), now)]
+        token = _token_at(model, self._application.known_options_of(model.name), now)
+        if _ready(model) and token > now:
+            at.append(token)
         return max(min(at), now + 1) if at else None
 
     def _reasons(self, model: QueueModel, now: int) -> Iterator[tuple[str, str]]:
@@ -122,6 +127,13 @@ def _token_at(model: QueueModel, options: QueueOptions, now: int) -> float:
         return now
     tokens = min(limit.burst, model.tokens + max(0, now - model.filled_ms) * limit.tasks_per_second / 1000)
     return now if tokens >= 1 else now + max(1, math.ceil((1 - tokens) * 1000 / limit.tasks_per_second))
+
+
+def _is_about_to_run(model: QueueModel, task_id: str) -> bool:
+    if task_id not in model.tasks or model.paused:
+        return False
+    delayed = task_id in model.delayed and model.history_of(task_id).attempt == 1
+    return not delayed
 
 
 def _retries(model: QueueModel) -> list[float]:
