@@ -10,6 +10,7 @@ from taskfleet.memory.enqueued import EnqueuedTask
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.testing.eager import eager
 from taskfleet.testing.inline import InlineWorker
+from taskfleet.testing.redis_worker import in_redis
 from taskfleet.testing.swap import in_memory
 
-__all__ = ["EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "eager", "in_memory"]
+__all__ = ["EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "eager", "in_memory", "in_redis"]

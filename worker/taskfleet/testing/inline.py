@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskfleet import checks, queue_names, sync
 from taskfleet.errors import ConfigurationError, TaskExecutionError
+from taskfleet.handles import GroupHandle
 from taskfleet.memory.broker import InMemoryBroker
 from taskfleet.memory.enqueued import EnqueuedTask
 from taskfleet.protocol.dead_letter import DeadLetter
@@ -30,6 +31,8 @@ R = TypeVar("R")
 
 _LOOK_AGAIN_SECONDS = 0.02
 _MOST_NAMED = 5
+_RESULT_SECONDS = 10.0  # for a result that is there
+_UNFINISHED = frozenset({"delayed", "blocked", "ready", "running", "retrying"})
 
 
 class InlineWorker:
@@ -66,7 +69,7 @@ class InlineWorker:
 
     def enqueued(self, task: str | TaskFunction[Any, Any, Any] | type[Task] | None = None) -> list[EnqueuedTask]:
         """The accepted tasks in order, finished ones included; with `task`, those of one name, function or class."""
-        return self.broker.enqueued(_name_of(task))
+        return self.broker.enqueued(name_of(task))
 
     def assert_enqueued(
         self,
@@ -127,7 +130,7 @@ class InlineWorker:
         if isinstance(args, str):
             raise ConfigurationError(f"args={args!r} is one text; write args=({args!r},)")
         return matching.Expected(
-            _name_of(task),
+            name_of(task),
             args,
             kwargs,
             None if queue is None else queue_names.validate(queue),
@@ -218,17 +221,16 @@ class InlineWorker:
         Errors: as `TaskHandle.result`; `__cause__` is the exception of the task.
         """
         handle: Any = await self.queue.enqueue(task)
-        waiting = asyncio.create_task(handle.result())
+        waiting = asyncio.create_task(handle.result())  # before time passes, in which a result may expire
         try:
             await self.run_until_idle(through_delays=True)
-            async with asyncio.timeout(1.0):
+            states = await handle.statuses() if isinstance(handle, GroupHandle) else [await handle.status()]
+            if any(state in _UNFINISHED for state in states):
+                raise TimeoutError(f"it has no result, and nothing runs; there is {self._left()}")
+            async with asyncio.timeout(_RESULT_SECONDS):
                 return await waiting
         except TaskExecutionError as error:
             raise error from self._raised.get(error.task_id)
-        except TimeoutError:
-            if left := self.waiting():
-                raise TimeoutError(f"it has no result, and nothing runs: {', '.join(left[:_MOST_NAMED])}") from None
-            raise
         finally:
             waiting.cancel()
 
@@ -335,11 +337,13 @@ class InlineWorker:
             if [at for at in self._store.ticks() if at <= self._store.now()] == due:
                 return  # a full queue, or a schedule that cannot be read
 
+    def _working(self) -> contextlib.AbstractAsyncContextManager[WatchedWorker]:
+        queues = {queue_of(name) for name in self._store.models}
+        return self._serving(sorted(queues | {one.name for one in self.queue.application.queue_options}))
+
     @contextlib.asynccontextmanager
-    async def _working(self) -> AsyncGenerator[WatchedWorker]:
-        queues = sorted(
-            {queue_of(name) for name in self._store.models} | {o.name for o in self.queue.application.queue_options}
-        )
+    async def _serving(self, queues: Sequence[str]) -> AsyncGenerator[WatchedWorker]:
+        """Run a worker of these queues beside the block."""
         worker = self._new_worker(queues)
         running = asyncio.create_task(worker.run())
         try:
@@ -388,7 +392,7 @@ class InlineWorker:
         return error
 
 
-def _name_of(task: str | TaskFunction[Any, Any, Any] | type[Task] | None) -> str | None:
+def name_of(task: str | TaskFunction[Any, Any, Any] | type[Task] | None) -> str | None:
     if task is None or isinstance(task, str):
         return task
     if isinstance(task, type):
