@@ -19,7 +19,7 @@ import os
 import selectors
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from taskfleet import showing
 from taskfleet.cancellation import end
@@ -46,7 +46,7 @@ def run(call: Callable[[], Coroutine[Any, Any, R]], *, instead: str, sends: bool
     else:
         raise EventLoopRunningError(f"an event loop runs in this thread, which waiting would block: write {instead}")
     loop_thread = _running()
-    return _wait(lambda: loop_thread.submit(call, sends))
+    return cast("R", _wait(lambda: loop_thread.submit(call, sends)))
 
 
 def _result(submit: Callable[[], concurrent.futures.Future[R]]) -> R:

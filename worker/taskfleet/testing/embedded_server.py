@@ -1,4 +1,4 @@
-"""A Valkey server for one run of pytest: `pytest --taskfleet-redis`. It listens on a socket file, so it needs no port."""
+"""A Valkey server for one run of pytest: `pytest --taskfleet-redis`. It has a socket file in place of a port."""
 
 from __future__ import annotations
 

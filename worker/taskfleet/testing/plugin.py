@@ -153,7 +153,7 @@ def taskfleet_isolated(
 
     They are in memory; with `--taskfleet-redis`, in that Redis under a key prefix of the test.
     """
-    workers = request.node.stash.setdefault(_workers, [])
+    workers: list[InlineWorker] = request.node.stash.setdefault(_workers, [])
     with contextlib.ExitStack() as stack:
 
         def isolate(queue: TaskQueue) -> InlineWorker:
@@ -174,12 +174,13 @@ def taskfleet_isolated(
 @pytest.fixture
 def taskfleet_in_memory(request: pytest.FixtureRequest) -> Iterator[Callable[[TaskQueue], InlineWorker]]:
     """`worker = taskfleet_in_memory(app.queue)`: as `taskfleet_isolated`, and in memory in any case."""
-    workers = request.node.stash.setdefault(_workers, [])
+    workers: list[InlineWorker] = request.node.stash.setdefault(_workers, [])
     with contextlib.ExitStack() as stack:
 
         def keep(queue: TaskQueue) -> InlineWorker:
-            workers.append(stack.enter_context(in_memory(queue)))
-            return workers[-1]
+            worker = stack.enter_context(in_memory(queue))
+            workers.append(worker)
+            return worker
 
         yield keep
 
@@ -187,11 +188,12 @@ def taskfleet_in_memory(request: pytest.FixtureRequest) -> Iterator[Callable[[Ta
 @pytest.fixture
 def taskfleet_eager(request: pytest.FixtureRequest) -> Iterator[Callable[..., InlineWorker]]:
     """`worker = taskfleet_eager(app.queue)`: tasks run as they are enqueued, in memory; arguments as for `eager`."""
-    workers = request.node.stash.setdefault(_workers, [])
+    workers: list[InlineWorker] = request.node.stash.setdefault(_workers, [])
     with contextlib.ExitStack() as stack:
 
         def run_at_once(queue: TaskQueue, **options: Any) -> InlineWorker:
-            workers.append(stack.enter_context(eager(queue, **options)))
-            return workers[-1]
+            worker = stack.enter_context(eager(queue, **options))
+            workers.append(worker)
+            return worker
 
         yield run_at_once
