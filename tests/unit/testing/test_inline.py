@@ -298,3 +298,36 @@ async def test_the_clock_can_be_the_tests_own() -> None:
     await task.enqueue()
     now += 2500
     assert (await queue.queue_stats("default")).oldest_age_seconds == 2.5
+
+
+async def test_an_assertion_finds_arguments_however_they_were_given(queue: TaskQueue) -> None:
+    @queue.task
+    async def send(to: str, when: dt.date, copies: int = 1) -> None: ...
+
+    @queue.task(queue="other")
+    async def note() -> None: ...
+
+    worker = InlineWorker(queue)
+    handle = await send.options(delay=60).enqueue("a@b.c", when=dt.date(2026, 1, 2))
+    for args, kwargs in [
+        (["a@b.c", dt.date(2026, 1, 2)], None),
+        (["a@b.c", "2026-01-02"], None),
+        (["a@b.c"], {"when": dt.date(2026, 1, 2)}),
+        (None, {"to": "a@b.c"}),
+    ]:
+        assert worker.assert_enqueued(send, args=args, kwargs=kwargs).id == handle.id
+    worker.assert_enqueued("send", queue="default", delay=dt.timedelta(minutes=1), within=61, times=1)
+    worker.assert_not_enqueued(note)
+    worker.assert_not_enqueued(send, within=50)
+    worker.assert_not_enqueued(send, args=["a@b.c"])  # `args` alone are all of them
+    worker.assert_not_enqueued(send, kwargs={"copies": 1})  # it was not given
+    with pytest.raises(AssertionError) as caught:
+        worker.assert_enqueued(send, args=["x@y.z", dt.date(2026, 1, 2)], queue="other")
+    assert str(caught.value) == (
+        "expected a task send('x@y.z', datetime.date(2026, 1, 2)) in other, found 0; enqueued:\n"
+        "  send('a@b.c', when='2026-01-02') in default, due 60 s later"
+    )
+    with pytest.raises(AssertionError, match="expected no task send"):
+        worker.assert_not_enqueued(send)
+    with pytest.raises(ConfigurationError, match="is one text"):
+        worker.assert_enqueued(send, args="a@b.c")

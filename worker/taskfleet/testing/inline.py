@@ -197,7 +197,7 @@ class InlineWorker:
 
         No time is waited for. Arguments and the result are those of `run_until_idle`.
         """
-        until = self._store.now() + checks.seconds("seconds", seconds) * 1000
+        until = self.now.timestamp() * 1000 + checks.seconds("seconds", seconds) * 1000
         return await self._run("all", until, raise_errors, timeout)
 
     async def run_until(self, when: dt.datetime, *, raise_errors: bool = False, timeout: float = 30.0) -> int:
