@@ -125,9 +125,6 @@ async def test_what_waits_too_long_expires_and_results_do_too(queue: TaskQueue) 
     assert await done.status() == "succeeded"
     worker.advance(61)
     assert await done.status() == "unknown"
-    # A result that would expire on the way is given all the same.
-    await task.options(delay=HOUR).enqueue()
-    assert await worker.execute(task.message()) == 1
 
 
 async def test_a_debounced_task_runs_once_when_it_is_quiet(queue: TaskQueue) -> None:
@@ -141,7 +138,7 @@ async def test_a_debounced_task_runs_once_when_it_is_quiet(queue: TaskQueue) -> 
     for n in range(3):
         await index.options(delay=60, unique_key="page", unique_mode="debounce").enqueue(n)
         worker.advance(50)
-        assert await worker.run_until_idle() == n if n == 0 else True
+        await worker.run_until_idle()
     assert seen == []
     worker.advance(10)
     await worker.run_until_idle()

@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from taskfleet import checks, queue_names, sync
 from taskfleet.errors import ConfigurationError, TaskExecutionError
@@ -252,7 +252,7 @@ class InlineWorker:
 
     def execute_sync(self, task: Message[R] | Task | Chain | Group) -> Any:
         """`execute` for tests without an event loop."""
-        return self._sync(functools.partial(self.execute, task), "await worker.execute(…)")
+        return self._sync(functools.partial(self.execute, cast("Any", task)), "await worker.execute(…)")
 
     def _sync(self, call: Callable[[], Coroutine[Any, Any, R]], instead: str) -> R:
         return sync.run(call, instead=instead)
