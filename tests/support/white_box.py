@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,34 @@ async def give_away(queue: TaskQueue, task_id: str) -> None:
             model.owners[task_id] = ("another", 2)
     else:
         await _redis(queue).hset(_keys(queue).owner, task_id, "another:2")
+
+
+async def give(queue: TaskQueue, owners: Mapping[str, str]) -> None:
+    """Write the owners of tasks, `incarnation:delivery` by id, also for tasks that there are not."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            for task_id, token in owners.items():
+                incarnation, _, delivery = token.rpartition(":")
+                model.owners[task_id] = (incarnation, int(delivery))
+    else:
+        await _redis(queue).hset(_keys(queue).owner, mapping=owners)
+
+
+async def lengthen_lease(queue: TaskQueue, task_id: str, seconds: float) -> None:
+    """Let the lease of a running task end this long from now."""
+    end = await now_ms(queue) + seconds * 1000
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            model.leases.add(task_id, end)
+    else:
+        await _redis(queue).zadd(_keys(queue).lease, {task_id: end})
+
+
+async def reports(queue: TaskQueue) -> int:
+    """The number of stored reports of progress."""
+    if isinstance(queue.broker, InMemoryBroker):
+        return len(queue.broker.store.models["default"].reports)
+    return int(await _redis(queue).hlen(_keys(queue).progress))
 
 
 async def mark_cancelled(queue: TaskQueue, task_id: str) -> None:

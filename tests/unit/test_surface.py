@@ -31,7 +31,9 @@ NAMES = {
     "PayloadTooLargeError", "QueueFullError", "SerializationError", "TaskCancelledError", "TaskExecutionError",
     "TaskNotFoundError", "TaskStateError", "TaskTimeoutError", "BadSignatureError", "NewerVersionError", "__version__",
 }  # fmt: skip
-TESTING_NAMES = {"EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "in_memory"}
+TESTING_NAMES = {
+    "EnqueuedTask", "InMemoryBroker", "InMemoryRenewer", "InlineWorker", "eager", "in_memory", "in_redis",
+}  # fmt: skip
 
 CALLABLES = """
 TaskQueue(url=None, *, broker=None, queues=(), result_ttl=3600.0, max_payload_bytes=1048576, max_result_bytes=1048576,

@@ -208,13 +208,9 @@ class TaskHandle(Generic[R_co]):
     def _outcome(self, state: str, data: bytes) -> R_co:
         if state == "dead":
             letter = self._letter(data)
-            message = f"task {letter.task!r} ({self.id}) {letter.state}: {letter.error}"
             if letter.state == result_record.CANCELLED:
                 raise TaskCancelledError(f"task {self.id} was cancelled", task_id=self.id)
-            if letter.reason == "timeout":
-                seconds = timeout_in(letter.error)
-                raise RunTimeoutError(message, task_id=self.id, timeout_seconds=seconds, traceback=letter.traceback)
-            raise TaskExecutionError(message, task_id=self.id, traceback=letter.traceback)
+            raise failure(letter)
         end, value = self._end(data)
         if end == result_record.SUCCEEDED:
             try:
@@ -278,6 +274,15 @@ class GroupResults(tuple[Any, ...]):
         return not self == other
 
     __hash__ = tuple.__hash__
+
+
+def failure(letter: DeadLetter) -> TaskExecutionError:
+    """The error for who waits for the result of a task that has failed, or is dead."""
+    message = f"task {letter.task!r} ({letter.id}) {letter.state}: {letter.error}"
+    if letter.reason == "timeout":
+        seconds = timeout_in(letter.error)
+        return RunTimeoutError(message, task_id=letter.id, timeout_seconds=seconds, traceback=letter.traceback)
+    return TaskExecutionError(message, task_id=letter.id, traceback=letter.traceback)
 
 
 class GroupHandle(Generic[Results_co]):

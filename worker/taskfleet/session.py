@@ -67,6 +67,9 @@ class LoopWorkers(Protocol):
     def __len__(self) -> int: ...
 
 
+ProducerFactory = Callable[[Application, Broker, HandleFactory], Producer]
+
+
 class Session:
     """The part of one event loop: its broker, its producer, its completions, and the workers that run on it."""
 
@@ -77,12 +80,13 @@ class Session:
         loop: asyncio.AbstractEventLoop,
         application: Application,
         handle: HandleFactory,
+        producer: ProducerFactory = Producer,
     ) -> None:
         self.loop = loop
         self.pattern = pattern  # the broker itself, or the one it was made from
         self.broker = broker
         self.completions = Completions(broker)
-        self.producer = Producer(application, broker, handle)
+        self.producer = producer(application, broker, handle)
         self.workers: LoopWorkers | None = None
         self.scheduler: LoopScheduler | None = None
         self._held = 0
@@ -111,6 +115,7 @@ class Sessions:
         self._application = application
         self._handle: HandleFactory = functools.partial(TaskHandle, self)
         self._pattern = broker
+        self._new_producer: ProducerFactory = Producer
         self._by_broker_and_loop: dict[tuple[Broker, asyncio.AbstractEventLoop], Session] = {}
         self._taken: set[Broker] = set()  # brokers that a session has
         self._last: Session | None = None
@@ -179,7 +184,8 @@ class Sessions:
         pattern = self._pattern
         taken = pattern in self._taken
         self._taken.add(pattern)
-        session = Session(pattern, pattern.another() if taken else pattern, loop, self._application, self._handle)
+        broker = pattern.another() if taken else pattern
+        session = Session(pattern, broker, loop, self._application, self._handle, self._new_producer)
         guard = _until_its_loop_ends(weakref.ref(self), pattern, loop, session.broker, session.completions)
         # One step, so that the loop knows the generator. It reaches its `yield` without waiting.
         with contextlib.suppress(StopIteration):
@@ -235,9 +241,10 @@ class Sessions:
                 await _on(session.loop, session.disconnect(), _ELSEWHERE_SECONDS)
 
     @contextlib.contextmanager
-    def on(self, broker: Broker) -> Generator[None]:
+    def on(self, broker: Broker, new_producer: ProducerFactory = Producer) -> Generator[None]:
         """Inside the `with` block all calls go to `broker`, in sessions that are closed afterwards."""
         before, self._pattern, self._last = self._pattern, broker, None
+        producer_before, self._new_producer = self._new_producer, new_producer
         broker.seal = self._application.seal
         try:
             yield
@@ -247,7 +254,7 @@ class Sessions:
                     session.let_go()  # closes the connections soon, also from another thread
                 self._forget(session)
             self._taken.discard(broker)
-            self._pattern, self._last = before, None
+            self._pattern, self._last, self._new_producer = before, None, producer_before
 
     def leave_to_parent(self) -> None:
         """In a forked child: close the inherited sockets, and never touch the objects that used them."""

@@ -18,8 +18,8 @@ import ctypes
 import os
 import selectors
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, cast
 
 from taskfleet import showing
 from taskfleet.cancellation import end
@@ -45,7 +45,36 @@ def run(call: Callable[[], Coroutine[Any, Any, R]], *, instead: str, sends: bool
         pass
     else:
         raise EventLoopRunningError(f"an event loop runs in this thread, which waiting would block: write {instead}")
-    return _running().call(call, sends)
+    loop_thread = _running()
+    return cast("R", _wait(lambda: loop_thread.submit(call, sends)))
+
+
+def _result(submit: Callable[[], concurrent.futures.Future[R]]) -> R:
+    future = submit()
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError:
+        raise BrokerConnectionError(_ENDING) from None
+    except BaseException:
+        # Ctrl-C, most likely: the caller no longer waits for the result.
+        future.cancel()
+        raise
+
+
+Wait = Callable[[Callable[[], "concurrent.futures.Future[Any]"]], Any]
+_wait: Wait = _result
+
+
+@contextlib.contextmanager
+def waiting_with(wait: Callable[[Wait, Callable[[], concurrent.futures.Future[Any]]], Any]) -> Generator[None]:
+    """For tests: inside the block a thread that makes such a call waits in `wait(usual way to wait, submit)`."""
+    global _wait
+    before = _wait
+    _wait = lambda submit: wait(before, submit)  # noqa: E731
+    try:
+        yield
+    finally:
+        _wait = before
 
 
 class _LoopThread:
@@ -68,23 +97,15 @@ class _LoopThread:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def call(self, call: Callable[[], Coroutine[Any, Any, R]], sends: bool) -> R:
+    def submit(self, call: Callable[[], Coroutine[Any, Any, R]], sends: bool) -> concurrent.futures.Future[R]:
         if self._gone:
             raise BrokerConnectionError(_ENDING)
         coroutine = self._call(call, sends)
         try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:  # the loop is closed
             coroutine.close()
             raise BrokerConnectionError(_ENDING) from None
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise BrokerConnectionError(_ENDING) from None
-        except BaseException:
-            # Ctrl-C, most likely: the caller no longer waits for the result.
-            future.cancel()
-            raise
 
     async def _call(self, call: Callable[[], Coroutine[Any, Any, R]], sends: bool) -> R:
         if not sends:

@@ -12,7 +12,7 @@ from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
 from taskfleet.memory.inspecting import InMemoryViews
 from taskfleet.memory.renewal import InMemoryRenewer
 from taskfleet.memory.schedules import InMemorySchedules
-from taskfleet.memory.store import MemoryStore
+from taskfleet.memory.store import Accepted, MemoryStore
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, StepReply
 from taskfleet.protocol.dead_letter import warn_of_kept
@@ -81,16 +81,16 @@ class InMemoryBroker(InMemoryViews):
     # For tests.
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward: delayed and retried tasks become due, limits refill, results expire.
+        """Move the time forward without waiting.
 
-        `expires` and `max_age` follow. Leases of running tasks are renewed, as their workers would have done. Timeouts
-        are measured by the worker, as in production.
+        Delayed and retried tasks become due, limits refill, results expire; `expires`, `max_age` and the timeouts of
+        running tasks follow. Leases are renewed, as their workers would have done, but not those of crashed workers.
         """
         self.store.advance(seconds)
 
     def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
         """The accepted tasks (of that name) in order, with any outcome; the last 10,000."""
-        return enqueued_tasks(self.store, self.seal, name)
+        return enqueued_tasks(self.store.accepted, self.seal, name)
 
     def forget(self) -> None:
         """Delete all queues and the list of `enqueued`."""
@@ -149,7 +149,11 @@ class InMemoryBroker(InMemoryViews):
         with self.store.queue(partition) as model:
             fresh = {task_id: blob for task_id, blob, *_ in items if task_id not in model.tasks}
             holders = model.enqueue(self.store.now(), items, max_length, total)
-            self.store.accepted.extend((partition, i, blob) for i, blob in fresh.items() if i in model.tasks)
+            self.store.accepted.extend(
+                Accepted(partition, task_id, blob, model.delayed.score(task_id) or 0, model.now)
+                for task_id, blob in fresh.items()
+                if task_id in model.tasks
+            )
             signals = len(model.outbox)
         if signals and any(item[ITEM_EXTRAS] is not None for item in items):
             await self.relay(partition)  # other tasks were waiting for a task that was replaced

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from taskfleet.memory.model import QueueModel
-from taskfleet.memory.store import MemoryStore, Scheduled
+from taskfleet.memory.store import Accepted, MemoryStore, Scheduled
 from taskfleet.protocol import result_record
 from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -147,7 +147,7 @@ class InMemorySchedules:
                 record = self._seal(queue_of(model.name), waiting, record)
                 model.end_waiting(waiting, record, result_record.CANCELLED_TTL_MS, reason.encode())
             due = model.now + tick.delay_ms if was_due is None else was_due
-            self._store.accepted.append((tick.entry.partition, tick.task_id, tick.envelope))
+            self._store.accepted.append(Accepted(tick.entry.partition, tick.task_id, tick.envelope, due, model.now))
             model.accept(tick.task_id, tick.envelope, extras, due, follows=follows)
             result = "fired"
             state = replace(state, last_ms=tick.fire_ms or 0, task_id=tick.task_id, fired=state.fired + 1)

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from taskfleet import checks, ids
 from taskfleet.memory.model import QueueModel
@@ -51,11 +52,22 @@ class Scheduled:
     state: bytes
 
 
+class Accepted(NamedTuple):
+    """A task as it was enqueued; `due_ms` is 0 when it was ready at once."""
+
+    partition: Partition
+    task_id: str
+    envelope: bytes
+    due_ms: float
+    at_ms: int
+
+
 class StoreClock:
     """The clock that all queues of a store use."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
+        self._told: list[Callable[[float], None]] = []
 
     def now_ms(self, partition: Partition, *, within: float = math.inf) -> float:
         """Milliseconds by the store's clock."""
@@ -63,6 +75,16 @@ class StoreClock:
 
     async def ask(self, partition: Partition) -> None:
         """The time is always known."""
+
+    def when_moved(self, call: Callable[[float], None]) -> Callable[[], None]:
+        """`call(seconds)` each time the clock is moved. Returns a function that ends it."""
+        self._told.append(call)
+        return lambda: self._told.remove(call)
+
+    def tell(self, seconds: float) -> None:
+        """The clock has been moved."""
+        for call in list(self._told):
+            call(seconds)
 
 
 class MemoryStore:
@@ -73,11 +95,12 @@ class MemoryStore:
         self._clock = clock or _wall_clock
         self._travelled_ms = 0.0
         self.clock = StoreClock(self.now)
+        self.crashed: set[str] = set()  # incarnations of workers that renew no lease any more
         self.known: set[Partition] = set()  # partitions that have ever had a task
         self.workers: dict[str, Beat] = {}
         self.introduced: dict[str, str] = {}  # prefix of ids, or incarnation → who it is
         self.cordons: dict[str, float] = {}  # worker's name → end of its cordon, ms
-        self.accepted: deque[tuple[Partition, str, bytes]] = deque(maxlen=_REMEMBERED)  # partition, id, envelope
+        self.accepted: deque[Accepted] = deque(maxlen=_REMEMBERED)
         self._schedules: dict[Partition, dict[str, Scheduled]] = defaultdict(dict)
         self._models: dict[Partition, QueueModel] = {}
         self._waiters: list[Waiter] = []
@@ -94,17 +117,21 @@ class MemoryStore:
         """Milliseconds by the store's clock."""
         return int(self._clock() + self._travelled_ms)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float, *, running_too: bool = True) -> None:
         """Move the time forward.
 
-        Leases move with it, as if their workers had renewed them; idle workers check again.
+        Leases move with it, as if their workers had renewed them, except those of crashed workers. The time of running
+        tasks moves too, up to their timeouts, unless `running_too` is false. Idle workers check again.
         """
         seconds = checks.seconds("seconds", seconds)
         with self.lock:
             self._travelled_ms += seconds * 1000
+            if running_too:
+                self.clock.tell(seconds)
             for model in self._models.values():
                 for task_id, end in model.leases.items():
-                    model.leases.add(task_id, end + seconds * 1000)
+                    if model.owners[task_id][0] not in self.crashed:
+                        model.leases.add(task_id, end + seconds * 1000)
             for beat in self.workers.values():
                 beat.at_ms += seconds * 1000
                 beat.until_ms += seconds * 1000
@@ -141,6 +168,11 @@ class MemoryStore:
     def schedules_of(self, partition: Partition) -> dict[str, Scheduled]:
         """The schedules of a partition by name."""
         return self._schedules[partition]
+
+    def ticks(self) -> list[int]:
+        """The next tick of every schedule, in ms."""
+        there = [one.tick_ms for some in list(self._schedules.values()) for one in list(some.values())]
+        return [tick_ms for tick_ms in there if tick_ms is not None]
 
     def stats_of(self, partition: Partition, horizon_ms: int, soon_ms: int) -> QueueStats:
         """The figures of one partition."""

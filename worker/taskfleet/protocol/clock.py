@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Ask for the time now."""
         ...
 
+    def when_moved(self, call: Callable[[float], None]) -> Callable[[], None]:
+        """`call(seconds)`, in any thread, each time a test moves this clock. Returns a function that ends it."""
+        ...
+
 
 class RedisClock:
     """Counts on from the last time that Redis sent. It is behind by the delay of that reply, and never ahead."""
@@ -58,3 +62,7 @@ class RedisClock:
     async def ask(self, partition: Partition) -> None:
         """Ask for the time now."""
         self.hear(partition, await self._ask(partition))
+
+    def when_moved(self, call: Callable[[float], None]) -> Callable[[], None]:
+        """Nobody moves the clock of Redis."""
+        return lambda: None

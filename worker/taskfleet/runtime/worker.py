@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis import exceptions as redis_exceptions
 
@@ -80,6 +81,9 @@ class Worker:
         notice: seconds that a cancelled handler may take to end, before the end of its task is recorded without it.
     """
 
+    endings_class = Endings
+    threads_class = Threads
+
     def __init__(
         self,
         queue: WorkerQueue,
@@ -131,7 +135,7 @@ class Worker:
             application, context, self.identity, self.outbox, self.tally, slots, self.prefetch, self._upcalls
         )
         self.unstarted = Unstarted(self.outcomes, self.rejections, self.reports, self.hook_calls)
-        self.endings = Endings(
+        self.endings = self.endings_class(
             application, context, slots, held, self.outcomes, self.tally, self.reports, self.hook_calls, self.wanted
         )
 
@@ -140,8 +144,8 @@ class Worker:
         application, context, slots, held, health = (
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
-        self.threads = Threads()
         self.processes = Processes((*application.registry, *CLASS_TASKS), application.seal.expanded_limit)
+        self.threads = self.threads_class()
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)
@@ -257,6 +261,9 @@ class Worker:
         self.listeners.start()
         self.background.start()
         self._keeper.start()
+        self._unwatch = self.context.broker.clock.when_moved(
+            functools.partial(_move, self.context, (self.deadlines.move, self.batches.move))
+        )
         logger.info(
             "worker %s: %d slots, queues %s, %d tasks",
             self.identity.worker_id, self.slots.total, self.selection, len(self.application.registry),
@@ -268,6 +275,7 @@ class Worker:
 
     async def _end(self, started: list[Middleware]) -> None:
         self.health.draining = True
+        self._unwatch()
         await self.relays.close()
         await end({*self.listeners.tasks, *self.background.tasks})
         await self.unheard.settle()
@@ -367,6 +375,13 @@ class Worker:
 
     def _is_empty(self) -> bool:
         return not (self.slots.running or self.outbox or self.prefetch.claims or len(self.batches))
+
+
+def _move(context: RunContext, parts: Sequence[Callable[[float], None]], seconds: float) -> None:
+    """A test has moved the clock: the time of running tasks and gathering batches moves too."""
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        for move in parts:
+            context.loop.call_soon_threadsafe(move, seconds)
 
 
 def _checked(queues: Sequence[str] | None) -> list[str] | None:

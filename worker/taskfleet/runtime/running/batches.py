@@ -139,6 +139,19 @@ class Batches:
         self._slots.waiting.append(batch)
         self.start_waiting()
 
+    def seconds_left(self) -> float | None:
+        """The time until the first window of a gathering batch has passed; `None` when no batch gathers."""
+        now = asyncio.get_running_loop().time()
+        return min((one.timer.when() - now for one in self._open.values() if one.timer is not None), default=None)
+
+    def move(self, seconds: float) -> None:
+        """The time has been moved: windows end earlier."""
+        loop = asyncio.get_running_loop()
+        for gathering in self._open.values():
+            if gathering.timer is not None:
+                gathering.timer.cancel()
+                gathering.timer = loop.call_at(gathering.timer.when() - seconds, self._close, gathering)
+
     def start_waiting(self) -> None:
         """Give free slots to closed batches."""
         slots = self._slots

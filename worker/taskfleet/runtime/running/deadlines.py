@@ -78,6 +78,16 @@ class Deadlines:
             if self._heap:
                 self._arm(self._heap[0][0])
 
+    def move(self, seconds: float) -> None:
+        """The time has been moved: running tasks have been running for longer."""
+        for job in self._running.values():
+            job.started -= seconds
+        timed = [job for job in self._running.values() if job.timeout is not None]
+        self._heap = [(job.started + (job.timeout or 0.0), job.id) for job in timed]
+        heapq.heapify(self._heap)
+        if self._heap:
+            self._arm(self._heap[0][0])
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

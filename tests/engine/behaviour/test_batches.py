@@ -28,6 +28,7 @@ from taskfleet import (
 )
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support import white_box
 
 
 def numbers(items: Sequence[BatchItem]) -> list[int]:
@@ -378,9 +379,8 @@ async def test_gathered_items_keep_their_leases_and_lost_ones_leave(
     worker = await run_worker(queue)
     kept, stolen = await queue.enqueue_many([work.message(n) for n in range(2)])
     await until(lambda: len(worker.batches) == 2, "they gather")
-    keys = queue.broker.keys_of("default")
-    await queue.broker.client.redis.hset(keys.owner, stolen.id, "somebody-else:2")
-    await queue.broker.client.redis.zadd(keys.lease, {stolen.id: time.time() * 1000 + 60_000})
+    await white_box.give(queue, {stolen.id: "somebody-else:2"})
+    await white_box.lengthen_lease(queue, stolen.id, 60)
     await until(lambda: len(worker.batches) == 1, "what is lost has left")
     await kept.result(timeout=10)  # longer than its lease
     assert ran == [0]
@@ -406,8 +406,7 @@ async def test_a_batch_whose_items_are_all_lost_is_stopped_and_one_that_keeps_so
     handles = await queue.enqueue_many([work.message(n) for n in range(4)])
     worker = await run_worker(queue)
     await until(lambda: len(worker.slots.running) == 2, "both run")
-    taken_over = {handle.id: "somebody-else:2" for handle in handles[:3]}
-    await queue.broker.client.redis.hset(queue.broker.keys_of("default").owner, mapping=taken_over)
+    await white_box.give(queue, {handle.id: "somebody-else:2" for handle in handles[:3]})
     await until(lambda: stopped, "one is stopped")
     assert stopped == [[0, 1]]
     go_on.set()

@@ -11,11 +11,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet import Progress, Retry, TaskContext, TaskQueue, TaskTimeoutError, current_task
 from taskfleet.protocol.progress import pack_report
 from tests.engine.conftest import MakeQueue, RunWorker, until
-
-
-async def reports(queue: TaskQueue) -> int:
-    count: int = await queue.broker.client.redis.hlen(queue.broker.keys_of("default").progress)
-    return count
+from tests.support import white_box
 
 
 async def test_a_task_says_how_far_it_is(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -36,7 +32,7 @@ async def test_a_task_says_how_far_it_is(queue: TaskQueue, run_worker: RunWorker
     go_on.set()
     await handle.result(timeout=10)
     assert await handle.progress() is None
-    assert await reports(queue) == 0
+    assert await white_box.reports(queue) == 0
     assert await queue.handle("never-was").progress() is None
 
 
@@ -101,7 +97,7 @@ async def test_a_tight_loop_does_not_flood_redis_and_its_last_report_arrives(
     finish.set()
     for handle in handles:
         await handle.result(timeout=10)
-    assert await reports(queue) == 0
+    assert await white_box.reports(queue) == 0
 
 
 async def test_a_stale_report_changes_nothing_and_stops_the_task(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -122,17 +118,15 @@ async def test_a_stale_report_changes_nothing_and_stops_the_task(queue: TaskQueu
     worker = await run_worker(queue, stall_limit=300.0)
     handle = await task.enqueue()
     await until(lambda: worker.slots.running, "it runs")
-    keys = queue.broker.keys_of("default")
-    await queue.broker.client.redis.hset(keys.owner, handle.id, "somebody-else:2")
+    await white_box.give(queue, {handle.id: "somebody-else:2"})
     lost.set()
     await until(lambda: stopped, "the handler was cancelled")
-    assert await reports(queue) == 0
+    assert await white_box.reports(queue) == 0
 
 
 @pytest.mark.orphans("it writes tokens of tasks that there are not")
 async def test_the_token_decides(queue: TaskQueue) -> None:
-    keys = queue.broker.keys_of("default")
-    await queue.broker.client.redis.hset(keys.owner, mapping={"mine": "me:2", "old": "me:2", "theirs": "you:1"})
+    await white_box.give(queue, {"mine": "me:2", "old": "me:2", "theirs": "you:1"})
     report = pack_report(1, 2, "é" * 2000)
     items = [(task_id, delivery, report) for task_id, delivery in (("mine", 2), ("old", 1), ("theirs", 1), ("gone", 1))]
     # Nobody took the one of which Redis knows nothing, so its run may go on.
@@ -140,7 +134,7 @@ async def test_the_token_decides(queue: TaskQueue) -> None:
     record = await queue.broker.progress("default", "mine")
     assert record is not None
     assert Progress.of_record(record).note == "é" * 1000  # cut
-    assert await reports(queue) == 1
+    assert await white_box.reports(queue) == 1
 
 
 @pytest.mark.parametrize("ending", ["fails", "times out", "cancelled", "handed back and purged"])
@@ -172,7 +166,7 @@ async def test_every_ending_takes_the_report_along(queue: TaskQueue, run_worker:
             await handle.result(timeout=10)
 
     async def gone() -> bool:
-        return await reports(queue) == 0
+        return await white_box.reports(queue) == 0
 
     await until(gone, "the report is gone")
 
@@ -195,7 +189,7 @@ async def test_cancelling_a_task_that_waits_for_its_retry_takes_the_report_along
     await until(retrying, "it waits for its retry")
     assert await handle.progress() is not None
     await handle.cancel()
-    assert await reports(queue) == 0
+    assert await white_box.reports(queue) == 0
 
 
 async def test_reports_wait_for_redis_and_the_task_notices_nothing(
