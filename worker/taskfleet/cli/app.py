@@ -10,8 +10,8 @@ from typing import Any, cast
 import typer
 
 from taskfleet import logs, showing
-from taskfleet.cli import completion, configuration, dead, queues, schedules, sending, tasks, worker, workers
-from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.cli import completion, configuration, dead, queues, schedules, sending, tasks, traces, worker, workers
+from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
 from taskfleet.version import __version__
 
 logger = showing.logger("taskfleet")
@@ -71,7 +71,8 @@ def run(arguments: list[str]) -> int:
     except ConfigurationError as error:
         return _fail(error, 2)
     except TaskQueueError as error:
-        return _fail(error, getattr(error, "exit_code", 1))
+        given = any(each.split("=")[0] == "--redis" for each in arguments)
+        return _fail(error, getattr(error, "exit_code", 1), redis=given)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
@@ -103,12 +104,15 @@ def _plain(message: str) -> str:
     return re.sub(r"\. Did you mean '([^']*)'[^?]*\?$", r". Did you mean '\1'?", message)
 
 
-def _fail(error: TaskQueueError, code: int) -> int:
+def _fail(error: TaskQueueError, code: int, *, redis: bool = False) -> int:
     # The traceback of the application's own code.
     trace = getattr(error, "trace", "") or getattr(error, "traceback", "")
     if trace:
-        print(showing.lines(trace.rstrip("\n")), file=sys.stderr)
-    print(f"taskfleet: {showing.shown(' '.join(str(error).split()), _LINE_LIMIT)}", file=sys.stderr)
+        print(traces.shown_trace(trace), file=sys.stderr)
+    text = " ".join(str(error).split())
+    if redis and isinstance(error, BrokerConnectionError):
+        text = text.replace("or set REDIS_URL", "or give another --redis")
+    print(f"taskfleet: {showing.shown(text, _LINE_LIMIT)}", file=sys.stderr)
     if error.__cause__ is not None:
         logger.debug("caused by", exc_info=error.__cause__)
     return code

@@ -44,10 +44,11 @@ class _Count:
         words = f"{self.sent} sent"
         if self.wrong:
             words += f", {self.wrong} not"
-        if self.unsure is not None:
-            first, last = self.unsure
-            words += f"; of lines {first} to {last} nobody knows" if last > first else f"; of line {first} nobody knows"
-        return words
+        if self.unsure is None:
+            return f"{words}; the next line is {self.last + 1}"
+        first, last = self.unsure
+        between = f"line {first}" if first == last else f"lines {first} to {last}"
+        return f"{words}; {between} may be sent or not; the next line is {last + 1}"
 
 
 def send(file: str, application: str, redis: str, task: str, *, queue: str | None, delay: float, as_json: bool) -> int:
@@ -66,9 +67,9 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
                     runner.run(_send(target, message, lines, count, as_json))
                     update(done, f"{count.sent} tasks")
         except KeyboardInterrupt:
-            raise StoppedError(f"aborted: {count.text()}; the next line is {count.last + 1}") from None
+            raise StoppedError(f"aborted: {count.text()}") from None
         except TaskQueueError as error:
-            told = f"{error} ({count.text()}; the next line is {count.last + 1})"
+            told = f"{error} ({count.text()})"
             raise TaskQueueError(told) from error
         finally:
             runner.run(target.close())
@@ -82,13 +83,14 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
 
 async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], count: _Count, as_json: bool) -> None:
     messages: list[tuple[int, Any]] = []
+    wrong: dict[int, Exception] = {}
     for number, text in lines:
         try:
             if text is None:
                 raise ConfigurationError(f"it is longer than {_LINE_BYTES} bytes")
             messages.append((number, message(*arguments.parsed(text, "it"))))
         except (TaskQueueError, UnicodeDecodeError) as error:
-            _wrong(count, number, error)
+            wrong[number] = error
     while messages:
         count.unsure = messages[0][0], messages[-1][0]
         try:
@@ -96,8 +98,7 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
         except BulkEnqueueError as error:
             # Nothing was sent for the queue of these lines: there is one queue.
             bad = {index for index, _ in error.errors}
-            for index, problem in error.errors:
-                _wrong(count, messages[index][0], problem)
+            wrong |= {messages[index][0]: problem for index, problem in error.errors}
             messages = [each for index, each in enumerate(messages) if index not in bad]
             continue
         for (number, _), handle in zip(messages, handles, strict=True):
@@ -105,11 +106,12 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
                 print(listing.as_text({"line": number, "id": handle.id, "queue": handle.queue}))
         count.sent += len(handles)
         break
-    count.unsure, count.last = None, lines[-1][0]
+    count.unsure, count.last, count.wrong = None, lines[-1][0], count.wrong + len(wrong)
+    for number, error in sorted(wrong.items()):
+        _tell(number, error)
 
 
-def _wrong(count: _Count, number: int, error: Exception) -> None:
-    count.wrong += 1
+def _tell(number: int, error: Exception) -> None:
     print(f"taskfleet: line {number}: {shown(str(error), _PROBLEM_CHARACTERS)}", file=sys.stderr)
 
 

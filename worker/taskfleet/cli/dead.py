@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import asking, listing, progress_bar, similar
+from taskfleet.cli import asking, listing, progress_bar, similar, traces
 from taskfleet.cli.connecting import REDIS, with_queue
 from taskfleet.cli.listing import Column
 from taskfleet.cli.queues import JSON, QUEUE
-from taskfleet.showing import lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +77,7 @@ def register(app: typer.Typer) -> None:
                 ("reason", letter.reason), ("error", letter.error),
             ])  # fmt: skip
             if letter.traceback:
-                print(lines(letter.traceback.rstrip("\n")))
+                print(traces.shown_trace(letter.traceback))
 
         return with_queue(redis, tell)
 
@@ -97,7 +96,7 @@ def register(app: typer.Typer) -> None:
                 return await _requeue(queue, name, ids)
             total = (await queue.queue_stats(name)).dead
             if total:
-                asking.ask(f"Requeue all {_letters(total)} of queue {name!r}", yes=yes)
+                asking.ask(f"Requeue {_all(total)} of queue {name!r}", yes=yes)
             moved = await progress_bar.watched(queue.requeue_dead(name), "requeuing", total, lambda: _dead(queue, name))
             print(f"{_letters(moved)} requeued")
             if moved < total and (left := await _dead(queue, name)):
@@ -117,7 +116,7 @@ def register(app: typer.Typer) -> None:
             await similar.known_queue(queue, name)
             total = await _dead(queue, name)
             if total:
-                asking.ask(f"Delete all {_letters(total)} of queue {name!r}", yes=yes)
+                asking.ask(f"Delete {_all(total)} of queue {name!r}", yes=yes)
             deleted = await progress_bar.watched(queue.purge_dead(name), "deleting", total, lambda: _dead(queue, name))
             print(f"{_letters(deleted)} deleted")
 
@@ -158,6 +157,10 @@ async def _unknown_letter(queue: TaskQueue, name: str, task_id: str) -> similar.
 
 async def _dead(queue: TaskQueue, name: str) -> int:
     return (await queue.queue_stats(name)).dead
+
+
+def _all(number: int) -> str:
+    return "the dead letter" if number == 1 else f"all {number} dead letters"
 
 
 def _letters(number: int) -> str:
