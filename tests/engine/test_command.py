@@ -17,12 +17,13 @@ from tests.engine.conftest import RunWorker, until
 from tests.support.redis_server import free_port
 
 
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+async def run(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
     def call() -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "taskfleet", *arguments],
             env=os.environ | environment,
             capture_output=True,
+            input=stdin,
             text=True,
             timeout=60,
             check=False,
@@ -110,14 +111,19 @@ async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker)
     handle = await boom.enqueue()
     await until(lambda: _dead(shared), "it is dead")
     code, out, _ = await run("queues", "--json")
-    assert (code, json.loads(out)["default"]["dead"]) == (0, 1)
+    (figures,) = json.loads(out)["items"]
+    assert (code, figures["name"], figures["dead"]) == (0, "default", 1)
     code, out, _ = await run("queues")
-    assert out.splitlines()[0].split()[:3] == ["queue", "ready", "in_flight"]
+    assert out.splitlines()[0].split()[:3] == ["queue", "ready", "running"]
     code, out, _ = await run("dead", "list", "default")
     assert handle.id in out
-    assert "exception: ValueError: bad luck" in out
-    assert (await run("dead", "purge", "default"))[0] == 1
-    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 deleted\n")
+    assert out.splitlines()[1].endswith("boom  exception  ValueError: bad luck")
+    code, out, errors = await run("dead", "purge", "default")
+    assert (code, out) == (1, "")
+    assert errors == (
+        "taskfleet: Delete the dead letter of queue 'default'? Without a terminal nobody can answer; say yes with --yes\n"
+    )
+    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 dead letter deleted\n")
     assert (await run("pause", "default"))[0] == 0
     assert (await shared.queue_stats("default")).paused
     assert (await run("resume", "default"))[0] == 0
@@ -208,7 +214,7 @@ async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
     await shared.add_schedule(name="nightly", schedule="30 2 * * *", time_zone="Europe/Berlin", task="report")
     await shared.add_schedule(name="beat", every=90, task="beat", queue="other", paused=True)
     code, out, _ = await run("schedules", "list", "--json")
-    beat, nightly = json.loads(out)
+    beat, nightly = json.loads(out)["items"]
     assert code == 0
     assert (beat["name"], beat["every"], beat["queue"], beat["next_at"]) == ("beat", 90, "other", None)
     assert (nightly["schedule"], nightly["time_zone"], nightly["fired_total"]) == ("30 2 * * *", "Europe/Berlin", 0)
@@ -219,7 +225,10 @@ async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
     assert heads.split()[:4] == ["name", "when", "zone", "task"]
     assert first.split()[:4] == ["beat", "every", "90", "s"]
     assert "paused" in first
-    assert second.startswith("nightly  30 2 * * *  Europe/Berlin  report")
+    assert second.startswith("nightly  30 2 * * *  Europe/Ber…  report")
     assert (await run("schedules", "remove", "nightly"))[0] == 1  # it asks, and gets no answer
     assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (0, "removed\n")
-    assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (1, "no schedule is named 'nightly'\n")
+    # What is not there is an error before any question.
+    code, out, errors = await run("schedules", "remove", "beet")
+    assert (code, out) == (1, "")
+    assert errors == "taskfleet: no schedule is named 'beet'; known: beat (did you mean 'beat'?)\n"
