@@ -120,8 +120,8 @@ async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker)
     assert out.splitlines()[1].endswith("boom  exception  ValueError: bad luck")
     code, out, errors = await run("dead", "purge", "default")
     assert (code, out) == (1, "")
-    assert errors == (
-        "taskfleet: Delete the dead letter of queue 'default'? Without a terminal nobody can answer; say yes with --yes\n"
+    assert errors.startswith(
+        "taskfleet: Delete the dead letter of queue 'default'? Without a terminal nobody can answer"
     )
     assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 dead letter deleted\n")
     assert (await run("pause", "default"))[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from importlib import metadata
@@ -100,7 +101,10 @@ def run(arguments: list[str]) -> int:
 
 def _plain(message: str) -> str:
     """The similar names of Typer, in the words of the other errors."""
-    message = re.sub(r" \(Possible options: ([^,)]*)[^)]*\)", r". Did you mean '\1'?", message)
+    found = re.fullmatch(r"(No such option: (\S+)) \(Possible options: ([^)]*)\)", message)
+    if found is not None:
+        near = difflib.get_close_matches(found[2], found[3].split(", "), 1, 0.0)
+        return f"{found[1]}. Did you mean {near[0]!r}?" if near else found[1]
     return re.sub(r"\. Did you mean '([^']*)'[^?]*\?$", r". Did you mean '\1'?", message)
 
 

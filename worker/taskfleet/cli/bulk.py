@@ -98,7 +98,7 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
         except BulkEnqueueError as error:
             # Nothing was sent for the queue of these lines: there is one queue.
             bad = {index for index, _ in error.errors}
-            wrong |= {messages[index][0]: problem for index, problem in error.errors}
+            wrong |= {messages[index][0]: each for index, each in error.errors}
             messages = [each for index, each in enumerate(messages) if index not in bad]
             continue
         for (number, _), handle in zip(messages, handles, strict=True):
@@ -107,8 +107,8 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
         count.sent += len(handles)
         break
     count.unsure, count.last, count.wrong = None, lines[-1][0], count.wrong + len(wrong)
-    for number, error in sorted(wrong.items()):
-        _tell(number, error)
+    for number, problem in sorted(wrong.items()):
+        _tell(number, problem)
 
 
 def _tell(number: int, error: Exception) -> None:

@@ -125,6 +125,7 @@ async def _untaken(queue: TaskQueue, handle: TaskHandle[Any]) -> str:
 
 def _is_number(words: Sequence[str]) -> bool:
     try:
-        return bool(words) and float(words[0]) is not None
-    except ValueError:
+        float(words[0])
+    except (ValueError, IndexError):
         return False
+    return True
