@@ -40,10 +40,14 @@ async def test_enqueue_show_and_cancel(shared: TaskQueue, run_worker: RunWorker)
     assert code == 0
     task_id = out.strip()
     code, out, _ = await run("task", "show", task_id, "--json")
-    assert (code, json.loads(out)) == (0, {"id": task_id, "queue": "default", "status": "delayed"})
-    assert (await run("task", "cancel", task_id))[:2] == (0, "cancelled\n")
-    assert (await run("task", "cancel", task_id))[:2] == (1, "nothing to cancel\n")
-    assert (await run("task", "show", task_id))[:2] == (0, "cancelled\n")
+    info = json.loads(out)
+    assert (code, info["id"], info["queue"], info["state"]) == (0, task_id, "default", "delayed")
+    assert await run("task", "cancel", task_id) == (0, "cancelled\n", "")
+    assert await run("task", "cancel", task_id) == (
+        1, "", f"taskfleet: nothing to cancel: task {task_id} has ended (cancelled)\n",
+    )  # fmt: skip
+    code, out, _ = await run("task", "show", task_id)
+    assert (code, out.splitlines()[:3]) == (0, [f"id      {task_id}", "queue   default", "state   cancelled"])
 
 
 async def test_enqueue_can_wait_for_the_result(shared: TaskQueue, run_worker: RunWorker) -> None:

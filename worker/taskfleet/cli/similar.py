@@ -25,9 +25,16 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     if not names:
         return UnknownNameError(f"{what} {name!r}; there is none")
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    near = difflib.get_close_matches(name[:255], names, 1)
-    hint = f" (did you mean {shown(near[0])!r}?)" if near else ""
-    return UnknownNameError(f"{what} {name!r}; known: {', '.join(map(shown, names[:_LISTED]))}{more}{hint}")
+    listed = ", ".join(map(shown, names[:_LISTED]))
+    return UnknownNameError(f"{what} {name!r}; known: {listed}{more}{hint(name, names)}")
+
+
+def hint(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """` (did you mean 'x'?)`, or an empty string. A beginning of a name is similar to it."""
+    names = list(known)
+    longer = [each for each in names if len(name) > 3 and each.startswith(name)]
+    near = longer[:1] or difflib.get_close_matches(name[:255], names, 1, least)
+    return f" (did you mean {shown(near[0])!r}?)" if near else ""
 
 
 async def known_queue(queue: TaskQueue, name: str) -> str:
