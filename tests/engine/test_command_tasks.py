@@ -42,8 +42,8 @@ async def test_the_life_of_a_task_is_told(shared: TaskQueue, run_worker: RunWork
     code, out, _ = await run("task", "show", handle.id)
     assert code == 0
     told = out.splitlines()
-    assert "limit key    shop" in told
-    assert any(line.startswith("waits        for attempt 2 of 3, in ") for line in told), out
+    assert "limit key   shop" in told
+    assert any(line.startswith("waits       for attempt 2, in ") for line in told), out
     (attempt,) = [line for line in told if line.startswith("attempt 1 at ")]
     assert f" in {worker.identity.worker_id}: exception: ValueError: order 42 has no card; again at 20" in attempt
     assert told[-1] == "ValueError: order 42 has no card"
@@ -146,9 +146,8 @@ async def test_a_mistyped_id_fails_with_a_similar_one(shared: TaskQueue, command
     for wrong in (handle.id[:8], handle.id[:5] + handle.id[6:]):
         code, out, errors = await run("task", command, wrong)
         assert (code, out) == (1, "")
-        assert errors == (
-            f"taskfleet: task {wrong} is not known: it never was, or its result has expired (did you mean {handle.id!r}?)\n"
-        )
+        assert errors.startswith(f"taskfleet: task {wrong} is not known: it never was, or its result has expired")
+        assert errors.endswith(f" (did you mean {handle.id!r}?)\n")
 
 
 @pytest.mark.parametrize(

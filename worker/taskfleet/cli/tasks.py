@@ -26,7 +26,7 @@ _LIMIT = typer.Option(50, help="How many.", min=1, max=10_000)
 _CURSOR = typer.Option("", help="Go on after the page that has ended with this cursor.")
 _MOST_AT_ONCE = 1000
 _COMPARED = 1000  # tasks whose ids and names are compared with one that is not there
-_NEAR = 0.8
+_NEAR = 0.7
 
 
 def register(app: typer.Typer) -> None:
