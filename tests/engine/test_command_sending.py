@@ -178,7 +178,7 @@ async def test_a_burst_ends_when_the_queues_are_empty(shared: TaskQueue, process
     assert code == 0, errors
     stats = await shared.queue_stats("default")
     assert (stats.ready, stats.in_flight, stats.finished_total, stats.delayed) == (0, 0, 50, 1)
-    assert "burst: queue default keeps tasks for another worker: 0 in a paused queue, 1 delayed, 0 blocked" in errors
+    assert "burst: queue default keeps tasks for another worker: 1 delayed\n" in errors
     assert set(re.findall(r"worker (one/\d): ended", errors)) == {f"one/{n}" for n in range(int(processes))}
 
 
@@ -213,7 +213,7 @@ async def test_a_burst_waits_for_tasks_that_others_run_and_not_for_a_paused_queu
     go_on.set()
     _, errors = await called.communicate()
     assert called.returncode == 0, errors
-    assert b"1 in a paused queue" in errors
+    assert b"keeps tasks for another worker: 1 paused" in errors
 
 
 async def test_a_queue_that_is_almost_one_of_the_application_is_warned_of(shared: TaskQueue) -> None:

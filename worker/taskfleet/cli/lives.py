@@ -52,7 +52,7 @@ def tell(info: TaskInfo, *, as_json: bool) -> None:
         ("unique key", info.unique_key), ("limit key", info.limit_key), ("fair key", info.fair_key),
         ("waits for", ", ".join(info.waits_for)),
         ("progress", "" if progress is None else f"{progress.done:g} of {progress.total:g} {progress.note}".rstrip()),
-        ("result", _value(info.result) if info.state == "succeeded" else ""),
+        ("result", _result(info)),
         ("reason", info.reason), ("error", info.error), ("problem", info.problem),
     ])  # fmt: skip
     for error in info.errors:
@@ -76,7 +76,12 @@ def _detail(info: TaskInfo) -> str:
         return info.waiting
     if info.state == "running":
         return f"in {info.worker}" if info.worker else ""
-    return info.error or info.reason or (_value(info.result) if info.state == "succeeded" else "")
+    return info.error or info.reason or _result(info) or info.problem or ""
+
+
+def _result(info: TaskInfo) -> str:
+    unread = info.problem and info.result is None
+    return _value(info.result) if info.state == "succeeded" and not unread else ""
 
 
 def _arguments(info: TaskInfo) -> str:

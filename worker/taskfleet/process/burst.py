@@ -33,13 +33,10 @@ async def end_when_empty(worker: Worker) -> None:
             if looks >= (_LOOKS_WITH_BLOCKED if blocked else _LOOKS):
                 break
         await asyncio.sleep(_LOOK_SECONDS)
-    left = {
-        name: f"{each.ready if each.paused else 0} in a paused queue, {each.delayed} delayed, {each.blocked} blocked"
-        for name, each in stats.items()
-        if each.delayed or each.blocked or each.ready
-    }
-    for name, counts in left.items():
-        logger.warning("burst: queue %s keeps tasks for another worker: %s", name, counts)
+    for name, each in stats.items():
+        left = (("paused", each.ready if each.paused else 0), ("delayed", each.delayed), ("blocked", each.blocked))
+        if counts := ", ".join(f"{number} {what}" for what, number in left if number):
+            logger.warning("burst: queue %s keeps tasks for another worker: %s", name, counts)
     logger.info("burst: the queues are empty")
     worker.retire()
 
