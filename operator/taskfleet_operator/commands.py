@@ -13,13 +13,14 @@ from typing import Any, cast
 import typer
 
 from taskfleet import logs
-from taskfleet.cli.connecting import REDIS
+from taskfleet.cli.connecting import REDIS, redis_option
 from taskfleet.cli.queues import JSON
 from taskfleet.errors import ConfigurationError
 from taskfleet.showing import shown
 
 _LINE_LIMIT = 2000  # characters
 
+_REDIS_OR_EMBEDDED = redis_option("A Redis URL, or `embedded`; default: REDIS_URL, the manifest's.")
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
 _MANIFESTS = typer.Argument(..., metavar="FILE...", help="TaskQueue manifests, or - for standard input.")
 _LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO.")
@@ -40,9 +41,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def up(  # pyright: ignore[reportUnusedFunction]
         file: Path = _MANIFEST,
-        redis: str = typer.Option(
-            "", "--redis", help="A Redis URL, or `embedded`; default: REDIS_URL, the manifest's."
-        ),
+        redis: str = _REDIS_OR_EMBEDDED,
         as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
         log_level: str = _LOG_LEVEL,
     ) -> int:

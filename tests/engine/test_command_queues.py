@@ -69,6 +69,9 @@ async def test_redis_is_given_before_or_after_the_command(shared: TaskQueue) -> 
     _, _, errors = await run("queues", "--redis", nowhere["REDIS_URL"])
     assert errors.endswith(": connection refused; start it, or give another --redis\n")
     assert (await run("queues", "--redis", "http://x"))[0] == 2
+    assert await run("--redis", shared.url, "completion", "bash") == (
+        2, "", "taskfleet: Invalid value: `taskfleet completion` uses no Redis: leave out --redis Try --help.\n",
+    )  # fmt: skip
 
 
 async def test_a_table_fits_80_columns_and_marks_what_it_cuts(shared: TaskQueue, run_worker: RunWorker) -> None:

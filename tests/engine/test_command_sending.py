@@ -220,3 +220,18 @@ async def test_a_queue_that_is_almost_one_of_the_application_is_warned_of(shared
     code, _, errors = await run("worker", "tests.engine.app:queue", "--burst", "--queues", "defualt")
     assert code == 0
     assert "no task of the application goes to queue 'defualt' (did you mean 'default'?)" in errors
+
+
+async def test_the_fields_of_a_class_task_are_its_arguments(shared: TaskQueue, tmp_path: Path) -> None:
+    (tmp_path / "classy.py").write_text(
+        "from taskfleet import Task, TaskQueue\nqueue = TaskQueue.from_config()\n"
+        "class Refund(Task):\n    order: int\n    async def execute(self) -> int:\n        return self.order * 2\n"
+    )
+    found = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    code, out, errors = await run("enqueue", "refund", "--app", "classy:queue", "--args", '{"order": 4}', **found)
+    assert code == 0, errors
+    assert (await run("worker", "classy:queue", "--burst", **found))[0] == 0
+    assert await shared.handle(out.strip()).result(timeout=5) == 8
+    code, _, errors = await run("enqueue", "refund", "--app", "classy:queue", "--args", '{"ordr": 4}', **found)
+    assert (code, errors.count("\n")) == (1, 1)
+    assert "task 'refund', field order: Field required" in errors

@@ -11,7 +11,19 @@ from typing import Any, cast
 import typer
 
 from taskfleet import logs, showing
-from taskfleet.cli import completion, configuration, dead, queues, schedules, sending, tasks, traces, worker, workers
+from taskfleet.cli import (
+    completion,
+    configuration,
+    connecting,
+    dead,
+    queues,
+    schedules,
+    sending,
+    tasks,
+    traces,
+    worker,
+    workers,
+)
 from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
 from taskfleet.version import __version__
 
@@ -48,9 +60,12 @@ def build() -> typer.Typer:
 
     @app.callback()
     def options(  # pyright: ignore[reportUnusedFunction]
+        context: typer.Context,
         version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
         redis: str = typer.Option("", "--redis", metavar="URL", help="As --redis of the command."),
-    ) -> None: ...
+    ) -> None:
+        if redis:
+            connecting.check_use(context)
 
     for part in (worker, sending, tasks, queues, workers, dead, schedules, configuration, completion):
         part.register(app)

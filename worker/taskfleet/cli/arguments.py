@@ -44,13 +44,17 @@ def definition_of(queue: TaskQueue, name: str) -> Definition:
 
 
 def message_of(queue: TaskQueue, task: str, to: str | None, delay: float) -> MakeMessage:
-    """A function that makes the message of some arguments. Errors: `TaskQueueError` for a wrong task or option."""
+    """A function that makes the message of some arguments; those of a class task are its fields.
+
+    Errors: `TaskQueueError` for a wrong task or option.
+    """
+    from taskfleet.scheduling import call
     from taskfleet.tasks.message import Message
 
-    definition = definition_of(queue, task)
-    options = definition.options.for_call({"queue": to, "delay": delay})
+    options = definition_of(queue, task).options.for_call({"queue": to, "delay": delay})
 
     def message(positional: Sequence[Any], named: dict[str, Any]) -> Message[Any]:
-        return Message(definition, tuple(positional), named, options)
+        made = call.message_of(task, positional, named, queue.registry)
+        return Message(made.task, made.args, made.kwargs, options)
 
     return message

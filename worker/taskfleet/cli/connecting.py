@@ -19,13 +19,27 @@ def _or_before_the_command(context: typer.Context, given: str) -> str:
     return found
 
 
-REDIS = typer.Option(
-    "",
-    "--redis",
-    metavar="URL",
-    help="The Redis, before all settings; default: REDIS_URL, the file.",
-    callback=_or_before_the_command,
-)
+def redis_option(text: str) -> Any:
+    """`--redis` of a command, or before it."""
+    return typer.Option("", "--redis", metavar="URL", help=text, callback=_or_before_the_command)
+
+
+REDIS = redis_option("The Redis, before all settings; default: REDIS_URL, the file.")
+
+
+def check_use(context: typer.Context) -> None:
+    """`--redis` before a command that knows no Redis is an error, since it would have no effect there."""
+    known: Any = getattr(context.command, "commands", {})
+    command = known.get(context.invoked_subcommand, context.command)
+    if not _takes_redis(command):
+        raise typer.BadParameter(f"`taskfleet {command.name}` uses no Redis: leave out --redis")
+
+
+def _takes_redis(command: Any) -> bool:
+    below = getattr(command, "commands", None)
+    if below is not None:
+        return any(map(_takes_redis, below.values()))
+    return any("--redis" in parameter.opts for parameter in command.params)
 
 
 def with_queue(url: str, operation: Callable[[TaskQueue], Awaitable[int | None]]) -> int:
