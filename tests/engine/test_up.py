@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,6 +186,35 @@ def test_a_redis_that_does_not_answer_is_told_before_it_is_waited_for(tmp_path: 
     assert errors.startswith(f"taskfleet: cannot reach Redis at 127.0.0.1:{port}: ")
     assert errors.count("\n") == 1
     assert "secret" not in out + errors
+
+
+def test_json_lines_have_times_in_iso_8601(tmp_path: Path) -> None:
+    code, out, _ = run_up(tmp_path, MANIFEST, "--redis", f"redis://127.0.0.1:{free_port()}/0", "--json")
+    first = json.loads(out.splitlines()[0])
+    assert (code, first["event"], first["text"].split(" at ")[0]) == (1, "note", "waiting for Redis")
+    assert datetime.fromisoformat(first["time"]).utcoffset() is not None
+
+
+def test_a_worker_that_does_not_register_is_told(tmp_path: Path, server: RedisServer) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nprint('reading the model', flush=True)\nwhile True:\n    time.sleep(0.1)\n"
+    )
+    file = tmp_path / "taskqueue.yaml"
+    file.write_text(MANIFEST.replace("tests.support.sleeping_app:queue", "slow:queue"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "up", str(file), "--redis", server.url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        told = read_until(process, "has not registered after 5 s")
+        assert told[-1].rstrip().endswith(": reading the model")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def test_an_app_that_does_not_import_is_one_line(tmp_path: Path, server: RedisServer) -> None:
