@@ -37,15 +37,16 @@ async def dead(shared: TaskQueue, run_worker: RunWorker, number: int, text: str 
 async def on_a_terminal(*arguments: str, answer: str = "", columns: int = 80) -> tuple[int, str]:
     """Run the command in a pseudo-terminal; (exit code, all that it shows)."""
 
-    def call() -> tuple[int, str]:
+    def call(answer: str) -> tuple[int, str]:
         pid, terminal = pty.fork()
         if pid == 0:
             os.environ |= {"COLUMNS": str(columns), "TERM": "xterm"}
             os.execv(sys.executable, [sys.executable, "-m", "taskfleet", *arguments])
-        if answer:
-            os.write(terminal, answer.encode())
         shown = b""
         while True:
+            if answer and b"[y/N]" in shown:
+                os.write(terminal, answer.encode())
+                answer = ""
             try:
                 part = os.read(terminal, 65_536)
             except OSError:
@@ -56,7 +57,7 @@ async def on_a_terminal(*arguments: str, answer: str = "", columns: int = 80) ->
         os.close(terminal)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
-    return await asyncio.to_thread(call)
+    return await asyncio.to_thread(call, answer)
 
 
 async def test_redis_is_given_before_or_after_the_command(shared: TaskQueue) -> None:
@@ -184,6 +185,8 @@ async def test_purge_asks_and_deletes_what_waits(shared: TaskQueue) -> None:
     code, shown = await on_a_terminal("purge", "default", answer="n\n")
     assert code == 1
     assert shown.rstrip().endswith("taskfleet: aborted")
+    for keys, code in (("\x03", 130), ("\x04", 1)):  # Ctrl-C, and the end of the input
+        assert (await on_a_terminal("purge", "default", answer=keys))[0] == code
     assert (await shared.queue_stats("default")).ready == 2
     code, shown = await on_a_terminal("purge", "default", answer="y\n")
     assert code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -21,4 +22,9 @@ def ask(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin or not sys.stdin.isatty():
         raise UnansweredError(f"{question}? Without a terminal nobody can answer; say yes with --yes")
-    typer.confirm(f"{question}?", abort=True, err=True)
+    # The loop that runs around this call would only note the signal, and the prompt would go on waiting.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        typer.confirm(f"{question}?", abort=True, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
