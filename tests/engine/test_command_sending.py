@@ -235,3 +235,41 @@ async def test_the_fields_of_a_class_task_are_its_arguments(shared: TaskQueue, t
     code, _, errors = await run("enqueue", "refund", "--app", "classy:queue", "--args", '{"ordr": 4}', **found)
     assert (code, errors.count("\n")) == (1, 1)
     assert "task 'refund', field order: Field required" in errors
+
+
+async def test_a_full_queue_says_which_line_is_the_next(shared: TaskQueue, tmp_path: Path) -> None:
+    (tmp_path / "full.py").write_text(
+        "from taskfleet import TaskQueue\n"
+        "queue = TaskQueue.from_config(queues=[{'name': 'default', 'max_length': 1500}])\n"
+        "@queue.task\nasync def many(n: int) -> None: ...\n"
+    )
+    found = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    stdin = "".join(f"[{n}]\n" for n in range(3000))
+    code, out, errors = await run("enqueue", "many", "--app", "full:queue", "--file", "-", stdin=stdin, **found)
+    assert (code, out, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith("taskfleet: queue 'default' is full: 1000 of at most 1500 tasks wait")
+    assert errors.endswith(" (1000 sent; the next line is 1001)\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("enqueue note --app tests.engine.app:queue --file -", "taskfleet: --file -: standard input is closed\n"),
+        ("validate -", "taskfleet: standard input: is closed\n"),
+    ],
+)
+async def test_a_closed_standard_input_is_one_line(shared: TaskQueue, command: str, line: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", f"{sys.executable} -m taskfleet {command} <&-"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+async def test_a_wrong_app_path_and_no_redis_are_one_line(shared: TaskQueue) -> None:
+    code, out, errors = await run("enqueue", "note", "--app", "tests.engine.app:quue")
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert "has no 'quue'; did you mean 'queue'?" in errors
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    code, out, errors = await run("enqueue", "noop", *APP, REDIS_URL=nowhere)
+    assert (code, out, errors.count("\n")) == (1, "", 1)
+    assert "connection refused; start it, or set REDIS_URL" in errors

@@ -33,7 +33,7 @@ def load_manifest(path: str | Path) -> TaskQueueResource:
 def read(path: str | Path) -> list[dict[str, Any]]:
     """The TaskQueues in a YAML file, or in standard input for `-`, unchecked; other objects in it are left out."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
+        text = _standard_input() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
         documents = list(kubectl_yaml.documents(text))
     except OSError as error:
         raise ConfigurationError(f"{_named(path)}: cannot be read: {error.strerror}") from None
@@ -44,6 +44,12 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     except RecursionError:
         raise ConfigurationError(f"{_named(path)}: is not YAML that anybody reads: too many levels") from None
     return [one for document in documents for one in _objects(document) if _is_ours(one)]
+
+
+def _standard_input() -> str:
+    if not sys.stdin:  # closed: Python has none then, whatever its types say
+        raise ConfigurationError("standard input: is closed")
+    return sys.stdin.read()
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

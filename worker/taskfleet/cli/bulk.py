@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from taskfleet.cli import arguments, connecting, listing, progress_bar
-from taskfleet.errors import BulkEnqueueError, ConfigurationError, TaskQueueError
+from taskfleet.errors import BulkEnqueueError, ConfigurationError, QueueFullError, TaskQueueError
 from taskfleet.showing import shown
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
             wrong |= {messages[index][0]: each for index, each in error.errors}
             messages = [each for index, each in enumerate(messages) if index not in bad]
             continue
+        except QueueFullError:
+            if target.application.known_options_of(messages[0][1].options.queue).partitions == 1:
+                count.unsure = None  # all or none of them are accepted
+            raise
         for (number, _), handle in zip(messages, handles, strict=True):
             if as_json:
                 print(listing.as_text({"line": number, "id": handle.id, "queue": handle.queue}))
@@ -117,6 +121,9 @@ def _tell(number: int, error: Exception) -> None:
 
 def _opened(file: str) -> IO[bytes]:
     if file == "-":
+        # Without a standard input Python has none either, whatever its types say.
+        if not sys.stdin:
+            raise ConfigurationError("--file -: standard input is closed")
         return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
     try:
         return open(file, "rb", buffering=0)
