@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import platform
@@ -12,19 +11,28 @@ from pathlib import Path
 from typing import Any, cast
 
 import typer
-import yaml
 
 from taskfleet import logs
+from taskfleet.cli.connecting import REDIS, redis_option
+from taskfleet.cli.queues import JSON
 from taskfleet.errors import ConfigurationError
+from taskfleet.showing import shown
 
+_LINE_LIMIT = 2000  # characters
+
+_REDIS_OR_EMBEDDED = redis_option("A Redis URL, or `embedded`; default: REDIS_URL, the manifest's.")
 _MANIFEST = typer.Argument(..., metavar="FILE", help="A TaskQueue manifest.")
 _MANIFESTS = typer.Argument(..., metavar="FILE...", help="TaskQueue manifests, or - for standard input.")
 _LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO.")
-_REDIS = typer.Option("", "--redis", help="The URL of the Redis; default: REDIS_URL, the settings.")
 _TLS_CERT = typer.Option(None, help="Certificate of the server, PEM; with --tls-key.")
 _TLS_KEY = typer.Option(None, help="Key of the certificate, PEM.")
 _TLS_CLIENT_CA = typer.Option(None, help="Accept only clients with a certificate of this CA, PEM.")
 _NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
+
+
+def _list_of(children: list[dict[str, Any]]) -> dict[str, Any]:
+    """A List, as `kubectl apply -f` takes it."""
+    return {"apiVersion": "v1", "kind": "List", "items": children}
 
 
 def register(app: typer.Typer) -> None:
@@ -33,9 +41,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def up(  # pyright: ignore[reportUnusedFunction]
         file: Path = _MANIFEST,
-        redis: str = typer.Option(
-            "", "--redis", help="A Redis URL, or `embedded`; default: REDIS_URL, the manifest's."
-        ),
+        redis: str = _REDIS_OR_EMBEDDED,
         as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
         log_level: str = _LOG_LEVEL,
     ) -> int:
@@ -47,32 +53,41 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def validate(  # pyright: ignore[reportUnusedFunction]
-        files: list[Path] = _MANIFESTS, as_json: bool = typer.Option(False, "--json", help="One JSON object per line.")
+        files: list[Path] = _MANIFESTS, as_json: bool = JSON
     ) -> int:
         """Check manifests as the API server would; - reads standard input."""
         from .resource.validation import validate as verdicts
 
-        refused = 0
-        for verdict in verdicts(files):
-            refused += not verdict.valid
-            if as_json:
-                print(json.dumps(dataclasses.asdict(verdict) | {"valid": verdict.valid}))
-            elif verdict.valid:
-                print(f"{verdict.file}: TaskQueue {verdict.name!r} is valid")
-            else:
-                print(f"taskfleet: {verdict.problem}", file=sys.stderr)
-        return 2 if refused else 0
+        found = list(verdicts(files))
+        for verdict in () if as_json else found:
+            if verdict.valid:
+                print(f"{verdict.file}: TaskQueue {shown(repr(verdict.name))} is valid")
+            for line in verdict.lines():
+                print(f"taskfleet: {shown(line, _LINE_LIMIT)}", file=sys.stderr)
+        if as_json:
+            items = [
+                {"file": each.file, "name": each.name, "valid": each.valid,
+                 "problems": [{"field": field, "message": message} for field, message in each.problems]}
+                for each in found
+            ]  # fmt: skip
+            print(json.dumps({"items": items}))
+        return 2 if not all(each.valid for each in found) else 0
 
     @app.command()
     def render(  # pyright: ignore[reportUnusedFunction]
         file: Path = _MANIFEST, as_json: bool = typer.Option(False, "--json")
     ) -> int:
         """Print the Kubernetes objects that a manifest becomes."""
+        import yaml
+
         from .children import children_of
         from .resource.manifest import load_manifest
 
         children = children_of(load_manifest(file))
-        print(json.dumps(children) if as_json else yaml.safe_dump_all(children, sort_keys=False, width=120), end="")
+        print(
+            json.dumps(_list_of(children)) if as_json else yaml.safe_dump_all(children, sort_keys=False, width=120),
+            end="",
+        )
         return 0
 
     @app.command()
@@ -123,7 +138,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("keda-scaler")
     def keda_scaler(  # pyright: ignore[reportUnusedFunction]
-        redis: str = _REDIS,
+        redis: str = REDIS,
         host: str = typer.Option("[::]", help="Listen on this address; `[::]` is IPv6 and IPv4."),
         port: int = typer.Option(6000, help="Listen on this port.", min=0, max=65535),
         tls_cert: Path | None = _TLS_CERT,

@@ -17,12 +17,13 @@ from tests.engine.conftest import RunWorker, until
 from tests.support.redis_server import free_port
 
 
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+async def run(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
     def call() -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "taskfleet", *arguments],
             env=os.environ | environment,
             capture_output=True,
+            input=stdin,
             text=True,
             timeout=60,
             check=False,
@@ -39,10 +40,14 @@ async def test_enqueue_show_and_cancel(shared: TaskQueue, run_worker: RunWorker)
     assert code == 0
     task_id = out.strip()
     code, out, _ = await run("task", "show", task_id, "--json")
-    assert (code, json.loads(out)) == (0, {"id": task_id, "queue": "default", "status": "delayed"})
-    assert (await run("task", "cancel", task_id))[:2] == (0, "cancelled\n")
-    assert (await run("task", "cancel", task_id))[:2] == (1, "nothing to cancel\n")
-    assert (await run("task", "show", task_id))[:2] == (0, "cancelled\n")
+    info = json.loads(out)
+    assert (code, info["id"], info["queue"], info["state"]) == (0, task_id, "default", "delayed")
+    assert await run("task", "cancel", task_id) == (0, "cancelled\n", "")
+    assert await run("task", "cancel", task_id) == (
+        1, "", f"taskfleet: nothing to cancel: task {task_id} has ended (cancelled)\n",
+    )  # fmt: skip
+    code, out, _ = await run("task", "show", task_id)
+    assert (code, out.splitlines()[:3]) == (0, [f"id      {task_id}", "queue   default", "state   cancelled"])
 
 
 async def test_enqueue_can_wait_for_the_result(shared: TaskQueue, run_worker: RunWorker) -> None:
@@ -110,14 +115,19 @@ async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker)
     handle = await boom.enqueue()
     await until(lambda: _dead(shared), "it is dead")
     code, out, _ = await run("queues", "--json")
-    assert (code, json.loads(out)["default"]["dead"]) == (0, 1)
+    (figures,) = json.loads(out)["items"]
+    assert (code, figures["name"], figures["dead"]) == (0, "default", 1)
     code, out, _ = await run("queues")
-    assert out.splitlines()[0].split()[:3] == ["queue", "ready", "in_flight"]
+    assert out.splitlines()[0].split()[:3] == ["queue", "ready", "running"]
     code, out, _ = await run("dead", "list", "default")
     assert handle.id in out
-    assert "exception: ValueError: bad luck" in out
-    assert (await run("dead", "purge", "default"))[0] == 1
-    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 deleted\n")
+    assert out.splitlines()[1].endswith("boom  exception  ValueError: bad luck")
+    code, out, errors = await run("dead", "purge", "default")
+    assert (code, out) == (1, "")
+    assert errors.startswith(
+        "taskfleet: Delete the dead letter of queue 'default'? Without a terminal nobody can answer"
+    )
+    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1 dead letter deleted\n")
     assert (await run("pause", "default"))[0] == 0
     assert (await shared.queue_stats("default")).paused
     assert (await run("resume", "default"))[0] == 0
@@ -208,7 +218,7 @@ async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
     await shared.add_schedule(name="nightly", schedule="30 2 * * *", time_zone="Europe/Berlin", task="report")
     await shared.add_schedule(name="beat", every=90, task="beat", queue="other", paused=True)
     code, out, _ = await run("schedules", "list", "--json")
-    beat, nightly = json.loads(out)
+    beat, nightly = json.loads(out)["items"]
     assert code == 0
     assert (beat["name"], beat["every"], beat["queue"], beat["next_at"]) == ("beat", 90, "other", None)
     assert (nightly["schedule"], nightly["time_zone"], nightly["fired_total"]) == ("30 2 * * *", "Europe/Berlin", 0)
@@ -219,7 +229,10 @@ async def test_schedules_are_listed_and_removed(shared: TaskQueue) -> None:
     assert heads.split()[:4] == ["name", "when", "zone", "task"]
     assert first.split()[:4] == ["beat", "every", "90", "s"]
     assert "paused" in first
-    assert second.startswith("nightly  30 2 * * *  Europe/Berlin  report")
+    assert second.startswith("nightly  30 2 * * *  Europe/…  report")
     assert (await run("schedules", "remove", "nightly"))[0] == 1  # it asks, and gets no answer
     assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (0, "removed\n")
-    assert (await run("schedules", "remove", "nightly", "--yes"))[:2] == (1, "no schedule is named 'nightly'\n")
+    # What is not there is an error before any question.
+    code, out, errors = await run("schedules", "remove", "beet")
+    assert (code, out) == (1, "")
+    assert errors == "taskfleet: no schedule is named 'beet'; known: beat (did you mean 'beat'?)\n"

@@ -140,7 +140,7 @@ async def _piped(*arguments: str, redirect: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("redirect", ["| head -c0", "2>&1 | head -c0", ">&-", "2>&-", ">/dev/full"])
-@pytest.mark.parametrize("command", [["queues"], ["queues", "--json"], ["--help"], ["quues"]])
+@pytest.mark.parametrize("command", [["queues"], ["queues", "--json"], ["--help"], ["quues"], ["task", "list"]])
 async def test_a_broken_pipe_is_no_traceback(shared: TaskQueue, command: list[str], redirect: str) -> None:
     errors = await _piped(*command, redirect=redirect)
     assert "Traceback" not in errors

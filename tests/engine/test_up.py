@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,3 +161,74 @@ def test_a_signal_to_all_processes_drains_them_once(up: subprocess.Popen[str]) -
     assert up.returncode == 0, out
     assert "second signal" not in out
     wait_until_gone(workers)
+
+
+def run_up(folder: Path, manifest: str, *arguments: str) -> tuple[int, str, str]:
+    file = folder / "taskqueue.yaml"
+    file.write_text(manifest)
+    done = subprocess.run(
+        [sys.executable, "-m", "taskfleet", "up", str(file), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_redis_that_does_not_answer_is_told_before_it_is_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        code, out, errors = run_up(tmp_path, MANIFEST, "--redis", f"redis://:secret@127.0.0.1:{port}/0")
+    assert code == 1
+    assert f"waiting for Redis at 127.0.0.1:{port}, at most 2 s" in out
+    assert errors.startswith(f"taskfleet: cannot reach Redis at 127.0.0.1:{port}: ")
+    assert errors.count("\n") == 1
+    assert "secret" not in out + errors
+
+
+def test_json_lines_have_times_in_iso_8601(tmp_path: Path) -> None:
+    code, out, _ = run_up(tmp_path, MANIFEST, "--redis", f"redis://127.0.0.1:{free_port()}/0", "--json")
+    first = json.loads(out.splitlines()[0])
+    assert (code, first["event"], first["text"].split(" at ")[0]) == (1, "note", "waiting for Redis")
+    assert datetime.fromisoformat(first["time"]).utcoffset() is not None
+
+
+def test_a_worker_that_does_not_register_is_told(tmp_path: Path, server: RedisServer) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nprint('reading the model', flush=True)\nwhile True:\n    time.sleep(0.1)\n"
+    )
+    file = tmp_path / "taskqueue.yaml"
+    file.write_text(MANIFEST.replace("tests.support.sleeping_app:queue", "slow:queue"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "up", str(file), "--redis", server.url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        told = read_until(process, "has not registered after 5 s")
+        assert told[-1].rstrip().endswith(": reading the model")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def test_an_app_that_does_not_import_is_one_line(tmp_path: Path, server: RedisServer) -> None:
+    manifest = MANIFEST.replace("tests.support.sleeping_app:queue", "no_such_shop:queue")
+    code, out, errors = run_up(tmp_path, manifest, "--redis", server.url)
+    assert code == 2
+    assert "starts: it imports no_such_shop:queue" in out
+    assert errors.startswith("taskfleet: the workers cannot start: APP 'no_such_shop:queue': there is no module")
+    assert errors.count("\n") == 1
+
+
+def test_workers_that_start_are_told(up: subprocess.Popen[str]) -> None:
+    lines = read_until(up, " is ready after ")
+    assert "waiting for Redis at " in lines[0]
+    assert any("starts: it imports tests.support.sleeping_app:queue" in line for line in lines)
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 0

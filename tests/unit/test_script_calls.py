@@ -45,6 +45,7 @@ CALLS: list[ScriptCall[Any]] = [
     operations.purge_dead(NAMES),
     operations.requeue_dead(NAMES, FLEET, HERE, [], passed=0, most=None),
     schedules.add(NAMES, FLEET, "s", b"spec", 1),
+    schedules.add(NAMES, FLEET, "s", b"spec", 1, instead_of=b"other"),
     schedules.remove(NAMES, "s"),
     schedules.page(NAMES, b"0", 10),
     schedules.due(NAMES, limit=1, past=START),

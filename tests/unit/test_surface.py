@@ -69,6 +69,9 @@ async TaskQueue.resume(name)
 async TaskQueue.add_schedule(*, name, task, schedule=None, every=None, args=(), kwargs=None, queue=None, time_zone=None,
   starting_deadline_seconds=None, concurrency_policy='Allow', paused=False)
 async TaskQueue.remove_schedule(name)
+async TaskQueue.pause_schedule(name)
+async TaskQueue.resume_schedule(name)
+async TaskQueue.run_schedule(name)
 async TaskQueue.list_schedules()
 async TaskQueue.start_scheduler()
 async TaskQueue.stop_scheduler()
@@ -162,7 +165,7 @@ FIELDS = {
     "WorkerContext": "name queues concurrency",
     "WorkerInfo": (
         "worker_id name pid slots busy queues state heartbeat_age_seconds idle_seconds started_ms version stuck "
-        "oldest_run_seconds sealed_only"
+        "oldest_run_seconds sealed_only host"
     ),
 }
 PROPERTIES = {

@@ -37,6 +37,16 @@ def load(path: str | Path | None = None) -> Settings:
     return _settle(*_read_file(path))
 
 
+def load_with_origins(path: str | Path | None = None) -> tuple[Settings, dict[tuple[str, str], str]]:
+    """As `load`, with where each setting comes from: (section, key) → variable or file. Defaults are not in it."""
+    source, data = _read_file(path)
+    origins = {
+        (section, key): source for section, keys in data.items() if isinstance(keys, dict) for key in keys
+    }  # before the environment is written over it
+    settings = _settle(source, data)
+    return settings, origins | {setting: variable for variable, setting in _from_environment({})}
+
+
 def from_environment() -> Settings:
     """The environment over the defaults, without a file: the settings of a `TaskQueue(url)`. Errors as for `load`."""
     return _settle("", {})

@@ -277,6 +277,31 @@ class TaskQueue(Defining, Managing):
         # Any text, so that a schedule of another program can be removed, too.
         return await adding.remove(self.broker, checks.key("name", name, what="a name"))
 
+    async def pause_schedule(self, name: str) -> bool:
+        """Keep a schedule without ticks until `resume_schedule`; returns whether there is one of that name.
+
+        Errors: `ConfigurationError` for a schedule that a TaskQueue resource keeps.
+        """
+        from taskfleet.scheduling import changing
+
+        return await changing.set_paused(self.broker, checks.key("name", name, what="a name"), paused=True)
+
+    async def resume_schedule(self, name: str) -> bool:
+        """Let a paused schedule tick again, from now on; returns whether there is one. Errors: as `pause_schedule`."""
+        from taskfleet.scheduling import changing
+
+        return await changing.set_paused(self.broker, checks.key("name", name, what="a name"), paused=False)
+
+    async def run_schedule(self, name: str) -> TaskHandle[Any]:
+        """Enqueue the task of a schedule now, beside its ticks, whatever its concurrency policy; also of a paused one.
+
+        Errors: `TaskNotFoundError` without such a schedule, `QueueFullError`.
+        """
+        from taskfleet.scheduling import changing
+
+        name = checks.key("name", name, what="a name")
+        return TaskHandle(self.sessions, *await changing.run_now(self.application, self.broker, name))
+
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""
         from taskfleet.scheduling import adding

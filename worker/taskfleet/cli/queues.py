@@ -1,106 +1,95 @@
-"""`taskfleet queues`, `pause`, `resume`, `dead list|requeue|purge`."""
+"""`taskfleet queues`, `pause`, `resume`, `purge`."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import json
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.queue import TaskQueue
-from taskfleet.showing import shown
+from taskfleet.cli import asking, listing, progress_bar, similar
+from taskfleet.cli.connecting import REDIS, with_queue
+from taskfleet.cli.listing import Column
 
-_ERROR_LIMIT = 4000  # characters, as in the records of a worker
+if TYPE_CHECKING:
+    from taskfleet.protocol.stats import QueueStats
+    from taskfleet.queue import TaskQueue
+
+QUEUE = typer.Argument(..., metavar="QUEUE")
+JSON = typer.Option(False, "--json", help='Print {"items": [...]}.')
+
+_COLUMNS: list[Column[tuple[str, QueueStats]]] = [
+    Column("queue", lambda item: item[0]),
+    Column("ready", lambda item: item[1].ready, right=True),
+    Column("running", lambda item: item[1].in_flight, right=True),
+    Column("delayed", lambda item: item[1].delayed, right=True),
+    Column("blocked", lambda item: item[1].blocked, right=True),
+    Column("dead", lambda item: item[1].dead, right=True),
+    Column("oldest", lambda item: listing.age(item[1].oldest_age_seconds), right=True),
+    Column("finished", lambda item: item[1].finished_total, right=True),
+    Column("paused", lambda item: "yes" if item[1].paused else "no"),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @app.command()
-    def queues(as_json: bool = typer.Option(False, "--json")) -> int:  # pyright: ignore[reportUnusedFunction]
+    def queues(redis: str = REDIS, as_json: bool = JSON) -> int:  # pyright: ignore[reportUnusedFunction]
         """List all queues with their figures."""
 
         async def show(queue: TaskQueue) -> None:
-            metrics = await queue.get_metrics()
-            if as_json:
-                print(json.dumps({name: dataclasses.asdict(stats) for name, stats in metrics.items()}))
-                return
-            width = max([5, *(len(shown(name)) for name in metrics)])
-            print("queue".ljust(width), *(column.removesuffix("_total").rjust(12) for column in _HEADS))
-            for name, stats in metrics.items():
-                figures = [stats.ready, stats.in_flight, stats.delayed, stats.dead, f"{stats.oldest_age_seconds:.1f}",
-                           stats.finished_total, stats.failed_total, "yes" if stats.paused else "no"]  # fmt: skip
-                print(shown(name).ljust(width), *(str(figure).rjust(12) for figure in figures))
+            listing.show(
+                sorted((await queue.get_metrics()).items()),
+                _COLUMNS,
+                lambda item: {"name": item[0], **dataclasses.asdict(item[1])},
+                as_json=as_json,
+                none="no queue has had a task yet",
+            )
 
-        return _with_queue(show)
+        return with_queue(redis, show)
 
     @app.command()
-    def pause(name: str = typer.Argument(..., metavar="QUEUE")) -> int:  # pyright: ignore[reportUnusedFunction]
+    def pause(name: str = QUEUE, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]
         """Stop claiming tasks of a queue; running tasks go on."""
-        return _with_queue(lambda queue: queue.pause(name))
+
+        async def stop(queue: TaskQueue) -> None:
+            await queue.pause(await similar.known_queue(queue, name))
+            print(f"queue {name!r} is paused")
+
+        return with_queue(redis, stop)
 
     @app.command()
-    def resume(name: str = typer.Argument(..., metavar="QUEUE")) -> int:  # pyright: ignore[reportUnusedFunction]
+    def resume(name: str = QUEUE, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]
         """Claim tasks of a paused queue again."""
-        return _with_queue(lambda queue: queue.resume(name))
 
-    dead = typer.Typer(help="Dead letters.", no_args_is_help=True)
+        async def go_on(queue: TaskQueue) -> None:
+            await queue.resume(await similar.known_queue(queue, name))
+            print(f"queue {name!r} is not paused")
 
-    @dead.command("list")
-    def list_(  # pyright: ignore[reportUnusedFunction]
-        name: str = typer.Argument(..., metavar="QUEUE"),
-        limit: int = typer.Option(20, min=1, max=10_000),
-        as_json: bool = typer.Option(False, "--json"),
-    ) -> int:
-        """List the oldest dead letters with their reasons."""
+        return with_queue(redis, go_on)
 
-        async def show(queue: TaskQueue) -> None:
-            for letter in await queue.dead_letters(name, limit=limit):
-                if as_json:
-                    print(json.dumps(dataclasses.asdict(letter), default=str))
-                else:
-                    text = f"{shown(letter.task)}  {shown(letter.reason)}: {shown(letter.error, _ERROR_LIMIT)}"
-                    print(f"{shown(letter.id)}  {letter.died_at:%F %T}  {text}")
-
-        return _with_queue(show)
-
-    @dead.command()
-    def requeue(  # pyright: ignore[reportUnusedFunction]
-        name: str = typer.Argument(..., metavar="QUEUE"),
-        ids: list[str] = typer.Argument(None, metavar="[ID]...", help="Without ids: all."),  # noqa: B008
-    ) -> int:
-        """Put dead letters back into their queue."""
-
-        async def move(queue: TaskQueue) -> None:
-            print(f"{await queue.requeue_dead(name, ids or None)} requeued")
-
-        return _with_queue(move)
-
-    @dead.command()
+    @app.command()
     def purge(  # pyright: ignore[reportUnusedFunction]
-        name: str = typer.Argument(..., metavar="QUEUE"), yes: bool = typer.Option(False, "--yes", help="Do not ask.")
+        name: str = QUEUE, yes: bool = asking.YES, redis: str = REDIS
     ) -> int:
-        """Delete all dead letters of a queue."""
-        if not yes:
-            typer.confirm(f"Delete all dead letters of queue {name!r}?", abort=True)
+        """Delete all waiting tasks of a queue; running tasks and dead letters stay."""
+
+        async def waiting(queue: TaskQueue) -> int:
+            stats = await queue.queue_stats(name)
+            return stats.ready + stats.delayed + stats.blocked
 
         async def delete(queue: TaskQueue) -> None:
-            print(f"{await queue.purge_dead(name)} deleted")
+            await similar.known_queue(queue, name)
+            total = await waiting(queue)
+            if total:
+                asking.ask(f"Delete {tasks_of(total)} waiting in queue {name!r}", yes=yes)
+            deleted = await progress_bar.watched(queue.purge(name), "deleting", total, lambda: waiting(queue))
+            print(f"{tasks_of(deleted)} deleted")
 
-        return _with_queue(delete)
-
-    app.add_typer(dead, name="dead")
+        return with_queue(redis, delete)
 
 
-_HEADS = ("ready", "in_flight", "delayed", "dead", "oldest_s", "finished", "failed", "paused")
-
-
-def _with_queue(operation: Callable[[TaskQueue], Awaitable[None]]) -> int:
-    async def run() -> None:
-        async with TaskQueue.from_config() as queue:
-            await operation(queue)
-
-    asyncio.run(run())
-    return 0
+def tasks_of(number: int) -> str:
+    """`1 task`, `5 tasks`."""
+    return f"{number} task{'' if number == 1 else 's'}"

@@ -1,111 +1,153 @@
-"""`taskfleet enqueue`, `taskfleet task show|cancel`."""
+"""`taskfleet task list|search|show|cancel|retry`."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import math
-from typing import Any
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from taskfleet import checks
-from taskfleet.errors import ConfigurationError
-from taskfleet.handles import TaskHandle
-from taskfleet.queue import TaskQueue
-from taskfleet.showing import shown
-from taskfleet.tasks.message import Message
+from taskfleet.cli import lives, progress_bar, similar
+from taskfleet.cli.connecting import REDIS, with_queue
+from taskfleet.cli.queues import JSON
+
+if TYPE_CHECKING:
+    from taskfleet.inspection.task_info import TaskInfo, TaskPage
+    from taskfleet.queue import TaskQueue
+
+    GetPage = Callable[[int, str | None], Awaitable[TaskPage]]
+
+_ID = typer.Argument(..., metavar="ID")
+_QUEUE = typer.Option("", help="Only of this queue.")
+_STATE = typer.Option("", help="Only in this state, such as ready, running, retrying, failed or dead.")
+_TASK = typer.Option("", help="Only tasks of this name.")
+_LIMIT = typer.Option(50, help="How many.", min=1, max=10_000)
+_CURSOR = typer.Option("", help="Go on after the page that has ended with this cursor.")
+_MOST_AT_ONCE = 1000
+_COMPARED = 1000  # tasks whose ids and names are compared with one that is not there
+_NEAR = 0.7
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    group = typer.Typer(help="Single tasks.", no_args_is_help=True)
 
-    @app.command()
-    def enqueue(  # pyright: ignore[reportUnusedFunction]
-        task: str = typer.Argument(..., help="The task's name."),
-        application: str = typer.Option(..., "--app", help="module:attribute of the TaskQueue."),
-        args: str = typer.Option("[]", help="Arguments as JSON: a list, or an object of named ones."),
-        queue: str = typer.Option("", help="Another queue than the task's own."),
-        delay: float = typer.Option(0.0, help="Seconds until it is ready.", min=0.0),
-        wait: float = typer.Option(0.0, help="Seconds to wait for the result, which is printed as JSON.", min=0.0),
-    ) -> int:
-        """Send one task and print its id."""
-        from taskfleet.process.loading import load_app
+    @group.command("list")
+    def list_(  # pyright: ignore[reportUnusedFunction]
+        queue: str = _QUEUE, state: str = _STATE, task: str = _TASK, limit: int = _LIMIT, cursor: str = _CURSOR,
+        redis: str = REDIS, as_json: bool = JSON,
+    ) -> int:  # fmt: skip
+        """List tasks: those that run, then those that wait, then those that have ended."""
 
-        wait = checks.seconds("--wait", wait)  # before anything is sent
-        target = load_app(application)
-        positional, named = _arguments(args)
-        definition = target.application.find_task(task)
-        if definition is None:
-            target.registry.get(task)
-            raise AssertionError("unreachable")
-        options = definition.options.for_call({"queue": queue or None, "delay": delay})
-        message: Message[Any] = Message(definition, positional, named, options)
-        return asyncio.run(_enqueue(target, message, wait))
+        async def show(target: TaskQueue) -> None:
+            async def page(most: int, after: str | None) -> TaskPage:
+                chosen: Any = state or None
+                return await target.list_tasks(
+                    queue or None, state=chosen, task=task or None, limit=most, cursor=after
+                )  # fmt: skip
 
-    group = typer.Typer(help="A single task.", no_args_is_help=True)
+            await _show(target, page, limit, cursor, queue=queue, task=task, as_json=as_json)
+
+        return with_queue(redis, show)
 
     @group.command()
-    def show(  # pyright: ignore[reportUnusedFunction]
-        task_id: str = typer.Argument(..., metavar="ID"), as_json: bool = typer.Option(False, "--json")
-    ) -> int:
-        """Print the status of a task."""
-        return asyncio.run(_show(task_id, as_json))
+    def search(  # pyright: ignore[reportUnusedFunction]
+        text: str = typer.Argument(..., help="In a name, arguments or an error, or at the start of an id."),
+        queue: str = _QUEUE, state: str = _STATE, task: str = _TASK, limit: int = _LIMIT, cursor: str = _CURSOR,
+        redis: str = REDIS, as_json: bool = JSON,
+    ) -> int:  # fmt: skip
+        """List the tasks that contain a text, upper or lower case."""
 
-    @group.command()
-    def cancel(task_id: str = typer.Argument(..., metavar="ID")) -> int:  # pyright: ignore[reportUnusedFunction]
-        """Cancel a task that waits or runs."""
-        return asyncio.run(_cancel(task_id))
+        async def show(target: TaskQueue) -> None:
+            async def page(most: int, after: str | None) -> TaskPage:
+                chosen: Any = state or None
+                return await target.search_tasks(
+                    text, queue or None, state=chosen, task=task or None, limit=most, cursor=after
+                )  # fmt: skip
 
+            await _show(target, page, limit, cursor, queue=queue, task=task, as_json=as_json)
+
+        return with_queue(redis, show)
+
+    _register_single(group)
     app.add_typer(group, name="task")
 
 
-def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _register_single(group: typer.Typer) -> None:
+    """The commands on one task."""
+
+    @group.command()
+    def show(  # pyright: ignore[reportUnusedFunction]
+        task_id: str = _ID, redis: str = REDIS, as_json: bool = typer.Option(False, "--json", help="Print one object.")
+    ) -> int:
+        """Tell the life of a task: who sent it, its attempts and errors, where it waits and for what, its end."""
+
+        async def tell(queue: TaskQueue) -> None:
+            lives.tell(await _known(queue, task_id), as_json=as_json)
+
+        return with_queue(redis, tell)
+
+    @group.command()
+    def cancel(task_id: str = _ID, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]
+        """Cancel a task that waits or runs."""
+
+        async def stop(queue: TaskQueue) -> int:
+            if await queue.handle(task_id).cancel():
+                print("cancelled")
+                return 0
+            info = await _known(queue, task_id)
+            print(f"taskfleet: nothing to cancel: task {info.id} has ended ({info.state})", file=sys.stderr)
+            return 1
+
+        return with_queue(redis, stop)
+
+    @group.command()
+    def retry(task_id: str = _ID, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]
+        """Send a task that is a dead letter back to its queue."""
+
+        async def again(queue: TaskQueue) -> int:
+            info = await _known(queue, task_id)
+            if await queue.retry(task_id):
+                print(f"task {info.id} is back in queue {info.queue!r}")
+                return 0
+            print(f"taskfleet: task {info.id} is {info.state} and runs anyway: nothing to retry", file=sys.stderr)
+            return 1
+
+        return with_queue(redis, again)
+
+
+async def _known(queue: TaskQueue, task_id: str) -> TaskInfo:
+    """The task of that id. Errors: `UnknownNameError` with a similar id."""
+    from taskfleet.errors import TaskNotFoundError
+
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"--args is not JSON: {error}") from None
-    if isinstance(value, list):
-        return tuple(value), {}
-    if isinstance(value, dict):
-        return (), value
-    raise ConfigurationError("--args must be a JSON list, or an object of named arguments")
+        return await queue.handle(task_id).info()
+    except TaskNotFoundError as error:
+        known = [info.id for info in (await queue.list_tasks(limit=_COMPARED)).items]
+        raise similar.UnknownNameError(f"{error}{similar.hint(task_id, known)}") from None
 
 
-async def _enqueue(queue: TaskQueue, message: Message[Any], wait: float) -> int:
-    async with queue:
-        handle: TaskHandle[Any] = await queue.send(message)
-        print(handle.id, flush=True)
-        if wait:
-            print(_json(await handle.result(timeout=wait)))
-    return 0
-
-
-async def _show(task_id: str, as_json: bool) -> int:
-    async with TaskQueue.from_config() as queue:
-        handle = queue.handle(task_id)
-        status = await handle.status()
-        print(json.dumps({"id": task_id, "queue": handle.queue, "status": status}) if as_json else shown(status))
-    return 0 if status != "unknown" else 1
-
-
-async def _cancel(task_id: str) -> int:
-    async with TaskQueue.from_config() as queue:
-        changed = await queue.handle(task_id).cancel()
-        print("cancelled" if changed else "nothing to cancel")
-    return 0 if changed else 1
-
-
-def _json(value: object) -> str:
-    """A result as one line of JSON. JSON has no NaN and no infinity; they become text."""
-    from pydantic_core import to_jsonable_python
-
-    return json.dumps(_finite(to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+async def _show(
+    target: TaskQueue, page: GetPage, limit: int, cursor: str, *, queue: str, task: str, as_json: bool
+) -> None:
+    if queue:
+        await similar.known_queue(target, queue)
+    items: list[TaskInfo] = []
+    after: str | None = cursor or None
+    examined = 0
+    with progress_bar.bar("looking", None) as update:
+        while True:
+            found = await page(min(_MOST_AT_ONCE, limit - len(items)), after)
+            items += found.items
+            examined, after = examined + found.examined, found.cursor
+            update(examined, f"{examined} tasks")
+            if after is None or len(items) >= limit:
+                break
+    if task and not items and not cursor:
+        names = {info.task for info in (await target.list_tasks(limit=_COMPARED)).items if info.task}
+        if names and task not in names and similar.hint(task, names, _NEAR):
+            raise similar.unknown("no task is named", task, names)
+    lives.listing_of(items, as_json=as_json, cursor=after)
+    if after is not None and not as_json:
+        print(f"there are more; --limit or --cursor {after} shows them", file=sys.stderr)

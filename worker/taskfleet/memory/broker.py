@@ -326,6 +326,7 @@ class InMemoryBroker(InMemoryViews):
     async def pause(self, queue: str) -> None:
         for name in await self.partitions(queue):
             with self.store.queue(name) as model:
+                self.store.known.add(name)
                 model.paused = True
 
     async def resume(self, queue: str) -> None:

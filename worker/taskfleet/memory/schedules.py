@@ -48,6 +48,15 @@ class InMemorySchedules:
             self._store.publish("schedules", name)
             return tick
 
+    async def change(self, before: Entry, spec: bytes, next_ms: int) -> bool:
+        """Replace a schedule by another spec, unless it has changed since it was read."""
+        with self._store.lock:
+            there = self._store.schedules_of(before.partition).get(before.name)
+            if there is None or there.spec not in (before.spec, spec):
+                return False
+            await self.add(before.partition, before.name, spec, next_ms)
+            return True
+
     async def remove(self, partition: Partition, name: str) -> Entry | None:
         """Remove a schedule from one partition and return it."""
         with self._store.lock:

@@ -25,11 +25,13 @@ _IN_GOOD_ORDER = {0, *(sign for n in (signal.SIGINT, signal.SIGTERM, signal.SIGH
 class Supervisor:
     """Keeps `processes` children of `command(n)` running until it is asked to end, and then drains them all.
 
-    A child that dies is started again. The delay grows for children that die early.
+    A child that dies is started again. The delay grows for children that die early. With `burst`, a child that ends
+    with 0 has found its queues empty and is not.
     """
 
-    def __init__(self, command: Callable[[int], Sequence[str]], processes: int) -> None:
+    def __init__(self, command: Callable[[int], Sequence[str]], processes: int, *, burst: bool = False) -> None:
         self._command = command
+        self._burst = burst
         self._children: dict[int, Child] = {}
         self._started: dict[int, float] = {}
         self._retry_at = dict.fromkeys(range(processes), 0.0)
@@ -48,17 +50,20 @@ class Supervisor:
         parent.listen(self._requests.told, self._hurry, patience)
         status = 0
         while True:
-            for n in self._retry_at:
+            for n in list(self._retry_at):
                 child = self._children.get(n)
                 code = child.ended() if child is not None else None
                 if code is not None:
                     del self._children[n]
+                    if self._burst and code == 0:
+                        del self._retry_at[n]
+                        continue
                     status = status or self._has_ended(n, code)
                 if n not in self._children and not self._ending and time.monotonic() >= self._retry_at[n]:
                     self._start(n)
+            if not self._children and (self._ending or not self._retry_at):
+                return status
             if self._ending:
-                if not self._children:
-                    return status
                 self._tell()
             time.sleep(_LOOK_SECONDS)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from taskfleet import showing
+from taskfleet.cancellation import end
 from taskfleet.child_process import Parent
-from taskfleet.process import event_loop, exiting, requests
+from taskfleet.process import burst, event_loop, exiting, requests
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
 
@@ -26,7 +27,8 @@ _LEAVE_SECONDS = 15.0  # beyond the grace period, for a process whose parent is 
 class ProcessOptions:
     """The options of a process.
 
-    `probe_port` 0 serves no probes; process n of several serves them on `probe_port` + n.
+    `probe_port` 0 serves no probes; process n of several serves them on `probe_port` + n. `burst` ends the process when
+    its queues are empty; it runs no scheduler. `name` is that of the worker; None makes one.
     """
 
     queues: tuple[str, ...] = ()
@@ -34,6 +36,8 @@ class ProcessOptions:
     number: int = 0
     probe_host: str = "::"  # all addresses of both families: the kubelet probes from outside the pod
     probe_port: int = 0
+    burst: bool = False
+    name: str | None = None
 
 
 def settle_memory() -> None:
@@ -65,7 +69,9 @@ def run(queue: TaskQueue, options: ProcessOptions, parent: Parent | None = None)
 
 
 async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int:
-    worker = Worker(queue, queues=options.queues or None, concurrency=options.concurrency, number=options.number)
+    worker = Worker(
+        queue, queues=options.queues or None, concurrency=options.concurrency, name=options.name, number=options.number
+    )
     probes = None
     if options.probe_port:
         # Imported only here: a worker without probes needs neither an HTTP server nor the library of the metrics.
@@ -84,9 +90,14 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     settle_memory()
     code = 1
     try:
-        if queue.settings.scheduler.enabled:
+        if queue.settings.scheduler.enabled and not options.burst:
             await queue.start_scheduler()
-        await worker.run()
+        watch = asyncio.create_task(burst.end_when_empty(worker)) if options.burst else None
+        try:
+            await worker.run()
+        finally:
+            if watch is not None:
+                await end([watch])
         code = 1 if worker.health.unhealthy else 0
     finally:
         exiting.soon(code)

@@ -36,6 +36,10 @@ class Schedules(Protocol):
         """Add or replace a schedule. Returns the next tick, which stays the same if the timing is the same."""
         ...
 
+    async def change(self, before: Entry, spec: bytes, next_ms: int) -> bool:
+        """Replace a schedule by another spec; returns False, without any change, if it is not `before` any more."""
+        ...
+
     async def remove(self, partition: Partition, name: str) -> Entry | None:
         """Remove a schedule from one partition and return it."""
         ...

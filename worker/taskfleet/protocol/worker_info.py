@@ -19,7 +19,7 @@ class HeartbeatFields(NamedTuple):
     `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
     `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run; `sealed_only` is 1 when the worker
     refuses what no key of its application has sealed. `incarnation` is the owner of its leases, and `runs` are its
-    longer runs (protocol/introductions.py).
+    longer runs (protocol/introductions.py); `host` is the name of its machine or pod.
     """
 
     name: str
@@ -36,6 +36,7 @@ class HeartbeatFields(NamedTuple):
     sealed_only: int = 0
     incarnation: str = ""
     runs: str = ""
+    host: str = ""
 
 
 _UNREAD = ("incarnation", "runs")  # read for single tasks only: protocol/introductions.py
@@ -64,6 +65,7 @@ class WorkerInfo:
     stuck: int = 0  # slots that are held by handlers which cannot be stopped
     oldest_run_seconds: float = 0.0  # how long its oldest run had taken at the heartbeat; 0 without a run
     sealed_only: bool = False  # whether it refuses tasks and schedules that no key of its application has sealed
+    host: str = ""  # the name of its machine or pod; empty for a worker of an earlier version
 
     @classmethod
     def of_values(
@@ -98,4 +100,5 @@ class WorkerInfo:
             stuck=figure("stuck", _MOST_SLOTS),
             oldest_run_seconds=figure("oldest_run_ms", foreign.LAST_MS) / 1000,
             sealed_only=bool(figure("sealed_only", 1)),
+            host=short("host", ""),
         )

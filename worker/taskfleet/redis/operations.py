@@ -87,6 +87,8 @@ class Operations(Signalling):
     async def pause(self, queue: str) -> None:
         for partition in await self.partitions(queue):
             control = self.keys_of(partition).control
+            # A queue that has had no task yet is listed from now on, so that nobody forgets that it is paused.
+            await self.patiently(lambda name=partition: self.client.redis.sadd(self.fleet.queues, name))
             await self.patiently(lambda key=control: self.client.redis.hset(key, "paused", 1))
 
     async def resume(self, queue: str) -> None:

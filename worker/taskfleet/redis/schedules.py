@@ -39,6 +39,13 @@ class ScheduleStore:
         await queues.patiently(lambda: self._client.redis.sadd(queues.fleet.queues, partition))
         return await queues.call(calls.add(queues.keys_of(partition), queues.fleet, name, spec, next_ms))
 
+    async def change(self, before: Entry, spec: bytes, next_ms: int) -> bool:
+        """Replace a schedule by another spec, unless it has changed since it was read."""
+        queues = self._queues
+        names = queues.keys_of(before.partition)
+        call = calls.add(names, queues.fleet, before.name, spec, next_ms, instead_of=before.spec)
+        return await queues.call(call) != calls.CHANGED
+
     async def remove(self, partition: Partition, name: str) -> Entry | None:
         """Remove a schedule from one partition and return it."""
         removed = await self._queues.call(calls.remove(self._queues.keys_of(partition), name))

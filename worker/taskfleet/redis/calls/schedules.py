@@ -14,11 +14,18 @@ from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.keys import FleetKeys, QueueKeys
 
+CHANGED = -1  # the reply of `add`, when another spec than the given one is there
 
-def add(keys: QueueKeys, fleet: FleetKeys, name: str, spec: bytes, next_ms: int) -> ScriptCall[int | None]:
-    """Add or replace a schedule. The reply is the next tick in ms, which stays the same if the timing is the same."""
+
+def add(
+    keys: QueueKeys, fleet: FleetKeys, name: str, spec: bytes, next_ms: int, instead_of: bytes = b""
+) -> ScriptCall[int | None]:
+    """Add or replace a schedule. The reply is the next tick in ms, which stays the same if the timing is the same.
+
+    With `instead_of`, only that spec is replaced; otherwise the reply is -1.
+    """
     schedules, ticks, _ = keys.schedules
-    args = (name, spec, next_ms, fleet.schedules_channel)
+    args = (name, spec, next_ms, fleet.schedules_channel, instead_of)
     return ScriptCall(scripts.SCHEDULE_ADD, (schedules, ticks), args, lambda reply: reply[0] if reply else None)
 
 

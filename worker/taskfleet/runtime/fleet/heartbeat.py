@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 
+from taskfleet import foreign
 from taskfleet.protocol.introductions import Run, runs_text
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.runtime.running.stopping import Stopping
@@ -57,6 +59,7 @@ class Heartbeat:
             incarnation=self._identity.incarnation,
             runs=self._runs(),
             sealed_only=int(self._context.started and self._context.broker.seal.requires),
+            host=socket.gethostname()[: foreign.NAME_LIMIT],
         )
 
     def _runs(self) -> str:

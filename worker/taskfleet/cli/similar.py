@@ -1,0 +1,52 @@
+"""'Did you mean': the errors for names and ids that are not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from taskfleet.errors import TaskQueueError
+from taskfleet.showing import shown
+
+if TYPE_CHECKING:
+    from taskfleet.queue import TaskQueue
+
+_LISTED = 10
+
+
+class UnknownNameError(TaskQueueError):
+    """The command names a thing that does not exist."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error `what 'name'; known: …`, with a similar name if there is one."""
+    names = sorted(set(known))
+    if not names:
+        return UnknownNameError(f"{what} {name!r}; there is none")
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    listed = ", ".join(map(shown, names[:_LISTED]))
+    return UnknownNameError(f"{what} {name!r}; known: {listed}{more}{hint(name, names)}")
+
+
+def hint(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """` (did you mean 'x'?)`, or an empty string. A beginning of a name is similar to it."""
+    names = list(known)
+    longer = [each for each in names if len(name) > 3 and each.startswith(name)]
+    near = longer[:1] or difflib.get_close_matches(name[:255], names, 1, least)
+    return f" (did you mean {shown(near[0])!r}?)" if near else ""
+
+
+async def known_queue(queue: TaskQueue, name: str) -> str:
+    """`name`, if a queue of that name has had a task, is configured, or is named by a worker or a schedule."""
+    from taskfleet import queue_names
+
+    queue_names.validate(name)
+    known = set(await queue.broker.queues()) | {options.name for options in queue.application.queue_options}
+    if name in known:
+        return name
+    for worker in await queue.workers():
+        known.update(worker.queues)
+    if name not in known:
+        raise unknown("there is no queue", name, known)
+    return name
