@@ -78,9 +78,7 @@ async def _of_partition(broker: RedisBroker, partition: Partition) -> list[Findi
 
 async def _schedules(broker: RedisBroker, partition: Partition, examination: Examination) -> list[Fault]:
     """Schedules that cannot be read, and those without a tick that are neither paused nor over."""
-    if not await broker.patiently(
-        lambda: broker.client.redis.exists(broker.keys_of(partition).schedules.specs)
-    ):
+    if not await broker.patiently(lambda: broker.client.redis.exists(broker.keys_of(partition).schedules.specs)):
         return []
     faults: list[Fault] = []
     for entry in await broker.schedules.entries_of(partition):

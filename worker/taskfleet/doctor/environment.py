@@ -18,7 +18,9 @@ LAG_SECONDS, BEHIND_BYTES = 10, 10_000_000
 _NUMBER = re.compile(r"\d+")
 
 
-def _warning(code: str, subject: str, what: str, repair: str, *, queue: str = "", severity: Severity = "warning") -> Finding:
+def _warning(
+    code: str, subject: str, what: str, repair: str, *, queue: str = "", severity: Severity = "warning"
+) -> Finding:
     return Finding(code, severity, queue, subject, what, repair)
 
 
@@ -66,7 +68,10 @@ def _others(server: ServerFacts) -> Iterable[Finding]:
     if numbers and numbers < oldest:
         kind, least = "Valkey" if server.is_valkey else "Redis", ".".join(map(str, oldest))
         yield _warning(
-            "old-server", server.address, f"{kind} {server.version} is older than {least}", f"upgrade it to {least} or later"
+            "old-server",
+            server.address,
+            f"{kind} {server.version} is older than {least}",
+            f"upgrade it to {least} or later",
         )
     if abs(server.clock_seconds) - server.clock_error_seconds > CLOCK_SECONDS:
         yield _warning(
@@ -89,7 +94,9 @@ def of_workers(workers: Sequence[WorkerInfo], cordons: Iterable[str], version: s
     for worker in sorted(workers, key=lambda each: each.worker_id):
         if worker.version and worker.version != version:
             what = f"it runs version {worker.version}, and this program is {version}"
-            found.append(_warning("worker-version", worker.worker_id, what, "restart it with the version of the others"))
+            found.append(
+                _warning("worker-version", worker.worker_id, what, "restart it with the version of the others")
+            )
         if abs(worker.clock_skew_seconds) > WORKER_CLOCK_SECONDS:
             what = f"its clock is {_apart(worker.clock_skew_seconds)} that of Redis"
             found.append(_warning("clock", worker.worker_id, what, "synchronize both clocks (NTP)"))
@@ -115,7 +122,9 @@ def of_queues(stats: Mapping[str, QueueStats], workers: Sequence[WorkerInfo], kn
         tasks = f"{work} task{'' if work == 1 else 's'}"
         if queue not in named:
             what = f"{tasks}, and neither a worker nor the settings here know this queue"
-            found.append(_warning("queue-unknown", queue, what, "start a worker of its application, or purge it", queue=queue))
+            found.append(
+                _warning("queue-unknown", queue, what, "start a worker of its application, or purge it", queue=queue)
+            )
         elif queue not in served:
             found.append(_warning("queue-unserved", queue, f"{tasks}, and no worker", "start a worker", queue=queue))
         if figures.paused:

@@ -42,7 +42,7 @@ class LinePage(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What a blocked task waits for. Its first `carried` positions take results; `wide`: positions were not looked at."""
+    """What a blocked task waits for. Its first `carried` positions take results; those of a `wide` one are not read."""
 
     task_id: bytes
     pending: int

@@ -7,6 +7,7 @@ back. So they are read in this order, and a task that is still without an edge i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -127,13 +128,9 @@ async def _signals(queues: QueueCalls, partition: Partition) -> list[Signal]:
     last = await queues.patiently(lambda: queues.client.redis.llen(outbox)) - 1
     while last >= 0:
         first = max(0, last - _SIGNALS_TOGETHER + 1)
-        entries = await queues.patiently(
-            lambda first=first, last=last: queues.client.redis.lrange(outbox, first, last)
-        )
+        entries = await queues.patiently(lambda first=first, last=last: queues.client.redis.lrange(outbox, first, last))
         for entry in entries:
-            try:
+            with contextlib.suppress(Exception):  # damaged bytes can raise anything; the relay drops them
                 found.append(Signal.of_packed(entry, partition)._replace(value=b""))  # it may be large
-            except Exception:  # damaged bytes can raise anything; the relay drops them
-                continue
         last = first - 1
     return found

@@ -103,8 +103,8 @@ async def _without_ttl(queues: QueueCalls, some: Sequence[bytes]) -> list[Fault]
 async def is_unlisted(queues: QueueCalls, partition: Partition) -> bool:
     """Whether a partition has keys, and is not in the list of queues: looked at in this order, for a purge may run."""
     names = queues.keys_of(partition)
-    redis, lasting = queues.client.redis, [name for name in (*names, *names.schedules)]
-    lasting = [name for name in lasting if name.rpartition(":")[2] in _LASTING]
+    redis = queues.client.redis
+    lasting = [name for name in (*names, *names.schedules) if name.rpartition(":")[2] in _LASTING]
     if await queues.patiently(lambda: redis.sismember(queues.fleet.queues, partition)):
         return False
     if not await queues.patiently(lambda: redis.exists(*lasting)):
