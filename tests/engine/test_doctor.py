@@ -13,6 +13,7 @@ from taskfleet import QueueOptions, Retry, TaskQueue, chain
 from taskfleet.doctor import checkup
 from taskfleet.doctor.catalogue import CATALOGUE
 from taskfleet.doctor.finding import Finding
+from taskfleet.protocol import dead_letter
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import QueueKeys
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -49,8 +50,6 @@ class Patient:
     async def dead(self, n: int) -> str:
         task_id = await self.running(n)
         self.due.discard(n)
-        from taskfleet.protocol import dead_letter
-
         failure = dead_letter.pack_failure("exception", "ValueError: no", "")
         await self.broker.step("default", OPTIONS[0], "gone", 0, [(task_id, 1, "f", 0, b"", 0, failure)])
         return task_id
@@ -72,9 +71,9 @@ async def patient(make_queue: MakeQueue) -> Patient:
     ran: list[int] = []
 
     @queue.task(max_retries=2, retry=Retry.fixed(0.05))
-    async def note(n: int, **_: Any) -> int:
-        ran.append(n)
-        return n
+    async def note(*numbers: int) -> int:
+        ran.append(numbers[-1])  # results of other tasks come first
+        return numbers[-1]
 
     broker = queue.broker
     assert isinstance(broker, RedisBroker)

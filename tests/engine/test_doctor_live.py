@@ -33,7 +33,8 @@ class Load:
         tries: dict[int, int] = {}
 
         @queue.task(max_retries=3, retry=Retry.fixed(0.02), result_ttl=60)
-        async def work(n: int, *_: Any) -> int:
+        async def work(*args: Any) -> int:
+            n: int = args[-1]  # results of other tasks come first
             if n % 7 == 0 and not tries.get(n):
                 tries[n] = 1
                 raise ValueError("the first attempt fails")
