@@ -39,7 +39,7 @@ def _memory(server: ServerFacts) -> Iterable[Finding]:
     if server.most_bytes and server.used_bytes >= NEARLY_FULL * server.most_bytes:
         share = 100 * server.used_bytes // server.most_bytes
         yield _warning(
-            "memory", server.address, f"{share}% of maxmemory is used ({server.used_bytes} of {server.most_bytes} bytes)",
+            "memory", server.address, f"{share}% of maxmemory is used, of {server.most_bytes} bytes",
             "raise maxmemory, drain or purge queues, or keep results for a shorter time",
         )  # fmt: skip
 
