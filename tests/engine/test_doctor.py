@@ -12,7 +12,7 @@ import pytest
 from taskfleet import QueueOptions, Retry, TaskQueue, chain
 from taskfleet.doctor import checkup
 from taskfleet.doctor.catalogue import CATALOGUE
-from taskfleet.doctor.finding import Finding
+from taskfleet.doctor.finding import Diagnosis
 from taskfleet.protocol import dead_letter
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import QueueKeys
@@ -60,7 +60,7 @@ class Patient:
         first = (await self.redis.zrange(self.keys.delayed, 0, -1))[-1].decode()
         return first, handle.id
 
-    async def look(self) -> list[Finding]:
+    async def look(self) -> list[Diagnosis]:
         found = await checkup.look(self.broker, ["default"], again_seconds=0.0)
         return found.errors
 

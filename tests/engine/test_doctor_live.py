@@ -14,7 +14,7 @@ import pytest
 from taskfleet import QueueOptions, Retry, TaskQueue, chain, chord, group
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.doctor import checkup
-from taskfleet.doctor.finding import Finding
+from taskfleet.doctor.finding import Diagnosis
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
@@ -76,7 +76,7 @@ async def test_twenty_thousand_tasks_of_all_kinds_flow_and_nothing_is_found(
     broker = queue.broker
     assert isinstance(broker, RedisBroker)
     workers = [await run_worker(queue) for _ in range(3)]
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     looks = 0
     over = asyncio.Event()
 

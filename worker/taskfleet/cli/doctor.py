@@ -15,14 +15,14 @@ from taskfleet.cli.queues import JSON
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskfleet.doctor.finding import Finding
+    from taskfleet.doctor.finding import Diagnosis
     from taskfleet.queue import TaskQueue
     from taskfleet.redis.broker import RedisBroker
 
 _ROUNDS = 5  # a repair may bring something to light, such as a task that is parked now
 _LISTED = 200  # lines of a table; --json has all
 
-_COLUMNS: list[Column[Finding]] = [
+_COLUMNS: list[Column[Diagnosis]] = [
     Column("severity", lambda finding: finding.severity),
     Column("code", lambda finding: finding.code),
     Column("queue", lambda finding: finding.queue or "-"),
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
         return with_queue(redis, examine)
 
 
-def _show(findings: Sequence[Finding], *, as_json: bool) -> None:
+def _show(findings: Sequence[Diagnosis], *, as_json: bool) -> None:
     if as_json:
         listing.show(findings, _COLUMNS, lambda finding: finding.record(), as_json=True, none="")
         return
@@ -86,7 +86,7 @@ def _show(findings: Sequence[Finding], *, as_json: bool) -> None:
         print("no invariant is broken", file=sys.stderr)
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Diagnosis) -> str:
     """Two lines of a finding: what is wrong, and what to do."""
     from taskfleet.showing import shown
 
@@ -96,7 +96,7 @@ def _line(finding: Finding) -> str:
     return f"{finding.severity}: {finding.code}{who}: {shown(finding.what)}\n    {verb}: {shown(finding.repair)}"
 
 
-async def _repair(broker: RedisBroker, findings: Sequence[Finding]) -> None:
+async def _repair(broker: RedisBroker, findings: Sequence[Diagnosis]) -> None:
     from taskfleet.doctor import checkup
     from taskfleet.showing import shown
 

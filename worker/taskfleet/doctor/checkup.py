@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from taskfleet.doctor import environment
 from taskfleet.doctor.catalogue import finding_of
-from taskfleet.doctor.finding import UNSET_TICK, Finding
+from taskfleet.doctor.finding import UNSET_TICK, Diagnosis
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import Entry
@@ -31,10 +31,10 @@ _SCHEDULE = {"tick-broken", UNSET_TICK}
 class Checkup:
     """All findings, the errors first."""
 
-    findings: list[Finding] = field(default_factory=list[Finding])
+    findings: list[Diagnosis] = field(default_factory=list[Diagnosis])
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[Diagnosis]:
         return [finding for finding in self.findings if finding.severity == "error"]
 
 
@@ -70,7 +70,7 @@ async def look(
     return Checkup(sorted(found, key=lambda each: (each.severity, each.queue, each.code, each.subject)))
 
 
-async def _of_partition(broker: RedisBroker, partition: Partition) -> list[Finding]:
+async def _of_partition(broker: RedisBroker, partition: Partition) -> list[Diagnosis]:
     examination = await examine(broker, partition)
     faults = [*examination.faults, *await _schedules(broker, partition, examination)]
     return [finding_of(fault) for fault in faults]
@@ -102,7 +102,7 @@ async def _next_tick(broker: RedisBroker, entry: Entry, spec: ScheduleSpec) -> i
 
 async def _around(
     broker: RedisBroker, partitions: Sequence[Partition], cordons: Iterable[str], known: Iterable[str]
-) -> list[Finding]:
+) -> list[Diagnosis]:
     workers = await broker.workers()
     stats = await broker.stats_many(sorted({queue_of(partition) for partition in partitions}))
     return [
@@ -111,7 +111,7 @@ async def _around(
     ]
 
 
-async def repair(broker: RedisBroker, findings: Sequence[Finding]) -> AsyncIterator[tuple[Finding, Outcome]]:
+async def repair(broker: RedisBroker, findings: Sequence[Diagnosis]) -> AsyncIterator[tuple[Diagnosis, Outcome]]:
     """Repair what can be repaired. Each invariant is looked at again in the call that repairs it."""
     outcomes: dict[int, Outcome] = {1: "repaired", 0: "gone", -1: "stays"}
     whole: set[tuple[Partition, str, bytes]] = set()

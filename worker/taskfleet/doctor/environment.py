@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from taskfleet.doctor.finding import Finding, Severity
+from taskfleet.doctor.finding import Diagnosis, Severity
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.redis.doctor.servers import ServerFacts
@@ -20,16 +20,16 @@ _NUMBER = re.compile(r"\d+")
 
 def _warning(
     code: str, subject: str, what: str, repair: str, *, queue: str = "", severity: Severity = "warning"
-) -> Finding:
-    return Finding(code, severity, queue, subject, what, repair)
+) -> Diagnosis:
+    return Diagnosis(code, severity, queue, subject, what, repair)
 
 
-def of_servers(servers: Iterable[ServerFacts]) -> list[Finding]:
+def of_servers(servers: Iterable[ServerFacts]) -> list[Diagnosis]:
     """What is dangerous about the servers."""
     return [finding for server in servers for finding in (*_memory(server), *_persistence(server), *_others(server))]
 
 
-def _memory(server: ServerFacts) -> Iterable[Finding]:
+def _memory(server: ServerFacts) -> Iterable[Diagnosis]:
     if server.policy != "noeviction" and server.policy:
         lost = "results" if server.policy.startswith("volatile") else "tasks"
         yield _warning(
@@ -44,7 +44,7 @@ def _memory(server: ServerFacts) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _persistence(server: ServerFacts) -> Iterable[Finding]:
+def _persistence(server: ServerFacts) -> Iterable[Diagnosis]:
     if not server.appends and server.saves is not True:
         snapshots = "snapshots are off" if server.saves is False else "it does not tell whether it writes snapshots"
         yield _warning(
@@ -62,7 +62,7 @@ def _persistence(server: ServerFacts) -> Iterable[Finding]:
         )
 
 
-def _others(server: ServerFacts) -> Iterable[Finding]:
+def _others(server: ServerFacts) -> Iterable[Diagnosis]:
     numbers = tuple(int(number) for number in _NUMBER.findall(server.version)[:2])
     oldest = OLDEST_VALKEY if server.is_valkey else OLDEST_REDIS
     if numbers and numbers < oldest:
@@ -88,9 +88,9 @@ def _others(server: ServerFacts) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def of_workers(workers: Sequence[WorkerInfo], cordons: Iterable[str], version: str) -> list[Finding]:
+def of_workers(workers: Sequence[WorkerInfo], cordons: Iterable[str], version: str) -> list[Diagnosis]:
     """What is odd about the workers. `version` is that of this program."""
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     for worker in sorted(workers, key=lambda each: each.worker_id):
         if worker.version and worker.version != version:
             what = f"it runs version {worker.version}, and this program is {version}"
@@ -110,11 +110,11 @@ def of_workers(workers: Sequence[WorkerInfo], cordons: Iterable[str], version: s
     return found
 
 
-def of_queues(stats: Mapping[str, QueueStats], workers: Sequence[WorkerInfo], known: Iterable[str]) -> list[Finding]:
+def of_queues(stats: Mapping[str, QueueStats], workers: Sequence[WorkerInfo], known: Iterable[str]) -> list[Diagnosis]:
     """Queues with work that nobody does. `known` are those that the settings here, or a worker, name."""
     served = {queue for worker in workers for queue in worker.queues}
     named = served | set(known)
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     for queue, figures in sorted(stats.items()):
         work = figures.ready + figures.in_flight + figures.delayed + figures.blocked
         if not work:

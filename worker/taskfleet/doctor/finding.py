@@ -13,7 +13,7 @@ UNSET_TICK: Final = "tick-unset"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """`severity` is error for a broken invariant, and warning for what may be meant.
 
     `queue` is the queue or its partition, "" for all; `subject` is the id, key or name that it is about. `repair` says
