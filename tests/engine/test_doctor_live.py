@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -113,15 +112,18 @@ async def test_twenty_thousand_tasks_of_all_kinds_flow_and_nothing_is_found(
     assert (await checkup.look(broker, ["default"])).errors == []
 
 
+def start_worker() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue"],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=ends_with_this_process(),
+    )
+
+
 async def test_a_killed_worker_leaves_nothing_to_find(shared: TaskQueue, run_worker: RunWorker) -> None:
     broker = shared.broker
     assert isinstance(broker, RedisBroker)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue"],
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {},
-        preexec_fn=ends_with_this_process(),
-    )
+    process = start_worker()
 
     @shared.task
     async def note(n: int, seconds: float = 0.0) -> int:
