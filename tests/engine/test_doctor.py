@@ -14,11 +14,13 @@ from taskfleet.doctor import checkup
 from taskfleet.doctor.catalogue import CATALOGUE
 from taskfleet.doctor.finding import Diagnosis
 from taskfleet.protocol import dead_letter
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import QueueKeys
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 # Tests break Redis on purpose; what the doctor leaves is checked by its second run, and by `no_orphans`.
+DEFAULT = Partition("default")
 OPTIONS = [QueueOptions("default", lease_seconds=1, concurrency_per_key=1)]
 
 
@@ -43,7 +45,7 @@ class Patient:
     async def running(self, n: int, **options: Any) -> str:
         """A task that a worker has claimed which is gone."""
         task_id = await self.waiting(n, **options)
-        reply = await self.broker.step("default", OPTIONS[0], "gone", 1, [])
+        reply = await self.broker.step(DEFAULT, OPTIONS[0], "gone", 1, [])
         assert [claim[1] for claim in reply.claims] == [task_id]
         return task_id
 
@@ -51,7 +53,7 @@ class Patient:
         task_id = await self.running(n)
         self.due.discard(n)
         failure = dead_letter.pack_failure("exception", "ValueError: no", "")
-        await self.broker.step("default", OPTIONS[0], "gone", 0, [(task_id, 1, "f", 0, b"", 0, failure)])
+        await self.broker.step(DEFAULT, OPTIONS[0], "gone", 0, [(task_id, 1, "f", 0, b"", 0, failure)])
         return task_id
 
     async def blocked(self, n: int) -> tuple[str, str]:
@@ -186,7 +188,7 @@ async def _(p: Patient) -> None:
 async def parked(p: Patient, *numbers: int) -> list[str]:
     """Tasks of one limit key: the first runs in a worker that is gone, the others are parked."""
     ids = [await p.waiting(n, limit_key="k") for n in numbers]
-    await p.broker.step("default", OPTIONS[0], "gone", 5, [])
+    await p.broker.step(DEFAULT, OPTIONS[0], "gone", 5, [])
     assert await p.redis.zcard(p.keys.parked) == len(numbers) - 1
     return ids
 
@@ -400,9 +402,9 @@ async def test_a_broken_invariant_is_found_and_repaired_and_the_tasks_run(
 ) -> None:
     await patient.waiting(100)
     assert await patient.look() == []
-    await patient.broker.step("default", OPTIONS[0], "before", 0, [])
-    claims = (await patient.broker.step("default", OPTIONS[0], "before", 1, [])).claims
-    await patient.broker.step("default", OPTIONS[0], "before", 0, [(claims[0][1], 1, "s", 0, b"", 0, 0)])
+    await patient.broker.step(DEFAULT, OPTIONS[0], "before", 0, [])
+    claims = (await patient.broker.step(DEFAULT, OPTIONS[0], "before", 1, [])).claims
+    await patient.broker.step(DEFAULT, OPTIONS[0], "before", 0, [(claims[0][1], 1, "s", 0, b"", 0, 0)])
     patient.due.clear()
     await BREAKS[code](patient)
     found = await patient.look()

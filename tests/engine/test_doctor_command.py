@@ -13,6 +13,7 @@ import pytest
 from taskfleet import TaskQueue, chain
 from taskfleet.doctor import checkup
 from taskfleet.protocol.item import Extras
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import acl
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue
@@ -167,7 +168,7 @@ async def test_sealed_tasks_need_no_key(make_queue: MakeQueue) -> None:
 async def test_partitions_of_a_cluster() -> None:
     with RedisCluster() as cluster:
         broker = RedisBroker.from_url(cluster.url, prefix="doctor")
-        for number, partition in enumerate(("q", "q/1", "q/2", "other")):
+        for number, partition in enumerate(map(Partition, ("q", "q/1", "q/2", "other"))):
             limited = (f"b{number}", b"x", 0, 0, Extras(limit_key="k"))
             await broker.enqueue(partition, [(f"a{number}", b"x", 0, 0, None), limited])
             await broker.client.redis.lrem(broker.keys_of(partition).ready, 0, f"a{number}")
@@ -188,7 +189,7 @@ async def test_partitions_of_a_cluster() -> None:
 
 async def test_a_long_line_is_counted_when_it_stands_still(server: RedisServer) -> None:
     broker = RedisBroker.from_url(server.url, prefix=f"doctor-{secrets.token_hex(4)}")
-    await broker.enqueue("q", [(f"t{n}", b"x", 0, 0, None) for n in range(5000)])
+    await broker.enqueue(Partition("q"), [(f"t{n}", b"x", 0, 0, None) for n in range(5000)])
     names = broker.keys_of("q")
     await broker.client.redis.hset(names.stat, "removed", 77)
     await broker.client.redis.lrem(names.ready, 0, "t2500")

