@@ -206,7 +206,7 @@ async def test_other_keys_and_channels_are_out_of_reach(user: Callable[..., Task
         await queue.broker.cordon("w", ttl_seconds=1)
 
 
-@pytest.mark.parametrize("role", ["producer", "worker", "operator"])
+@pytest.mark.parametrize("role", ["producer", "worker", "operator", "doctor"])
 def test_the_rules_in_the_documentation_are_these(role: acl.Role) -> None:
     rule = " ".join(acl.rule(role, cluster=True))
     assert rule in " ".join(DOCS.read_text(encoding="utf-8").replace("\\\n", " ").split())
@@ -214,4 +214,5 @@ def test_the_rules_in_the_documentation_are_these(role: acl.Role) -> None:
 
 def test_every_script_belongs_to_a_role() -> None:
     all_scripts = {script.name for script in vars(scripts).values() if isinstance(script, scripts.Script)}
+    all_scripts.update(scripts.DOCTOR)
     assert all_scripts == {script.name for of_role in acl._SCRIPTS.values() for script in of_role}

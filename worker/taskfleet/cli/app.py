@@ -16,6 +16,7 @@ from taskfleet.cli import (
     configuration,
     connecting,
     dead,
+    doctor,
     queues,
     schedules,
     sending,
@@ -67,7 +68,7 @@ def build() -> typer.Typer:
         if redis:
             connecting.check_use(context)
 
-    for part in (worker, sending, tasks, queues, workers, dead, schedules, configuration, completion):
+    for part in (worker, sending, tasks, queues, workers, dead, schedules, doctor, configuration, completion):
         part.register(app)
     for point in metadata.entry_points(group=_GROUP):
         try:

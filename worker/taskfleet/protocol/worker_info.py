@@ -19,7 +19,8 @@ class HeartbeatFields(NamedTuple):
     `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
     `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run; `sealed_only` is 1 when the worker
     refuses what no key of its application has sealed. `incarnation` is the owner of its leases, and `runs` are its
-    longer runs (protocol/introductions.py); `host` is the name of its machine or pod.
+    longer runs (protocol/introductions.py); `host` is the name of its machine or pod; `clock_ms` is
+    the time by its clock.
     """
 
     name: str
@@ -37,6 +38,7 @@ class HeartbeatFields(NamedTuple):
     incarnation: str = ""
     runs: str = ""
     host: str = ""
+    clock_ms: int = 0
 
 
 _UNREAD = ("incarnation", "runs")  # read for single tasks only: protocol/introductions.py
@@ -66,6 +68,7 @@ class WorkerInfo:
     oldest_run_seconds: float = 0.0  # how long its oldest run had taken at the heartbeat; 0 without a run
     sealed_only: bool = False  # whether it refuses tasks and schedules that no key of its application has sealed
     host: str = ""  # the name of its machine or pod; empty for a worker of an earlier version
+    clock_skew_seconds: float = 0.0  # how far its clock is ahead of that of Redis; a slow heartbeat looks behind
 
     @classmethod
     def of_values(
@@ -101,4 +104,5 @@ class WorkerInfo:
             oldest_run_seconds=figure("oldest_run_ms", foreign.LAST_MS) / 1000,
             sealed_only=bool(figure("sealed_only", 1)),
             host=short("host", ""),
+            clock_skew_seconds=(clock - beat) / 1000 if (clock := figure("clock_ms", foreign.LAST_MS)) else 0.0,
         )

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from taskfleet.redis import scripts
 from taskfleet.redis.scripts import Script
 
-Role = Literal["producer", "worker", "operator"]
+Role = Literal["producer", "worker", "operator", "doctor"]
 
 _ANY = ("PING", "EVALSHA", "EVAL", "SUBSCRIBE", "SMEMBERS")
 _SCRIPTS: dict[Role, tuple[Script, ...]] = {
@@ -26,6 +26,10 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
         scripts.REQUEUE_DEAD, scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE,
         scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
     ),
+    "doctor": (
+        scripts.STATS, scripts.RESOLVE, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST,
+        scripts.SCHEDULE_DUE, *map(scripts.read, scripts.DOCTOR),
+    ),
 }  # fmt: skip
 # The commands that `RedisBroker` sends itself, beside its scripts.
 _PLAIN: dict[Role, tuple[str, ...]] = {
@@ -34,6 +38,10 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET", "HSCAN",
+    ),
+    "doctor": (
+        "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",
+        "LLEN", "SADD", "SREM", "SISMEMBER", "DEL", "PUBLISH",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.

@@ -97,6 +97,9 @@ class ClusterClient(RedisClient):
     async def redis_of(self, key: str) -> Any:
         return (await self._server_of(slot_of(key))).commands
 
+    async def masters(self) -> list[Any]:
+        return [server.commands for server in await self.servers()]
+
     # Which server.
 
     async def at(self, slot: int, send: Send, ask: Send | None = None) -> Any:

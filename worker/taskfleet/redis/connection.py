@@ -132,6 +132,10 @@ class RedisClient:
         """redis-py's client for the server that holds `key` now, for commands about a whole server."""
         return self._server.commands
 
+    async def masters(self) -> list[Any]:
+        """redis-py's clients for all servers that hold keys, for questions about the servers themselves."""
+        return [self._server.commands]
+
     # Failures.
 
     async def dropped(self, error: BaseException) -> None:

@@ -72,30 +72,35 @@ def joined(file: str) -> list[tuple[str, str]]:
     return list(parts.items())
 
 
-def _read(name: str) -> Script:
+@functools.cache
+def read(name: str) -> Script:
+    """The script of a file in `lua/`."""
     source = "".join(text for _, text in joined(name))
     # EVALSHA identifies scripts by their SHA-1.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-ENQUEUE = _read("enqueue")
-STEP = _read("step")
-RENEW = _read("renew")
-PROGRESS = _read("progress")
-STATS = _read("stats")
-STATUS = _read("status")
-INSPECT = _read("inspect")
-PLACES = _read("places")
-CANCEL = _read("cancel")
-RESOLVE = _read("resolve")
-LINK = _read("link")
-REQUEUE_DEAD = _read("requeue_dead")
-PURGE = _read("purge")
-PURGE_DEAD = _read("purge_dead")
-DRAIN = _read("drain")
-HEARTBEAT = _read("heartbeat")
-TICK = _read("tick")
-SCHEDULE_ADD = _read("schedule_add")
-SCHEDULE_REMOVE = _read("schedule_remove")
-SCHEDULE_LIST = _read("schedule_list")
-SCHEDULE_DUE = _read("schedule_due")
+ENQUEUE = read("enqueue")
+STEP = read("step")
+RENEW = read("renew")
+PROGRESS = read("progress")
+STATS = read("stats")
+STATUS = read("status")
+INSPECT = read("inspect")
+PLACES = read("places")
+CANCEL = read("cancel")
+RESOLVE = read("resolve")
+LINK = read("link")
+REQUEUE_DEAD = read("requeue_dead")
+PURGE = read("purge")
+PURGE_DEAD = read("purge_dead")
+DRAIN = read("drain")
+HEARTBEAT = read("heartbeat")
+TICK = read("tick")
+SCHEDULE_ADD = read("schedule_add")
+SCHEDULE_REMOVE = read("schedule_remove")
+SCHEDULE_LIST = read("schedule_list")
+SCHEDULE_DUE = read("schedule_due")
+
+# Read when they are first used, since only one command uses them.
+DOCTOR = tuple(f"doctor/{name}" for name in ("members", "line", "lost", "edges", "waiting", "whole", "mend"))

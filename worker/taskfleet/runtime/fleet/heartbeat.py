@@ -60,6 +60,7 @@ class Heartbeat:
             runs=self._runs(),
             sealed_only=int(self._context.started and self._context.broker.seal.requires),
             host=socket.gethostname()[: foreign.NAME_LIMIT],
+            clock_ms=int(time.time() * 1000),
         )
 
     def _runs(self) -> str:

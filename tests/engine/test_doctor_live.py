@@ -1,0 +1,149 @@
+"""The doctor on a queue at work: no false finding, no task lost, and a repair that workers do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from taskfleet import QueueOptions, Retry, TaskQueue, chain, chord, group
+from taskfleet.child_process import ends_with_this_process
+from taskfleet.doctor import checkup
+from taskfleet.doctor.finding import Diagnosis
+from taskfleet.redis.broker import RedisBroker
+from tests.engine.conftest import MakeQueue, RunWorker, until
+
+TASKS = 20_000
+OPTIONS = QueueOptions("default", lease_seconds=3, max_deliveries=1000, concurrency_per_key=3, partitions=2)
+_ROUND = 100  # tasks that are sent together, of all kinds
+
+
+class Load:
+    """Tasks of all kinds; each appends its number when it has done its work."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self.queue = queue
+        self.done: set[int] = set()
+        self.sent = 0
+        tries: dict[int, int] = {}
+
+        @queue.task(max_retries=3, retry=Retry.fixed(0.02), result_ttl=60)
+        async def work(*args: Any) -> int:
+            n: int = args[-1]  # results of other tasks come first
+            if n % 7 == 0 and not tries.get(n):
+                tries[n] = 1
+                raise ValueError("the first attempt fails")
+            self.done.add(n)
+            return n
+
+        self.work = work
+
+    def number(self) -> int:
+        self.sent += 1
+        return self.sent
+
+    async def send_round(self) -> None:
+        work, queue, n = self.work, self.queue, self.number
+        await queue.enqueue_many([work.message(n()) for _ in range(_ROUND - 40)])
+        for _ in range(4):
+            await work.options(delay=0.05).enqueue(n())
+            await work.options(limit_key=f"k{self.sent % 3}").enqueue(n())
+            await work.options(fair_key=f"f{self.sent % 4}").enqueue(n())
+            await work.options(unique_key=f"u{self.sent}").enqueue(n())
+        first = await work.enqueue(n())
+        await work.options(after=[first]).enqueue(n())
+        await queue.enqueue(chain(work.message(n()), work.message(n()), work.message(n())))
+        await queue.enqueue(group(*(work.message(n()) for _ in range(6))))
+        members = [work.message(n()) for _ in range(9)]
+        await queue.enqueue(chord(members, work.message(n())))
+        cancelled = await work.options(delay=600).enqueue(0)
+        await cancelled.cancel()
+        while self.sent % _ROUND:
+            await work.enqueue(n())
+
+
+@pytest.mark.timeout(900)
+async def test_twenty_thousand_tasks_of_all_kinds_flow_and_nothing_is_found(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue(queues=[OPTIONS], slots=50)
+    load = Load(queue)
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    workers = [await run_worker(queue) for _ in range(3)]
+    found: list[Diagnosis] = []
+    looks = 0
+    over = asyncio.Event()
+
+    async def doctor() -> None:
+        nonlocal looks
+        mine = broker.another()
+        while not over.is_set():
+            found.extend((await checkup.look(mine, ["default"])).errors)
+            looks += 1
+        await mine.close()
+
+    async def crashes() -> None:
+        """Workers that claim tasks and are never heard of again."""
+        number = 0
+        while not over.is_set():
+            for partition in await broker.partitions("default"):
+                number += 1
+                await broker.step(partition, OPTIONS, f"crashed-{number}", 3, [])
+            await asyncio.wait([asyncio.ensure_future(over.wait())], timeout=0.5)
+
+    beside = [asyncio.create_task(doctor()), asyncio.create_task(crashes())]
+    while load.sent < TASKS:
+        await load.send_round()
+
+    async def all_done() -> bool:
+        return len(load.done - {0}) == load.sent
+
+    await until(lambda: looks >= 3, "the doctor has looked", seconds=600)
+    await until(all_done, "all tasks have run", seconds=600)
+    over.set()
+    await asyncio.gather(*beside)
+    assert found == []
+    assert len(workers) == 3
+    assert (await checkup.look(broker, ["default"])).errors == []
+
+
+def start_worker() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "taskfleet", "worker", "tests.engine.app:queue"],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=ends_with_this_process(),
+    )
+
+
+async def test_a_killed_worker_leaves_nothing_to_find(shared: TaskQueue, run_worker: RunWorker) -> None:
+    broker = shared.broker
+    assert isinstance(broker, RedisBroker)
+    process = start_worker()
+
+    @shared.task
+    async def note(n: int, seconds: float = 0.0) -> int:
+        return n
+
+    try:
+        handles = await shared.enqueue_many([note.message(n, 60.0) for n in range(20)])
+
+        async def claimed() -> bool:
+            return (await shared.queue_stats("default")).in_flight > 0
+
+        await until(claimed, "it has claimed", seconds=60)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+    assert (await checkup.look(broker, ["default"])).errors == []
+    keys = broker.keys_of("default")
+    for task_id in await broker.client.redis.zrange(keys.lease, 0, -1):
+        await broker.client.redis.zadd(keys.lease, {task_id: 1}, xx=True)  # its leases end now
+    await run_worker(shared)
+    for handle in handles:
+        await handle.result(timeout=60)
+    assert (await checkup.look(broker, ["default"])).errors == []
