@@ -87,6 +87,11 @@ class Value:
         """Whether `dump` may return a typed form."""
         return self._adapter is not None and self.plain is None
 
+    @property
+    def stays_itself(self) -> bool:
+        """Whether a second validation changes no value: the annotation has no validator of the application."""
+        return self._adapter is None or self._settled()[1].pure
+
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
         try:
             try:
