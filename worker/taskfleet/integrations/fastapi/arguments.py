@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Final, cast
 
@@ -146,25 +147,33 @@ def _typed_dict(title: str, definition: Definition) -> Any:
     for parameter in definition.signature.parameters:
         hint: Any = Any if parameter.annotation is parameter.empty else parameter.annotation
         if parameter.kind is parameter.VAR_KEYWORD and _is_unpacked(hint):
-            options: Any = typing_extensions.get_args(hint)[0]
-            for name, option in typing_extensions.get_type_hints(options).items():
-                optional = name in options.__optional_keys__
-                items[name] = typing_extensions.NotRequired[option] if optional else option
+            items |= _options_of(typing.get_args(hint)[0])
             continue
         if parameter.kind is parameter.VAR_POSITIONAL:
             items_hint = list.__class_getitem__(Any if _is_unpacked(hint) else hint)
-            hint = typing_extensions.NotRequired[Annotated[items_hint, Field(json_schema_extra={"default": []})]]
+            hint = typing.NotRequired[Annotated[items_hint, Field(json_schema_extra={"default": []})]]
         elif parameter.kind is parameter.VAR_KEYWORD:
             items_hint = dict.__class_getitem__((str, hint))
-            hint = typing_extensions.NotRequired[Annotated[items_hint, Field(json_schema_extra={"default": {}})]]
+            hint = typing.NotRequired[Annotated[items_hint, Field(json_schema_extra={"default": {}})]]
         elif parameter.default is not parameter.empty:
-            hint = typing_extensions.NotRequired[Annotated[hint, _default(parameter.default)]]
+            hint = typing.NotRequired[Annotated[hint, _default(parameter.default)]]
         items[parameter.name] = hint
     # Any: checkers do not know the functional form with items that are only known here.
     typed_dict: Any = typing_extensions.TypedDict
     made = typed_dict(title, items)
     made.__pydantic_config__ = _CONFIG
     return made
+
+
+def _options_of(options: Any) -> dict[str, Any]:
+    """The keys of `**options: Unpack[Options]`, each with its marker."""
+    items: dict[str, Any] = {}
+    for name, hint in typing_extensions.get_type_hints(options, include_extras=True).items():
+        marker: Any = typing.get_origin(hint)
+        if marker is None or marker not in (typing.Required, typing.NotRequired):
+            hint = typing.Required[hint] if name in options.__required_keys__ else typing.NotRequired[hint]
+        items[name] = hint
+    return items
 
 
 def _default(value: object) -> Any:
@@ -175,7 +184,7 @@ def _default(value: object) -> Any:
 
 
 def _is_unpacked(hint: Any) -> bool:
-    return typing_extensions.get_origin(hint) is typing_extensions.Unpack
+    return typing.get_origin(hint) in (typing.Unpack, typing_extensions.Unpack)
 
 
 def _title_of(name: str) -> str:

@@ -15,7 +15,7 @@ from fastapi.params import Depends
 from pydantic import ValidationError
 
 from taskfleet import checks
-from taskfleet.errors import ConfigurationError, TaskNotFoundError
+from taskfleet.errors import ConfigurationError, SerializationError, TaskNotFoundError
 from taskfleet.integrations.fastapi import answers
 from taskfleet.integrations.fastapi.answers import AcceptedReport, TaskStateReport
 from taskfleet.integrations.fastapi.arguments import MakeMessage, TaskArguments
@@ -205,6 +205,8 @@ class TaskRouter(APIRouter):
             return await answers.state_of(self._queue.handle(task_id), min(wait, self._max_wait))
         except TaskNotFoundError as error:
             raise HTTPException(404, str(error)) from None
+        except SerializationError as error:  # what Redis holds, and nothing that was sent
+            raise HTTPException(500, str(error)) from None
 
     async def _unknown(self, task: str) -> None:
         if task in self.refused:

@@ -1,0 +1,30 @@
+"""Applications of web frameworks beside a real Valkey; the fixtures of `tests/engine` are here too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engine.conftest import make_queue, no_orphans, queue, queues_url, redis_url, run_worker, server, shared
+
+__all__ = ["make_queue", "no_orphans", "queue", "queues_url", "redis_url", "run_worker", "server", "shared"]
+
+MakeClient = Callable[[Any], httpx.AsyncClient]
+
+
+@pytest.fixture
+async def client_of() -> AsyncIterator[MakeClient]:
+    """A client of an ASGI application, in this process and loop."""
+    clients: list[httpx.AsyncClient] = []
+
+    def make(app: Any) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.example")
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.aclose()
