@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import resource
@@ -38,7 +39,12 @@ def report() -> ProcessReport:
 
 
 def started_at() -> datetime | None:
-    """When this process started, or None where there is no `/proc`."""
+    """When this process started, or None where there is no `/proc`. The same at every call."""
+    return _started_at(os.getpid())
+
+
+@functools.cache  # by the process, since a forked child has another start
+def _started_at(_pid: int) -> datetime | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         # The name of the command, in brackets, may hold blanks and brackets itself.
         fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
