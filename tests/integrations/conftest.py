@@ -8,11 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
+from taskfleet.tasks.namespace import CLASS_TASKS
 from tests.engine.conftest import make_queue, no_orphans, queue, queues_url, redis_url, run_worker, server, shared
 
 __all__ = ["make_queue", "no_orphans", "queue", "queues_url", "redis_url", "run_worker", "server", "shared"]
 
 MakeClient = Callable[[Any], httpx.AsyncClient]
+
+
+@pytest.fixture(autouse=True)
+def no_class_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every router has all class tasks of its program, and so those of other tests."""
+    monkeypatch.setattr(CLASS_TASKS, "_definitions", {})
 
 
 @pytest.fixture

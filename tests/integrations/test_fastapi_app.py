@@ -74,7 +74,10 @@ async def test_auth_guards_every_route(queue: TaskQueue, client_of: MakeClient, 
 async def test_cors_is_that_of_the_application(queue: TaskQueue, client_of: MakeClient) -> None:
     app = FastAPI()
     app.add_middleware(
-        CORSMiddleware, allow_origins=["https://shop.example"], allow_methods=["GET", "POST"], expose_headers=["Location"]
+        CORSMiddleware,
+        allow_origins=["https://shop.example"],
+        allow_methods=["GET", "POST"],
+        expose_headers=["Location"],
     )
     app.include_router(router(with_task(queue), auth=let_in))
     client = client_of(app)
@@ -114,7 +117,7 @@ def test_the_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     app.include_router(router(with_task(TaskQueue("memory://"))))
     assert ("post", "/jobs/send") in operations(app)
     monkeypatch.setenv("TASKFLEET_WEB__ROUTE_PREFIX", "jobs/")
-    with pytest.raises(ConfigurationError, match="TASKFLEET_WEB__ROUTE_PREFIX: web.route_prefix: "):
+    with pytest.raises(ConfigurationError, match=r"TASKFLEET_WEB__ROUTE_PREFIX: web\.route_prefix: "):
         TaskQueue("memory://")
 
 
@@ -191,8 +194,10 @@ async def test_several_queues_in_sub_applications(make_queue: MakeQueue, client_
         ),
         (
             "import importlib.metadata as m; m.version = lambda name: '0.115.12'",
-            "taskfleet.integrations.fastapi needs FastAPI 0.137 or newer, and 0.115.12 is installed: "
-            "pip install --upgrade 'taskfleet[web]'",
+            (
+                "taskfleet.integrations.fastapi needs FastAPI 0.137 or newer, and 0.115.12 is installed: "
+                "pip install --upgrade 'taskfleet[web]'"
+            ),
         ),
     ],
 )

@@ -73,7 +73,11 @@ async def test_the_figures_of_queues_are_those_of_redis(
         "dead": 1, "enqueued_total": 5, "finished_total": 3, "failed_total": 1, "attempts_total": 3, "max_length": 50,
         "workers": 0,
     }  # fmt: skip
-    assert (report["empty"]["ready"], report["empty"]["oldest_age_seconds"], report["empty"]["max_length"]) == (0, None, None)
+    assert (report["empty"]["ready"], report["empty"]["oldest_age_seconds"], report["empty"]["max_length"]) == (
+        0,
+        None,
+        None,
+    )
     performance = (await client.get("/tasks/metrics/performance")).json()
     of_mail = performance["queues"][1]
     assert of_mail["lifetime_mean_run_seconds"] == stats.busy_ms_total / 1000 / 3
@@ -263,7 +267,9 @@ async def test_health_is_503_while_redis_is_away(make_queue: MakeQueue, client_o
             assert (answer.status_code, list(answer.json())) == (503, ["detail"]), path
         alerts = await client.get("/tasks/alerts")
         assert alerts.status_code == 200
-        assert [(each["rule"], each["severity"]) for each in alerts.json()["alerts"]] == [("redis_unreachable", "critical")]
+        assert [(each["rule"], each["severity"]) for each in alerts.json()["alerts"]] == [
+            ("redis_unreachable", "critical")
+        ]
         assert len(alerts.json()["unknown"]) == 9
         for path in ("registry", "metrics/autoscaler", "metrics/system", "metrics/memory"):
             assert (await client.get(f"/tasks/{path}")).status_code == 200, path
@@ -321,7 +327,9 @@ async def _has(found: Any, rules: set[str]) -> bool:
     return rules <= await found()
 
 
-async def test_diagnostics_of_queues_and_versions(queue: TaskQueue, make_queue: MakeQueue, client_of: MakeClient) -> None:
+async def test_diagnostics_of_queues_and_versions(
+    queue: TaskQueue, make_queue: MakeQueue, client_of: MakeClient
+) -> None:
     other = make_queue()
 
     @other.task(queue="of_another_program")

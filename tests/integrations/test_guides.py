@@ -1,4 +1,4 @@
-"""The files of the guides, served by the real frameworks: a committed order sends one task, one rolled back sends none."""
+"""The files of the guides, served by the real frameworks. A committed order sends one task, one rolled back none."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ async def test_a_committed_order_sends_one_task_and_one_rolled_back_none(
         assert await shared.handle(accepted.json()["id"]).result(timeout=10) == "order 7 confirmed to x@y.z"
 
 
-async def test_errors_of_the_queue_have_codes(
-    shared: TaskQueue, start: Start, tmp_path: Path
-) -> None:
+async def test_errors_of_the_queue_have_codes(shared: TaskQueue, start: Start, tmp_path: Path) -> None:
     for guide, framework in (("starlette", "uvicorn"), ("flask", "flask")):
         folder = tmp_path / guide
         folder.mkdir()
@@ -169,7 +167,12 @@ async def test_the_guide_to_fastapi(shared: TaskQueue, start: Start, tmp_path: P
 def run(folder: Path, program: str) -> str:
     """The output of a program beside the files of a guide."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=folder, capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -264,7 +267,9 @@ asyncio.run(main())
         ),
     ],
 )
-async def test_enqueue_on_commit_of_sqlalchemy(shared: TaskQueue, tmp_path: Path, program: str, sent: list[str]) -> None:
+async def test_enqueue_on_commit_of_sqlalchemy(
+    shared: TaskQueue, tmp_path: Path, program: str, sent: list[str]
+) -> None:
     write(tmp_path, "fastapi", "shop/on_commit.py")
     await asyncio.to_thread(run, tmp_path, BEGIN + program)
     assert await subjects(shared) == sent

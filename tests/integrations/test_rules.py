@@ -14,8 +14,9 @@ from taskfleet.integrations.observing.rules import JudgedFigures, Thresholds
 from taskfleet.protocol.stats import QueueStats
 
 QUEUE = QueueReport(
-    name="q", paused=False, ready=0, in_flight=0, delayed=0, due=0, parked=0, blocked=0, dead=0, oldest_age_seconds=None,
-    enqueued_total=0, finished_total=0, failed_total=0, attempts_total=0, busy_seconds_total=0, max_length=None, workers=1,
+    name="q", paused=False, ready=0, in_flight=0, delayed=0, due=0, parked=0, blocked=0, dead=0,
+    oldest_age_seconds=None, enqueued_total=0, finished_total=0, failed_total=0, attempts_total=0,
+    busy_seconds_total=0, max_length=None, workers=1,
 )  # fmt: skip
 WORKER = WorkerReport(
     worker_id="w/0", name="w", pid=1, state="running", queues=["q"], slots=4, busy=0, stuck=0, heartbeat_age_seconds=1,
@@ -84,7 +85,9 @@ def test_a_rule(found: JudgedFigures, alert: tuple[str, str, float | None, float
 
 
 def test_every_rule_is_documented_and_tested() -> None:
-    tested = {mark.args[1][n][1][0] for mark in test_a_rule.pytestmark for n in range(len(mark.args[1])) if mark.args[1][n][1]}  # type: ignore[attr-defined]
+    tested = {
+        mark.args[1][n][1][0] for mark in test_a_rule.pytestmark for n in range(len(mark.args[1])) if mark.args[1][n][1]
+    }  # type: ignore[attr-defined]
     assert tested | {"redis_unreachable"} == set(rules.RULES)
 
 

@@ -94,8 +94,6 @@ def test_each_task_is_one_operation_of_the_document() -> None:
     paths = json.loads(DOCUMENT.read_text(encoding="utf-8"))["paths"]
     posts = {path: operations["post"] for path, operations in paths.items() if "post" in operations}
     assert set(posts) == {"/tasks/double", "/tasks/shop.billing/charge", "/tasks/count_stock", "/tasks/ship_order"}
-    schemas = {
-        path: post["requestBody"]["content"]["application/json"]["schema"] for path, post in posts.items()
-    }
+    schemas = {path: post["requestBody"]["content"]["application/json"]["schema"] for path, post in posts.items()}
     assert set(schemas["/tasks/shop.billing/charge"]["properties"]) == {"amount", "due", "notes"}
     assert schemas["/tasks/ship_order"]["properties"]["to"] == {"$ref": "#/components/schemas/Address"}

@@ -16,8 +16,10 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @contextlib.contextmanager
 def python_processes(*first: str) -> Iterator[Start]:
-    """`start(*arguments, folder=None, **environment)` runs `python -m` with `first` and the arguments; all are killed at
-    the end."""
+    """`start(*arguments, folder=None, **environment)` runs `python -m` with `first` and the arguments.
+
+    All processes are killed at the end.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, folder: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:

@@ -23,7 +23,8 @@ class ReachabilityReport(Report):
     reachable: bool
     """Whether Redis answered a PING of this process in time."""
     latency_ms: float | None
-    """How long that PING took, with a free connection, by the clock of this process. Null when it failed."""
+    """How long that took by the clock of this process, with opening a connection if none was free. Null when it
+    failed."""
     error: str | None
     """Why it failed. Null when it did not."""
 
