@@ -13,7 +13,7 @@ from tests.engine.conftest import make_queue, no_orphans, queue, queues_url, red
 
 __all__ = ["make_queue", "no_orphans", "queue", "queues_url", "redis_url", "run_worker", "server", "shared"]
 
-MakeClient = Callable[[Any], httpx.AsyncClient]
+MakeClient = Callable[..., httpx.AsyncClient]
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,9 @@ async def client_of() -> AsyncIterator[MakeClient]:
     """A client of an ASGI application, in this process and loop."""
     clients: list[httpx.AsyncClient] = []
 
-    def make(app: Any) -> httpx.AsyncClient:
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.example")
+    def make(app: Any, root_path: str = "") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app, root_path=root_path)
+        client = httpx.AsyncClient(transport=transport, base_url="http://shop.example")
         clients.append(client)
         return client
 

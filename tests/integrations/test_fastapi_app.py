@@ -96,7 +96,10 @@ async def test_cors_is_that_of_the_application(queue: TaskQueue, client_of: Make
     ("web", "paths"),
     [
         (WebSettings(), {f"/tasks{path}" for path in (*GETS, "/status/{task_id}", "/send")}),
-        (WebSettings(enable_metrics=False), {f"/tasks{p}" for p in ("/health", "/status", "/status/{task_id}", "/send")}),
+        (
+            WebSettings(enable_metrics=False),
+            {f"/tasks{path}" for path in ("/health", "/status", "/status/{task_id}", "/send")},
+        ),
         (
             WebSettings(enable_health_check=False, route_prefix="/q"),
             {f"/q{path}" for path in (*GETS[2:], "/status/{task_id}", "/send")},
@@ -183,6 +186,33 @@ async def test_several_queues_in_sub_applications(make_queue: MakeQueue, client_
         assert (await client.get(answer.json()["status_url"])).json()["status"] == "ready"
     assert (await client.post("/mail/order", json={"to": "a"})).status_code == 404
     assert (await mail.queue_stats("default")).enqueued_total == 2
+
+
+@pytest.mark.parametrize("strips", [False, True])
+async def test_behind_a_proxy_the_status_url_is_that_of_the_client(
+    queue: TaskQueue, client_of: MakeClient, strips: bool
+) -> None:
+    app = FastAPI()
+    app.include_router(router(with_task(queue)))
+    client = client_of(app, root_path="/api v1")
+    answer = await client.post("/tasks/send" if strips else "/api%20v1/tasks/send", json={"to": "a"})
+    assert answer.json()["status_url"] == f"/api%20v1/tasks/status/{answer.json()['id']}"
+
+
+async def test_without_a_prefix_the_other_routes_of_the_application_stay(
+    queue: TaskQueue, client_of: MakeClient
+) -> None:
+    app = FastAPI()
+    app.include_router(router(with_task(queue), ""))
+
+    @app.post("/orders")
+    async def orders() -> str:
+        return "mine"
+
+    client = client_of(app)
+    assert (await client.post("/send", json={"to": "a"})).status_code == 202
+    assert (await client.post("/orders")).json() == "mine"
+    assert (await client.post("/nothing")).status_code == 404
 
 
 @pytest.mark.parametrize(

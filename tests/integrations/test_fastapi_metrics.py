@@ -251,6 +251,27 @@ async def test_a_user_who_may_not_ask_for_info_gets_nulls_with_the_reason(
     assert diagnostics["redis_address"] == own_server.address
 
 
+async def test_a_user_with_the_rules_for_producers_and_the_operator_gets_everything(
+    make_queue: MakeQueue, client_of: MakeClient, own_server: RedisServer
+) -> None:
+    prefix = make_queue(own_server.url).broker.prefix
+    rules = [*acl.rule("operator", prefix), *(word for word in acl.rule("producer", prefix) if word[0] == "+")]
+    own_server.call("ACL", "SETUSER", "web", "on", ">pass", *rules)
+    queue = make_queue(own_server.url.replace("redis://", "redis://web:pass@"))
+
+    @queue.task
+    async def send() -> None: ...
+
+    client = client_of(app_of(queue))
+    accepted = await client.post("/tasks/send")
+    assert accepted.status_code == 202, accepted.text
+    for path in (accepted.json()["status_url"], "/tasks/status", "/tasks/metrics", "/tasks/sla", "/tasks/uptime"):
+        assert (await client.get(path)).status_code == 200, path
+    alerts = (await client.get("/tasks/alerts")).json()
+    assert [each["rule"] for each in alerts["unknown"]] == ["dead_letters_growing"]
+    assert (await client.get("/tasks/diagnostics")).json()["redis_unknown"] is None
+
+
 async def test_health_is_503_while_redis_is_away(make_queue: MakeQueue, client_of: MakeClient) -> None:
     with RedisServer() as server:
         client = client_of(app_of(make_queue(server.url), health_timeout=5.0))

@@ -275,6 +275,53 @@ async def test_enqueue_on_commit_of_sqlalchemy(
     assert await subjects(shared) == sent
 
 
+async def test_the_commit_stands_when_redis_is_away(shared: TaskQueue, tmp_path: Path, monkeypatch: Any) -> None:
+    write(tmp_path, "fastapi", "shop/on_commit.py")
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    program = """
+from taskfleet.errors import BrokerConnectionError
+engine = create_engine("sqlite:///shop.db")
+with Session(engine) as session:
+    session.execute(text("create table orders (id integer)"))
+    session.execute(text("insert into orders values (7)"))
+    enqueue_on_commit(session, order(7))
+    try:
+        session.commit()
+    except BrokerConnectionError:
+        print("not sent")
+with Session(engine) as session:
+    print(session.scalars(text("select id from orders")).all())
+"""
+    assert await asyncio.to_thread(run, tmp_path, BEGIN + program) == "not sent\n[7]\n"
+
+
+async def test_the_commit_of_django_stands_when_redis_is_away(shared: TaskQueue, start: Start, tmp_path: Path) -> None:
+    write(tmp_path, "django")
+    migrate = start("django", "migrate", "--run-syncdb", "--verbosity", "0", folder=tmp_path, **DJANGO)
+    assert migrate.wait(60) == 0
+    program = """
+import django; django.setup()
+from django.db import transaction
+from shop import views
+from shop.models import Order
+from taskfleet.errors import BrokerConnectionError
+try:
+    views.place({"email": "a@b.c"})
+except BrokerConnectionError:
+    print("not sent,", Order.objects.count(), "order")
+import logging; logging.disable()
+with transaction.atomic():
+    order = Order.objects.create(email="x")
+    transaction.on_commit(lambda: views.send_email.enqueue_sync(order.email, order=order.pk), robust=True)
+print("goes on,", Order.objects.count(), "orders")
+"""
+    environment = os.environ | DJANGO | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "not sent, 1 order\ngoes on, 2 orders\n", done.stderr
+
+
 async def subjects(queue: TaskQueue) -> list[str]:
     """Run what has been enqueued, and return it in order."""
     seen: list[str] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json
 
-from taskfleet.errors import SerializationError, TaskCancelledError, TaskExecutionError, TaskNotFoundError
+from taskfleet.errors import SerializationError, TaskExecutionError, TaskNotFoundError
 from taskfleet.handles import Status, TaskHandle
 from taskfleet.integrations.observing.reports import Report
 from taskfleet.protocol.progress import Progress
@@ -93,11 +94,17 @@ async def _outcome_of(handle: TaskHandle[Any]) -> tuple[Any, str | None]:
     """(result as JSON, error)."""
     try:
         result = await handle.result()
-        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="strings", fallback=str), None
-    except TaskCancelledError as error:
-        return None, str(error)
     except (TaskExecutionError, SerializationError) as error:
         return None, str(error)
+    try:
+        return as_json(result), None
+    except ValueError as error:
+        return None, f"task {handle.id} has succeeded, and its result cannot be shown as JSON: {error!s:.200}"
+
+
+def as_json(value: Any) -> Any:
+    """The value in types that JSON has: bytes as base64, an infinite number as text. Errors: `ValueError`."""
+    return json.loads(to_json(value, bytes_mode="base64", inf_nan_mode="strings", fallback=str))
 
 
 def _answer_of(progress: Progress | None) -> ProgressAnswer | None:

@@ -29,6 +29,7 @@ from taskfleet.errors import (
     QueueFullError,
     SerializationError,
 )
+from taskfleet.integrations.fastapi.answers import as_json
 from taskfleet.integrations.fastapi.arguments import JsonText
 
 _SAFE = "/-._~!$&'()*+,;=:@"  # what a path may hold as it is
@@ -50,6 +51,10 @@ class BoundedRoute(APIRoute):
     async def _handle(self, handler: Callable[[Request], Coroutine[Any, Any, Response]], request: Request) -> Response:
         try:
             return await handler(_TextRequest(request.scope, _bounded(request.receive, self.max_body_bytes)))
+        except RequestValidationError as error:
+            # It repeats what was sent, and JSON in Python may hold numbers that the answer's encoder refuses.
+            problems = [{**each, "input": as_json(each.get("input"))} for each in error.errors()]
+            raise RequestValidationError(problems, body=error.body) from None
         except PayloadTooLargeError as error:
             raise HTTPException(413, str(error)) from None
         except (SerializationError, ConfigurationError) as error:

@@ -85,6 +85,8 @@ class TaskRouter(APIRouter):
             for definition in list(registry):
                 self._defined(definition)
             registry.watch(self._defined)
+        if not self.prefix:
+            return  # the next route would take the requests of the whole application
         # For names that no task has. It leaves the others to their own routes, which may come after it.
         self.add_api_route(
             "/{task:path}",
@@ -173,6 +175,8 @@ class TaskRouter(APIRouter):
         unique_key: str | None,
     ) -> AcceptedReport:
         definition = arguments.definition
+        if self.offered.get(definition.name) is not arguments:  # it was defined anew, and JSON does not have that
+            await self._unknown(definition.name)
         given = {"delay": delay, "queue": queue, "unique_key": unique_key}
         given = {name: value for name, value in given.items() if value is not None}
         if queue is not None:
@@ -182,8 +186,7 @@ class TaskRouter(APIRouter):
         except ConfigurationError as error:
             raise _wrong(("query",), str(error)) from None
         handle = await self._queue.send(make_message(options))
-        base = str(request.scope["path"]).removesuffix("/").removesuffix(definition.name)
-        url = f"{quoted(base)}status/{handle.id}"
+        url = f"{quoted(_path_of(request).removesuffix(definition.name))}status/{handle.id}"
         response.headers["Location"] = url
         return AcceptedReport(id=handle.id, task=definition.name, queue=handle.queue or options.queue, status_url=url)
 
@@ -214,6 +217,12 @@ class TaskRouter(APIRouter):
         known = sorted(self.offered)
         hint = checks.did_you_mean(task, known) or (f"; known: {', '.join(known)}" if len(known) <= 10 else "")
         raise HTTPException(404, f"no task is named {checks.shown(task)}{hint}")
+
+
+def _path_of(request: Request) -> str:
+    """The path as the client has asked for it: a proxy may have removed its beginning."""
+    path, root = str(request.scope["path"]), str(request.scope.get("root_path", "")).rstrip("/")
+    return path if path.startswith(f"{root}/") else root + path
 
 
 _DELAY = Query(ge=0, le=checks.MOST_SECONDS, allow_inf_nan=False, description="Seconds until it becomes ready.")

@@ -15,7 +15,7 @@ from taskfleet.protocol.stats import QueueStats
 
 _LEAST_SECONDS = 5.0
 _MOST_SECONDS = 300.0
-_APART_SECONDS = 1.0
+_APART_SECONDS = 10.0  # so that few looks are kept, each with the figures of all queues
 
 
 @dataclass(frozen=True, slots=True)
