@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import types
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -408,6 +409,41 @@ async def test_a_task_that_is_defined_again_has_its_new_arguments(queue: TaskQue
     assert list(schema_of(app, "again")["properties"]) == ["new"]
     assert (await client.post("/tasks/again", json={"old": 1})).status_code == 422
     assert (await client.post("/tasks/again", json={"new": "x"})).status_code == 202
+
+
+async def test_a_task_that_names_a_class_which_is_defined_later(queue: TaskQueue, client_of: MakeClient) -> None:
+    client = client_of(app := app_of(queue))
+    module = types.ModuleType("shop_of_later_classes")
+    source = """
+from __future__ import annotations
+from pydantic import BaseModel
+from taskfleet import Task
+
+class Build(Task):
+    part: Part
+
+"""
+    exec(source, vars(module))
+    answer = await client.post("/tasks/build", json={"part": {"size": 1}})
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("task 'build' cannot be enqueued over HTTP: ")
+    exec("class Part(BaseModel):\n    size: int\nBuild.model_rebuild()", vars(module))
+    answer = await client.post("/tasks/build", json={"part": {"size": 1}})
+    assert (answer.status_code, answer.headers["location"]) == (307, "/tasks/build")
+    assert (await client.post("/tasks/build", json={"part": {"size": 1}})).status_code == 202
+    assert "/tasks/build" in app.openapi()["paths"]
+
+
+async def test_a_task_that_is_named_like_a_route_may_be_defined_again(queue: TaskQueue, client_of: MakeClient) -> None:
+    client = client_of(app_of(queue))
+    for _ in range(2):
+        queue.registry._definitions.pop("health", None)
+
+        @queue.task
+        async def health() -> None: ...
+
+    assert (await client.get("/tasks/health")).status_code == 200
+    assert (await client.post("/tasks/health")).status_code == 202
 
 
 async def test_only_the_chosen_tasks_can_be_enqueued(queue: TaskQueue, client_of: MakeClient) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from taskfleet.integrations.observing import rules
+from taskfleet.integrations.observing.machine_reports import ServerReport
+from taskfleet.integrations.observing.queue_reports import QueueReport, WorkerReport
 from taskfleet.integrations.observing.recent import GrowthOfQueue, RecentLooks, Window
-from taskfleet.integrations.observing.reports import QueueReport, ServerReport, WorkerReport
 from taskfleet.integrations.observing.rules import JudgedFigures, Thresholds
 from taskfleet.protocol.stats import QueueStats
 

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from taskfleet import TaskQueue
 from taskfleet.integrations.fastapi import answers, router
-from taskfleet.integrations.observing import reports, rules
-from taskfleet.integrations.observing.reports import Report
+from taskfleet.integrations.observing import judgement_reports, machine_reports, queue_reports, reports, rules
+from taskfleet.integrations.observing.report import Report
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "reference" / "web.md"
@@ -25,7 +25,7 @@ def models() -> list[type[Report]]:
     """All reports, in the order of their modules."""
     return [
         model
-        for module in (answers, reports)
+        for module in (answers, queue_reports, machine_reports, judgement_reports, reports)
         for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Report) and model is not Report
         and model.__module__ == module.__name__
@@ -70,7 +70,7 @@ def test_the_page_has_every_field_of_every_report() -> None:
     head, mark, found = PAGE.read_text(encoding="utf-8").partition("## The reports\n\n")
     assert mark
     if os.environ.get("TASKFLEET_WRITE"):
-        PAGE.write_text(head + mark + tables(), encoding="utf-8")
+        PAGE.write_text(head + mark + (found := tables()), encoding="utf-8")
     assert found == tables(), "TASKFLEET_WRITE=1 writes it anew"
 
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from taskfleet.errors import SerializationError, TaskExecutionError, TaskNotFoundError
 from taskfleet.handles import Status, TaskHandle
-from taskfleet.integrations.observing.reports import Report
+from taskfleet.integrations.observing.report import Report
 from taskfleet.protocol.progress import Progress
 
 ENDED = frozenset(("succeeded", "failed", "dead", "cancelled", "expired"))

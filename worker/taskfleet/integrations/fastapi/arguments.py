@@ -17,6 +17,7 @@ import typing_extensions
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema, to_jsonable_python
 
+from taskfleet import describing
 from taskfleet.errors import ConfigurationError
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.definition import Definition
@@ -53,9 +54,9 @@ class TaskArguments:
             else:
                 self._adapter = TypeAdapter(_typed_dict(self.title, definition))
             self.schema = self._adapter.json_schema()
-        except (pydantic.PydanticUserError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
+        except Exception as error:  # classes of the application may raise anything where their schema is made
             raise ConfigurationError(
-                f"task {definition.name!r} cannot be enqueued over HTTP: {str(error).splitlines()[0]}"
+                f"task {definition.name!r} cannot be enqueued over HTTP: {describing.text_of(error).splitlines()[0]}"
             ) from None
         self.is_required = bool(self.schema.get("required"))
 

@@ -11,23 +11,18 @@ from fastapi.params import Depends as DependsMark
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.integrations.fastapi.task_router import TaskRouter, failures
+from taskfleet.integrations.observing.judgement_reports import AlertsReport, SlaReport
+from taskfleet.integrations.observing.machine_reports import MemoryReport, SystemReport, UptimeReport
 from taskfleet.integrations.observing.observer import Observer
-from taskfleet.integrations.observing.reports import (
-    AlertsReport,
+from taskfleet.integrations.observing.queue_reports import (
     AutoscalerReport,
-    DiagnosticsReport,
     HealthReport,
-    MemoryReport,
-    MetricsReport,
     PerformanceReport,
     QueuesReport,
-    RegistryReport,
-    SlaReport,
     StatusReport,
-    SystemReport,
-    UptimeReport,
     WorkersReport,
 )
+from taskfleet.integrations.observing.reports import DiagnosticsReport, MetricsReport, RegistryReport
 from taskfleet.integrations.observing.rules import Thresholds
 from taskfleet.queue import TaskQueue
 from taskfleet.tasks.class_task import Task

@@ -7,12 +7,15 @@ import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 from fastapi import APIRouter, Body, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.routing import BaseRoute
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError, SerializationError, TaskNotFoundError
@@ -20,7 +23,8 @@ from taskfleet.integrations.fastapi import answers
 from taskfleet.integrations.fastapi.answers import AcceptedReport, TaskStateReport
 from taskfleet.integrations.fastapi.arguments import MakeMessage, TaskArguments
 from taskfleet.integrations.fastapi.bounded_route import BoundedRoute, OtherRoute, QuotedRoute, quoted
-from taskfleet.integrations.observing.reports import RegistryReport, Report, TaskReport
+from taskfleet.integrations.observing.report import Report
+from taskfleet.integrations.observing.reports import RegistryReport, TaskReport
 from taskfleet.queue import TaskQueue
 from taskfleet.tasks.class_task import Task
 from taskfleet.tasks.definition import Definition
@@ -98,6 +102,7 @@ class TaskRouter(APIRouter):
 
     def registry(self) -> RegistryReport:
         """The tasks that can be enqueued, and those that cannot."""
+        self._try_again()
         tasks = [_task_report(arguments.definition, arguments, None) for arguments in self.offered.values()]
         tasks += [_task_report(definition, None, why) for definition, why in self.refused.values()]
         return RegistryReport(tasks=sorted(tasks, key=lambda task: task.name), count=len(tasks))
@@ -106,10 +111,20 @@ class TaskRouter(APIRouter):
         name = definition.name
         if self._only is not None and name not in self._only:
             return
+        self._try_again()
         if self.offered.pop(name, None) is not None:
-            path = f"{self.prefix}/{quoted(name)}"
-            self.routes[:] = [route for route in self.routes if getattr(route, "path", "") != path]
+            self.routes[:] = [route for route in self.routes if not _is_post(route, f"{self.prefix}/{quoted(name)}")]
         self.refused.pop(name, None)
+        self._offer(definition)
+
+    def _try_again(self) -> None:
+        """An annotation may name a class that is defined after the task."""
+        for name, (definition, _) in list(self.refused.items()):
+            self.refused.pop(name, None)
+            self._offer(definition)
+
+    def _offer(self, definition: Definition) -> None:
+        name = definition.name
         try:
             arguments = TaskArguments(definition)
         except ConfigurationError as error:
@@ -176,7 +191,7 @@ class TaskRouter(APIRouter):
     ) -> AcceptedReport:
         definition = arguments.definition
         if self.offered.get(definition.name) is not arguments:  # it was defined anew, and JSON does not have that
-            await self._unknown(definition.name)
+            self._refuse(definition.name)
         given = {"delay": delay, "queue": queue, "unique_key": unique_key}
         given = {name: value for name, value in given.items() if value is not None}
         if queue is not None:
@@ -211,12 +226,22 @@ class TaskRouter(APIRouter):
         except SerializationError as error:  # what Redis holds, and nothing that was sent
             raise HTTPException(500, str(error)) from None
 
-    async def _unknown(self, task: str) -> None:
+    async def _unknown(self, request: Request, task: str) -> Response:
+        self._try_again()
+        if task in self.offered:
+            return RedirectResponse(quoted(_path_of(request)), 307)  # to the route that it has now
+        return self._refuse(task)
+
+    def _refuse(self, task: str) -> NoReturn:
         if task in self.refused:
             raise HTTPException(404, self.refused[task][1])
         known = sorted(self.offered)
         hint = checks.did_you_mean(task, known) or (f"; known: {', '.join(known)}" if len(known) <= 10 else "")
         raise HTTPException(404, f"no task is named {checks.shown(task)}{hint}")
+
+
+def _is_post(route: BaseRoute, path: str) -> bool:
+    return isinstance(route, APIRoute) and route.path == path and "POST" in (route.methods or ())
 
 
 def _path_of(request: Request) -> str:

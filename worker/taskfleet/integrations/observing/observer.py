@@ -17,28 +17,24 @@ from pydantic_core import to_jsonable_python
 from taskfleet.embedded.embedded_queue import EmbeddedQueue
 from taskfleet.errors import TaskQueueError
 from taskfleet.integrations.observing import process_facts, rules, server_facts
-from taskfleet.integrations.observing.recent import GrowthOfQueue, RecentLooks, Window
-from taskfleet.integrations.observing.reports import (
-    AlertsReport,
+from taskfleet.integrations.observing.judgement_reports import AlertsReport, SlaReport
+from taskfleet.integrations.observing.machine_reports import MemoryReport, SystemReport, UptimeReport
+from taskfleet.integrations.observing.queue_reports import (
     AutoscalerReport,
     BacklogReport,
-    DiagnosticsReport,
     FleetCountReport,
     HealthReport,
-    MemoryReport,
-    MetricsReport,
     PerformanceOfQueueReport,
     PerformanceReport,
     QueueReport,
     QueuesReport,
     ReachabilityReport,
-    SlaReport,
     StatusReport,
-    SystemReport,
-    UptimeReport,
     WorkerReport,
     WorkersReport,
 )
+from taskfleet.integrations.observing.recent import GrowthOfQueue, RecentLooks, Window
+from taskfleet.integrations.observing.reports import DiagnosticsReport, MetricsReport
 from taskfleet.integrations.observing.rules import JudgedFigures, Thresholds
 from taskfleet.integrations.observing.server_facts import ServerFacts
 from taskfleet.protocol.stats import QueueStats

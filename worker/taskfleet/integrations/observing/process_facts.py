@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskfleet.integrations.observing.reports import ProcessReport
+from taskfleet.integrations.observing.machine_reports import ProcessReport
 from taskfleet.version import __version__
 
 _UTIME_FIELDS_BEFORE_START = 19  # fields of /proc/self/stat between the command's name and the start time

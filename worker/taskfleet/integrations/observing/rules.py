@@ -11,15 +11,10 @@ from typing import Any
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
+from taskfleet.integrations.observing.judgement_reports import AlertReport, ObjectiveReport, UnknownReport
+from taskfleet.integrations.observing.machine_reports import ServerReport
+from taskfleet.integrations.observing.queue_reports import QueueReport, WorkerReport
 from taskfleet.integrations.observing.recent import Window
-from taskfleet.integrations.observing.reports import (
-    AlertReport,
-    ObjectiveReport,
-    QueueReport,
-    ServerReport,
-    UnknownReport,
-    WorkerReport,
-)
 
 RULES = {
     "oldest_task": "the head of a queue waits longer than `start_within_seconds`",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from taskfleet.errors import BrokerConnectionError
-from taskfleet.integrations.observing.reports import ServerReport
+from taskfleet.integrations.observing.machine_reports import ServerReport
 from taskfleet.protocol.broker import Broker
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
