@@ -46,11 +46,13 @@ class TaskArguments:
         self.definition = definition
         self.title = _title_of(definition.name)
         self._is_class = CLASS_TASKS.find(definition.name) is definition
-        parameters = definition.signature.parameters
         self._adapter: TypeAdapter[Any]
         try:
             if self._is_class:
-                self._adapter = TypeAdapter(parameters[0].annotation)
+                cls = definition.signature.parameters[0].annotation
+                if cls.execute is Task.execute:
+                    raise ConfigurationError("it has no execute method, so it is a base of other tasks")
+                self._adapter = TypeAdapter(cls)
             else:
                 self._adapter = TypeAdapter(_typed_dict(self.title, definition))
             self.schema = self._adapter.json_schema()
