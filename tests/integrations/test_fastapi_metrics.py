@@ -164,12 +164,23 @@ async def test_the_workers_are_those_of_the_heartbeats(
     assert (one["idle_seconds"], one["version"]) == (None, __version__)
     assert 0 <= seconds_ago(one["started_at"]) < 60
     assert busy["total"] == {"live": 1, "draining": 0, "slots": 8, "busy": 1, "stuck": 0, "here": 0}
+    # A worker that is to leave claims nothing more, so that nobody takes the queue.
+    await queue.broker.cordon(worker.identity.name, ttl_seconds=60)
+    await until(lambda: _leaving(report), "its heartbeat says that it is cordoned")
+    (of_queue,) = (await client.get("/tasks/metrics/queues")).json()["queues"]
+    assert (of_queue["in_flight"], of_queue["workers"]) == (1, 0)
+    alerts = (await client.get("/tasks/alerts")).json()["alerts"]
+    assert [(each["rule"], each["queue"]) for each in alerts] == [("no_worker", "default")]
     release.set()
 
 
 async def _idle(report: Any) -> Any:
     found = await report()
     return found if found["workers"] and found["workers"][0]["idle_seconds"] else None
+
+
+async def _leaving(report: Any) -> bool:
+    return bool((await report())["total"]["draining"] == 1)
 
 
 async def _busy(report: Any) -> Any:
