@@ -223,7 +223,7 @@ async def test_without_a_prefix_the_other_routes_of_the_application_stay(
             "taskfleet.integrations.fastapi needs FastAPI: pip install 'taskfleet[web]'",
         ),
         (
-            "import importlib.metadata as m; m.version = lambda name: '0.115.12'",
+            "import fastapi; fastapi.__version__ = '0.115.12'",
             (
                 "taskfleet.integrations.fastapi needs FastAPI 0.137 or newer, and 0.115.12 is installed: "
                 "pip install --upgrade 'taskfleet[web]'"

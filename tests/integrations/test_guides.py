@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -162,6 +163,22 @@ async def test_the_guide_to_fastapi(shared: TaskQueue, start: Start, tmp_path: P
         sla = await client.get("/tasks/sla", headers=headers)
         assert {each["target"] for each in sla.json()["objectives"] if each["queue"] == "default"} == {60.0}
         assert sla.headers["access-control-expose-headers"] == "Location"
+
+
+async def test_the_web_process_of_the_guide_runs_its_tasks_itself(
+    shared: TaskQueue, start: Start, tmp_path: Path
+) -> None:
+    write(tmp_path, "fastapi")
+    port = free_port()
+    process = start("uvicorn", "shop.all_in_one:app", "--port", str(port), "--log-level", "error", folder=tmp_path)
+    async with client_of(process, port) as client:
+        accepted = await client.post("/tasks/send_email", json={"to": "a@b.c"})
+        answer = await client.get(accepted.json()["status_url"], params={"wait": 30})
+        assert answer.json()["result"] == "'hi' sent to a@b.c"
+        assert (await client.get("/tasks/status")).json()["workers"]["here"] == 1
+    process.send_signal(signal.SIGTERM)
+    await until(lambda: process.poll() is not None, "it has ended")
+    assert await shared.workers() == []
 
 
 def run(folder: Path, program: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 
@@ -12,7 +11,8 @@ _LEAST = (0, 137)  # since this version an included router may get further route
 def _check() -> None:
     if importlib.util.find_spec("fastapi") is None:
         raise ImportError("taskfleet.integrations.fastapi needs FastAPI: pip install 'taskfleet[web]'")
-    found = importlib.metadata.version("fastapi")
+    from fastapi import __version__ as found
+
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < _LEAST:
         least = ".".join(map(str, _LEAST))
         raise ImportError(
