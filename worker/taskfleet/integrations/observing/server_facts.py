@@ -12,6 +12,7 @@ from taskfleet.protocol.broker import Broker
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.cluster import ClusterClient
+from taskfleet.redis.redis_errors import CallRefusedError
 
 _TEXT_LIMIT = 100
 
@@ -33,6 +34,8 @@ async def read(broker: Broker) -> ServerFacts:
         for address, commands in await _servers(broker):
             info = await broker.patiently(lambda commands=commands: commands.info())
             found.append(_report(address, info if isinstance(info, Mapping) else {}))
+    except CallRefusedError as error:
+        return ServerFacts(None, str(error), await _clock_ahead(broker))
     except BrokerConnectionError as error:
         return ServerFacts(None, str(error))
     return ServerFacts(found, clock_ahead_seconds=await _clock_ahead(broker))
