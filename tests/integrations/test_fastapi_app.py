@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -248,4 +249,8 @@ def test_the_public_names() -> None:
     import taskfleet.integrations.fastapi as integration
 
     assert set(integration.__all__) == {"Thresholds", "router"}
+    assert list(inspect.signature(router).parameters) == [
+        "queue", "prefix", "tasks", "auth", "dependencies", "thresholds", "max_body_bytes", "max_wait",
+        "health_timeout",
+    ]  # fmt: skip
     assert Thresholds().start_within_seconds == 60

@@ -38,9 +38,20 @@ class Address:
     street: str
 
 
+Twice = Annotated[int, AfterValidator(lambda number: 2 * number)]
+
+
 class More(TypedDict):
     size: int
     colour: NotRequired[Colour]
+
+
+def later(moment: datetime) -> datetime:
+    return moment.replace(year=moment.year + 1)
+
+
+def next_one(order: Order) -> Order:
+    return order.model_copy(update={"number": order.number + 1})
 
 
 def database() -> str:
@@ -134,6 +145,8 @@ async def test_the_schema_of_a_task_is_in_the_openapi_document(queue: TaskQueue)
         pytest.param(Order, {"number": 1, "at": "2026-01-02T03:04:05Z"}, "Order(number=1, at=date", id="strict model"),
         pytest.param(Address, {"street": "s"}, "Address(street='s')", id="dataclass"),
         pytest.param(Annotated[int, AfterValidator(lambda n: 2 * n)], 4, "8", id="a validator runs once"),
+        pytest.param(Annotated[bytes, AfterValidator(bytes.strip)], "IGhpIA==", "b'hi'", id="validated bytes"),
+        pytest.param(Annotated[datetime, AfterValidator(later)], "2026-01-02", "datetime.datetime(2027,", id="changed"),
         pytest.param(int | None, None, "None", id="null"),
         pytest.param(Any, {"a": [1, None]}, "{'a': [1, None]}", id="any"),
     ],
@@ -168,6 +181,25 @@ async def test_every_kind_of_parameter(
 
     await run_worker(queue)
     assert await outcome(client_of(app_of(queue)), "show", body) == call
+
+
+async def test_validators_of_all_kinds_of_parameters_run_once(
+    queue: TaskQueue, run_worker: RunWorker, client_of: MakeClient
+) -> None:
+    @queue.task
+    async def show(a: Twice, *rest: Twice, b: Twice = 0, **more: Twice) -> str:
+        return f"{a} {rest} {b} {more}"
+
+    @queue.task
+    async def odd(order: Annotated[Order, AfterValidator(next_one)]) -> None: ...
+
+    await run_worker(queue)
+    client = client_of(app_of(queue))
+    body = {"a": 1, "rest": [2, 3], "b": 4, "more": {"x": 5}}
+    assert await outcome(client, "show", body) == "2 (4, 6) 8 {'x': 10}"
+    # The order would be the next but one, and what was received is no order to a strict model outside of JSON.
+    refused = await client.post("/tasks/odd", json={"order": {"number": 1, "at": "2026-01-02T03:04:05Z"}})
+    assert (refused.status_code, refused.json()["detail"][0]["type"]) == (422, "not_sendable")
 
 
 async def test_options_of_a_typed_dict_are_arguments(

@@ -87,10 +87,17 @@ class Value:
         """Whether `dump` may return a typed form."""
         return self._adapter is not None and self.plain is None
 
-    @property
-    def stays_itself(self) -> bool:
-        """Whether a second validation changes no value: the annotation has no validator of the application."""
-        return self._adapter is None or self._settled()[1].pure
+    def arrives_as(self, value: Any, wanted: Any) -> bool:
+        """Whether `value`, when it is sent, arrives as `wanted`: validators of the application may change it."""
+        if self._adapter is None:
+            return value is wanted
+        adapter, found = self._settled()
+        if found.pure and value is wanted:
+            return True
+        try:
+            return same(self._validated_once(adapter, found, value), wanted)
+        except Exception:
+            return False
 
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
         try:

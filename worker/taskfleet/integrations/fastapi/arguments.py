@@ -6,7 +6,9 @@ strict models take what JSON has. FastAPI itself would validate what `json.loads
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
 import typing
 from collections.abc import Callable
@@ -57,9 +59,8 @@ class TaskArguments:
                 self._adapter = TypeAdapter(_typed_dict(self.title, definition))
             self.schema = self._adapter.json_schema()
         except Exception as error:  # classes of the application may raise anything where their schema is made
-            raise ConfigurationError(
-                f"task {definition.name!r} cannot be enqueued over HTTP: {describing.text_of(error).splitlines()[0]}"
-            ) from None
+            why = describing.text_of(error).partition("\n")[0]
+            raise ConfigurationError(f"task {definition.name!r} cannot be enqueued over HTTP: {why}") from None
         self.is_required = bool(self.schema.get("required"))
 
     def body_type(self) -> Any:
@@ -105,17 +106,19 @@ class TaskArguments:
     def _arranged(self, value: dict[str, Any], body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as the function takes them: by position as far as possible, as in a call in Python."""
         signature = self.definition.signature
-        sent: dict[str, Any] | None = None
+        sent: Any = None
 
-        def taken(name: str, of: str = "") -> Any:
+        def form(name: str, given: Any, *path: str | int) -> Any:
+            """What to send for a validated argument: itself, or what was received if it would be changed once more."""
             nonlocal sent
-            given = value.pop(name) if not of else value[of][name]
-            if signature.value_of(name).stays_itself:
+            encoding = signature.value_of(name)
+            if encoding.arrives_as(given, given):
                 return given
-            # A validator of the application has changed it already, and would change it again where it is sent.
-            if sent is None:
-                sent = cast("dict[str, Any]", json.loads(body))
-            return sent[of][name] if of else sent[name]
+            sent = json.loads(body) if sent is None else sent
+            received = functools.reduce(operator.getitem, path or (name,), sent)
+            if encoding.arrives_as(received, given):
+                return received
+            raise _refused(self.title, "not_sendable", f"the validators of {name!r} change it whenever they see it")
 
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
@@ -125,21 +128,21 @@ class TaskArguments:
             name = parameter.name
             if parameter.kind is parameter.VAR_KEYWORD:
                 if _is_unpacked(parameter.annotation):
-                    kwargs.update({key: taken(key) for key in list(value)})
+                    kwargs |= {key: form(key, given) for key, given in value.items()}
                 else:
-                    kwargs.update({key: taken(key, of=name) for key in value.get(name, ())})
+                    kwargs |= {key: form(key, given, name, key) for key, given in value.get(name, {}).items()}
             elif name not in value:
                 if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                     omitted.append(parameter.default)
             elif parameter.kind is parameter.VAR_POSITIONAL:
-                if rest := taken(name):
+                if rest := [form(name, given, name, at) for at, given in enumerate(value.pop(name))]:
                     args += [*omitted, *rest]
             elif parameter.kind is parameter.KEYWORD_ONLY or (
                 omitted and not behind and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             ):
-                kwargs[name] = taken(name)
+                kwargs[name] = form(name, value.pop(name))
             else:
-                args += [*omitted, taken(name)]
+                args += [*omitted, form(name, value.pop(name))]
                 omitted = []
         return tuple(args), kwargs
 
