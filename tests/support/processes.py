@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from taskfleet.child_process import ends_with_this_process
 
@@ -15,13 +16,17 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @contextlib.contextmanager
 def python_processes(*first: str) -> Iterator[Start]:
-    """`start(*arguments, **environment)` runs `python -m` with `first` and the arguments; all are killed at the end."""
+    """`start(*arguments, folder=None, **environment)` runs `python -m` with `first` and the arguments.
+
+    All processes are killed at the end.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, folder: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", *first, *arguments],
             env=os.environ | environment,
+            cwd=folder,
             stderr=subprocess.PIPE,
             preexec_fn=ends_with_this_process(),
         )

@@ -186,6 +186,7 @@ SETTINGS = {
     "autoscaler": ("min_workers max_workers scale_up_threshold scale_down_threshold scale_up_count scale_down_count"),
     "scheduler": "enabled tick_interval max_tasks_per_tick",
     "auto_register": "enabled",
+    "web": "auto_configure_routes route_prefix enable_metrics enable_health_check",
 }
 
 

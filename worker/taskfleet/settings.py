@@ -265,6 +265,24 @@ class AutoRegisterSettings(_Section):
     imports. The variable is `TASK_QUEUE_AUTO_REGISTER`."""
 
 
+class WebSettings(_Section):
+    """The routes of `taskfleet.integrations.fastapi.router`."""
+
+    auto_configure_routes: bool = True
+    """Whether `router()` has any routes. Switched off, an application serves none of them, without a change of its
+    code."""
+
+    route_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.~-]+)*$")] = "/tasks"
+    """The path before all routes, where `router()` is given none."""
+
+    enable_metrics: bool = True
+    """Whether there are the routes that show figures: `/metrics`, `/registry`, `/alerts`, `/sla`, `/diagnostics` and
+    `/uptime`."""
+
+    enable_health_check: bool = True
+    """Whether there are `/health` and `/status`."""
+
+
 class Settings(_Section):
     """All sections, as `taskfleet.config.load()` returns them."""
 
@@ -285,3 +303,6 @@ class Settings(_Section):
 
     auto_register: AutoRegisterSettings = AutoRegisterSettings()
     """`[auto_register]`: discovery of tasks in packages."""
+
+    web: WebSettings = WebSettings()
+    """`[web]`: the routes for FastAPI."""

@@ -122,6 +122,7 @@ class Autoscaler:
         self._workers = workers
         self._limits = limits
         self._pace = pace or Pace()
+        self.last_change: LocalDecision | None = None
         self._task = background.start(supervise("the autoscaler", self._run), context=background.of_the_application())
 
     async def stop(self) -> None:
@@ -149,6 +150,8 @@ class Autoscaler:
         after = sample.workers + decision.change
         level = logging.INFO if decision.change else logging.DEBUG
         logger.log(level, "%d -> %d workers: %s", sample.workers, after, decision.reason)
+        if decision.change:
+            self.last_change = decision
         if decision.change > 0:
             self._workers.start(decision.change, None)
         elif decision.change < 0:

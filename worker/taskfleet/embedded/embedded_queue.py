@@ -52,6 +52,11 @@ class EmbeddedQueue(TaskQueue):
             await self.close()
             raise
 
+    @property
+    def autoscaler(self) -> Autoscaler | None:
+        """The autoscaler, while it runs."""
+        return self._autoscaler
+
     def _failed(self, error: BaseException) -> None:
         # A process with too few workers would look healthy and do less, so it ends, and its supervisor starts another.
         self._failure = self._failure or error

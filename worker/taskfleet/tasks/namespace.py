@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +18,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._definitions: dict[str, Definition] = {}
+        self._watchers: list[weakref.WeakMethod[Callable[[Definition], None]]] = []
         _REGISTRIES.add(self)
 
     def add(self, definition: Definition, *, thing: Any = None) -> None:
@@ -42,6 +43,15 @@ class Registry:
         for registry in taken:
             del registry._definitions[name]
         self._definitions[name] = definition
+        for watcher in list(self._watchers):
+            if (added := watcher()) is not None:
+                added(definition)
+            else:
+                self._watchers.remove(watcher)
+
+    def watch(self, added: Callable[[Definition], None]) -> None:
+        """Call the method `added` for each task that is defined from now on, for as long as its object lives."""
+        self._watchers.append(weakref.WeakMethod(added))
 
     def find(self, name: str) -> Definition | None:
         return self._definitions.get(name)

@@ -42,6 +42,7 @@ class Signature:
         self._by_position = 0
         self._by_name: list[str] = []  # parameters of the call that follow an injected one
         self._set_injected_apart(hints)
+        self._hints = hints
         self._values: dict[str, Value] = {}
         self._positional: list[Value] = []
         self._rest: Value | None = None
@@ -84,6 +85,20 @@ class Signature:
         self._by_position = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:first])
         self._by_name = [p.name for p in kept[first:] if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._signature = self._signature.replace(parameters=kept)
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """The parameters of a call, without the injected ones, each with its resolved annotation."""
+        given = self._signature.parameters.values()
+        return [each.replace(annotation=self._hints.get(each.name, each.annotation)) for each in given]
+
+    def value_of(self, name: str) -> Value:
+        """The encoding of one parameter, or of each item of `*name`."""
+        rest = next((each for each in self.parameters if each.kind is each.VAR_POSITIONAL), None)
+        if rest is not None and rest.name == name:
+            assert self._rest is not None
+            return self._rest
+        return self._named(name)
 
     def arranged(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Loaded arguments for the function: those that follow an injected parameter are passed by name."""

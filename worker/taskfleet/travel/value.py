@@ -87,6 +87,18 @@ class Value:
         """Whether `dump` may return a typed form."""
         return self._adapter is not None and self.plain is None
 
+    def arrives_as(self, value: Any, wanted: Any) -> bool:
+        """Whether `value`, when it is sent, arrives as `wanted`: validators of the application may change it."""
+        if self._adapter is None:
+            return value is wanted
+        adapter, found = self._settled()
+        if found.pure and value is wanted:
+            return True
+        try:
+            return same(self._validated_once(adapter, found, value), wanted)
+        except Exception:
+            return False
+
     def _adapter_of(self, annotation: Any) -> TypeAdapter[Any]:
         try:
             try:
