@@ -10,9 +10,10 @@ from typing import Any
 from pydantic_core import to_json
 
 from taskfleet.errors import SerializationError, TaskExecutionError, TaskNotFoundError
-from taskfleet.handles import Status, TaskHandle
+from taskfleet.handles import TaskHandle
 from taskfleet.integrations.observing.report import Report
 from taskfleet.protocol.progress import Progress
+from taskfleet.protocol.status import Status
 
 ENDED = frozenset(("succeeded", "failed", "dead", "cancelled", "expired"))
 
