@@ -35,7 +35,7 @@ def test_a_restart_lists_each_kind_once_and_the_first_task_costs_one_write(place
     made.start()
     names = [f"q{number}" for number in range(COUNT)]
     made.apply([taskqueue(name, made.redis[0], "calls", pollIntervalSeconds=300) for name in names])
-    until(lambda: made.decided(COUNT), "all are decided upon", pause=0.5)
+    until(lambda: told(made) and still(proxy), "the status of each says all", pause=0.5)
     made.operators.kill()
     proxy.calls.clear()
     made.start()
@@ -49,6 +49,23 @@ def test_a_restart_lists_each_kind_once_and_the_first_task_costs_one_write(place
     until(lambda: proxy.writes(), "a write", pause=0.01)
     first = proxy.calls[0]
     assert (first.method, first.path.rpartition("/")[2]) == ("PATCH", "q3-worker"), "nothing comes before the number"
+
+
+def told(place: Place) -> bool:
+    """Whether the status of each TaskQueue is about its spec, and good."""
+    items = place.kubectl.json("get", "tq", "-n", place.namespace)["items"]
+    good = [
+        {one["type"] for one in item.get("status", {}).get("conditions", ()) if one["status"] == "True"}
+        for item in items
+    ]
+    return len(items) == COUNT and all({"Ready", "RedisReachable", "Reconciled"} <= each for each in good)
+
+
+def still(proxy: ApiProxy) -> bool:
+    """Whether nothing was written since the last look."""
+    written = bool(proxy.writes())
+    proxy.calls.clear()
+    return not written
 
 
 async def first_task(made: Place, name: str) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from taskfleet_operator.control.api import connections
 from taskfleet_operator.control.api.connections import ClosingConnector
+from tests.support.serving import serving_http
 
 Silence = Literal["nothing", "head", "half an event"]
 
@@ -114,18 +115,15 @@ class ApiProxy:
         )
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
+        self._serving = serving_http(app, shutdown_timeout=0.1, handler_cancellation=True)
+        port = await self._serving.__aenter__()
         self._config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
         self.kubeconfig.write_text(yaml.safe_dump(self._config))
 
     async def _stop(self) -> None:
         for task in list(self._watches):
             task.cancel()
-        await self._runner.cleanup()
+        await self._serving.__aexit__(None, None, None)
         await self._session.close()
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:

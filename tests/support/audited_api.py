@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from taskfleet_operator.control.api.connections import ClosingConnector
+from tests.support.serving import serving_http
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "content-encoding", "host", "keep-alive"}
 
@@ -88,15 +89,12 @@ class AuditedApi:
         )
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._serving = serving_http(app, handler_cancellation=True, shutdown_timeout=0.5)
+        self.url = f"http://127.0.0.1:{await self._serving.__aenter__()}"
 
     async def _stop(self) -> None:
         self._connected.set()
-        await self._runner.cleanup()
+        await self._serving.__aexit__(None, None, None)
         await self._client.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

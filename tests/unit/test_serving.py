@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import socket
+from collections.abc import AsyncIterator, Callable
 
-from tests.support.serving import serving
+import pytest
+from aiohttp import web
+
+from tests.support.serving import serving, serving_http
 
 
 async def test_a_client_that_reads_nothing_leaves_no_connection() -> None:
@@ -42,3 +48,38 @@ async def test_a_handler_that_waits_ends_with_the_server() -> None:
     assert ended.is_set()
     client.close()
     await client.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def streams() -> AsyncIterator[int]:
+    async def wait(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with serving(wait) as port:
+        yield port
+
+
+def requests() -> contextlib.AbstractAsyncContextManager[int]:
+    return serving_http(web.Application(), shutdown_timeout=0.1)
+
+
+@pytest.mark.parametrize("rounds", range(8))
+@pytest.mark.parametrize("server", [streams, requests])
+def test_a_client_that_comes_at_the_very_end_leaves_no_connection(
+    server: Callable[[], contextlib.AbstractAsyncContextManager[int]], rounds: int
+) -> None:
+    async def serve() -> None:
+        async with server() as port:
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(rounds):  # it is accepted, it has a transport, it has a handler, …
+                await asyncio.sleep(0)
+
+    clients: list[socket.socket] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(serve())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gc.collect()
+    clients[0].close()
