@@ -52,7 +52,7 @@ class Many:
         """Whether the status of each says all, and none has changed since the last look."""
         items = self.kubectl.json("get", "tq", "-n", self.namespace)["items"]
         before, self._seen = self._seen, {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in items}
-        return len(items) == MANY and all(map(_is_told, items)) and before == self._seen
+        return len(items) == MANY and all(map(is_told, items)) and before == self._seen
 
     def events(self) -> dict[str, str]:
         """The TaskQueue of each Event about one, by the Event's uid."""
@@ -73,7 +73,7 @@ class Many:
             await nothing.options(queue=name).enqueue()
 
 
-def _is_told(body: dict[str, Any]) -> bool:
+def is_told(body: dict[str, Any]) -> bool:
     status = body.get("status", {})
     good = {one["type"] for one in status.get("conditions", ()) if one["status"] == "True"}
     return status.get("observedGeneration") == body["metadata"]["generation"] and {"Ready", "RedisReachable"} <= good

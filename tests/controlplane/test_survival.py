@@ -146,7 +146,7 @@ def test_a_redis_that_is_back_empty_takes_no_replica_for_one_down_window(
     operators.start()
     down = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}}}
     fleet.apply(autoscaler={"maxReplicas": 3, "cooldownSeconds": 0, **down})
-    fleet.enqueue(range(30), seconds=1)
+    fleet.enqueue(range(600), seconds=1)  # more than three pods can do in this test, however slowly they start
     until(lambda: len(fleet.ready()) == 3, "three pods work", seconds=60)
     own_redis.call("FLUSHALL")
     emptied = time.monotonic()

@@ -201,7 +201,7 @@ def _limit_pending(draft: _Draft) -> None:
 
 
 def _keep_busy(draft: _Draft) -> None:
-    """Keep the workers that the running tasks need.
+    """Keep the workers that the running tasks need, and those without which tasks that wait would be late.
 
     With several slots a replica, tasks that are spread over all workers fit into fewer: then the rest is drained, which
     takes no task away. Otherwise a fleet that is always a little busy would never shrink.

@@ -47,7 +47,7 @@ class QueueTerms:
     `steady_slots` and `drain_slots` are the two parts of the first line. `chance_slots` is how far its result is off
     by chance, when tasks arrive at random times, and `chance_seconds` how long that lasts. `late_slots` are what tasks
     need that would wait too long, 0 when none would. `slots` is the result, and `bound` says what it is bounded by, ""
-    by nothing. `kept_slots` is how many the queue must not fall below.
+    by nothing. With fewer than `kept_slots`, tasks that wait now would.
     `startable` of the waiting tasks may start beside those that run, by the queue's own limits. They wait briefly when
     they start within a part of D, as fast as runs end.
     """

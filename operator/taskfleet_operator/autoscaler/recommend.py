@@ -61,6 +61,7 @@ class Wanted:
 
     @property
     def kept_slots(self) -> float:
+        """The slots below which tasks that wait now would wait too long."""
         return sum(terms.kept_slots for terms in self.queues)
 
     @property

@@ -45,8 +45,8 @@ class ClosingConnector(aiohttp.TCPConnector):
         self._sockets.add(made)
         return made
 
-    async def close(self, *, abort_ssl: bool = True) -> None:
-        await super().close(abort_ssl=abort_ssl)
+    async def close(self, **options: Any) -> None:
+        await super().close(**options)
         for _ in range(_CLOSE_POLLS):
             if all(each.fileno() == -1 for each in self._sockets):
                 return
