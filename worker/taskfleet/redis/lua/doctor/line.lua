@@ -1,4 +1,4 @@
--- needs: keys doctor/faults
+-- needs: keys queue/records queue/unique_keys doctor/faults
 -- Look at a page of the ready list, from its tail to its head. It changes nothing.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
 -- ARGV  1 last place of the page, -1 for the tail  2 number of places

@@ -1,4 +1,4 @@
--- needs: keys doctor/faults
+-- needs: keys queue/records queue/unique_keys doctor/faults
 -- Which of these tasks are in no structure, or more than once in the ready list. It changes nothing.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
 -- ARGV  1 messagepack list of ids
