@@ -9,9 +9,9 @@ import pytest
 
 from taskfleet import QueueStats, WorkerInfo
 from taskfleet.doctor import environment
-from taskfleet.redis.doctor.servers import Replica, ServerReport
+from taskfleet.redis.doctor.servers import RedisFacts, Replica
 
-WELL = ServerReport(
+WELL = RedisFacts(
     address="127.0.0.1:6379", version="8.0.0", is_valkey=True, role="master", policy="noeviction", most_bytes=0,
     used_bytes=0, appends=True, appends_well=True, saves=True, saves_well=True, replicas=(), clock_seconds=0.0,
     clock_error_seconds=0.001,

@@ -189,8 +189,8 @@ class _Attempt:
             unconfirmed[self._route.partitions[node]].append(node.id)
         for partition, task_ids in unconfirmed.items():
             await self._broker.confirm(partition, task_ids)
-        # A gate needs no confirmation but its opening: when this sender dies here, its task is dropped, and so are those
-        # that wait for it.
+        # A gate needs no confirmation but its opening: when this sender dies here, its task is dropped, and so are
+        # those that wait for it.
         for node in self._gated:
             signal = Signal(self._route.partitions[node], node.id, 0, node.id, result_record.SUCCEEDED, b"")
             await self._broker.signal(signal)

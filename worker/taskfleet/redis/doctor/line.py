@@ -37,7 +37,7 @@ class Share:
 
 @dataclass
 class _Pass:
-    """One look through the list. Its places are counted from the tail at the first page, those before it from -1 down."""
+    """One look through the list. Places are counted from the tail at its first page, those before it from -1 down."""
 
     share: Share
     anchor: Anchor = field(default_factory=Anchor)
