@@ -21,6 +21,7 @@ from taskfleet.redis.queue_calls import QueueCalls
 MOST_IDS = 500_000  # that are kept in memory: of more, a share is looked for at a time
 _PAGE = 500
 _TOGETHER = 500  # ids that one call looks for
+_COMPARED = 200_000  # ids of the list that it compares with them
 _TRIES = 5
 
 
@@ -72,11 +73,18 @@ class _Pass:
 
 async def look_through(queues: QueueCalls, partition: Partition, share: Share, unplaced: set[bytes]) -> list[Fault]:
     """The faults of the ready list, and which of `unplaced`, tasks that are in no other structure, are not in it."""
+    before: list[Fault] | None = None
     for _ in range(_TRIES):
         faults = await _look_through(queues, partition, share, unplaced)
-        if faults is not None:
+        if faults is None:
+            continue  # thousands of tasks have come between two calls
+        if not any(fault.code == "task-lost" for fault in faults):
             return faults
-    return []  # thousands of tasks come between two calls
+        # In a long list a hand that takes out ids while it is looked through hides others: only a second look tells.
+        if before is not None:
+            return [fault for fault in faults if fault.code != "task-lost" or fault in before]
+        before, unplaced = faults, {fault.member for fault in faults if fault.code == "task-lost"}
+    return []
 
 
 async def _look_through(
@@ -97,10 +105,11 @@ async def _look_through(
         evidence = f"{page.removed} counted, {look.gone} there"
         faults.append(Fault("removed-count", partition, "ready", b"removed", evidence, detail))
     ids, pairs = list(unplaced), look.pairs()
+    together = max(1, min(_TOGETHER, _COMPARED // max(1, look.anchor.covered)))
     while ids or pairs:
-        some = await queues.call(calls.lost(names, partition, ids[:_TOGETHER], pairs[:_TOGETHER], look.anchor))
+        some = await queues.call(calls.lost(names, partition, ids[:together], pairs[:together], look.anchor))
         if some is None:
             return None
         faults += some
-        ids, pairs = ids[_TOGETHER:], pairs[_TOGETHER:]
+        ids, pairs = ids[together:], pairs[together:]
     return faults
