@@ -19,7 +19,7 @@ PARTS = (
     "lease", "owner", "delayed", "fair", "parked", "blocked", "gather", "unique", "tag", "meta", "progress",
     "errors", "input", "cancel", "await", "edges", "letter", "dead", "ticks", "ticked", "schedules",
 )  # fmt: skip
-_FEWEST, _MOST, _PAGE_BYTES = 10, 500, 1_000_000
+_FEWEST, _MOST, _PAGE_BYTES = 10, 250, 1_000_000
 
 
 @dataclass
