@@ -36,9 +36,9 @@ class _Timed(RedisBroker):
     clock: Path
     calls: list[tuple[float, str]]
 
-    async def call(self, call: ScriptCall[Any], *more: Any) -> Any:
+    async def call(self, call: ScriptCall[Any], call_bytes: int = 0) -> Any:
         before = int(self.clock.read_text().split()[0])
-        reply = await super().call(call, *more)
+        reply = await super().call(call, call_bytes)
         self.calls.append(((int(self.clock.read_text().split()[0]) - before) / 1e6, call.script.name))
         return reply
 
