@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from redis.commands.core import CoreCommands
 
 from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain
+from taskfleet.errors import ReplyTooLargeError
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import acl, scripts
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.calls import schedules as schedule_calls
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.redis_server import RedisServer
 
@@ -134,7 +139,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await until(lambda: long.id not in running.held, "it is cancelled")
 
     # A lease that ends without an outcome, and a claim whose reply was lost.
-    await sleep.enqueue(0.1)
+    await sleep.enqueue(1.0)  # long enough for its lease to be ended while it runs
     await until(lambda: running.held, "it runs")
     guarded.call("ZADD", worker.broker.keys_of("default").lease, 1, next(iter(running.held)))
     await worker.broker.owned("default", running.identity.incarnation)
@@ -166,8 +171,8 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert asked_for - used - RARE == set()
 
 
-# Commands that scripts use only in situations that this test cannot create; the schedule tests cover theirs.
-RARE: set[str] = set()
+# Commands that are used only in situations that this test does not create: schedules too large for one reply.
+RARE = {"HKEYS"}
 
 
 async def is_dead(queue: TaskQueue, count: int) -> bool:
@@ -210,6 +215,30 @@ async def test_other_keys_and_channels_are_out_of_reach(user: Callable[..., Task
 def test_the_rules_in_the_documentation_are_these(role: acl.Role) -> None:
     rule = " ".join(acl.rule(role, cluster=True))
     assert rule in " ".join(DOCS.read_text(encoding="utf-8").replace("\\\n", " ").split())
+
+
+def test_every_command_that_a_broker_sends_itself_belongs_to_a_role() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in Path(acl.__file__).parent.rglob("*.py"))
+    methods = set(re.findall(r"\b(?:redis|client|pipeline)\.([a-z]+)\(", source)) - {"pipeline"}
+    sent = {{"delete": "DEL"}.get(each, each.upper()) for each in methods if hasattr(CoreCommands, each)}
+    assert {"HKEYS", "PERSIST", "ZSCAN", "DEL"} <= sent
+    assert sent - set[str]().union(*map(acl.commands, get_args(acl.Role))) == set()
+
+
+@pytest.mark.parametrize("role", ["producer", "worker", "operator", "doctor"])
+async def test_schedules_that_are_too_large_for_one_reply_are_listed(
+    guarded: RedisServer, user: Callable[..., TaskQueue], monkeypatch: pytest.MonkeyPatch, role: acl.Role
+) -> None:
+    def too_large(*_: Any) -> None:
+        raise ReplyTooLargeError("too large")
+
+    adding, queue = user("producer"), user(role)
+    define(adding)
+    await adding.add_schedule(name="nightly", task="double", args=[1], schedule="0 3 * * *")
+    monkeypatch.setattr(schedule_calls, "page", too_large)
+    (entry,) = await queue.broker.schedules.entries_of(Partition("default"))
+    assert (entry.name, list(guarded.call("ACL", "LOG"))) == ("nightly", [])
+    await adding.remove_schedule("nightly")
 
 
 def test_every_script_belongs_to_a_role() -> None:

@@ -63,7 +63,7 @@ class Patient:
         return first, handle.id
 
     async def look(self) -> list[Diagnosis]:
-        found = await checkup.look(self.broker, ["default"], again_seconds=0.0)
+        found = await checkup.look(self.broker, ["default"])
         return found.errors
 
 

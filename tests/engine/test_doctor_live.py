@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 TASKS = 20_000
+LOOKS, KILLS, REPAIRS = 20, 5, 20  # at least, while repairs are tried
 OPTIONS = QueueOptions("default", lease_seconds=3, max_deliveries=1000, concurrency_per_key=3, partitions=2)
 _ROUND = 100  # tasks that are sent together, of all kinds
 
@@ -118,6 +121,120 @@ def start_worker() -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         preexec_fn=ends_with_this_process(),
     )
+
+
+@pytest.mark.timeout(600)
+async def test_repairs_beside_killed_workers_lose_nothing_and_run_nothing_twice(shared: TaskQueue) -> None:
+    """Workers are killed, tasks are taken out of the line or of the leases by hand, and the doctor repairs in a loop.
+
+    Every finding was caused by hand, each delivery starts once, and only a task that was taken over starts again.
+    """
+    broker = shared.broker
+    assert isinstance(broker, RedisBroker)
+    keys, redis = broker.keys_of("default"), broker.client.redis
+    looker = broker.another()
+
+    @shared.task
+    async def note(n: int, seconds: float = 0.0) -> int:
+        return n
+
+    broken: set[str] = set()
+    doubled: set[str] = set()  # what the saboteur has put in line twice may start twice, before any repair
+    number_of: dict[str, int] = {}
+    unexpected: list[Diagnosis] = []
+    outcomes: Counter[str] = Counter()
+    looks = sent = kills = 0
+    over = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), seconds)
+
+    async def doctor() -> None:
+        nonlocal looks
+        while not over.is_set():
+            found = (await checkup.look(looker, ["default"])).errors
+            unexpected.extend(finding for finding in found if finding.subject not in broken)
+            outcomes.update([outcome async for _, outcome in checkup.repair(looker, found)])
+            looks += 1
+
+    async def saboteur() -> None:
+        """Take tasks out of the line, and duplicate some: another program's hand, in one step."""
+        turn = 0
+        while not over.is_set():
+            turn += 1
+            task_id = await redis.lindex(keys.ready, -1 - turn % 7)
+            if task_id is not None:
+                broken.add(task_id.decode())
+                if turn % 3:
+                    await redis.lrem(keys.ready, 1, task_id)
+                else:
+                    doubled.add(task_id.decode())
+                    await redis.rpush(keys.ready, task_id)
+            await pause(0.1)
+
+    async def killer() -> None:
+        nonlocal kills
+        while not over.is_set():
+            process = start_worker()
+            try:
+                for _ in range(500):
+                    await pause(0.02)
+                    busy = [info for info in await looker.workers() if info.pid == process.pid]
+                    if busy or over.is_set():
+                        break
+                await pause(0.5)
+            finally:
+                process.kill()
+                await asyncio.to_thread(process.wait, 20)
+                kills += 1
+
+    steady = start_worker()
+    beside = [asyncio.create_task(each()) for each in (doctor, saboteur, killer)]
+    try:
+
+        async def rounds() -> bool:
+            nonlocal sent
+            assert not any(task.done() for task in beside), "all go on"
+            if (await shared.queue_stats("default")).ready < 1000:
+                handles = await shared.enqueue_many([note.message(n, 0.01) for n in range(sent, sent + 200)])
+                number_of.update({handle.id: sent + n for n, handle in enumerate(handles)})
+                sent += 200
+            return looks >= LOOKS and kills >= KILLS and outcomes["repaired"] >= REPAIRS
+
+        await until(rounds, "enough looks, kills and repairs", seconds=400)
+        over.set()
+        await asyncio.gather(*beside)
+        found = (await checkup.look(looker, ["default"])).errors
+        unexpected.extend(finding for finding in found if finding.subject not in broken)
+        outcomes.update([outcome async for _, outcome in checkup.repair(looker, found)])
+
+        async def all_ended() -> bool:
+            stats = await shared.queue_stats("default")
+            return stats.ready == stats.in_flight == 0
+
+        await until(all_ended, "all tasks have ended", seconds=120)
+    finally:
+        over.set()
+        await asyncio.wait(beside)
+        steady.kill()
+        steady.wait(20)
+    ledger = [entry.decode() for entry in await redis.lrange(f"{broker.prefix}:ledger", 0, -1)]
+    exempt = {number_of[task_id] for task_id in doubled}
+    runs = Counter(int(entry.split(":")[0]) for entry in ledger)
+    starts = Counter(entry for entry in ledger if int(entry.split(":")[0]) not in exempt)
+    again = sum(starts.values()) - len({entry.split(":")[0] for entry in starts})
+    taken_over = int(await redis.hget(keys.stat, "taken_over") or 0)
+    print(f"{looks} looks, {kills} kills, {dict(outcomes)}, {sent} tasks, {again} runs again, {taken_over} taken over")
+    assert unexpected == []
+    assert set(runs) == set(range(sent)), "nothing is lost"
+    assert [entry for entry, times in starts.items() if times > 1] == [], "no delivery starts twice"
+    assert again <= taken_over, "only a task that was taken over starts again"
+    assert taken_over > 0
+    assert outcomes["stays"] == 0
+    assert (await shared.queue_stats("default")).dead == 0
+    assert (await checkup.look(looker, ["default"])).errors == []
+    await looker.close()
 
 
 async def test_a_killed_worker_leaves_nothing_to_find(shared: TaskQueue, run_worker: RunWorker) -> None:

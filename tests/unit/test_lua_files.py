@@ -18,10 +18,11 @@ from taskfleet.redis import scripts
 LUA = Path(scripts.__file__).parent / "lua"
 FILES = sorted(path.relative_to(LUA).with_suffix("").as_posix() for path in LUA.rglob("*.lua"))
 ENTRIES = [value.name for value in vars(scripts).values() if isinstance(value, scripts.Script)]
+ENTRIES += scripts.DOCTOR
 
 LUA_AND_REDIS = """
     and break do else elseif end false for function if in local nil not or repeat return then true until while
-    redis cmsgpack struct math string tonumber tostring type pcall ipairs pairs unpack error KEYS ARGV
+    redis cmsgpack struct math string table tonumber tostring type pcall ipairs pairs unpack error KEYS ARGV
 """
 # Functions that only the scripts need, each with the reason.
 REDIS_ONLY = {
@@ -66,7 +67,7 @@ def free_names_of(file: str) -> set[str]:
     without_keys = re.sub(r"\{[^{}]*\}", lambda table: re.sub(r"\w+ = ", "", table.group()), code)
     used = set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", without_keys))
     declared = set(names_of(file))
-    for names in re.findall(r"local (?!function)([\w, ]+)|function ?\w*\(([\w, ]*)\)|for ([\w, ]+?) (?:in|=)", code):
+    for names in re.findall(r"local (?!function)([\w, ]+)|function ?[\w.]*\(([\w, ]*)\)|for ([\w, ]+?) (?:in|=)", code):
         declared |= {name.strip() for group in names for name in group.split(",")}
     declared |= functions_of(file)
     return used - declared - set(LUA_AND_REDIS.split())

@@ -165,7 +165,7 @@ FIELDS = {
     "WorkerContext": "name queues concurrency",
     "WorkerInfo": (
         "worker_id name pid slots busy queues state heartbeat_age_seconds idle_seconds started_ms version stuck "
-        "oldest_run_seconds sealed_only host"
+        "oldest_run_seconds sealed_only host clock_skew_seconds"
     ),
 }
 PROPERTIES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from taskfleet.doctor import environment
 from taskfleet.doctor.catalogue import finding_of
@@ -22,7 +22,6 @@ from taskfleet.version import __version__
 
 Outcome = Literal["repaired", "gone", "stays"]
 
-AGAIN_SECONDS: Final = 2.0  # after which a blocked task that seems to wait for nothing is looked at again
 _KEYSPACE = {"queue-unlisted", "queue-name-invalid", "key-stays"}
 _SCHEDULE = {"tick-broken", UNSET_TICK}
 
@@ -43,7 +42,6 @@ async def look(
     known: Iterable[str] = (),
     *,
     told: Callable[[str], None] = lambda _text: None,
-    again_seconds: float = AGAIN_SECONDS,
 ) -> Checkup:
     """Look at everything, and change nothing. `known` are the queues of the settings; `told` gets what is looked at."""
     told("the servers")
@@ -64,7 +62,7 @@ async def look(
             readable.append(partition)
     told("tasks that wait for tasks")
     if len(readable) == len(survey.partitions):
-        faults = await forsaken.forsaken(broker, readable, again_seconds=again_seconds)
+        faults = await forsaken.forsaken(broker, readable)
         found += map(finding_of, faults)
     found += await _around(broker, readable, survey.cordons, known)
     return Checkup(sorted(found, key=lambda each: (each.severity, each.queue, each.code, each.subject)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from taskfleet.doctor.finding import Diagnosis, Severity
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.worker_info import WorkerInfo
-from taskfleet.redis.doctor.servers import ServerFacts
+from taskfleet.redis.doctor.servers import RedisFacts
 
 OLDEST_REDIS, OLDEST_VALKEY = (6, 2), (7, 2)
 CLOCK_SECONDS = 2.0  # a difference of clocks that delays and times to live do not notice
@@ -24,12 +24,12 @@ def _warning(
     return Diagnosis(code, severity, queue, subject, what, repair)
 
 
-def of_servers(servers: Iterable[ServerFacts]) -> list[Diagnosis]:
+def of_servers(servers: Iterable[RedisFacts]) -> list[Diagnosis]:
     """What is dangerous about the servers."""
     return [finding for server in servers for finding in (*_memory(server), *_persistence(server), *_others(server))]
 
 
-def _memory(server: ServerFacts) -> Iterable[Diagnosis]:
+def _memory(server: RedisFacts) -> Iterable[Diagnosis]:
     if server.policy != "noeviction" and server.policy:
         lost = "results" if server.policy.startswith("volatile") else "tasks"
         yield _warning(
@@ -44,7 +44,7 @@ def _memory(server: ServerFacts) -> Iterable[Diagnosis]:
         )  # fmt: skip
 
 
-def _persistence(server: ServerFacts) -> Iterable[Diagnosis]:
+def _persistence(server: RedisFacts) -> Iterable[Diagnosis]:
     if not server.appends and server.saves is not True:
         snapshots = "snapshots are off" if server.saves is False else "it does not tell whether it writes snapshots"
         yield _warning(
@@ -62,7 +62,7 @@ def _persistence(server: ServerFacts) -> Iterable[Diagnosis]:
         )
 
 
-def _others(server: ServerFacts) -> Iterable[Diagnosis]:
+def _others(server: RedisFacts) -> Iterable[Diagnosis]:
     numbers = tuple(int(number) for number in _NUMBER.findall(server.version)[:2])
     oldest = OLDEST_VALKEY if server.is_valkey else OLDEST_REDIS
     if numbers and numbers < oldest:

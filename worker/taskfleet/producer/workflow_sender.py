@@ -185,10 +185,12 @@ class _Attempt:
         for node in self._gated:
             await self._link(node, node.id, self._edges[node][MOST_EDGES:])
         unconfirmed: dict[Partition, list[str]] = defaultdict(list)
-        for node in [*self._blocked, *self._gated]:
+        for node in self._blocked:
             unconfirmed[self._route.partitions[node]].append(node.id)
         for partition, task_ids in unconfirmed.items():
             await self._broker.confirm(partition, task_ids)
+        # A gate needs no confirmation but its opening: when this sender dies here, its task is dropped, and so are
+        # those that wait for it.
         for node in self._gated:
             signal = Signal(self._route.partitions[node], node.id, 0, node.id, result_record.SUCCEEDED, b"")
             await self._broker.signal(signal)

@@ -33,15 +33,19 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
 }  # fmt: skip
 # The commands that `RedisBroker` sends itself, beside its scripts.
 _PLAIN: dict[Role, tuple[str, ...]] = {
-    "producer": ("SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS", "HMGET", "HSCAN", "SET", "GET", "TIME", "ZRANGE"),
+    "producer": (
+        "SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS", "HKEYS", "HMGET", "HSCAN", "SET", "GET", "TIME", "ZRANGE",
+        "ZSCORE",
+    ),
     "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
-        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET", "HSCAN",
+        "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET",
+        "HKEYS", "HSCAN", "ZSCORE",
     ),
     "doctor": (
         "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",
-        "LLEN", "SADD", "SREM", "SISMEMBER", "DEL", "PUBLISH",
+        "LLEN", "HLEN", "SADD", "SREM", "SISMEMBER", "DEL", "PUBLISH", "PERSIST", "ZSCAN", "HGET", "HKEYS", "ZSCORE",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.

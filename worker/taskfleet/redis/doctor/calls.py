@@ -15,6 +15,8 @@ from taskfleet.redis.doctor.fault import Fault
 from taskfleet.redis.keys import QueueKeys
 
 R = TypeVar("R")
+Twice = tuple[bytes, int, int]
+"""An id, and two places before the anchor where it was seen."""
 
 
 class Page(NamedTuple):
@@ -27,14 +29,25 @@ class Page(NamedTuple):
     others: list[Any]
 
 
-class LinePage(NamedTuple):
-    """A page of the ready list that begins at the place `first`; `gone` of its ids have no task.
+class Anchor(NamedTuple):
+    """The last `covered` places of the ready list up to this id, its tail at a call, were looked at."""
 
-    The `stamp` changes whenever the list does; `removed` is the number of ids without a task that is counted.
+    task_id: bytes = b""
+    history: bytes = b""
+    covered: int = 0
+
+
+class LinePage(NamedTuple):
+    """`ids` of the ready list: the first `paged` are before all others, the rest has come to its tail.
+
+    `left` places are before them; `gone` of the ids have no task. The `stamp` changes whenever the list does; `removed`
+    is the number of ids without a task that is counted.
     """
 
-    first: int
+    anchor: Anchor
+    left: int
     ids: list[bytes]
+    paged: int
     faults: list[Fault]
     gone: int
     stamp: bytes
@@ -81,24 +94,36 @@ def members(keys: QueueKeys, partition: Partition, part: str, cursor: bytes, cou
     return _call("members", keys, (part, cursor, count), read)
 
 
-def line(keys: QueueKeys, partition: Partition, last: int, count: int) -> ScriptCall[LinePage]:
-    """Look at `count` places of the ready list, up to the place `last`, or to its tail for -1."""
+def line(keys: QueueKeys, partition: Partition, anchor: Anchor, count: int) -> ScriptCall[LinePage | None]:
+    """Look at the next `count` places of the ready list, towards its head, and at all that has come to its tail.
 
-    def read(reply: list[Any]) -> LinePage:
-        first, ids, faults, gone, stamp, removed = reply
-        return LinePage(first, ids, _faults(partition, "ready", faults), gone, stamp, removed)
+    `None` when it has changed too much: the look must begin again.
+    """
 
-    return _call("line", keys, (last, count), read)
+    def read(reply: list[Any]) -> LinePage | None:
+        over, task_id, history, covered, left, ids, paged, faults, gone, stamp, removed = reply
+        found = _faults(partition, "ready", faults)
+        return (
+            None if over else LinePage(Anchor(task_id, history, covered), left, ids, paged, found, gone, stamp, removed)
+        )
+
+    return _call("line", keys, (*anchor, count), read)
 
 
-def lost(keys: QueueKeys, partition: Partition, ids: Sequence[bytes]) -> ScriptCall[tuple[int, list[Fault]]]:
-    """Which of these tasks are in no structure, or twice in the ready list: (number of examined ids, faults)."""
+def lost(
+    keys: QueueKeys, partition: Partition, unseen: Sequence[bytes], twice: Sequence[Twice], anchor: Anchor
+) -> ScriptCall[list[Fault] | None]:
+    """Which of these tasks are in no structure, and which are twice in the ready list, after a look through all of it.
 
-    def read(reply: list[Any]) -> tuple[int, list[Fault]]:
-        looked_at, faults = reply
-        return looked_at, _faults(partition, "task", faults)
+    `None` when it has changed too much since.
+    """
 
-    return _call("lost", keys, (_packed(ids),), read)
+    def read(reply: list[Any]) -> list[Fault] | None:
+        over, faults = reply
+        return None if over else _faults(partition, "task", faults)
+
+    pairs = cast("bytes", msgpack.packb(list(twice), use_bin_type=False))
+    return _call("lost", keys, (_packed(unseen), pairs, *anchor), read)
 
 
 def edges(keys: QueueKeys, part: str, cursor: bytes, count: int) -> ScriptCall[Page]:

@@ -1,12 +1,12 @@
 """Finds blocked tasks that nobody will ever wake: no task that they wait for is left in any partition.
 
 An edge moves from the tag of a task to `edges`, into an outbox, and then into `gather` of the waiting task, and never
-back. So they are read in this order, and a task that is still without an edge is looked at again some seconds later.
+back. So they are read in this order, `gather` last. No time passes by which a sender must have done something: a task
+counts as complete when its sender has confirmed it, after its last edge, and a gate when it is open.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import cast
@@ -31,14 +31,13 @@ Missing = dict[tuple[str, bytes], dict[int, None]]
 """(partition, blocked task) → the positions that nobody has told yet."""
 
 
-async def forsaken(queues: QueueCalls, partitions: Sequence[Partition], *, again_seconds: float) -> list[Fault]:
+async def forsaken(queues: QueueCalls, partitions: Sequence[Partition]) -> list[Fault]:
     """The blocked tasks of these partitions, all that there are, that wait for nothing."""
     counts: dict[tuple[str, bytes], Fault] = {}
     missing = await _missing(queues, partitions, counts)
     if missing:
         await _drop_expected(queues, partitions, missing)
     if missing:
-        await asyncio.sleep(again_seconds)
         still = await _missing(queues, partitions, {}, only=missing)
         await _drop_expected(queues, partitions, still)
         # What has moved into `gather` meanwhile is there now.

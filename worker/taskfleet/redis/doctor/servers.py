@@ -25,7 +25,7 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class RedisFacts:
     """One server. `saves` is None when it does not tell whether it writes snapshots.
 
     `clock_seconds` is how far its clock is ahead of ours, known to within `clock_error_seconds`.
@@ -47,13 +47,13 @@ class ServerFacts:
     clock_error_seconds: float
 
 
-async def servers(queues: QueueCalls) -> list[ServerFacts]:
+async def servers(queues: QueueCalls) -> list[RedisFacts]:
     """The facts of all servers that hold keys."""
     clients: list[Any] = await queues.patiently(queues.client.masters)
     return [await queues.patiently(lambda client=client: _facts(client)) for client in clients]
 
 
-async def _facts(client: Any) -> ServerFacts:
+async def _facts(client: Any) -> RedisFacts:
     info: dict[str, Any] = {}
     for section in ("server", "memory", "persistence", "replication"):
         info |= await client.info(section)
@@ -63,7 +63,7 @@ async def _facts(client: Any) -> ServerFacts:
     clock, error = await _clock(client)
     where = client.connection_pool.connection_kwargs
     host, port = where.get("host"), where.get("port")
-    return ServerFacts(
+    return RedisFacts(
         address=f"{host}:{port}" if host else str(where.get("path") or info.get("tcp_port", "")),
         version=str(info.get("valkey_version") or info.get("redis_version", "")),
         is_valkey="valkey_version" in info,

@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs
+-- needs: keys queue/clock queue/unpacking queue/records queue/unique_keys queue/inputs
 -- The invariants of one member of a structure (docs/decisions/0030). Each check costs the same however full the queue is.
 -- `checks` has for each part a function of a member and its value, which calls `fault(code, evidence)` for each broken
 -- invariant. What a check finds is true in the moment of the call: all scripts leave the invariants whole.

@@ -1,18 +1,44 @@
--- needs: keys doctor/faults
--- Which of these tasks are in no structure, or more than once in the ready list. It changes nothing.
+-- needs: keys queue/records queue/unique_keys doctor/faults doctor/anchor
+-- Which of these tasks are in no structure, and which are twice in the ready list. It changes nothing.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
--- ARGV  1 messagepack list of ids
--- REPLY {number of examined ids, {code, id, evidence, ...}}: the caller calls again for the rest
--- The whole list is looked through for an id: one is examined in a call where the list is long.
-local MOST_COMPARED = 200000
-local ids, compared, looked = cmsgpack.unpack(ARGV[1]), 0, 0
+-- ARGV  1 messagepack list of ids that were not seen in the ready list  2 messagepack list of (id, place, place) that
+--       were, counted from the anchor  3 id at the tail at the last page  4 its history  5 looked at places up to it
+-- REPLY {1 when the look must begin again, {code, id, evidence, ...}}
+-- All of a list of up to MOST_COMPARED ids is looked through for each id. Of a longer one only what has come since it was
+-- looked through, at both of its ends: a hand that has taken ids out of its middle is noticed by the caller.
+local MOST_COMPARED = 100000
 local length = redis.call('LLEN', ready)
-for i, id in ipairs(ids) do
-  if looked > 0 and compared + length > MOST_COMPARED then break end
-  looked, compared, member_now = i, compared + length, id
-  if lives(id) and not has(owner, id) and not has(gather, id) and #places_of(id, tag_of(id)) == 0 then
-    local found = redis.call('LPOS', ready, id, 'COUNT', 2)
-    if #found == 0 then fault('task-lost') elseif #found > 1 then fault('ready-twice') end
-  end
+local function is_placeless(id)
+  return lives(id) and not has(owner, id) and not has(gather, id) and #places_of(id, tag_of(id)) == 0
 end
-return {looked, faults}
+if length <= MOST_COMPARED then
+  for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
+    member_now = id
+    if is_placeless(id) and not redis.call('LPOS', ready, id) then fault('task-lost') end
+  end
+  for _, pair in ipairs(cmsgpack.unpack(ARGV[2])) do
+    member_now = pair[1]
+    if lives(member_now) and #redis.call('LPOS', ready, member_now, 'COUNT', 2) > 1 then fault('ready-twice') end
+  end
+  return {0, faults}
+end
+local from, to = looked_at(ARGV[3], ARGV[4], tonumber(ARGV[5]), length)
+if not from or from > MOST_NEW then return {1, {}} end
+local new = {}
+local function note(range) for _, id in ipairs(range) do new[id] = true end end
+if from > 0 then note(redis.call('LRANGE', ready, 0, from - 1)) end
+if to < length then note(redis.call('LRANGE', ready, to, -1)) end
+for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
+  member_now = id
+  if not new[id] and is_placeless(id) then fault('task-lost') end
+end
+for _, pair in ipairs(cmsgpack.unpack(ARGV[2])) do
+  local id, one, other = unpack(pair, 1, 3)
+  member_now = id
+  local function is_at(place)
+    local at = to - 1 - place
+    return at >= from and redis.call('LINDEX', ready, at) == id
+  end
+  if lives(id) and is_at(one) and is_at(other) then fault('ready-twice') end
+end
+return {0, faults}

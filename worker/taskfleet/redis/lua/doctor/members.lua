@@ -1,4 +1,4 @@
--- needs: keys doctor/faults
+-- needs: doctor/faults
 -- Check the next members of one structure. It changes nothing.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
 -- ARGV  1 part  2 cursor of the scan  3 about so many members

@@ -1,4 +1,5 @@
--- needs: keys doctor/faults queue/wake queue/signals
+-- needs: keys queue/clock queue/counters queue/unpacking queue/records queue/ready queue/unique_keys queue/inputs
+-- needs: doctor/faults queue/wake queue/signals
 -- Repair one broken invariant, if it is still broken.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
 -- ARGV  1 part  2 member  3 code  4 messagepack list of positions, or a text: see `mends`

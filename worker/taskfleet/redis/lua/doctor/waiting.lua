@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/inputs
+-- needs: keys queue/inputs
 -- What blocked tasks still wait for. It changes nothing.
 -- KEYS  the queue's (redis/keys.py)
 -- ARGV  1 messagepack list of ids

@@ -1,4 +1,4 @@
--- needs: keys doctor/faults queue/wake
+-- needs: keys queue/clock queue/records queue/ready queue/unique_keys doctor/faults queue/wake
 -- Check, and on request repair, what only a look at a whole partition can tell: its counters, its limit keys, its turns,
 -- and that its keys do not expire.
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
