@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from taskfleet.cancellation import end
+from taskfleet.embedded_valkey import EmbeddedValkey
 from taskfleet.errors import BrokerConnectionError
 from taskfleet.process import requests
 from taskfleet.redis import urls
@@ -23,7 +24,6 @@ from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
 from ..scaling.shared_redis import SharedRedis
 from . import view
-from .embedded_valkey import EmbeddedValkey
 from .local_schedules import LocalSchedules
 from .local_workers import LocalWorkers
 from .manifest_redis import LocalRedis
