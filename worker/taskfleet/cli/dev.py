@@ -76,7 +76,7 @@ def _left(queue: TaskQueue, found: DevRedis) -> str:
 
     async def count() -> list[str]:
         async with queue:
-            stats = await queue.broker.stats_many(await queue.queue_names())
+            stats = await queue.get_metrics()
         return [
             f"{number} {state} in {name}"
             for name, each in sorted(stats.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from taskfleet.cli import terminal, traces
 from taskfleet.context import TaskContext
 from taskfleet.middleware import CallNext, Middleware, WorkerContext
 from taskfleet.retry import RetryLater
+from taskfleet.runtime.recording.reporting import FINAL_FAILURE
+
+_EXCEPTION = "exception"
 
 
 class TaskLines(Middleware):
@@ -36,7 +40,14 @@ class TaskLines(Middleware):
         terminal.say(f"{_name(task)} runs again in {delay:.1f} s, after attempt {task.attempt}: {reason}")
 
     async def on_dead(self, task: TaskContext, reason: str, error: str) -> None:
-        terminal.say(f"{_name(task)} is dead ({reason}: {error}); run it again: taskfleet task retry {task.id}")
+        why = reason if reason == _EXCEPTION else f"{reason}: {error}"  # that one was printed with its traceback
+        terminal.say(f"{_name(task)} is dead ({why}); run it again: taskfleet task retry {task.id}")
+
+
+def unprinted(record: logging.LogRecord) -> bool:
+    """A filter of the worker's log: whether `TaskLines` does not print the same."""
+    told = record.msg == FINAL_FAILURE and isinstance(record.args, tuple) and record.args[4] == _EXCEPTION
+    return not told
 
 
 async def _told(name: str, call_next: CallNext) -> Any:

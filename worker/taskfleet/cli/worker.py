@@ -111,10 +111,12 @@ def _tell_of_tasks(queue: TaskQueue) -> None:
 
     from taskfleet import logs
     from taskfleet.cli import terminal
-    from taskfleet.cli.task_lines import TaskLines
+    from taskfleet.cli.task_lines import TaskLines, unprinted
 
     if not os.environ.get(logs.VARIABLE):
         logging.getLogger("taskfleet").setLevel(logging.WARNING)  # the log of the application itself stays
+
+    logging.getLogger("taskfleet.worker").addFilter(unprinted)
 
     def ready(worker: WorkerContext) -> None:
         tasks = ", ".join(sorted(definition.name for definition in queue.application.registry)) or "none"

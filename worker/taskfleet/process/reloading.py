@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import threading
@@ -26,6 +27,7 @@ class Reloader:
         import watchfiles  # of the extra [dev-server]
 
         self._watchfiles = watchfiles
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it logs each change
         self._folder = folder
         self._check = check
         self._say = say
