@@ -89,8 +89,10 @@ def wait(condition: Callable[[], Any], what: Callable[[], str], seconds: float =
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "tasks.py").write_text(CODE)
+    """The folder of the application. `producer` in it has the code that sends tasks, which stays as it is."""
+    for place in (tmp_path, tmp_path / "producer"):
+        (place / "shop").mkdir(parents=True)
+        (place / "shop" / "tasks.py").write_text(CODE)
     return tmp_path
 
 
@@ -138,7 +140,7 @@ def send(folder: Path, port: int | None, task: str, *more: str) -> subprocess.Co
     environment = clean_environment(**({"REDIS_URL": f"redis://localhost:{port}/0"} if port else {}))
     return subprocess.run(
         [sys.executable, "-m", "taskfleet", "enqueue", task, "--app", "shop.tasks:queue", *more],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder / "producer", env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
