@@ -300,9 +300,12 @@ def test_an_option_goes_before_redis_url(folder: Path, start: Start, port: int) 
         dev = start("dev", "shop.tasks:queue", "--redis", valkey.url, REDIS_URL=nowhere)
         dev.says("is ready")
         assert result(folder, port, "version") == "1"
-        assert valkey.url not in subprocess.run(
-            ["ps", "-o", "args=", "--ppid", str(dev.process.pid)], capture_output=True, text=True
-        ).stdout
+        assert (
+            valkey.url
+            not in subprocess.run(
+                ["ps", "-o", "args=", "--ppid", str(dev.process.pid)], capture_output=True, text=True
+            ).stdout
+        )
         assert dev.ends() == 0
 
 

@@ -1,4 +1,4 @@
-"""An embedded Valkey server, for a machine without a Redis: of `taskfleet dev`, of `taskfleet up`, of a run of pytest."""
+"""An embedded Valkey server, for a machine without a Redis: of `taskfleet dev`, `taskfleet up`, or a run of pytest."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def _left(queue: TaskQueue, found: DevRedis) -> str:
             f"{number} {state} in {name}"
             for name, each in sorted(stats.items())
             for state, number in (
-                ("ready", each.ready), ("running", each.in_flight), ("delayed", each.delayed), ("blocked", each.blocked),
+                ("ready", each.ready), ("running", each.in_flight),
+                ("delayed", each.delayed), ("blocked", each.blocked),
             )
             if number
         ]  # fmt: skip

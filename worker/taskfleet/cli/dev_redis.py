@@ -93,13 +93,16 @@ def _refuse_foreign() -> None:
     """Refuse the Valkey of another folder's `taskfleet dev`: its workers would take this application's tasks."""
     import redis
 
-    with contextlib.suppress(redis.RedisError, OSError), redis.Redis(port=DEFAULT_PORT, decode_responses=True) as client:
+    with (
+        contextlib.suppress(redis.RedisError, OSError),
+        redis.Redis(port=DEFAULT_PORT, decode_responses=True) as client,
+    ):
         place = Path(dict(client.config_get("dir")).get("dir", ""))
         ours = _FOLDER.absolute() / "valkey"
         if place.parts[-2:] == ours.parts[-2:] and place.resolve() != ours.resolve():
             raise ConfigurationError(
-                f"localhost:{DEFAULT_PORT} is the Valkey of `taskfleet dev` in {place.parents[1]}: end that one, or give "
-                f"this one a port with --port {DEFAULT_PORT + 1}"
+                f"localhost:{DEFAULT_PORT} is the Valkey of `taskfleet dev` in {place.parents[1]}: end that one, "
+                f"or give this one a port with --port {DEFAULT_PORT + 1}"
             )
 
 
