@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.embedded_valkey import EmbeddedValkey, answers
@@ -276,8 +277,8 @@ def test_killing_dev_leaves_no_process(folder: Path, dev: Dev, port: int) -> Non
 def test_a_killed_valkey_is_started_again_with_its_data(folder: Path, dev: Dev, port: int) -> None:
     sent = send(folder, port, "hold").stdout.strip()
     dev.says(r"hold \w+ starts")
-    pids = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(dev.process.pid)], capture_output=True, text=True)
-    server = next(int(line.split()[0]) for line in pids.stdout.splitlines() if f":{port}" in line)
+    with redis.Redis(port=port) as client:
+        server = int(client.info("server")["process_id"])
     os.kill(server, signal.SIGKILL)
     dev.says("started again")
     (folder / "go").touch()
@@ -291,7 +292,10 @@ def test_redis_url_is_used_as_it_is(folder: Path, start: Start, server: RedisSer
     assert f"Redis at 127.0.0.1:{server.port}: it answers" in dev.output
     assert not (folder / ".taskfleet").exists()
     assert dev.ends() == 0
-    server.client().delete(*server.client().keys("dev-env*")) if server.client().keys("dev-env*") else None
+    with redis.Redis(port=server.port) as client:
+        keys = client.keys("dev-env*")
+        assert keys  # the workers were there
+        client.delete(*keys)
 
 
 def test_an_option_goes_before_redis_url(folder: Path, start: Start, port: int) -> None:

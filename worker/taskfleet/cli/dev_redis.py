@@ -54,7 +54,8 @@ def chosen(queue: TaskQueue, redis: str, port: int) -> Generator[DevRedis]:
         if named or answers("localhost", DEFAULT_PORT):
             if not named:
                 _refuse_foreign()
-            asyncio.run(_ping(queue, redis))
+            with connecting.redirected(queue, redis):
+                asyncio.run(_ping(queue))
             terminal.say(f"Redis at {_address(queue, redis)}: it answers, and is used as it is")
             yield found
             return
@@ -106,10 +107,9 @@ def _refuse_foreign() -> None:
             )
 
 
-async def _ping(queue: TaskQueue, redis: str) -> None:
-    with connecting.redirected(queue, redis):
-        async with queue:
-            await queue.broker.ping()
+async def _ping(queue: TaskQueue) -> None:
+    async with queue:
+        await queue.broker.ping()
 
 
 def _address(queue: TaskQueue, redis: str) -> str:
