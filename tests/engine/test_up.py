@@ -17,6 +17,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
+from tests.support import sleeping_app
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,24 @@ def test_workers_start_and_ctrl_c_drains_them(up: subprocess.Popen[str]) -> None
     assert up.returncode == 0
     assert "Traceback" not in rest
     wait_until_gone(workers, 1.0)
+
+
+async def test_a_killed_worker_loses_nothing_and_the_end_says_what_is_left(
+    up: subprocess.Popen[str], server: RedisServer
+) -> None:
+    read_until(up, " is ready after ")
+    async with TaskQueue(settings=Settings(redis=RedisSettings(url=server.url))) as queue:
+        nap = queue.task(name="nap")(sleeping_app.nap.function)
+        handles = await queue.enqueue_many([nap.message(0.05) for _ in range(80)])
+        os.kill(children(up.pid)[0], signal.SIGKILL)
+        read_until(up, "another starts in")
+        assert [await handle.result(timeout=60) for handle in handles] == [0.05] * 80
+        await nap.options(delay=600).enqueue(0.1)
+        up.send_signal(signal.SIGINT)
+        rest, _ = up.communicate(timeout=30)
+        assert up.returncode == 0
+        assert "ended; left in Redis: 1 delayed in default" in rest.splitlines()[-1]
+        await queue.purge("default")
 
 
 @pytest.fixture

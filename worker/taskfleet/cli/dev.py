@@ -73,25 +73,15 @@ def register(app: typer.Typer) -> None:
 def _left(queue: TaskQueue, found: DevRedis) -> str:
     """A sentence about the tasks that have not ended."""
     from taskfleet.errors import TaskQueueError
+    from taskfleet.protocol import stats
 
-    async def count() -> list[str]:
+    async def read() -> str:
         async with queue:
-            stats = await queue.get_metrics()
-        return [
-            f"{number} {state} in {name}"
-            for name, each in sorted(stats.items())
-            for state, number in (
-                ("ready", each.ready), ("running", each.in_flight),
-                ("delayed", each.delayed), ("blocked", each.blocked),
-            )
-            if number
-        ]  # fmt: skip
+            return stats.left_over(await queue.get_metrics())
 
     try:
         with connecting.redirected(queue, found.redirect):
-            left = asyncio.run(count())
+            left = asyncio.run(read())
     except (TaskQueueError, OSError) as error:
         return f"ended; what is left cannot be read: {error}"
-    if not left:
-        return "ended; no task is left"
-    return f"ended; left in Redis, for the next worker: {', '.join(left)}"
+    return f"ended; left in Redis, for the next worker: {left}" if left else "ended; no task is left"
