@@ -17,7 +17,6 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
-from tests.support import sleeping_app
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +108,11 @@ async def test_a_killed_worker_loses_nothing_and_the_end_says_what_is_left(
 ) -> None:
     read_until(up, " is ready after ")
     async with TaskQueue(settings=Settings(redis=RedisSettings(url=server.url))) as queue:
-        nap = queue.task(name="nap")(sleeping_app.nap.function)
+
+        @queue.task
+        async def nap(seconds: float) -> float:
+            return seconds
+
         handles = await queue.enqueue_many([nap.message(0.05) for _ in range(80)])
         os.kill(children(up.pid)[0], signal.SIGKILL)
         read_until(up, "another starts in")

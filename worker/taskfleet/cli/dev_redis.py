@@ -98,7 +98,7 @@ def _refuse_foreign() -> None:
         contextlib.suppress(redis.RedisError, OSError),
         redis.Redis(port=DEFAULT_PORT, decode_responses=True) as client,
     ):
-        place = Path(dict(client.config_get("dir")).get("dir", ""))
+        place = Path(dict(client.config_get("dir")).get("dir") or "")
         ours = _FOLDER.absolute() / "valkey"
         if place.parts[-2:] == ours.parts[-2:] and place.resolve() != ours.resolve():
             raise ConfigurationError(
