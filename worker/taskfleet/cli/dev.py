@@ -52,20 +52,22 @@ def register(app: typer.Typer) -> None:
         selection.tiers_of(queue.application, names)  # an invalid name is an error, before anything starts
         os.environ.pop("TASKFLEET_WORKER_NAME", None)  # several processes of this run may live at a time
         command = WorkerCommand(application, queues, concurrency)
-        with dev_redis.chosen(queue, redis, port) as found:
+        with (
+            Reloader(Path.cwd(), command.check(), terminal.say) as reloader,
+            dev_redis.chosen(queue, redis, port) as found,
+        ):
             pass_on(found.redirect, terminal="dev")
-            with Reloader(Path.cwd(), command.check(), terminal.say) as reloader:
 
-                def replace() -> bool:
-                    found.tend()
-                    return reloader.due()
+            def replace() -> bool:
+                found.tend()
+                return reloader.due()
 
-                supervisor = Supervisor(command.of, processes, replace=replace)
-                grace = queue.settings.workers.shutdown_grace_period
-                supervisor.on_drain = lambda: terminal.say(
-                    f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
-                )
-                code = supervisor.run(Parent(), worker_process.patience(queue))
+            supervisor = Supervisor(command.of, processes, replace=replace)
+            grace = queue.settings.workers.shutdown_grace_period
+            supervisor.on_drain = lambda: terminal.say(
+                f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
+            )
+            code = supervisor.run(Parent(), worker_process.patience(queue))
             terminal.say(_left(queue, found))
         return code
 
