@@ -103,6 +103,28 @@ def test_workers_start_and_ctrl_c_drains_them(up: subprocess.Popen[str]) -> None
     wait_until_gone(workers, 1.0)
 
 
+async def test_a_killed_worker_loses_nothing_and_the_end_says_what_is_left(
+    up: subprocess.Popen[str], server: RedisServer
+) -> None:
+    read_until(up, " is ready after ")
+    async with TaskQueue(settings=Settings(redis=RedisSettings(url=server.url))) as queue:
+
+        @queue.task
+        async def nap(seconds: float) -> float:
+            return seconds
+
+        handles = await queue.enqueue_many([nap.message(0.05) for _ in range(80)])
+        os.kill(children(up.pid)[0], signal.SIGKILL)
+        read_until(up, "another starts in")
+        assert [await handle.result(timeout=60) for handle in handles] == [0.05] * 80
+        await nap.options(delay=600).enqueue(0.1)
+        up.send_signal(signal.SIGINT)
+        rest, _ = up.communicate(timeout=30)
+        assert up.returncode == 0
+        assert "ended; left in Redis: 1 delayed in default" in rest.splitlines()[-1]
+        await queue.purge("default")
+
+
 @pytest.fixture
 async def taken(server: RedisServer) -> AsyncIterator[TaskQueue]:
     """A queue with a schedule that was added from Python."""

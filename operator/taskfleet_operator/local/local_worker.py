@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from taskfleet.child_process import Child
+from taskfleet.embedded_valkey import free_port
 
-from .embedded_valkey import free_port
 from .plan import LocalPlan
 
 _KEPT_LINES = 20

@@ -18,11 +18,15 @@ from ..resource.redis_spec import RedisSpec
 
 @dataclass(frozen=True, slots=True)
 class LocalRedis:
-    """A URL, and what the workers need beside it. Login and TLS of this process come from `settings`."""
+    """A URL, and what the workers need beside it. Login and TLS of this process come from `settings`.
+
+    One that is not `kept` ends, with all tasks, when the program does.
+    """
 
     url: str
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     settings: RedisSettings | None = None
+    kept: bool = True
 
     def broker(self, *, prefix: str = "taskfleet", **changes: Any) -> RedisBroker:
         """A broker; `changes` are fields of `RedisSettings`. ConfigurationError for a variable that is wrong."""

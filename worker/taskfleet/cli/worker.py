@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import connecting
+from taskfleet import showing
+from taskfleet.cli import connecting, worker_command
 from taskfleet.cli.connecting import REDIS
 
 if TYPE_CHECKING:
     from taskfleet.application import Application
+    from taskfleet.middleware import WorkerContext
+    from taskfleet.queue import TaskQueue
 
 
 def register(app: typer.Typer) -> None:
@@ -30,45 +36,56 @@ def register(app: typer.Typer) -> None:
         log_level: str = typer.Option(
             "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
         ),
+        reload: bool = typer.Option(False, "--reload", help="Replace the workers when Python files here change."),
         redis: str = REDIS,
         number: int = typer.Option(0, hidden=True),
+        check: bool = typer.Option(False, "--check", hidden=True),
     ) -> int:
         """Run a worker until SIGTERM or Ctrl-C drains it."""
         from taskfleet import logs
 
         logs.configure(log_level)
+        from pathlib import Path
+
         from taskfleet.child_process import Parent
         from taskfleet.errors import ConfigurationError
         from taskfleet.process import requests, worker_process
         from taskfleet.process.loading import load_app
+        from taskfleet.process.reloading import Reloader
         from taskfleet.process.supervisor import Supervisor
         from taskfleet.runtime.state import selection
 
+        handed, told = worker_command.passed_on()
+        redis = redis or handed
         parent = Parent()
         requests.end_at_once()  # until there is a worker to drain
 
         names = tuple(each.strip() for each in queues.split(",") if each.strip())
         if queues and not names:
             raise ConfigurationError(f"--queues {queues!r} names no queue")
+        for option, given in (("--burst", burst), ("--probe-port", probe_port)):
+            if reload and given:
+                raise ConfigurationError(f"--reload is for development, and does not go with {option}: leave one out")
         queue = load_app(application)
         known = _queues_of(queue.application)
         tiers = selection.tiers_of(queue.application, names)  # an invalid name is an error, before any process starts
         if number == 0:
             _warn_of_typing_errors(known, {each for tier in tiers for each in tier.names})
-        with connecting.redirected(queue, redis):
-            if processes > 1:
-                supervisor = Supervisor(
-                    lambda n: [
-                        sys.executable, "-m", "taskfleet", "worker", application, "--number", str(n),
-                        *(["--queues", queues] if queues else []), "--concurrency", str(concurrency),
-                        "--probe-port", str(probe_port + n if probe_port else 0), "--probe-host", probe_host,
-                        *(["--name", name] if name else []), *(["--burst"] if burst else []),
-                        *(["--redis", redis] if redis else []),
-                    ],
-                    processes,
-                    burst=burst,
-                )  # fmt: skip
+        if check:
+            return 0
+        command = worker_command.WorkerCommand(application, queues, concurrency, probe_port, probe_host, name, burst)
+        if reload or processes > 1:
+            worker_command.pass_on(redis)
+        if reload:
+            say = showing.logger("taskfleet.worker").warning
+            with Reloader(Path.cwd(), command.check(), lambda text: say("%s", text)) as reloader:
+                supervisor = Supervisor(_renamed(command), processes, replace=reloader.due)
                 return supervisor.run(parent, worker_process.patience(queue))
+        if processes > 1:
+            return Supervisor(command.of, processes, burst=burst).run(parent, worker_process.patience(queue))
+        with connecting.redirected(queue, redis):
+            if told:
+                _tell_of_tasks(queue)
             options = worker_process.ProcessOptions(
                 queues=names,
                 concurrency=concurrency or None,
@@ -81,6 +98,33 @@ def register(app: typer.Typer) -> None:
             return worker_process.run(queue, options, parent)
 
 
+def _renamed(command: worker_command.WorkerCommand) -> Callable[[int], list[str]]:
+    """Command lines with a new name for each process: one that is replaced finishes its tasks beside its successor."""
+    name = command.name or os.environ.get("TASKFLEET_WORKER_NAME", "")
+    serial = itertools.count(1)
+    return lambda n: dataclasses.replace(command, name=f"{name}-{next(serial)}" if name else "").of(n)
+
+
+def _tell_of_tasks(queue: TaskQueue) -> None:
+    """A line on the terminal for what happens to tasks, in place of the log that a service has."""
+    import logging
+
+    from taskfleet import logs
+    from taskfleet.cli import terminal
+    from taskfleet.cli.task_lines import TaskLines, unprinted
+
+    if not os.environ.get(logs.VARIABLE):
+        logging.getLogger("taskfleet").setLevel(logging.WARNING)  # the log of the application itself stays
+
+    logging.getLogger("taskfleet.worker").addFilter(unprinted)
+
+    def ready(worker: WorkerContext) -> None:
+        tasks = ", ".join(sorted(definition.name for definition in queue.application.registry)) or "none"
+        terminal.say(f"worker {worker.name} is ready; queues: {', '.join(worker.queues)}; tasks: {tasks}")
+
+    queue.add_middleware(TaskLines(ready))
+
+
 def _queues_of(application: Application) -> set[str]:
     known = {options.name for options in application.queue_options}
     return known | {definition.options.queue for definition in application.registry}
@@ -88,7 +132,7 @@ def _queues_of(application: Application) -> set[str]:
 
 def _warn_of_typing_errors(known: set[str], chosen: set[str]) -> None:
     """A queue that the application does not name may get tasks all the same: from `.options(queue=…)`, or elsewhere."""
-    from taskfleet import checks, showing
+    from taskfleet import checks
 
     for name in sorted(chosen - known):
         if "/" not in name and (hint := checks.did_you_mean(name, known)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ logger = showing.logger("taskfleet.worker")
 
 _LOOK_SECONDS = 0.1
 _STABLE_SECONDS = 10.0
+_CANNOT_START = 2  # the exit code of a mistake in the application or the command line
 _HURRY_SECONDS = 2.0  # how long a child may take to end that was told to end at once
 
 # The exit codes of a process without work that was asked to end: 0, the signal itself, or the shell's code for it.
@@ -26,12 +28,24 @@ class Supervisor:
     """Keeps `processes` children of `command(n)` running until it is asked to end, and then drains them all.
 
     A child that dies is started again. The delay grows for children that die early. With `burst`, a child that ends
-    with 0 has found its queues empty and is not.
+    with 0 has found its queues empty and is not. When `replace()`, which is called several times a second, says so,
+    others take the place of all children at once, and those finish what they run. With it, a child that ends with 2
+    cannot start, and waits for the next replacement.
     """
 
-    def __init__(self, command: Callable[[int], Sequence[str]], processes: int, *, burst: bool = False) -> None:
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        processes: int,
+        *,
+        burst: bool = False,
+        replace: Callable[[], bool] | None = None,
+    ) -> None:
         self._command = command
         self._burst = burst
+        self._replace = replace
+        self.on_drain: Callable[[], None] = lambda: None
+        self._leaving: list[Child] = []
         self._children: dict[int, Child] = {}
         self._started: dict[int, float] = {}
         self._retry_at = dict.fromkeys(range(processes), 0.0)
@@ -49,7 +63,11 @@ class Supervisor:
             signal.signal(number, self._heard)
         parent.listen(self._requests.told, self._hurry, patience)
         status = 0
+        told = False
         while True:
+            if self._replace is not None and not self._ending and self._replace():
+                self._replace_all()
+            self._leaving = [child for child in self._leaving if child.ended() is None]
             for n in list(self._retry_at):
                 child = self._children.get(n)
                 code = child.ended() if child is not None else None
@@ -61,9 +79,12 @@ class Supervisor:
                     status = status or self._has_ended(n, code)
                 if n not in self._children and not self._ending and time.monotonic() >= self._retry_at[n]:
                     self._start(n)
-            if not self._children and (self._ending or not self._retry_at):
+            if not self._children and not self._leaving and (self._ending or not self._retry_at):
                 return status
             if self._ending:
+                if not told:
+                    told = True
+                    self.on_drain()  # not in the signal's handler, which may interrupt another line
                 self._tell()
             time.sleep(_LOOK_SECONDS)
 
@@ -71,10 +92,21 @@ class Supervisor:
         self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL)
         self._started[n] = time.monotonic()
 
+    def _replace_all(self) -> None:
+        for child in self._children.values():
+            child.drain()
+        self._leaving.extend(self._children.values())
+        self._children.clear()
+        self._retry_at = dict.fromkeys(self._retry_at, 0.0)
+        self._failures = dict.fromkeys(self._failures, 0)
+
     def _has_ended(self, n: int, code: int) -> int:
         if self._ending:
             return int(code not in _IN_GOOD_ORDER)
         now = time.monotonic()
+        if self._replace is not None and code == _CANNOT_START:
+            self._retry_at[n] = math.inf
+            return 0
         self._failures[n] = 0 if now - self._started[n] > _STABLE_SECONDS else self._failures[n] + 1
         delay = min(30.0, 0.5 * 2.0 ** self._failures[n])
         logger.warning("worker process %d ended with %d; started again in %.1f s", n, code, delay)
@@ -97,7 +129,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Also tell children that were being started when the request came."""
-        for child in list(self._children.values()):
+        for child in [*self._children.values(), *self._leaving]:
             child.drain()
             if self._kill_at is not None:
                 child.hurry()

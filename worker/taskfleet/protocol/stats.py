@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -92,3 +92,14 @@ class QueueStats:
         sums["oldest_age_seconds"] = max(part.oldest_age_seconds for part in parts)
         sums["paused"] = any(part.paused for part in parts)
         return cls(**sums)
+
+
+def left_over(stats: Mapping[str, QueueStats]) -> str:
+    """The tasks of these queues that have not ended, in words: `3 ready, 1 delayed in default`. Empty for none."""
+    found: list[str] = []
+    for name, each in sorted(stats.items()):
+        states = {"ready": each.ready, "running": each.in_flight, "delayed": each.delayed, "blocked": each.blocked}
+        numbers = [f"{number} {state}" for state, number in states.items() if number]
+        if numbers:
+            found.append(f"{', '.join(numbers)} in {name}")
+    return "; ".join(found)

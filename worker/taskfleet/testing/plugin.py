@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -105,16 +107,17 @@ def taskfleet_redis_url(pytestconfig: pytest.Config) -> Iterator[str | None]:
     if chosen != _EMBEDDED:
         yield chosen
         return
-    from taskfleet.testing.embedded_server import EmbeddedServer
+    from taskfleet.embedded_valkey import EmbeddedValkey
 
-    try:
-        server = EmbeddedServer().__enter__()
-    except TaskQueueError as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
-        yield server.url
-    finally:
-        server.__exit__()
+    with tempfile.TemporaryDirectory(prefix="taskfleet-") as folder:  # short, since a socket's path is limited
+        try:
+            server = EmbeddedValkey(Path(folder), port=None, instead="give --taskfleet-redis=redis://…").__enter__()
+        except TaskQueueError as error:
+            pytest.fail(str(error), pytrace=False)
+        try:
+            yield server.url
+        finally:
+            server.__exit__()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = showing.logger("taskfleet.worker")
 
 BURST = 10  # lines of one kind and task name in a burst
+FINAL_FAILURE = "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s"
 SECONDS_EACH = 5.0  # then one line in so many seconds
 _MOST_BUCKETS = 10_000
 
@@ -62,7 +63,7 @@ class Reports:
         """The final failure of a task: its retries are used up, or it has none. `text` is the traceback."""
         if (missed := self._take_line("failed", job.definition.name, logging.ERROR)) >= 0:
             self._say(
-                logging.ERROR, "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s",
+                logging.ERROR, FINAL_FAILURE,
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, reason, _said(message),
                  _and(missed)),
                 text, error,

@@ -1,0 +1,89 @@
+"""`taskfleet dev`: a Redis, workers and schedules for an application, on one terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from taskfleet.cli import connecting, terminal
+from taskfleet.cli.worker_command import WorkerCommand, pass_on
+
+if TYPE_CHECKING:
+    from taskfleet.cli.dev_redis import DevRedis
+    from taskfleet.queue import TaskQueue
+
+_REDIS = connecting.redis_option("A Redis in place of the embedded Valkey; default: REDIS_URL, the file, the code.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def dev(  # pyright: ignore[reportUnusedFunction]
+        application: str = typer.Argument(..., metavar="APP", help="module:attribute of the TaskQueue."),
+        redis: str = _REDIS,
+        port: int = typer.Option(0, help="Start the Valkey on this port; default 6379.", min=0, max=65535),
+        queues: str = typer.Option("", help="Which queues, as for `worker`; default all."),
+        concurrency: int = typer.Option(0, help="Slots of each worker.", min=0, max=10_000),
+        processes: int = typer.Option(1, help="Workers.", min=1, max=256),
+        log_level: str = typer.Option("", help="Of the workers' log; default WARNING, and INFO for your own."),
+    ) -> int:
+        """Run an application while you write it: Redis, workers, schedules, reload."""
+        from taskfleet import logs
+
+        logs.configure(log_level)
+        from taskfleet.child_process import Parent
+        from taskfleet.cli import dev_redis
+        from taskfleet.errors import ConfigurationError
+        from taskfleet.process import worker_process
+        from taskfleet.process.loading import load_app
+        from taskfleet.process.reloading import Reloader
+        from taskfleet.process.supervisor import Supervisor
+        from taskfleet.runtime.state import selection
+
+        names = tuple(each.strip() for each in queues.split(",") if each.strip())
+        if queues and not names:
+            raise ConfigurationError(f"--queues {queues!r} names no queue")
+        queue = load_app(application)
+        selection.tiers_of(queue.application, names)  # an invalid name is an error, before anything starts
+        os.environ.pop("TASKFLEET_WORKER_NAME", None)  # several processes of this run may live at a time
+        command = WorkerCommand(application, queues, concurrency)
+        with (
+            Reloader(Path.cwd(), command.check(), terminal.say) as reloader,
+            dev_redis.chosen(queue, redis, port) as found,
+        ):
+            pass_on(found.redirect, terminal="dev")
+
+            def replace() -> bool:
+                found.tend()
+                return reloader.due()
+
+            supervisor = Supervisor(command.of, processes, replace=replace)
+            grace = queue.settings.workers.shutdown_grace_period
+            supervisor.on_drain = lambda: terminal.say(
+                f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
+            )
+            code = supervisor.run(Parent(), worker_process.patience(queue))
+            terminal.say(_left(queue, found))
+        return code
+
+
+def _left(queue: TaskQueue, found: DevRedis) -> str:
+    """A sentence about the tasks that have not ended."""
+    from taskfleet.errors import TaskQueueError
+    from taskfleet.protocol import stats
+
+    async def read() -> str:
+        async with queue:
+            return stats.left_over(await queue.get_metrics())
+
+    try:
+        with connecting.redirected(queue, found.redirect):
+            left = asyncio.run(read())
+    except (TaskQueueError, OSError) as error:
+        return f"ended; what is left cannot be read: {error}"
+    return f"ended; left in Redis, for the next worker: {left}" if left else "ended; no task is left"
