@@ -1,0 +1,115 @@
+"""The application of each guide of docs/migrate gives the same results before and after the move, on a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.errors import PeerUnavailable
+from bench.peer import Peer, Program
+from bench.peers.arq import ARQ
+from bench.peers.bullmq import BullMQ
+from bench.peers.celery import CELERY
+from bench.peers.dramatiq import DRAMATIQ
+from bench.peers.rq import RQ
+from tests.support import requirements
+from tests.support.redis_server import RedisServer
+
+REPOSITORY = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+PEERS: dict[str, Peer] = {"celery": CELERY, "rq": RQ, "arq": ARQ, "dramatiq": DRAMATIQ, "bullmq": BullMQ()}
+
+WORKERS = {
+    "celery": "celery -A before worker --queues celery,mail --pool threads --concurrency 4",
+    "rq": "rq worker default mail --with-scheduler",
+    "arq": "arq before.WorkerSettings",
+    "dramatiq": "dramatiq before --processes 1 --threads 4",
+    "bullmq": "node before.js worker",
+}
+
+
+def worker_of_ours(name: str) -> str:
+    queues = " --queues default,mail" if name in {"celery", "rq", "dramatiq"} else ""
+    return f"taskfleet worker after:queue{queues}"
+
+
+def guide(name: str) -> str:
+    return (REPOSITORY / "docs" / "migrate" / f"{name}.md").read_text(encoding="utf-8")
+
+
+@contextmanager
+def running(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """A worker beside the body, which ends it and kills it when it does not end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def results(
+    worker: Sequence[str], program: Sequence[str], folder: Path, environment: Mapping[str, str], tmp_path: Path
+) -> str:
+    """What the program prints while the worker runs, on a server of their own."""
+    log = tmp_path / "worker.log"
+    with RedisServer() as server:
+        environment = {**os.environ, **environment, "REDIS_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"}
+        with running(worker, folder, environment, log):
+            done = subprocess.run(
+                program, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
+            )
+            assert done.returncode == 0, done.stderr + log.read_text()
+    return done.stdout
+
+
+def prepared(name: str, config: pytest.Config) -> Program:
+    try:
+        return PEERS[name].prepare()
+    except PeerUnavailable as error:
+        requirements.cannot_run(config, "migration", str(error))
+
+
+@pytest.mark.timeout(300)  # the first run installs the other library
+@pytest.mark.parametrize("name", WORKERS)
+def test_both_applications_of_a_guide_give_the_results_that_it_shows(
+    name: str, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    folder = HERE / name
+    peer = prepared(name, pytestconfig)
+    script, *arguments = WORKERS[name].split()
+    if name == "bullmq":
+        node = peer.command[0]
+        before = results([node, *arguments], [node, "before.js"], folder, peer.environment, tmp_path)
+    else:
+        python = peer.command[0]
+        worker = [python, "-m", {"rq": "rq.cli"}.get(script, script), *arguments]
+        before = results(worker, [python, "before.py"], folder, {"PYTHONPATH": ""}, tmp_path)
+
+    command = [sys.executable, "-m", *worker_of_ours(name).split()]
+    after = results(command, [sys.executable, "after.py"], folder, {}, tmp_path)
+
+    assert after == before
+    assert f"```text\n{after}```" in guide(name)
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_guide_shows_the_applications_and_their_workers(name: str) -> None:
+    page, folder = guide(name), HERE / name
+    for file in sorted(folder.glob("before.*")) + [folder / "after.py"]:
+        language = {".py": "python", ".js": "javascript"}[file.suffix]
+        assert f"```{language}\n{file.read_text(encoding='utf-8')}```" in page
+    assert f"$ {WORKERS[name]}\n" in page
+    assert f"$ {worker_of_ours(name)}\n" in page
