@@ -27,7 +27,17 @@ VARIABLES: Mapping[str, tuple[type, ...]] = {
     "handle": (TaskHandle, GroupHandle),
     "task": (TaskFunction,),
 }
-ARGUMENTS = {"url", "name", "done", "total", "id", "Ellipsis", "ValueError", "get_bank", "get_session"}  # anybody's names
+ARGUMENTS = {
+    "url",
+    "name",
+    "done",
+    "total",
+    "id",
+    "Ellipsis",
+    "ValueError",
+    "get_bank",
+    "get_session",
+}  # anybody's names
 OPTIONS = {*CallOptions.__annotations__, *FunctionTaskOptions.__annotations__}
 
 

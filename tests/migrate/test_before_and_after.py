@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from bench.errors import PeerUnavailable
 from bench.peer import Peer, Program
 from bench.peers.arq import ARQ
@@ -18,6 +17,7 @@ from bench.peers.bullmq import BullMQ
 from bench.peers.celery import CELERY
 from bench.peers.dramatiq import DRAMATIQ
 from bench.peers.rq import RQ
+
 from tests.support import requirements
 from tests.support.redis_server import RedisServer
 

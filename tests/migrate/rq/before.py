@@ -19,10 +19,10 @@ def total(shipping: int) -> int:
     return sum(job.return_value() for job in get_current_job().fetch_dependencies()) + shipping
 
 def charge(order: int) -> str:
-    retries = get_current_job().number_of_retries or 0
-    if retries == 0:
+    attempt = 4 - get_current_job().retries_left
+    if attempt == 1:
         raise ConnectionError("the bank does not answer")
-    return f"order {order} is paid, at attempt {retries + 1}"
+    return f"order {order} is paid, at attempt {attempt}"
 
 def remind(order: int) -> str:
     return f"reminded the buyer of order {order}"
