@@ -1,4 +1,4 @@
-"""Whether a name that a table of docs/migrate gives as ours exists: a call, an option, a setting, a command, a route."""
+"""Whether what a table of docs/migrate calls ours exists: a call, an option, a setting, a command, a route."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Missing(Exception):
 
 def check(code: str) -> None:
     """Raise `Missing` when a name in `code` is not one of Taskfleet's."""
-    if code.startswith("taskfleet ") or code.startswith("--"):
+    if code.startswith(("taskfleet ", "--")):
         _check_command(code)
     elif code.startswith("/"):
         if f"/tasks{code}" not in routes():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,44 @@ def guide(name: str) -> str:
     return (REPOSITORY / "docs" / "migrate" / f"{name}.md").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of the two applications."""
+
+    worker: Sequence[str]
+    program: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+    log: Path
+
+    def variables(self, url: str) -> dict[str, str]:
+        return {**os.environ, **self.environment, "REDIS_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, url: str) -> str:
+        """What the program prints, beside its worker."""
+        done = subprocess.run(
+            self.program,
+            cwd=self.folder,
+            env=self.variables(url),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + self.log.read_text()
+        return done.stdout
+
+
 @contextmanager
-def running(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """A worker beside the body, which ends it and kills it when it does not end."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+def running(side: Side, url: str) -> Iterator[None]:
+    """A worker beside the body, which is killed when it does not end after it."""
+    with side.log.open("wb") as output:
+        process = subprocess.Popen(
+            side.worker, cwd=side.folder, env=side.variables(url), stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         yield
-        assert process.poll() is None, log.read_text()
+        assert process.poll() is None, side.log.read_text()
     finally:
         process.terminate()
         try:
@@ -58,21 +89,6 @@ def running(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def results(
-    worker: Sequence[str], program: Sequence[str], folder: Path, environment: Mapping[str, str], tmp_path: Path
-) -> str:
-    """What the program prints while the worker runs, on a server of their own."""
-    log = tmp_path / "worker.log"
-    with RedisServer() as server:
-        environment = {**os.environ, **environment, "REDIS_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"}
-        with running(worker, folder, environment, log):
-            done = subprocess.run(
-                program, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
-            )
-            assert done.returncode == 0, done.stderr + log.read_text()
-    return done.stdout
 
 
 def prepared(name: str, config: pytest.Config) -> Program:
@@ -87,28 +103,29 @@ def prepared(name: str, config: pytest.Config) -> Program:
 def test_both_applications_of_a_guide_give_the_results_that_it_shows(
     name: str, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    folder = HERE / name
-    peer = prepared(name, pytestconfig)
+    folder, peer = HERE / name, prepared(name, pytestconfig)
     script, *arguments = WORKERS[name].split()
+    interpreter = peer.command[0]
     if name == "bullmq":
-        node = peer.command[0]
-        before = results([node, *arguments], [node, "before.js"], folder, peer.environment, tmp_path)
+        before = Side([interpreter, *arguments], [interpreter, "before.js"], folder, peer.environment, tmp_path / "old")
     else:
-        python = peer.command[0]
-        worker = [python, "-m", {"rq": "rq.cli"}.get(script, script), *arguments]
-        before = results(worker, [python, "before.py"], folder, {"PYTHONPATH": ""}, tmp_path)
+        worker = [interpreter, "-m", {"rq": "rq.cli"}.get(script, script), *arguments]
+        before = Side(worker, [interpreter, "before.py"], folder, {"PYTHONPATH": ""}, tmp_path / "old")
+    worker = [sys.executable, "-m", *worker_of_ours(name).split()]
+    after = Side(worker, [sys.executable, "after.py"], folder, {}, tmp_path / "new")
 
-    command = [sys.executable, "-m", *worker_of_ours(name).split()]
-    after = results(command, [sys.executable, "after.py"], folder, {}, tmp_path)
+    # As during a move: both workers run, on one server.
+    with RedisServer() as server, running(before, server.url), running(after, server.url):
+        old, new = before.run(server.url), after.run(server.url)
 
-    assert after == before
-    assert f"```text\n{after}```" in guide(name)
+    assert new == old
+    assert f"```text\n{new}```" in guide(name)
 
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_guide_shows_the_applications_and_their_workers(name: str) -> None:
     page, folder = guide(name), HERE / name
-    for file in sorted(folder.glob("before.*")) + [folder / "after.py"]:
+    for file in [*sorted(folder.glob("before.*")), folder / "after.py"]:
         language = {".py": "python", ".js": "javascript"}[file.suffix]
         assert f"```{language}\n{file.read_text(encoding='utf-8')}```" in page
     assert f"$ {WORKERS[name]}\n" in page
