@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from bench.peers.celery import CELERY
 from bench.peers.dramatiq import DRAMATIQ
 from bench.peers.rq import RQ
 
+from tests.migrate.names_of_ours import codes, tables
 from tests.support import requirements
 from tests.support.redis_server import RedisServer
 
@@ -33,6 +35,8 @@ WORKERS = {
     "dramatiq": "dramatiq before --processes 1 --threads 4",
     "bullmq": "node before.js worker",
 }
+
+HELP = {"celery": "celery worker", "rq": "rq.cli worker", "arq": "arq", "dramatiq": "dramatiq"}
 
 
 def worker_of_ours(name: str) -> str:
@@ -130,3 +134,24 @@ def test_a_guide_shows_the_applications_and_their_workers(name: str) -> None:
         assert f"```{language}\n{file.read_text(encoding='utf-8')}```" in page
     assert f"$ {WORKERS[name]}\n" in page
     assert f"$ {worker_of_ours(name)}\n" in page
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", HELP)
+def test_a_guide_has_every_flag_of_the_other_worker(name: str, pytestconfig: pytest.Config) -> None:
+    interpreter = prepared(name, pytestconfig).command[0]
+    done = subprocess.run(
+        [interpreter, "-m", *HELP[name].split(), "--help"], capture_output=True, text=True, check=True
+    )
+    shown = re.findall(r"^ +(?:-\w+,? +(?:[A-Z_]+, )?)?(--[a-z][a-z_-]*)", done.stdout, re.MULTILINE)
+    flags = {flag for flag in shown if flag not in {"--help", "--version"}}
+    assert len(flags) >= 4
+    told = {re.sub(r"^(--\S+).*", r"\1", code) for first, _ in tables(guide(name)) for code in codes(first)}
+    assert flags - told == set()
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_guide_names_the_version_that_was_run(name: str) -> None:
+    version = ".".join(PEERS[name].version.split(".")[:2])
+    assert f" {version} and on Taskfleet" in guide(name)
+    assert f" {version} | [" in guide("README")

@@ -23,7 +23,11 @@ const processors = {
 };
 
 function work() {
-  const worker = new Worker('shop', (job) => processors[job.name](job), { connection, concurrency: 10 });
+  const run = (job) => {
+    const processor = processors[job.name];
+    return processor(job);
+  };
+  const worker = new Worker('shop', run, { connection, concurrency: 10 });
   process.on('SIGTERM', () => worker.close().then(() => process.exit(0)));
 }
 
