@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 import taskfleet
 from taskfleet import GroupHandle, TaskContext, TaskHandle, TaskQueue, config
@@ -56,9 +57,7 @@ def check(code: str) -> None:
         if code not in variables():
             raise Missing(f"no variable {code}")
     elif (match := re.fullmatch(r"([a-z_]+)\.([a-z_]+)", code)) and match[1] in Settings.model_fields:
-        section = Settings.model_fields[match[1]].annotation
-        assert section is not None
-        if match[2] not in section.model_fields:
+        if match[2] not in _keys(Settings.model_fields[match[1]].annotation):
             raise Missing(f"no setting {code}")
     else:
         _Expressions().check(code)
@@ -97,8 +96,17 @@ def routes() -> frozenset[str]:
 
 @functools.cache
 def variables() -> frozenset[str]:
-    """The variables that the sources name: those of the settings by their table, the others as texts."""
-    return frozenset({*config.NAMED, "TASKFLEET_LOG_LEVEL", "TASKFLEET_WORKER_NAME", "TASKFLEET_QUEUES"})
+    """The named variables, and that of each setting."""
+    settings = {
+        f"TASKFLEET_{section}__{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in _keys(field.annotation)
+    }
+    return frozenset({*config.NAMED, *settings, "TASKFLEET_LOG_LEVEL", "TASKFLEET_WORKER_NAME", "TASKFLEET_QUEUES"})
+
+
+def _keys(section: type[BaseModel] | None) -> set[str]:
+    return set() if section is None else set(section.model_fields)
 
 
 def _has(owner: Any, name: str) -> bool:
