@@ -1,0 +1,1 @@
+"""The guides for those who come from another queue: docs/migrate."""
