@@ -88,10 +88,11 @@ def _below(group: Any, path: str) -> Iterator[tuple[str, set[str]]]:
 
 
 @functools.cache
-def routes() -> frozenset[str]:
+def routes() -> Mapping[str, frozenset[str]]:
+    """The methods of each path."""
     app = FastAPI()
     app.include_router(router(TaskQueue("memory://names-of-ours"), prefix="/tasks"))
-    return frozenset(app.openapi()["paths"])
+    return {path: frozenset(methods) for path, methods in app.openapi()["paths"].items()}
 
 
 @functools.cache

@@ -91,7 +91,8 @@ def test_the_guide_has_every_name_of_the_crate_and_ours_beside_it() -> None:
 
 def test_the_guide_has_every_route_of_the_router() -> None:
     told = {code for _, ours in tables(read("rust-task-queue")) for code in codes(ours) if code.startswith("/")}
-    gets = {path.removeprefix("/tasks") for path in names_of_ours.routes() if "{" not in path}
+    routes = names_of_ours.routes()  # also one for each class task that the process has imported, by POST
+    gets = {path.removeprefix("/tasks") for path, methods in routes.items() if "get" in methods and "{" not in path}
     assert told == gets
 
 

@@ -109,14 +109,14 @@ def _tell_of_tasks(queue: TaskQueue) -> None:
     """A line on the terminal for what happens to tasks, in place of the log that a service has."""
     import logging
 
-    from taskfleet import logs
+    from taskfleet import logs, showing
     from taskfleet.cli import terminal
     from taskfleet.cli.task_lines import TaskLines, unprinted
 
     if not os.environ.get(logs.VARIABLE):
-        logging.getLogger("taskfleet").setLevel(logging.WARNING)  # the log of the application itself stays
+        showing.logger("taskfleet").setLevel(logging.WARNING)  # the log of the application itself stays
 
-    logging.getLogger("taskfleet.worker").addFilter(unprinted)
+    showing.logger("taskfleet.worker").addFilter(unprinted)
 
     def ready(worker: WorkerContext) -> None:
         tasks = ", ".join(sorted(definition.name for definition in queue.application.registry)) or "none"
