@@ -20,6 +20,7 @@ from taskfleet import (
     TaskTimeoutError,
     chord,
     current_task,
+    group,
 )
 from taskfleet.testing import EnqueuedTask, InlineWorker, InMemoryBroker, in_memory
 
@@ -150,6 +151,48 @@ async def test_execute_gives_the_result_or_raises(queue: TaskQueue) -> None:
     with pytest.raises(TaskExecutionError, match="ZeroDivisionError"):
         await worker.execute(divide.message(1, 0))
     assert await worker.execute(chord([divide.message(n, 1) for n in (1, 2)], total.message())) == 3.0
+
+
+@pytest.mark.parametrize("unrelated", ["before", "after", "both"])
+async def test_a_result_is_taken_before_the_time_of_other_tasks_passes(queue: TaskQueue, unrelated: str) -> None:
+    @queue.task(result_ttl=1, retry=Retry.fixed(600))
+    async def short() -> int:
+        if current_task().attempt == 1:
+            raise ValueError("again")
+        return 4
+
+    @queue.task
+    async def later() -> None: ...
+
+    worker = InlineWorker(queue)
+    if unrelated in ("before", "both"):
+        await later.options(delay=3600).enqueue()
+    if unrelated in ("after", "both"):
+        await later.options(delay=30).enqueue()
+    assert await worker.execute(short.message()) == 4
+    assert await worker.execute(group(short.message(), short.message())) == (4, 4)
+
+
+async def test_a_task_with_a_max_age_gives_up_its_retries_when_that_time_is_over(queue: TaskQueue) -> None:
+    runs: list[int] = []
+
+    @queue.task(max_retries=100, max_age=1000, retry=Retry.fixed(300))
+    async def broken() -> None:
+        runs.append(current_task().attempt)
+        raise ValueError("no")
+
+    worker = InlineWorker(queue)
+    handle = await broken.enqueue()
+    await worker.run_until_idle()
+    worker.advance(300)
+    await worker.run_until_idle()
+    assert (runs, await handle.status()) == ([1, 2], "retrying")
+    worker.advance(600)  # in one leap: one run, at 900 s
+    await worker.run_until_idle()
+    assert (runs, await handle.status()) == ([1, 2, 3], "retrying")
+    worker.advance(300)
+    await worker.run_until_idle()
+    assert (runs, await handle.status()) == ([1, 2, 3, 4], "failed")
 
 
 async def test_errors_are_raised_when_asked_for(queue: TaskQueue) -> None:

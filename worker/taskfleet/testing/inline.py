@@ -9,7 +9,7 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from taskfleet import checks, queue_names, sync
+from taskfleet import checks, sync
 from taskfleet.errors import ConfigurationError, TaskExecutionError
 from taskfleet.handles import GroupHandle, failure
 from taskfleet.memory.broker import InMemoryBroker
@@ -54,6 +54,7 @@ class InlineWorker:
         self._outlook = Outlook(queue.application, self._store)
         self._raised: dict[str, BaseException] = {}
         self._left_at_cancellation = ""
+        self._before_time_passes: Callable[[], Coroutine[Any, Any, None]] = _nothing
 
     @property
     def broker(self) -> InMemoryBroker:
@@ -70,7 +71,7 @@ class InlineWorker:
 
     def enqueued(self, task: str | TaskFunction[Any, Any, Any] | type[Task[Any]] | None = None) -> list[EnqueuedTask]:
         """The accepted tasks in order, finished ones included; with `task`, those of one name, function or class."""
-        return self.broker.enqueued(name_of(task))
+        return self.broker.enqueued(matching.name_of(task))
 
     def assert_enqueued(
         self,
@@ -96,7 +97,7 @@ class InlineWorker:
         Errors: `AssertionError` lists what was enqueued.
         """
         __tracebackhide__ = True
-        expected = self._expected(task, args, kwargs, queue, delay, within)
+        expected = matching.expected(task, args, kwargs, queue, delay, within)
         found = self._matching(expected)
         if len(found) != times if times is not None else not found:
             count = "a task" if times is None else f"{times} times"
@@ -115,29 +116,9 @@ class InlineWorker:
     ) -> None:
         """Assert that no such task was enqueued; see `assert_enqueued`."""
         __tracebackhide__ = True
-        expected = self._expected(task, args, kwargs, queue, delay, within)
+        expected = matching.expected(task, args, kwargs, queue, delay, within)
         if found := self._matching(expected):
             raise AssertionError(matching.problem(expected, "no task", len(found), self.enqueued()))
-
-    def _expected(
-        self,
-        task: str | TaskFunction[Any, Any, Any] | type[Task[Any]] | None,
-        args: Sequence[Any] | None,
-        kwargs: Mapping[str, Any] | None,
-        queue: str | None,
-        delay: float | dt.timedelta | None,
-        within: float | dt.timedelta | None,
-    ) -> matching.Expected:
-        if isinstance(args, str):
-            raise ConfigurationError(f"args={args!r} is one text; write args=({args!r},)")
-        return matching.Expected(
-            name_of(task),
-            args,
-            kwargs,
-            None if queue is None else queue_names.validate(queue),
-            None if delay is None else checks.seconds("delay", delay),
-            None if within is None else checks.seconds("within", within),
-        )
 
     def _matching(self, expected: matching.Expected) -> list[EnqueuedTask]:
         now_ms = self.now.timestamp() * 1000
@@ -222,17 +203,24 @@ class InlineWorker:
         Errors: as `TaskHandle.result`; `__cause__` is the exception of the task.
         """
         handle: Any = await self.queue.enqueue(task)
-        waiting = asyncio.create_task(handle.result())  # before time passes, in which a result may expire
+        waiting = asyncio.create_task(handle.result())
+
+        async def take() -> None:
+            """Take the result while it is there: the time that other tasks wait for may be longer than it is kept."""
+            if not waiting.done() and not await _is_unfinished(handle):
+                await asyncio.wait({waiting}, timeout=_RESULT_SECONDS)
+
+        self._before_time_passes = take
         try:
             await self.run_until_idle(through_delays=True)
-            states = await handle.statuses() if isinstance(handle, GroupHandle) else [await handle.status()]
-            if any(state in _UNFINISHED for state in states):
+            if not waiting.done() and await _is_unfinished(handle):
                 raise TimeoutError(f"it has no result, and nothing runs; there is {self._left()}")
             async with asyncio.timeout(_RESULT_SECONDS):
                 return await waiting
         except TaskExecutionError as error:
             raise error from self._raised.get(error.task_id)
         finally:
+            self._before_time_passes = _nothing
             waiting.cancel()
 
     # The same for tests without an event loop.
@@ -290,7 +278,7 @@ class InlineWorker:
 
     async def _drive(self, delays: Delays, until: float | None = None) -> None:
         await self._tick()
-        while self._outlook.is_busy() or self._pass_time(delays, until):
+        while self._outlook.is_busy() or await self._pass_time(delays, until):
             await self._tick()
             if not self._outlook.is_busy():
                 continue
@@ -306,7 +294,7 @@ class InlineWorker:
                 await self._tick()
                 if self._pass_window(worker):
                     continue
-                idle = not self._outlook.is_busy(self._apart()) and not self._pass_time(delays, until)
+                idle = not self._outlook.is_busy(self._apart()) and not await self._pass_time(delays, until)
                 if idle and not self._outlook.is_busy():
                     return
                 with contextlib.suppress(TimeoutError):
@@ -317,8 +305,11 @@ class InlineWorker:
         """Running tasks that wait for others, and so do not keep the time from passing."""
         return frozenset()
 
-    def _pass_time(self, delays: Delays, until: float | None) -> bool:
+    async def _pass_time(self, delays: Delays, until: float | None) -> bool:
         """Move the time to the next event; false when there is none to wait for."""
+        await self._before_time_passes()
+        if self._outlook.is_busy(self._apart()):
+            return True
         with self._store.lock:
             at = self._outlook.next_event(delays, until)
             if at is None:
@@ -401,9 +392,10 @@ class InlineWorker:
         return error
 
 
-def name_of(task: str | TaskFunction[Any, Any, Any] | type[Task[Any]] | None) -> str | None:
-    if task is None or isinstance(task, str):
-        return task
-    if isinstance(task, type):
-        return task.name
-    return task.name
+async def _nothing() -> None:
+    pass
+
+
+async def _is_unfinished(handle: TaskHandle[Any] | GroupHandle[Any]) -> bool:
+    states = await handle.statuses() if isinstance(handle, GroupHandle) else [await handle.status()]
+    return any(state in _UNFINISHED for state in states)

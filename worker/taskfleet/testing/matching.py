@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskfleet.errors import TaskQueueError
+from taskfleet import checks, queue_names
+from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.memory.enqueued import EnqueuedTask
 from taskfleet.tasks.definition import Definition
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from taskfleet.application import Application
+    from taskfleet.tasks.class_task import Task
+    from taskfleet.tasks.function import TaskFunction
 
 _DELAY_SECONDS = 1.0  # how far a delay may be from the expected one
 _MOST_SHOWN = 10
@@ -60,6 +65,34 @@ class Expected:
         if self.args is not None and not self.kwargs and expected.keys() != found[0].keys():
             return False  # `args` alone are all arguments
         return all(any(key in some and some[key] == value for some in found) for key, value in expected.items())
+
+
+def expected(
+    task: str | TaskFunction[Any, Any, Any] | type[Task[Any]] | None,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    queue: str | None,
+    delay: float | dt.timedelta | None,
+    within: float | dt.timedelta | None,
+) -> Expected:
+    """What an assertion describes, with `ConfigurationError` for what cannot be."""
+    if isinstance(args, str):
+        raise ConfigurationError(f"args={args!r} is one text; write args=({args!r},)")
+    return Expected(
+        name_of(task),
+        args,
+        kwargs,
+        None if queue is None else queue_names.validate(queue),
+        None if delay is None else checks.seconds("delay", delay),
+        None if within is None else checks.seconds("within", within),
+    )
+
+
+def name_of(task: str | TaskFunction[Any, Any, Any] | type[Task[Any]] | None) -> str | None:
+    """The name of a task that is given by its name, its function or its class."""
+    if task is None or isinstance(task, str):
+        return task
+    return task.name
 
 
 def _named(definition: Definition | None, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

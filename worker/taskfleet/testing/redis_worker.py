@@ -16,7 +16,8 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.memory.enqueued import EnqueuedTask, enqueued_tasks
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.settings import RedisSettings
-from taskfleet.testing.inline import InlineWorker, name_of
+from taskfleet.testing.inline import InlineWorker
+from taskfleet.testing.matching import name_of
 from taskfleet.testing.outlook import Delays
 from taskfleet.testing.recording_broker import RecordingBroker
 
