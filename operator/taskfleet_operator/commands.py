@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,6 @@ import typer
 from taskfleet import logs
 from taskfleet.cli.connecting import REDIS, redis_option
 from taskfleet.cli.queues import JSON
-from taskfleet.errors import ConfigurationError
 from taskfleet.showing import shown
 
 _LINE_LIMIT = 2000  # characters
@@ -27,12 +27,21 @@ _LOG_LEVEL = typer.Option("", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; def
 _TLS_CERT = typer.Option(None, help="Certificate of the server, PEM; with --tls-key.")
 _TLS_KEY = typer.Option(None, help="Key of the certificate, PEM.")
 _TLS_CLIENT_CA = typer.Option(None, help="Accept only clients with a certificate of this CA, PEM.")
+_NEW_FOLDER = typer.Argument(..., metavar="DIR", help="A new or empty folder.")
 _NAMESPACES = typer.Option([], "--namespace", "-n", help="Watch only this one; may be given several times.")
 
 
 def _list_of(children: list[dict[str, Any]]) -> dict[str, Any]:
     """A List, as `kubectl apply -f` takes it."""
     return {"apiVersion": "v1", "kind": "List", "items": children}
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """An option of the running operator has no effect on its subcommands."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"`operator {context.invoked_subcommand}` does not take {parameter.opts[0]}")
 
 
 def register(app: typer.Typer) -> None:
@@ -90,8 +99,12 @@ def register(app: typer.Typer) -> None:
         )
         return 0
 
-    @app.command()
+    operator_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+    app.add_typer(operator_app, name="operator")
+
+    @operator_app.callback()
     def operator(  # pyright: ignore[reportUnusedFunction]
+        context: typer.Context,
         namespaces: list[str] = _NAMESPACES,
         watch_selector: str = typer.Option("", help="Serve only the TaskQueues with these labels, as kubectl's -l."),
         lease_namespace: str = typer.Option(
@@ -105,6 +118,9 @@ def register(app: typer.Typer) -> None:
         log_level: str = _LOG_LEVEL,
     ) -> int:
         """Run the operator, for all namespaces or the given ones."""
+        if context.invoked_subcommand is not None:
+            _refuse_options(context)
+            return 0
         logs.configure(log_level)
         import kopf
 
@@ -136,6 +152,25 @@ def register(app: typer.Typer) -> None:
         )
         return 0
 
+    @operator_app.command()
+    def crd() -> int:  # pyright: ignore[reportUnusedFunction]
+        """Print the definition of TaskQueue, for `kubectl apply -f -`."""
+        from . import shipped_files
+
+        print(shipped_files.definition(), end="")
+        return 0
+
+    @operator_app.command()
+    def chart(  # pyright: ignore[reportUnusedFunction]
+        folder: Path = _NEW_FOLDER,
+    ) -> int:
+        """Write the Helm chart of this version into a folder."""
+        from . import shipped_files
+
+        shipped_files.write_chart(folder)
+        print(f"the chart is in {folder}; install it: helm upgrade --install taskfleet {shlex.quote(str(folder))}")
+        return 0
+
     @app.command("keda-scaler")
     def keda_scaler(  # pyright: ignore[reportUnusedFunction]
         redis: str = REDIS,
@@ -150,10 +185,8 @@ def register(app: typer.Typer) -> None:
         logs.configure(log_level)
         if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
             raise typer.BadParameter("--tls-cert and --tls-key belong together, and --tls-client-ca needs both")
-        try:
-            from .keda.run import run
-            from .keda.server import Certificates
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(f"{error}; install taskfleet[keda]") from None
+        from .keda.run import run
+        from .keda.server import Certificates
+
         certificates = Certificates(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None
         return run(f"{host}:{port}", certificates, redis or None)

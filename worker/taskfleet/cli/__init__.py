@@ -35,13 +35,18 @@ def main() -> None:
 
 
 def _run() -> int:
+    from taskfleet.cli import extras
+
     try:
         from taskfleet.cli import app
+
+        return app.run(sys.argv[1:])
     except ImportError as error:
-        # Only the library is installed: name the extra that brings the command.
-        _say(f"taskfleet: {error.name} is missing; install it with: pip install 'taskfleet[cli]'")
+        line = extras.missing(error)
+        if line is None:
+            raise
+        _say(f"taskfleet: {line}")
         return 2
-    return app.run(sys.argv[1:])
 
 
 def _say(line: str) -> None:

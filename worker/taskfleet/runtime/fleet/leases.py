@@ -57,7 +57,7 @@ class LeaseKeeper(threading.Thread):
     ) -> None:
         super().__init__(name="taskfleet-leases", daemon=True)
         self._options_of = application.options_of
-        self._context = context
+        self._run_context = context
         self._identity = identity
         self._slots = slots
         self._held = held
@@ -106,7 +106,7 @@ class LeaseKeeper(threading.Thread):
         except (redis_exceptions.RedisError, OSError) as error:
             failures += 1
             if failures in (1, 10) or failures % 100 == 0:
-                problem = connection_error(self._context.broker.url, error)
+                problem = connection_error(self._run_context.broker.url, error)
                 if self._health.connected:
                     logger.warning("leases cannot be renewed: %s", problem)
                 else:
@@ -121,7 +121,7 @@ class LeaseKeeper(threading.Thread):
         return 0
 
     def _renew(self) -> None:
-        began, now = time.monotonic(), self._context.now()
+        began, now = time.monotonic(), self._run_context.now()
         busy: dict[Partition, int] = defaultdict(int)
         for job in self._slots.running.copy().values():
             busy[job.partition] += job.unbilled_ms(now)
@@ -160,4 +160,4 @@ class LeaseKeeper(threading.Thread):
     def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
         # The loop may have ended before this thread.
         with contextlib.suppress(RuntimeError):
-            self._context.loop.call_soon_threadsafe(function, *args)
+            self._run_context.loop.call_soon_threadsafe(function, *args)
