@@ -27,7 +27,7 @@ async def main(tasks: int) -> None:
             "SELECT count(*), avg(celsius) FROM readings WHERE task = ANY(%s)", [[handle.id for handle in handles]]
         )
         [(rows, average)] = await cursor.fetchall()
-    print(f"{rows} rows for {tasks} tasks, {average:.1f} °C on average; {new.count(False)} were stored a second time")
+    print(f"{rows} rows for {tasks} tasks, {average:.1f} °C on average; {new.count(False)} came twice")
     sys.exit(0 if rows == tasks else 1)
 
 

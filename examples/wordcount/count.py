@@ -21,7 +21,7 @@ async def main() -> None:
         total, longest = await both.result(timeout=60)
 
     print(f"{len(CHAPTERS)} chapters, {sum(total.values())} words, {len(total)} different ones")
-    for word, times in Counter(total).most_common(5):
+    for word, times in Counter(total).most_common(3):
         print(f"{times:6} {word}")
     print(f"longest: {longest}")
 
