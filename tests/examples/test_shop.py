@@ -54,4 +54,4 @@ def test_an_order_brings_a_mail_a_webhook_and_a_parcel(example: MakeExample) -> 
 
 
 def test_the_tests_of_the_shop_pass(example: MakeExample) -> None:
-    assert "2 passed" in example("shop").run("pytest -o asyncio_mode=auto test_night.py")
+    assert "2 passed" in example("shop").run("pytest test_night.py")
