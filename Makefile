@@ -13,12 +13,12 @@ help:  ## list the chores
 
 venv: $(VENV)/.dev  ## the development environment, pinned and hashed
 
-$(VENV)/.dev: requirements/dev.txt requirements/build.txt examples/thumbnails/photos.txt pyproject.toml
+$(VENV)/.dev: requirements/dev.txt requirements/build.txt examples/thumbnails/photos.txt examples/postgres/postgresql.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "taskfleet needs Python 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install $(PIP) --require-hashes -r requirements/build.txt -r requirements/dev.txt
-	@$(BIN)/pip install $(PIP) --require-hashes --no-deps -r examples/thumbnails/photos.txt
+	@$(BIN)/pip install $(PIP) --require-hashes --no-deps -r examples/thumbnails/photos.txt -r examples/postgres/postgresql.txt
 	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -78,12 +78,13 @@ def quick_plan() -> LocalPlan:
 async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
     """Enqueue the burst from outside the fleet, then wait for each result and for the last worker to end."""
     import enqueue  # reads REDIS_URL at import, which is set only now
+    from thumbnails.tasks import queue
 
     await asyncio.sleep(1)  # so that the view shows the fleet at zero
     watcher.say(f"enqueue {tasks} thumbnails")
     sent = await enqueue.enqueue(tasks)
     outcomes = await enqueue.verify(sent, seconds)
-    await enqueue.queue.close()
+    await queue.close()
     watcher.say(f"{outcomes['succeeded']} of {tasks} thumbnails are there; waiting for the workers to go")
     await watcher.empty.wait()
     return outcomes

@@ -117,7 +117,8 @@ def test_the_map_of_the_code_names_every_module_once() -> None:
 
 EVERY_PAGE = [
     *sorted(REPOSITORY.glob("docs/**/*.md")),
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "examples/thumbnails/README.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted(REPOSITORY.glob("examples/**/README.md")),
     REPOSITORY / "helm" / "taskfleet" / "README.md",
 ]
 _IN_THE_REPOSITORY = re.compile(r"(?:worker|operator|tests|bench|e2e|examples|helm|crds|docs)/[\w./-]+")

@@ -1,0 +1,24 @@
+"""examples/primes/README.md."""
+
+from __future__ import annotations
+
+import re
+
+from tests.examples.conftest import MakeExample
+
+
+def test_processes_and_threads_count_the_same_primes_and_a_timeout_ends_a_process(example: MakeExample) -> None:
+    primes = example("primes")
+    dev = primes.start("taskfleet dev primes:queue --concurrency 4")
+    dev.says("is ready")
+    output = primes.run("python compare.py")
+
+    assert re.findall(r"(primes_in_\w+): (\d+) primes below (\d+)", output) == [
+        ("primes_in_process", "168", "1000"),
+        ("primes_in_thread", "41538", "500000"),
+        ("primes_in_process", "41538", "500000"),
+    ]
+    assert "failed: it ran longer than its timeout of 3 s" in output
+    [gone] = re.findall(r"^its process (\d+) is gone$", output, re.MULTILINE)
+    assert gone != str(dev.process.pid)
+    primes.shows(output)
