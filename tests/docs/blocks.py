@@ -96,7 +96,7 @@ def _blocks(page: Path, lines: Sequence[str]) -> Iterator[Block]:
             end = lines.index("-->", index)
             code = "\n".join(lines[index + 1 : end]) + "\n"
             yield Block(page, index + 2, hidden[1], code, hidden=True, marks=marks, follows=follows)
-            marks, index = {}, end
+            marks, follows, index = {}, True, end
         elif mark := _MARK.match(line):
             if mark[1] in KEYS:
                 marks[mark[1]] = mark[2] or ""

@@ -9,10 +9,8 @@ NEEDS = {
     "cluster": "kubectl and helm against a cluster with nodes; e2e/ and tests/controlplane run such commands",
     "docker": "a Docker engine, and a registry to push to; e2e/ builds the images",
     "systemd": "the service manager of a machine, as root",
-    "node": "Node.js",
     "minutes": "it measures or tests for minutes",
     "terminal": "a full screen",
-    "network": "packages or services of the internet",
 }
 
 # Folders whose commands are those of the repository's own test suites, which take minutes and need root or a cluster:

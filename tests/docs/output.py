@@ -15,6 +15,7 @@ _LOOSE: list[tuple[str, str]] = [
     (r'File "[^"]*/(?P<file>[\w.]+)"', r'File "(?:[^"]*/)?{file}"'),
     (_HOST, r"[\w.-]+-\d+-[0-9a-f]+[\w-]*"),
     (r"redis://[\w.]+:\d+/\d+", r"\S+:\d+/\d+"),
+    (r"\bkey [0-9a-f]{8}\b", r"key [0-9a-f]{8}"),
     (r"\bvm:\d+\b", r"[\w.-]+:\d+"),
     (r"\bvm\b", r"[\w.-]+"),
     (r"\b\d+(?:\.\d+)+(?:s\b|\b)", r"\d+(?:\.\d+)*s?"),

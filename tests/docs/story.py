@@ -94,7 +94,9 @@ class Story:
         assert block.file is not None
         path = self._home / block.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._here(block.code), encoding="utf-8")
+        code = self._here(block.code)
+        if not path.exists() or path.read_text(encoding="utf-8") != code:  # a reloading server sees each change
+            path.write_text(code, encoding="utf-8")
         self._files[block.file] = block
 
     def _program(self, block: Block, shown: Block | None) -> None:
