@@ -19,7 +19,22 @@ from taskfleet_operator.resource import kubectl_yaml, manifest
 from tests.docs.blocks import REPOSITORY, Block, commands_of
 
 CHART = REPOSITORY / "helm" / "taskfleet"
-KNOWN = {"python", "console", "sh", "bash", "yaml", "toml", "json", "ini", "text", "", "javascript", "dockerfile", "pycon", "html"}
+KNOWN = {
+    "python",
+    "console",
+    "sh",
+    "bash",
+    "yaml",
+    "toml",
+    "json",
+    "ini",
+    "text",
+    "",
+    "javascript",
+    "dockerfile",
+    "pycon",
+    "html",
+}
 
 _SMALLEST: dict[str, Any] = {
     "apiVersion": "taskfleet.io/v1alpha1",

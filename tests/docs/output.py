@@ -10,7 +10,10 @@ _HOST = r"\b[A-Za-z][\w.]*-\d+-[0-9a-f]{6,12}(?:-[\w-]+)?"
 # What may differ: how it is written on the page, and what it may be instead.
 _LOOSE: list[tuple[str, str]] = [
     (r"…|\.\.\.", r".*"),
-    (r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?", r"\d{4}-\d\d-\d\d(?:[T ][\d:.,+Z-]+)?"),
+    (
+        r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?",
+        r"\d{4}-\d\d-\d\d(?:[T ][\d:.,+Z-]+)?",
+    ),
     (r"\b\d\d:\d\d:\d\d(?:\.\d+)?", r"\d\d:\d\d:\d\d(?:\.\d+)?"),
     (r'File "[^"]*/(?P<file>[\w.]+)"', r'File "(?:[^"]*/)?{file}"'),
     (_HOST, r"[\w.-]+-\d+-[0-9a-f]+[\w-]*"),
@@ -52,7 +55,14 @@ def compare(shown: Sequence[str], printed: Sequence[str], *, exact: bool = False
         return None if printed else {}
     if shown[0].strip() in _ANY_LINES:
         rest = shown[1:]
-        return next((ids for n in range(len(printed) + 1) if (ids := compare(rest, printed[n:], exact=exact)) is not None), None) if rest else {}
+        return (
+            next(
+                (ids for n in range(len(printed) + 1) if (ids := compare(rest, printed[n:], exact=exact)) is not None),
+                None,
+            )
+            if rest
+            else {}
+        )
     if not printed or (first := _ids(shown[0], printed[0], exact=exact)) is None:
         return None
     if len(shown) == 1:

@@ -23,7 +23,9 @@ from tests.support.redis_server import free_port
 _SERVER = re.compile(
     r"^(?:[A-Z_]+=\S* )*(?:taskfleet (?:worker|dev|up|dashboard|operator|keda-scaler)\b(?!.*--burst)|uvicorn |django-admin runserver|flask .*\brun\b)"
 )
-_READING = re.compile(r"taskfleet (?:queues|workers|task (?:list|show|search)|dead (?:list|show)|schedules list)\b|curl -s(?! -X)")
+_READING = re.compile(
+    r"taskfleet (?:queues|workers|task (?:list|show|search)|dead (?:list|show)|schedules list)\b|curl -s(?! -X)"
+)
 _NOT_RUN = re.compile(r"^(?:pip|uv pip) install |^python3? -m venv |^(?:\.|source) \S*/activate$")
 _SECONDS = 60
 
@@ -143,7 +145,9 @@ class Story:
         ]
         if names:
             block = next(iter(self._files.values()))
-            program = "import importlib, sys; sys.path.insert(0, ''); [importlib.import_module(n) for n in sys.argv[1:]]"
+            program = (
+                "import importlib, sys; sys.path.insert(0, ''); [importlib.import_module(n) for n in sys.argv[1:]]"
+            )
             self._call(block, [sys.executable, "-c", program, *names])
 
     # Commands

@@ -46,9 +46,7 @@ def renamed(source: str, own: set[str], folder: str) -> str:
 
 def undone(source: str) -> str:
     """A doctest without its prompts and its output, line by line."""
-    return "".join(
-        line[4:] if line.startswith((">>> ", "... ")) else "\n" for line in source.splitlines(keepends=True)
-    )
+    return "".join(line[4:] if line.startswith((">>> ", "... ")) else "\n" for line in source.splitlines(keepends=True))
 
 
 def write(page: Path, folder: Path) -> None:
