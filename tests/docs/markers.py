@@ -20,5 +20,5 @@ CHORES_ONLY = ("docs/development",)
 # Libraries without types. mypy cannot see through their decorators and base classes.
 UNTYPED = ("django", "asgiref")
 
-# Applications of other queues, shown as what one comes from. tests/migrate runs them; their libraries are not installed here.
+# Applications of other queues, from which one comes. tests/migrate runs them; their libraries are not installed here.
 OTHERS = ("celery", "rq", "arq", "dramatiq")

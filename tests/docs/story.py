@@ -21,7 +21,9 @@ from tests.docs.blocks import REPOSITORY, Block, Command, commands_of
 from tests.support.redis_server import free_port
 
 _SERVER = re.compile(
-    r"^(?:[A-Z_]+=\S* )*(?:taskfleet (?:worker|dev|up|dashboard|operator|keda-scaler)\b(?!.*--burst)|uvicorn |django-admin runserver|flask .*\brun\b)"
+    r"^(?:[A-Z_]+=\S* )*"
+    r"(?:taskfleet (?:worker|dev|up|dashboard|operator|keda-scaler)\b(?!.*--burst)"
+    r"|uvicorn |django-admin runserver|flask .*\brun\b)"
 )
 _READING = re.compile(
     r"taskfleet (?:queues|workers|task (?:list|show|search)|dead (?:list|show)|schedules list)\b|curl -s(?! -X)"
