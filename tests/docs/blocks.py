@@ -68,7 +68,11 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    return list(_blocks(page, page.read_text(encoding="utf-8").splitlines()))
+    return parse(page, page.read_text(encoding="utf-8"))
+
+
+def parse(page: Path, text: str) -> list[Block]:
+    return list(_blocks(page, text.splitlines()))
 
 
 def borrowed(page: Path) -> list[Block]:

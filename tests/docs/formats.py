@@ -19,22 +19,7 @@ from taskfleet_operator.resource import kubectl_yaml, manifest
 from tests.docs.blocks import REPOSITORY, Block, commands_of
 
 CHART = REPOSITORY / "helm" / "taskfleet"
-KNOWN = {
-    "python",
-    "console",
-    "sh",
-    "bash",
-    "yaml",
-    "toml",
-    "json",
-    "ini",
-    "text",
-    "",
-    "javascript",
-    "dockerfile",
-    "pycon",
-    "html",
-}
+KNOWN = {"python", "console", "sh", "bash", "yaml", "toml", "json", "ini", "text", "", "javascript", "dockerfile"}
 
 _SMALLEST: dict[str, Any] = {
     "apiVersion": "taskfleet.io/v1alpha1",
@@ -50,7 +35,15 @@ _SMALLEST: dict[str, Any] = {
 
 
 def check(block: Block, folder: Path) -> None:
-    """An error for a block that is not well formed in its language."""
+    """`AssertionError` for a block that is not well formed in its language, or in one that has no rule."""
+    assert block.language in KNOWN, f"{block.where}: no rule for '{block.language}'"
+    try:
+        _check(block, folder)
+    except Exception as error:
+        raise AssertionError(f"{block.where}: {error}") from error
+
+
+def _check(block: Block, folder: Path) -> None:
     match block.language:
         case "python":
             if not block.code.lstrip().startswith(">>>"):

@@ -36,6 +36,7 @@ class Story:
     """One page. Everything that it starts ends with it."""
 
     def __init__(self, folder: Path, url: str) -> None:
+        self.seconds = 30.0  # for lines that somebody prints
         self._home = self._folder = folder
         self._url = url
         self._port = str(free_port())
@@ -238,7 +239,7 @@ class Story:
     def _output(self, block: Block) -> None:
         """Lines that anything on the page has printed until now, or prints soon."""
         shown = [self._here(line) for line in block.code.splitlines()]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + self.seconds
         while True:
             printed = [self._printed, *(server.lines() for server in self._servers)]
             found = next((ids for lines in printed if (ids := output.in_order(shown, lines)) is not None), None)
