@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= .venv-demo
+DOCS   ?= .venv-docs
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check format images bench bench-full crd simulate lock
+.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check format images bench bench-full crd docs reference simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -91,6 +92,19 @@ crd: venv  ## write crds/taskqueue.yaml, the chart's copy and the reference page
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 	$(BIN)/python -m taskfleet_operator.resource.field_tables docs/reference/taskqueue.md
+
+docs: $(DOCS)/.ready  ## the documentation as a site, in site/; a warning is an error
+	@$(DOCS)/bin/python -m docs.tooling.site
+	cd build/site && $(abspath $(DOCS))/bin/zensical build --strict --config-file zensical.toml
+	@rm -rf site && mv build/site/site site && echo "site/index.html"
+
+$(DOCS)/.ready: requirements/docs.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/pip install $(PIP) --require-hashes -r requirements/docs.txt
+	@touch $@
+
+reference: venv  ## write the generated parts of docs/reference from the code
+	$(BIN)/python -m docs.tooling.reference
 
 simulate: venv  ## the autoscaler beside KEDA and HPA in a hundred simulated worlds; writes docs/explanation/autoscaling.md
 	$(BIN)/python -m taskfleet_operator.simulate matrix --page docs/explanation/autoscaling.md

@@ -1,0 +1,32 @@
+"""The tables of docs/reference/metrics.md, from the collectors that answer a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client.core import Metric
+from tests.support.operator_figures import collector
+
+from taskfleet import TaskQueue
+from taskfleet.process.metrics import WorkerCollector
+from taskfleet.runtime.worker import Worker
+
+
+def of_the_worker() -> str:
+    return _table(WorkerCollector.of(Worker(TaskQueue("memory://reference"))).collect())
+
+
+def of_the_operator() -> str:
+    return _table(collector().collect())
+
+
+def _table(families: Iterable[Metric]) -> str:
+    return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *_rows(families)])
+
+
+def _rows(families: Iterable[Any]) -> Iterator[str]:
+    for family in families:
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in family._labelnames if label != "le")
+        yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
