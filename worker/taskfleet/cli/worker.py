@@ -112,6 +112,7 @@ def _tell_of_tasks(queue: TaskQueue) -> None:
     from taskfleet import logs, showing
     from taskfleet.cli import terminal
     from taskfleet.cli.task_lines import TaskLines, unprinted
+    from taskfleet.tasks.namespace import CLASS_TASKS
 
     if not os.environ.get(logs.VARIABLE):
         showing.logger("taskfleet").setLevel(logging.WARNING)  # the log of the application itself stays
@@ -119,15 +120,17 @@ def _tell_of_tasks(queue: TaskQueue) -> None:
     showing.logger("taskfleet.worker").addFilter(unprinted)
 
     def ready(worker: WorkerContext) -> None:
-        tasks = ", ".join(sorted(definition.name for definition in queue.application.registry)) or "none"
+        tasks = ", ".join(sorted(each.name for each in (*queue.application.registry, *CLASS_TASKS))) or "none"
         terminal.say(f"worker {worker.name} is ready; queues: {', '.join(worker.queues)}; tasks: {tasks}")
 
     queue.add_middleware(TaskLines(ready))
 
 
 def _queues_of(application: Application) -> set[str]:
+    from taskfleet.tasks.namespace import CLASS_TASKS
+
     known = {options.name for options in application.queue_options}
-    return known | {definition.options.queue for definition in application.registry}
+    return known | {definition.options.queue for definition in (*application.registry, *CLASS_TASKS)}
 
 
 def _warn_of_typing_errors(known: set[str], chosen: set[str]) -> None:

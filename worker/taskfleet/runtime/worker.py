@@ -264,9 +264,10 @@ class Worker:
         self._unwatch = self.context.broker.clock.when_moved(
             functools.partial(_move, self.context, (self.deadlines.move, self.batches.move))
         )
+        tasks = len(self.application.registry) + len(CLASS_TASKS)
         logger.info(
             "worker %s: %d slots, queues %s, %d tasks",
-            self.identity.worker_id, self.slots.total, self.selection, len(self.application.registry),
+            self.identity.worker_id, self.slots.total, self.selection, tasks,
         )  # fmt: skip
         return started
 
