@@ -26,6 +26,7 @@ from taskfleet.cli import (
     worker,
     workers,
 )
+from taskfleet.cli.top import command as top
 from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
 from taskfleet.version import __version__
 
@@ -63,7 +64,7 @@ def build() -> typer.Typer:
         if redis:
             connecting.check_use(context)
 
-    for part in (dev, worker, sending, tasks, queues, workers, dead, schedules, doctor, configuration, completion):
+    for part in (dev, worker, sending, tasks, queues, workers, top, dead, schedules, doctor, configuration, completion):
         part.register(app)
     for point in metadata.entry_points(group=_GROUP):
         try:

@@ -40,12 +40,13 @@ def register(app: typer.Typer) -> None:
         async def show(queue: TaskQueue) -> None:
             found = sorted(await queue.workers(), key=lambda worker: worker.worker_id)
             none = "no worker lives; start one with: taskfleet worker APP"
-            listing.show(found, _COLUMNS, _record, as_json=as_json, none=none)
+            listing.show(found, _COLUMNS, record, as_json=as_json, none=none)
 
         return with_queue(redis, show)
 
 
-def _record(worker: WorkerInfo) -> dict[str, Any]:
+def record(worker: WorkerInfo) -> dict[str, Any]:
+    """The worker as it is printed in JSON."""
     return {
         "id": worker.worker_id, "name": worker.name, "host": worker.host, "pid": worker.pid, "queues": worker.queues,
         "slots": worker.slots, "busy": worker.busy, "stuck": worker.stuck,

@@ -43,6 +43,11 @@ class InMemoryViews:
         first = bisect.bisect_right(entries, (after.position, after.member)) if after is not None else 0
         return [Place(score, member) for score, member in entries[first : first + limit]]
 
+    async def last_letters(self, partition: Partition, *, limit: int) -> list[Place]:
+        """The dead letters that died last, the latest last."""
+        with self.store.queue(partition) as model:
+            return [Place(score, member) for score, member in _entries(model, "dead")[-limit:]]
+
     async def results(self, partition: Partition, cursor: int) -> tuple[list[str], int]:
         """(ids that have a stored result, the next cursor)."""
         with self.store.queue(partition) as model:

@@ -249,6 +249,10 @@ class Broker(Protocol):
         """The next members of a structure, in its order. Those that stay where they are, are listed once."""
         ...
 
+    async def last_letters(self, partition: Partition, *, limit: int) -> list[Place]:
+        """The dead letters of a partition that died last, the latest last."""
+        ...
+
     async def results(self, partition: Partition, cursor: int) -> tuple[list[str], int]:
         """(ids that have a stored result, the next cursor). The cursor is 0 at the start, and at the end."""
         ...

@@ -52,6 +52,12 @@ class Inspecting(QueueCalls):
         """The next members of a structure, in its order."""
         return await self.call(inspection.places(self.keys_of(partition), structure, after, limit=limit))
 
+    async def last_letters(self, partition: Partition, *, limit: int) -> list[Place]:
+        """The dead letters that died last, the latest last."""
+        key = self.keys_of(partition).dead
+        found = await self.patiently(lambda: self.client.redis.zrange(key, -limit, -1, withscores=True))
+        return [Place(float(died_ms), member) for member, died_ms in found]
+
     async def results(self, partition: Partition, cursor: int) -> tuple[list[str], int]:
         """(ids that have a stored result, the next cursor): one short look through the keys of a server.
 
