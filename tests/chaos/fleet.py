@@ -262,8 +262,8 @@ class ChaosFleet:
             process.kill()
             await self._gone(process)
         else:
-            # A signal that comes before the worker has a handler for it ends it at once.
-            if process.returncode not in (0, POISONED, -signal.SIGTERM):
+            # A signal that comes before the worker has its handler ends it at once.
+            if process.returncode not in (0, POISONED, -signal.SIGTERM, 128 + signal.SIGTERM):
                 self.defects.append(f"{key} ended its drain with {process.returncode}: {slot.last_line()}")
 
     async def _gone(self, process: subprocess.Popen[bytes]) -> None:

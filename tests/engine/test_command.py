@@ -121,7 +121,7 @@ async def test_queues_and_dead_letters(shared: TaskQueue, run_worker: RunWorker)
     assert out.splitlines()[0].split()[:3] == ["queue", "ready", "running"]
     code, out, _ = await run("dead", "list", "default")
     assert handle.id in out
-    assert out.splitlines()[1].endswith("boom  exception  ValueError: bad luck")
+    assert "boom  exception  ValueError: bad" in out.splitlines()[1]  # the id may leave no room for the end
     code, out, errors = await run("dead", "purge", "default")
     assert (code, out) == (1, "")
     assert errors.startswith(

@@ -188,6 +188,23 @@ async def test_the_errors_of_a_partition_are_bounded(queue: TaskQueue) -> None:
     await queue.purge("default")
 
 
+async def test_errors_that_nothing_removes_end_by_themselves_a_month_after_the_last_next_attempt(
+    queue: TaskQueue,
+) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    day, worker, redis, names = 86_400_000, RawWorker(queue, "w", lease_ms=60_000), redis_of(queue), keys_of(queue)
+    kept = []
+    for days in (10, 40, 1):
+        handle = await task.enqueue()
+        await worker.step(1)
+        await worker.step(0, [(handle.id, 1, "r", 5, b"", 0, (days * day, RECORD))])
+        kept.append(round(await redis.pttl(names.errors) / day))
+    assert kept == [40, 70, 70]
+    await queue.purge("default")
+
+
 async def test_errors_that_a_worker_of_an_earlier_version_has_left_are_removed(queue: TaskQueue) -> None:
     @queue.task
     async def task() -> None: ...

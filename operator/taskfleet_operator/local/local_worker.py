@@ -28,7 +28,7 @@ class LocalWorker:
         self.name = name
         self._started = time.monotonic()
         self.registered = False
-        self.told_slow = False
+        self.next_told_seconds = 5.0  # the age at which one that has not registered is told about
         self.ending = False
         self._hurried = 0.0
         self.last_lines: list[str] = []

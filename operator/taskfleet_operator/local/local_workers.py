@@ -14,7 +14,6 @@ from .plan import LocalPlan
 
 _LONGEST_BACKOFF_SECONDS = 30.0
 _USAGE_EXIT = 2
-_SLOW_SECONDS = 5.0  # after which a worker that has not registered is told about
 
 
 class LocalWorkers:
@@ -49,10 +48,10 @@ class LocalWorkers:
         self.reap()
         self._fill()
         for worker in self.counted().values():
-            if not worker.registered and not worker.told_slow and worker.age_seconds > _SLOW_SECONDS:
-                worker.told_slow = True
+            if not worker.registered and worker.age_seconds > worker.next_told_seconds:
                 words = worker.last_lines[-1] if worker.last_lines else f"it imports {self._plan.app}"
-                self.on_start(f"{worker.name} has not registered after {_SLOW_SECONDS:.0f} s: {words}")
+                self.on_start(f"{worker.name} has not registered after {worker.next_told_seconds:.0f} s: {words}")
+                worker.next_told_seconds *= 2
 
     def resize(self, wanted: int, removed: Collection[str]) -> None:
         """Set the number. The `removed` workers are asked to drain and end, and the newest after them if needed."""

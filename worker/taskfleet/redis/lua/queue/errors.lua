@@ -8,6 +8,7 @@
 local function note_error(id, packed, attempt, at, next_at, record, by)
   local MOST_ERRORS, MOST_ERROR_BYTES = 10, 8192  -- of one task; older ones are dropped
   local MOST_FAILING = 20000  -- tasks of one partition that have errors: a failure of everything must not fill Redis
+  local KEPT = 2592000000  -- ms after the next attempt: 30 days
   local failing = not packed and redis.pcall('HLEN', errors)  -- rights of an earlier version do not include it
   if type(failing) == 'number' and failing >= MOST_FAILING then return end
   local list = packed and unpacked(packed) or {}
@@ -21,9 +22,12 @@ local function note_error(id, packed, attempt, at, next_at, record, by)
   end
   for i = first, #list do kept[#kept + 1] = list[i] end
   redis.call('HSET', errors, id, cmsgpack.pack(kept))
-  -- A worker of an earlier version ends a task without them: a few are looked at, at a place that changes.
+  -- A worker of an earlier version ends a task without them: a few are looked at, at a place that changes, and the rest
+  -- goes when no attempt has failed for long.
   local some = redis.call('HSCAN', errors, now % 65536, 'COUNT', 2)[2]
   for i = 1, #some, 2 do
     if redis.call('HEXISTS', task, some[i]) == 0 then redis.call('HDEL', errors, some[i]) end
   end
+  local keep, left = KEPT + math.max(next_at - now, 0), redis.pcall('PTTL', errors)
+  if type(left) == 'number' and left < keep then redis.call('PEXPIRE', errors, string.format('%.0f', keep)) end
 end
