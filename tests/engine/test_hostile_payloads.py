@@ -141,7 +141,7 @@ async def test_a_thousand_bad_payloads_stop_nothing(
     assert (code, len(json.loads(out)["items"])) == (0, 1000), errors
     assert await queue.requeue_dead("default") == 1000
     await settled(queue)
-    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1000 deleted\n")
+    assert (await run("dead", "purge", "default", "--yes"))[:2] == (0, "1000 dead letters deleted\n")
 
 
 @pytest.mark.parametrize("blob", [b"", b"\0\0\0", struct.pack(">d", float("nan")), struct.pack(">d", float("-inf"))])
