@@ -19,6 +19,8 @@ TESTS = (
     "tests/engine/behaviour/test_tasks.py",
     "tests/unit/test_config.py",
     "tests/unit/test_sealing.py",
+    "tests/unit/operator/test_liveness.py",
+    "tests/unit/operator/test_operator_command.py",
 )
 TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout", "trustme", "hypothesis")
 
