@@ -4,10 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= .venv-demo
 DOCS   ?= .venv-docs
+PACK   ?= .venv-package
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check format images bench bench-full crd docs reference simulate lock
+.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full crd docs reference simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,6 +43,16 @@ check: venv  ## format, lint, two type checkers, import contracts
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+package: $(PACK)/.ready  ## the wheel and the source distribution, in dist/, and whether an index would take them
+	@rm -rf dist
+	@$(PACK)/bin/python -m build --no-isolation --quiet
+	@$(PACK)/bin/twine check --strict dist/*
+
+$(PACK)/.ready: requirements/package.txt
+	@test -x $(PACK)/bin/python || $(PYTHON) -m venv $(PACK)
+	@$(PACK)/bin/pip install $(PIP) --require-hashes -r requirements/package.txt
+	@touch $@
 
 format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff format .

@@ -4,6 +4,7 @@ set -eu
 pin() { ../.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q "$@"; }
 pin build.in -o build.txt
 pin docs.in -o docs.txt
+pin -c build.txt package.in -o package.txt
 pin --extra all ../pyproject.toml dev.in -o dev.txt
 pin --extra cli --extra dev-server ../pyproject.toml demo.in -o demo.txt
 # What the images install.

@@ -6,6 +6,7 @@ always whole; a cell that is cut ends with a sign.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shutil
@@ -65,7 +66,8 @@ def table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
         ).rstrip()
         for row in rows
     ]
-    if not sys.stdout.isatty():
+    # Without rich, which only makes the head bold, it is the table of a pipe.
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         print("\n".join(lines))
         return
     from rich.console import Console

@@ -1,8 +1,9 @@
-"""A progress bar on stderr, on a terminal only."""
+"""A progress bar on stderr, on a terminal only, and with rich only."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
@@ -13,7 +14,7 @@ _LOOK_SECONDS = 0.5
 @contextlib.contextmanager
 def bar(what: str, total: float | None) -> Generator[Callable[[float, str], None]]:
     """Gives a function that sets how much of `total` is done, with a note. An unknown total is a moving bar."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda _done, _note: None
         return
     from rich.console import Console
