@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.examples.conftest import MakeExample
+
+pytestmark = pytest.mark.timeout(300)  # beside other work
 
 
 def test_processes_and_threads_count_the_same_primes_and_a_timeout_ends_a_process(example: MakeExample) -> None:

@@ -7,10 +7,13 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 
 from taskfleet import TaskQueue
 from tests.examples.conftest import MakeExample
 from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.timeout(300)  # beside other work
 
 NUMBERS = [1, 2, 3, 4, 5]
 ORDER = (
