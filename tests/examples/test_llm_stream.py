@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
+import pytest
 
 from taskfleet import TaskQueue
 from tests.examples.conftest import Example, MakeExample, Program
 from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.timeout(300)  # beside other work
 
 ASK = """curl -s localhost:8000/answers -H 'content-type: application/json' -d '{"prompt": "How do I write a loop?"}'"""
 EVENTS = "curl -sN localhost:8000/answers/ID/events -H 'Last-Event-ID: 0'"

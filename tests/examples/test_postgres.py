@@ -18,6 +18,8 @@ from tests.examples.conftest import Example, MakeExample
 from tests.support import requirements
 from tests.support.redis_server import RedisServer, wait_until
 
+pytestmark = pytest.mark.timeout(300)  # beside other work
+
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%INSERT INTO readings%' AND wait_event_type = 'Lock'"
 
 

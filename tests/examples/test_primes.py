@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.examples.conftest import MakeExample
+
+pytestmark = pytest.mark.timeout(300)  # beside other work
 
 
 def test_processes_and_threads_count_the_same_primes_and_a_timeout_ends_a_process(example: MakeExample) -> None:
@@ -20,5 +25,6 @@ def test_processes_and_threads_count_the_same_primes_and_a_timeout_ends_a_proces
     ]
     assert "failed: it ran longer than its timeout of 3 s" in output
     [gone] = re.findall(r"^its process (\d+) is gone$", output, re.MULTILINE)
-    assert gone != str(dev.process.pid)
+    assert dev.process.poll() is None
+    assert not Path(f"/proc/{gone}").exists()
     primes.shows(output)

@@ -63,7 +63,7 @@ def carrier_of(carrier: str, number: int) -> str:
     return carrier
 
 
-@queue.task(queue="carriers", limit_key=carrier_of)
+@queue.task(queue="carriers", max_retries=10, limit_key=carrier_of)
 async def book_parcel(carrier: str, number: int, http: httpx.AsyncClient = Depends(http_client, scope="worker")) -> str:
     """Book a parcel by a carrier's API, which takes two calls a second; returns the tracking number."""
     answer = await http.post(f"{OUTSIDE}/carriers/{carrier}/parcels", json={"order": number}, headers=idempotent())
