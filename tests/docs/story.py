@@ -77,13 +77,13 @@ class Story:
                 self._run(block, shown)
             elif block.file is not None:
                 self._write(block)
-        self._import_the_rest()
+        self._use_the_rest()
         self._end()
 
     def _run(self, block: Block, shown: Block | None) -> None:
         if block.file is not None:
             self._write(block)
-            if block.file.endswith(".py") and (shown is not None or Path(block.file).name.startswith("test_")):
+            if block.file.endswith(".py") and shown is not None:
                 self._program(block, shown)
         elif block.is_python:
             self._snippet(block, shown)
@@ -104,13 +104,9 @@ class Story:
             path.write_text(code, encoding="utf-8")
         self._files[block.file] = block
 
-    def _program(self, block: Block, shown: Block | None) -> None:
+    def _program(self, block: Block, shown: Block) -> None:
         name = block.file or ""
         self._done.add(name)
-        if shown is None:
-            options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--rootdir", str(self._home))
-            self._call(block, [sys.executable, "-m", "pytest", *options, name])
-            return
         printed = self._call(block, [sys.executable, name])
         self._expect(shown, shown.code.splitlines(), printed.splitlines(), exact=True)
         self._of_python = shown.where
@@ -139,19 +135,21 @@ class Story:
             self._of_python = shown.where
         self._printed += printed.splitlines()
 
-    def _import_the_rest(self) -> None:
-        """Files that nothing has run must at least be importable."""
-        names = [
-            name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    def _use_the_rest(self) -> None:
+        """Tests run; other files that nothing has run must at least be importable."""
+        rest = {
+            name: block
             for name, block in self._files.items()
             if name.endswith(".py") and name not in self._done and block.runs
-        ]
-        if names:
-            block = next(iter(self._files.values()))
-            program = (
-                "import importlib, sys; sys.path.insert(0, ''); [importlib.import_module(n) for n in sys.argv[1:]]"
-            )
-            self._call(block, [sys.executable, "-c", program, *names])
+        }
+        tests = [name for name in rest if Path(name).name.startswith("test_")]
+        if tests:
+            options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--rootdir", str(self._home))
+            self._call(rest[tests[0]], [sys.executable, "-m", "pytest", *options, *tests])
+        modules = [name.removesuffix(".py").replace("/", ".") for name in rest if name not in tests]
+        if modules:
+            program = "import importlib, sys; sys.path.insert(0, ''); [*map(importlib.import_module, sys.argv[1:])]"
+            self._call(next(iter(rest.values())), [sys.executable, "-c", program, *modules])
 
     # Commands
 

@@ -37,7 +37,7 @@ def test_the_source_of_the_site_has_what_pages_link_to_and_nothing_hidden(tmp_pa
     pages = tmp_path / "pages"
     for name in pages_in(settings["project"]["nav"]):
         text = (pages / name).read_text(encoding="utf-8")
-        assert "<!-- hidden" not in text
+        assert "\n<!-- hidden" not in text
         shown = [block.code for block in blocks_of(REPOSITORY / name) if not block.hidden]
         assert [block.code for block in blocks_of(pages / name)] == shown
     assert (pages / "docs" / "images" / "architecture.svg").is_file()
