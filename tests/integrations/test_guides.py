@@ -148,9 +148,17 @@ async def test_the_guide_to_fastapi(shared: TaskQueue, start: Start, tmp_path: P
     async with client_of(start(*commands("uvicorn", port), folder=tmp_path), port) as client:
         accepted = await client.post("/tasks/send_email", json={"to": "a@b.c"})
         task_id = accepted.json()["id"]
-        assert accepted.text.replace(task_id, "ID") in page
+        shown = page.partition('{"id":"')[2].partition('"')[0]  # the id on the page
+        assert accepted.text.replace(task_id, shown) in page
         answer = await client.get(accepted.json()["status_url"], params={"wait": 30})
-        assert answer.text.replace(task_id, "ID") in page
+        assert answer.text.replace(task_id, shown) in page
+    port = free_port()
+    async with client_of(
+        start("uvicorn", "shop.signup:app", "--port", str(port), "--log-level", "error", folder=tmp_path), port
+    ) as client:
+        signed_up = await client.post("/users", params={"email": "ada@example.com"})
+        answer = await client.get(f"/tasks/status/{signed_up.json()['task']}", params={"wait": 30})
+        assert answer.json()["result"] == "'Welcome' sent to ada@example.com"
     port = free_port()
     guarded = start(
         "uvicorn", "shop.cors:app", "--port", str(port), "--log-level", "error", folder=tmp_path, SHOP_TOKEN="secret"
