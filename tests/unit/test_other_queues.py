@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from taskfleet import Task, TaskQueue
+from taskfleet.tasks import other_queues
 
 queue = TaskQueue("memory://other-queues")
 
@@ -35,6 +37,12 @@ class RefundOrder(Task[int]):
         ("defer", "procrastinate", "await send_email.enqueue(…)"),
         ("configure", "procrastinate", "await send_email.options(delay=…, queue=…).enqueue(…)"),
         ("kiq", "taskiq", "await send_email.enqueue(…)"),
+        ("enqueue_job", "arq", "await send_email.enqueue(…)"),
+        ("enqueue_in", "RQ", "await send_email.options(delay=…).enqueue(…)"),
+        ("enqueue_at", "RQ", "await send_email.options(eta=…).enqueue(…)"),
+        ("add", "BullMQ", "await send_email.enqueue(…)"),
+        ("perform_async", "Sidekiq", "await send_email.enqueue(…)"),
+        ("perform_bulk", "Sidekiq", "await queue.enqueue_many([send_email.message(…), …])"),
     ],
 )
 def test_the_error_names_our_call(name: str, library: str, instead: str) -> None:
@@ -48,6 +56,35 @@ def test_the_error_names_our_call(name: str, library: str, instead: str) -> None
         assert not hasattr(task, name)
         assert name not in dir(task)
         assert "enqueue" in dir(task)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "instead"),
+    [
+        ("enqueue_job", "arq", "await task.enqueue(…)"),
+        ("enqueue_in", "RQ", "await task.options(delay=…).enqueue(…)"),
+        ("enqueue_at", "RQ", "await task.options(eta=…).enqueue(…)"),
+        ("send_task", "Celery", "await task.enqueue(…)"),
+        ("apply_async", "Celery", "await task.options(delay=…, queue=…).enqueue(…)"),
+        ("add_periodic_task", "Celery", "await queue.add_schedule(name=…, schedule=…, task=…)"),
+        ("add", "BullMQ", "await task.enqueue(…)"),
+        ("addBulk", "BullMQ", "await queue.enqueue_many([task.message(…), …])"),
+        ("perform_async", "Sidekiq", "await task.enqueue(…)"),
+    ],
+)
+def test_a_queue_names_our_call_too(name: str, library: str, instead: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(queue, name)
+    assert str(caught.value).startswith(f".{name}() is of {library}; write {instead}")
+    assert not hasattr(queue, name)
+    assert name not in dir(queue)
+    assert "enqueue_many" in dir(queue)
+
+
+def test_the_calls_that_are_named_exist() -> None:
+    for name, (_, instead) in {**other_queues._CALLS, **other_queues._QUEUE_CALLS}.items():
+        for called in re.findall(r"(?:\{0?\}|task|queue)\.(\w+)\(", instead):
+            assert hasattr(send_email, called) or hasattr(queue, called), f"{name}: {instead}"
 
 
 def test_code_without_an_event_loop_is_told_its_call() -> None:

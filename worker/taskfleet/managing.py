@@ -69,8 +69,12 @@ class Managing:
         return await self.sessions.broker.purge(queue_names.validate(name))
 
     async def pause(self, name: str) -> None:
-        """Let workers claim no more tasks of the queue; tasks that run go on."""
-        await self.sessions.broker.pause(queue_names.validate(name))
+        """Let workers claim no more tasks of the queue; tasks that run go on.
+
+        Of a queue with partitions, those that have had a task are paused, and as many as its options here say.
+        """
+        partitions = self.application.known_options_of(queue_names.validate(name)).partitions
+        await self.sessions.broker.pause(name, partitions=partitions)
 
     async def resume(self, name: str) -> None:
         """Let workers claim tasks of a paused queue again."""

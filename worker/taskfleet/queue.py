@@ -23,6 +23,7 @@ from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.sealing import Policy
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
+from taskfleet.tasks import other_queues
 from taskfleet.tasks.class_task import AsyncTask
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.member import Member, NoTaskBefore, TaskCall
@@ -380,3 +381,6 @@ class TaskQueue(Defining, Managing):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+other_queues.explain_queue(TaskQueue)

@@ -149,3 +149,26 @@ async def test_workflows_cross_partitions(make_queue: MakeQueue, run_worker: Run
 def test_partitions_must_be_positive() -> None:
     with pytest.raises(ConfigurationError, match="partitions=0 must be a whole number of at least 1"):
         TaskQueue(queues=[{"name": "default", "partitions": 0}])
+
+
+async def test_a_pause_before_the_first_task_is_one_of_all_partitions(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = partitioned(make_queue)
+
+    @queue.task
+    async def noop() -> None: ...
+
+    await queue.pause("default")
+    await run_worker(queue)
+    handles = await queue.enqueue_many([noop.message() for _ in range(40)])
+    assert len({handle.partition for handle in handles}) == 4
+    looks = await queue.enqueue_many([noop.options(queue="other").message() for _ in range(40)])
+    await run_worker(queue, queues=["other"])
+    for handle in looks:
+        await handle.result(timeout=20)
+    stats = await queue.queue_stats("default")
+    assert (stats.ready, stats.in_flight, stats.paused) == (40, 0, True)
+    await queue.resume("default")
+    for handle in handles:
+        await handle.result(timeout=20)

@@ -21,6 +21,7 @@ from taskfleet.cli import (
     queues,
     schedules,
     sending,
+    similar,
     tasks,
     traces,
     worker,
@@ -112,6 +113,10 @@ def _plain(message: str) -> str:
     if found is not None:
         near = difflib.get_close_matches(found[2], found[3].split(", "), 1, 0.0)
         return f"{found[1]}. Did you mean {near[0]!r}?" if near else found[1]
+    choices = re.fullmatch(r"(.*: )(?:Value error, )?('([^']*)' is not one of ('.*'))\.", message)
+    if choices is not None:
+        known = re.findall("'([^']*)'", choices[4])
+        return f"{choices[1]}{choices[2]}{similar.hint(choices[3], known)}."
     return re.sub(r"\. Did you mean '([^']*)'[^?]*\?$", r". Did you mean '\1'?", message)
 
 

@@ -42,14 +42,22 @@ def _takes_redis(command: Any) -> bool:
     return any("--redis" in parameter.opts for parameter in command.params)
 
 
-def with_queue(url: str, operation: Callable[[TaskQueue], Awaitable[int | None]]) -> int:
-    """Run `operation` on the queues at `url`, or at the address in the settings. Returns the exit code."""
+def with_queue(
+    url: str, operation: Callable[[TaskQueue], Awaitable[int | None]], *, within: float | None = None
+) -> int:
+    """Run `operation` on the queues at `url`, or at the address in the settings. Returns the exit code.
+
+    Connecting and a call take `within` seconds at most, if it is given.
+    """
     import asyncio
 
     from taskfleet.queue import TaskQueue
 
     async def run() -> int:
         settings = _settings(url)
+        if within is not None:
+            limits = {"connection_timeout": within, "command_timeout": within}
+            settings = settings.model_copy(update={"redis": settings.redis.model_copy(update=limits)})
         async with TaskQueue(settings=settings) as queue:
             return await operation(queue) or 0
 

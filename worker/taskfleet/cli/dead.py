@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import asking, listing, progress_bar, similar, traces
+from taskfleet.cli import asking, completing, listing, progress_bar, similar, traces
 from taskfleet.cli.connecting import REDIS, with_queue
 from taskfleet.cli.listing import Column
 from taskfleet.cli.queues import JSON, QUEUE
@@ -26,6 +26,9 @@ _COLUMNS: list[Column[DeadLetter]] = [
     Column("reason", lambda letter: letter.reason, cut=True),
     Column("error", lambda letter: letter.error, cut=True),
 ]
+_IDS = typer.Argument(
+    None, metavar="[ID]...", help="Without ids: all, after a question.", autocompletion=completing.dead_ids
+)
 _COMPARED = 1000  # ids that are compared with one that is not there
 
 
@@ -56,7 +59,7 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def show(  # pyright: ignore[reportUnusedFunction]
         name: str = QUEUE,
-        task_id: str = typer.Argument(..., metavar="ID"),
+        task_id: str = typer.Argument(..., metavar="ID", autocompletion=completing.dead_ids),
         redis: str = REDIS,
         as_json: bool = typer.Option(False, "--json", help="Print one object."),
     ) -> int:
@@ -84,7 +87,7 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def requeue(  # pyright: ignore[reportUnusedFunction]
         name: str = QUEUE,
-        ids: list[str] = typer.Argument(None, metavar="[ID]...", help="Without ids: all, after a question."),  # noqa: B008
+        ids: list[str] = _IDS,
         yes: bool = asking.YES,
         redis: str = REDIS,
     ) -> int:

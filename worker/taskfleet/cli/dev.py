@@ -26,9 +26,11 @@ def register(app: typer.Typer) -> None:
     def dev(  # pyright: ignore[reportUnusedFunction]
         application: str = typer.Argument(..., metavar="APP", help="module:attribute of the TaskQueue."),
         redis: str = _REDIS,
-        port: int = typer.Option(0, help="Start the Valkey on this port; default 6379.", min=0, max=65535),
+        port: int | None = typer.Option(None, help="Start the Valkey on this port; default 6379.", min=1, max=65535),
         queues: str = typer.Option("", help="Which queues, as for `worker`; default all."),
-        concurrency: int = typer.Option(0, help="Slots of each worker.", min=0, max=10_000),
+        concurrency: int | None = typer.Option(
+            None, help="Slots of each worker; default workers.max_concurrent_tasks.", min=1, max=10_000
+        ),
         processes: int = typer.Option(1, help="Workers.", min=1, max=256),
         log_level: str = typer.Option("", help="Of the workers' log; default WARNING, and INFO for your own."),
     ) -> int:

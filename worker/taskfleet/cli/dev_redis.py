@@ -35,7 +35,7 @@ class DevRedis:
 
 
 @contextlib.contextmanager
-def chosen(queue: TaskQueue, redis: str, port: int) -> Generator[DevRedis]:
+def chosen(queue: TaskQueue, redis: str, port: int | None) -> Generator[DevRedis]:
     """The Redis to use; a Valkey that was started for it ends with the block.
 
     `redis` comes first, then `port`, which asks for an embedded Valkey there, then what code or configuration name. If

@@ -1,7 +1,7 @@
 """The one printer of listings: a table that fits the screen, or `{"items": […]}`.
 
-On a terminal the heads are bold. Into a pipe go plain lines of at most 80 columns, or of `COLUMNS`. Ids and names are
-always whole; a cell that is cut ends with a sign.
+On a terminal the heads are bold. Into a pipe go plain lines of at most 80 columns, or of `COLUMNS`. Ids are always
+whole, and names as long as there is something else to cut. A cell that is cut ends with a sign.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ _CELL_LIMIT = 4000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
-    """One column: its head, and the cell of an item. Only a `cut` column may lose characters."""
+    """One column: its head, and the cell of an item.
+
+    Only a `cut` column may lose characters, and a column of a `name` when those are as short as can be.
+    """
 
     head: str
     cell: Callable[[T], object]
     right: bool = False
     cut: bool = False
+    name: bool = False
 
 
 def show(
@@ -132,6 +136,7 @@ def _fitted(widths: list[int], columns: Sequence[Column[T]]) -> list[int]:
     room = shutil.get_terminal_size((80, 24)).columns - len(_GAP) * (len(columns) - 1)
     while (excess := sum(widths) - room) > 0:
         able = [n for n, each in enumerate(columns) if each.cut and widths[n] > max(_LEAST, len(each.head))]
+        able = able or [n for n, each in enumerate(columns) if each.name and widths[n] > max(_LEAST, len(each.head))]
         if not able:
             break
         widest = max(able, key=lambda n: widths[n])

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import asking, listing, progress_bar, similar
-from taskfleet.cli.connecting import REDIS, with_queue
+from taskfleet.cli import asking, completing, listing, progress_bar, similar
+from taskfleet.cli.connecting import REDIS, with_app, with_queue
 from taskfleet.cli.listing import Column
 
 if TYPE_CHECKING:
     from taskfleet.protocol.stats import QueueStats
     from taskfleet.queue import TaskQueue
 
-QUEUE = typer.Argument(..., metavar="QUEUE")
+QUEUE = typer.Argument(..., metavar="QUEUE", autocompletion=completing.queues)
 JSON = typer.Option(False, "--json", help='Print {"items": [...]}.')
 
 _COLUMNS: list[Column[tuple[str, QueueStats]]] = [
-    Column("queue", lambda item: item[0]),
+    Column("queue", lambda item: item[0], name=True),
     Column("ready", lambda item: item[1].ready, right=True),
     Column("running", lambda item: item[1].in_flight, right=True),
     Column("delayed", lambda item: item[1].delayed, right=True),
@@ -50,14 +50,20 @@ def register(app: typer.Typer) -> None:
         return with_queue(redis, show)
 
     @app.command()
-    def pause(name: str = QUEUE, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]
+    def pause(  # pyright: ignore[reportUnusedFunction]
+        name: str = QUEUE,
+        application: str = typer.Option(
+            "", "--app", help="module:attribute; with its options, partitions without a task are paused too."
+        ),
+        redis: str = REDIS,
+    ) -> int:
         """Stop claiming tasks of a queue; running tasks go on."""
 
         async def stop(queue: TaskQueue) -> None:
             await queue.pause(await similar.known_queue(queue, name))
             print(f"queue {name!r} is paused")
 
-        return with_queue(redis, stop)
+        return with_app(application, redis, stop) if application else with_queue(redis, stop)
 
     @app.command()
     def resume(name: str = QUEUE, redis: str = REDIS) -> int:  # pyright: ignore[reportUnusedFunction]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from taskfleet.cli import arguments, asking, connecting, listing, similar
+from taskfleet.cli import arguments, asking, completing, connecting, listing, similar
 from taskfleet.cli.connecting import REDIS, with_queue
 from taskfleet.cli.listing import Column
 from taskfleet.cli.queues import JSON
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
     from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
 
-_NAME = typer.Argument(..., metavar="NAME")
+_NAME = typer.Argument(..., metavar="NAME", autocompletion=completing.schedules)
 
 _COLUMNS: list[Column[Schedule]] = [
-    Column("name", lambda schedule: schedule.name),
-    Column("when", lambda schedule: when(schedule)),
+    Column("name", lambda schedule: schedule.name, name=True),
+    Column("when", lambda schedule: when(schedule), name=True),
     Column("zone", lambda schedule: schedule.time_zone if schedule.schedule else "-", cut=True),
     Column("task", lambda schedule: schedule.task, cut=True),
     Column("queue", lambda schedule: schedule.queue, cut=True),
@@ -50,14 +50,16 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def add(  # pyright: ignore[reportUnusedFunction]
         name: str = _NAME,
-        task: str = typer.Option(..., help="The task's name."),
+        task: str = typer.Option(..., help="The task's name.", autocompletion=completing.tasks),
         schedule: str = typer.Option("", help="Five cron fields, six with seconds first, or @daily and the like."),
-        every: float = typer.Option(0.0, help="In place of --schedule: seconds between ticks.", min=0.0),
+        every: float | None = typer.Option(None, help="In place of --schedule: seconds between ticks.", min=0.0),
         args: str = typer.Option("[]", help="Arguments as JSON: a list, or an object of named ones."),
         application: str = typer.Option("", "--app", help="module:attribute; checks task and arguments by its code."),
-        queue: str = typer.Option("", help="Another queue than the task's own."),
+        queue: str = typer.Option("", help="Another queue than the task's own.", autocompletion=completing.queues),
         time_zone: str = typer.Option("", help="The time zone of --schedule; default UTC."),
-        starting_deadline: float = typer.Option(0.0, help="Drop a tick that is later than this, in seconds.", min=0.0),
+        starting_deadline: float | None = typer.Option(
+            None, help="Drop a tick that is later than this, in seconds.", min=0.0
+        ),
         concurrency_policy: str = typer.Option("Allow", help="Allow, Forbid or Replace."),
         paused: bool = typer.Option(False, "--paused", help="Without ticks, until it is resumed."),
         redis: str = REDIS,
@@ -70,8 +72,8 @@ def register(app: typer.Typer) -> None:
                 arguments.definition_of(target, task)
             replaced = any(one.name == name for one in await target.list_schedules())
             new = await target.add_schedule(
-                name=name, task=task, schedule=schedule or None, every=every or None, args=positional, kwargs=named,
-                queue=queue or None, time_zone=time_zone or None, starting_deadline_seconds=starting_deadline or None,
+                name=name, task=task, schedule=schedule or None, every=every, args=positional, kwargs=named,
+                queue=queue or None, time_zone=time_zone or None, starting_deadline_seconds=starting_deadline,
                 concurrency_policy=cast("ConcurrencyPolicy", concurrency_policy), paused=paused,
             )  # fmt: skip
             next_tick = "paused" if new.paused else f"next tick {listing.moment(new.next_at)} UTC"

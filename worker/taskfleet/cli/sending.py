@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from taskfleet.cli import arguments, connecting, listing
+from taskfleet.cli import arguments, completing, connecting, listing
 from taskfleet.cli.connecting import REDIS
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def register(app: typer.Typer) -> None:
 
     @app.command(cls=_WaitWithoutSeconds)
     def enqueue(  # pyright: ignore[reportUnusedFunction]
-        task: str = typer.Argument(..., help="The task's name."),
+        task: str = typer.Argument(..., help="The task's name.", autocompletion=completing.tasks),
         application: str = typer.Option(..., "--app", help="module:attribute of the TaskQueue."),
         args: str = typer.Option("", help="Arguments as JSON: a list, or an object of named ones; default []."),
         file: str = typer.Option("", help="A task for each line of this file, which is as --args; - is stdin."),
-        queue: str = typer.Option("", help="Another queue than the task's own."),
+        queue: str = typer.Option("", help="Another queue than the task's own.", autocompletion=completing.queues),
         delay: float = typer.Option(0.0, help="Seconds until it is ready.", min=0.0),
-        wait: float = typer.Option(
-            0.0, metavar="[SECONDS]", help="Wait for the result, at most that long, and print it as JSON.", min=0.0
+        wait: float | None = typer.Option(
+            None, metavar="[SECONDS]", help="Wait for the result, at most that long, and print it as JSON.", min=0.0
         ),
         redis: str = REDIS,
         as_json: bool = typer.Option(False, "--json", help="Print one object for each task sent, one a line."),
@@ -55,9 +55,9 @@ def register(app: typer.Typer) -> None:
         from taskfleet import checks
         from taskfleet.errors import ConfigurationError
 
-        if wait != math.inf:
+        if wait is not None and wait != math.inf:
             wait = checks.seconds("--wait", wait)  # before anything is sent
-        if file and (args or wait):
+        if file and (args or wait is not None):
             raise ConfigurationError(f"--file and --{'args' if args else 'wait'} do not go together")
         positional, named = arguments.parsed(args or "[]", "--args")
         if file:
@@ -68,10 +68,10 @@ def register(app: typer.Typer) -> None:
         async def send(target: TaskQueue) -> None:
             message = arguments.message_of(target, task, queue or None, delay)(positional, named)
             handle = await target.send(message)
-            if not (as_json and wait):
+            if wait is None or not as_json:
                 record = {"id": handle.id, "queue": handle.queue}
                 print(listing.as_text(record) if as_json else handle.id, flush=True)
-            if not wait:
+            if wait is None:
                 return
             result = await _result(target, handle, wait)
             record = {"id": handle.id, "queue": handle.queue, "result": result}

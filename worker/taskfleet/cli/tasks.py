@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from taskfleet.cli import lives, progress_bar, similar
+from taskfleet.cli import completing, lives, progress_bar, similar
 from taskfleet.cli.connecting import REDIS, with_queue
 from taskfleet.cli.queues import JSON
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     GetPage = Callable[[int, str | None], Awaitable[TaskPage]]
 
-_ID = typer.Argument(..., metavar="ID")
-_QUEUE = typer.Option("", help="Only of this queue.")
+_ID = typer.Argument(..., metavar="ID", autocompletion=completing.ids)
+_QUEUE = typer.Option("", help="Only of this queue.", autocompletion=completing.queues)
 _STATE = typer.Option("", help="Only in this state, such as ready, running, retrying, failed or dead.")
-_TASK = typer.Option("", help="Only tasks of this name.")
+_TASK = typer.Option("", help="Only tasks of this name.", autocompletion=completing.tasks)
 _LIMIT = typer.Option(50, help="How many.", min=1, max=10_000)
 _CURSOR = typer.Option("", help="Go on after the page that has ended with this cursor.")
 _MOST_AT_ONCE = 1000

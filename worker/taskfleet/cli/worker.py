@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
     def worker(  # pyright: ignore[reportUnusedFunction]
         application: str = typer.Argument(..., metavar="APP", help="module:attribute of the TaskQueue."),
         queues: str = typer.Option("", help="Which queues, in tiers of their options; or weighted: high:6,default:3."),
-        concurrency: int = typer.Option(0, help="Slots; 0 takes workers.max_concurrent_tasks.", min=0, max=10_000),
+        concurrency: int | None = typer.Option(
+            None, help="Slots; default workers.max_concurrent_tasks.", min=1, max=10_000
+        ),
         processes: int = typer.Option(1, help="Processes, each with that many slots.", min=1, max=256),
         name: str = typer.Option("", help="Its name, one in the fleet; default TASKFLEET_WORKER_NAME, else made."),
         burst: bool = typer.Option(False, "--burst", help="End when the queues are empty."),
@@ -88,7 +90,7 @@ def register(app: typer.Typer) -> None:
                 _tell_of_tasks(queue)
             options = worker_process.ProcessOptions(
                 queues=names,
-                concurrency=concurrency or None,
+                concurrency=concurrency,
                 number=number,
                 probe_host=probe_host,
                 probe_port=probe_port,

@@ -16,7 +16,7 @@ class WorkerCommand:
 
     application: str
     queues: str = ""
-    concurrency: int = 0
+    concurrency: int | None = None
     probe_port: int = 0
     probe_host: str = "::"
     name: str = ""
@@ -25,7 +25,8 @@ class WorkerCommand:
     def of(self, n: int) -> list[str]:
         return [
             sys.executable, "-m", "taskfleet", "worker", self.application, "--number", str(n),
-            *(["--queues", self.queues] if self.queues else []), "--concurrency", str(self.concurrency),
+            *(["--queues", self.queues] if self.queues else []),
+            *(["--concurrency", str(self.concurrency)] if self.concurrency is not None else []),
             "--probe-port", str(self.probe_port + n if self.probe_port else 0), "--probe-host", self.probe_host,
             *(["--name", self.name] if self.name else []), *(["--burst"] if self.burst else []),
         ]  # fmt: skip

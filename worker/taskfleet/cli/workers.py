@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _CORDONED = ("cordoned", "drained")
 
 _COLUMNS: list[Column[WorkerInfo]] = [
-    Column("worker", lambda worker: worker.worker_id),
+    Column("worker", lambda worker: worker.worker_id, name=True),
     Column("host", lambda worker: worker.host or "-", cut=True),
     Column("queues", lambda worker: ",".join(worker.queues), cut=True),
     Column("busy", lambda worker: f"{worker.busy}/{worker.slots}", right=True),
     Column("oldest", lambda worker: listing.age(worker.oldest_run_seconds) if worker.busy else "-", right=True),
     Column("version", lambda worker: worker.version or "-", cut=True),
     Column("beat", lambda worker: listing.age(worker.heartbeat_age_seconds), right=True),
-    Column("state", lambda worker: worker.state),
+    Column("state", lambda worker: worker.state, cut=True),
 ]
 
 

@@ -19,7 +19,7 @@ from taskfleet.protocol.dead_letter import warn_of_kept
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.item import ITEM_EXTRAS, Edge, Item
 from taskfleet.protocol.outcome import Outcome
-from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.partitions import Partition, first_of, queue_of
 from taskfleet.protocol.progress import ProgressReport
 from taskfleet.protocol.replacing import enqueue_replacing
 from taskfleet.protocol.sealing import PLAIN, Seal
@@ -323,8 +323,9 @@ class InMemoryBroker(InMemoryViews):
                 await self.relay(name)
         return dropped
 
-    async def pause(self, queue: str) -> None:
-        for name in await self.partitions(queue):
+    async def pause(self, queue: str, *, partitions: int = 1) -> None:
+        """Pause all partitions that are known, and the first `partitions`."""
+        for name in sorted({*await self.partitions(queue), *first_of(queue, partitions)}):
             with self.store.queue(name) as model:
                 self.store.known.add(name)
                 model.paused = True

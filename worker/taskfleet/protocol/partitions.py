@@ -17,6 +17,11 @@ def partition_name(queue: str, number: int) -> Partition:
     return Partition(f"{queue}/{number}" if number else queue)
 
 
+def first_of(queue: str, count: int) -> list[Partition]:
+    """The first `count` partitions of a queue."""
+    return [partition_name(queue, number) for number in range(count)]
+
+
 def queue_of(partition: str) -> str:
     """The queue of a partition. The name of a queue is also the name of its first partition."""
     return partition.partition("/")[0]

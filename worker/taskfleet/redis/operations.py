@@ -10,7 +10,7 @@ from typing import Any
 from taskfleet.protocol import bounds
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.dead_letter import warn_of_kept
-from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.partitions import Partition, first_of, queue_of
 from taskfleet.redis import keys
 from taskfleet.redis.calls import operations
 from taskfleet.redis.signalling import Signalling
@@ -84,8 +84,9 @@ class Operations(Signalling):
                     await self.relay(partition)
         return dropped
 
-    async def pause(self, queue: str) -> None:
-        for partition in await self.partitions(queue):
+    async def pause(self, queue: str, *, partitions: int = 1) -> None:
+        """Pause all partitions in Redis, and the first `partitions`, which may have had no task yet."""
+        for partition in sorted({*await self.partitions(queue), *first_of(queue, partitions)}):
             control = self.keys_of(partition).control
             # A queue that has had no task yet is listed from now on, so that nobody forgets that it is paused.
             await self.patiently(lambda name=partition: self.client.redis.sadd(self.fleet.queues, name))

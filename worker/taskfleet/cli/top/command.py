@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import connecting
-from taskfleet.cli.connecting import REDIS
+from taskfleet.cli.connecting import REDIS, with_app, with_queue
 from taskfleet.cli.queues import JSON
 
 if TYPE_CHECKING:
@@ -38,6 +37,4 @@ def register(app: typer.Typer) -> None:
                 return await plain.show(reading, interval, as_json=as_json)
             return await screen.show(reading, urls.address(queue.broker.url), interval)
 
-        if application:
-            return connecting.with_app(application, redis, view)
-        return connecting.with_queue(redis, view)
+        return with_app(application, redis, view) if application else with_queue(redis, view)

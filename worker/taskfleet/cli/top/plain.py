@@ -13,7 +13,6 @@ from taskfleet.cli.top.sections import FAILURES, QUEUES, RUNS, WORKERS, Section
 from taskfleet.cli.top.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 
 _BETWEEN_SECONDS = 1.0  # two readings, of which the rates are made
-_WHOLE = ("queue", "worker", "id")  # columns that are never cut
 _LEFT_OUT = ("blocked", "limits", "prio", "version")  # for a table of 80 columns
 
 
@@ -38,8 +37,8 @@ async def show(reading: FleetReading, interval: float, *, as_json: bool) -> int:
 
 def _columns(section: Section[Any]) -> list[Column[Any]]:
     return [
-        Column(column.head, column.cell, column.right, cut=column.stretches and column.head not in _WHOLE)
-        for column in section.columns
+        Column(column.head, column.cell, column.right, cut=column.stretches and n > 0, name=n == 0)
+        for n, column in enumerate(section.columns)
         if column.head not in _LEFT_OUT
     ]
 
