@@ -41,9 +41,9 @@ def tiers_of(application: Application, queues: Sequence[str] | None) -> list[Tie
     options. A text that is a name of such a queue as a whole means that queue: `tenant:42` is then not the queue
     `tenant`.
     """
-    known = {options.name for options in application.queue_options}
-    known |= {definition.options.queue for definition in application.registry}
-    known |= {definition.options.queue for definition in CLASS_TASKS} - {queue_names.DEFAULT}
+    known = application.named_queues | (
+        {definition.options.queue for definition in CLASS_TASKS} - {queue_names.DEFAULT}
+    )
     chosen: dict[str, int | None] = {}
     for item in queues or sorted(known) or [queue_names.DEFAULT]:
         name, weight = (item, None) if item in known else _name_and_weight(item)
