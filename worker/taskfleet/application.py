@@ -84,8 +84,9 @@ class Application:
 
     @property
     def named_queues(self) -> set[str]:
-        """The queues that this program names in its options and its tasks, class tasks included."""
-        return set(self._options) | {definition.options.queue for definition in (*self.registry, *CLASS_TASKS)}
+        """The queues of the options and of the task definitions, and those that class tasks name."""
+        by_classes = {definition.options.queue for definition in CLASS_TASKS} - {queue_names.DEFAULT}
+        return set(self._options) | {definition.options.queue for definition in self.registry} | by_classes
 
     def find_task(self, name: str) -> Definition | None:
         """The definition of that name: of this application, or of a class task."""

@@ -10,7 +10,6 @@ from taskfleet import queue_names
 from taskfleet.application import Application
 from taskfleet.errors import ConfigurationError
 from taskfleet.protocol.partitions import Partition, partition_name, queue_of
-from taskfleet.tasks.namespace import CLASS_TASKS
 
 _WEIGHT_DIGITS = 9
 _LOOKS_PER_SECOND = 200.0  # how often a busy worker checks whether its cold queues are still empty
@@ -36,14 +35,12 @@ class Tier:
 def tiers_of(application: Application, queues: Sequence[str] | None) -> list[Tier]:
     """The tiers, the highest first.
 
-    Without `queues`: the queues of the options and of the task definitions, and those that class tasks name.
+    Without `queues`: the named queues of the application.
     `name:weight` puts all named queues into one weighted tier; bare names keep the priorities and weights of their
     options. A text that is a name of such a queue as a whole means that queue: `tenant:42` is then not the queue
     `tenant`.
     """
-    known = application.named_queues | (
-        {definition.options.queue for definition in CLASS_TASKS} - {queue_names.DEFAULT}
-    )
+    known = application.named_queues
     chosen: dict[str, int | None] = {}
     for item in queues or sorted(known) or [queue_names.DEFAULT]:
         name, weight = (item, None) if item in known else _name_and_weight(item)
