@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from taskfleet import checks, config, security
+from taskfleet import checks, config, queue_names, security
 from taskfleet.middleware import Middleware, Stack
 from taskfleet.options import QueueOptions
 from taskfleet.protocol.partitions import queue_of
