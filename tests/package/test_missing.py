@@ -1,4 +1,7 @@
-"""One optional package is missing: what needs it says what to install, in one line, and all else works."""
+"""One optional package is missing: what needs it says what to install, in one line, and all else works.
+
+docs/how-to/install.md shows such a line.
+"""
 
 from __future__ import annotations
 
