@@ -26,7 +26,8 @@ _SERVER = re.compile(
     r"|uvicorn |django-admin runserver|flask .*\brun\b)"
 )
 _READING = re.compile(
-    r"taskfleet (?:queues|workers|top --once|task (?:list|show|search)|dead (?:list|show)|schedules list)\b|curl -s(?! -X)"
+    r"taskfleet (?:queues|workers|top --once|task (?:list|show|search)|dead (?:list|show)|schedules list)\b"
+    r"|curl -s(?! -X)"
 )
 _NOT_RUN = re.compile(r"^(?:pip|uv pip) install |^python3? -m venv |^(?:\.|source) \S*/activate$")
 _SECONDS = 60
