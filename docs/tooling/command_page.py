@@ -17,10 +17,16 @@ def render() -> str:
 
 def _lines(command: Any, path: str) -> Iterator[str]:
     if hasattr(command, "commands"):
+        if command.invoke_without_command and path != "taskfleet":
+            yield from _entry(command, path)
         for name, inner in sorted(command.commands.items()):
             if not inner.hidden:
                 yield from _lines(inner, f"{path} {name}")
-        return
+    else:
+        yield from _entry(command, path)
+
+
+def _entry(command: Any, path: str) -> Iterator[str]:
     shown = [one for one in command.params if not getattr(one, "hidden", False)]
     arguments = [one for one in shown if one.param_type_name == "argument"]
     yield f"## {path}\n"

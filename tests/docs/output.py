@@ -22,6 +22,7 @@ _LOOSE: list[tuple[str, str]] = [
     (r"\bvm:\d+\b", r"[\w.-]+:\d+"),
     (r"\bvm\b", r"[\w.-]+"),
     (r"\b\d+(?:\.\d+)+(?:s\b|\b)", r"\d+(?:\.\d+)*s?"),
+    (r"\b\d+(?:s|ms)\b", r"\d+(?:\.\d+)*(?:s|ms)"),
     (r"\b\d+ (?:s|ms|us|MB)\b", r"[\d.]+ \w+"),
     (r"\s+", r"\s+"),
 ]

@@ -22,11 +22,12 @@ from tests.support.redis_server import free_port
 
 _SERVER = re.compile(
     r"^(?:[A-Z_]+=\S* )*"
-    r"(?:taskfleet (?:worker|dev|up|dashboard|operator|keda-scaler)\b(?!.*--burst)"
+    r"(?:taskfleet (?:worker|dev|up|dashboard|operator|keda-scaler)\b(?! crd| chart|.*--burst)"
     r"|uvicorn |django-admin runserver|flask .*\brun\b)"
 )
 _READING = re.compile(
-    r"taskfleet (?:queues|workers|task (?:list|show|search)|dead (?:list|show)|schedules list)\b|curl -s(?! -X)"
+    r"taskfleet (?:queues|workers|top --once|task (?:list|show|search)|dead (?:list|show)|schedules list)\b"
+    r"|curl -s(?! -X)"
 )
 _NOT_RUN = re.compile(r"^(?:pip|uv pip) install |^python3? -m venv |^(?:\.|source) \S*/activate$")
 _SECONDS = 60
