@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
         async def go_on(queue: TaskQueue) -> None:
             await queue.resume(await similar.known_queue(queue, name))
-            print(f"queue {name!r} is not paused")
+            print(f"queue {name!r} is resumed")
 
         return with_queue(redis, go_on)
 
