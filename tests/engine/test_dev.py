@@ -23,7 +23,7 @@ CODE = """
 import asyncio
 from pathlib import Path
 
-from taskfleet import TaskQueue
+from taskfleet import BatchItem, TaskQueue
 
 queue = TaskQueue.from_config()
 
@@ -36,6 +36,16 @@ async def version() -> int:
 @queue.task(max_retries=0)
 async def fail() -> None:
     raise ValueError("this went wrong")
+
+
+@queue.task(timeout=0.5, max_retries=0)
+async def slow() -> None:
+    await asyncio.Event().wait()
+
+
+@queue.batch_task(size=3, window_ms=200)
+async def weigh(items: list[BatchItem]) -> list[object]:
+    return [sum(item.args) for item in items]
 
 
 @queue.task
@@ -265,13 +275,49 @@ def test_what_is_left_is_there_after_a_restart(folder: Path, dev: Dev, start: St
     again.says(rf"hold {sent} done")
 
 
-def test_killing_dev_leaves_no_process(folder: Path, dev: Dev, port: int) -> None:
+def test_killing_dev_leaves_no_process_and_loses_no_task(folder: Path, dev: Dev, start: Start, port: int) -> None:
+    sent = send(folder, port, "hold").stdout.strip()
+    dev.says(rf"hold {sent} starts")
+    assert send(folder, port, "version", "--delay", "600").returncode == 0
     workers = workers_of(dev.process.pid)
     assert workers
     dev.process.kill()
     dev.process.wait()
+    began = time.monotonic()
     wait(lambda: not any(map(runs, workers)), lambda: f"the workers end: {workers}")
     wait(lambda: not answers("localhost", port), lambda: "the Valkey ends")
+    assert time.monotonic() - began < 15  # of a grace period of 30 s
+    (folder / "go").touch()
+    again = start("dev", "shop.tasks:queue", "--port", str(port))
+    again.says("left in Redis from before: 1 running, 1 delayed in default")
+    again.says(rf"hold {sent} done")  # when its lease has ended
+    assert again.ends() == 0
+    assert again.output.splitlines()[-1].endswith("for the next worker: 1 delayed in default")
+
+
+def test_a_schedule_ticks_and_a_batch_and_a_timeout_have_their_lines(folder: Path, dev: Dev, port: int) -> None:
+    added = command("schedules", "add", "often", "--task", "version", "--every", "1", port=port)
+    assert added.returncode == 0, added.stderr
+    dev.says(r"version \w+ done", 2)
+    assert command("schedules", "pause", "often", port=port).returncode == 0
+    lines = folder / "numbers.jsonl"
+    lines.write_text("[1, 2]\n[3]\n[4]\n")
+    assert send(folder, port, "weigh", "--file", str(lines)).returncode == 0
+    dev.says(r"weigh \[batch of 3\] starts")
+    dev.says(r"weigh \[batch of 3\] done in ")
+    assert send(folder, port, "slow").returncode == 0
+    said = dev.says(r"slow \w+ is dead \(timeout")
+    assert "Traceback" not in said
+    assert dev.ends() == 0
+    assert "ended; no task is left" in dev.output
+
+
+def command(*words: str, port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "taskfleet", *words],
+        env=clean_environment(REDIS_URL=f"redis://localhost:{port}/0"), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
 
 
 def test_a_killed_valkey_is_started_again_with_its_data(folder: Path, dev: Dev, port: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from taskfleet.cli import connecting, terminal
-from taskfleet.cli.worker_command import WorkerCommand, pass_on
+from taskfleet.cli.worker_command import DEV, DEV_WITH_VALKEY, WorkerCommand, pass_on
 
 if TYPE_CHECKING:
     from taskfleet.cli.dev_redis import DevRedis
@@ -58,7 +58,9 @@ def register(app: typer.Typer) -> None:
             Reloader(Path.cwd(), command.check(), terminal.say) as reloader,
             dev_redis.chosen(queue, redis, port) as found,
         ):
-            pass_on(found.redirect, terminal="dev")
+            if left := _left(queue, found):
+                terminal.say(f"left in Redis from before: {left}")
+            pass_on(found.redirect, terminal=DEV if found.server is None else DEV_WITH_VALKEY)
 
             def replace() -> bool:
                 found.tend()
@@ -70,22 +72,28 @@ def register(app: typer.Typer) -> None:
                 f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
             )
             code = supervisor.run(Parent(), worker_process.patience(queue))
-            terminal.say(_left(queue, found))
+            terminal.say(_end(queue, found))
         return code
 
 
-def _left(queue: TaskQueue, found: DevRedis) -> str:
-    """A sentence about the tasks that have not ended."""
+def _end(queue: TaskQueue, found: DevRedis) -> str:
+    """The last sentence."""
     from taskfleet.errors import TaskQueueError
+
+    try:
+        left = _left(queue, found)
+    except (TaskQueueError, OSError) as error:
+        return f"ended; what is left cannot be read: {error}"
+    return f"ended; left in Redis, for the next worker: {left}" if left else "ended; no task is left"
+
+
+def _left(queue: TaskQueue, found: DevRedis) -> str:
+    """The tasks that have not ended, in words."""
     from taskfleet.protocol import stats
 
     async def read() -> str:
         async with queue:
             return stats.left_over(await queue.get_metrics())
 
-    try:
-        with connecting.redirected(queue, found.redirect):
-            left = asyncio.run(read())
-    except (TaskQueueError, OSError) as error:
-        return f"ended; what is left cannot be read: {error}"
-    return f"ended; left in Redis, for the next worker: {left}" if left else "ended; no task is left"
+    with connecting.redirected(queue, found.redirect):
+        return asyncio.run(read())

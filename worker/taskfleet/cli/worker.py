@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from taskfleet.middleware import WorkerContext
     from taskfleet.queue import TaskQueue
 
+# Once `taskfleet dev` is killed, its Valkey is gone too: no end of a task could be recorded.
+_WITHOUT_REDIS_SECONDS = 1.0
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -95,6 +98,7 @@ def register(app: typer.Typer) -> None:
                 probe_port=probe_port,
                 burst=burst,
                 name=name or None,
+                orphan_seconds=_WITHOUT_REDIS_SECONDS if told == worker_command.DEV_WITH_VALKEY else None,
             )
             return worker_process.run(queue, options, parent)
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 _REDIS = "TASKFLEET_WORKER_REDIS"  # not an argument, since a URL may have a password and `ps` shows arguments
 _TERMINAL = "TASKFLEET_WORKER_TERMINAL"
 
+DEV = "dev"
+DEV_WITH_VALKEY = "dev-with-valkey"  # the terminal of `taskfleet dev`, whose Valkey ends with it
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerCommand:

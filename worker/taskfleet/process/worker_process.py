@@ -28,7 +28,8 @@ class ProcessOptions:
     """The options of a process.
 
     `probe_port` 0 serves no probes; process n of several serves them on `probe_port` + n. `burst` ends the process when
-    its queues are empty; it runs no scheduler. `name` is that of the worker; None makes one.
+    its queues are empty; it runs no scheduler. `name` is that of the worker; None makes one. `orphan_seconds` is how
+    long a drain may take after the parent is gone; None stands for the grace period and a little more.
     """
 
     queues: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class ProcessOptions:
     probe_port: int = 0
     burst: bool = False
     name: str | None = None
+    orphan_seconds: float | None = None
 
 
 def settle_memory() -> None:
@@ -84,7 +86,8 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     asked = requests.Requests(worker.drain, _end_at_once)
     for number in requests.signals():
         loop.add_signal_handler(number, asked.heard, number)
-    parent.listen(lambda: _call(loop, asked.told), _end_at_once, patience(queue))
+    left_alone = patience(queue) if options.orphan_seconds is None else options.orphan_seconds
+    parent.listen(lambda: _call(loop, asked.told), _end_at_once, left_alone)
     if probes is not None:
         probes.start()
     settle_memory()

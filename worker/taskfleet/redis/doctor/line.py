@@ -19,7 +19,7 @@ from taskfleet.redis.doctor.fault import Fault
 from taskfleet.redis.queue_calls import QueueCalls
 
 MOST_IDS = 500_000  # that are kept in memory: of more, a share is looked for at a time
-_PAGE = 500
+_PAGE = 250
 _TOGETHER = 500  # ids that one call looks for
 _COMPARED = 200_000  # ids of the list that it compares with them
 _TRIES = 5
