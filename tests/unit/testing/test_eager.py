@@ -19,6 +19,8 @@ from taskfleet import (
     TaskExecutionError,
     TaskQueue,
     TaskQueueError,
+    chain,
+    chord,
     current_task,
     group,
 )
@@ -188,3 +190,42 @@ def test_threads_do_not_run_the_functions_of_others(app: TaskQueue) -> None:
         for thread in threads:
             thread.join()
     assert seen == [True] * 40
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "in a group", "before a callback", "callback"])
+async def test_the_error_of_any_member_of_a_workflow_reaches_the_caller(app: TaskQueue, place: str) -> None:
+    @app.task
+    async def one() -> int:
+        return 1
+
+    @app.task
+    async def after(n: int) -> int:
+        return n
+
+    @app.task
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @app.task(max_retries=0)
+    async def breaks(given: object = None) -> int:
+        raise ValueError("broken")
+
+    good = one.message()
+    workflow: Any = {
+        "first": chain(breaks.message(), after.partial()),
+        "middle": chain(good, breaks.partial(), after.partial()),
+        "in a group": group(good, breaks.message(), one.message()),
+        "before a callback": chord(group(good, breaks.message()), total.partial()),
+        "callback": chord(group(good, one.message()), breaks.partial()),
+    }[place]
+    with eager(app):
+        with pytest.raises(TaskExecutionError, match="broken") as caught:
+            await app.enqueue(workflow)
+        assert isinstance(caught.value.__cause__, ValueError)
+    with eager(app, raise_errors=False):
+        handle: Any = await app.enqueue(workflow)
+        statuses = await handle.statuses() if place == "in a group" else [await handle.status()]
+        assert set(statuses) <= {"succeeded", "failed", "cancelled"}
+    with eager(app):
+        fine = await app.enqueue(chain(one.message(), after.partial()))
+        assert await fine.result(timeout=5) == 1

@@ -81,17 +81,16 @@ class EagerRun:
         self._depths: dict[str, int] = {}
         self.suspended: Counter[str] = Counter()  # running tasks that wait for a task that they have enqueued
 
-    async def __call__(self, handles: Sequence[TaskHandle[Any]]) -> None:
-        """Run tasks that have just been enqueued."""
+    async def __call__(self, sent: Sequence[str]) -> None:
+        """Run the tasks of these ids, which have just been enqueued."""
         make = CURRENT.get()
         parent = make().id if make is not None else None
         depth = self._depths.get(parent or "", 0) + 1
-        for handle in handles:
-            self._depths[handle.id] = depth
+        self._depths |= dict.fromkeys(sent, depth)
         if depth > _DEEPEST:
             self._is_too_deep = True
         self.check()
-        ids = {handle.id for handle in handles}
+        ids = set(sent)
         if parent is not None:
             self.suspended[parent] += 1
         try:
@@ -189,21 +188,22 @@ class EagerProducer(Producer):
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message and run it."""
         handle = await super().one(message)
-        await self._ran([handle])
+        await self._ran([handle.id])
         return handle
 
     async def _many(self, messages: Sequence[Message[Any]], *, wait_for_room: float) -> list[TaskHandle[Any]]:
         handles = await self._send_many(messages, wait_for_room=wait_for_room)
-        await self._ran(handles)
+        await self._ran([handle.id for handle in handles])
         return handles
 
     async def _workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
         end = await self._send_workflow(plan)
-        await self._ran(end.handles if isinstance(end, GroupHandle) else [end])
+        # Of all nodes, since what ends a workflow is cancelled, and has no error of its own, when one before it fails.
+        await self._ran([node.id for node in plan.nodes])
         return end
 
-    async def _ran(self, handles: Sequence[TaskHandle[Any]]) -> None:
+    async def _ran(self, sent: Sequence[str]) -> None:
         make = CURRENT.get()
-        for handle in handles:
-            self._run.callers.note(handle.id, make().id if make is not None else None)
-        await self._run(handles)
+        for each in sent:
+            self._run.callers.note(each, make().id if make is not None else None)
+        await self._run(sent)
