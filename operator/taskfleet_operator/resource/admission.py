@@ -164,7 +164,8 @@ def _bad_metadata(metadata: Any) -> Iterator[Problem]:
         yield "metadata", "is required"
         return
     for field in ("labels", "annotations"):
-        for key in metadata.get(field) or {}:
+        keys = metadata.get(field)
+        for key in map(str, keys if isinstance(keys, dict) else ()):  # no map at all has been told as its type
             # The API server compares the keys of annotations in lower case.
             if not matches(_QUALIFIED, key.lower() if field == "annotations" else key) or key.find("/") > 253:
                 yield f"metadata.{field}", f"{key[:80]!r} is no key: it is a name, with a DNS prefix and / if any"

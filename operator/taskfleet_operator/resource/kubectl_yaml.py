@@ -65,9 +65,23 @@ def _float(_: _Loader, node: yaml.ScalarNode) -> float | int:
 
 
 def _map(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    _check_once(loader, node)
     loader.flatten_mapping(node)
     found: dict[Hashable, Any] = loader.construct_mapping(node, deep=True)
     return {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in found.items()}
+
+
+def _check_once(loader: _Loader, node: yaml.MappingNode) -> None:
+    """A key that is there twice is an error: one of its values would be dropped, as when `---` is forgotten."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != f"{_PREFIX}merge":
+            name = str(loader.construct_object(key))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {name!r} is there twice in one map; is --- missing?", key.start_mark
+                )
+            seen.add(name)
 
 
 _Loader.add_constructor(_PREFIX + "bool", _bool)

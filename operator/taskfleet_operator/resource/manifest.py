@@ -40,10 +40,15 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{_named(path)}: is not UTF-8 text") from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{_named(path)}: is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"{_named(path)}: is not YAML: {_where(error)}") from None
     except RecursionError:
         raise ConfigurationError(f"{_named(path)}: is not YAML that anybody reads: too many levels") from None
     return [one for document in documents for one in _objects(document) if _is_ours(one)]
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What PyYAML says, in one line, without its name for a text that it got from us."""
+    return " ".join(str(error).replace(' in "<unicode string>",', " at").split())
 
 
 def _standard_input() -> str:
@@ -79,9 +84,8 @@ def _named(path: str | Path) -> str:
 
 def parse(document: dict[str, Any], source: str) -> TaskQueueResource:
     """The TaskQueue in a mapping, with the API server's verdict; `source` begins the message of an error."""
-    version = document.get("apiVersion")
-    if version != API_VERSION:
-        raise ConfigurationError(f"{source}: apiVersion: expected {API_VERSION}, found {version!r}")
+    for field, problem in _not_ours(document):
+        raise ConfigurationError(f"{source}: {field}: {problem}")
     admitted, wrong = admit(document)
     if wrong:
         path, message = wrong[0]
@@ -98,11 +102,8 @@ def all_problems(document: dict[str, Any]) -> list[Problem]:
 
     As in the API server, the rules of a block are judged when the types of its fields are right.
     """
-    version = document.get("apiVersion")
-    if document.get("kind") != KIND:
-        return [("kind", f"expected {KIND}, found {document.get('kind')!r}")]
-    if version != API_VERSION:
-        return [("apiVersion", f"expected {API_VERSION}, found {version!r}")]
+    if problem := next(_not_ours(document), None):
+        return [problem]
     admitted, found = admit(document)
     found += [problem for problem in _bad_name(admitted) if problem[0] not in dict(found)]
     try:
@@ -118,6 +119,16 @@ def all_problems(document: dict[str, Any]) -> list[Problem]:
         found.append((path, message))
     known = dict(found)
     return found + [(finding.field, finding.message) for finding in check(spec) if finding.field not in known]
+
+
+def _not_ours(document: dict[str, Any]) -> Iterator[Problem]:
+    """What makes it another resource than a TaskQueue."""
+    for field, expected in (("kind", KIND), ("apiVersion", API_VERSION)):
+        found = document.get(field)
+        if found is None:
+            yield field, f"is required: {expected}"
+        elif found != expected:
+            yield field, f"expected {expected}, found {found!r}"
 
 
 def _bad_name(document: dict[str, Any]) -> Iterator[Problem]:
