@@ -247,8 +247,36 @@ async def test_a_full_queue_says_which_line_is_the_next(shared: TaskQueue, tmp_p
     stdin = "".join(f"[{n}]\n" for n in range(3000))
     code, out, errors = await run("enqueue", "many", "--app", "full:queue", "--file", "-", stdin=stdin, **found)
     assert (code, out, errors.count("\n")) == (1, "", 1)
-    assert errors.startswith("taskfleet: queue 'default' is full: 1000 of at most 1500 tasks wait")
-    assert errors.endswith(" (1000 sent; the next line is 1001)\n")
+    assert errors.startswith("taskfleet: queue 'default' is full: 1500 of at most 1500 tasks wait")
+    assert errors.endswith(" (1500 sent; the next line is 1501)\n")
+
+
+async def test_a_queue_shorter_than_a_file_is_filled_and_bad_lines_are_told_once(
+    shared: TaskQueue, tmp_path: Path
+) -> None:
+    (tmp_path / "short.py").write_text(
+        "from taskfleet import TaskQueue\n"
+        "queue = TaskQueue.from_config(queues=[{'name': 'default', 'max_length': 7}])\n"
+        "@queue.task\nasync def many(n: int) -> None: ...\n"
+    )
+    found = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    stdin = "".join("x\n" if n in (2, 5, 12) else f"[{n}]\n" for n in range(1, 31))
+    code, out, errors = await run("enqueue", "many", "--app", "short:queue", "--file", "-", stdin=stdin, **found)
+    assert (code, out) == (1, "")
+    *bad, last = errors.splitlines()
+    assert [line.split(": ")[1] for line in bad] == ["line 2", "line 5"]
+    assert last.endswith("(7 sent, 2 not; the next line is 10)")
+    assert [each.args for each in (await shared.list_tasks("default")).items] == [(n,) for n in (1, 3, 4, 6, 7, 8, 9)]
+
+
+async def test_lines_are_utf_8(shared: TaskQueue, tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    for encoding, sent in (("utf-8", 2), ("utf-8-sig", 2), ("utf-16", 0), ("utf-32-le", 0)):
+        file.write_bytes("[1]\r\n[2]\n".encode(encoding))
+        _, out, errors = await run("enqueue", "note", *APP, "--file", str(file))
+        assert out == f"{sent} sent\n", (encoding, errors)
+        if not sent:
+            assert "line 1: it is not JSON in UTF-8" in errors
 
 
 @pytest.mark.parametrize(

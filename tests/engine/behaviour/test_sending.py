@@ -53,6 +53,22 @@ async def test_a_full_queue_refuses_and_says_so(make_queue: MakeQueue) -> None:
     assert (await queue.queue_stats("small")).ready == 2
 
 
+async def test_a_call_that_brings_too_many_says_how_many_there_is_room_for(make_queue: MakeQueue) -> None:
+    queue = make_queue(queues=[{"name": "small", "max_length": 5}])
+
+    @queue.task(queue="small")
+    async def task(n: int) -> None: ...
+
+    with pytest.raises(QueueFullError, match="'small' has room for 5 more, and not for the whole call: 0 of at most 5"):
+        await queue.enqueue_many([task.message(n) for n in range(6)])
+    await task.enqueue(1)
+    with pytest.raises(QueueFullError, match="has room for 4 more"):
+        await queue.enqueue_many([task.message(n) for n in range(5)])
+    await queue.enqueue_many([task.message(n) for n in range(4)])
+    with pytest.raises(QueueFullError, match="'small' is full: 5 of at most 5"):
+        await task.enqueue(1)
+
+
 async def test_a_payload_over_the_limit_is_refused(make_queue: MakeQueue) -> None:
     queue = make_queue(max_payload_bytes=1000)
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def parsed(text: str | bytes, where: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(positional, named) arguments of a JSON text. Errors: `ConfigurationError` begins with `where`."""
     try:
-        value = json.loads(text)
+        # Of bytes, json would guess the encoding, and take the first line of a file in UTF-16 alone.
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{where} is not JSON in UTF-8: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{where} is not JSON that anybody reads: too many levels") from None
     except ValueError as error:

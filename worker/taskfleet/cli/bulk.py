@@ -91,28 +91,40 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
             messages.append((number, message(*arguments.parsed(text, "it"))))
         except (TaskQueueError, UnicodeDecodeError) as error:
             wrong[number] = error
+    size = len(messages)
     while messages:
-        count.unsure = messages[0][0], messages[-1][0]
+        part = messages[:size]
+        count.unsure = part[0][0], part[-1][0]
         try:
-            handles = await target.enqueue_many([each for _, each in messages])
+            handles = await target.enqueue_many([each for _, each in part])
         except BulkEnqueueError as error:
             # Nothing was sent for the queue of these lines: there is one queue.
             bad = {index for index, _ in error.errors}
-            wrong |= {messages[index][0]: each for index, each in error.errors}
+            wrong |= {part[index][0]: each for index, each in error.errors}
             messages = [each for index, each in enumerate(messages) if index not in bad]
             continue
         except QueueFullError:
-            if target.application.known_options_of(messages[0][1].options.queue).partitions == 1:
+            if target.application.known_options_of(part[0][1].options.queue).partitions == 1:
                 count.unsure = None  # all or none of them are accepted
+                if len(part) > 1:
+                    size = len(part) // 2  # fewer may find room
+                    continue
             raise
-        for (number, _), handle in zip(messages, handles, strict=True):
+        for (number, _), handle in zip(part, handles, strict=True):
             if as_json:
                 print(listing.as_text({"line": number, "id": handle.id, "queue": handle.queue}))
         count.sent += len(handles)
-        break
-    count.unsure, count.last, count.wrong = None, lines[-1][0], count.wrong + len(wrong)
-    for number, problem in sorted(wrong.items()):
-        _tell(number, problem)
+        messages = messages[size:]
+        _settle(count, wrong, part[-1][0])
+    _settle(count, wrong, lines[-1][0])
+
+
+def _settle(count: _Count, wrong: dict[int, Exception], last: int) -> None:
+    """It is known what has become of the lines up to `last`: tell those that are wrong."""
+    count.unsure, count.last = None, last
+    for number in sorted(number for number in wrong if number <= last):
+        _tell(number, wrong.pop(number))
+        count.wrong += 1
 
 
 def _tell(number: int, error: Exception) -> None:

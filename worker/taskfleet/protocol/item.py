@@ -137,7 +137,11 @@ def _letters(value: object) -> dict[str, Any]:
 
 
 def queue_full(partition: Partition, waiting: int, max_length: int) -> QueueFullError:
-    return QueueFullError(
-        f"queue {partition!r} is full: {waiting} of at most {max_length} tasks wait; "
-        "try again later or raise max_length"
-    )
+    """The error for a call that finds `waiting` tasks: with some room left, it brought more than fit."""
+    state = f"{waiting} of at most {max_length} tasks wait"
+    if waiting < max_length:
+        return QueueFullError(
+            f"queue {partition!r} has room for {max_length - waiting} more, and not for the whole call: {state}; "
+            "send fewer at once, try again later or raise max_length"
+        )
+    return QueueFullError(f"queue {partition!r} is full: {state}; try again later or raise max_length")
