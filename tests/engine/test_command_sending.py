@@ -301,3 +301,22 @@ async def test_a_wrong_app_path_and_no_redis_are_one_line(shared: TaskQueue) -> 
     code, out, errors = await run("enqueue", "noop", *APP, REDIS_URL=nowhere)
     assert (code, out, errors.count("\n")) == (1, "", 1)
     assert "connection refused; start it, or set REDIS_URL" in errors
+
+
+@pytest.mark.parametrize("way", ["one", "file", "schedule"])
+async def test_a_mistyped_queue_is_told_before_anything_is_sent(shared: TaskQueue, way: str) -> None:
+    command, stdin = {
+        "one": (["enqueue", "note", "--args", "[1]"], ""),
+        "file": (["enqueue", "note", "--file", "-"], "[1]\n"),
+        "schedule": (["schedules", "add", "beat", "--task", "note", "--args", "[1]", "--every", "90"], ""),
+    }[way]
+    code, out, errors = await run(*command, *APP, "--queue", "defualt", stdin=stdin)
+    assert (code, out, errors.count("\n")) == (1, "", 1), errors
+    assert "there is no queue 'defualt'; known: default (did you mean 'default'?); a new queue gets its first" in errors
+    assert (await shared.broker.queues(), await shared.list_schedules()) == ([], [])
+    code, _, errors = await run(*command, *APP, "--queue", "reports", stdin=stdin)  # like no other: it is new
+    assert code == 0, errors
+    if way != "schedule":
+        code, _, errors = await run(*command, *APP, "--queue", "report", stdin=stdin)
+        assert code == 1
+        assert "did you mean 'reports'?" in errors

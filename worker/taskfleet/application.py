@@ -82,6 +82,11 @@ class Application:
         """The options of all queues that this program has named so far."""
         return list(self._options.values())
 
+    @property
+    def named_queues(self) -> set[str]:
+        """The queues that this program names: in its options, its tasks and its class tasks."""
+        return self._options.keys() | {definition.options.queue for definition in (*self.registry, *CLASS_TASKS)}
+
     def find_task(self, name: str) -> Definition | None:
         """The definition of that name: of this application, or of a class task."""
         return self.registry.find(name) or CLASS_TASKS.find(name)

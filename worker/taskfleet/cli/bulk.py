@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from taskfleet.cli import arguments, connecting, listing, progress_bar
+from taskfleet.cli import arguments, connecting, listing, progress_bar, similar
 from taskfleet.errors import BulkEnqueueError, ConfigurationError, QueueFullError, TaskQueueError
 from taskfleet.showing import shown
 
@@ -62,6 +62,7 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
     count = _Count()
     with _opened(file) as source, connecting.redirected(target, redis), asyncio.Runner() as runner:
         try:
+            runner.run(similar.new_or_known_queue(target, queue or ""))
             with progress_bar.bar("sending", _size(source)) as update:
                 for lines, done in _chunks(source):
                     runner.run(_send(target, message, lines, count, as_json))

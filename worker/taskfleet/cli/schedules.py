@@ -70,6 +70,7 @@ def register(app: typer.Typer) -> None:
         async def insert(target: TaskQueue) -> None:
             if application:
                 arguments.definition_of(target, task)
+            await similar.new_or_known_queue(target, queue)
             replaced = any(one.name == name for one in await target.list_schedules())
             new = await target.add_schedule(
                 name=name, task=task, schedule=schedule or None, every=every, args=positional, kwargs=named,

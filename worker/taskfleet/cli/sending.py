@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from taskfleet.cli import arguments, completing, connecting, listing
+from taskfleet.cli import arguments, completing, connecting, listing, similar
 from taskfleet.cli.connecting import REDIS
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
             return bulk.send(file, application, redis, task, queue=queue or None, delay=delay, as_json=as_json)
 
         async def send(target: TaskQueue) -> None:
+            await similar.new_or_known_queue(target, queue)
             message = arguments.message_of(target, task, queue or None, delay)(positional, named)
             handle = await target.send(message)
             if wait is None or not as_json:

@@ -42,11 +42,29 @@ async def known_queue(queue: TaskQueue, name: str) -> str:
     from taskfleet import queue_names
 
     queue_names.validate(name)
-    known = set(await queue.broker.queues()) | {options.name for options in queue.application.queue_options}
-    if name in known:
-        return name
-    for worker in await queue.workers():
-        known.update(worker.queues)
+    known = await _queues(queue, name)
     if name not in known:
         raise unknown("there is no queue", name, known)
     return name
+
+
+async def new_or_known_queue(queue: TaskQueue, name: str) -> None:
+    """Any task may be the first of its queue, but not where another queue has a similar name: that is a typing error.
+
+    Errors: `UnknownNameError`, before anything is sent.
+    """
+    if not name or name in queue.application.named_queues:
+        return
+    known = await _queues(queue, name)
+    if name not in known and hint(name, known):
+        problem = unknown("there is no queue", name, known)
+        raise UnknownNameError(f"{problem}; a new queue gets its first task when the application names it (queues=)")
+
+
+async def _queues(queue: TaskQueue, wanted: str) -> set[str]:
+    """The names of the queues: at least, whether `wanted` is one of them."""
+    known = set(await queue.broker.queues()) | queue.application.named_queues
+    if wanted not in known:
+        for worker in await queue.workers():
+            known.update(worker.queues)
+    return known

@@ -15,7 +15,6 @@ from taskfleet.cli import connecting, worker_command
 from taskfleet.cli.connecting import REDIS
 
 if TYPE_CHECKING:
-    from taskfleet.application import Application
     from taskfleet.middleware import WorkerContext
     from taskfleet.queue import TaskQueue
 
@@ -69,7 +68,7 @@ def register(app: typer.Typer) -> None:
             if reload and given:
                 raise ConfigurationError(f"--reload is for development, and does not go with {option}: leave one out")
         queue = load_app(application)
-        known = _queues_of(queue.application)
+        known = queue.application.named_queues
         tiers = selection.tiers_of(queue.application, names)  # an invalid name is an error, before any process starts
         if number == 0:
             _warn_of_typing_errors(known, {each for tier in tiers for each in tier.names})
@@ -126,13 +125,6 @@ def _tell_of_tasks(queue: TaskQueue) -> None:
         terminal.say(f"worker {worker.name} is ready; queues: {', '.join(worker.queues)}; tasks: {tasks}")
 
     queue.add_middleware(TaskLines(ready))
-
-
-def _queues_of(application: Application) -> set[str]:
-    from taskfleet.tasks.namespace import CLASS_TASKS
-
-    known = {options.name for options in application.queue_options}
-    return known | {definition.options.queue for definition in (*application.registry, *CLASS_TASKS)}
 
 
 def _warn_of_typing_errors(known: set[str], chosen: set[str]) -> None:
