@@ -102,8 +102,8 @@ def all_problems(document: dict[str, Any]) -> list[Problem]:
 
     As in the API server, the rules of a block are judged when the types of its fields are right.
     """
-    if problem := next(_not_ours(document), None):
-        return [problem]
+    if foreign := next(_not_ours(document), None):
+        return [foreign]
     admitted, found = admit(document)
     found += [problem for problem in _bad_name(admitted) if problem[0] not in dict(found)]
     try:
