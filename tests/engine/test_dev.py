@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import redis
 
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.embedded_valkey import EmbeddedValkey, answers
+from taskfleet.errors import ConfigurationError
 from tests.support.redis_server import RedisServer, free_port
 
 CODE = """
@@ -342,6 +344,56 @@ def test_redis_url_is_used_as_it_is(folder: Path, start: Start, server: RedisSer
         keys = client.keys("dev-env*")
         assert keys  # the workers were there
         client.delete(*keys)
+
+
+def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "taskfleet", *arguments],
+        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_second_one_on_another_port_leaves_the_data_of_the_first_alone(folder: Path, dev: Dev, port: int) -> None:
+    sent = send(folder, port, "version", "--delay", "600").stdout.strip()
+    second = called(folder, "dev", "shop.tasks:queue", "--port", str(free_port()))
+    assert (second.returncode, second.stdout, second.stderr.count("\n")) == (2, "", 1), second.stderr
+    assert "another Valkey has its data in" in second.stderr
+    assert second.stderr.endswith(f"end it first, or use it with --redis redis://127.0.0.1:{port}/0\n")
+    assert dev.ends() == 0
+    assert "left in Redis, for the next worker: 1 delayed in default" in dev.output
+    other = free_port()
+    with EmbeddedValkey(folder / ".taskfleet" / "valkey", port=other, kept=True):
+        shown = called(folder, "task", "show", sent, "--redis", f"redis://127.0.0.1:{other}/0")
+        assert (shown.returncode, "state       delayed" in shown.stdout) == (0, True), shown.stderr
+
+
+def test_a_server_that_died_gives_its_folder_back(tmp_path: Path) -> None:
+    first = EmbeddedValkey(tmp_path, kept=True)
+    with first:
+        with pytest.raises(ConfigurationError, match=f"use it with --redis {first.url}"):
+            EmbeddedValkey(tmp_path, kept=True).__enter__()
+        (pid,) = processes(first)
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: not first.runs(), lambda: "it ends")
+        first.start()  # its own lock does not keep it out
+    for _ in range(2):
+        with EmbeddedValkey(tmp_path, kept=True) as again:
+            assert again.runs()
+
+
+def processes(valkey: EmbeddedValkey) -> list[int]:
+    with redis.Redis.from_url(valkey.url) as client:
+        return [int(client.info("server")["process_id"])]
+
+
+def test_a_port_that_another_program_has_is_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = called(folder, "dev", "shop.tasks:queue", "--port", str(taken.getsockname()[1]))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(
+        r"taskfleet: the embedded Valkey did not start: Failed listening on port \d+ \(tcp\); another port: --port N\n",
+        refused.stderr,
+    )
 
 
 def test_an_option_goes_before_redis_url(folder: Path, start: Start, port: int) -> None:

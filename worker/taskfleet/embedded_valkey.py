@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
+_LOG_PREFIX = re.compile(r"^\d+:[A-Z] .{1,40}? [.\-*#] ")  # process, time and level, before what the log says
 
 
 class EmbeddedValkey:
     """A Valkey server that ends with this process.
 
     Its log is in `folder`. `port` is one of the loopback interface, and 0 a free one; None stands for a socket file in
-    place of a port. A server that is `kept` writes every change to `folder` and finds them there at its next start.
+    place of a port. A server that is `kept` writes every change to `folder` and finds them there at its next start; no
+    second one runs in that folder.
     `instead` ends the error that tells of a missing Valkey, and says what else can be done.
     """
 
@@ -35,6 +39,7 @@ class EmbeddedValkey:
         self._port = free_port() if port == 0 else port
         self._file = folder / "valkey.sock"
         self._output = folder / "valkey.log"
+        self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._file}?db=0" if self._port is None else f"redis://127.0.0.1:{self._port}/0"
 
@@ -48,6 +53,8 @@ class EmbeddedValkey:
 
     def start(self) -> None:
         """Start it and wait until it answers. Errors: `BrokerConnectionError` with what it has said last."""
+        if self._kept and self._lock is None:
+            self._lock = self._locked()
         if self._port is None:
             place = ["--port", "0", "--unixsocket", str(self._file)]
         else:
@@ -64,6 +71,7 @@ class EmbeddedValkey:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
+                pass_fds=[self._lock.fileno()] if self._lock is not None else [],  # locked as long as the server lives
                 start_new_session=True,  # Ctrl-C reaches this process only
                 preexec_fn=ends_with_this_process(signal.SIGTERM),  # safe: it neither imports nor takes a lock
             )
@@ -76,11 +84,45 @@ class EmbeddedValkey:
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def end(self) -> str:
+        """How it has ended: its exit code, negative for a signal, and the last that it has said."""
+        return (
+            f"has ended with {self._process.returncode if self._process is not None else 'no code'}: {self.last_line()}"
+        )
+
     def last_line(self) -> str:
         """The last that it has said."""
-        return (self._output.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        said = self._output.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        return _LOG_PREFIX.sub("", said[-1]).removesuffix(", aborting.")
+
+    def _locked(self) -> IO[str]:
+        """Take the folder: two servers would write into the same files, and each would have all tasks of the other.
+
+        Errors: `ConfigurationError` names the address of the server that has it.
+        """
+        lock = (self._folder / "lock").open("a+", encoding="utf-8")
+        deadline = time.monotonic() + _STOP_SECONDS  # the server of a process that was killed is about to end
+        while not _locks(lock):
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                where = lock.read().strip()
+                lock.close()
+                raise ConfigurationError(
+                    f"another Valkey has its data in {self._folder}: end it first, or use it with --redis {where}"
+                )
+            time.sleep(0.02)
+        lock.truncate(0)
+        lock.write(self.url)
+        lock.flush()
+        return lock
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _end(self) -> None:
         if self._process is not None and self.runs():
             self._process.terminate()
             try:
@@ -97,6 +139,16 @@ class EmbeddedValkey:
                 return _pong(connection)
             return False
         return answers("127.0.0.1", self._port)
+
+
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks, where nobody can be kept away
+    return True
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ class DevRedis:
     def tend(self) -> None:
         """Start the embedded Valkey again after it has ended. Its data is in its folder."""
         if self.server is not None and not self.server.runs():
-            terminal.say(f"the embedded Valkey has ended and is started again: {self.server.last_line()}")
+            terminal.say(f"the embedded Valkey is started again, for it {self.server.end()}")
             self.server.start()
 
 
@@ -77,7 +77,7 @@ def chosen(queue: TaskQueue, redis: str, port: int | None) -> Generator[DevRedis
             )
             yield DevRedis(url if port else "", server)
     except BrokerConnectionError as error:
-        raise BrokerConnectionError(f"{error}; another port: --port") from None
+        raise BrokerConnectionError(f"{error}; another port: --port N") from None
 
 
 def _named(queue: TaskQueue) -> bool:
