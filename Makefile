@@ -8,7 +8,7 @@ PACK   ?= .venv-package
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full crd docs reference simulate lock
+.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full first-minute crd docs reference simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ bench: venv  ## Taskfleet and ten other queues on the same Redis, in one run: th
 
 bench-full: venv  ## every scenario of every queue, three times, 100,000 tasks; over an hour
 	$(BIN)/python -m bench --tasks 100000 --repeat 3
+
+first-minute: venv package  ## the README's first minute in a clean environment: the seconds of each command
+	$(BIN)/python -m bench.first_minute dist/*.whl
 
 crd: venv  ## write crds/taskqueue.yaml, the chart's copy and the reference page from the models
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
