@@ -83,7 +83,7 @@ def compressed(program: str) -> Arguments:
 
 CASES = (
     missing("typer", "cli", ("queues",), ("validate", str(MANIFEST)), ("operator", "crd")),
-    missing("rich", "cli"),
+    missing("rich", "cli", ("top", "--redis", "redis://localhost:1/0")),
     Missing(
         "PyYAML",
         "cli",
