@@ -16,16 +16,14 @@ from primes import count_forever, in_process, in_thread, queue
 PARTS = 16
 
 
-async def count(task: TaskFunction[[int, int], int, int], below: int) -> float:
-    """Count in parts of about the same work; returns how many seconds that took."""
+async def count(task: TaskFunction[[int, int], int, int], below: int) -> tuple[int, float]:
+    """Count in parts of about the same work; returns the number of primes, and how many seconds that took."""
     # The work for a number grows with its square root, so later parts are shorter.
     edges = [round(below * (part / PARTS) ** (2 / 3)) for part in range(PARTS + 1)]
     started = time.perf_counter()
     handles = await queue.enqueue_many([task.message(*part) for part in pairwise(edges)])
     primes = sum([await handle.result(timeout=300) for handle in handles])
-    seconds = time.perf_counter() - started
-    print(f"{task.definition.name}: {primes} primes below {below} in {seconds:.2f} s", flush=True)
-    return seconds
+    return primes, time.perf_counter() - started
 
 
 async def first_report(handle: TaskHandle[None]) -> Progress:
@@ -54,7 +52,10 @@ async def end_a_process() -> None:
 async def main(below: int) -> None:
     async with queue:
         await count(in_process, 1000)  # starts the processes, which takes most of a second
-        threads, processes = await count(in_thread, below), await count(in_process, below)
+        primes, threads = await count(in_thread, below)
+        print(f"in threads: {primes} primes below {below} in {threads:.2f} s", flush=True)
+        primes, processes = await count(in_process, below)
+        print(f"in processes: {primes} primes below {below} in {processes:.2f} s", flush=True)
         print(f"processes are {threads / processes:.1f} times as fast as threads, on {os.cpu_count()} cores")
         await end_a_process()
 

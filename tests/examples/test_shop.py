@@ -65,7 +65,7 @@ def test_an_order_brings_a_mail_a_webhook_and_a_parcel(example: MakeExample, ser
     url, arguments = shop.curl(STATUS, orders[0]["mail"])
     arguments["headers"]["authorization"] = "Bearer guessed"
     assert httpx.request(url=url, **arguments).status_code == 403
-    assert "nightly-report" in shop.run("taskfleet schedules list")
+    shop.shows(shop.run("taskfleet schedules list"))
 
 
 def test_the_tests_of_the_shop_pass(example: MakeExample) -> None:

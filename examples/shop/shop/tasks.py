@@ -85,4 +85,4 @@ def report_day() -> str:
 
 async def add_schedules() -> None:
     """Called wherever the shop starts: a schedule that exists already stays as it is."""
-    await queue.add_schedule(name="nightly-report", schedule="0 3 * * *", time_zone="Europe/Berlin", task=report_day)
+    await queue.add_schedule(name="nightly", schedule="0 3 * * *", time_zone="Europe/Berlin", task=report_day)
