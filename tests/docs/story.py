@@ -231,7 +231,8 @@ class Story:
     def _end(self) -> None:
         if self._interpreter is not None:
             self._interpreter.end()
-        self._interrupt()
+        for server in self._servers:
+            server.interrupt(in_haste=True)
 
     # Output
 
@@ -291,13 +292,20 @@ class Server:
             time.sleep(0.05)
         return found
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
+    def interrupt(self, *, in_haste: bool = False) -> None:
+        """Ctrl-C; `in_haste` again soon, where a task would take the whole grace period."""
+        codes = {0, 130, -signal.SIGINT}
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(_SECONDS)
+            try:
+                self._process.wait(3 if in_haste else _SECONDS)
+            except subprocess.TimeoutExpired:
+                assert in_haste, f"$ {self._text}: it does not end\n" + "\n".join(self.lines())
+                self._process.send_signal(signal.SIGINT)
+                self._process.wait(_SECONDS)
+                codes |= {1, 143, -signal.SIGTERM}
         code = self._process.returncode
-        assert code in {0, 130, -signal.SIGINT}, f"$ {self._text}: exit code {code}\n" + "\n".join(self.lines())
+        assert code in codes, f"$ {self._text}: exit code {code}\n" + "\n".join(self.lines())
 
     def kill(self) -> None:
         if self._process.poll() is None:
