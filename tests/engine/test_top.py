@@ -329,6 +329,7 @@ async def test_a_terminal_without_colours_gets_none(
 
 
 async def test_a_pipe_gets_one_plain_snapshot(shared: TaskQueue, run_worker: RunWorker) -> None:
+    """The snapshot that docs/how-to/top.md shows."""
     handles = await busy(shared, run_worker)
     code, out, errors = await run("top", *FAST)
     assert (code, errors, "\x1b" in out) == (0, "", False)

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _GAP = "  "
 _LEAST = 8  # columns that a cell keeps when it is cut
+_SHORTEST = 5  # that it keeps before a name is cut
 _CELL_LIMIT = 4000  # characters
 
 
@@ -135,15 +136,27 @@ def _fitted(widths: list[int], columns: Sequence[Column[T]]) -> list[int]:
     """The widths on this screen: the widest cells that may be cut are, until the table fits."""
     room = shutil.get_terminal_size((80, 24)).columns - len(_GAP) * (len(columns) - 1)
     while (excess := sum(widths) - room) > 0:
-        able = [n for n, each in enumerate(columns) if each.cut and widths[n] > max(_LEAST, len(each.head))]
-        able = able or [n for n, each in enumerate(columns) if each.name and widths[n] > max(_LEAST, len(each.head))]
+        able, least = _able(widths, columns)
         if not able:
             break
         widest = max(able, key=lambda n: widths[n])
         next_widest = max((widths[n] for n in able if widths[n] < widths[widest]), default=0)
         step = max(1, min(excess, widths[widest] - next_widest))
-        widths[widest] = max(_LEAST, len(columns[widest].head), widths[widest] - step)
+        widths[widest] = max(least, len(columns[widest].head), widths[widest] - step)
     return widths
+
+
+def _able(widths: list[int], columns: Sequence[Column[T]]) -> tuple[list[int], int]:
+    """(the columns to cut next, how many columns they keep): first what may be cut, then more of it, then names."""
+    for least, names in ((_LEAST, False), (_SHORTEST, False), (_LEAST, True)):
+        able = [
+            n
+            for n, each in enumerate(columns)
+            if (each.name if names else each.cut) and widths[n] > max(least, len(each.head))
+        ]
+        if able:
+            return able, least
+    return [], 0
 
 
 def _cell(text: str, wide: int, right: bool, *, is_last: bool) -> str:
