@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -31,6 +32,7 @@ _READING = re.compile(
 )
 _NOT_RUN = re.compile(r"^(?:pip|uv pip) install |^python3? -m venv |^(?:\.|source) \S*/activate$")
 _SECONDS = 60
+_PORTS = ("8000", "8081")  # of pages, where other programs may listen
 
 
 class Story:
@@ -40,7 +42,7 @@ class Story:
         self.seconds = 30.0  # for lines that somebody prints
         self._home = self._folder = folder
         self._url = url
-        self._port = str(free_port())
+        self._ports = {port: str(free_port()) for port in _PORTS}
         self._environment = self._first_environment()
         self._interpreter: Interpreter | None = None
         self._servers: list[Server] = []
@@ -214,8 +216,8 @@ class Story:
         found = server.wait(lambda: output.in_order(shown, server.lines()))
         assert found is not None, f"{block.where}: $ {text}\n" + _both(shown, server.lines())
         self._ids |= found
-        if self._port in text:
-            assert server.wait(lambda: _answers(int(self._port))), f"{block.where}: " + "\n".join(server.lines())
+        if port := next((free for free in self._ports.values() if free in text), None):
+            assert server.wait(lambda: _answers(int(port))), f"{block.where}: " + "\n".join(server.lines())
         elif text.startswith("taskfleet"):
             assert server.wait(server.lines), f"{block.where}: $ {text}: it prints nothing"
         if command.interrupted:
@@ -259,8 +261,15 @@ class Story:
     def _here(self, text: str) -> str:
         """The text with the addresses and ids of this run."""
         text = text.replace("redis://localhost:6379/0", self._url)
-        text = re.sub(r"(?<=[ :])8000\b", self._port, text)
+        for port, free in self._ports.items():
+            text = re.sub(rf"(?<=[ :]){port}\b", free, text)
         return re.sub(r"\b[0-9a-f]{16,17}\b", lambda match: self._ids.get(match[0], match[0]), text)
+
+
+def _in_front(then: Callable[[], None]) -> None:
+    """Take Ctrl-C, also when the tests themselves run in the background, where a shell makes its commands ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    then()
 
 
 class Server:
@@ -277,7 +286,7 @@ class Server:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=ends_with_this_process(),
+                preexec_fn=functools.partial(_in_front, ends_with_this_process()),
             )
 
     def lines(self) -> list[str]:
