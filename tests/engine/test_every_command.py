@@ -225,7 +225,7 @@ OF_LISTINGS: dict[str, tuple[str, ...]] = {
     "queues": (), "workers": (), "task list": (), "task search": ("x",), "dead list": ("QUEUE",), "schedules list": (),
     "doctor": (), "config show": (), "validate": (MANIFEST,), "top": ("--interval", "0.2"),
 }  # fmt: skip
-SENTENCES = {"doctor"}  # it prints no table: what is wrong, and what to do, are sentences
+SENTENCES = {"doctor", "validate"}  # no tables: what is wrong, where and what to do, are sentences
 
 
 def test_all_listings_are_known() -> None:

@@ -210,5 +210,9 @@ class Terminal:
 
 
 def _own_terminal() -> None:
-    """Make standard input the terminal of this session, so that it sends SIGINT, SIGTSTP and SIGWINCH."""
+    """Make standard input the terminal of this session, so that it sends SIGINT, SIGTSTP and SIGWINCH.
+
+    A shell in which the tests run in the background makes its commands ignore SIGINT; one on a terminal does not.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
