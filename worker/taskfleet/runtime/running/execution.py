@@ -162,7 +162,9 @@ class Execution:
         return expires is not None and expires <= self._context.redis_seconds(partition)
 
     def _bury_unknown(self, partition: Partition, task_id: str, delivery: int, attempt: int, task: Envelope) -> None:
-        problem = f"no task is named {task.name[:200]!r} in this application"
+        # The producer reads this, whose own application has the task.
+        cause = "an older deployment, or another application on this queue"
+        problem = f"no task is named {task.name[:200]!r} in the worker that took it: {cause}"
         self._unstarted.bury(partition, task_id, delivery, "unknown_task", problem, attempt, task)
 
     def _first_argument(self, settings: dict[str, Any], records: list[bytes] | None) -> Any:
