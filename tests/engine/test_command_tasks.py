@@ -146,8 +146,12 @@ async def test_a_mistyped_id_fails_with_a_similar_one(shared: TaskQueue, command
     for wrong in (handle.id[:8], handle.id[:5] + handle.id[6:]):
         code, out, errors = await run("task", command, wrong)
         assert (code, out) == (1, "")
-        assert errors.startswith(f"taskfleet: task {wrong} is not known: it never was, or its result has expired")
+        told = f"taskfleet: task {wrong} is not known: it never was here, was purged, or its result has expired"
+        assert errors.startswith(told)
         assert errors.endswith(f" (did you mean {handle.id!r}?)\n")
+    # The next task of the same producer is not what was meant.
+    _, _, errors = await run("task", command, f"{handle.id[:16]}f")
+    assert errors.endswith(" has expired\n")
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ class TaskHandle(Generic[R_co]):
         partition = await self.locate()
         found = await Reader(self._connections).one(partition, self.id) if partition is not None else None
         if found is None:
-            raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
+            raise TaskNotFoundError(
+                f"task {self.id} is not known: it never was here, was purged, or its result has expired"
+            )
         return found
 
     # The same calls for code without an event loop, in any thread.
@@ -173,7 +175,9 @@ class TaskHandle(Generic[R_co]):
         state, data = await self._look()
         if state not in ("ended", "dead"):
             if state == "unknown":
-                raise TaskNotFoundError(f"task {self.id} is not known: it never was, or its result has expired")
+                raise TaskNotFoundError(
+                    f"task {self.id} is not known: it never was here, was purged, or its result has expired"
+                )
             assert self.partition is not None
             async with self._connections.completions.expect(self.partition, self.id) as ended:
                 state, data = await self._ended(self.partition, ended)

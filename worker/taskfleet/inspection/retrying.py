@@ -21,7 +21,9 @@ async def retry(source: Source, partition: Partition | None, task_id: str) -> bo
     if partition is not None:
         state, record = await broker.status(partition, task_id)
     if partition is None or state == UNKNOWN:
-        raise TaskNotFoundError(f"task {task_id} is not known: it never was, or its result has expired")
+        raise TaskNotFoundError(
+            f"task {task_id} is not known: it never was here, was purged, or its result has expired"
+        )
     if state == ENDED:
         raise TaskStateError(f"task {task_id} cannot be retried: {_ENDED}", task_id=task_id)
     if state != DEAD:

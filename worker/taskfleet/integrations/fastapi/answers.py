@@ -69,7 +69,9 @@ async def state_of(handle: TaskHandle[Any], wait: float) -> TaskStateReport:
         await _end_of(handle, wait)
     status = await handle.status()
     if status == "unknown":
-        raise TaskNotFoundError(f"task {handle.id} is not known: it never was, or its result has expired")
+        raise TaskNotFoundError(
+            f"task {handle.id} is not known: it never was here, was purged, or its result has expired"
+        )
     result, error = await _outcome_of(handle) if status in ENDED else (None, None)
     progress = None if status in ENDED else await handle.progress()
     return TaskStateReport(
