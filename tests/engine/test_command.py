@@ -144,7 +144,7 @@ async def _dead(queue: TaskQueue) -> bool:
         (["worker", "nonsense"], 2, "write module:attribute"),
         (["worker", "no.such:queue"], 2, "there is no module 'no'"),
         (["worker", "tests.engine.app:nothing"], 2, "module 'tests.engine.app' has no 'nothing'"),
-        (["worker", "tests.engine.app:note"], 2, "'note' is a TaskFunction, not a TaskQueue"),
+        (["worker", "tests.engine.app:note"], 2, "'note' is a TaskFunction, not a TaskQueue; did you mean 'queue'?"),
         (["worker", "tests.engine.app:queue", "--queues", "two words"], 2, "queue name 'two words' is not valid"),
         (["worker", "tests.engine.app:queue", "--queues", "a:0"], 2, "weight 0"),
         (
@@ -152,7 +152,7 @@ async def _dead(queue: TaskQueue) -> bool:
             1,
             "no task is named 'nope'; known: block, mirror, noop, note",
         ),
-        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "--args is not JSON"),
+        (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "such as --args '[1, \"text\"]'"),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", '["x"]'], 1, "parameter 'n'"),
         (["pause", "two words"], 2, "queue name 'two words' is not valid"),
         (["worker", "tests.engine.app:queue", "--concurrency", "-1"], 2, "'--concurrency'"),

@@ -34,7 +34,7 @@ APP = "from taskfleet import TaskQueue\nqueue = TaskQueue()\n"
     [
         ("import no_such_thing\n", "no module 'no_such_thing' (shop.py:1)", "import no_such_thing"),
         ("1 / 0\n", "ZeroDivisionError: division by zero (shop.py:1)", "1 / 0"),
-        ("def broken(:\n", "SyntaxError: invalid syntax (shop.py, line 1)", "def broken(:"),
+        ("def broken(:\n", "SyntaxError: invalid syntax (shop.py:1)", "def broken(:"),
         ("import sys\nsys.exit(3)\n", "SystemExit: 3 (shop.py:2)", "sys.exit(3)"),
         ("raise RuntimeError('\x1b[2J\\n')\n", "(shop.py:1)", "RuntimeError: \\x1b[2J"),
     ],

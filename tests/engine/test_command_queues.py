@@ -71,7 +71,7 @@ async def test_redis_is_given_before_or_after_the_command(shared: TaskQueue) -> 
     assert errors.endswith(": connection refused; start it, or give another --redis\n")
     assert (await run("queues", "--redis", "http://x"))[0] == 2
     assert await run("--redis", shared.url, "completion", "bash") == (
-        2, "", "taskfleet: Invalid value: `taskfleet completion` uses no Redis: leave out --redis Try --help.\n",
+        2, "", "taskfleet: Invalid value: `taskfleet completion` uses no Redis: leave out --redis. Try --help.\n",
     )  # fmt: skip
 
 

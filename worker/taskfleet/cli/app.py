@@ -99,7 +99,8 @@ def run(arguments: list[str]) -> int:
             raise
         message = _plain(cast("Any", error).format_message())
         # A command group without arguments answers with its help, which is several lines.
-        line = f"taskfleet: {showing.shown(message, _LINE_LIMIT)} Try --help."
+        end = "" if message.endswith((".", "?")) else "."
+        line = f"taskfleet: {showing.shown(message, _LINE_LIMIT)}{end} Try --help."
         print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
         return 2 if isinstance(error, _UsageError) else 1
     if result == 130:

@@ -27,7 +27,8 @@ def parsed(text: str | bytes, where: str) -> tuple[tuple[Any, ...], dict[str, An
     except RecursionError:
         raise ConfigurationError(f"{where} is not JSON that anybody reads: too many levels") from None
     except ValueError as error:
-        raise ConfigurationError(f"{where} is not JSON: {error}") from None
+        example = f"; write it such as {where} '[1, \"text\"]'" if where.startswith("--") else ""
+        raise ConfigurationError(f"{where} is not JSON: {error}{example}") from None
     if isinstance(value, list):
         return tuple(value), {}
     if isinstance(value, dict):

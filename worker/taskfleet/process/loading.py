@@ -37,12 +37,13 @@ def load_app(path: str) -> TaskQueue:
     with requests.ending_at_once():
         module = import_module(module_name, f"APP {path!r}: ")
         queue = getattr(module, attribute, None)
+    known = [name for name, value in vars(module).items() if isinstance(value, TaskQueue)]
     if queue is None:
-        known = [name for name, value in vars(module).items() if isinstance(value, TaskQueue)]
         near = difflib.get_close_matches(attribute, known or list(vars(module)), 1) or known[:1]
         raise ConfigurationError(f"APP {path!r}: module {module_name!r} has no {attribute!r}{_did_you_mean(near)}")
     if not isinstance(queue, TaskQueue):
-        raise ConfigurationError(f"APP {path!r}: {attribute!r} is a {type(queue).__name__}, not a TaskQueue")
+        kind = f"{attribute!r} is a {type(queue).__name__}, not a TaskQueue"
+        raise ConfigurationError(f"APP {path!r}: {kind}{_did_you_mean(known[:1])}")
     return queue
 
 
@@ -70,6 +71,9 @@ def _broken(name: str, why: str, error: BaseException, what: str = "") -> Broken
     location = _last(_frames(error))
     if isinstance(error, SyntaxError) and error.filename:
         location = f"{_short(error.filename)}:{error.lineno}"
+        what = (
+            f"{describing.name_of(type(error))}: {describing.text_of(SyntaxError(error.msg))}"  # its place comes once
+        )
     message = f"{why}importing {'it' if why else repr(name)} failed: {what or describing.describe(error)}"
     message += f" ({location})" if location else ""
     trace = describing.trace(error.with_traceback(next(_frames(error), None)))
