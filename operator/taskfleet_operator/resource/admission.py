@@ -7,6 +7,7 @@ tests/controlplane/test_validation_parity.py feeds both with the same manifests.
 from __future__ import annotations
 
 import copy
+import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -66,7 +67,9 @@ def _unknown(value: Any, schema: crd.Schema, path: str) -> Iterator[Problem]:
             if below is not None:
                 yield from _unknown(inner, below, _join(path, key))
             elif not _is_open(schema):
-                yield _join(path, key), "is not a field of the resource; check its spelling"
+                near = difflib.get_close_matches(str(key)[:255], schema.get("properties", ()), 1)
+                remedy = f"did you mean {near[0]!r}?" if near else "check its spelling"
+                yield _join(path, key), f"is not a field of the resource; {remedy}"
     elif isinstance(value, list) and "items" in schema:
         for index, inner in enumerate(value):
             yield from _unknown(inner, schema["items"], f"{path}[{index}]")

@@ -27,6 +27,11 @@ from tests.support.manifests import changed
         ({"spec.queues.1.name": "high_priority"}, "spec.queues[1]: every name must be there once"),
         ({"metadata.labels": {"a": 1}}, "metadata.labels.a: must be a string, not 1"),
         ({"metadata.lables": {}}, "metadata.lables: is not a field of the resource"),
+        (
+            {"spec.autoscaler.maxReplica": 5},
+            "spec.autoscaler.maxReplica: is not a field of the resource; did you mean 'maxReplicas'?",
+        ),
+        ({"spec.xyz": 5}, "spec.xyz: is not a field of the resource; check its spelling"),
         ({"metadata.name": "Orders"}, "metadata.name must be lower-case"),
         ({"metadata.name": None}, "metadata.name: is required"),
     ],
