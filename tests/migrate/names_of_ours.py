@@ -83,7 +83,7 @@ def _below(group: Any, path: str) -> Iterator[tuple[str, set[str]]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _below(command, f"{path} {name}")
-        else:
+        if not hasattr(command, "commands") or command.invoke_without_command:
             yield f"{path} {name}", {option for parameter in command.params for option in parameter.opts}
 
 
