@@ -191,6 +191,8 @@ def test_an_argument_in_the_code_overrides_the_environment(elsewhere: Path, monk
         ("[scheduler]\ntick_interval = nan", "scheduler.tick_interval: Input should be a finite number"),
         ("[autoscaler]\nscale_up_threshold = nan", "autoscaler.scale_up_threshold: Input should be a finite number"),
         ("[worker]\nx = 1", "unknown key 'worker'; expected one of"),
+        ("[queues.default]\npriority = 1", "TaskQueue(queues=[QueueOptions(…)])"),
+        ("[redis]\nx = 1", "expected one of cluster_addresses, "),
         ("[worker]\nx = 1", "(did you mean 'workers'?)"),
         ("[workers]\ngrace_period = 1", "unknown key 'workers.grace_period'"),
         ("[workers]\nshutdown_graceperiod = 1", "(did you mean 'shutdown_grace_period'?)"),

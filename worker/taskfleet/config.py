@@ -63,8 +63,11 @@ def _settle(source: str, data: dict[str, Any]) -> Settings:
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             known = _known(location)
+            hint = checks.did_you_mean(location[-1], known)
+            if location == ("queues",):
+                hint = "; options of queues go into the code, TaskQueue(queues=[QueueOptions(…)]), or TASKFLEET_QUEUES"
             raise ConfigurationError(
-                f"{where}: unknown key {key!r}; expected one of {known}{checks.did_you_mean(location[-1], known)}"
+                f"{where}: unknown key {key!r}; expected one of {', '.join(known)}{hint}"
             ) from None
         raise ConfigurationError(f"{where}: {key}: {_expected(error)}") from None
 

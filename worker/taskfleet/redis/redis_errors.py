@@ -144,7 +144,10 @@ def connection_error(url: str, error: BaseException) -> TaskQueueError:
             "give it the rule of docs/how-to/redis.md"
         )
     if code in _REFUSED:
-        return BrokerConnectionError(f"Redis at {where} refuses the credentials: check user name and password")
+        return BrokerConnectionError(
+            f"Redis at {where} refuses the credentials: check user name and password "
+            "(redis://USER:PASSWORD@host, TASKFLEET_REDIS__PASSWORD, or redis.password_file)"
+        )
     if code or isinstance(error, redis_exceptions.ResponseError):
         prefix = f"{code} " if code and not str(error).startswith(code) else ""
         kind = BrokerConnectionError if is_transient(error) else CallRefusedError
