@@ -17,7 +17,7 @@ from taskfleet import TaskQueue
 from tests.engine.conftest import RunWorker, until
 from tests.engine.test_command import run
 from tests.engine.test_command_queues import on_a_terminal
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 
 APP = ("--app", "tests.engine.app:queue")
 UNTAKEN = "no worker takes queue 'default'; start one with: taskfleet worker APP"
@@ -143,11 +143,23 @@ async def test_a_slow_pipe_is_sent_line_by_line_and_ctrl_c_says_what_was_sent(sh
 
 
 async def test_redis_that_goes_away_says_what_was_sent(shared: TaskQueue) -> None:
-    await shared.broker.enqueue("default", [])
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    code, out, errors = await run("enqueue", "note", *APP, "--file", "-", "--redis", nowhere, stdin="[1]\n[2]\n")
-    assert (code, out, errors.count("\n")) == (1, "", 1)
-    assert errors.endswith("(0 sent; lines 1 to 2 may be sent or not; the next line is 3)\n")
+    with RedisServer() as server:
+        called = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-m", "taskfleet", "enqueue", "note", *APP, "--file", "-", "--redis", server.url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert called.stdin is not None
+        called.stdin.write(b"[1]\n")
+        called.stdin.flush()
+        async with TaskQueue(server.url) as there:
+
+            async def one() -> bool:
+                return (await there.queue_stats("default")).ready == 1
+
+            await until(one, "the first line is sent", seconds=30)
+    out, errors = await asyncio.to_thread(called.communicate, b"[2]\n[3]\n", timeout=60)
+    assert (called.returncode, out, errors.count(b"\n")) == (1, b"", 1)
+    assert errors.endswith(b"(1 sent; lines 2 to 3 may be sent or not; the next line is 4)\n")
 
 
 @pytest.mark.parametrize(
@@ -301,6 +313,9 @@ async def test_a_wrong_app_path_and_no_redis_are_one_line(shared: TaskQueue) -> 
     code, out, errors = await run("enqueue", "noop", *APP, REDIS_URL=nowhere)
     assert (code, out, errors.count("\n")) == (1, "", 1)
     assert "connection refused; start it, or set REDIS_URL" in errors
+    code, out, errors = await run("enqueue", "note", *APP, "--file", "-", stdin="[1]\n[2]\n", REDIS_URL=nowhere)
+    assert (code, out, errors.count("\n")) == (1, "", 1)
+    assert errors.endswith("start it, or set REDIS_URL (0 sent; the next line is 1)\n")
 
 
 @pytest.mark.parametrize("way", ["one", "file", "schedule"])

@@ -62,6 +62,7 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
     count = _Count()
     with _opened(file) as source, connecting.redirected(target, redis), asyncio.Runner() as runner:
         try:
+            runner.run(target.broker.ping())  # of a Redis that was never there it is known that it has got no line
             runner.run(similar.new_or_known_queue(target, queue or ""))
             with progress_bar.bar("sending", _size(source)) as update:
                 for lines, done in _chunks(source):
