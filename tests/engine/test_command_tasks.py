@@ -143,15 +143,16 @@ async def test_a_mistyped_id_fails_with_a_similar_one(shared: TaskQueue, command
     async def note() -> None: ...
 
     handle = await note.enqueue()
-    for wrong in (handle.id[:8], handle.id[:5] + handle.id[6:]):
+    for wrong in (
+        handle.id[:8],
+        handle.id[:5] + handle.id[6:],
+        handle.id[:-1] + ("0" if handle.id[-1] != "0" else "1"),
+    ):
         code, out, errors = await run("task", command, wrong)
         assert (code, out) == (1, "")
         told = f"taskfleet: task {wrong} is not known: it never was here, was purged, or its result has expired"
         assert errors.startswith(told)
         assert errors.endswith(f" (did you mean {handle.id!r}?)\n")
-    # The next task of the same producer is not what was meant.
-    _, _, errors = await run("task", command, f"{handle.id[:16]}f")
-    assert errors.endswith(" has expired\n")
 
 
 @pytest.mark.parametrize(

@@ -150,12 +150,17 @@ async def test_repairs_beside_killed_workers_lose_nothing_and_run_nothing_twice(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), seconds)
 
+    async def repair() -> None:
+        found = (await checkup.look(looker, ["default"])).errors
+        # The second place of a doubled task is taken off the count of cancelled ones that are still in line.
+        by_hand = broken | ({"removed"} if doubled else set())
+        unexpected.extend(finding for finding in found if finding.subject not in by_hand)
+        outcomes.update([outcome async for _, outcome in checkup.repair(looker, found)])
+
     async def doctor() -> None:
         nonlocal looks
         while not over.is_set():
-            found = (await checkup.look(looker, ["default"])).errors
-            unexpected.extend(finding for finding in found if finding.subject not in broken)
-            outcomes.update([outcome async for _, outcome in checkup.repair(looker, found)])
+            await repair()
             looks += 1
 
     async def saboteur() -> None:
@@ -205,15 +210,14 @@ async def test_repairs_beside_killed_workers_lose_nothing_and_run_nothing_twice(
         await until(rounds, "enough looks, kills and repairs", seconds=400)
         over.set()
         await asyncio.gather(*beside)
-        found = (await checkup.look(looker, ["default"])).errors
-        unexpected.extend(finding for finding in found if finding.subject not in broken)
-        outcomes.update([outcome async for _, outcome in checkup.repair(looker, found)])
+        await repair()
 
         async def all_ended() -> bool:
             stats = await shared.queue_stats("default")
             return stats.ready == stats.in_flight == 0
 
         await until(all_ended, "all tasks have ended", seconds=120)
+        await repair()  # a doubled task may have left the line after the last one
     finally:
         over.set()
         await asyncio.wait(beside)

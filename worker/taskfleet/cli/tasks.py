@@ -25,7 +25,6 @@ _TASK = typer.Option("", help="Only tasks of this name.", autocompletion=complet
 _LIMIT = typer.Option(50, help="How many.", min=1, max=10_000)
 _CURSOR = typer.Option("", help="Go on after the page that has ended with this cursor.")
 _MOST_AT_ONCE = 1000
-_BEGIN = 16  # characters at the beginning of an id that all tasks of one producer share
 _COMPARED = 1000  # tasks whose ids and names are compared with one that is not there
 _NEAR = 0.7
 
@@ -125,10 +124,7 @@ async def _known(queue: TaskQueue, task_id: str) -> TaskInfo:
     try:
         return await queue.handle(task_id).info()
     except TaskNotFoundError as error:
-        # The ids of one process begin alike and count up: another number is no slip of the hand.
-        begin = task_id[:_BEGIN] if len(task_id) > _BEGIN else None
-        listed = (await queue.list_tasks(limit=_COMPARED)).items
-        known = [info.id for info in listed if info.id[:_BEGIN] != begin]
+        known = [info.id for info in (await queue.list_tasks(limit=_COMPARED)).items]
         raise similar.UnknownNameError(f"{error}{similar.hint(task_id, known)}") from None
 
 

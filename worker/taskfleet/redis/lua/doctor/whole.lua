@@ -7,7 +7,7 @@
 -- A member is a limit key, a counter, or the last part of a key's name.
 local MOST = 2000
 local repairing = ARGV[1] == '1'
-local MAY_EXPIRE = {wake = true, ['await'] = true, arrivals = true}
+local MAY_EXPIRE = {wake = true, ['await'] = true, arrivals = true, errors = true}
 
 for i = 1, #KEYS do
   member_now = string.match(KEYS[i], '}:(.*)$')
