@@ -39,6 +39,7 @@ class _Count:
     wrong: int = 0
     last: int = 0  # the last line of which it is known whether it was sent
     unsure: tuple[int, int] | None = None  # lines that were in a call when it was interrupted
+    is_told: bool = False  # from then on nothing more is sent
 
     def text(self) -> str:
         words = f"{self.sent} sent"
@@ -69,6 +70,8 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
                     runner.run(_send(target, message, lines, count, as_json))
                     update(done, f"{count.sent} tasks")
         except KeyboardInterrupt:
+            # asyncio may have prepared the next call and not begun it: it would begin while the queue is closed.
+            count.is_told = True
             raise StoppedError(f"aborted: {count.text()}") from None
         except TaskQueueError as error:
             told = f"{error} ({count.text()})"
@@ -94,7 +97,7 @@ async def _send(target: TaskQueue, message: MakeMessage, lines: list[Line], coun
         except (TaskQueueError, UnicodeDecodeError) as error:
             wrong[number] = error
     size = len(messages)
-    while messages:
+    while messages and not count.is_told:
         part = messages[:size]
         count.unsure = part[0][0], part[-1][0]
         try:
