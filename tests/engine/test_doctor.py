@@ -310,6 +310,11 @@ for each in ("tag", "meta", "progress", "errors", "cancel"):
     BREAKS[f"{each}-left"] = left(each)
 
 
+@breaks("tag-broken")
+async def _(p: Patient) -> None:
+    await p.redis.hset(p.keys.tag, await p.waiting(1, limit_key="a", unique_key="u"), "\xff{")
+
+
 @breaks("await-left")
 async def _(p: Patient) -> None:
     await p.redis.sadd(p.keys.awaited, "unknown")
@@ -390,6 +395,22 @@ async def _(p: Patient) -> None:
 
 
 TOLD_ONLY = {code for code, entry in CATALOGUE.items() if not entry.mends}
+
+
+async def test_a_task_that_waits_for_its_next_attempt_is_no_finding(patient: Patient, run_worker: RunWorker) -> None:
+    @patient.queue.task(max_retries=1, retry=Retry.fixed(600))
+    async def fail() -> None:
+        raise ValueError("the first attempt fails")
+
+    handle = await fail.enqueue()
+    await run_worker(patient.queue)
+
+    async def retrying() -> bool:
+        return await handle.status() == "retrying"
+
+    await until(retrying, "the first attempt has failed")
+    assert await patient.redis.pttl(patient.keys.errors) > 0, "errors that nothing removes end"
+    assert await patient.look() == []
 
 
 def test_every_code_that_can_be_repaired_is_broken_here() -> None:

@@ -67,6 +67,9 @@ CATALOGUE: Final[dict[str, Wording]] = {
     "unique-lost": Wording("it does not hold its unique key {evidence!r}: a second one could run", "give it the key"),
     # Other records of tasks.
     "tag-left": Wording(f"keys of a task; {_LEFT}", _DELETED),
+    "tag-broken": Wording(
+        "its keys, and the tasks that wait for it, cannot be read ({evidence!r})", "let it run without them"
+    ),
     "meta-left": Wording(f"attempts of a task; {_LEFT}", _DELETED),
     "progress-left": Wording(f"progress of a task; {_LEFT}", _DELETED),
     "errors-left": Wording(f"errors of a task; {_LEFT}", _DELETED),

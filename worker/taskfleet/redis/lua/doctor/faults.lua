@@ -164,8 +164,16 @@ local function without_task(code)
   return function(id) if not lives(id) then fault(code) end end
 end
 
-checks.tag, checks.progress, checks.errors = without_task('tag-left'), without_task('progress-left'), without_task('errors-left')
+checks.progress, checks.errors = without_task('progress-left'), without_task('errors-left')
 checks['await'] = without_task('await-left')
+
+function checks.tag(id, packed)
+  if not lives(id) then
+    fault('tag-left')
+  elseif not sound_tag(packed) then
+    fault('tag-broken', string.sub(packed, 1, 40))
+  end
+end
 
 function checks.input(id)
   if not lives(id) and not has(letter, id) then fault('input-left') end
