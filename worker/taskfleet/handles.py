@@ -198,7 +198,9 @@ class TaskHandle(Generic[R_co]):
                 if state in ("ended", "dead"):
                     return state, data
                 if state == "unknown":
-                    raise TaskNotFoundError(f"task {self.id} ended without a result to keep (result_ttl=0)")
+                    raise TaskNotFoundError(
+                        f"task {self.id} is gone: it ended without a result to keep (result_ttl=0), or was purged"
+                    )
                 looks += 1
                 if waits is not None and looks > 1:
                     waits.note(waiter, self.id, state)

@@ -50,7 +50,7 @@ async def test_who_waits_for_a_task_that_is_purged_learns_it_at_once(queue: Task
     await until(lambda: white_box.awaited(queue), "it is waited for")
     began = time.monotonic()
     assert await queue.purge("default") == 1
-    with pytest.raises(TaskNotFoundError):
+    with pytest.raises(TaskNotFoundError, match="or was purged"):
         await waiting
     assert time.monotonic() - began < 2  # without a notification the worker looks again after 5 s
     assert not await white_box.awaited(queue)
