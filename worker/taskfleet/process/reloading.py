@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ from taskfleet.child_process import Child
 
 _SETTINGS = ("task-queue.toml", "task-queue.yaml")
 _SHOWN_FILES = 3
+_SLOW_SECONDS = 15.0  # after which a check that has not ended is told, once
 
 
 class Reloader:
@@ -32,6 +34,7 @@ class Reloader:
         self._check = check
         self._say = say
         self._checking: Child | None = None
+        self._slow_at: float | None = None
         self._changed: set[str] = set()
         self._failed = ""
         self._lock = threading.Lock()
@@ -55,8 +58,12 @@ class Reloader:
             self._say(f"{_named(changed)} changed")
             self._leave_check()
             self._checking = Child(self._check, stdin=subprocess.DEVNULL)
+            self._slow_at = time.monotonic() + _SLOW_SECONDS
         code = self._checking.ended() if self._checking is not None else None
         if code is None:
+            if self._checking is not None and self._slow_at is not None and time.monotonic() >= self._slow_at:
+                self._slow_at = None
+                self._say("the import of this change has not ended yet: the workers keep the code before it until then")
             return False
         self._checking = None
         if code != 0:
