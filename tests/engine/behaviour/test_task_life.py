@@ -619,6 +619,9 @@ async def test_encrypted_tasks_are_read_with_the_keys_and_told_without(
     assert info.state == "failed"
     assert [each.reason for each in info.errors] == ["unreadable"] * 2
     assert "abc" not in repr(info)
+    assert await waiting.cancel()
+    info = await stranger.handle(waiting.id).info()
+    assert "nor whether it was cancelled" in (info.problem or "")
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x00", b"12345678", b"12345678\xc1", b"\xff" * 40, b"\x7f\xf0" + b"\0" * 30])

@@ -119,7 +119,7 @@ def _of_result(record: TaskRecord, queue: str, seal: Seal) -> End:
         problem = f"it names the state {state[:40]!r}"
     except Exception as error:
         problem = str(error)
-    return End("succeeded", problem=f"its result cannot be read: {problem}")
+    return End("succeeded", problem=f"its result cannot be read, nor whether it was cancelled: {problem}")
 
 
 def _of_letter(record: TaskRecord, queue: str, seal: Seal) -> End:
