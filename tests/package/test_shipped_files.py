@@ -48,7 +48,7 @@ def test_a_checkout_gives_out_its_own(folder: Path) -> None:
         (("chart", "file"), "taskfleet: file: cannot be written: Not a directory\n"),
         (
             ("--probe-port", "80", "crd"),
-            "taskfleet: Invalid value: `operator crd` does not take --probe-port Try --help.\n",
+            "taskfleet: Invalid value: `operator crd` does not take --probe-port. Try --help.\n",
         ),
         (("chard", "x"), "taskfleet: No such command 'chard'. Did you mean 'chart'? Try --help.\n"),
     ],
