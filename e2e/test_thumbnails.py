@@ -77,7 +77,7 @@ class Shop:
             "exec", "deployment/taskfleet", "--namespace", self.operator, "--",
             "env", f"REDIS_URL=redis://redis.{self.namespace}.svc:6379/0", "taskfleet", "queues", "--json",
         )  # fmt: skip
-        figures: dict[str, Any] = json.loads(printed)["default"]
+        figures: dict[str, Any] = {each["name"]: each for each in json.loads(printed)["items"]}["default"]
         return figures
 
     def names(self) -> set[str]:
