@@ -17,21 +17,10 @@ import yaml
 from taskfleet import config
 from taskfleet_operator.resource import kubectl_yaml, manifest
 from tests.docs.blocks import REPOSITORY, Block, commands_of
+from tests.support.manifests import GOOD
 
 CHART = REPOSITORY / "helm" / "taskfleet"
 KNOWN = {"python", "console", "sh", "bash", "yaml", "toml", "json", "ini", "text", "", "javascript", "dockerfile"}
-
-_SMALLEST: dict[str, Any] = {
-    "apiVersion": "taskfleet.io/v1alpha1",
-    "kind": "TaskQueue",
-    "metadata": {"name": "orders"},
-    "spec": {
-        "redis": {"url": "redis://redis:6379/0"},
-        "queues": [{"name": "default"}],
-        "worker": {"image": "registry.example/shop:1.0", "app": "shop.tasks:queue"},
-        "autoscaler": {"minReplicas": 0, "maxReplicas": 20},
-    },
-}
 
 
 def check(block: Block, folder: Path) -> None:
@@ -86,7 +75,7 @@ def _yaml(block: Block) -> None:
         elif document.keys() <= yaml.safe_load((CHART / "values.yaml").read_text()).keys():
             jsonschema.validate(document, json.loads((CHART / "values.schema.json").read_text()))
         elif block.file is None:
-            manifest.accept(_merged(_SMALLEST, document if "spec" in document else {"spec": document}), block.where)
+            manifest.accept(_merged(GOOD, document if "spec" in document else {"spec": document}), block.where)
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,19 @@ def _stat(
     )
 
 
+def _rate(head: str, figure: Callable[[QueueLine], float | None]) -> Shown[QueueLine]:
+    """A column of a number of tasks in a second."""
+    return Shown(
+        head,
+        lambda row: rate(figure(row)),
+        lambda row: _of_rate(figure(row)),
+        least=5,
+        rank=3,
+        right=True,
+        falls=True,
+    )
+
+
 def number(value: float) -> str:
     """A count in at most six columns: `99999`, `123k`, `4.5M`."""
     if value < 100_000:
@@ -114,24 +127,8 @@ QUEUES: Section[QueueLine] = Section(
         _stat("delayed", lambda stats: stats.delayed, least=7, rank=5),
         _stat("blocked", lambda stats: stats.blocked, least=7, rank=9),
         _stat("dead", lambda stats: stats.dead, least=5, rank=4, style="red"),
-        Shown(
-            "in/s",
-            lambda row: rate(row.enqueued_per_second),
-            lambda row: _of_rate(row.enqueued_per_second),
-            least=5,
-            rank=3,
-            right=True,
-            falls=True,
-        ),
-        Shown(
-            "out/s",
-            lambda row: rate(row.finished_per_second),
-            lambda row: _of_rate(row.finished_per_second),
-            least=5,
-            rank=3,
-            right=True,
-            falls=True,
-        ),
+        _rate("in/s", lambda row: row.enqueued_per_second),
+        _rate("out/s", lambda row: row.finished_per_second),
         Shown(
             "oldest",
             lambda row: listing.age(row.stats.oldest_age_seconds) if row.stats is not None and row.stats.ready else "-",
