@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from taskfleet import foreign
-from taskfleet.doctor.finding import UNSET_TICK, Diagnosis
+from taskfleet.doctor.finding import UNSET_TICK, Diagnosis, Severity
 from taskfleet.redis.doctor.fault import Fault
 
 
@@ -17,6 +17,7 @@ class Wording(NamedTuple):
     what: str
     repair: str
     mends: bool = True
+    severity: Severity = "error"
 
 
 _LEFT = "its task has ended"
@@ -27,6 +28,12 @@ CATALOGUE: Final[dict[str, Wording]] = {
     "task-lost": Wording("the task is stored and in no structure: it would never run", "make it ready"),
     "task-twice": Wording("the task is in several structures: {evidence}", "leave it where its status says"),
     "ready-twice": Wording("the task is in line twice, and would run twice", "take it out of line once"),
+    "line-moves": Wording(
+        "tasks come too fast for a look through its ready list: one that is lost or in line twice would not be found",
+        "run it again when fewer tasks come",
+        mends=False,
+        severity="warning",
+    ),
     "task-and-letter": Wording("the task is stored, and a dead letter too", "let it run, and drop the dead letter"),
     "lease-missing": Wording(
         "the task runs without a lease ({evidence}): if its worker dies, nobody takes it over",
@@ -105,7 +112,7 @@ def finding_of(fault: Fault) -> Diagnosis:
     entry = CATALOGUE[fault.code]
     return Diagnosis(
         code=fault.code,
-        severity="error",
+        severity=entry.severity,
         queue=fault.partition,
         subject=_subject(fault),
         what=entry.what.format(evidence=fault.evidence),

@@ -54,6 +54,14 @@ class LinePage(NamedTuple):
     removed: int
 
 
+class Lost(NamedTuple):
+    """The faults of the first `ids` and `pairs`, as many as one call could look for."""
+
+    faults: list[Fault]
+    ids: int
+    pairs: int
+
+
 class Waiting(NamedTuple):
     """What a blocked task waits for. Its first `carried` positions take results; those of a `wide` one are not read."""
 
@@ -112,15 +120,15 @@ def line(keys: QueueKeys, partition: Partition, anchor: Anchor, count: int) -> S
 
 def lost(
     keys: QueueKeys, partition: Partition, unseen: Sequence[bytes], twice: Sequence[Twice], anchor: Anchor
-) -> ScriptCall[list[Fault] | None]:
+) -> ScriptCall[Lost | None]:
     """Which of these tasks are in no structure, and which are twice in the ready list, after a look through all of it.
 
     `None` when it has changed too much since.
     """
 
-    def read(reply: list[Any]) -> list[Fault] | None:
-        over, faults = reply
-        return None if over else _faults(partition, "task", faults)
+    def read(reply: list[Any]) -> Lost | None:
+        over, faults, ids, pairs = reply
+        return None if over else Lost(_faults(partition, "task", faults), ids, pairs)
 
     pairs = cast("bytes", msgpack.packb(list(twice), use_bin_type=False))
     return _call("lost", keys, (_packed(unseen), pairs, *anchor), read)

@@ -20,8 +20,7 @@ from taskfleet.redis.queue_calls import QueueCalls
 
 MOST_IDS = 500_000  # that are kept in memory: of more, a share is looked for at a time
 _PAGE = 250
-_TOGETHER = 500  # ids that one call looks for
-_COMPARED = 200_000  # ids of the list that it compares with them
+_TOGETHER = 250  # ids that one call looks for, at most
 _TRIES = 5
 
 
@@ -72,7 +71,10 @@ class _Pass:
 
 
 async def look_through(queues: QueueCalls, partition: Partition, share: Share, unplaced: set[bytes]) -> list[Fault]:
-    """The faults of the ready list, and which of `unplaced`, tasks that are in no other structure, are not in it."""
+    """The faults of the ready list, and which of `unplaced`, tasks that are in no other structure, are not in it.
+
+    `line-moves` when that cannot be told, since more tasks come between two calls than one may look through.
+    """
     before: list[Fault] | None = None
     for _ in range(_TRIES):
         faults = await _look_through(queues, partition, share, unplaced)
@@ -84,7 +86,7 @@ async def look_through(queues: QueueCalls, partition: Partition, share: Share, u
         if before is not None:
             return [fault for fault in faults if fault.code != "task-lost" or fault in before]
         before, unplaced = faults, {fault.member for fault in faults if fault.code == "task-lost"}
-    return []
+    return [Fault("line-moves", partition, "ready", b"")]
 
 
 async def _look_through(
@@ -105,11 +107,10 @@ async def _look_through(
         evidence = f"{page.removed} counted, {look.gone} there"
         faults.append(Fault("removed-count", partition, "ready", b"removed", evidence, detail))
     ids, pairs = list(unplaced), look.pairs()
-    together = max(1, min(_TOGETHER, _COMPARED // max(1, look.anchor.covered)))
     while ids or pairs:
-        some = await queues.call(calls.lost(names, partition, ids[:together], pairs[:together], look.anchor))
-        if some is None:
+        lost = await queues.call(calls.lost(names, partition, ids[:_TOGETHER], pairs[:_TOGETHER], look.anchor))
+        if lost is None:
             return None
-        faults += some
-        ids, pairs = ids[together:], pairs[together:]
+        faults += lost.faults
+        ids, pairs = ids[lost.ids :], pairs[lost.pairs :]
     return faults

@@ -3,36 +3,45 @@
 -- KEYS  the queue's (redis/keys.py); schedules; ticks; ticked
 -- ARGV  1 messagepack list of ids that were not seen in the ready list  2 messagepack list of (id, place, place) that
 --       were, counted from the anchor  3 id at the tail at the last page  4 its history  5 looked at places up to it
--- REPLY {1 when the look must begin again, {code, id, evidence, ...}}
+-- REPLY {1 when the look must begin again, {code, id, evidence, ...}, ids and pairs that were looked for, at least one
+--       when there is one}
 -- All of a list of up to MOST_COMPARED ids is looked through for each id. Of a longer one only what has come since it was
 -- looked through, at both of its ends: a hand that has taken ids out of its middle is noticed by the caller.
 local MOST_COMPARED = 100000
 local length = redis.call('LLEN', ready)
+local unseen, pairs_seen = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 local function is_placeless(id)
   return lives(id) and not has(owner, id) and not has(gather, id) and #places_of(id, tag_of(id)) == 0
 end
 if length <= MOST_COMPARED then
-  for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
-    member_now = id
-    if is_placeless(id) and not redis.call('LPOS', ready, id) then fault('task-lost') end
+  local compared, done, done_pairs = 0, 0, 0
+  local function positions(id)
+    compared = compared + length
+    return #redis.call('LPOS', ready, id, 'COUNT', 2)
   end
-  for _, pair in ipairs(cmsgpack.unpack(ARGV[2])) do
-    member_now = pair[1]
-    if lives(member_now) and #redis.call('LPOS', ready, member_now, 'COUNT', 2) > 1 then fault('ready-twice') end
+  for _, id in ipairs(unseen) do
+    if compared > MOST_COMPARED then break end
+    member_now, done = id, done + 1
+    if is_placeless(id) and positions(id) == 0 then fault('task-lost') end
   end
-  return {0, faults}
+  for _, pair in ipairs(pairs_seen) do
+    if compared > MOST_COMPARED then break end
+    member_now, done_pairs = pair[1], done_pairs + 1
+    if lives(member_now) and positions(member_now) > 1 then fault('ready-twice') end
+  end
+  return {0, faults, done, done_pairs}
 end
 local from, to = looked_at(ARGV[3], ARGV[4], tonumber(ARGV[5]), length)
-if not from or from > MOST_NEW then return {1, {}} end
+if not from or from > MOST_NEW then return {1, {}, 0, 0} end
 local new = {}
 local function note(range) for _, id in ipairs(range) do new[id] = true end end
 if from > 0 then note(redis.call('LRANGE', ready, 0, from - 1)) end
 if to < length then note(redis.call('LRANGE', ready, to, -1)) end
-for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
+for _, id in ipairs(unseen) do
   member_now = id
   if not new[id] and is_placeless(id) then fault('task-lost') end
 end
-for _, pair in ipairs(cmsgpack.unpack(ARGV[2])) do
+for _, pair in ipairs(pairs_seen) do
   local id, one, other = unpack(pair, 1, 3)
   member_now = id
   local function is_at(place)
@@ -41,4 +50,4 @@ for _, pair in ipairs(cmsgpack.unpack(ARGV[2])) do
   end
   if lives(id) and is_at(one) and is_at(other) then fault('ready-twice') end
 end
-return {0, faults}
+return {0, faults, #unseen, #pairs_seen}
