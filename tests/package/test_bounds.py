@@ -72,6 +72,7 @@ def test_the_first_minute_works_with_the_oldest_versions(
     run_first_minute(environment, folder, PYTHONWARNINGS="error")
 
 
+@pytest.mark.timeout(600)
 def test_all_extras_work_with_the_oldest_versions(
     make_environment: MakeEnvironment, folder: Path, tmp_path: Path
 ) -> None:

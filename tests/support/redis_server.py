@@ -17,6 +17,7 @@ from typing import Any, Self
 import redis
 
 from taskfleet.child_process import ends_with_this_process
+from tests.support import debian_packages, debian_redis
 
 _START_SECONDS = 60  # on a busy machine, with an append-only file to load
 
@@ -42,9 +43,14 @@ def binary() -> str:
 
 
 def binary_with_tls() -> str | None:
-    """A server that has TLS: `REDIS_SERVER_TLS`, that of `binary()`, or the system's; `None` when there is none."""
-    candidates = [os.environ.get("REDIS_SERVER_TLS"), binary(), shutil.which("redis-server"), "/usr/bin/redis-server"]
-    return next((path for path in candidates if path and os.access(path, os.X_OK) and _has_tls(path)), None)
+    """A server that has TLS: `REDIS_SERVER_TLS`, that of `binary()`, the system's, or Debian's; `None` without one."""
+    for path in filter(None, (os.environ.get("REDIS_SERVER_TLS"), binary())):
+        if os.access(path, os.X_OK) and _has_tls(path):
+            return path
+    with contextlib.suppress(debian_packages.NotToBeHadError):
+        if _has_tls(other := str(debian_redis.program())):
+            return other
+    return None
 
 
 def _has_tls(path: str) -> bool:
