@@ -120,7 +120,7 @@ async def decisions(broker: RedisBroker, scaler: str, since: datetime | None = N
 
 
 async def _entries(broker: RedisBroker, key: str, since_ms: float) -> list[tuple[float, bytes]]:
-    """(time in ms, entry) from the end of the list back to `since_ms`, and to the key frames before it; oldest first."""
+    """(time in ms, entry) from the end of the list back to `since_ms` and to a key frame before it; oldest first."""
     pages: list[list[bytes]] = []
     looked, frames_before = 0, 0
     seen: set[bytes] = set()

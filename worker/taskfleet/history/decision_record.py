@@ -28,9 +28,10 @@ class DecisionRecord:
     """One decision with all that it was made from.
 
     `decided` is what the autoscaler's function gave, `desired` what was carried out: a rollout, or a worker that must
-    not be taken, may hold it. `terms` are the figures of the whole fleet, `queues` the terms of each queue. `sample` has
-    all facts, `spec` the rules of the autoscaler, as in a manifest. `now` are the seconds of the clock of decisions. `state` is the
-    autoscaler's memory before the decision, for some records only. `at` is by the clock of Redis.
+    not be taken, may hold it. `terms` are the figures of the whole fleet, `queues` the terms of each queue. `sample`
+    has all facts, `spec` the rules of the autoscaler, as in a manifest. `now` is its time in seconds, by
+    a clock of the process that decided. `state` is the autoscaler's memory before the decision, in some records only.
+    `at` is by the clock of Redis when it was written.
     """
 
     at: datetime

@@ -19,7 +19,7 @@ MOST_KEYS: Final = 5000
 """Of a partition, so many limit keys are looked at."""
 
 MOST_TASKS: Final = 2000
-"""Of a partition, so many tasks with fair keys, and so many that run. Of more that wait, a sample is taken by chance."""
+"""Of a partition, so many tasks with fair keys, and so many that run. Of more that wait, a sample is taken."""
 
 _KEYS_TOGETHER = 500
 _TAGS_TOGETHER = 200

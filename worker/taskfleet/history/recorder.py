@@ -61,7 +61,7 @@ class Recorder:
         """The queues that could not be recorded in the last turn."""
 
     async def run(self) -> None:
-        """Run until cancelled. Whatever Redis answers, it goes on; the log has one line for the 1st, 2nd, 4th, … error."""
+        """Run until cancelled. Whatever Redis answers, it goes on; the log tells of the 1st, 2nd, 4th, … error."""
         try:
             while True:
                 pause = self._step
@@ -147,7 +147,7 @@ class Recorder:
             elif not reply:
                 key = self._broker.keys_of(queue).history
                 failed[queue] = CallRefusedError(
-                    f"key {key!r} holds a text of another program, where the history of queue {queue} belongs: delete it"
+                    f"key {key!r} holds a text of another program, where a queue's history belongs: delete it"
                 )
         return failed
 

@@ -15,9 +15,8 @@ from taskfleet.protocol.stats import QueueStats
 from taskfleet.redis.calls.history import RingShape
 
 _LAP = 3  # bytes
-_TOTAL = 5
-TOTALS: Final = 4
-_MODULO = 1 << (8 * _TOTAL)
+_TOTAL_BYTES = (5, 5, 4, 5)  # so that the rings of a queue fit into 40 KiB, in which an allocator rounds them up
+TOTALS: Final = len(_TOTAL_BYTES)
 _LARGEST_GAUGE = 2**32 - 1
 _TENTHS = 10  # ages and busy time are kept in tenths of a second
 
@@ -40,7 +39,7 @@ class Ring:
 
     @property
     def width(self) -> int:
-        return _LAP + 4 * self.shape.gauges + (_TOTAL * TOTALS if self.shape.totals else 0)
+        return _LAP + 4 * self.shape.gauges + (sum(_TOTAL_BYTES) if self.shape.totals else 0)
 
     @property
     def size(self) -> int:
@@ -60,7 +59,10 @@ class Ring:
     def _unpacked(self, step: int, packed: bytes) -> RingRecord:
         end = _LAP + 4 * self.shape.gauges
         gauges = struct.unpack(f">{self.shape.gauges}I", packed[_LAP:end])
-        totals = [int.from_bytes(packed[at : at + _TOTAL], "big") for at in range(end, len(packed), _TOTAL)]
+        totals: list[int] = []
+        for width in _TOTAL_BYTES if self.shape.totals else ():
+            totals.append(int.from_bytes(packed[end : end + width], "big"))
+            end += width
         return RingRecord(step, gauges, tuple(totals))
 
 
@@ -124,7 +126,9 @@ def gauges_of(stats: QueueStats) -> bytes:
 def totals_of(stats: QueueStats) -> bytes:
     """The totals of a queue: enqueued, finished, failed, and busy time in tenths of a second."""
     totals = (stats.enqueued_total, stats.finished_total, stats.failed_total, stats.busy_ms_total // (1000 // _TENTHS))
-    return b"".join((total % _MODULO).to_bytes(_TOTAL, "big") for total in totals)
+    return b"".join(
+        (total % 256**width).to_bytes(width, "big") for total, width in zip(totals, _TOTAL_BYTES, strict=True)
+    )
 
 
 def age_seconds(gauge: int) -> float:
@@ -137,5 +141,9 @@ def busy_seconds(total: int) -> float:
 
 def grown(before: Sequence[int], after: Sequence[int]) -> list[int] | None:
     """By how much each total has grown, `None` when one is lower than before: the counters have started anew."""
-    differences = [(later - earlier) % _MODULO for earlier, later in zip(before, after, strict=True)]
-    return None if any(one >= _MODULO // 2 for one in differences) else differences
+    differences: list[int] = []
+    for earlier, later, width in zip(before, after, _TOTAL_BYTES, strict=True):
+        differences.append((later - earlier) % 256**width)
+        if differences[-1] >= 256**width // 2:
+            return None
+    return differences

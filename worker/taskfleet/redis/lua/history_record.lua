@@ -6,7 +6,8 @@
 --       5 rings: a messagepack list of {seconds of a step, number of records, number of gauges, 1 with totals}
 -- REPLY 1, or 0 for a string of other bytes, which another program has written
 -- A record is its lap (3 bytes: how often the ring had gone round), the first gauges, and the totals. So a record that is
--- older than one lap, and a string of zeros, is told from one of now; a clock that goes back writes over what it had said.
+-- older than one lap, and a string of zeros, is told from one of now. What a clock that has gone back had written into the
+-- steps to come is dropped one step ahead, since its gauges would be taken for those of the step.
 local whole = tonumber(ARGV[1])
 local size = redis.call('STRLEN', KEYS[1])
 if size == 0 then
@@ -24,17 +25,22 @@ local function larger(a, b, gauges)
   return table.concat(found)
 end
 
+local function lap_of(step, records) return struct.pack('>I3', math.floor(step / records)) end
+
 local first = 0
 for _, ring in ipairs(cmsgpack.unpack(ARGV[5])) do
   local seconds, records, gauges, totals = ring[1], ring[2], ring[3], ring[4] == 1 and ARGV[4] or ''
   local step = math.floor(now / 1000 / seconds)
-  local lap = struct.pack('>I3', math.floor(step / records))
   local width = 3 + 4 * gauges + #totals
-  local at = first + step % records * width
+  local at, behind = first + step % records * width, first + (step + 1) % records * width
+  local lap = lap_of(step, records)
   local figures = string.sub(ARGV[3], 1, 4 * gauges)
   local before = redis.call('GETRANGE', KEYS[1], at, at + 2 + 4 * gauges)
   if string.sub(before, 1, 3) == lap then figures = larger(string.sub(before, 4), figures, gauges) end
   redis.call('SETRANGE', KEYS[1], at, lap .. figures .. totals)
+  if redis.call('GETRANGE', KEYS[1], behind, behind + 2) == lap_of(step + 1, records) then
+    redis.call('SETRANGE', KEYS[1], behind, '\0\0\0')  -- the clock has gone back
+  end
   first = first + records * width
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
