@@ -111,7 +111,7 @@ def record_of(look: Look, decision: ScalingDecision, *, with_state: bool) -> Dec
         message=decision.message,
         limited_by=decision.limited_by,
         limit_message=decision.limit_message,
-        terms={name: value for name, value in decision.terms.items() if math.isfinite(value)},
+        terms={name: _figure(value) for name, value in decision.terms.items() if math.isfinite(value)},
         queues=tuple(map(_terms, decision.queues)),
         sample=plain_sample(look.sample),
         spec=look.order.autoscaler.model_dump(mode="json", by_alias=True),
@@ -122,7 +122,11 @@ def record_of(look: Look, decision: ScalingDecision, *, with_state: bool) -> Dec
 
 def _terms(terms: QueueTerms) -> Mapping[str, Any]:
     """The terms of one queue. What has no bound is None: JSON has no infinity."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in asdict(terms).items()
-    }
+    return {name: _figure(value) for name, value in asdict(terms).items()}
+
+
+def _figure(value: Any) -> Any:
+    """A figure for readers, in a few digits: nothing is computed from it again, and digits of chance take bytes."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -17,7 +17,7 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 
 BOUNDS: Final = calls.DecisionBounds(
-    most=800, most_bytes=262_144, kept_ms=3_600_000, remembered_ms=86_400_000, most_scalers=2000
+    most=800, most_bytes=524_288, kept_ms=3_600_000, remembered_ms=86_400_000, most_scalers=2000
 )
 """Of each scaler: so many decisions, and bytes of them, of the last hour; and so many scalers of the last day."""
 

@@ -109,10 +109,11 @@ async def decisions(broker: RedisBroker, scaler: str, since: datetime | None = N
         try:
             at = _time(ms)
             body, state = bodies_of(entry, frames)
+            record = read_record(at, body, state)
             if entry[:1] == KEY_FRAME:
                 frames = [body, *frames[: _FRAMES_KEPT - 1]]
             if ms > since_ms:
-                found.append(read_record(at, body, state))
+                found.append(record)
         except foreign.ForeignError as error:
             if ms > since_ms and (frames or entry[:1] == KEY_FRAME):  # else its key frame is older than the bounds
                 broker.skipped.add("decision", entry[:40], error)
