@@ -115,7 +115,7 @@ async def decisions(broker: RedisBroker, scaler: str, since: datetime | None = N
             if ms > since_ms:
                 found.append(record)
         except foreign.ForeignError as error:
-            if ms > since_ms and (frames or entry[:1] == KEY_FRAME):  # else its key frame is older than the bounds
+            if not ms <= since_ms and (frames or entry[:1] == KEY_FRAME):  # else its key frame is older than the bounds
                 broker.skipped.add("decision", entry[:40], error)
     return found
 
