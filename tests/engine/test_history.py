@@ -19,8 +19,9 @@ import pytest
 
 from taskfleet import BrokerConnectionError, ConfigurationError, QueueOptions, TaskQueue
 from taskfleet.cancellation import end
-from taskfleet.history import Recorder, read, rings, sparklines
-from taskfleet.history.rings import QUEUE_RINGS
+from taskfleet.history import Recorder, read, sparklines
+from taskfleet.protocol import rings
+from taskfleet.protocol.rings import QUEUE_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.supervising import supervise
 from tests.engine.conftest import MakeQueue, until

@@ -10,9 +10,9 @@ from typing import Final
 import msgpack
 
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.history import rings
 from taskfleet.history.decision_record import BODY_LIMIT, DecisionRecord, body_of, difference, key_frame
-from taskfleet.history.rings import SCALER_RINGS
+from taskfleet.protocol import rings
+from taskfleet.protocol.rings import SCALER_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 

@@ -15,7 +15,7 @@ from taskfleet import foreign
 from taskfleet.errors import TaskQueueError
 from taskfleet.history.decision_log import BOUNDS, FRAMES, checked
 from taskfleet.history.decision_record import KEY_FRAME, DecisionRecord, bodies_of, read_record
-from taskfleet.history.rings import SCALER_RINGS
+from taskfleet.protocol.rings import SCALER_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
-from taskfleet.history import rings
-from taskfleet.history.rings import QUEUE_RINGS, STEP_SECONDS
+from taskfleet.protocol import rings
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.rings import QUEUE_RINGS, STEP_SECONDS
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
