@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
@@ -76,7 +76,7 @@ class DecisionLog:
             raise TaskQueueError(f"the decision of {self._scaler} has {len(body)} bytes and is not recorded")
         framed = self.wants_state
         entry = key_frame(body, record.state) if framed else difference(body, frame)
-        summary = msgpack.packb(
+        summary: Any = msgpack.packb(
             (
                 record.current,
                 record.desired,
