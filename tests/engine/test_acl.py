@@ -160,6 +160,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     monkeypatch.setattr(history.heaviest, "MOST_TASKS", 2)
     for key in "aab":
         await double.options(fair_key=key).enqueue(1)
+    guarded.call("ZADD", "app:{default}:parked", 0, "key\0" + "0" * 16 + "\0id")
     assert not (await history.heaviest_keys(operator.broker, "default")).whole
     recorder = history.Recorder(operator.broker, step_seconds=0.05)
     recording = asyncio.create_task(recorder.run())
