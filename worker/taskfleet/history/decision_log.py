@@ -96,11 +96,9 @@ class DecisionLog:
         await self._broker.call(
             calls.record(
                 fleet.replicas(self._scaler),
-                SCALER_RINGS.shapes,
+                SCALER_RINGS,
                 rings.packed_gauges((record.current, record.desired, busy)),
                 b"",
-                whole=SCALER_RINGS.size,
-                kept_ms=SCALER_RINGS.kept_seconds * 1000,
             )
         )
 
