@@ -87,10 +87,12 @@ class DecisionLog:
             )
         )
         fleet = self._broker.fleet
-        await self._broker.call(calls.decision(fleet, self._scaler, entry, summary, BOUNDS))
+        kept = await self._broker.call(calls.decision(fleet, self._scaler, entry, summary, BOUNDS))
         if framed:
             self._frame, self._since_frame = body, 0
         self._since_frame += 1
+        if kept < self._since_frame:  # the key frame is gone: data was lost, or the entries are large
+            self._frame = b""
         self._outcome, self._written = record.outcome, self._clock()
         self._count += 1
         await self._broker.call(
