@@ -371,6 +371,17 @@ async def test_a_recorder_that_stood_still_sees_that_it_was_replaced(queue: Task
             await end([task])
 
 
+async def test_a_turn_that_took_too_long_ends_when_another_one_records(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder
+) -> None:
+    await send(queue, 1)
+    recorder.records = True  # it believes so, since long ago
+    await broker.call(calls.elect(broker.fleet, "another", ttl_ms=60_000))
+    assert await recorder.record() == {}
+    assert not recorder.records
+    assert not await broker.client.redis.exists(broker.keys_of("default").history)
+
+
 async def test_a_recorder_goes_on_after_redis_was_away(caplog: pytest.LogCaptureFixture) -> None:
     with RedisServer() as server:
         broker = RedisBroker.from_url(server.url, prefix="app", command_timeout=0.5, connect_timeout=0.5)

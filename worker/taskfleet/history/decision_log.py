@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -41,8 +42,8 @@ class DecisionLog:
     """The decisions of one scaler, as one process writes them.
 
     `wants` says whether a decision is worth a record, before one is made. Every change of the number, of the reason or
-    of the limit is, up to 60 a minute; else one decision in 4.5 s. `add` writes it. Whatever does not fit is left out:
-    the state, then the terms of each queue.
+    of the limit is, up to 60 a minute; else one decision in 4.5 s. `add` writes it. Of a record that is too large, the
+    state or the terms of each queue are left out.
     """
 
     def __init__(self, broker: RedisBroker, scaler: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,6 +73,8 @@ class DecisionLog:
     async def add(self, record: DecisionRecord, *, busy: int) -> None:
         """Write a record; `busy` of the replicas run a task. Errors: `TaskQueueError`; nothing is written then."""
         body, frame = body_of(record), self._frame
+        if len(body) > BODY_LIMIT:
+            body = body_of(replace(record, queues=()))
         if len(body) > BODY_LIMIT:
             raise TaskQueueError(f"the decision of {self._scaler} has {len(body)} bytes and is not recorded")
         framed = self.wants_state
