@@ -32,6 +32,8 @@ class MemoryBroker:
         self.stale = False
         self.refused: Exception | None = None
         self.busy: dict[str, int] = {}
+        self.notes: list[tuple[str, Look]] = []
+        self.note_fails: Exception | None = None
 
     @property
     def notice(self) -> str:
@@ -50,6 +52,11 @@ class MemoryBroker:
             {name: [worker(name, busy=self.busy.get(name, 0), state=state)] for name, state in self.states.items()},
             fresh=fresh,
         )
+
+    def note(self, scaler: str, look: Look) -> None:
+        if self.note_fails is not None:
+            raise self.note_fails
+        self.notes.append((scaler, look))
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         self.calls.append(("cordon", name))
@@ -141,7 +148,7 @@ def fleet() -> Iterator[MemoryFleet]:
 
 @contextlib.asynccontextmanager
 async def running(fleet: MemoryFleet) -> AsyncIterator[ScalingLoop]:
-    loop = ScalingLoop(fleet, fleet.broker, time.monotonic)
+    loop = ScalingLoop(fleet, fleet.broker, time.monotonic, scaler="shop/orders")
     task = asyncio.create_task(loop.run())
     try:
         yield loop
@@ -428,3 +435,28 @@ async def test_figures_that_were_not_told_bring_the_next_decision_forward(fleet:
     async with running(fleet):
         await until(lambda: len(fleet.looks) > 2, "some looks")
     assert all(look.decision is not None for look in fleet.looks)
+
+
+async def test_each_decision_is_noted_with_what_it_was_made_from(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        await until(lambda: fleet.broker.notes, "the first decision")
+        fleet.asked = ScalingOverrides(replicas=3)
+        loop.wake()
+        await until(lambda: fleet.sizes == [3], "three replicas")
+    (first, look), *_, (name, last) = fleet.broker.notes
+    assert first == name == "shop/orders"
+    assert look.decision is not None
+    assert last.decision is not None
+    assert look.before == ScalingState.initial(0, look.now)
+    assert last.decided == last.decision.desired == 3
+    assert last.before is not None
+    assert last.before.last_decided < last.now
+
+
+async def test_a_decision_that_cannot_be_noted_is_carried_out_and_told_all_the_same(fleet: MemoryFleet) -> None:
+    fleet.broker.note_fails = RuntimeError("no memory")
+    fleet.asked = ScalingOverrides(replicas=2)
+    async with running(fleet):
+        await until(lambda: fleet.sizes == [2] and fleet.looks, "two replicas")
+    assert fleet.errors == []
+    assert fleet.broker.notes == []

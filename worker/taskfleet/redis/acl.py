@@ -24,7 +24,8 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "operator": (
         scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
         scripts.REQUEUE_DEAD, scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE,
-        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
+        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE, scripts.HISTORY_RECORD, scripts.HISTORY_READ,
+        scripts.DECISION_RECORD, scripts.ELECT, scripts.LIMIT_KEYS,
     ),
     "doctor": (
         scripts.STATS, scripts.RESOLVE, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST,
@@ -41,11 +42,12 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET",
-        "HKEYS", "HSCAN", "ZSCORE",
+        "HKEYS", "HSCAN", "ZSCORE", "ZRANDMEMBER",
     ),
     "doctor": (
         "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",
         "LLEN", "HLEN", "SADD", "SREM", "SISMEMBER", "DEL", "PUBLISH", "PERSIST", "ZSCAN", "HGET", "HKEYS", "ZSCORE",
+        "STRLEN",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.
