@@ -24,7 +24,8 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "operator": (
         scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
         scripts.REQUEUE_DEAD, scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE,
-        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
+        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE, scripts.HISTORY_RECORD, scripts.HISTORY_READ,
+        scripts.DECISION_RECORD, scripts.ELECT, scripts.LIMIT_KEYS,
     ),
     "dashboard": (
         scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
@@ -46,7 +47,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET",
-        "HKEYS", "HSCAN", "ZSCORE",
+        "HKEYS", "HSCAN", "ZSCORE", "ZRANDMEMBER",
     ),
     "dashboard": (
         "ZRANGE", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "SCAN", "LRANGE", "LREM", "PUBLISH",

@@ -75,6 +75,11 @@ class QueueKeys(_Structures):
     def done_channel(self) -> str:
         return f"{self.base}done"
 
+    @property
+    def history(self) -> str:
+        """The rings of a queue's figures over time; only the first partition of a queue has them."""
+        return f"{self.base}history"
+
     def sender(self, sender: str) -> str:
         """The key of a sender's last enqueue call."""
         return f"{self.base}s:{sender}"
@@ -144,6 +149,29 @@ class FleetKeys:
     def note(self, name: str) -> str:
         """A document of the dashboard."""
         return f"{self.prefix}:{{fleet}}:note:{name}"
+
+    @property
+    def recorder(self) -> str:
+        """Who records the history of all queues now."""
+        return f"{self.prefix}:{{fleet}}:recorder"
+
+    @property
+    def scalers(self) -> str:
+        """Scaler → its last decision, ms."""
+        return f"{self.prefix}:{{fleet}}:scalers"
+
+    @property
+    def latest(self) -> str:
+        """Scaler → a summary of its last decision."""
+        return f"{self.prefix}:{{fleet}}:latest"
+
+    def decisions(self, scaler: str) -> str:
+        """The list of a scaler's decisions of the last hour, oldest first."""
+        return f"{self.prefix}:{{fleet}}:decisions:{scaler}"
+
+    def replicas(self, scaler: str) -> str:
+        """The ring of a scaler's replicas over the last day."""
+        return f"{self.prefix}:{{fleet}}:replicas:{scaler}"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:{{fleet}}:worker:{worker_id}"

@@ -113,7 +113,7 @@ class Operations(Signalling):
         )
         for partition in mine:
             names = self.keys_of(partition)
-            await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules))
+            await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules, names.history))
         await self._unlink_below([self.keys_of(partition).base for partition in mine])
         # They are listed until the end, so that a purge that dies is begun again.
         for partition in mine:

@@ -103,6 +103,11 @@ SCHEDULE_ADD = read("schedule_add")
 SCHEDULE_REMOVE = read("schedule_remove")
 SCHEDULE_LIST = read("schedule_list")
 SCHEDULE_DUE = read("schedule_due")
+HISTORY_RECORD = read("history_record")
+HISTORY_READ = read("history_read")
+DECISION_RECORD = read("decision_record")
+ELECT = read("elect")
+LIMIT_KEYS = read("limit_keys")
 
 # Read when they are first used, since only one command uses them.
 DOCTOR = tuple(f"doctor/{name}" for name in ("members", "line", "lost", "edges", "waiting", "whole", "mend"))
