@@ -33,7 +33,9 @@ from taskfleet_dashboard.serving import Serving
 
 logger = showing.logger("taskfleet.dashboard")
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "One line that says why."}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorAnswer, "description": "One line that says why."}
+}
 _STATUS: tuple[tuple[type[TaskQueueError], int], ...] = (
     (TaskNotFoundError, 404),
     (TaskStateError, 409),

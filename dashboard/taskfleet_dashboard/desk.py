@@ -141,7 +141,9 @@ class Desk:
             for each in await broker.partitions(name):
                 partitions.append(await self._partition(each))
         else:
-            partitions = [PartitionRow(name=name, ready=row.ready, running=row.running, delayed=row.delayed, dead=row.dead)]
+            partitions = [
+                PartitionRow(name=name, ready=row.ready, running=row.running, delayed=row.delayed, dead=row.dead)
+            ]
         keys = recorded.keys_answer(await self._recorded.keys(broker, name))
         states = {state: getattr(row, state) for state in ("ready", "running", "delayed", "blocked", "dead")}
         return QueueAnswer(
@@ -177,7 +179,13 @@ class Desk:
             return TaskPageAnswer(items=[self.tasks_.row(found)], cursor=None, examined=1)
         if q or key:
             page = await listing.matching(
-                self.queue_.sessions, name, self.tasks_.matcher(q, key), state=given, task=task, limit=limit, cursor=cursor
+                self.queue_.sessions,
+                name,
+                self.tasks_.matcher(q, key),
+                state=given,
+                task=task,
+                limit=limit,
+                cursor=cursor,
             )
         else:
             page = await listing.tasks(self.queue_.sessions, name, state=given, task=task, limit=limit, cursor=cursor)

@@ -127,6 +127,4 @@ def _pattern_of(names: Sequence[str]) -> re.Pattern[str] | None:
     if not names:
         return None
     any_of = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.compile(
-        rf"""(?P<before>(?<![\w])["']?(?P<name>{any_of})["']?\s*(?:=|:)\s*){_VALUE}""", re.IGNORECASE
-    )
+    return re.compile(rf"""(?P<before>(?<![\w])["']?(?P<name>{any_of})["']?\s*(?:=|:)\s*){_VALUE}""", re.IGNORECASE)

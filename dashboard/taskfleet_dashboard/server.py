@@ -81,7 +81,7 @@ class DashboardOptions:
         return ReadOnly(access) if self.read_only else access
 
     def hosts(self) -> list[str] | None:
-        """The names that it is served as. Beyond loopback, and without `--host-name`, any: an access method guards it."""
+        """The names that it is served as. Beyond loopback any without `--host-name`: an access method guards it."""
         if self.host_names:
             return [*self.host_names, self.host]
         return [self.host] if is_loopback(self.host) else None
@@ -102,7 +102,7 @@ class DashboardOptions:
 
 
 async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Errors: `ConfigurationError`, `BrokerConnectionError` for no Redis at the start."""
+    """Serve until SIGTERM or SIGINT. Errors: `ConfigurationError`, and `BrokerConnectionError` without Redis."""
     options.check_tls()
     access = options.access()
     inner = getattr(access, "_access", access)
@@ -148,7 +148,9 @@ async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
 
 
 def _bound(options: DashboardOptions) -> socket.socket:
-    family, kind, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, kind, _, _, address = socket.getaddrinfo(
+        options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
     sock = socket.socket(family, kind)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,7 +22,18 @@ SOURCES = {
     "worker/taskfleet": (".py", ".lua"),
     "operator/taskfleet_operator": (".py",),
     # The pages of the dashboard are built (make dashboard), and kept in the repository.
-    "dashboard/taskfleet_dashboard": (".py", ".html", ".js", ".css", ".svg", ".woff2", ".png", ".ico", ".webmanifest", ".txt"),
+    "dashboard/taskfleet_dashboard": (
+        ".py",
+        ".html",
+        ".js",
+        ".css",
+        ".svg",
+        ".woff2",
+        ".png",
+        ".ico",
+        ".webmanifest",
+        ".txt",
+    ),
 }
 CHART = {
     ".helmignore", "Chart.yaml", "README.md", "values.schema.json", "values.yaml", "files/taskqueue.yaml",

@@ -92,7 +92,9 @@ class Changes:
         async with self._noted("cancel", f"task {task_id}") as told:
             handle = TaskHandle[object](self.queue.sessions, task_id, None)
             if await handle.locate() is None:
-                raise Refused(404, f"task {task_id} is not known: it never was here, was purged, or its result has expired")
+                raise Refused(
+                    404, f"task {task_id} is not known: it never was here, was purged, or its result has expired"
+                )
             changed = await handle.cancel()
             why = "" if changed else "it has ended already, or is being cancelled"
             told.detail = why

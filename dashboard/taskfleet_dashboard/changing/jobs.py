@@ -132,7 +132,9 @@ class Jobs:
             job.undo_until = now + UNDO_SECONDS
         await self._keep(broker, job)
         detail = f"job {job.job}: {_told(order)}"
-        await self._audit.note(broker, user=user, action=action, subject=_subject(order), detail=detail, outcome="started")
+        await self._audit.note(
+            broker, user=user, action=action, subject=_subject(order), detail=detail, outcome="started"
+        )
         task = asyncio.create_task(self._run(broker, letters, job, order), name=f"taskfleet dashboard: job {job.job}")
         self._running[job.job] = job, task
         task.add_done_callback(lambda _: self._running.pop(job.job, None))

@@ -129,7 +129,10 @@ class Hub:
             seconds = max(seconds, _REDIS_GONE_SECONDS)
         except Exception as error:
             logger.error("topic %s cannot be read", topic.name, exc_info=error)
-            answer, is_error = ErrorAnswer(error="the dashboard has met an error of its own; its log has the details"), True
+            answer, is_error = (
+                ErrorAnswer(error="the dashboard has met an error of its own; its log has the details"),
+                True,
+            )
             seconds = max(seconds, 10.0)
         watched.due = time.monotonic() + seconds
         watched.take(answer.model_dump_json(by_alias=True).encode("utf-8", "replace"), is_error=is_error)

@@ -80,7 +80,9 @@ def _why(record: DecisionRecord) -> str:
 def _line(term: str, value: Any) -> ExplainLine:
     number = float(value) if isinstance(value, (int, float)) else None
     words = _TERMS.get(term, term.replace("_", " "))
-    return ExplainLine(name=text.line(term), value=number, text=text.line(f"{words}: {number:g}" if number is not None else words))
+    return ExplainLine(
+        name=text.line(term), value=number, text=text.line(f"{words}: {number:g}" if number is not None else words)
+    )
 
 
 def _changes(record: DecisionRecord, change: str) -> list[str]:
@@ -89,7 +91,9 @@ def _changes(record: DecisionRecord, change: str) -> list[str]:
     if record.reason == "DrainTime":
         found.append("A shorter targetLatencySeconds wants more workers, a longer one fewer: what-if shows how many.")
     if record.decided != record.desired:
-        found.append(f"The rules give {record.decided}; {record.desired} is carried out until no rollout or busy worker holds it.")
+        found.append(
+            f"The rules give {record.decided}; {record.desired} is carried out until no rollout or busy worker holds it."
+        )
     if least is not None and most is not None:
         found.append(f"Its bounds are minReplicas {least:g} and maxReplicas {most:g}.")
     return [text.line(each) for each in found]

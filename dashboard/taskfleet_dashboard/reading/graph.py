@@ -90,6 +90,8 @@ async def graph(queue: TaskQueue, broker: RedisBroker, task_id: str) -> GraphAns
     walk = _Walk(queue, broker)
     await walk.run(task_id)
     if len(walk.nodes) == 1 and walk.nodes.get(task_id) is not None and walk.nodes[task_id].state == "unknown":
-        raise TaskNotFoundError(f"task {task_id} is not known: it never was here, was purged, or its result has expired")
+        raise TaskNotFoundError(
+            f"task {task_id} is not known: it never was here, was purged, or its result has expired"
+        )
     edges = [edge for (first, then), edge in walk.edges.items() if first in walk.nodes and then in walk.nodes]
     return GraphAnswer(nodes=list(walk.nodes.values()), edges=edges, whole=walk.whole)

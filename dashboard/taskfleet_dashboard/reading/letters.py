@@ -64,7 +64,9 @@ class Letters:
             known = [place for place in places if place.id is not None]
             ids = [str(place.id) for place in known]
             infos = await reader.many(partition, ids, [-1] * len(ids), most_bytes=_LETTER_BYTES) if ids else []
-            yield [Letter(partition, place, task_id, info) for place, task_id, info in zip(known, ids, infos, strict=True)]
+            yield [
+                Letter(partition, place, task_id, info) for place, task_id, info in zip(known, ids, infos, strict=True)
+            ]
             after = places[-1]
 
     def matches(self, match: DeadMatch, info: TaskInfo | None) -> bool:

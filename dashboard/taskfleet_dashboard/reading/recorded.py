@@ -54,8 +54,12 @@ class Recorded:
 def keys_answer(found: HeaviestKeys) -> KeysAnswer:
     """The heaviest keys of a queue, as an answer."""
     return KeysAnswer(
-        limit_keys=[KeyRow(key=text.whole(key.key), waiting=key.waiting, running=key.running) for key in found.limit_keys],
-        fair_keys=[KeyRow(key=text.whole(key.key), waiting=key.waiting, running=key.running) for key in found.fair_keys],
+        limit_keys=[
+            KeyRow(key=text.whole(key.key), waiting=key.waiting, running=key.running) for key in found.limit_keys
+        ],
+        fair_keys=[
+            KeyRow(key=text.whole(key.key), waiting=key.waiting, running=key.running) for key in found.fair_keys
+        ],
         whole=found.whole,
     )
 
@@ -133,7 +137,9 @@ async def decision_answer(broker: RedisBroker, scaler: str, at: datetime) -> Dec
     until = at + timedelta(milliseconds=1)
     record = next((each for each in reversed(found) if each.at <= until), None)
     if record is None:
-        raise Refused(404, f"autoscaler {scaler} has no decision of that time; the first that is kept is of {found[0].at:%FT%TZ}")
+        raise Refused(
+            404, f"autoscaler {scaler} has no decision of that time; the first that is kept is of {found[0].at:%FT%TZ}"
+        )
     queues = [
         QueueTermRow(
             queue=text.line(str(each.get("name", ""))),

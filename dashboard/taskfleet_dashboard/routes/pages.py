@@ -20,7 +20,8 @@ _TYPES = {
 }  # fmt: skip
 _MISSING = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Taskfleet dashboard</title>"
-    "<h1>The pages of the dashboard are not here</h1><p>{why}</p><p>The API is: <a href={base}/api/openapi.json>its OpenAPI document</a>.</p>"
+    "<h1>The pages of the dashboard are not here</h1><p>{why}</p>"
+    "<p>The API is: <a href={base}/api/openapi.json>its OpenAPI document</a>.</p>"
 )
 
 router = APIRouter(include_in_schema=False)

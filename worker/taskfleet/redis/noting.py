@@ -27,9 +27,7 @@ class Noting(QueueCalls):
     async def noted_changes(self, offset: int, limit: int) -> list[bytes]:
         """Entries of the record, the latest first."""
         key = self.fleet.audit
-        found: list[bytes] = await self.patiently(
-            lambda: self.client.redis.lrange(key, offset, offset + limit - 1)
-        )
+        found: list[bytes] = await self.patiently(lambda: self.client.redis.lrange(key, offset, offset + limit - 1))
         return found
 
     async def put_note(self, name: str, document: bytes, *, ttl_seconds: float) -> None:
