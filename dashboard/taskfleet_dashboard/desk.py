@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from taskfleet import queue_names
 from taskfleet.errors import ConfigurationError, TaskNotFoundError
@@ -43,6 +42,7 @@ from taskfleet_dashboard.reading.fleet import FleetView
 from taskfleet_dashboard.reading.graph import graph
 from taskfleet_dashboard.reading.letters import Letters
 from taskfleet_dashboard.reading.recorded import Recorded
+from taskfleet_dashboard.reading.replaying import what_if_answer
 from taskfleet_dashboard.reading.schedules import schedules_answer
 from taskfleet_dashboard.reading.tasks import TaskText
 from taskfleet_dashboard.refusals import Refused
@@ -259,11 +259,7 @@ class Desk:
 
     async def what_if(self, name: str, changes: Mapping[str, Any]) -> WhatIfAnswer:
         """What changed settings would have decided."""
-        if importlib.util.find_spec("taskfleet_operator") is None:
-            raise Refused(501, "what-if needs the autoscaler: pip install 'taskfleet[operator]'")
-        from taskfleet_dashboard.reading.replaying import what_if_answer
-
-        return what_if_answer(await recorded.decisions(self.broker, _scaler(name)), changes)
+        return await what_if_answer(await recorded.decisions(self.broker, _scaler(name)), changes)
 
 
 def _valid(queue: str) -> str:
@@ -302,5 +298,3 @@ def _limits(line: Any) -> list[LimitRow]:
     add("rate per key", options.rate_limit_per_key.tasks_per_second if options.rate_limit_per_key else None, None)
     return found
 
-
-SPANS: tuple[Literal["1h", "24h", "7d"], ...] = get_args(Span)
