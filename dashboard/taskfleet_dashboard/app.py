@@ -22,6 +22,7 @@ from taskfleet.errors import (
     TaskQueueError,
     TaskStateError,
 )
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.version import __version__
 from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.guarding.bodies import BodyLimit
@@ -41,6 +42,7 @@ _STATUS: tuple[tuple[type[TaskQueueError], int], ...] = (
     (TaskStateError, 409),
     (QueueFullError, 429),
     (ConfigurationError, 422),
+    (CallRefusedError, 500),  # it answers, and would give the same answer again
     (BrokerConnectionError, 503),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 from taskfleet import history
 from taskfleet.history import DecisionRecord, HeaviestKeys
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.overview import ScalerRow
 from taskfleet_dashboard.answers.queues import HistoryAnswer, HistoryPoint, KeyRow, KeysAnswer
@@ -73,7 +74,12 @@ async def history_answer(broker: RedisBroker, queue: str, span: Any) -> HistoryA
 
 
 async def scaler_rows(broker: RedisBroker) -> list[ScalerRow]:
-    """The autoscalers that have decided something in the last day."""
+    """The autoscalers that have decided something in the last day; none when another program has written their key."""
+    try:
+        found = await history.scalers(broker)
+    except CallRefusedError as error:
+        broker.skipped.add("list of scalers", "", error)
+        return []
     return [
         ScalerRow(
             name=text.whole(each.name),
@@ -85,7 +91,7 @@ async def scaler_rows(broker: RedisBroker) -> list[ScalerRow]:
             limited_by=text.line(each.limited_by),
             at=each.at,
         )
-        for each in await history.scalers(broker)
+        for each in found
     ]
 
 
