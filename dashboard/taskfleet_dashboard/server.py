@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
 import ssl
 from collections.abc import Sequence
@@ -138,6 +140,10 @@ async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
         ) from None
     scheme = "https" if options.tls_cert is not None else "http"
     host = f"[{options.host}]" if ":" in options.host else options.host
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its other lines are about itself
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn takes these signals while it serves, and sends them once more when it has ended: that is the end here.
+        signal.signal(number, lambda *_: None)
     print(f"dashboard: {scheme}://{host}:{sock.getsockname()[1]}", flush=True)
     try:
         await server.serve(sockets=[sock])
@@ -155,6 +161,7 @@ def _bound(options: DashboardOptions) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen(1024)  # who follows the printed address is answered, if not at once
     except OSError:
         sock.close()
         raise
