@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -84,14 +83,6 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
     ):
         app.add_exception_handler(kind, answer)
     return app
-
-
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: the same for every dashboard of this version."""
-    return get_openapi(
-        title=app.title, version=__version__, routes=app.routes, separate_input_output_schemas=False,
-        description="The API of the dashboard. Errors are `{\"error\": \"one line\"}` with the status that fits.",
-    )  # fmt: skip
 
 
 def _line(status: int, text: str, login: str | None = None) -> JSONResponse:

@@ -13,6 +13,32 @@ from taskfleet.cli.connecting import REDIS, with_app, with_queue
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
 
+_MASK = typer.Option(
+    [], "--mask", metavar="FIELD", help="Do not show the values of this field; may be given several times."
+)
+_TOKEN_FILE = typer.Option(None, metavar="FILE", help="Access by tokens: lines of TOKEN, or view|edit NAME TOKEN.")
+_TRUSTED_PROXY = typer.Option(
+    [],
+    "--trusted-proxy",
+    metavar="NETWORK",
+    help="Believe headers that come from here; may be given several times.",
+)
+_EDIT_GROUP = typer.Option(
+    [], "--edit-group", metavar="GROUP", help="Only this group may change anything; may be given several times."
+)
+_VIEW_GROUP = typer.Option(
+    [],
+    "--view-group",
+    metavar="GROUP",
+    help="Only this group, and --edit-group, may look; may be given several times.",
+)
+_HOST_NAME = typer.Option(
+    [], "--host-name", metavar="NAME", help="Serve only under this name; may be given several times."
+)
+_TLS_CERT = typer.Option(None, help="Certificate of the server, PEM; with --tls-key.")
+_TLS_KEY = typer.Option(None, help="Key of the certificate, PEM.")
+_TLS_CLIENT_CA = typer.Option(None, help="Accept only clients with a certificate of this CA, PEM.")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command; called by the library's command line through an entry point."""
@@ -26,42 +52,24 @@ def register(app: typer.Typer) -> None:
             "", "--app", help="module:attribute; its code tells limits, names of arguments, and keys."
         ),
         read_only: bool = typer.Option(False, "--read-only", help="Nobody may change anything."),
-        mask: list[str] = typer.Option(
-            [], "--mask", metavar="FIELD", help="Do not show the values of this field; may be given several times."
-        ),
-        token_file: Path | None = typer.Option(
-            None, metavar="FILE", help="Access by tokens: lines of TOKEN, or view|edit NAME TOKEN."
-        ),
+        mask: list[str] = _MASK,
+        token_file: Path | None = _TOKEN_FILE,
         proxy_user_header: str = typer.Option(
             "", metavar="HEADER", help="Access by an OIDC proxy, which sends the user's name here."
         ),
         proxy_groups_header: str = typer.Option("", metavar="HEADER", help="Where the proxy sends the user's groups."),
-        trusted_proxy: list[str] = typer.Option(
-            [],
-            "--trusted-proxy",
-            metavar="NETWORK",
-            help="Believe headers that come from here; may be given several times.",
-        ),
-        edit_group: list[str] = typer.Option(
-            [], "--edit-group", metavar="GROUP", help="Only this group may change anything; may be given several times."
-        ),
-        view_group: list[str] = typer.Option(
-            [],
-            "--view-group",
-            metavar="GROUP",
-            help="Only this group, and --edit-group, may look; may be given several times.",
-        ),
+        trusted_proxy: list[str] = _TRUSTED_PROXY,
+        edit_group: list[str] = _EDIT_GROUP,
+        view_group: list[str] = _VIEW_GROUP,
         kubernetes_access: str = typer.Option(
             "",
             metavar="NAMESPACE",
             help="Access by tokens of Kubernetes: get on taskqueues there may look, update may change.",
         ),
-        host_name: list[str] = typer.Option(
-            [], "--host-name", metavar="NAME", help="Serve only under this name; may be given several times."
-        ),
-        tls_cert: Path | None = typer.Option(None, help="Certificate of the server, PEM; with --tls-key."),
-        tls_key: Path | None = typer.Option(None, help="Key of the certificate, PEM."),
-        tls_client_ca: Path | None = typer.Option(None, help="Accept only clients with a certificate of this CA, PEM."),
+        host_name: list[str] = _HOST_NAME,
+        tls_cert: Path | None = _TLS_CERT,
+        tls_key: Path | None = _TLS_KEY,
+        tls_client_ca: Path | None = _TLS_CLIENT_CA,
         commands_per_second: float = typer.Option(
             200.0, help="The most that open pages may cost Redis.", min=10.0, max=1_000_000.0
         ),

@@ -136,10 +136,8 @@ class Desk:
         sparks = await self._recorded.sparks(broker, [name])
         row = fleet.queue_row(line, sparks.get(name))
         options = next((each for each in self.queue_.application.queue_options if each.name == name), None)
-        partitions: list[PartitionRow] = []
         if line.partitions > 1:
-            for each in await broker.partitions(name):
-                partitions.append(await self._partition(each))
+            partitions = [await self._partition(each) for each in await broker.partitions(name)]
         else:
             partitions = [
                 PartitionRow(name=name, ready=row.ready, running=row.running, delayed=row.delayed, dead=row.dead)
@@ -170,7 +168,8 @@ class Desk:
     # Tasks.
 
     async def tasks(
-        self, queue: str | None, *, state: str | None, task: str | None, q: str, key: str, cursor: str | None, limit: int
+        self, queue: str | None, *, state: str | None, task: str | None, q: str, key: str, cursor: str | None,
+        limit: int,
     ) -> TaskPageAnswer:  # fmt: skip
         """A page of tasks."""
         name = None if queue is None else _valid(queue)
@@ -297,4 +296,3 @@ def _limits(line: Any) -> list[LimitRow]:
     add("concurrency per key", options.concurrency_per_key, None)
     add("rate per key", options.rate_limit_per_key.tasks_per_second if options.rate_limit_per_key else None, None)
     return found
-

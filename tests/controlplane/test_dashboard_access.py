@@ -77,12 +77,18 @@ async def test_who_may_get_taskqueues_looks_and_who_may_update_them_changes(
             return await client.get("/api/session", headers={"Authorization": f"Bearer {token}"})
 
         viewer, editor, nobody = await session(view), await session(edit), await session(none)
-        assert (viewer.json()["user"], viewer.json()["may_change"]) == (f"system:serviceaccount:{namespace}:viewer", False)
-        assert (editor.json()["user"], editor.json()["may_change"]) == (f"system:serviceaccount:{namespace}:editor", True)
+        assert (viewer.json()["user"], viewer.json()["may_change"]) == (
+            f"system:serviceaccount:{namespace}:viewer",
+            False,
+        )
+        assert (editor.json()["user"], editor.json()["may_change"]) == (
+            f"system:serviceaccount:{namespace}:editor",
+            True,
+        )
         assert nobody.status_code == 403
         assert f"may not get taskqueues.taskfleet.io in namespace {namespace}" in nobody.json()["error"]
         assert (await session("no-token")).status_code == 401
-        assert (await session("")).status_code == 401
+        assert (await client.get("/api/session")).status_code == 401
         pause = "/api/queues/default/pause"
         assert (await client.post(pause, headers={"Authorization": f"Bearer {view}"})).status_code == 403
         assert (await client.post(pause, headers={"Authorization": f"Bearer {edit}"})).status_code == 200

@@ -17,7 +17,17 @@ from taskfleet_dashboard.access.visitor import Access, OpenAccess
 from taskfleet_dashboard.app import application
 from taskfleet_dashboard.masking import Masks
 from taskfleet_dashboard.serving import Serving
-from tests.engine.conftest import make_queue, no_orphans, queue, queues_url, redis_url, run_worker, server, shared, until
+from tests.engine.conftest import (
+    make_queue,
+    no_orphans,
+    queue,
+    queues_url,
+    redis_url,
+    run_worker,
+    server,
+    shared,
+    until,
+)
 
 __all__ = ["make_queue", "no_orphans", "queue", "queues_url", "redis_url", "run_worker", "server", "shared"]
 
@@ -124,20 +134,20 @@ async def make_site() -> AsyncIterator[MakeSite]:
             app or application(serving, hosts=["127.0.0.1"]), host="127.0.0.1", port=0, log_config=None, lifespan="on",
             timeout_graceful_shutdown=10,
         )  # fmt: skip
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        await until(lambda: server.started or task.done(), "the dashboard serves")
-        port = server.servers[0].sockets[0].getsockname()[1]
+        serves = uvicorn.Server(config)
+        task = asyncio.create_task(serves.serve())
+        await until(lambda: serves.started or task.done(), "the dashboard serves")
+        port = serves.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}{base}"
         site = Site(serving, url, httpx.AsyncClient(base_url=url, timeout=20))
-        running.append((server, task, site))
+        running.append((serves, task, site))
         return site
 
     yield make
-    for server, task, site in running:
+    for serves, task, site in running:
         await site.close_streams()
         await site.client.aclose()
-        server.should_exit = True
+        serves.should_exit = True
         done, _ = await asyncio.wait([task], timeout=20)
         assert done, "the dashboard does not end"
         await task

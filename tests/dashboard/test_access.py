@@ -228,7 +228,9 @@ async def test_a_post_of_another_site_changes_nothing(known: TaskQueue, site: Si
     assert login.status_code == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.nip.example", "", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.nip.example", "", "localhost.evil.example"]
+)
 async def test_a_name_that_was_let_to_loopback_is_not_served(site: Site, host: str) -> None:
     for path in ("/api/session", "/", "/healthz", "/metrics"):
         response = await site.client.get(path, headers={"Host": host})

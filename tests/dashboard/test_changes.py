@@ -69,9 +69,7 @@ async def test_dead_letters_are_filtered_by_task_reason_text_and_time(site: Site
     assert (await site.refused("dead", cursor="x"))[0] == 422
 
 
-async def test_one_many_and_all_matching_letters_are_requeued(
-    queue: TaskQueue, site: Site, letters: list[str]
-) -> None:
+async def test_one_many_and_all_matching_letters_are_requeued(queue: TaskQueue, site: Site, letters: list[str]) -> None:
     job = await site.job("requeue", {"queue": "default", "ids": [letters[0], "not-there"]})
     assert (job["state"], job["done"], job["stayed"], job["total"]) == ("done", 1, 1, 2)
     assert letters[0] not in await dead_ids(site)
@@ -233,6 +231,8 @@ async def test_jobs_that_run_at_once_are_bounded(
     refused = await site.post("dead/requeue", {"match": {}}, status=429)
     assert refused["error"].startswith("4 jobs run already")
     assert (await site.get(f"jobs/{started[0]}"))["state"] == "running"
-    assert (await site.post(f"jobs/{started[0]}/undo", status=409))["error"] == "the job still runs; undo it when it is done"
+    assert (await site.post(f"jobs/{started[0]}/undo", status=409))[
+        "error"
+    ] == "the job still runs; undo it when it is done"
     going.set()
     await until(lambda: site.serving.jobs.running == 0, "the jobs end")

@@ -58,37 +58,66 @@ def run() -> Iterator[Run]:
         each.process.communicate()
 
 
+BEYOND = (
+    "taskfleet: --host {} can be reached from other machines: say who may look, with --token-file, --proxy-user-header "
+    "or --kubernetes-access\n"
+)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--host", "0.0.0.0"), "taskfleet: --host 0.0.0.0 can be reached from other machines: say who may look, with --token-file, --proxy-user-header or --kubernetes-access\n"),
-        (("--host", "::"), "taskfleet: --host :: can be reached from other machines: say who may look, with --token-file, --proxy-user-header or --kubernetes-access\n"),
-        (("--host", "0.0.0.0", "--read-only"), "taskfleet: --host 0.0.0.0 can be reached from other machines: say who may look, with --token-file, --proxy-user-header or --kubernetes-access\n"),
-        (("--proxy-user-header", "X-User"), "taskfleet: --proxy-user-header needs --trusted-proxy: who else could send that header?\n"),
-        (("--trusted-proxy", "10.0.0.0/8"), "taskfleet: --proxy-groups-header, --trusted-proxy, --edit-group and --view-group go with --proxy-user-header\n"),
-        (("--proxy-user-header", "X-User", "--trusted-proxy", "proxy"), "taskfleet: --trusted-proxy 'proxy' is no address and no network, such as 10.0.0.0/8\n"),
-        (("--token-file", "/nowhere"), "taskfleet: --token-file '/nowhere' cannot be read: No such file or directory\n"),
-        (("--token-file", "/nowhere", "--kubernetes-access", "shop"), "taskfleet: --token-file and --kubernetes-access: give one access method\n"),
-        (("--tls-key", "/nowhere"), "taskfleet: --tls-cert and --tls-key go together, and --tls-client-ca needs them\n"),
+        (("--host", "0.0.0.0"), BEYOND.format("0.0.0.0")),
+        (("--host", "::"), BEYOND.format("::")),
+        (("--host", "0.0.0.0", "--read-only"), BEYOND.format("0.0.0.0")),
+        (
+            ("--proxy-user-header", "X-User"),
+            "taskfleet: --proxy-user-header needs --trusted-proxy: who else could send that header?\n",
+        ),
+        (
+            ("--trusted-proxy", "10.0.0.0/8"),
+            (
+                "taskfleet: --proxy-groups-header, --trusted-proxy, --edit-group and --view-group go with "
+                "--proxy-user-header\n"
+            ),
+        ),
+        (
+            ("--proxy-user-header", "X-User", "--trusted-proxy", "proxy"),
+            "taskfleet: --trusted-proxy 'proxy' is no address and no network, such as 10.0.0.0/8\n",
+        ),
+        (
+            ("--token-file", "/nowhere"),
+            "taskfleet: --token-file '/nowhere' cannot be read: No such file or directory\n",
+        ),
+        (
+            ("--token-file", "/nowhere", "--kubernetes-access", "shop"),
+            "taskfleet: --token-file and --kubernetes-access: give one access method\n",
+        ),
+        (
+            ("--tls-key", "/nowhere"),
+            "taskfleet: --tls-cert and --tls-key go together, and --tls-client-ca needs them\n",
+        ),
         (("--mask", "a b"), "taskfleet: mask 'a b' is no name of a field; name one, such as password\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)  # fmt: skip
-async def test_a_wrong_option_is_one_clear_line(shared: TaskQueue, run: Run, options: tuple[str, ...], line: str) -> None:
+)
+async def test_a_wrong_option_is_one_clear_line(
+    shared: TaskQueue, run: Run, options: tuple[str, ...], line: str
+) -> None:
     _, errors = await asyncio.to_thread(run(*options).process.communicate, timeout=40)
     assert errors == line
 
 
-async def test_it_serves_an_application_and_ends_with_open_streams(
-    shared: TaskQueue, run: Run, tmp_path: Path
-) -> None:
+async def test_it_serves_an_application_and_ends_with_open_streams(shared: TaskQueue, run: Run, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         "from taskfleet import TaskQueue\n"
         "queue = TaskQueue(queues=[{'name': 'mail', 'concurrency': 2}])\n"
         "@queue.task(queue='mail')\n"
         "async def send(to, password): ...\n"
     )
-    running = run("--app", "shop:queue", "--mask", "password", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    running = run(
+        "--app", "shop:queue", "--mask", "password", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    )
     url = await running.url()
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         queue = (await client.get("/api/queues/mail")).json()
@@ -115,9 +144,7 @@ async def test_it_serves_an_application_and_ends_with_open_streams(
     assert "event: end" in rest
 
 
-async def test_beyond_loopback_it_serves_with_tokens_and_tls(
-    shared: TaskQueue, run: Run, tmp_path: Path
-) -> None:
+async def test_beyond_loopback_it_serves_with_tokens_and_tls(shared: TaskQueue, run: Run, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     tokens = tmp_path / "tokens"
     tokens.write_text(f"view vera {TOKEN}\n")
@@ -143,7 +170,9 @@ async def test_a_taken_port_and_a_missing_redis_are_one_line(shared: TaskQueue, 
     port = (await first.url()).rpartition(":")[2]
     second = run("--port", port)
     _, errors = await asyncio.to_thread(second.process.communicate, timeout=40)
-    assert errors == f"taskfleet: --port {port}: cannot listen on 127.0.0.1: Address already in use; choose another port\n"
+    assert (
+        errors == f"taskfleet: --port {port}: cannot listen on 127.0.0.1: Address already in use; choose another port\n"
+    )
     third = run("--redis", "redis://127.0.0.1:1")
     _, errors = await asyncio.to_thread(third.process.communicate, timeout=40)
     assert errors.startswith("taskfleet: cannot reach Redis at 127.0.0.1:1")

@@ -73,7 +73,10 @@ async def test_fifty_browsers_cost_redis_as_much_as_one(
     await fill(queue, 5)
     site = await make_site(make_queue())
     topics = "overview,queue:q1,workers,dead,schedules"
-    async with monitored(server) as monitor, httpx.AsyncClient(base_url=site.url, limits=httpx.Limits(max_connections=60)) as many:
+    async with (
+        monitored(server) as monitor,
+        httpx.AsyncClient(base_url=site.url, limits=httpx.Limits(max_connections=60)) as many,
+    ):
         first = await site.stream(topics)
         for topic in topics.split(","):
             await first.event(topic)
@@ -161,7 +164,8 @@ async def test_an_event_has_the_body_of_its_get_and_comes_when_something_changes
 
 
 @pytest.mark.parametrize(
-    "topics", ["", ",", "colours", "overview:x", "queue:", "queue", "queue:a b", ",".join(f"queue:q{n}" for n in range(21))]
+    "topics",
+    ["", ",", "colours", "overview:x", "queue:", "queue", "queue:a b", ",".join(f"queue:q{n}" for n in range(21))],
 )
 async def test_an_unknown_topic_is_refused_in_one_line(site: Site, topics: str) -> None:
     status, line = await site.refused("events", topics=topics)
@@ -173,7 +177,9 @@ async def test_topics_beyond_the_bound_are_told_so_and_the_others_go_on(queue: T
     await fill(queue, 1)
     site.serving.hub._most_topics = 2
     stream = await site.stream("queue:q0,schedules,workers,dead")
-    refused = [await stream.event("refused", lambda data, name=name: name in data["error"]) for name in ("workers", "dead")]
+    refused = [
+        await stream.event("refused", lambda data, name=name: name in data["error"]) for name in ("workers", "dead")
+    ]
     assert all("2 topics are watched already" in each["error"] for each in refused)
     await stream.event("queue:q0")
     nobody = await site.stream("workers")
@@ -208,7 +214,7 @@ async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() ->
     async def stays() -> Any:
         await asyncio.Event().wait()
 
-    topics = hub.stream("fast")._topics
+    topics = hub.admit("fast")
     good = asyncio.create_task(EventStream(hub, topics)({"type": "http"}, stays, takes))
     slow = asyncio.create_task(EventStream(hub, topics, slow_seconds=0.2)({"type": "http"}, stays, takes_nothing))
     await asyncio.wait_for(slow, 5)
@@ -244,7 +250,7 @@ async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> N
     async def stays() -> Any:
         await asyncio.Event().wait()
 
-    stream = asyncio.create_task(EventStream(hub, hub.stream("fast")._topics)({"type": "http"}, stays, takes_slowly))
+    stream = asyncio.create_task(EventStream(hub, hub.admit("fast"))({"type": "http"}, stays, takes_slowly))
     await until(lambda: count > 20, "many readings")
     assert len(sent) == 1
     go_on.set()

@@ -72,7 +72,9 @@ async def test_foreign_records_in_redis_break_no_page(queue: TaskQueue, site: Si
     await redis.hset(keys.schedules.specs, NASTY.encode("utf-8", "replace"), b"junk")
     await redis.hset(keys.schedules.specs, b"plain", b"\x93\x01\x02\x03")
     await redis.zadd(fleet.workers, {NASTY.encode("utf-8", "replace"): 1, b"w/1": 2})
-    await redis.hset(fleet.worker("w/1"), mapping={"slots": "many", "busy": "-1", "queues": "\xff", "state": NASTY[:20]})
+    await redis.hset(
+        fleet.worker("w/1"), mapping={"slots": "many", "busy": "-1", "queues": "\xff", "state": NASTY[:20]}
+    )
     await redis.hset(keys.stat, mapping={"enqueued": "x", "finished": -5})
     await redis.set(fleet.scalers, "not a zset")
     await redis.set(fleet.latest, "not a hash")
@@ -121,7 +123,10 @@ async def test_masked_fields_are_hidden_at_any_depth_and_are_not_searched(
     nested = {"token": "s3cr3t-1", "deep": [{"PASSWORD": "s3cr3t-2"}], "text": '{"token": "s3cr3t-3", "n": 1}'}
     handle = await login.enqueue("bob", "s3cr3t-0", nested)
     plain = make_queue()  # a dashboard that does not know the application
-    knows, not_knows = await make_site(queue, mask=("password", "token")), await make_site(plain, mask=("password", "token"))
+    knows, not_knows = (
+        await make_site(queue, mask=("password", "token")),
+        await make_site(plain, mask=("password", "token")),
+    )
     found = await knows.get(f"tasks/{handle.id}")
     assert "s3cr3t" not in json.dumps(found)
     assert found["masked"] == ["password", "token"]
@@ -195,4 +200,3 @@ def test_a_value_that_is_very_large_is_cut_and_says_so() -> None:
     found = json_text(["x" * 1000] * 1000)
     assert len(found) < 270_000
     assert found.endswith("characters)")
-

@@ -58,7 +58,10 @@ def who(request: Any) -> Visitor | None:
 def applications(queue: TaskQueue) -> dict[str, Any]:
     fast = FastAPI()
     fast.mount("/admin/tasks", dashboard(queue, access=who, mask=["card"]))
-    return {"fastapi": fast, "starlette": Starlette(routes=[Mount("/admin/tasks", dashboard(queue, access=who, mask=["card"]))])}
+    return {
+        "fastapi": fast,
+        "starlette": Starlette(routes=[Mount("/admin/tasks", dashboard(queue, access=who, mask=["card"]))]),
+    }
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "starlette"])
@@ -134,7 +137,8 @@ async def test_an_application_ends_at_once_while_pages_of_its_dashboard_are_open
 ) -> None:
     (tmp_path / "app.py").write_text(APP)
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(tmp_path / "app.py"), str(port)])
+    arguments = [sys.executable, str(tmp_path / "app.py"), str(port)]
+    process = subprocess.Popen(arguments)  # noqa: ASYNC220  # it is started and not waited for
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/dashboard", timeout=20) as client:
 

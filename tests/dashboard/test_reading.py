@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +31,11 @@ async def test_the_overview_has_queues_sums_workers_and_failures(
 
     async def shown() -> Any:
         found = await site.get("overview")
-        return found if found["failures"] and found["workers"]["total"] and found["totals"]["in_per_second"] is not None else None
+        return (
+            found
+            if found["failures"] and found["workers"]["total"] and found["totals"]["in_per_second"] is not None
+            else None
+        )
 
     found = await until(shown, "the failure is shown")
     rows = {row["name"]: row for row in found["queues"]["items"]}
@@ -211,11 +216,18 @@ async def test_schedules_tell_their_next_three_ticks_and_the_last_outcome(queue:
 
     await queue.add_schedule(name="nightly", task="report", schedule="0 3 * * *", time_zone="Europe/Berlin")
     (row,) = (await site.get("schedules"))["items"]
-    assert (row["name"], row["queue"], row["time_zone"], row["paused"]) == ("nightly", "default", "Europe/Berlin", False)
+    assert (row["name"], row["queue"], row["time_zone"], row["paused"]) == (
+        "nightly",
+        "default",
+        "Europe/Berlin",
+        False,
+    )
     ticks = [datetime.fromisoformat(tick) for tick in row["next"]]
     assert len(ticks) == 3
     assert ticks[0] > datetime.now(UTC)
-    assert all(timedelta(hours=23) <= later - earlier <= timedelta(hours=25) for earlier, later in zip(ticks, ticks[1:], strict=False))
+    assert all(
+        timedelta(hours=23) <= later - earlier <= timedelta(hours=25) for earlier, later in itertools.pairwise(ticks)
+    )
     sent = await site.post("schedules/default/nightly/run")
     assert (await site.get(f"tasks/{sent['detail']}"))["task"] == "report"
     assert (await site.post("schedules/default/nightly/pause"))["changed"]

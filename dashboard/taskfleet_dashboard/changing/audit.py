@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from taskfleet import showing
 from taskfleet.redis.broker import RedisBroker
@@ -50,8 +51,9 @@ class Audit:
 def _row(entry: bytes) -> AuditRow:
     """An entry; what another program has written is shown as that."""
     try:
-        row = AuditRow.model_validate(json.loads(entry[:20_000]))
-    except (ValueError, RecursionError):
+        known: dict[str, Any] = json.loads(entry[:20_000])
+        row = AuditRow.model_validate({name: known.get(name) for name in AuditRow.model_fields})
+    except (ValueError, RecursionError, AttributeError):
         return AuditRow(
             at=datetime.fromtimestamp(0, UTC), user="", action="unreadable", subject="", outcome="",
             detail=text.line(entry[:200].decode("utf-8", "backslashreplace")),

@@ -13,12 +13,14 @@ from taskfleet_dashboard.answers.scalers import ExplainAnswer, ExplainLine
 _LIMITS = {
     "TooFewReplicas": ("minReplicas does not allow fewer", "a smaller minReplicas would allow fewer"),
     "TooManyReplicas": ("maxReplicas does not allow more", "a larger maxReplicas would allow more"),
-    "Cooldown": ("the cooldown is not over", "after the cooldown it goes to zero, or sooner with a shorter cooldownSeconds"),
+    "Cooldown": ("the cooldown is not over", "it goes to zero when the cooldown is over; cooldownSeconds sets it"),
     "ForceActivation": ("it is kept active by an annotation", "without that annotation it may go to zero"),
     "PausedScaleIn": ("scaling in is paused by an annotation", "without that annotation it becomes smaller"),
     "PausedScaleOut": ("scaling out is paused by an annotation", "without that annotation it becomes larger"),
     "ScaleUpStabilized": ("the window of scaleUp waits for a lasting need", "a need that lasts as long as that window"),
-    "ScaleDownStabilized": ("the window of scaleDown holds the largest number within it", "when the window has passed, it becomes smaller"),
+    "ScaleDownStabilized": (
+        "the window of scaleDown holds the largest number within it", "when the window has passed, it becomes smaller",
+    ),
     "ScaleUpLimit": ("the policies of scaleUp allow no larger step", "it goes on with the next step"),
     "ScaleDownLimit": ("the policies of scaleDown allow no larger step", "it goes on with the next step"),
     "MaxPendingReplicas": ("replicas that were asked for have not started", "it goes on when they have started"),
@@ -43,9 +45,12 @@ _REASONS = {
     "Static": "the fallback is a fixed number",
 }
 _TERMS = {
-    "arrivals_per_second": "tasks that arrive in a second", "panic_arrivals_per_second": "the same, of the last seconds",
-    "service_seconds": "seconds that a task keeps a slot", "effective_drain_seconds": "seconds in which the backlog is to be gone",
-    "start_latency_seconds": "seconds until a new worker works", "backlog": "ready tasks", "in_flight": "tasks that run",
+    "arrivals_per_second": "tasks that arrive in a second",
+    "panic_arrivals_per_second": "the same, of the last seconds",
+    "service_seconds": "seconds that a task keeps a slot",
+    "effective_drain_seconds": "seconds in which the backlog is to be gone",
+    "start_latency_seconds": "seconds until a new worker works", "backlog": "ready tasks",
+    "in_flight": "tasks that run",
     "due": "delayed tasks that are due soon", "oldest_age_seconds": "seconds that the oldest ready task has waited",
     "steady_slots": "slots for what arrives", "drain_slots": "slots for what waits",
     "late_slots": "slots for tasks that would wait too long otherwise", "slots": "slots that are needed",
@@ -91,9 +96,7 @@ def _changes(record: DecisionRecord, change: str) -> list[str]:
     if record.reason == "DrainTime":
         found.append("A shorter targetLatencySeconds wants more workers, a longer one fewer: what-if shows how many.")
     if record.decided != record.desired:
-        found.append(
-            f"The rules give {record.decided}; {record.desired} is carried out until no rollout or busy worker holds it."
-        )
+        found.append(f"The rules give {record.decided}; a rollout or a busy worker holds it at {record.desired}.")
     if least is not None and most is not None:
         found.append(f"Its bounds are minReplicas {least:g} and maxReplicas {most:g}.")
     return [text.line(each) for each in found]

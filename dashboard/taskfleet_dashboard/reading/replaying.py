@@ -43,9 +43,9 @@ def summary(found: Sequence[ReplayedDecision]) -> str:
         return f"All {len(found)} decisions of the hour would have been the same."
     was, would = [each.desired for each in found], [each.would for each in found]
     return (
-        f"{other} of {len(found)} decisions would have been others: {_mean(would)} workers wanted on average in place of "
-        f"{_mean(was)}, at most {max(would)} in place of {max(was)}. The backlog is the recorded one: it would have "
-        "fallen faster with more workers, and slower with fewer."
+        f"{other} of {len(found)} decisions would have been others: {_mean(would)} workers wanted on average in "
+        f"place of {_mean(was)}, at most {max(would)} in place of {max(was)}. The backlog is the recorded one: it "
+        "would have fallen faster with more workers, and slower with fewer."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 
+from taskfleet_dashboard.contract import document_of
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_dashboard.routes.asking import Viewing, serving_of
 
@@ -30,9 +31,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/api/openapi.json")
 async def openapi(request: Request, _visit: Viewing) -> JSONResponse:
     """The OpenAPI document."""
-    from taskfleet_dashboard.app import openapi
-
-    return JSONResponse(openapi(request.app))
+    return JSONResponse(document_of(request.app))
 
 
 @router.get("/healthz")
