@@ -87,6 +87,10 @@ class QueueKeys(_Structures):
     def result(self, task_id: str) -> str:
         return f"{self.base}r:{task_id}"
 
+    def held(self, job: str) -> str:
+        """The key of the dead letters that a job has discarded and can bring back."""
+        return f"{self.base}held:{job}"
+
 
 def of_partition(prefix: str, partition: str) -> QueueKeys:
     """The keys of a partition; the keys of a queue's first partition have the queue's name."""
@@ -137,6 +141,14 @@ class FleetKeys:
     @property
     def schedules_channel(self) -> str:
         return f"{self.prefix}:{{fleet}}:schedules"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.prefix}:{{fleet}}:audit"
+
+    def note(self, name: str) -> str:
+        """A document of the dashboard."""
+        return f"{self.prefix}:{{fleet}}:note:{name}"
 
     @property
     def recorder(self) -> str:
