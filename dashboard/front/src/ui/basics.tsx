@@ -1,12 +1,12 @@
 // Small parts that all pages share.
-import type { ComponentChildren, JSX } from "preact";
+import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { DASH, parse, relative, stamp, visible } from "../format";
 import { seg, url } from "../router";
 import { GLYPHS, TONES } from "../words";
 
 /** A link inside the dashboard. */
-export function A({ href, children, ...rest }: { href: string; children: ComponentChildren } & Omit<JSX.HTMLAttributes<HTMLAnchorElement>, "href">) {
+export function A({ href, children, ...rest }: { href: string; children: ComponentChildren } & { class?: string; title?: string | undefined; "aria-current"?: "page" | undefined }) {
   return (
     <a href={url(href)} {...rest}>
       {children}
@@ -192,7 +192,7 @@ export function Segments<T extends string>({ label, value, options, onChange }: 
 }
 
 /** A text field that reports after a pause in typing. */
-export function Field({ label, value, onChange, type = "text", placeholder, wait = 250, search = false, list }: { label: string; value: string; onChange: (value: string) => void; type?: string; placeholder?: string; wait?: number; search?: boolean; list?: string[] }) {
+export function Field({ label, value, onChange, type = "text", placeholder, wait = 250, search = false, list }: { label: string; value: string; onChange: (value: string) => void; type?: "text" | "datetime-local"; placeholder?: string; wait?: number; search?: boolean; list?: string[] }) {
   const [text, set] = useState(value);
   useEffect(() => set(value), [value]);
   useEffect(() => {

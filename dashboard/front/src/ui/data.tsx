@@ -14,6 +14,39 @@ export function pretty(value: unknown): string {
   }
 }
 
+/** JSON text with line breaks. It is never parsed: numbers stay as they are written, and cut text can be shown. */
+export function indented(text: string): string {
+  if (text.length > 200_000) return text;
+  let out = "";
+  let depth = 0;
+  const line = () => `\n${"  ".repeat(Math.min(depth, 40))}`;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i]!;
+    if (c === '"') {
+      let end = i + 1;
+      while (end < text.length && text[end] !== '"') end += text[end] === "\\" ? 2 : 1;
+      out += text.slice(i, end + 1);
+      i = end;
+    } else if (c === "[" || c === "{") {
+      const close = c === "[" ? "]" : "}";
+      const rest = /\S/.exec(text.slice(i + 1, i + 50));
+      if (rest && rest[0] === close) {
+        out += c + close;
+        i += rest.index + 1;
+      } else {
+        depth++;
+        out += c + line();
+      }
+    } else if (c === "]" || c === "}") {
+      depth = Math.max(0, depth - 1);
+      out += line() + c;
+    } else if (c === ",") out += c + line();
+    else if (c === ":") out += ": ";
+    else if (!/\s/.test(c)) out += c;
+  }
+  return out;
+}
+
 /** A block of text with a button that copies it; what is very long is cut, and says so. */
 export function Code({ text, label }: { text: string; label: string }) {
   const [whole, setWhole] = useState(false);
