@@ -100,15 +100,30 @@ async def search(
     cursor: str | None,
 ) -> TaskPage:  # fmt: skip
     """The tasks that have the text in their id, name, arguments or errors."""
-    wanted = text.casefold()
 
     def matches(info: TaskInfo) -> bool:
-        if (state is not None and info.state != state) or (task is not None and info.task != task):
-            return False
-        return any(wanted in part.casefold() for part in _texts(info)) or info.id.startswith(text)
+        return has_text(info, text)
 
-    listing = _Listing(source, matches, limit, filtered=True, most_bytes=_SEARCHED_BYTES)
+    return await matching(source, queue, matches, state=state, task=task, limit=limit, cursor=cursor)
+
+
+async def matching(
+    source: Source, queue: str | None, matches: Matches, *, state: Status | None, task: str | None, limit: int,
+    cursor: str | None,
+) -> TaskPage:  # fmt: skip
+    """The tasks for which `matches` says so. As `search`, it looks at several thousand of them."""
+
+    def wanted(info: TaskInfo) -> bool:
+        return (state is None or info.state == state) and (task is None or info.task == task) and matches(info)
+
+    listing = _Listing(source, wanted, limit, filtered=True, most_bytes=_SEARCHED_BYTES)
     return await listing.page(queue, state, cursor, _MOST_SEARCHED)
+
+
+def has_text(info: TaskInfo, text: str) -> bool:
+    """Whether it has the text in its name, arguments or errors, whatever the case, or its id begins with it."""
+    wanted = text.casefold()
+    return any(wanted in part.casefold() for part in _texts(info)) or info.id.startswith(text)
 
 
 def _texts(info: TaskInfo) -> Iterator[str]:

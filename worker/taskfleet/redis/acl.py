@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from taskfleet.redis import scripts
 from taskfleet.redis.scripts import Script
 
-Role = Literal["producer", "worker", "operator", "doctor"]
+Role = Literal["producer", "worker", "operator", "dashboard", "doctor"]
 
 _ANY = ("PING", "EVALSHA", "EVAL", "SUBSCRIBE", "SMEMBERS")
 _SCRIPTS: dict[Role, tuple[Script, ...]] = {
@@ -24,7 +24,13 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "operator": (
         scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
         scripts.REQUEUE_DEAD, scripts.PURGE_DEAD, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_REMOVE,
-        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
+        scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE, scripts.HISTORY_RECORD, scripts.HISTORY_READ,
+        scripts.DECISION_RECORD, scripts.ELECT, scripts.LIMIT_KEYS,
+    ),
+    "dashboard": (
+        scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
+        scripts.REQUEUE_DEAD, scripts.DISCARD_DEAD, scripts.RESTORE_DEAD, scripts.DRAIN, scripts.ENQUEUE,
+        scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
     ),
     "doctor": (
         scripts.STATS, scripts.RESOLVE, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST,
@@ -41,7 +47,11 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET",
-        "HKEYS", "HSCAN", "ZSCORE",
+        "HKEYS", "HSCAN", "ZSCORE", "ZRANDMEMBER",
+    ),
+    "dashboard": (
+        "ZRANGE", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "SCAN", "LRANGE", "LREM", "PUBLISH",
+        "EXISTS", "TYPE", "GET", "HGET", "HKEYS", "HSCAN", "ZSCORE", "LPUSH", "LTRIM", "SADD", "ZADD", "HEXISTS",
     ),
     "doctor": (
         "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",

@@ -13,6 +13,8 @@ from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.credentials import Tls
 from taskfleet.redis.enqueueing import Enqueueing
 from taskfleet.redis.inspecting import Inspecting
+from taskfleet.redis.letters import Letters
+from taskfleet.redis.noting import Noting
 from taskfleet.redis.operations import Operations
 from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.redis.schedules import ScheduleStore
@@ -21,7 +23,7 @@ from taskfleet.redis.stepping import Stepping
 from taskfleet.redis.views import Views
 
 
-class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Operations):
+class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Letters, Noting, Operations):
     """All operations on queues. Nothing connects before the first call.
 
     Errors: `BrokerConnectionError` when Redis does not answer after a few tries.

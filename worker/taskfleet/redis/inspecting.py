@@ -95,6 +95,14 @@ class Inspecting(QueueCalls):
                 break
         return found
 
+    async def waiting_for(self, partition: Partition, task_id: str) -> tuple[list[tuple[Partition, str, int]], bool]:
+        """(partition, id, position) of tasks that wait for a task that has not ended, and whether these are all.
+
+        Of a task with many, only the first ones are in its record.
+        """
+        key = self.keys_of(partition).tag
+        return _edges(await self.patiently(lambda: self.client.redis.hget(key, task_id)) or b"")
+
     async def introduced(self, names: Sequence[str]) -> dict[str, str]:
         """Who makes ids with these prefixes, or holds leases of these incarnations, as far as it is known."""
         wanted = list(dict.fromkeys(names))
@@ -125,3 +133,16 @@ def _waits(tag: bytes, task_id: bytes) -> bool:
         return any(edge[1] == task_id for edge in edges)
     except Exception:  # another program has written it
         return False
+
+
+def _edges(tag: bytes) -> tuple[list[tuple[Partition, str, int]], bool]:
+    if not tag or len(tag) > _MOST_TAG_BYTES:
+        return [], not tag
+    found: list[tuple[Partition, str, int]] = []
+    try:
+        fields = msgpack.unpackb(tag, raw=True, strict_map_key=False)
+        for partition, task_id, position, *_ in fields.get(b"n") or []:
+            found.append((Partition(foreign.partition(partition)), foreign.text(task_id), int(position)))
+        return found, not fields.get(b"e")
+    except Exception:  # another program has written it
+        return found, False

@@ -75,12 +75,21 @@ class QueueKeys(_Structures):
     def done_channel(self) -> str:
         return f"{self.base}done"
 
+    @property
+    def history(self) -> str:
+        """The rings of a queue's figures over time; only the first partition of a queue has them."""
+        return f"{self.base}history"
+
     def sender(self, sender: str) -> str:
         """The key of a sender's last enqueue call."""
         return f"{self.base}s:{sender}"
 
     def result(self, task_id: str) -> str:
         return f"{self.base}r:{task_id}"
+
+    def held(self, job: str) -> str:
+        """The key of the dead letters that a job has discarded and can bring back."""
+        return f"{self.base}held:{job}"
 
 
 def of_partition(prefix: str, partition: str) -> QueueKeys:
@@ -132,6 +141,37 @@ class FleetKeys:
     @property
     def schedules_channel(self) -> str:
         return f"{self.prefix}:{{fleet}}:schedules"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.prefix}:{{fleet}}:audit"
+
+    def note(self, name: str) -> str:
+        """A document of the dashboard."""
+        return f"{self.prefix}:{{fleet}}:note:{name}"
+
+    @property
+    def recorder(self) -> str:
+        """Who records the history of all queues now."""
+        return f"{self.prefix}:{{fleet}}:recorder"
+
+    @property
+    def scalers(self) -> str:
+        """Scaler → its last decision, ms."""
+        return f"{self.prefix}:{{fleet}}:scalers"
+
+    @property
+    def latest(self) -> str:
+        """Scaler → a summary of its last decision."""
+        return f"{self.prefix}:{{fleet}}:latest"
+
+    def decisions(self, scaler: str) -> str:
+        """The list of a scaler's decisions of the last hour, oldest first."""
+        return f"{self.prefix}:{{fleet}}:decisions:{scaler}"
+
+    def replicas(self, scaler: str) -> str:
+        """The ring of a scaler's replicas over the last day."""
+        return f"{self.prefix}:{{fleet}}:replicas:{scaler}"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:{{fleet}}:worker:{worker_id}"

@@ -9,10 +9,11 @@ from taskfleet import foreign
 from taskfleet.redis import keys
 from taskfleet.redis.connection import RedisClient
 
+_STRINGS = {"history", "recorder"}
 _LISTS = {"ready", "wake", "outbox", "jobs"}
 _SETS = {"await"}
 _SORTED_SETS = {
-    "lease", "delayed", "dead", "fair", "turns", "parked", "arrivals", "retry_at", "blocked", "ticks",
+    "lease", "delayed", "dead", "fair", "turns", "parked", "arrivals", "retry_at", "blocked", "ticks", "scalers",
 }  # fmt: skip
 _MOST_QUEUES = 100  # the number of queues that are examined
 _MOST_KEYS = _MOST_QUEUES * len(keys.QUEUE_PARTS)
@@ -63,10 +64,14 @@ def _type_of(prefix: str, key: str) -> str:
     if key in (fleet.queues, fleet.workers):
         return "set" if key == fleet.queues else "zset"
     part = key.rpartition("}:")[2]
+    if part in _STRINGS or part.startswith("replicas:"):
+        return "string"
+    if part.startswith("decisions:"):
+        return "list"
     if part in _LISTS:
         return "list"
     if part in _SETS:
         return "set"
     if part in _SORTED_SETS:
         return "zset"
-    return "hash" if part in keys.QUEUE_PARTS or part in ("schedules", "ticked") else ""
+    return "hash" if part in keys.QUEUE_PARTS or part in ("schedules", "ticked", "latest") else ""

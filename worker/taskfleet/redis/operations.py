@@ -35,6 +35,13 @@ class Operations(Signalling):
         warn_of_kept(queue, stay)
         return moved
 
+    async def requeue_letters(self, partition: Partition, ids: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
+        """Requeue dead letters of one partition; returns their number, and those that stay, each with the task that has
+        its unique key, or ''.
+        """
+        stay: list[tuple[str, str]] = []
+        return await self._requeue_some(partition, list(ids), stay), stay
+
     async def _requeue_some(self, partition: Partition, ids: list[str], stay: list[tuple[str, str]]) -> int:
         """Requeue the dead letters `ids`; one call may take fewer of them where letters are large."""
         moved = 0
@@ -106,7 +113,7 @@ class Operations(Signalling):
         )
         for partition in mine:
             names = self.keys_of(partition)
-            await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules))
+            await self.patiently(lambda names=names: self.client.redis.unlink(*names, *names.schedules, names.history))
         await self._unlink_below([self.keys_of(partition).base for partition in mine])
         # They are listed until the end, so that a purge that dies is begun again.
         for partition in mine:

@@ -30,6 +30,28 @@ def asked_before_each_command(ask: Ask | None) -> Generator[None]:
         _ask.reset(token)
 
 
+class Tally:
+    """Counts the commands that a task sends: given to `asked_before_each_command`, it permits them all."""
+
+    def __init__(self) -> None:
+        self.commands = 0
+
+    def __call__(self) -> None:
+        """Every command may leave."""
+
+    def add(self, packed: Any) -> None:
+        """Count the commands in what is about to leave."""
+        data = packed if isinstance(packed, bytes) else b"".join(map(bytes, packed))
+        at = 0
+        while at < len(data):
+            end = data.index(b"\r\n", at)
+            parts, at = int(data[at + 1 : end]), end + 2
+            for _ in range(parts):
+                end = data.index(b"\r\n", at)
+                at = end + 4 + int(data[at + 1 : end])
+            self.commands += 1
+
+
 @functools.cache
 def asking(connection: type[Any]) -> type[Any]:
     """This class of connections of redis-py, whose commands ask."""
@@ -47,6 +69,8 @@ class _Asking(AbstractConnection):
         if not self.is_connected:
             await self.connect()
         ask()
+        if isinstance(ask, Tally):
+            ask.add(command)
         await super().send_packed_command(command, check_health)
 
     async def connect(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskfleet.cli.top.sections import SECTIONS, Section, Shown
-from taskfleet.cli.top.snapshot import Snapshot
+from taskfleet.watching.snapshot import Snapshot
 
 _PAGE = 10  # rows
 

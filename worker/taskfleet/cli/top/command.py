@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Watch queues, workers, the longest runs and the last failures; it changes nothing."""
         from taskfleet.cli.top import plain, screen
-        from taskfleet.cli.top.reading import FleetReading
+        from taskfleet.watching.reading import FleetReading
         from taskfleet.redis import urls
 
         async def view(queue: TaskQueue) -> int:

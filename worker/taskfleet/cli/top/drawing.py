@@ -11,7 +11,7 @@ from rich.text import Text
 
 from taskfleet.cli.top.choices import Choices
 from taskfleet.cli.top.sections import SECTIONS, Shown, number, rate
-from taskfleet.cli.top.snapshot import Snapshot
+from taskfleet.watching.snapshot import Snapshot
 from taskfleet.showing import shown
 
 _TEXT_LIMIT = 500  # characters of one cell

@@ -8,9 +8,9 @@ from typing import Any
 
 from taskfleet.cli import listing, workers
 from taskfleet.cli.listing import Column
-from taskfleet.cli.top.reading import FleetReading
+from taskfleet.watching.reading import FleetReading
 from taskfleet.cli.top.sections import FAILURES, QUEUES, RUNS, WORKERS, Section
-from taskfleet.cli.top.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
+from taskfleet.watching.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 
 _BETWEEN_SECONDS = 1.0  # two readings, of which the rates are made
 _LEFT_OUT = ("blocked", "limits", "prio", "version")  # for a table of 80 columns

@@ -20,8 +20,8 @@ from taskfleet.cli import listing
 from taskfleet.cli.top.choices import Choices
 from taskfleet.cli.top.drawing import ScreenNotes, draw
 from taskfleet.cli.top.keyboard import Keyboard
-from taskfleet.cli.top.reading import FleetReading
-from taskfleet.cli.top.snapshot import Snapshot
+from taskfleet.watching.reading import FleetReading
+from taskfleet.watching.snapshot import Snapshot
 from taskfleet.errors import TaskQueueError
 
 _DRAW_SECONDS = 1.0  # a screen is drawn at least so often

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from taskfleet.cli import listing
-from taskfleet.cli.top.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
+from taskfleet.watching.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 from taskfleet.protocol.stats import QueueStats
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -96,3 +96,21 @@ def places(keys: QueueKeys, structure: Structure, after: Place | None, *, limit:
 
 def _places(reply: list[bytes]) -> list[Place]:
     return [Place(float(position), member) for position, member in zip(reply[::2], reply[1::2], strict=True)]
+
+
+class LimitKey(NamedTuple):
+    """A limit key that tasks wait for: how many wait, and how many run."""
+
+    key: bytes
+    waiting: int
+    running: int
+
+
+def limit_keys(keys: QueueKeys, after: bytes, *, limit: int) -> ScriptCall[list[LimitKey]]:
+    """The next limit keys that tasks wait for, in the order of the keys, `after` the last one of the page before."""
+    return ScriptCall(scripts.LIMIT_KEYS, keys, (after, limit), _limit_keys)
+
+
+def _limit_keys(reply: list[Any]) -> list[LimitKey]:
+    threes = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+    return [LimitKey(key, int(waiting), max(0, int(_number(running)))) for key, waiting, running in threes]

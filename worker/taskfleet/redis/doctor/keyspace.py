@@ -17,8 +17,10 @@ from taskfleet.redis.redis_errors import connection_error
 _SCANNED = 1000  # keys that one SCAN looks at, and that are asked for their time to live together
 _KEPT_MS = 86_400_000  # that a result is kept from now on, which would have stayed for ever
 _LASTING = {*keys.QUEUE_PARTS, "schedules", "ticks", "ticked"} - {"wake", "await", "arrivals"}
-_FLEETING = ("r:", "s:")  # results, and the last calls of senders
-_FLEETING_OF_FLEET = ("who:", "cordon:", "mark:", "worker:")
+_FLEETING = ("r:", "s:", "history")  # results, the last calls of senders, and figures over time
+_FLEETING_OF_FLEET = (
+    "who:", "cordon:", "mark:", "worker:", "recorder", "scalers", "latest", "decisions:", "replicas:",
+)  # fmt: skip
 _NOBODY = Partition("")
 
 

@@ -1,4 +1,4 @@
-"""What `taskfleet top` has read: the state of a fleet at one moment."""
+"""What was read: the state of a fleet at one moment."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class QueueLine:
     problem: str = ""
     enqueued_per_second: float | None = None
     finished_per_second: float | None = None
+    failed_per_second: float | None = None
+    partitions: int = 1
 
     @property
     def state(self) -> str:

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskfleet.cli.top.snapshot import FailureLine, QueueLine
+from taskfleet.watching.snapshot import FailureLine, QueueLine
+from taskfleet.watching.watched import WatchedFleet
 from taskfleet.inspection import decoding
 from taskfleet.inspection.reading import Reader
 from taskfleet.protocol.partitions import Partition, queue_of
 
 if TYPE_CHECKING:
     from taskfleet.inspection.task_info import TaskInfo
-    from taskfleet.queue import TaskQueue
 
 _MOST = 30
 _MOST_LOOKS = 64  # partitions that one reading asks for their last dead letters
@@ -30,7 +30,7 @@ class _Letter(NamedTuple):
 class Failures:
     """The dead letters of a queue are read again when their number has changed, and each of them once."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: WatchedFleet) -> None:
         self._queue = queue
         self._marks: dict[str, tuple[int, int]] = {}  # queue → its counts at the last look
         self._letters: dict[str, list[_Letter]] = {}

@@ -13,15 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from taskfleet.cli.top.failures import Failures
-from taskfleet.cli.top.rates import Rates
-from taskfleet.cli.top.runs import Runs
-from taskfleet.cli.top.snapshot import QueueLine, Snapshot, WorkerLine
+from taskfleet.watching.failures import Failures
+from taskfleet.watching.rates import Rates
+from taskfleet.watching.runs import Runs
+from taskfleet.watching.snapshot import QueueLine, Snapshot, WorkerLine
+from taskfleet.watching.watched import WatchedFleet
 from taskfleet.protocol.partitions import Partition, queue_of
 
 if TYPE_CHECKING:
     from taskfleet.protocol.worker_info import WorkerInfo
-    from taskfleet.queue import TaskQueue
 
 _MOST_PARTITIONS = 256  # whose figures one reading asks for
 _WORKERS_PER_SECOND = 100
@@ -31,7 +31,7 @@ _CLAIMING = ("starting", "running")
 class FleetReading:
     """Everything that was read so far."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: WatchedFleet) -> None:
         self._queue = queue
         self._rows: dict[str, QueueLine] = {}
         self._rates: dict[str, Rates] = {}
@@ -64,7 +64,7 @@ class FleetReading:
                 problem=str(figures.failures[name]) if name in figures.failures else "",
             )
             if row.stats is not None:
-                self._rates.setdefault(name, Rates()).add(now, (row.stats.enqueued_total, row.stats.finished_total))
+                self._rates.setdefault(name, Rates()).add(now, (row.stats.enqueued_total, row.stats.finished_total, row.stats.failed_total))
         queues = [self._with_rates(name, takers.get(name, 0)) for name in self._partitions]
         await self._runs.find(self._partitions_with_runs(queues))
         failures = await self._failures.read(queues, self._partitions)
@@ -112,8 +112,15 @@ class FleetReading:
         if row is None:
             return QueueLine(name, None, self._queue.application.known_options_of(name), takers)
         rates = self._rates[name].per_second() if name in self._rates else None
-        came, ended = rates if rates is not None else (None, None)
-        return replace(row, takers=takers, enqueued_per_second=came, finished_per_second=ended)
+        came, ended, failed = rates if rates is not None else (None, None, None)
+        return replace(
+            row,
+            takers=takers,
+            enqueued_per_second=came,
+            finished_per_second=ended,
+            failed_per_second=failed,
+            partitions=len(self._partitions[name]),
+        )
 
     def _partitions_with_runs(self, queues: Iterable[QueueLine]) -> list[Partition]:
         return [

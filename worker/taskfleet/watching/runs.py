@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskfleet.cli.top.snapshot import RunLine
+from taskfleet.watching.snapshot import RunLine
+from taskfleet.watching.watched import WatchedFleet
 from taskfleet.inspection import decoding
 from taskfleet.protocol.partitions import Partition, queue_of
 
 if TYPE_CHECKING:
     from taskfleet.protocol.worker_info import WorkerInfo
-    from taskfleet.queue import TaskQueue
 
 _MOST = 30
 _MOST_LOOKS = 32  # partitions that one reading asks for the tasks of these runs
@@ -28,7 +28,7 @@ class _LongRun(NamedTuple):
 class Runs:
     """A run's task and queue are looked for once, in the partitions in which something runs."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: WatchedFleet) -> None:
         self._queue = queue
         self._runs: list[_LongRun] = []
         self._found: dict[str, tuple[str, str]] = {}  # id → task, queue

@@ -1,0 +1,50 @@
+"""The cookies: where they are sent to, and what the one of a session holds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+SESSION_COOKIE = "taskfleet_session"
+_SECONDS = 12 * 3600
+_MOST_CHARACTERS = 4000
+
+
+def session_of(token: str) -> str:
+    """A token as a cookie can hold it. No script can read the cookie, and no other site makes a browser send it."""
+    return base64.urlsafe_b64encode(token.encode("utf-8", "replace")).decode().rstrip("=")
+
+
+def token_of(request: HTTPConnection) -> str:
+    """The token of a request: of its header `Authorization: Bearer …`, else of its session. Empty for none."""
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return given.strip()
+    held = request.cookies.get(SESSION_COOKIE, "")
+    if not held or len(held) > _MOST_CHARACTERS:
+        return ""
+    try:
+        return base64.urlsafe_b64decode(held + "=" * (-len(held) % 4)).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def has_bearer(request: HTTPConnection) -> bool:
+    """Whether it has a token in its header, which no browser sends unasked."""
+    return request.headers.get("authorization", "").lower().startswith("bearer ")
+
+
+def set_cookie(response: Response, request: HTTPConnection, name: str, value: str) -> None:
+    """Set a cookie for this dashboard alone, for twelve hours."""
+    response.set_cookie(
+        name,
+        value,
+        max_age=_SECONDS,
+        path=f"{request.scope.get('root_path', '')}/",
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )

@@ -1,0 +1,1 @@
+"""What the dashboard's API answers and takes: the models of its OpenAPI document, one module for each subject."""

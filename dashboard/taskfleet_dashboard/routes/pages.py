@@ -1,0 +1,85 @@
+"""Everything but the API: the pages, their files, the probe and the metrics."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+
+from taskfleet_dashboard.refusals import Refused
+from taskfleet_dashboard.routes.asking import Viewing, serving_of
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+_FOREVER = "public, max-age=31536000, immutable"
+_TYPES = {
+    ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+    ".woff2": "font/woff2", ".png": "image/png", ".ico": "image/x-icon", ".json": "application/json",
+    ".webmanifest": "application/manifest+json", ".txt": "text/plain; charset=utf-8", ".map": "application/json",
+}  # fmt: skip
+_MISSING = (
+    "<!doctype html><html lang=en><meta charset=utf-8><title>Taskfleet dashboard</title>"
+    "<h1>The pages of the dashboard are not here</h1><p>{why}</p><p>The API is: <a href={base}/api/openapi.json>its OpenAPI document</a>.</p>"
+)
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/api/openapi.json")
+async def openapi(request: Request, _visit: Viewing) -> JSONResponse:
+    """The OpenAPI document."""
+    from taskfleet_dashboard.app import openapi
+
+    return JSONResponse(openapi(request.app))
+
+
+@router.get("/healthz")
+async def healthz(request: Request) -> Response:
+    """Whether it serves, and reaches Redis."""
+    problem = await serving_of(request).problem()
+    return PlainTextResponse(problem or "ok", status_code=503 if problem else 200)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """The metrics of the dashboard itself. They name no queue and no task."""
+    text, kind = serving_of(request).metrics()
+    return Response(text, media_type=kind)
+
+
+@router.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def nothing(path: str) -> Response:
+    """There is no such call."""
+    raise Refused(404, f"there is nothing at /api/{path}; /api/openapi.json lists what there is")
+
+
+@router.get("/{path:path}")
+async def page(request: Request, path: str) -> Response:
+    """A file of the pages, or the page that finds out itself what the path means."""
+    file = _file(path)
+    if file is not None:
+        headers = {"Cache-Control": _FOREVER if path.startswith("assets/") else "no-cache"}
+        return FileResponse(file, headers=headers, media_type=_TYPES.get(file.suffix, "application/octet-stream"))
+    if path.startswith("assets/"):
+        raise Refused(404, f"there is no file {path}; reload the page, which may be of an earlier version")
+    return _index(str(request.scope.get("root_path", "")).rstrip("/"))
+
+
+def _file(path: str) -> Path | None:
+    """The file of that path; no path leads out of the folder."""
+    if not path or "\0" in path or path == "index.html":
+        return None
+    found = (STATIC / path).resolve()
+    return found if found.is_relative_to(STATIC) and found.is_file() else None
+
+
+def _index(base: str) -> Response:
+    """The page. Its `<base>` is where the dashboard is mounted, so its files and calls are found from any path."""
+    try:
+        text = (STATIC / "index.html").read_text(encoding="utf-8")
+    except OSError:
+        why = "This installation has no built pages. In a checkout, make them with: make dashboard"
+        return HTMLResponse(_MISSING.format(why=html.escape(why), base=html.escape(base, quote=True)), status_code=503)
+    tag = f'<base href="{html.escape(base, quote=True)}/">'
+    return HTMLResponse(text.replace("<head>", f"<head>{tag}", 1), headers={"Cache-Control": "no-cache"})
