@@ -4,7 +4,7 @@ import { address, get, message, type Params } from "./client";
 
 export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string };
 
-type Listener = (data: unknown) => void;
+type Listener = (data: unknown, error: string) => void;
 
 const SILENCE_MS = 45_000; // a dead cable gives no error: after this time without any event, ask again
 const HIDDEN_MS = 30_000; // a browser has six connections per server, and hidden tabs would hold them
@@ -49,6 +49,15 @@ function lost(): void {
   later(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]!);
 }
 
+/** The data of an event; null for one that was cut off: the next has everything again. */
+function parsed(event: Event): unknown {
+  try {
+    return JSON.parse((event as MessageEvent<string>).data);
+  } catch {
+    return null;
+  }
+}
+
 function connect(): void {
   close();
   opened = [...topics.keys()].sort().join(",");
@@ -59,30 +68,24 @@ function connect(): void {
   mine.onerror = () => {
     if (source === mine) lost();
   };
-  mine.addEventListener("ping", heard);
-  // The server says when and why it ends a stream: too many topics, a login that has ended, a shutdown.
+  // The server ends a stream now and then, and says why. That is no loss while a new one can be had.
   mine.addEventListener("end", (event) => {
-    let said = { reason: "", retry: true };
-    try {
-      said = { ...said, ...(JSON.parse((event as MessageEvent<string>).data) as Partial<typeof said>) };
-    } catch {
-      // Without a reason it is as any other loss.
-    }
-    link.reason = said.reason;
-    if (said.retry) return lost();
+    const said = parsed(event) as { reason?: string; retry?: boolean } | null;
+    link.reason = said?.reason ?? "";
     close();
-    tell("ended");
+    if (said?.retry === false) tell("ended");
+    else later(RETRY_MS[0]!);
   });
   for (const topic of topics.keys()) {
     mine.addEventListener(topic, (event) => {
       heard();
-      let data: unknown;
-      try {
-        data = JSON.parse((event as MessageEvent<string>).data);
-      } catch {
-        return; // cut off in transit; the next event has everything again
-      }
-      for (const listener of [...(topics.get(topic) ?? [])]) listener(data);
+      const data = parsed(event);
+      if (data !== null) for (const listener of [...(topics.get(topic) ?? [])]) listener(data, "");
+    });
+    mine.addEventListener(`error:${topic}`, (event) => {
+      heard();
+      const said = parsed(event) as { error?: string } | null;
+      for (const listener of [...(topics.get(topic) ?? [])]) listener(null, said?.error ?? "the figures cannot be read now");
     });
   }
 }
@@ -163,7 +166,9 @@ export function useData<T>(path: string | null, params: Params = {}, topic = "",
   useEffect(() => {
     if (!topic || path === null) return;
     let timer = 0;
-    const stop = subscribe(topic, (data) => {
+    const stop = subscribe(topic, (data, problem) => {
+      // What was read before stays on the page, with the reason why it is not renewed.
+      if (problem) return set((old) => ({ key, data: old.key === key ? old.data : null, error: problem }));
       if (!refetch) return set({ key, data: data as T, error: "" });
       clearTimeout(timer);
       timer = window.setTimeout(() => setRound((n) => n + 1), Math.max(0, asked.current + 2000 - Date.now()));

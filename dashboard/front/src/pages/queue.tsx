@@ -95,7 +95,7 @@ export function KeyTable({ caption, rows, queue }: { caption: string; rows: (Key
             </A>
           ),
         },
-        ...(queue ? [] : [{ key: "queue", head: "Queue", cell: (row: KeyRow) => <A href={`/queues/${seg(row.queue ?? "")}`}><Foreign text={row.queue} /></A> }]),
+        ...(queue ? [] : [{ key: "queue", head: "Queue", cell: (row: { queue?: string }) => <A href={`/queues/${seg(row.queue ?? "")}`}><Foreign text={row.queue} /></A> }]),
         { key: "waiting", head: "Waiting", num: true, cell: (row) => count(row.waiting) },
         { key: "running", head: "Running", num: true, cell: (row) => count(row.running) },
         { key: "share", head: "Share", cell: (row) => <Meter value={row.waiting + (row.running ?? 0)} most={most} label={`${row.key}: ${row.waiting + (row.running ?? 0)} of the most ${most}`} /> },
