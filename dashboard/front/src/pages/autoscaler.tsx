@@ -222,6 +222,7 @@ export function AutoscalerPage({ name }: { name: string }) {
         )}
       </Panel>
       {point && span === "1h" && <Decision key={point.at} name={name} point={point} onClose={picked ? () => setPicked(null) : undefined} />}
+      <WhatIfPanel name={name} spec={data.spec} />
       {span === "1h" && (
         <Panel
           id="decisions"
@@ -245,7 +246,6 @@ export function AutoscalerPage({ name }: { name: string }) {
           <Pager offset={offset} size={SIZE} total={decisions.length} onChange={setOffset} />
         </Panel>
       )}
-      <WhatIfPanel name={name} spec={data.spec} />
     </>
   );
 }

@@ -126,7 +126,7 @@ export function Dead() {
       <PageHead title="Dead letters" sub="Tasks that ended for good without a result." />
       {jobs.map((job) => <JobPanel key={job} id={job} onClose={() => setJobs((old) => old.filter((each) => each !== job))} onChange={reload} />)}
       <section class="panel" aria-label="Dead letters">
-        <div class="filters" role="search">
+        <div class="filters" role="search" aria-label="Filters">
           <Field label="Search" search placeholder="error, name, id" value={filter.q} onChange={(q) => setQuery({ q })} wait={400} />
           <Field label="Queue" value={filter.queue} onChange={(queue) => setQuery({ queue })} wait={400} />
           <Field label="Task name" value={filter.task} onChange={(task) => setQuery({ task })} wait={400} />

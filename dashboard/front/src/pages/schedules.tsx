@@ -80,7 +80,7 @@ export function Schedules() {
           >
             Run now<span class="sr"> {row.name}</span>
           </button>
-          <button type="button" onClick={() => void perform(act(row, row.paused ? "resume" : "pause", `${row.name} is ${row.paused ? "on again" : "paused"}`))}>
+          <button type="button" disabled={Boolean(row.owner)} title={row.owner ? `${row.owner} keeps it: change it there` : undefined} onClick={() => void perform(act(row, row.paused ? "resume" : "pause", `${row.name} is ${row.paused ? "on again" : "paused"}`))}>
             {row.paused ? "Resume" : "Pause"}<span class="sr"> {row.name}</span>
           </button>
         </div>

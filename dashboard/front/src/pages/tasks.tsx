@@ -11,6 +11,7 @@ import { CursorPager, Table, type Column } from "../ui/table";
 
 const STATES = ["running", "ready", "delayed", "retrying", "blocked", "succeeded", "failed", "dead", "cancelled", "expired"];
 const SIZE = 50;
+const SIZE_OF_QUEUE = 25;
 
 const COLUMNS: Column<TaskRow>[] = [
   { key: "id", head: "Id", cell: (row) => <TaskLink id={row.id} /> },
@@ -53,12 +54,12 @@ export function TaskTable({ queue, states }: { queue?: string; states?: Record<s
   const wanted = { queue: queue ?? query.get("queue") ?? "", state: query.get("state") ?? "", task: query.get("task") ?? "", q: query.get("q") ?? "", key: query.get("key") ?? "" };
   const [trail, setTrail] = useState<string[]>([]);
   useEffect(() => setTrail([]), [JSON.stringify(wanted)]);
-  const { data, error, reload } = useData<Page<TaskRow>>("/api/tasks", { ...wanted, cursor: trail.at(-1) ?? null, limit: SIZE }, queue && !trail.length ? `queue:${queue}` : "", true);
+  const { data, error, reload } = useData<Page<TaskRow>>("/api/tasks", { ...wanted, cursor: trail.at(-1) ?? null, limit: queue ? SIZE_OF_QUEUE : SIZE }, queue && !trail.length ? `queue:${queue}` : "", true);
   const filtered = wanted.state || wanted.task || wanted.q || wanted.key || (!queue && wanted.queue);
   const columns = queue ? COLUMNS.filter((column) => column.key !== "queue") : COLUMNS;
   return (
     <>
-      <div class="filters" role="search">
+      <div class="filters" role="search" aria-label="Filters">
         <Field label="Search" search placeholder="id, name, argument, error" value={wanted.q} onChange={(q) => setQuery({ q })} wait={400} />
         <Choice
           label="State"

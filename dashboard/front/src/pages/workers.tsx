@@ -26,7 +26,7 @@ export function Workers() {
       {!data && !error && <Loading />}
       {data && (
         <section class="panel" aria-label="Workers">
-          <div class="filters" role="search">
+          <div class="filters" role="search" aria-label="Filters">
             <Field label="Search" search placeholder="name, host, queue, state" value={search} onChange={(value) => { setSearch(value); setOffset(0); }} />
           </div>
           {rows.length ? (
@@ -35,7 +35,7 @@ export function Workers() {
               rows={rows}
               rowKey={(row) => row.id}
               columns={[
-                { key: "id", head: "Worker", cell: (row) => <><Foreign text={row.id} /> {row.host && row.host !== row.name && <span class="faint">on <Foreign text={row.host} /></span>}</> },
+                { key: "id", head: "Worker", cell: (row) => <><span class="nowrap-wide"><Foreign text={row.id} clip={80} /></span><span class="row-note faint">{row.host && row.host !== row.name && <>on <Foreign text={row.host} clip={60} />, </>}process {row.pid}</span></> },
                 { key: "state", head: "State", cell: (row) => <><State state={row.state === "running" ? (row.busy ? "busy" : "idle") : row.state} />{row.stuck > 0 && <span class="tone-bad"> {plural(row.stuck, "slot")} stuck</span>}</> },
                 { key: "slots", head: "Slots", cell: (row) => <span class="slots"><Meter value={row.busy} most={row.slots} label={`${row.busy} of ${row.slots} slots busy`} /> {count(row.busy)}/{count(row.slots)}</span> },
                 {
@@ -61,7 +61,6 @@ export function Workers() {
                 { key: "beat", head: "Heartbeat", num: true, cell: (row) => <span class={row.heartbeat_age_seconds > LATE_SECONDS ? "tone-warn" : ""}>{duration(row.heartbeat_age_seconds)}</span> },
                 { key: "skew", head: "Clock", num: true, hint: "How far its clock is from that of Redis", cell: (row) => Math.abs(row.clock_skew_seconds) > SKEW_SECONDS ? <span class="tone-warn">{row.clock_skew_seconds > 0 ? "+" : "−"}{duration(Math.abs(row.clock_skew_seconds))}</span> : <span class="faint">right</span> },
                 { key: "version", head: "Version", cell: (row) => <Foreign text={row.version || "unknown"} /> },
-                { key: "pid", head: "Process", num: true, cell: (row) => String(row.pid) },
               ]}
             />
           ) : (

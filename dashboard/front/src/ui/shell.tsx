@@ -2,8 +2,9 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { post } from "../api/client";
-import { reconnect, useLink } from "../api/live";
-import { clock, coarse, visible } from "../format";
+import type { Overview } from "../api/contract";
+import { reconnect, useData, useLink } from "../api/live";
+import { clock, coarse, count, visible } from "../format";
 import { go, seg, usePlace } from "../router";
 import { nextTheme, useSession, useTheme } from "../state";
 import { A, useNow } from "./basics";
@@ -124,6 +125,9 @@ export function Shell({ children }: { children: ComponentChildren }) {
   const [menu, setMenu] = useState(false);
   useShortcuts(() => setHelp(true));
   useEffect(() => setMenu(false), [place.path]);
+  // Every page watches the overview: so each knows whether it is connected, and how many dead letters there are.
+  const { data: overview } = useData<Overview>("/api/overview", { limit: 1 }, "overview");
+  const marks: Record<string, number> = { "/dead": overview?.totals.dead ?? 0 };
 
   return (
     <div class="shell">
@@ -141,6 +145,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <form
           class="jump"
           role="search"
+          aria-label="Open a task"
           onSubmit={(event) => {
             event.preventDefault();
             const field = event.currentTarget.elements.namedItem("id") as HTMLInputElement;
@@ -161,12 +166,15 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <span class="sr">Keyboard shortcuts</span>
         </button>
       </header>
-      <nav class={menu ? "side open" : "side"} id="nav" aria-label="Pages">
+      <nav class={menu ? "side open" : "side"} id="nav" aria-label="Dashboard">
         <ul>
           {PAGES.map(([path, name, key]) => (
             <li key={path}>
               <A href={path} aria-current={current(place.path, path) ? "page" : undefined}>
-                {name}
+                <span>
+                  {name}
+                  {marks[path] ? <span class="mark">{count(marks[path])}</span> : null}
+                </span>
                 <kbd aria-hidden="true">g {key}</kbd>
               </A>
             </li>

@@ -26,7 +26,7 @@ interface Props<T> {
 export function Table<T>({ caption, columns, rows, rowKey, sort = "", onSort, rowClass, rowHead }: Props<T>) {
   const head = rowHead ?? columns[0]?.key;
   return (
-    <div class="table-scroll" tabIndex={0} role="region" aria-label={caption}>
+    <div class="table-scroll" tabIndex={0} role="region" aria-label={`${caption}, table`}>
       <table class="table" role="table">
         <caption class="sr">{caption}</caption>
         <thead role="rowgroup">
@@ -75,7 +75,7 @@ export function Table<T>({ caption, columns, rows, rowKey, sort = "", onSort, ro
 export function Pager({ offset, size, total, onChange }: { offset: number; size: number; total: number; onChange: (offset: number) => void }) {
   if (total <= size) return null;
   return (
-    <nav class="pager" aria-label="Pages">
+    <nav class="pager" aria-label="Pages of the listing">
       <button type="button" disabled={!offset} onClick={() => onChange(Math.max(0, offset - size))}>
         ← Previous
       </button>
@@ -93,7 +93,7 @@ export function Pager({ offset, size, total, onChange }: { offset: number; size:
 export function CursorPager({ trail, next, onChange, note }: { trail: string[]; next: string | null; onChange: (trail: string[]) => void; note?: ComponentChildren }) {
   if (!trail.length && !next) return note ? <p class="pager">{note}</p> : null;
   return (
-    <nav class="pager" aria-label="Pages">
+    <nav class="pager" aria-label="Pages of the listing">
       <button type="button" disabled={!trail.length} onClick={() => onChange(trail.slice(0, -1))}>
         ← Previous
       </button>
