@@ -41,7 +41,9 @@ def _chromium(config: pytest.Config) -> str:
 @pytest.fixture(scope="package")
 def chromium(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One browser for all tests of this folder."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=WAIT_MS)
 
     path = _chromium(request.config)
     # Chromium refuses its sandbox to root, and a container has little shared memory.

@@ -179,7 +179,7 @@ export function Task({ id }: { id: string }) {
       )}
       {data.traceback && (
         <Panel id="traceback" title="Traceback of its end">
-          <Code text={data.traceback} label="Traceback of its end" />
+          <Code text={data.traceback} label="Traceback" />
         </Panel>
       )}
       <Workflow id={data.id} version={`${data.state} ${tab}`} />
