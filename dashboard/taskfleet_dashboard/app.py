@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,6 +21,7 @@ from taskfleet.errors import (
     TaskQueueError,
     TaskStateError,
 )
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.version import __version__
 from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.guarding.bodies import BodyLimit
@@ -33,12 +33,15 @@ from taskfleet_dashboard.serving import Serving
 
 logger = showing.logger("taskfleet.dashboard")
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "One line that says why."}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorAnswer, "description": "One line that says why."}
+}
 _STATUS: tuple[tuple[type[TaskQueueError], int], ...] = (
     (TaskNotFoundError, 404),
     (TaskStateError, 409),
     (QueueFullError, 429),
     (ConfigurationError, 422),
+    (CallRefusedError, 500),  # it answers, and would give the same answer again
     (BrokerConnectionError, 503),
 )
 
@@ -80,14 +83,6 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
     ):
         app.add_exception_handler(kind, answer)
     return app
-
-
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: the same for every dashboard of this version."""
-    return get_openapi(
-        title=app.title, version=__version__, routes=app.routes, separate_input_output_schemas=False,
-        description="The API of the dashboard. Errors are `{\"error\": \"one line\"}` with the status that fits.",
-    )  # fmt: skip
 
 
 def _line(status: int, text: str, login: str | None = None) -> JSONResponse:

@@ -1,9 +1,9 @@
 """Masks: the values of fields with certain names are not shown, wherever they occur in what a task holds.
 
-A name matches whatever its case. Masked are: arguments of that name, also those given by position where the dashboard
-knows the application; the values of such keys at any depth of arguments and results; the same inside a text that is
-itself JSON; and in the lines of errors and tracebacks what follows the name as a field (`"name": …`, `name=…`). The last
-is a matter of patterns: an error that repeats a secret without its name shows it.
+A name matches whatever its case. Masked are: arguments of that name, also by position where the
+dashboard knows the application; the values of such keys at any depth of arguments and results;
+the same inside a text that is itself JSON; and in the lines of errors and tracebacks what follows the name as a field
+(`"name": …`, `name=…`). The last is a matter of patterns: an error that repeats a secret without its name shows it.
 """
 
 from __future__ import annotations
@@ -127,6 +127,4 @@ def _pattern_of(names: Sequence[str]) -> re.Pattern[str] | None:
     if not names:
         return None
     any_of = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.compile(
-        rf"""(?P<before>(?<![\w])["']?(?P<name>{any_of})["']?\s*(?:=|:)\s*){_VALUE}""", re.IGNORECASE
-    )
+    return re.compile(rf"""(?P<before>(?<![\w])["']?(?P<name>{any_of})["']?\s*(?:=|:)\s*){_VALUE}""", re.IGNORECASE)

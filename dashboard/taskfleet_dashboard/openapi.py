@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from taskfleet_dashboard import app
+from taskfleet_dashboard.app import application
+from taskfleet_dashboard.contract import document_of
 from taskfleet_dashboard.serving import Serving
 
 
 def document() -> dict[str, Any]:
     """The document. It is the same for every dashboard of this version."""
-    return app.openapi(app.application(cast("Serving", None), hosts=None))
+    return document_of(application(cast("Serving", None), hosts=None))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,132 @@
-"""One dashboard."""
+"""One dashboard: its queues, its access method, and everything that lives as long as it does."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import contextlib
+import time
+from typing import Any, Self, cast
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from taskfleet import history, showing
+from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.queue import TaskQueue
+from taskfleet.redis.broker import RedisBroker
+from taskfleet_dashboard.access.visitor import Access
+from taskfleet_dashboard.changing.audit import Audit
+from taskfleet_dashboard.changing.changes import Changes
+from taskfleet_dashboard.changing.jobs import Jobs
+from taskfleet_dashboard.desk import Desk
+from taskfleet_dashboard.events.hub import Hub
+from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.masking import Masks
+from taskfleet_dashboard.reading.letters import Letters
+from taskfleet_dashboard.refusals import Refused
+
+logger = showing.logger("taskfleet.dashboard")
+
+MOST_COMMANDS_PER_SECOND = 200.0
+_LOGIN_FAILURES, _LOGIN_SECONDS = 20, 60.0
+
+
+class Logins:
+    """Wrong tokens: after 20 within a minute nobody can log in until the minute is over."""
+
+    def __init__(self) -> None:
+        self._failures: list[float] = []
+
+    def check(self) -> None:
+        """Errors: `Refused` when there were too many."""
+        now = time.monotonic()
+        self._failures = [at for at in self._failures if now - at < _LOGIN_SECONDS]
+        if len(self._failures) >= _LOGIN_FAILURES:
+            raise Refused(429, "too many wrong tokens; try again in a minute")
+
+    def failed(self) -> None:
+        """Another one."""
+        self._failures.append(time.monotonic())
 
 
 class Serving:
-    """Filled next."""
+    """Errors: `ConfigurationError` for queues that are not in Redis."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise NotImplementedError(name)
+    def __init__(
+        self,
+        queue: TaskQueue,
+        access: Access,
+        *,
+        masks: Masks,
+        records: bool,
+        most_commands_per_second: float = MOST_COMMANDS_PER_SECOND,
+    ) -> None:
+        if not isinstance(queue.broker, RedisBroker):
+            raise ConfigurationError("the dashboard shows queues in Redis; this TaskQueue has its queues in memory")
+        self.queue = queue
+        self.access = access
+        self.masks = masks
+        self.logins = Logins()
+        self.audit = Audit()
+        self.jobs = Jobs(self.audit)
+        self.pace = Pace(most_commands_per_second)
+        self.desk = Desk(queue, self.pace, masks, self.jobs, self.audit)
+        self.letters = Letters(queue, self.desk.tasks_)
+        self.hub = Hub(self.pace, self.desk.topics())
+        self._records = records
+        self._recording: asyncio.Task[None] | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(cast("Any", _Collector(self)))
+
+    def changes(self, user: str) -> Changes:
+        """What can be changed, in the name of a user."""
+        return Changes(self.queue, self.desk.broker, self.letters, self.jobs, self.audit, user)
+
+    async def __aenter__(self) -> Self:
+        if self._records:
+            recorder = history.Recorder(self.desk.broker)
+            self._recording = asyncio.create_task(recorder.run(), name="taskfleet dashboard: recorder")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.hub.close()
+        await self.jobs.close()
+        if self._recording is not None:
+            self._recording.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._recording
+
+    async def problem(self) -> str | None:
+        """Why it cannot serve, in one line."""
+        try:
+            await self.desk.broker.ping()
+        except TaskQueueError as error:
+            return showing.shown(" ".join(str(error).split()))
+        return None
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The metrics of the dashboard itself, and their content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _Collector:
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    def collect(self) -> Any:
+        """The metrics, as they are now."""
+        hub, pace, jobs = self._serving.hub, self._serving.pace, self._serving.jobs
+        gauges = (
+            ("streams", "Open streams of events.", hub.streams),
+            ("topics", "Topics that somebody watches.", hub.topics),
+            ("jobs_running", "Jobs about dead letters that run here.", jobs.running),
+        )
+        for name, told, value in gauges:
+            yield GaugeMetricFamily(f"taskfleet_dashboard_{name}", told, value=value)
+        counters = (
+            ("readings", "Readings of Redis for pages that are open.", pace.readings_total),
+            ("redis_commands", "Commands that these readings have sent.", pace.commands_total),
+            ("dropped_streams", "Streams that ended since their browser took nothing for 20 s.", hub.dropped_total),
+        )
+        for name, told, value in counters:
+            yield CounterMetricFamily(f"taskfleet_dashboard_{name}", told, value=value)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from redis.commands.core import CoreCommands
 
-from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain
+from taskfleet import BrokerConnectionError, Retry, TaskQueue, chain, history
+from taskfleet.cancellation import end
 from taskfleet.errors import ReplyTooLargeError
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import acl, scripts
@@ -72,7 +74,7 @@ def define(queue: TaskQueue) -> dict[str, Any]:
 
 
 async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
-    guarded: RedisServer, user: Callable[..., TaskQueue], run_worker: RunWorker
+    guarded: RedisServer, user: Callable[..., TaskQueue], run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer, worker, operator = user("producer"), user("worker"), user("operator")
     tasks = define(producer)
@@ -155,6 +157,20 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert await producer.health_check()
     running.drain()
     await until(lambda: running.health.stopped, "it has left")
+    monkeypatch.setattr(history.heaviest, "MOST_TASKS", 2)
+    for key in "aab":
+        await double.options(fair_key=key).enqueue(1)
+    guarded.call("ZADD", "app:{default}:parked", 0, "key\0" + "0" * 16 + "\0id")
+    assert not (await history.heaviest_keys(operator.broker, "default")).whole
+    recorder = history.Recorder(operator.broker, step_seconds=0.05)
+    recording = asyncio.create_task(recorder.run())
+    await until(lambda: recorder.turns > 0, "figures are recorded")
+    await end([recording])
+    assert (await history.read(operator.broker, "default")).points[-1].ready == 3
+    decision = history.DecisionRecord(datetime.now(UTC), 1, 2, 2, "Backlog", "3 tasks")
+    await history.record_decision(operator.broker, "shop/orders", decision)
+    assert len(await history.decisions(operator.broker, "shop/orders")) == 1
+    assert [one.name for one in await history.scalers(operator.broker)] == ["shop/orders"]
     await operator.broker.purge_keys(["default", "other"])
     assert isinstance(operator.broker, RedisBroker)
     assert await operator.broker.server_id() == guarded.info("server")["run_id"]

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ import pytest
 
 from taskfleet import BrokerConnectionError, ConfigurationError, QueueOptions, TaskQueue
 from taskfleet.cancellation import end
-from taskfleet.history import Recorder, read, rings, sparklines
-from taskfleet.history.rings import QUEUE_RINGS
+from taskfleet.doctor.checkup import look
+from taskfleet.history import DecisionRecord, Recorder, read, record_decision, sparklines
+from taskfleet.protocol import rings
+from taskfleet.protocol.rings import QUEUE_RINGS
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.calls import history as calls
 from taskfleet.supervising import supervise
 from tests.engine.conftest import MakeQueue, until
 from tests.support.redis_server import RedisServer
@@ -222,6 +225,35 @@ FOREIGN: list[tuple[str, tuple[Any, ...]]] = [
     ("SET", ("x" * (QUEUE_RINGS.size + 1),)),
     ("ZADD", ("1", "member")),
 ]
+
+
+async def test_the_doctor_knows_the_keys_of_a_history_and_finds_those_of_another_program(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder
+) -> None:
+    await send(queue, 1)
+    await send(queue, 1, "other")
+    await recorder.record()
+    await record_decision(broker, "shop/orders", DecisionRecord(datetime.now(UTC), 1, 2, 2, "Backlog", "m"))
+    await broker.call(calls.elect(broker.fleet, "someone", ttl_ms=60_000))
+
+    async def found() -> dict[str, str]:
+        checkup = await look(broker, ["default", "other"])
+        return {one.code: one.what for one in checkup.findings if one.severity == "error"}
+
+    assert await found() == {}
+    redis, names = broker.client.redis, broker.keys_of("default")
+    fleet = [name async for name in broker.client.scan(f"{broker.prefix}:{{fleet}}:*")]
+    assert len(fleet) == 6, "who sent the tasks, and five keys of histories"
+    for key in (names.history, *fleet):
+        await redis.persist(key)
+        assert "no time to live" in (await found())["key-stays"]
+        await redis.pexpire(key, 60_000)
+    await redis.set(names.history, "text", px=60_000)
+    assert "a text of 4 bytes of another program" in (await found())["history-foreign"]
+    await redis.delete(names.history)
+    await redis.hset(names.history, "a", "b")
+    assert "is a hash of another program" in (await found())["history-foreign"]
+    await redis.delete(names.history)
 
 
 @pytest.mark.orphans("another program writes under the key of a history")

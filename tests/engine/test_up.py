@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from taskfleet import TaskQueue
+from taskfleet import TaskQueue, history
+from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
+from taskfleet_operator.autoscaler import replay
+from tests.engine.conftest import until
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +127,41 @@ async def test_a_killed_worker_loses_nothing_and_the_end_says_what_is_left(
         assert up.returncode == 0
         assert "ended; left in Redis: 1 delayed in default" in rest.splitlines()[-1]
         await queue.purge("default")
+
+
+async def test_its_decisions_and_the_figures_of_its_queues_are_kept(
+    up: subprocess.Popen[str], server: RedisServer
+) -> None:
+    read_until(up, " is ready after ")
+    broker = RedisBroker.from_url(server.url)
+    async with TaskQueue(settings=Settings(redis=RedisSettings(url=server.url))) as queue:
+
+        @queue.task
+        async def nap(seconds: float) -> float:
+            return seconds
+
+        await (await nap.enqueue(0.01)).result(timeout=30)
+
+        async def kept() -> bool:
+            return len(await history.decisions(broker, "local/naps")) > 1
+
+        await until(kept, "decisions are kept", seconds=30)
+        found = await history.decisions(broker, "local/naps")
+        assert {(one.desired, one.decided) for one in found[1:]} == {(2, 2)}
+        assert [one.would for one in replay(found)] == [one.decided for one in found]
+        [summary] = await history.scalers(broker)
+        assert (summary.name, summary.desired) == ("local/naps", 2)
+
+        async def recorded() -> bool:
+            return bool((await history.read(broker, "default")).points)
+
+        await until(recorded, "figures are recorded", seconds=40)
+    up.send_signal(signal.SIGINT)
+    rest, _ = up.communicate(timeout=30)
+    assert up.returncode == 0
+    assert "Traceback" not in rest
+    assert not await broker.client.redis.exists(broker.fleet.recorder), "the next one records at once"
+    await broker.close()
 
 
 @pytest.fixture

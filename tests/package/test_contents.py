@@ -18,7 +18,23 @@ from tests.package.environments import REPOSITORY
 
 HOME = "https://github.com/taskfleet/taskfleet"
 INFO = f"taskfleet-{__version__}.dist-info"
-SOURCES = {"worker/taskfleet": (".py", ".lua"), "operator/taskfleet_operator": (".py",)}
+SOURCES = {
+    "worker/taskfleet": (".py", ".lua"),
+    "operator/taskfleet_operator": (".py",),
+    # The pages of the dashboard are built (make dashboard), and kept in the repository.
+    "dashboard/taskfleet_dashboard": (
+        ".py",
+        ".html",
+        ".js",
+        ".css",
+        ".svg",
+        ".woff2",
+        ".png",
+        ".ico",
+        ".webmanifest",
+        ".txt",
+    ),
+}
 CHART = {
     ".helmignore", "Chart.yaml", "README.md", "values.schema.json", "values.yaml", "files/taskqueue.yaml",
     *(f"templates/{name}" for name in (
@@ -27,13 +43,14 @@ CHART = {
     )),
 }  # fmt: skip
 IN_WHEEL = {
-    "taskfleet/py.typed", "taskfleet_operator/py.typed",
+    "taskfleet/py.typed", "taskfleet_operator/py.typed", "taskfleet_dashboard/py.typed",
     *(f"taskfleet_operator/helm/taskfleet/{name}" for name in CHART),
     *(f"{INFO}/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE", "RECORD")),
 }  # fmt: skip
 IN_SDIST = {
     "PKG-INFO", "pyproject.toml", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md", "crds/taskqueue.yaml",
-    "worker/taskfleet/py.typed", "operator/taskfleet_operator/py.typed", *(f"helm/taskfleet/{name}" for name in CHART),
+    "worker/taskfleet/py.typed", "operator/taskfleet_operator/py.typed",
+    "dashboard/taskfleet_dashboard/py.typed", *(f"helm/taskfleet/{name}" for name in CHART),
     "tests/__init__.py", "tests/conftest.py", "tests/engine/__init__.py", "tests/engine/conftest.py",
     "tests/tutorial/README.md",
 }  # fmt: skip
@@ -62,7 +79,7 @@ def metadata(built: Built) -> Message:
     return email.message_from_string(contents(built.wheel)[f"{INFO}/METADATA"].decode())
 
 
-def test_the_wheel_holds_both_packages_the_scripts_and_the_chart_and_nothing_else(built: Built) -> None:
+def test_the_wheel_holds_the_packages_the_scripts_and_the_chart_and_nothing_else(built: Built) -> None:
     code = {name.partition("/")[2] for folder, suffixes in SOURCES.items() for name in sources(folder, *suffixes)}
     assert contents(built.wheel).keys() == code | IN_WHEEL
     assert sum(name.endswith(".lua") for name in code) > SCRIPTS

@@ -18,9 +18,9 @@ from rich.terminal_theme import MONOKAI
 from taskfleet import QueueOptions, TaskQueue
 from taskfleet.cli.top.choices import Choices
 from taskfleet.cli.top.drawing import ScreenNotes, draw
-from taskfleet.watching.reading import FleetReading
 from taskfleet.runtime.worker import Worker
 from taskfleet.settings import RedisSettings, Settings, WorkerSettings
+from taskfleet.watching.reading import FleetReading
 from tests.support.redis_server import RedisServer
 
 _COLUMNS, _ROWS = 100, 26

@@ -12,13 +12,14 @@ from taskfleet import QueueOptions
 from taskfleet.protocol.claim import CLAIM_ATTEMPT, CLAIM_DELIVERY, CLAIM_ID, CLAIM_INPUTS
 from taskfleet.protocol.item import Edge, Extras, Item, Waits
 from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.rings import QUEUE_RINGS
 from taskfleet.protocol.schedules import START, Entry, Tick
 from taskfleet.protocol.sealing import PLAIN
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.task_record import Place
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys, scripts
-from taskfleet.redis.calls import inspection, operations, schedules, tasks, workflows
+from taskfleet.redis.calls import history, inspection, operations, schedules, tasks, workflows
 from taskfleet.redis.calls.call import ScriptCall
 
 HERE = Partition("q/3")
@@ -50,6 +51,13 @@ CALLS: list[ScriptCall[Any]] = [
     schedules.page(NAMES, b"0", 10),
     schedules.due(NAMES, limit=1, past=START),
     schedules.tick(NAMES, FLEET, TICK, PLAIN),
+    inspection.limit_keys(NAMES, b"k", limit=1),
+    history.record(NAMES.history, QUEUE_RINGS.shapes, b"g", b"t", whole=1, kept_ms=1),
+    history.read(NAMES.history, whole=1, first=0, size=1),
+]
+FLEET_CALLS: list[ScriptCall[Any]] = [
+    history.decision(FLEET, "shop/orders", b"d", b"s", history.DecisionBounds(1, 1, 1, 1, 1)),
+    history.elect(FLEET, "name", ttl_ms=1),
 ]
 
 
@@ -61,7 +69,7 @@ def arguments_of(script: scripts.Script) -> int:
     return max(map(int, numbers))
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.script.name)
+@pytest.mark.parametrize("call", [*CALLS, *FLEET_CALLS], ids=lambda call: call.script.name)
 def test_a_call_has_as_many_arguments_as_the_header_of_its_script(call: ScriptCall[Any]) -> None:
     assert len(call.args) == arguments_of(call.script)
 
@@ -71,8 +79,13 @@ def test_all_keys_of_a_call_are_of_one_partition(call: ScriptCall[Any]) -> None:
     assert all(key.startswith("p:{q/3}:") for key in call.keys)
 
 
+@pytest.mark.parametrize("call", FLEET_CALLS, ids=lambda call: call.script.name)
+def test_all_keys_of_a_call_about_the_fleet_are_of_one_slot(call: ScriptCall[Any]) -> None:
+    assert all(key.startswith("p:{fleet}:") for key in call.keys)
+
+
 def test_every_script_has_a_typed_call() -> None:
-    named = {call.script.name for call in CALLS}
+    named = {call.script.name for call in [*CALLS, *FLEET_CALLS]}
     named.add(tasks.heartbeat(FLEET, "w/0", "w", ttl_ms=1, fields=BEAT).script.name)
     assert named == {script.name for script in vars(scripts).values() if isinstance(script, scripts.Script)}
 

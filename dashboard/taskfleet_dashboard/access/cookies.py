@@ -44,7 +44,7 @@ def set_cookie(response: Response, request: HTTPConnection, name: str, value: st
         value,
         max_age=_SECONDS,
         path=f"{request.scope.get('root_path', '')}/",
-        secure=request.url.scheme == "https",
+        secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
         httponly=True,
         samesite="strict",
     )

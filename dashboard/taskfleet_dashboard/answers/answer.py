@@ -1,4 +1,4 @@
-"""The base of all answers. A figure that is not known is null, never 0. Times are UTC in ISO 8601, durations seconds."""
+"""The base of all answers. What is not known is null, never 0. Times are UTC in ISO 8601, durations seconds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(
         use_attribute_docstrings=True,
         frozen=True,
+        extra="forbid",
         ser_json_inf_nan="null",
         populate_by_name=True,
         # A field with a default is always sent, so it is required for who reads it.

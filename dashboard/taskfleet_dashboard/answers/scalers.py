@@ -88,7 +88,7 @@ class WhatIfPoint(Answer):
 
 
 class WhatIfAnswer(Answer):
-    """What the changed settings would have decided. The backlog stays the recorded one: more workers would have cut it."""
+    """What the changed settings would have decided. The backlog stays the recorded one."""
 
     points: list[WhatIfPoint]
     """The oldest first."""

@@ -11,7 +11,6 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
@@ -66,16 +65,14 @@ class Hub:
         """The number of topics that are watched."""
         return len(self._watched)
 
-    def stream(self, topics: str) -> Any:
-        """The answer that streams these topics. Errors: `Refused`."""
-        from taskfleet_dashboard.events.stream import EventStream
-
+    def admit(self, topics: str) -> list[Topic]:
+        """The topics of a stream that may begin. Errors: `Refused`."""
         wanted = parsed(topics, self.kinds)
         if self.ending.is_set():
             raise Refused(503, "the dashboard is ending")
         if self.streams >= MOST_STREAMS:
             raise Refused(503, f"{MOST_STREAMS} pages are open already, which is the most; close one, or reload later")
-        return EventStream(self, wanted)
+        return wanted
 
     def join(self, topics: Sequence[Topic], wake: asyncio.Event) -> tuple[list[Watched], list[Topic]]:
         """Watch these topics: those that are watched from now on, and those for which there is no room."""
@@ -129,7 +126,10 @@ class Hub:
             seconds = max(seconds, _REDIS_GONE_SECONDS)
         except Exception as error:
             logger.error("topic %s cannot be read", topic.name, exc_info=error)
-            answer, is_error = ErrorAnswer(error="the dashboard has met an error of its own; its log has the details"), True
+            answer, is_error = (
+                ErrorAnswer(error="the dashboard has met an error of its own; its log has the details"),
+                True,
+            )
             seconds = max(seconds, 10.0)
         watched.due = time.monotonic() + seconds
         watched.take(answer.model_dump_json(by_alias=True).encode("utf-8", "replace"), is_error=is_error)

@@ -78,7 +78,9 @@ class EventStream(Response):
             for each in watched:
                 if each.version != sent[each.topic.name]:
                     sent[each.topic.name] = each.version
-                    await self._put(send, event("error:" + each.topic.name if each.is_error else each.topic.name, each.data))
+                    await self._put(
+                        send, event("error:" + each.topic.name if each.is_error else each.topic.name, each.data)
+                    )
             if self._hub.ending.is_set():
                 return "the dashboard ends"
             if time.monotonic() > until:

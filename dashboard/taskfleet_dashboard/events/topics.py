@@ -38,7 +38,9 @@ def parsed(text: str, kinds: dict[str, Kind]) -> list[Topic]:
     """The topics of a request. Errors: `Refused`."""
     names = list(dict.fromkeys(name for name in (part.strip() for part in text.split(",")) if name))
     if not names or len(names) > MOST_TOPICS_OF_STREAM:
-        raise Refused(422, f"topics names {len(names)} topics; give 1 to {MOST_TOPICS_OF_STREAM}, with commas between them")
+        raise Refused(
+            422, f"topics names {len(names)} topics; give 1 to {MOST_TOPICS_OF_STREAM}, with commas between them"
+        )
     return [_topic(name, kinds) for name in names]
 
 

@@ -46,8 +46,10 @@ def check_origin(request: HTTPConnection) -> None:
     """Errors: `Refused` for a request that a page of another site has sent."""
     origin = request.headers.get("origin")
     if origin is not None:
-        # The scheme is not compared: a proxy in front of the dashboard may have ended TLS.
-        if not origin or origin == "null" or urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        # A proxy may have ended TLS, and may ask under another name and tell the one that it was asked by. No page of
+        # another site can send that header.
+        own = {request.headers.get(name, "").lower() for name in ("host", "x-forwarded-host")} - {""}
+        if urlsplit(origin).netloc.lower() not in own:
             raise Refused(403, "this request was sent by a page of another site")
     elif request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
         raise Refused(403, "this request was sent by a page of another site")

@@ -45,7 +45,10 @@ class HostCheck:
             header = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
             name = name_of(header)
             if name not in self._hosts and not is_loopback(name):
-                text = f"this dashboard is not served as {name[:100]!r}: open it at its own address, or allow the name with --host-name"
+                text = (
+                    f"this dashboard is not served as {name[:100]!r}: open it at its own address, or allow the "
+                    "name with --host-name"
+                )
                 await JSONResponse({"error": text, "login": None}, status_code=421)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -38,7 +38,7 @@ class FleetView:
         self._masks = masks
         self._one = asyncio.Lock()
         self._last: Snapshot | None = None
-        self._last_at = 0.0
+        self._last_at = -1e9
         self._shown: dict[str, float] = {}
 
     def show(self, names: Iterable[str]) -> None:
@@ -54,29 +54,37 @@ class FleetView:
 
     async def snapshot(self, *, paced: bool) -> Snapshot:
         """The latest reading, or a new one. `paced`: the caller has its turn with Redis already."""
+        last = self._fresh()
+        if last is not None:
+            return last
+        if paced:
+            return await self._new()
+        if self._last is not None and not self._pace.is_free():
+            return self._last  # the pollers use what there is to use; a page sees what they have read
+        # A turn first, and then the reading: in the other order, two that wait for each other would wait for ever.
+        async with self._pace.reading():
+            return await self._new()
+
+    def _fresh(self) -> Snapshot | None:
+        return self._last if time.monotonic() - self._last_at < _FRESH_SECONDS else None
+
+    async def _new(self) -> Snapshot:
         async with self._one:
-            last = self._last
-            if last is not None and time.monotonic() - self._last_at < _FRESH_SECONDS:
-                return last
-            if last is not None and not paced and not self._pace.is_free():
-                return last  # the pollers use what there is to use; a page sees what they have read
-            if paced:
-                self._last = await self._read()
-            else:
-                async with self._pace.reading():
-                    self._last = await self._read()
-            self._last_at = time.monotonic()
-            return self._last
+            found = self._fresh()
+            if found is None:
+                found = self._last = await self._read()
+                self._last_at = time.monotonic()
+            return found
 
     async def _read(self) -> Snapshot:
-        return await self._reading.snapshot([name for name in reversed(self._shown)])
+        return await self._reading.snapshot(list(reversed(self._shown)))
 
     async def line(self, name: str, *, paced: bool) -> QueueLine | None:
         """The line of one queue, as it is now."""
         self.show([name])
         found = _named(await self.snapshot(paced=paced), name)
         if found is not None and found.stats is None and not found.problem:
-            self._last_at = 0.0
+            self._last_at = -1e9
             found = _named(await self.snapshot(paced=paced), name)
         return found
 

@@ -98,9 +98,7 @@ def _progress(info: TaskInfo) -> ProgressRow | None:
     told = info.progress
     if told is None:
         return None
-    return ProgressRow(
-        done=told.done, total=told.total, fraction=told.fraction, note=text.line(told.note), at=told.at
-    )
+    return ProgressRow(done=told.done, total=told.total, fraction=told.fraction, note=text.line(told.note), at=told.at)
 
 
 def life(info: TaskInfo) -> list[LifeEvent]:
@@ -122,7 +120,13 @@ def life(info: TaskInfo) -> list[LifeEvent]:
         if error.retry_at is not None:
             add("retry due", error.retry_at, "", None, error.attempt + 1)
     if info.state == "running":
-        add("claimed", info.started_at, f"delivery {info.deliveries}" if info.deliveries else "", info.worker, info.attempt)
+        add(
+            "claimed",
+            info.started_at,
+            f"delivery {info.deliveries}" if info.deliveries else "",
+            info.worker,
+            info.attempt,
+        )
     elif info.due_at is not None and not (last is not None and last.retry_at == info.due_at):
         add("due", info.due_at)
     if info.progress is not None:

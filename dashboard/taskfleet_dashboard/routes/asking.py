@@ -15,6 +15,7 @@ from taskfleet_dashboard.access.visitor import AccessDenied, Visitor
 from taskfleet_dashboard.answers.session import SessionAnswer
 from taskfleet_dashboard.changing.changes import Changes
 from taskfleet_dashboard.desk import Desk
+from taskfleet_dashboard.events.stream import EventStream
 from taskfleet_dashboard.guarding import forgery
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_dashboard.serving import Serving
@@ -55,7 +56,7 @@ class Visit:
 
     def stream(self, topics: str) -> Response:
         """The stream of these topics. Errors: `Refused`."""
-        return self.serving.hub.stream(topics)
+        return EventStream(self.serving.hub, self.serving.hub.admit(topics))
 
 
 def serving_of(request: Request) -> Serving:

@@ -11,7 +11,9 @@ from taskfleet_dashboard.answers.dead import DeadAnswer, DeadMatch, DeadOrder, D
 from taskfleet_dashboard.routes.asking import Changing, Viewing
 from taskfleet_dashboard.routes.parameters import Cursor, Limit, QueueFilter, TaskFilter, TaskId
 
-Text = Annotated[str | None, Query(max_length=1000, description="Only those with this text in their error, name or id.")]
+Text = Annotated[
+    str | None, Query(max_length=1000, description="Only those with this text in their error, name or id.")
+]
 Reason = Annotated[str | None, Query(max_length=1000, description="Only those with this reason.")]
 JobId = Annotated[str, Path(max_length=100)]
 
@@ -48,9 +50,9 @@ async def discard(visit: Changing, order: DeadOrder) -> JobStarted:
 
 
 @router.get("/dead/{id}")
-async def letter(visit: Viewing, id: TaskId) -> DeadAnswer:
+async def letter(visit: Viewing, task_id: TaskId) -> DeadAnswer:
     """A dead letter in full."""
-    return await visit.desk.letter(id)
+    return await visit.desk.letter(task_id)
 
 
 @router.get("/jobs/{job}")

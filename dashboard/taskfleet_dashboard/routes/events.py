@@ -18,7 +18,8 @@ async def events(
         str,
         Query(
             max_length=4096,
-            description="Comma-separated: overview, queue:NAME, task:ID, workers, scaler:NS/NAME, dead, schedules, job:ID.",
+            description="Comma-separated: overview, queue:NAME, task:ID, workers, scaler:NS/NAME, dead, "
+            "schedules, job:ID.",
         ),
     ],
 ) -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 
+from taskfleet_dashboard.contract import document_of
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_dashboard.routes.asking import Viewing, serving_of
 
@@ -20,7 +21,8 @@ _TYPES = {
 }  # fmt: skip
 _MISSING = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Taskfleet dashboard</title>"
-    "<h1>The pages of the dashboard are not here</h1><p>{why}</p><p>The API is: <a href={base}/api/openapi.json>its OpenAPI document</a>.</p>"
+    "<h1>The pages of the dashboard are not here</h1><p>{why}</p>"
+    "<p>The API is: <a href={base}/api/openapi.json>its OpenAPI document</a>.</p>"
 )
 
 router = APIRouter(include_in_schema=False)
@@ -29,9 +31,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/api/openapi.json")
 async def openapi(request: Request, _visit: Viewing) -> JSONResponse:
     """The OpenAPI document."""
-    from taskfleet_dashboard.app import openapi
-
-    return JSONResponse(openapi(request.app))
+    return JSONResponse(document_of(request.app))
 
 
 @router.get("/healthz")

@@ -14,4 +14,4 @@ TaskFilter = Annotated[str | None, Query(max_length=_MOST, description="Only of 
 Cursor = Annotated[str | None, Query(max_length=4096, description="The cursor of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="The most rows of the page.")]
 QueueName = Annotated[str, Path(max_length=_MOST, description="The name of the queue.")]
-TaskId = Annotated[str, Path(max_length=_MOST, description="The id of the task.")]
+TaskId = Annotated[str, Path(alias="id", max_length=_MOST, description="The id of the task.")]

@@ -14,7 +14,9 @@ from taskfleet_dashboard.routes.parameters import Cursor, Limit, QueueFilter, Ta
 State = Literal[
     "delayed", "blocked", "ready", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "expired"
 ]
-Text = Annotated[str, Query(max_length=1000, description="Only those with this text in their id, name, arguments or errors.")]
+Text = Annotated[
+    str, Query(max_length=1000, description="Only those with this text in their id, name, arguments or errors.")
+]
 Key = Annotated[str, Query(max_length=1000, description="Only those with this unique, limit or fair key.")]
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -36,24 +38,24 @@ async def tasks(
 
 
 @router.get("/{id}")
-async def task(visit: Viewing, id: TaskId) -> TaskAnswer:
+async def task(visit: Viewing, task_id: TaskId) -> TaskAnswer:
     """A task in full, with its life."""
-    return await visit.desk.task(id)
+    return await visit.desk.task(task_id)
 
 
 @router.get("/{id}/graph")
-async def graph(visit: Viewing, id: TaskId) -> GraphAnswer:
+async def graph(visit: Viewing, task_id: TaskId) -> GraphAnswer:
     """The workflow around a task, as far as it is found."""
-    return await visit.desk.graph(id)
+    return await visit.desk.graph(task_id)
 
 
 @router.post("/{id}/cancel")
-async def cancel(visit: Changing, id: TaskId) -> DoneAnswer:
+async def cancel(visit: Changing, task_id: TaskId) -> DoneAnswer:
     """Cancel a task: a waiting one at once, a running one through its worker."""
-    return await visit.changes.cancel(id)
+    return await visit.changes.cancel(task_id)
 
 
 @router.post("/{id}/retry")
-async def retry(visit: Changing, id: TaskId) -> DoneAnswer:
+async def retry(visit: Changing, task_id: TaskId) -> DoneAnswer:
     """Send a dead letter back to its queue, with all its attempts before it."""
-    return await visit.changes.retry(id)
+    return await visit.changes.retry(task_id)

@@ -15,11 +15,13 @@ from typing import ParamSpec
 from taskfleet.cancellation import end
 from taskfleet.embedded_valkey import EmbeddedValkey
 from taskfleet.errors import BrokerConnectionError, TaskQueueError
+from taskfleet.history import Recorder
 from taskfleet.process import requests
 from taskfleet.protocol import stats
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings
+from taskfleet.supervising import supervise
 
 from ..resource.manifest import load_manifest
 from ..scaling.loop import ScalingLoop
@@ -116,7 +118,7 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
         plan.owner, plan.schedules, {target.name for target in plan.order.queues}, broker, shown.say
     )
     try:
-        await _keep(fleet, workers, broker, schedules, stop)
+        await _keep(fleet, workers, broker, schedules, stop, scaler=f"local/{plan.name}")
     finally:
         left = workers.wanted
         # The reader of stdout may be gone. The workers are drained all the same.
@@ -151,14 +153,17 @@ async def _keep(
     broker: RedisBroker,
     schedules: LocalSchedules,
     stop: asyncio.Event,
+    *,
+    scaler: str,
 ) -> None:
     """Keep the fleet at its size until `stop` is set. Raises the error that ends it."""
-    redis = SharedRedis("Redis", broker, lambda _queue: loop.wake(work=True))
-    loop = ScalingLoop(fleet, redis)
+    redis = SharedRedis("Redis", broker, lambda _queue: loop.wake(work=True), recording=broker)
+    loop = ScalingLoop(fleet, redis, scaler=scaler)
     tasks = [
         asyncio.create_task(loop.run()),
         asyncio.create_task(_tend(fleet, workers)),
         asyncio.create_task(schedules.keep()),
+        asyncio.create_task(supervise("the recorder of figures over time", Recorder(broker).run)),
         asyncio.create_task(stop.wait()),
     ]
     try:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
+from taskfleet import showing
+
 from ..autoscaler import (
     DrainingWorker,
     ScalingDecision,
@@ -27,6 +29,8 @@ from .port import Fleet, Look, ScalingRedis
 from .sampling import Reading, Replicas, observe, registered_of
 from .silent_workers import SilentWorkers
 
+logger = showing.logger("taskfleet.scaling")
+
 _CLOSEST_DECISIONS_SECONDS = 0.1  # a storm of wake-ups must not become a storm of reads
 _DRAINING_LOOK_SECONDS = 0.5
 _HANDOVER_LOOK_SECONDS = 1.0
@@ -36,10 +40,14 @@ _FIRST_RETRY_SECONDS = 1.0  # after a look that failed, doubled with each furthe
 class ScalingLoop:
     """Keeps one fleet at the size that `decide` gives. It looks at every poll, when woken, and often during a drain.
 
-    `clock` gives the time of decisions in seconds, and never goes back.
+    `clock` gives the time of decisions in seconds, and never goes back. `scaler` is the name under which decisions are
+    kept in Redis, `namespace/name`; without one, none is.
     """
 
-    def __init__(self, fleet: Fleet, redis: ScalingRedis, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, fleet: Fleet, redis: ScalingRedis, clock: Callable[[], float] = time.monotonic, *, scaler: str = ""
+    ) -> None:
+        self._scaler = scaler
         self._fleet = fleet
         self._redis = redis
         self._clock = clock
@@ -123,11 +131,12 @@ class ScalingLoop:
         )
         now, decision, again = self._clock(), None, float("inf")
         refused: Exception | None = None
+        before, decided = self._state, 0
         if due is not None:
-            if self._state is None:
-                self._state = self._fleet.initial_state(replicas.current, now)
-            decision = decide(seen.sample, self._state, order.autoscaler, now)
-            self._state = decision.state
+            if before is None:
+                before = self._fleet.initial_state(replicas.current, now)
+            decision = decide(seen.sample, before, order.autoscaler, now)
+            self._state, decided = decision.state, decision.desired
             if replicas.hold:
                 decision = decision.held("RolloutUnderWay", replicas.hold)
             if seen.workers is None:
@@ -164,11 +173,22 @@ class ScalingLoop:
         except Exception as error:
             refused = refused or error
         notice = self._redis.notice
-        look = Look(order, replicas, seen.sample, seen.reading, seen.workers, decision, lag, notice, refused)
+        told = (order, replicas, seen.sample, seen.reading, seen.workers, decision)
+        look = Look(*told, lag, notice, refused, decided=decided, now=now, before=before)
+        self._note(look)
         again = min(again, await self._fleet.tell(look))
         if refused is not None:
             raise refused
         return again
+
+    def _note(self, look: Look) -> None:
+        """Keep the decision for those who ask later why. Whatever goes wrong there disturbs no decision."""
+        if not self._scaler or look.decision is None:
+            return
+        try:
+            self._redis.note(self._scaler, look)
+        except Exception:
+            logger.debug("%s: a decision is not recorded", self._scaler, exc_info=True)
 
     def _without_cordons(self, decision: ScalingDecision, order: ScalingOrder, replicas: Replicas) -> ScalingDecision:
         """The decision while no cordon reaches a worker: a smaller number would take busy ones.

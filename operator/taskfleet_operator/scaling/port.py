@@ -27,6 +27,10 @@ class ScalingRedis(QueueReader, Protocol):
 
     async def uncordon(self, name: str) -> None: ...
 
+    def note(self, scaler: str, look: Look) -> None:
+        """Keep a decision for those who ask later why. It neither waits nor raises."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -35,6 +39,7 @@ class Look:
     `reading` and `workers` are None when Redis could not be read. `decision` is None at a look between two decisions,
     which only refreshes the figures. `lag_seconds` is how long after its time the decision was made; `notice` is what
     a reader should know about Redis, "" when all is well. `refused` is why the decision could not be carried out.
+    `decide` gave the number `decided` at the time `now`, with the memory `before`; the loop may have held it.
     """
 
     order: ScalingOrder
@@ -46,6 +51,9 @@ class Look:
     lag_seconds: float = 0.0
     notice: str = ""
     refused: Exception | None = None
+    decided: int = 0
+    now: float = 0.0
+    before: ScalingState | None = None
 
 
 class Fleet(Protocol):

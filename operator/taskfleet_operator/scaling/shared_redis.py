@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from taskfleet.protocol.figures import Horizons
+from taskfleet.redis.broker import RedisBroker
 
+from .decision_notes import DecisionNotes
 from .listener import AnnouncingBroker, QueueListener
+from .port import Look
 from .reader import QueuesReader, ReadableBroker
 from .sampling import Reading
 
@@ -27,7 +30,8 @@ class ScalingBroker(ReadableBroker, AnnouncingBroker, CordoningBroker, Protocol)
 class SharedRedis:
     """The port `ScalingRedis` over one broker. `heard(queue)` is called for announced work.
 
-    `writer` is what writes, when that is not the broker itself: one that asks whether this process may.
+    `writer` is what writes, when that is not the broker itself: one that asks whether this process may. With
+    `recording`, a broker for that, decisions are kept there.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class SharedRedis:
         *,
         seconds: float = 10.0,
         writer: CordoningBroker | None = None,
+        recording: RedisBroker | None = None,
     ) -> None:
+        self._notes = None if recording is None else DecisionNotes(subject, recording)
         self._writer = writer or broker
         self.cordons = 0
         """Workers that were told to drain."""
@@ -62,7 +68,13 @@ class SharedRedis:
     async def uncordon(self, name: str) -> None:
         await self._writer.uncordon(name)
 
+    def note(self, scaler: str, look: Look) -> None:
+        if self._notes is not None:
+            self._notes.note(scaler, look)
+
     async def close(self) -> None:
-        """End the reader and the listener. The broker is its owner's to close."""
+        """End the reader, the listener and what records. The broker is its owner's to close."""
+        if self._notes is not None:
+            await self._notes.close()
         await self.listener.close()
         await self.reader.close()

@@ -32,6 +32,8 @@ class MemoryBroker:
         self.stale = False
         self.refused: Exception | None = None
         self.busy: dict[str, int] = {}
+        self.notes: list[tuple[str, Look]] = []
+        self.note_fails: Exception | None = None
 
     @property
     def notice(self) -> str:
@@ -50,6 +52,11 @@ class MemoryBroker:
             {name: [worker(name, busy=self.busy.get(name, 0), state=state)] for name, state in self.states.items()},
             fresh=fresh,
         )
+
+    def note(self, scaler: str, look: Look) -> None:
+        if self.note_fails is not None:
+            raise self.note_fails
+        self.notes.append((scaler, look))
 
     async def cordon(self, name: str, *, ttl_seconds: float) -> None:
         self.calls.append(("cordon", name))
@@ -141,7 +148,7 @@ def fleet() -> Iterator[MemoryFleet]:
 
 @contextlib.asynccontextmanager
 async def running(fleet: MemoryFleet) -> AsyncIterator[ScalingLoop]:
-    loop = ScalingLoop(fleet, fleet.broker, time.monotonic)
+    loop = ScalingLoop(fleet, fleet.broker, time.monotonic, scaler="shop/orders")
     task = asyncio.create_task(loop.run())
     try:
         yield loop

@@ -12,6 +12,7 @@ import pytest
 
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.keys import FleetKeys
 from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 from taskfleet_operator.control.fleet.queue_sharing import joined
 from taskfleet_operator.control.fleet.scaling_loops import ScalingLoops
@@ -40,8 +41,13 @@ class SilentBroker:
             await asyncio.Event().wait()
         return Figures(dict.fromkeys(horizons, STATS), [])
 
+    fleet = FleetKeys("app")
+
     def permitted(self, permit: Callable[[], float]) -> SilentBroker:
         return self
+
+    async def call(self, call: Any) -> Any:
+        await asyncio.Event().wait()
 
     async def server_id(self) -> str:
         return self.server

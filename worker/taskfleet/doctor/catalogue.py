@@ -102,6 +102,11 @@ CATALOGUE: Final[dict[str, Wording]] = {
     "key-expires": Wording("the key ends with all that is in it", "keep it"),
     "key-stays": Wording("the key has no time to live, and nobody would remove it ({evidence})", "keep it for a day"),
     "key-foreign": Wording("{evidence}", "move the other program's key away", mends=False),
+    "history-foreign": Wording(
+        "the history of a queue is {evidence} of another program: figures over time are not recorded",
+        "move the other program's key away",
+        mends=False,
+    ),
     "queue-unlisted": Wording("the queue has keys, and is not in the list of queues", "list it"),
     "queue-name-invalid": Wording("the list of queues has a name that no queue can have", "remove the name"),
 }

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.history import rings
 from taskfleet.history.decision_record import BODY_LIMIT, DecisionRecord, body_of, difference, key_frame
-from taskfleet.history.rings import SCALER_RINGS
+from taskfleet.protocol import rings
+from taskfleet.protocol.rings import SCALER_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 
 BOUNDS: Final = calls.DecisionBounds(
-    most=800, most_bytes=262_144, kept_ms=3_600_000, remembered_ms=86_400_000, most_scalers=2000
+    most=800, most_bytes=524_288, kept_ms=3_600_000, remembered_ms=86_400_000, most_scalers=2000
 )
 """Of each scaler: so many decisions, and bytes of them, of the last hour; and so many scalers of the last day."""
 
@@ -76,7 +76,7 @@ class DecisionLog:
             raise TaskQueueError(f"the decision of {self._scaler} has {len(body)} bytes and is not recorded")
         framed = self.wants_state
         entry = key_frame(body, record.state) if framed else difference(body, frame)
-        summary = msgpack.packb(
+        summary: Any = msgpack.packb(
             (
                 record.current,
                 record.desired,

@@ -15,7 +15,7 @@ from taskfleet import foreign
 from taskfleet.errors import TaskQueueError
 from taskfleet.history.decision_log import BOUNDS, FRAMES, checked
 from taskfleet.history.decision_record import KEY_FRAME, DecisionRecord, bodies_of, read_record
-from taskfleet.history.rings import SCALER_RINGS
+from taskfleet.protocol.rings import SCALER_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 
@@ -109,12 +109,13 @@ async def decisions(broker: RedisBroker, scaler: str, since: datetime | None = N
         try:
             at = _time(ms)
             body, state = bodies_of(entry, frames)
+            record = read_record(at, body, state)
             if entry[:1] == KEY_FRAME:
                 frames = [body, *frames[: _FRAMES_KEPT - 1]]
             if ms > since_ms:
-                found.append(read_record(at, body, state))
+                found.append(record)
         except foreign.ForeignError as error:
-            if ms > since_ms and (frames or entry[:1] == KEY_FRAME):  # else its key frame is older than the bounds
+            if not ms <= since_ms and (frames or entry[:1] == KEY_FRAME):  # else its key frame is older than the bounds
                 broker.skipped.add("decision", entry[:40], error)
     return found
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 from taskfleet.errors import ConfigurationError, TaskQueueError
-from taskfleet.history import rings
-from taskfleet.history.rings import QUEUE_RINGS, STEP_SECONDS, Ring, RingRecord
+from taskfleet.protocol import rings
+from taskfleet.protocol.rings import QUEUE_RINGS, STEP_SECONDS, Ring, RingRecord
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
-from taskfleet.history import rings
-from taskfleet.history.rings import QUEUE_RINGS, STEP_SECONDS
+from taskfleet.protocol import rings
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.protocol.rings import QUEUE_RINGS, STEP_SECONDS
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
@@ -95,6 +95,10 @@ class Recorder:
         self.records, now_ms = await self._broker.call(asked)
         return now_ms
 
+    async def _still_records(self) -> bool:
+        await self._elect()
+        return self.records
+
     async def record(self) -> dict[str, TaskQueueError]:
         """Record the figures of all queues once, whoever else may. Returns the queues that could not be recorded."""
         skipped: dict[str, TaskQueueError] = {}
@@ -102,10 +106,8 @@ class Recorder:
         for some in _chunks(await self._broker.partitions()):
             if done:
                 await asyncio.sleep(max(0.0, began + done / self._rate - time.monotonic()))
-            if self.records and time.monotonic() - self._asked > self._hold / 3:
-                await self._elect()
-                if not self.records:
-                    return skipped  # another one has taken over, while this one stood still
+            if self.records and time.monotonic() - self._asked > self._hold / 3 and not await self._still_records():
+                return skipped  # another one has taken over, while this one stood still
             stats, unread = await self._read(some)
             skipped |= unread | await self._write(stats)
             done += sum(map(len, some.values()))

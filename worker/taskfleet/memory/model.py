@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskfleet.memory.records import History, Tag
+from taskfleet.memory.records import AttemptHistory, Tag
 from taskfleet.memory.state import NEVER, QueueState
 from taskfleet.memory.step import Step
 from taskfleet.protocol import result_record
@@ -309,7 +309,7 @@ class QueueModel(QueueState):
             last = StoredError(letter.attempt, letter.died_ms, now, letter.record, "")
             self.note_error(task_id, letter.errors, last)
             # The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
-            self.make_ready_at_tail(task_id, History(1, letter.delivery, 0))
+            self.make_ready_at_tail(task_id, AttemptHistory(1, letter.delivery, 0))
             moved += 1
         if moved:
             self.counts["enqueued"] += moved

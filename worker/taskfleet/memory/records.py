@@ -10,7 +10,7 @@ from taskfleet.protocol.item import Edge
 
 
 @dataclass(slots=True)
-class History:
+class AttemptHistory:
     """The record of a task that is not on its first delivery.
 
     `since_ms` is the time when it became ready; 0 means when it was enqueued.

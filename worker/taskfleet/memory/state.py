@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from taskfleet.memory.records import GatheredResults, History, Letter, Tag
+from taskfleet.memory.records import AttemptHistory, GatheredResults, Letter, Tag
 from taskfleet.memory.sorted_set import SortedSet
 from taskfleet.protocol import attempt_errors
 from taskfleet.protocol.attempt_errors import StoredError
@@ -31,7 +31,7 @@ class QueueState:
         self.name = name
         self.now = 0
         self.tasks: dict[str, bytes] = {}  # id → stamped envelope
-        self.histories: dict[str, History] = {}
+        self.histories: dict[str, AttemptHistory] = {}
         self.tags: dict[str, Tag] = {}
         self.reports: dict[str, bytes] = {}  # id → stamped progress report
         self.errors: dict[str, list[StoredError]] = {}  # id → the errors of its attempts that failed
@@ -75,8 +75,8 @@ class QueueState:
 
     # lua/queue/records.lua
 
-    def history_of(self, task_id: str) -> History:
-        return self.histories.get(task_id, History())
+    def history_of(self, task_id: str) -> AttemptHistory:
+        return self.histories.get(task_id, AttemptHistory())
 
     def is_counted(self, task_id: str) -> bool:
         """Whether a delayed task has counted as ready already: a follower, whose own time is over."""
@@ -106,8 +106,8 @@ class QueueState:
             self.turns.add(key, at)
         self.fair.add(task_id, at)
 
-    def make_ready_at_tail(self, task_id: str, before: History) -> None:
-        self.histories[task_id] = History(before.attempt, before.delivery, before.crashes, self.now)
+    def make_ready_at_tail(self, task_id: str, before: AttemptHistory) -> None:
+        self.histories[task_id] = AttemptHistory(before.attempt, before.delivery, before.crashes, self.now)
         self.make_ready(task_id, self.tags.get(task_id))
 
     def end_turns(self) -> None:
@@ -153,7 +153,7 @@ class QueueState:
         elif self.delayed.remove(task_id):
             if due > 0:
                 self.counts["deferred"] -= 1
-            self.make_ready_at_tail(task_id, History())
+            self.make_ready_at_tail(task_id, AttemptHistory())
             self.call_a_worker()
         return task_id
 
@@ -179,7 +179,7 @@ class QueueState:
         self.followers.setdefault(key, task_id)
         self.delayed.add(task_id, self.now + AGAIN_MS)
 
-    def come_due(self, task_id: str, before: History) -> None:
+    def come_due(self, task_id: str, before: AttemptHistory) -> None:
         """A task that is due becomes ready, unless another task holds its unique key."""
         tag = self.tags.get(task_id)
         if tag is not None and tag.unique is not None and self.must_follow(task_id, tag.unique):
@@ -227,7 +227,7 @@ class QueueState:
             self.delayed.add(task_id, self.now + waiting.delay_ms)
         else:
             self.counts["deferred"] -= 1
-            self.come_due(task_id, History())
+            self.come_due(task_id, AttemptHistory())
         self.call_a_worker()
 
     def signal_one(self, task_id: str, edge: Edge, state: str, value: bytes) -> None:

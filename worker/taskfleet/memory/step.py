@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
-from taskfleet.memory.records import History, Letter, Tag
+from taskfleet.memory.records import AttemptHistory, Letter, Tag
 from taskfleet.memory.state import SIGNALLED_AGAIN_MS, QueueState
 from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, StepReply, Takeover
@@ -162,7 +162,7 @@ class Step:
         """Return a task that is run again: after its retry delay, or because it was handed back."""
         state = self._state
         before = state.history_of(task_id)
-        history = History(before.attempt, delivery, before.crashes, before.since_ms)
+        history = AttemptHistory(before.attempt, delivery, before.crashes, before.since_ms)
         delay_ms, failure = extra if isinstance(extra, tuple) else (extra, b"")
         if code == RETRIED:
             if failure:
@@ -210,7 +210,7 @@ class Step:
                 state.counts["finished"] += 1
                 state.counts["unrun"] += 1
             else:
-                state.histories[task_id] = History(before.attempt, delivery, crashes, state.now)
+                state.histories[task_id] = AttemptHistory(before.attempt, delivery, crashes, state.now)
                 state.make_ready(task_id, state.tags.get(task_id), head=True)
                 state.counts["taken_over"] += 1
                 state.counts["deferred"] -= 1

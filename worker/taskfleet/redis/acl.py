@@ -56,6 +56,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     "doctor": (
         "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",
         "LLEN", "HLEN", "SADD", "SREM", "SISMEMBER", "DEL", "PUBLISH", "PERSIST", "ZSCAN", "HGET", "HKEYS", "ZSCORE",
+        "STRLEN",
     ),
 }  # fmt: skip
 # In a Cluster: which server holds which slots, and a question about a slot that is being moved.

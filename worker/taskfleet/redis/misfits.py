@@ -64,9 +64,9 @@ def _type_of(prefix: str, key: str) -> str:
     if key in (fleet.queues, fleet.workers):
         return "set" if key == fleet.queues else "zset"
     part = key.rpartition("}:")[2]
-    if part in _STRINGS or part.startswith("replicas:"):
+    if part in _STRINGS or part.startswith(("replicas:", "note:")):
         return "string"
-    if part.startswith("decisions:"):
+    if part.startswith(("decisions:", "held:")) or part == "audit":
         return "list"
     if part in _LISTS:
         return "list"

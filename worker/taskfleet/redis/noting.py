@@ -22,23 +22,23 @@ class Noting(QueueCalls):
             pipeline.pexpire(key, _AUDIT_MS)
             await pipeline.execute()
 
-        await self.patiently(push)
+        await self.patiently(push, of_call=[key])
 
     async def noted_changes(self, offset: int, limit: int) -> list[bytes]:
         """Entries of the record, the latest first."""
         key = self.fleet.audit
         found: list[bytes] = await self.patiently(
-            lambda: self.client.redis.lrange(key, offset, offset + limit - 1)
+            lambda: self.client.redis.lrange(key, offset, offset + limit - 1), of_call=[key]
         )
         return found
 
     async def put_note(self, name: str, document: bytes, *, ttl_seconds: float) -> None:
         """Keep a document under a name."""
         key = self.fleet.note(name)
-        await self.patiently(lambda: self.client.redis.set(key, document, px=int(ttl_seconds * 1000)))
+        await self.patiently(lambda: self.client.redis.set(key, document, px=int(ttl_seconds * 1000)), of_call=[key])
 
     async def note(self, name: str) -> bytes | None:
         """The document of that name, while it is kept."""
         key = self.fleet.note(name)
-        found: bytes | None = await self.patiently(lambda: self.client.redis.get(key))
+        found: bytes | None = await self.patiently(lambda: self.client.redis.get(key), of_call=[key])
         return found

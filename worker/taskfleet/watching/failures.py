@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskfleet.watching.snapshot import FailureLine, QueueLine
-from taskfleet.watching.watched import WatchedFleet
 from taskfleet.inspection import decoding
 from taskfleet.inspection.reading import Reader
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.watching.snapshot import FailureLine, QueueLine
+from taskfleet.watching.watched import WatchedFleet
 
 if TYPE_CHECKING:
     from taskfleet.inspection.task_info import TaskInfo

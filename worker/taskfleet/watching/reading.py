@@ -13,12 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.watching.failures import Failures
 from taskfleet.watching.rates import Rates
 from taskfleet.watching.runs import Runs
 from taskfleet.watching.snapshot import QueueLine, Snapshot, WorkerLine
 from taskfleet.watching.watched import WatchedFleet
-from taskfleet.protocol.partitions import Partition, queue_of
 
 if TYPE_CHECKING:
     from taskfleet.protocol.worker_info import WorkerInfo
@@ -64,7 +64,9 @@ class FleetReading:
                 problem=str(figures.failures[name]) if name in figures.failures else "",
             )
             if row.stats is not None:
-                self._rates.setdefault(name, Rates()).add(now, (row.stats.enqueued_total, row.stats.finished_total, row.stats.failed_total))
+                self._rates.setdefault(name, Rates()).add(
+                    now, (row.stats.enqueued_total, row.stats.finished_total, row.stats.failed_total)
+                )
         queues = [self._with_rates(name, takers.get(name, 0)) for name in self._partitions]
         await self._runs.find(self._partitions_with_runs(queues))
         failures = await self._failures.read(queues, self._partitions)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskfleet.watching.snapshot import RunLine
-from taskfleet.watching.watched import WatchedFleet
 from taskfleet.inspection import decoding
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.watching.snapshot import RunLine
+from taskfleet.watching.watched import WatchedFleet
 
 if TYPE_CHECKING:
     from taskfleet.protocol.worker_info import WorkerInfo

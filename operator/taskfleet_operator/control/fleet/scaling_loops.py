@@ -35,7 +35,7 @@ class _Running:
         self.fleet = fleet
         self.place = place
         self.capacity = fleet.capacity  # when the queues were divided last
-        self.loop = ScalingLoop(fleet, place.redis, clock.now)
+        self.loop = ScalingLoop(fleet, place.redis, clock.now, scaler="/".join(fleet.key))
         self.task = asyncio.create_task(supervise(f"{fleet.key[0]}/{fleet.key[1]}: the scaling loop", self.loop.run))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
+from taskfleet.history import Recorder
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.redis_errors import CallRefusedError
@@ -45,7 +46,10 @@ class RedisPlace:
             self._heard,
             seconds=credentials.connect_timeout + credentials.command_timeout,
             writer=broker.permitted(lambda: permit("a cordon, or the end of one")),
+            recording=broker.permitted(lambda: permit("the record of a decision")),
         )
+        recorder = Recorder(broker.permitted(lambda: permit("figures over time")))
+        self._recording = asyncio.ensure_future(supervise("the recorder of figures over time", recorder.run))
         self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
 
     @property
@@ -87,7 +91,7 @@ class RedisPlace:
                 del self._by_queue[name]
 
     async def close(self) -> None:
-        await end([self._identifying])
+        await end([self._identifying, self._recording])
         await self.redis.close()
         await self._broker.close()
 

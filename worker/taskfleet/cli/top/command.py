@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Watch queues, workers, the longest runs and the last failures; it changes nothing."""
         from taskfleet.cli.top import plain, screen
-        from taskfleet.watching.reading import FleetReading
         from taskfleet.redis import urls
+        from taskfleet.watching.reading import FleetReading
 
         async def view(queue: TaskQueue) -> int:
             reading = FleetReading(queue)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from taskfleet.cli.top.choices import Choices
 from taskfleet.cli.top.sections import SECTIONS, Shown, number, rate
-from taskfleet.watching.snapshot import Snapshot
 from taskfleet.showing import shown
+from taskfleet.watching.snapshot import Snapshot
 
 _TEXT_LIMIT = 500  # characters of one cell
 _LEAST_ROWS = 3  # of a section that is shown beside others: its heads, and two rows

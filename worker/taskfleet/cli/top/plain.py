@@ -8,8 +8,8 @@ from typing import Any
 
 from taskfleet.cli import listing, workers
 from taskfleet.cli.listing import Column
-from taskfleet.watching.reading import FleetReading
 from taskfleet.cli.top.sections import FAILURES, QUEUES, RUNS, WORKERS, Section
+from taskfleet.watching.reading import FleetReading
 from taskfleet.watching.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 
 _BETWEEN_SECONDS = 1.0  # two readings, of which the rates are made

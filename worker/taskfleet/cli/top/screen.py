@@ -20,9 +20,9 @@ from taskfleet.cli import listing
 from taskfleet.cli.top.choices import Choices
 from taskfleet.cli.top.drawing import ScreenNotes, draw
 from taskfleet.cli.top.keyboard import Keyboard
+from taskfleet.errors import TaskQueueError
 from taskfleet.watching.reading import FleetReading
 from taskfleet.watching.snapshot import Snapshot
-from taskfleet.errors import TaskQueueError
 
 _DRAW_SECONDS = 1.0  # a screen is drawn at least so often
 _SLOW_SECONDS = 3.0  # a reading that takes longer is told

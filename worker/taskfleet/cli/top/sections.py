@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from taskfleet.cli import listing
-from taskfleet.watching.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 from taskfleet.protocol.stats import QueueStats
+from taskfleet.watching.snapshot import FailureLine, QueueLine, RunLine, Snapshot, WorkerLine
 
 T = TypeVar("T")
 

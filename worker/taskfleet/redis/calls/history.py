@@ -8,18 +8,10 @@ from typing import Any, NamedTuple
 import msgpack
 
 from taskfleet import foreign
+from taskfleet.protocol.rings import RingShape
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.keys import FleetKeys
-
-
-class RingShape(NamedTuple):
-    """One ring of a key: the seconds of a step, its records, the gauges of a record, and whether it has totals."""
-
-    seconds: int
-    records: int
-    gauges: int
-    totals: bool
 
 
 def record(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
 from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.rings import QUEUE_RINGS
 from taskfleet.redis import keys
 from taskfleet.redis.doctor.fault import Fault
 from taskfleet.redis.queue_calls import QueueCalls
@@ -17,9 +19,10 @@ from taskfleet.redis.redis_errors import connection_error
 _SCANNED = 1000  # keys that one SCAN looks at, and that are asked for their time to live together
 _KEPT_MS = 86_400_000  # that a result is kept from now on, which would have stayed for ever
 _LASTING = {*keys.QUEUE_PARTS, "schedules", "ticks", "ticked"} - {"wake", "await", "arrivals"}
-_FLEETING = ("r:", "s:", "history")  # results, the last calls of senders, and figures over time
+_FLEETING = ("r:", "s:", "history", "held:")  # results, last calls of senders, figures over time, discarded letters
 _FLEETING_OF_FLEET = (
     "who:", "cordon:", "mark:", "worker:", "recorder", "scalers", "latest", "decisions:", "replicas:",
+    "audit", "note:",
 )  # fmt: skip
 _NOBODY = Partition("")
 
@@ -43,11 +46,11 @@ async def survey(queues: QueueCalls) -> Keyspace:
             if _place(queues, key, found):
                 batch.append(key)
             if len(batch) >= _SCANNED:
-                found.faults += await _without_ttl(queues, batch)
+                found.faults += [*await _without_ttl(queues, batch), *await _foreign(queues, batch)]
                 batch.clear()
     except (redis_exceptions.RedisError, OSError) as error:
         raise connection_error(queues.client.url, error) from None
-    found.faults += await _without_ttl(queues, batch)
+    found.faults += [*await _without_ttl(queues, batch), *await _foreign(queues, batch)]
     for partition in sorted(found.partitions - listed):
         if await is_unlisted(queues, partition):
             found.faults.append(Fault("queue-unlisted", partition, "queues", partition.encode()))
@@ -100,6 +103,32 @@ async def _without_ttl(queues: QueueCalls, some: Sequence[bytes]) -> list[Fault]
         for key, ttl in zip(some, ttls, strict=True)
         if ttl == -1
     ]
+
+
+async def _foreign(queues: QueueCalls, some: Sequence[bytes]) -> list[Fault]:
+    """Histories that another program has written over: figures are not recorded there."""
+    histories = [key for key in some if key.endswith(b"}:history")]
+    if not histories:
+        return []
+
+    async def ask() -> list[Any]:
+        pipeline = queues.client.redis.pipeline(transaction=False)
+        for key in histories:
+            pipeline.type(key).strlen(key)
+        found: list[Any] = await pipeline.execute(raise_on_error=False)
+        return found
+
+    answers = await queues.patiently(ask)
+    faults: list[Fault] = []
+    for key, kind, size in zip(histories, answers[::2], answers[1::2], strict=True):
+        evidence = ""
+        if kind not in (b"string", b"none"):
+            evidence = f"a {foreign.text(kind)}"
+        elif kind == b"string" and size != QUEUE_RINGS.size:
+            evidence = f"a text of {size} bytes"
+        if evidence:
+            faults.append(Fault("history-foreign", _NOBODY, "key", key, evidence))
+    return faults
 
 
 async def is_unlisted(queues: QueueCalls, partition: Partition) -> bool:

@@ -9,16 +9,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from taskfleet.protocol.stats import QueueStats
-from taskfleet.redis.calls.history import RingShape
 
 _LAP = 3  # bytes
 _TOTAL_BYTES = (5, 5, 4, 5)  # so that the rings of a queue fit into 40 KiB, in which an allocator rounds them up
 TOTALS: Final = len(_TOTAL_BYTES)
 _LARGEST_GAUGE = 2**32 - 1
 _TENTHS = 10  # ages and busy time are kept in tenths of a second
+
+
+class RingShape(NamedTuple):
+    """One ring of a key: the seconds of a step, its records, the gauges of a record, and whether it has totals."""
+
+    seconds: int
+    records: int
+    gauges: int
+    totals: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,295 @@
+"""Live updates: one poller for all browsers, a bound on what it costs Redis, and streams that end as they should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from taskfleet import TaskQueue
+from taskfleet_dashboard.events.hub import Hub
+from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.stream import EventStream
+from taskfleet_dashboard.events.topics import Kind
+from tests.dashboard.conftest import MakeSite, Site
+from tests.engine.conftest import MakeQueue, until
+from tests.support.redis_server import RedisServer
+
+
+class Monitor:
+    """Counts the commands that clients send to Redis; those of scripts are not among them."""
+
+    def __init__(self) -> None:
+        self.commands: Counter[str] = Counter()
+        self.times: list[float] = []
+
+    def clear(self) -> None:
+        self.commands.clear()
+        self.times.clear()
+
+
+@contextlib.asynccontextmanager
+async def monitored(server: RedisServer) -> AsyncIterator[Monitor]:
+    host, _, port = server.url.removeprefix("redis://").partition("/")[0].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"MONITOR\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    found = Monitor()
+
+    async def read() -> None:
+        while line := await reader.readline():
+            told = line.decode("utf-8", "replace")
+            if " lua]" not in told and '"' in told:
+                found.commands[told.split('"')[1].upper()] += 1
+                found.times.append(time.monotonic())
+
+    reading = asyncio.create_task(read())
+    try:
+        yield found
+    finally:
+        reading.cancel()
+        writer.close()
+
+
+async def fill(queue: TaskQueue, count: int) -> None:
+    for n in range(count):
+
+        @queue.task(name=f"work{n}", queue=f"q{n}")
+        async def work() -> None: ...
+
+        await work.enqueue()
+
+
+async def test_fifty_browsers_cost_redis_as_much_as_one(
+    make_queue: MakeQueue, make_site: MakeSite, server: RedisServer
+) -> None:
+    queue = make_queue()
+    await fill(queue, 5)
+    site = await make_site(make_queue())
+    topics = "overview,queue:q1,workers,dead,schedules"
+    async with (
+        monitored(server) as monitor,
+        httpx.AsyncClient(base_url=site.url, limits=httpx.Limits(max_connections=60)) as many,
+    ):
+        first = await site.stream(topics)
+        for topic in topics.split(","):
+            await first.event(topic)
+        monitor.clear()
+        await asyncio.sleep(6)
+        one = sum(monitor.commands.values())
+        others = [await site.stream(topics, many) for _ in range(49)]
+        for each in others:
+            for topic in topics.split(","):
+                await each.event(topic)
+        assert site.serving.hub.streams == 50
+        monitor.clear()
+        await asyncio.sleep(6)
+        fifty = sum(monitor.commands.values())
+    assert one > 10  # it does read
+    assert fifty <= one * 1.5
+
+
+async def test_open_pages_never_cost_more_commands_than_the_bound(
+    make_queue: MakeQueue, make_site: MakeSite, server: RedisServer
+) -> None:
+    queue = make_queue()
+    await fill(queue, 40)
+    site = await make_site(make_queue(), most_commands_per_second=50)
+    topics = ",".join(["overview", "workers", "dead", "schedules", *(f"queue:q{n}" for n in range(16))])
+    async with monitored(server) as monitor:
+        stream = await site.stream(topics)
+        for n in range(16):
+            await stream.event(f"queue:q{n}")
+        monitor.clear()
+        began = time.monotonic()
+        await asyncio.sleep(8)
+        seconds = time.monotonic() - began
+    # A reading is not cut short: the bound holds for the mean, and one reading more.
+    assert sum(monitor.commands.values()) <= 50 * seconds + 150
+    assert sum(monitor.commands.values()) >= 20 * seconds
+    counted = site.serving.pace.commands_total
+    assert counted > 0
+
+
+async def test_the_pace_counts_what_is_sent(queue: TaskQueue, server: RedisServer) -> None:
+    pace = Pace(1_000_000)
+    await queue.broker.ping()
+    async with monitored(server) as monitor:
+        async with pace.reading():
+            await queue.broker.stats_many([f"q{n}" for n in range(30)])
+            await queue.broker.workers()
+            await queue.list_schedules()
+        await until(lambda: sum(monitor.commands.values()) >= pace.commands_total, "all commands were seen")
+    assert pace.commands_total == sum(monitor.commands.values()) - monitor.commands["SCRIPT"]
+    assert pace.commands_total > 30
+
+
+async def test_while_nobody_watches_nothing_is_read(queue: TaskQueue, site: Site, server: RedisServer) -> None:
+    await fill(queue, 2)
+    stream = await site.stream("overview,workers")
+    await stream.event("overview")
+    await site.close_streams()
+    await until(lambda: site.serving.hub.topics == 0, "nobody watches")
+    async with monitored(server) as monitor:
+        await asyncio.sleep(4)
+    assert sum(monitor.commands.values()) == 0
+    assert site.serving.hub.streams == 0
+
+
+async def test_an_event_has_the_body_of_its_get_and_comes_when_something_changes(queue: TaskQueue, site: Site) -> None:
+    await fill(queue, 1)
+    stream = await site.stream("queue:q0,task:none,schedules")
+    first = await stream.event("queue:q0")
+    assert first.keys() == (await site.get("queues/q0")).keys()
+    assert await stream.event("schedules") == {"items": [], "cursor": None}
+    assert (await stream.event("error:task:none"))["error"].startswith("task none is not known")
+
+    @queue.task(name="more", queue="q0")
+    async def more() -> None: ...
+
+    handle = await more.enqueue()
+    await stream.event("queue:q0", lambda data: data["row"]["ready"] == 2)
+    of_task = await site.stream(f"task:{handle.id}")
+    await of_task.event(f"task:{handle.id}", lambda data: data["state"] == "ready")
+    await handle.cancel()
+    await of_task.event(f"task:{handle.id}", lambda data: data["state"] == "cancelled")
+    quiet = len([event for event in stream.events if event.name == "schedules"])
+    assert quiet == 1  # what has not changed is not sent again
+
+
+@pytest.mark.parametrize(
+    "topics",
+    ["", ",", "colours", "overview:x", "queue:", "queue", "queue:a b", ",".join(f"queue:q{n}" for n in range(21))],
+)
+async def test_an_unknown_topic_is_refused_in_one_line(site: Site, topics: str) -> None:
+    status, line = await site.refused("events", topics=topics)
+    assert status == 422
+    assert "topic" in line
+
+
+async def test_topics_beyond_the_bound_are_told_so_and_the_others_go_on(queue: TaskQueue, site: Site) -> None:
+    await fill(queue, 1)
+    site.serving.hub._most_topics = 2
+    stream = await site.stream("queue:q0,schedules,workers,dead")
+    refused = [
+        await stream.event("refused", lambda data, name=name: name in data["error"]) for name in ("workers", "dead")
+    ]
+    assert all("2 topics are watched already" in each["error"] for each in refused)
+    await stream.event("queue:q0")
+    nobody = await site.stream("workers")
+    assert (await nobody.event("end"))["retry"] is True
+    await until(lambda: nobody.ended, "the stream ends")
+
+
+async def test_streams_beyond_the_bound_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskfleet_dashboard.events.hub.MOST_STREAMS", 1)
+    stream = await site.stream("workers")
+    await stream.event("workers")
+    status, line = await site.refused("events", topics="workers")
+    assert (status, line) == (503, "1 pages are open already, which is the most; close one, or reload later")
+
+
+async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() -> None:
+    async def read(_: str) -> Any:
+        from taskfleet_dashboard.answers.answer import DoneAnswer
+
+        return DoneAnswer(changed=True, detail=str(time.monotonic()))
+
+    hub = Hub(Pace(10_000), {"fast": Kind(read, 0.01)})
+    sent: list[Any] = []
+
+    async def takes(message: Any) -> None:
+        sent.append(message)
+
+    async def takes_nothing(message: Any) -> None:
+        if message["type"] == "http.response.body" and b"event" in message["body"]:
+            await asyncio.Event().wait()
+
+    async def stays() -> Any:
+        await asyncio.Event().wait()
+
+    topics = hub.admit("fast")
+    good = asyncio.create_task(EventStream(hub, topics)({"type": "http"}, stays, takes))
+    slow = asyncio.create_task(EventStream(hub, topics, slow_seconds=0.2)({"type": "http"}, stays, takes_nothing))
+    await asyncio.wait_for(slow, 5)
+    assert (hub.streams, hub.dropped_total) == (1, 1)
+    before = len(sent)
+    await until(lambda: len(sent) > before + 5, "the other stream goes on")
+    hub.end()
+    await asyncio.wait_for(good, 5)
+    assert b"event: end" in sent[-1]["body"]
+    assert sent[-1]["more_body"] is False
+    await hub.close()
+
+
+async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> None:
+    count = 0
+
+    async def read(_: str) -> Any:
+        from taskfleet_dashboard.answers.answer import DoneAnswer
+
+        nonlocal count
+        count += 1
+        return DoneAnswer(changed=True, count=count)
+
+    hub = Hub(Pace(10_000), {"fast": Kind(read, 0.01)})
+    sent: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def takes_slowly(message: Any) -> None:
+        if b"event: fast" in message.get("body", b""):
+            sent.append(message["body"])
+            await go_on.wait()
+
+    async def stays() -> Any:
+        await asyncio.Event().wait()
+
+    stream = asyncio.create_task(EventStream(hub, hub.admit("fast"))({"type": "http"}, stays, takes_slowly))
+    await until(lambda: count > 20, "many readings")
+    assert len(sent) == 1
+    go_on.set()
+    await until(lambda: len(sent) > 1, "the next event")
+    assert b'"count":1,' in sent[0]
+    assert b'"count":2,' not in sent[1]
+    await hub.close()
+    await asyncio.wait_for(stream, 5)
+
+
+async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
+    make_queue: MakeQueue, make_site: MakeSite
+) -> None:
+    with RedisServer() as own:
+        queue = make_queue(own.url, redis={"command_timeout": 1.0, "connection_timeout": 1.0})
+        await fill(queue, 1)
+        site = await make_site(queue)
+        stream = await site.stream("queue:q0")
+        await stream.event("queue:q0")
+        assert (await site.client.get("/healthz")).text == "ok"
+        own.stop()
+        error = await stream.event("error:queue:q0")
+        assert "\n" not in error["error"]
+        gone = await site.client.get("/healthz")
+        assert gone.status_code == 503
+        status, line = await site.refused("tasks")
+        assert (status, "Redis" in line) == (503, True)
+        own.start()
+        # The server has started without its data: the queue is not there, and that is told in place of the outage.
+        await stream.event("error:queue:q0", lambda data: data["error"] == "there is no queue 'q0'")
+        await site.close_streams()
+
+
+async def test_the_metrics_of_the_dashboard_name_no_queue(queue: TaskQueue, site: Site) -> None:
+    await fill(queue, 1)
+    stream = await site.stream("queue:q0")
+    await stream.event("queue:q0")
+    text = (await site.client.get("/metrics")).text
+    assert "taskfleet_dashboard_streams 1.0" in text
+    assert "taskfleet_dashboard_topics 1.0" in text
+    assert "taskfleet_dashboard_redis_commands_total" in text
+    assert "q0" not in text

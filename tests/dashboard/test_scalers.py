@@ -1,0 +1,74 @@
+"""Autoscalers on the dashboard: decisions with their terms, why, and what would have been."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from taskfleet import TaskQueue
+from taskfleet.history import record_decision
+from taskfleet.redis.broker import RedisBroker
+from taskfleet_operator.scaling.decision_notes import record_of
+from tests.dashboard.conftest import Site
+from tests.engine.test_decision_history import looks
+
+NAME = "shop/orders"
+
+
+@pytest.fixture
+async def recorded(queue: TaskQueue) -> int:
+    """Some decisions of a fleet under changing load."""
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    count = 0
+    for look in looks(12):
+        await record_decision(broker, NAME, record_of(look, look.decision, with_state=True), busy=1)
+        count += 1
+        await asyncio.sleep(0.002)
+    return count
+
+
+async def test_decisions_are_shown_over_time_and_one_by_one(site: Site, recorded: int) -> None:
+    (row,) = (await site.get("overview"))["scalers"]
+    assert (row["name"], row["busy"]) == (NAME, 1)
+    found = await site.get(f"scalers/{NAME}")
+    assert found["name"] == NAME
+    assert found["spec"]["maxReplicas"] == 20
+    points = found["points"]
+    assert [point["at"] for point in points] == sorted(point["at"] for point in points)
+    assert points[-1]["terms"]["backlog"] >= 0
+    one = await site.get(f"scalers/{NAME}/decisions/{points[-1]['at']}")
+    assert {name: one[name] for name in points[-1]} == points[-1]
+    assert one["queues"][0]["terms"]["arrivals_per_second"] is not None
+    assert one["sample"]
+    day = await site.get(f"scalers/{NAME}", span="24h")
+    assert day["points"][-1]["desired"] >= 0
+    assert (await site.refused(f"scalers/{NAME}/decisions/1999-01-01T00:00:00Z"))[0] == 404
+    assert (await site.refused(f"scalers/{NAME}/decisions/yesterday"))[0] == 422
+    stream = await site.stream(f"scaler:{NAME}")
+    assert (await stream.event(f"scaler:{NAME}"))["points"] == points
+
+
+async def test_the_last_decision_is_explained_in_words(site: Site, recorded: int) -> None:
+    found = await site.get(f"explain/{NAME}")
+    last = (await site.get(f"scalers/{NAME}"))["points"][-1]
+    assert (found["desired"], found["at"]) == (last["desired"], last["at"])
+    assert str(last["desired"]) in found["why"]
+    assert last["message"] in found["why"]
+    lines = {line["name"]: line for line in found["lines"]}
+    assert lines["backlog"]["text"].startswith("ready tasks: ")
+    assert any("maxReplicas 20" in change for change in found["changes"])
+
+
+async def test_what_if_replays_the_hour_with_changed_settings(site: Site, recorded: int) -> None:
+    same = await site.post(f"scalers/{NAME}/what-if", {})
+    assert all(point["would"] == point["desired"] for point in same["points"])
+    assert "the same" in same["summary"]
+    fewer: Any = await site.post(f"scalers/{NAME}/what-if", {"maxReplicas": 1})
+    assert {point["would"] for point in fewer["points"]} == {1}
+    assert "would have been others" in fewer["summary"]
+    wrong = await site.post(f"scalers/{NAME}/what-if", {"maxReplicas": -1}, status=422)
+    assert "maxReplicas" in wrong["error"]
+    assert (await site.post(f"scalers/{NAME}/what-if", {"colour": 1}, status=422))["error"].startswith("colour")
