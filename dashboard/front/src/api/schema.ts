@@ -2524,7 +2524,7 @@ export interface components {
         };
         /**
          * WhatIfAnswer
-         * @description What the changed settings would have decided. The backlog stays the recorded one: more workers would have cut it.
+         * @description What the changed settings would have decided. The backlog stays the recorded one.
          */
         WhatIfAnswer: {
             /**
