@@ -150,7 +150,7 @@ export function Task({ id }: { id: string }) {
           <Payload task={data} />
           {data.result !== null && (
             <Panel id="result" title="Result">
-              <Code text={indented(data.result)} label="Result" />
+              <Code text={indented(data.result)} label="The result, as JSON" />
             </Panel>
           )}
           <Panel id="facts" title="Facts">
