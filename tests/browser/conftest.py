@@ -26,7 +26,8 @@ WAIT_MS = 20_000
 Look = Callable[..., Any]
 
 _WATCH = """
-document.addEventListener("securitypolicyviolation", (e) => console.error("CSP-VIOLATION " + e.violatedDirective + " " + e.blockedURI));
+document.addEventListener("securitypolicyviolation", (e) =>
+  console.error("CSP-VIOLATION " + e.violatedDirective + " " + e.blockedURI));
 window.hacked = 0;
 """
 
@@ -73,9 +74,14 @@ def look(chromium: Any, fixture_server: FixtureServer, world: World) -> Iterator
     contexts: list[Any] = []
     problems: list[str] = []
 
-    def open_page(path: str = "/", *, width: int = 1280, height: int = 800, scheme: str = "light", live: bool = True) -> Any:
+    def open_page(
+        path: str = "/", *, width: int = 1280, height: int = 800, scheme: str = "light", live: bool = True
+    ) -> Any:
         context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, timezone_id="Europe/Berlin", reduced_motion="reduce"
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            timezone_id="Europe/Berlin",
+            reduced_motion="reduce",
         )
         contexts.append(context)
         context.set_default_timeout(WAIT_MS)
@@ -88,7 +94,9 @@ def look(chromium: Any, fixture_server: FixtureServer, world: World) -> Iterator
                 problems.append(f"{path} asked {request.url}")
 
         def said(message: Any) -> None:
-            if message.type == "error" and ("CSP-VIOLATION" in message.text or "Content Security Policy" in message.text):
+            if message.type == "error" and (
+                "CSP-VIOLATION" in message.text or "Content Security Policy" in message.text
+            ):
                 problems.append(f"{path}: {message.text}")
 
         page.on("request", asked)

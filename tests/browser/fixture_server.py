@@ -86,7 +86,9 @@ class FixtureServer:
         if refusal is not None:
             return refusal
         body = self._body(request.path_params["path"], dict(request.query_params))
-        return JSONResponse(body if body is not None else {"error": "there is no such thing"}, 200 if body is not None else 404)
+        return JSONResponse(
+            body if body is not None else {"error": "there is no such thing"}, 200 if body is not None else 404
+        )
 
     def _body(self, path: str, query: dict[str, str]) -> Any:
         world = self.world
@@ -95,13 +97,20 @@ class FixtureServer:
             case ["session"]:
                 return world.session()
             case ["overview"]:
-                return world.overview(query.get("search", ""), query.get("sort", "name"), int(query.get("offset", 0)), int(query.get("limit", 50)))
+                return world.overview(
+                    query.get("search", ""),
+                    query.get("sort", "name"),
+                    int(query.get("offset", 0)),
+                    int(query.get("limit", 50)),
+                )
             case ["queues", *name, "history"]:
                 return world.history(query.get("span", "1h"))
             case ["queues", *name]:
                 return world.queue("/".join(name))
             case ["tasks"]:
-                return world.tasks(query.get("state", ""), query.get("q", ""), query.get("cursor", ""), int(query.get("limit", 50)))
+                return world.tasks(
+                    query.get("state", ""), query.get("q", ""), query.get("cursor", ""), int(query.get("limit", 50))
+                )
             case ["tasks", *task, "graph"]:
                 return world.graph("/".join(task))
             case ["tasks", *task]:
@@ -179,7 +188,9 @@ class FixtureServer:
         if refusal is not None or self.world.deaf:
             return refusal or Response(status_code=503)
         topics = request.query_params.get("topics", "").split(",")
-        return StreamingResponse(self._stream(request, topics), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return StreamingResponse(
+            self._stream(request, topics), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
 
     async def _stream(self, request: Request, topics: list[str]) -> AsyncIterator[str]:
         world, sent = self.world, -1

@@ -1,4 +1,4 @@
-"""A real dashboard beside a real Valkey, a worker and a scheduler, on a loop of its own, for tests that drive a browser."""
+"""A real dashboard beside a real Valkey, a worker and a scheduler, on a loop of its own."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class RealFleet:
             redis=RedisSettings(url=self._url, key_prefix=f"browser-{secrets.token_hex(4)}"),
             workers=WorkerSettings(max_concurrent_tasks=4, heartbeat_interval=0.5, shutdown_grace_period=5),
         )
-        queue = self.queue = TaskQueue(settings=settings, queues=[QueueOptions(name="default"), QueueOptions(name="mail")])
+        queue = self.queue = TaskQueue(
+            settings=settings, queues=[QueueOptions(name="default"), QueueOptions(name="mail")]
+        )
         stack.push_async_callback(queue.close)
         self.gate = asyncio.Event()
         self._define(queue)
@@ -87,7 +89,12 @@ class RealFleet:
         stack.push_async_callback(stop_worker)
         serving = Serving(queue, OpenAccess(), masks=Masks(("password",)), records=True)
         config = uvicorn.Config(
-            application(serving, hosts=["127.0.0.1"]), "127.0.0.1", 0, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+            application(serving, hosts=["127.0.0.1"]),
+            "127.0.0.1",
+            0,
+            log_config=None,
+            lifespan="on",
+            timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # this is not the main thread

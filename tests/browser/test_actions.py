@@ -69,7 +69,9 @@ def test_a_viewer_sees_no_button_that_changes_anything(look: Look, world: World,
     world.may_change = False
     page = look(path)
     page.wait_for_selector("main h1")
-    expect(page.locator("main button:text-matches('^(Pause|Purge|Resume|Cancel|Retry|Requeue|Discard|Run now)')")).to_have_count(0)
+    expect(
+        page.locator("main button:text-matches('^(Pause|Purge|Resume|Cancel|Retry|Requeue|Discard|Run now)')")
+    ).to_have_count(0)
     expect(page.locator("nav").first).to_contain_text("may view only")
 
 
@@ -215,7 +217,7 @@ def test_what_if_the_target_were_halved(look: Look, world: World) -> None:
     answer = page.locator("[data-answer]")
     expect(answer).to_contain_text("it would have wanted 13 workers at most")
     expect(answer.locator("svg .line").first).to_be_visible()
-    (path, order), = world.changes
+    ((path, order),) = world.changes
     assert path == "scalers/shop/orders/what-if"
     assert order == {"target": {"drainSeconds": 30, "utilizationPercent": 80}}, "the other fields of the target stay"
     page.get_by_label("Maximum").fill("5")

@@ -17,7 +17,9 @@ from tests.support import requirements
 
 def run(request: pytest.FixtureRequest, *arguments: str) -> str:
     if shutil.which("npm") is None or not (FRONT / "node_modules" / "esbuild").exists():
-        requirements.cannot_run(request.config, TIER, "there is no npm, or its packages are not installed: tests/browser/install.sh")
+        requirements.cannot_run(
+            request.config, TIER, "there is no npm, or its packages are not installed: tests/browser/install.sh"
+        )
     done = subprocess.run(arguments, cwd=FRONT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -35,7 +37,9 @@ def test_the_built_pages_are_not_stale(request: pytest.FixtureRequest, tmp_path:
 
 def test_the_types_of_the_api_are_not_stale(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run(request, "node_modules/.bin/openapi-typescript", "openapi.json", "--output", str(tmp_path / "schema.ts"))
-    assert (tmp_path / "schema.ts").read_text() == (FRONT / "src" / "api" / "schema.ts").read_text(), "run `make dashboard`"
+    assert (tmp_path / "schema.ts").read_text() == (FRONT / "src" / "api" / "schema.ts").read_text(), (
+        "run `make dashboard`"
+    )
 
 
 def test_the_sources_pass_the_type_checker(request: pytest.FixtureRequest) -> None:

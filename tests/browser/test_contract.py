@@ -25,10 +25,12 @@ BODIES = [
     (SessionAnswer, WORLD.session()), (OverviewAnswer, WORLD.overview()), (QueueAnswer, WORLD.queue("default")),
     (HistoryAnswer, WORLD.history("7d")), (TaskPageAnswer, WORLD.tasks()), (TaskAnswer, WORLD.task("a")),
     (TaskAnswer, WORLD.task("dead-0001")), (GraphAnswer, WORLD.graph("a")), (DeadPageAnswer, WORLD.dead({})),
-    (DeadAnswer, WORLD.dead_letter("dead-0001")), (JobAnswer, WORLD.jobs["job-1"]), (SchedulesAnswer, WORLD.schedules()),
+    (DeadAnswer, WORLD.dead_letter("dead-0001")), (JobAnswer, WORLD.jobs["job-1"]),
+    (SchedulesAnswer, WORLD.schedules()),
     (WorkersAnswer, WORLD.workers()), (AllKeysAnswer, WORLD.keys()), (ScalerAnswer, WORLD.scaler("shop/orders")),
     (ScalerAnswer, WORLD.scaler("shop/orders", "24h")), (DecisionAnswer, WORLD.decision("shop/orders", "")),
-    (WhatIfAnswer, WORLD.what_if("shop/orders", {})), (ExplainAnswer, WORLD.explain("shop/orders")), (AuditAnswer, WORLD.audit()),
+    (WhatIfAnswer, WORLD.what_if("shop/orders", {})), (ExplainAnswer, WORLD.explain("shop/orders")),
+    (AuditAnswer, WORLD.audit()),
 ]  # fmt: skip
 
 

@@ -12,6 +12,11 @@ from tests.browser.world import HOSTILE, World
 TYPED = ["/", "/tasks", "/dead", "/workers", "/keys"]
 
 
+# Elements and attributes that text would have made, had it been read as markup.
+ALIVE = """() => [...document.querySelectorAll(
+  'main script, iframe, object, embed, img, [onerror], [onload], [onmouseover], [srcdoc], [style], a[href^="javascript" i]'
+)].map(e => e.outerHTML.slice(0, 200))"""
+
 # All of the corpus at once, and what works only at the beginning of a text or by its length.
 TEXTS = {"all": " ".join(HOSTILE[:-1]), "script": HOSTILE[0], "link": "javascript:window.hacked=1", "long": HOSTILE[-1]}
 
@@ -29,9 +34,7 @@ def test_hostile_text_in_every_field_of_every_page_stays_text(look: Look, world:
         while closed.count():
             closed.first.click()
         world.touch()  # and once more as a live update
-        found = page.evaluate(
-            """() => [...document.querySelectorAll('main script, iframe, object, embed, img, [onerror], [onload], [onmouseover], [srcdoc], [style], a[href^="javascript" i]')].map(e => e.outerHTML.slice(0, 200))"""
-        )
+        found = page.evaluate(ALIVE)
         assert found == [], path
         assert page.evaluate("document.querySelectorAll('script').length") == before
         assert page.evaluate("window.hacked") == 0
@@ -58,7 +61,9 @@ def test_characters_that_hide_are_shown_by_their_code(look: Look, world: World) 
 
 @pytest.mark.parametrize("path", TYPED)
 def test_hostile_text_that_a_reader_types_or_gets_in_a_link_stays_text(look: Look, path: str) -> None:
-    page = look(f"{path}?q=%3Cimg%20src=x%20onerror=window.hacked=1%3E&search=%3Cscript%3Ewindow.hacked=1%3C/script%3E&queue=%22%3E%3Csvg%20onload=window.hacked=1%3E")
+    page = look(
+        f"{path}?q=%3Cimg%20src=x%20onerror=window.hacked=1%3E&search=%3Cscript%3Ewindow.hacked=1%3C/script%3E&queue=%22%3E%3Csvg%20onload=window.hacked=1%3E"
+    )
     field = page.locator("main [data-search]").first
     field.fill("<img src=x onerror=window.hacked=1>")
     expect(page.locator("main img, main svg[onload]")).to_have_count(0)

@@ -13,7 +13,11 @@ from tests.browser.world import World
 
 
 def focused(page: Any) -> str:
-    return str(page.evaluate("document.activeElement?.innerText || document.activeElement?.id || document.activeElement?.tagName"))
+    return str(
+        page.evaluate(
+            "document.activeElement?.innerText || document.activeElement?.id || document.activeElement?.tagName"
+        )
+    )
 
 
 def test_the_skip_link_comes_first_and_leads_to_the_content(look: Look) -> None:
@@ -27,7 +31,16 @@ def test_the_skip_link_comes_first_and_leads_to_the_content(look: Look) -> None:
 
 @pytest.mark.parametrize(
     ("key", "path"),
-    [("o", "/"), ("t", "/tasks"), ("d", "/dead"), ("s", "/schedules"), ("w", "/workers"), ("k", "/keys"), ("a", "/autoscaler"), ("u", "/audit")],
+    [
+        ("o", "/"),
+        ("t", "/tasks"),
+        ("d", "/dead"),
+        ("s", "/schedules"),
+        ("w", "/workers"),
+        ("k", "/keys"),
+        ("a", "/autoscaler"),
+        ("u", "/audit"),
+    ],
 )
 def test_g_and_a_letter_go_to_a_page(look: Look, key: str, path: str) -> None:
     page = look("/audit" if path == "/" else "/")
@@ -70,7 +83,8 @@ def test_the_focus_walks_through_a_page_and_is_always_seen(look: Look, name: str
         state = page.evaluate(
             """() => { const e = document.activeElement; if (!e || e === document.body) return null;
             const s = getComputedStyle(e); const b = e.getBoundingClientRect();
-            return [e.outerHTML.slice(0, 120), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2, b.width > 0 && b.height > 0]; }"""
+            return [e.outerHTML.slice(0, 120), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2,
+            b.width > 0 && b.height > 0]; }"""
         )
         if state is None:
             break
@@ -103,7 +117,7 @@ def test_each_chart_has_a_table(look: Look) -> None:
     chart = page.locator("figure.chart").first
     chart.get_by_role("button", name="Table").press("Enter")
     expect(chart.locator("tbody tr")).to_have_count(240)
-    expect(chart.locator("tbody tr", has_text="–").first).to_be_attached()  # the time that nobody recorded
+    expect(chart.locator("tbody tr", has_text="\u2013").first).to_be_attached()  # the time that nobody recorded
     chart.get_by_role("button", name="Chart").press("Enter")
     expect(chart.get_by_role("slider")).to_be_visible()
 

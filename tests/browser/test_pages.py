@@ -43,7 +43,8 @@ def complaints(page: Any, axe: str) -> list[str]:
     page.evaluate(axe)
     result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
-        f"{each['id']}: {each['help']}: {[node['html'][:160] for node in each['nodes'][:3]]}" for each in result["violations"]
+        f"{each['id']}: {each['help']}: {[node['html'][:160] for node in each['nodes'][:3]]}"
+        for each in result["violations"]
     ]
 
 
@@ -115,10 +116,10 @@ def test_a_thousand_queues_come_a_page_at_a_time(look: Look, world: World) -> No
     world.queues = 1000
     page = look("/")
     rows = page.locator("#queues-title >> xpath=ancestor::section//tbody/tr")
-    page.wait_for_selector("text=1–50 of 1,000")
+    page.wait_for_selector("text=1\u201350 of 1,000")
     assert rows.count() == 50
     page.click("text=Next →")
-    page.wait_for_selector("text=51–100 of 1,000")
+    page.wait_for_selector("text=51\u2013100 of 1,000")
     page.fill("main [data-search]", "queue-0777")
     expect(rows).to_have_count(1)
     assert "search=queue-0777" in page.url

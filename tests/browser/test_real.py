@@ -27,7 +27,9 @@ def page(chromium: Any) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on(
+        "console", lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None
+    )
     yield page
     context.close()
     assert problems == []
@@ -76,7 +78,7 @@ def test_a_running_task_shows_its_progress_its_worker_and_its_workflow(fleet: Re
 
 
 def test_a_queue_is_paused_and_purged(fleet: RealFleet, page: Any) -> None:
-    page.goto(f"{fleet.url}/queues/mail")
+    page.goto(f"{fleet.url}/queues/mail?state=ready")
     page.click("button:text-is('Pause')")
     page.locator("dialog[open]").get_by_role("button", name="Pause").click()
     expect(page.locator(".page-head .state")).to_contain_text("paused")
@@ -92,7 +94,16 @@ def test_a_queue_is_paused_and_purged(fleet: RealFleet, page: Any) -> None:
 
 
 def test_a_schedule_is_shown_with_its_next_ticks_and_run(fleet: RealFleet, page: Any) -> None:
-    fleet.call(fleet.queue.add_schedule(name="nightly", schedule="30 2 * * *", task=fleet.tasks["send"], args=["night"], queue="mail", time_zone="Europe/Berlin"))  # fmt: skip
+    send, zone = fleet.tasks["send"], "Europe/Berlin"
+    nightly = {
+        "name": "nightly",
+        "schedule": "30 2 * * *",
+        "task": send,
+        "args": ["night"],
+        "queue": "mail",
+        "time_zone": zone,
+    }
+    fleet.call(fleet.queue.add_schedule(**nightly))
     page.goto(f"{fleet.url}/schedules")
     row = page.locator("tbody tr", has_text="nightly")
     expect(row.locator("time").first).to_contain_text("02:30")
@@ -102,7 +113,9 @@ def test_a_schedule_is_shown_with_its_next_ticks_and_run(fleet: RealFleet, page:
     fleet.call(fleet.queue.remove_schedule("nightly"))
 
 
-@pytest.mark.parametrize("path", ["/", "/tasks", "/dead", "/schedules", "/workers", "/keys", "/autoscaler", "/audit", "/queues/default"])
+@pytest.mark.parametrize(
+    "path", ["/", "/tasks", "/dead", "/schedules", "/workers", "/keys", "/autoscaler", "/audit", "/queues/default"]
+)
 def test_each_page_works_on_the_real_server(fleet: RealFleet, page: Any, path: str) -> None:
     page.goto(f"{fleet.url}{path}")
     page.wait_for_selector("[data-link=live]")

@@ -25,7 +25,9 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("picture", list(PICTURES))
-def test_a_picture_of_the_docs_can_be_taken(look: Look, picture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_picture_of_the_docs_can_be_taken(
+    look: Look, picture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Without `--screenshots` it is taken into a temporary folder, so that the picture stays possible."""
     name, width, height, scheme = PICTURES[picture]
     page = look(PAGES[name][0], width=width, height=height, scheme=scheme)

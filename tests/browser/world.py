@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # bodies are tables: a row is read as a line
 """What the fixture server shows: a fleet whose figures a test sets, also those that are hard to reach for real.
 
 Bodies have the shapes of the API's models; tests/browser/test_contract.py validates each of them.
@@ -6,6 +7,7 @@ Bodies have the shapes of the API's models; tests/browser/test_contract.py valid
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +17,7 @@ Body = dict[str, Any]
 HOSTILE = (
     "<script>window.hacked=1</script>",
     "<img src=x onerror=window.hacked=1>",
-    "\"><svg onload=window.hacked=1>",
+    '"><svg onload=window.hacked=1>',
     "javascript:window.hacked=1",
     "{{constructor.constructor('window.hacked=1')()}}",
     "</textarea></pre></title><iframe srcdoc='<script>parent.hacked=1</script>'>",
@@ -85,7 +87,9 @@ class World:
 
     def row(self, name: str, i: int = 1) -> Body:
         ready = [12, self.ready, 0, 203, 77, 9][i % 6]
-        spark: list[int | None] = [None] * 6 + [max(0, int(ready * (0.5 + 0.4 * math.sin(k / 7 + i)))) for k in range(54)]
+        spark: list[int | None] = [None] * 6 + [
+            max(0, int(ready * (0.5 + 0.4 * math.sin(k / 7 + i)))) for k in range(54)
+        ]
         state = "paused" if name in self.paused else ["", "", "", "limited", "unserved", ""][i % 6]
         return {
             "name": name, "state": state, "problem": "", "ready": ready, "running": [16, 42, 0, 4, 0, 2][i % 6],
@@ -99,7 +103,7 @@ class World:
 
     def scaler_row(self) -> Body:
         return {
-            "name": f"shop/{'orders' if not self.text else 'orders'}", "replicas": 7, "desired": 8, "busy": 7,
+            "name": "shop/orders", "replicas": 7, "desired": 8, "busy": 7,
             "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3),
             "message": self.say("slots = 61.4 (steady 25.0 + drain 36.4) / 8 → 8"),
         }  # fmt: skip
@@ -123,7 +127,14 @@ class World:
 
     def failure(self, i: int) -> Body:
         row = self.dead_row(i)
-        return {"id": row["id"], "task": row["task"], "queue": row["queue"], "reason": row["reason"], "error": row["error"], "at": row["died_at"]}
+        return {
+            "id": row["id"],
+            "task": row["task"],
+            "queue": row["queue"],
+            "reason": row["reason"],
+            "error": row["error"],
+            "at": row["died_at"],
+        }
 
     # One queue.
 
@@ -229,7 +240,13 @@ class World:
     def graph(self, task_id: str) -> Body:
         ids = [task_id, "g1", "g2", "g3", "end"]
         states = [self.state, "succeeded", "running", "ready", "blocked"]
-        names = ["shop.orders.charge", "shop.orders.open", "shop.mail.receipt", "shop.stock.reserve", "shop.orders.close"]
+        names = [
+            "shop.orders.charge",
+            "shop.orders.open",
+            "shop.mail.receipt",
+            "shop.stock.reserve",
+            "shop.orders.close",
+        ]
         return {
             "nodes": [
                 {"id": i, "task": self.say(name), "queue": self.say("default"), "state": state}
@@ -322,7 +339,11 @@ class World:
     def keys(self) -> Body:
         keys = self.queue(self.say("default"))["keys"]
         queue = {"queue": self.say("default")}
-        return {"limit_keys": [row | queue for row in keys["limit_keys"]], "fair_keys": [row | queue for row in keys["fair_keys"]], "whole": False}
+        return {
+            "limit_keys": [row | queue for row in keys["limit_keys"]],
+            "fair_keys": [row | queue for row in keys["fair_keys"]],
+            "whole": False,
+        }
 
     def scaler(self, name: str, span: str = "1h") -> Body:
         points = []
@@ -343,13 +364,30 @@ class World:
                 "terms": _terms(12 * wave, drain, 0.0, wanted) if span == "1h" else {},
             })  # fmt: skip
             before = desired
-        spec = {"minReplicas": 0, "maxReplicas": 20, "target": {"drainSeconds": 60, "utilizationPercent": 80}, "policy": "DrainTime"}
+        spec = {
+            "minReplicas": 0,
+            "maxReplicas": 20,
+            "target": {"drainSeconds": 60, "utilizationPercent": 80},
+            "policy": "DrainTime",
+        }
         return {"name": name, "spec": spec, "points": points}
 
     def decision(self, name: str, moment: str) -> Body:
-        point = next((each for each in self.scaler(name)["points"] if each["at"] == moment), self.scaler(name)["points"][-1])
+        point = next(
+            (each for each in self.scaler(name)["points"] if each["at"] == moment), self.scaler(name)["points"][-1]
+        )
         queues = [
-            {"queue": self.say(queue), "terms": {"steady_slots": 9.0, "drain_slots": 14.2, "late_slots": 0.0, "slots": 23.2, "waiting": 900.0, "running": 30.0}}
+            {
+                "queue": self.say(queue),
+                "terms": {
+                    "steady_slots": 9.0,
+                    "drain_slots": 14.2,
+                    "late_slots": 0.0,
+                    "slots": 23.2,
+                    "waiting": 900.0,
+                    "running": 30.0,
+                },
+            }
             for queue in self.names()[:2]
         ]
         return {**point, "queues": queues, "sample": {"backlog": 1840}, "spec": {"maxReplicas": 20}}
@@ -360,7 +398,12 @@ class World:
              "reason": p["reason"], "message": p["message"]}
             for p in self.scaler(name)["points"]
         ]  # fmt: skip
-        return {"points": points, "summary": self.say("With a target of 30 s it would have wanted 13 workers at most instead of 7, and 6.1 on average instead of 4.0.")}
+        return {
+            "points": points,
+            "summary": self.say(
+                "With a target of 30 s it would have wanted 13 workers at most instead of 7, and 6.1 on average instead of 4.0."
+            ),
+        }
 
     def explain(self, name: str) -> Body:
         return {
@@ -386,6 +429,4 @@ class World:
 
 
 def _json(text: str) -> str:
-    import json
-
     return json.dumps(text)

@@ -119,6 +119,7 @@ export function Chart({ title, times, series, format, unit = "", height = 180, o
           {title}
           {unit && <span class="unit"> {unit}</span>}
         </h3>
+        <span class="chart-when">{when && cursor !== null ? (long ? `${day(when).slice(5)} ${clock(when, false)}` : clock(when)) : ""}</span>
         <button type="button" class="quiet" aria-pressed={table} onClick={() => setTable(!table)}>
           {table ? "Chart" : "Table"}
         </button>
@@ -151,7 +152,6 @@ export function Chart({ title, times, series, format, unit = "", height = 180, o
                 {each.name} <b>{format(each.values[shown] ?? null)}</b>
               </span>
             ))}
-            <span class="legend-when">{when ? (cursor === null ? "latest" : long ? `${day(when).slice(5)} ${clock(when, false)}` : clock(when)) : ""}</span>
           </div>
           <div
             class="plot"
