@@ -33,14 +33,14 @@ from taskfleet_dashboard.answers.scalers import AuditAnswer, DecisionAnswer, Exp
 from taskfleet_dashboard.answers.tasks import GraphAnswer, TaskAnswer, TaskPageAnswer
 from taskfleet_dashboard.changing.audit import Audit
 from taskfleet_dashboard.changing.jobs import Jobs
-from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.events.topics import Kind
 from taskfleet_dashboard.masking import Masks
 from taskfleet_dashboard.reading import fleet, recorded
 from taskfleet_dashboard.reading.explaining import explain_answer
 from taskfleet_dashboard.reading.fleet import FleetView
 from taskfleet_dashboard.reading.graph import graph
-from taskfleet_dashboard.reading.letters import Letters
+from taskfleet_dashboard.reading.letters import LetterReader
 from taskfleet_dashboard.reading.recorded import Recorded
 from taskfleet_dashboard.reading.replaying import what_if_answer
 from taskfleet_dashboard.reading.schedules import schedules_answer
@@ -56,11 +56,11 @@ _DEAD_STATES = ("failed", "dead", "cancelled")
 class Desk:
     """Reads. Errors: `Refused`, and those of Taskfleet (`TaskNotFoundError`, `BrokerConnectionError`, …)."""
 
-    def __init__(self, queue: TaskQueue, pace: Pace, masks: Masks, jobs: Jobs, audit: Audit) -> None:
+    def __init__(self, queue: TaskQueue, pace: ReadingPace, masks: Masks, jobs: Jobs, audit: Audit) -> None:
         self.queue_ = queue
         self.tasks_ = TaskText(queue.application, masks)
         self._fleet = FleetView(queue, pace, masks)
-        self._letters = Letters(queue, self.tasks_)
+        self._letters = LetterReader(queue, self.tasks_)
         self._recorded = Recorded()
         self._jobs = jobs
         self._audit = audit

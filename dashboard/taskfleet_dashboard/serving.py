@@ -20,9 +20,9 @@ from taskfleet_dashboard.changing.changes import Changes
 from taskfleet_dashboard.changing.jobs import Jobs
 from taskfleet_dashboard.desk import Desk
 from taskfleet_dashboard.events.hub import Hub
-from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.masking import Masks
-from taskfleet_dashboard.reading.letters import Letters
+from taskfleet_dashboard.reading.letters import LetterReader
 from taskfleet_dashboard.refusals import Refused
 
 logger = showing.logger("taskfleet.dashboard")
@@ -69,9 +69,9 @@ class Serving:
         self.logins = Logins()
         self.audit = Audit()
         self.jobs = Jobs(self.audit)
-        self.pace = Pace(most_commands_per_second)
+        self.pace = ReadingPace(most_commands_per_second)
         self.desk = Desk(queue, self.pace, masks, self.jobs, self.audit)
-        self.letters = Letters(queue, self.desk.tasks_)
+        self.letters = LetterReader(queue, self.desk.tasks_)
         self.hub = Hub(self.pace, self.desk.topics())
         self._records = records
         self._recording: asyncio.Task[None] | None = None

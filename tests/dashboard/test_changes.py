@@ -152,7 +152,7 @@ async def test_another_process_of_the_dashboard_tells_a_job_and_undoes_it(
 
 async def test_a_job_whose_process_is_gone_has_stopped(queue: TaskQueue, site: Site) -> None:
     broker: Any = queue.broker
-    lost = jobs.Job("a1b2", "requeue", "alice", 1_000_000.0, done=7, beat=1_000_060.0)
+    lost = jobs.LetterJob("a1b2", "requeue", "alice", 1_000_000.0, done=7, beat=1_000_060.0)
     await broker.put_note("job:a1b2", lost.pack(), ttl_seconds=60)
     await broker.put_note("job:a1b3", b'{"what": "is this"}', ttl_seconds=60)
     found = await site.get("jobs/a1b2")

@@ -14,7 +14,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet_dashboard.events.hub import Hub
-from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.events.stream import EventStream
 from taskfleet_dashboard.events.topics import Kind
 from tests.dashboard.conftest import MakeSite, Site
@@ -118,7 +118,7 @@ async def test_open_pages_never_cost_more_commands_than_the_bound(
 
 
 async def test_the_pace_counts_what_is_sent(queue: TaskQueue, server: RedisServer) -> None:
-    pace = Pace(1_000_000)
+    pace = ReadingPace(1_000_000)
     await queue.broker.ping()
     async with monitored(server) as monitor:
         async with pace.reading():
@@ -201,7 +201,7 @@ async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() ->
 
         return DoneAnswer(changed=True, detail=str(time.monotonic()))
 
-    hub = Hub(Pace(10_000), {"fast": Kind(read, 0.01)})
+    hub = Hub(ReadingPace(10_000), {"fast": Kind(read, 0.01)})
     sent: list[Any] = []
 
     async def takes(message: Any) -> None:
@@ -238,7 +238,7 @@ async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> N
         count += 1
         return DoneAnswer(changed=True, count=count)
 
-    hub = Hub(Pace(10_000), {"fast": Kind(read, 0.01)})
+    hub = Hub(ReadingPace(10_000), {"fast": Kind(read, 0.01)})
     sent: list[bytes] = []
     go_on = asyncio.Event()
 

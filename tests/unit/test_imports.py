@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"taskfleet": ROOT / "worker/taskfleet", "taskfleet_operator": ROOT / "operator/taskfleet_operator"}
+PACKAGES = {
+    "taskfleet": ROOT / "worker/taskfleet",
+    "taskfleet_operator": ROOT / "operator/taskfleet_operator",
+    "taskfleet_dashboard": ROOT / "dashboard/taskfleet_dashboard",
+}
 
 # By module, the modules that it imports and the line of the first import of each.
 Imports = Mapping[str, Mapping[str, int]]

@@ -16,7 +16,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = (REPOSITORY / "worker" / "taskfleet", REPOSITORY / "operator" / "taskfleet_operator")
+PACKAGES = (
+    REPOSITORY / "worker" / "taskfleet",
+    REPOSITORY / "operator" / "taskfleet_operator",
+    REPOSITORY / "dashboard" / "taskfleet_dashboard",
+)
 ARCHITECTURE = REPOSITORY / "docs" / "development" / "architecture.md"
 
 _CODE = re.compile(r"`([^`\n]+)`")

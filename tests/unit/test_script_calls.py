@@ -19,7 +19,7 @@ from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.task_record import Place
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys, scripts
-from taskfleet.redis.calls import history, inspection, operations, schedules, tasks, workflows
+from taskfleet.redis.calls import history, inspection, letters, operations, schedules, tasks, workflows
 from taskfleet.redis.calls.call import ScriptCall
 
 HERE = Partition("q/3")
@@ -44,6 +44,8 @@ CALLS: list[ScriptCall[Any]] = [
     operations.stats(NAMES, horizon_ms=1),
     operations.purge(NAMES),
     operations.purge_dead(NAMES),
+    letters.discard(NAMES, "job", ["id"], until_ms=1, room=1, room_bytes=1),
+    letters.restore(NAMES, "job", most=1),
     operations.requeue_dead(NAMES, FLEET, HERE, [], passed=0, most=None),
     schedules.add(NAMES, FLEET, "s", b"spec", 1),
     schedules.add(NAMES, FLEET, "s", b"spec", 1, instead_of=b"other"),

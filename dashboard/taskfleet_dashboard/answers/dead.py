@@ -46,7 +46,7 @@ class DeadPageAnswer(Answer):
     cursor: str | None
     """Where the next page goes on; null after the last."""
     examined: int
-    """Letters that this call has looked at."""
+    """LetterReader that this call has looked at."""
 
 
 class DeadAnswer(TaskAnswer):

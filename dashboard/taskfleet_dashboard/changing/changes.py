@@ -14,13 +14,13 @@ from taskfleet_dashboard.answers.answer import DoneAnswer
 from taskfleet_dashboard.answers.dead import DeadOrder, JobAnswer, JobStarted
 from taskfleet_dashboard.changing.audit import Audit
 from taskfleet_dashboard.changing.jobs import Action, Jobs
-from taskfleet_dashboard.reading.letters import Letters
+from taskfleet_dashboard.reading.letters import LetterReader
 from taskfleet_dashboard.reading.schedules import entry_of
 from taskfleet_dashboard.refusals import Refused
 
 
 @dataclass(slots=True)
-class _Told:
+class _Noted:
     detail: str = ""
     outcome: str = "done"
 
@@ -31,14 +31,14 @@ class Changes:
 
     queue: TaskQueue
     broker: RedisBroker
-    letters: Letters
+    letters: LetterReader
     jobs: Jobs
     audit: Audit
     user: str
 
     @contextlib.asynccontextmanager
-    async def _noted(self, action: str, subject: str) -> AsyncIterator[_Told]:
-        told = _Told()
+    async def _noted(self, action: str, subject: str) -> AsyncIterator[_Noted]:
+        told = _Noted()
         try:
             yield told
         except (Refused, TaskQueueError) as error:
@@ -48,7 +48,7 @@ class Changes:
             raise
         await self._note(action, subject, told)
 
-    async def _note(self, action: str, subject: str, told: _Told) -> None:
+    async def _note(self, action: str, subject: str, told: _Noted) -> None:
         await self.audit.note(
             self.broker, user=self.user, action=action, subject=subject, detail=told.detail, outcome=told.outcome
         )

@@ -24,7 +24,7 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.dead import DeadMatch, DeadOrder, JobAnswer
 from taskfleet_dashboard.changing.audit import Audit
-from taskfleet_dashboard.reading.letters import Letter, Letters
+from taskfleet_dashboard.reading.letters import LetterReader, ListedLetter
 from taskfleet_dashboard.refusals import Refused
 
 logger = showing.logger("taskfleet.dashboard")
@@ -42,7 +42,7 @@ _SILENT_SECONDS = 30.0  # after which nobody runs it any more
 
 
 @dataclass(slots=True)
-class Job:
+class LetterJob:
     """A job, as it is kept in Redis."""
 
     job: str
@@ -64,7 +64,7 @@ class Job:
         return json.dumps(asdict(self)).encode("utf-8", "replace")
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Job:
+    def unpack(cls, packed: bytes) -> LetterJob:
         """Errors: `ValueError` for what no dashboard has written."""
         try:
             job = cls(**json.loads(packed))
@@ -115,19 +115,21 @@ class Jobs:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self._room = _Room()
-        self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[LetterJob, asyncio.Task[None]]] = {}
 
     @property
     def running(self) -> int:
         """The number of jobs that run here."""
         return len(self._running)
 
-    async def start(self, broker: RedisBroker, letters: Letters, action: Action, order: DeadOrder, user: str) -> str:
+    async def start(
+        self, broker: RedisBroker, letters: LetterReader, action: Action, order: DeadOrder, user: str
+    ) -> str:
         """Start a job; returns its id. Errors: `Refused` when too many run."""
         if len(self._running) >= _MOST_RUNNING:
             raise Refused(429, f"{_MOST_RUNNING} jobs run already, which is the most; wait for one of them")
         now = time.time()
-        job = Job(secrets.token_hex(8), action, user, now, beat=now)
+        job = LetterJob(secrets.token_hex(8), action, user, now, beat=now)
         if action == "discard":
             job.undo_until = now + UNDO_SECONDS
         await self._keep(broker, job)
@@ -140,7 +142,7 @@ class Jobs:
         task.add_done_callback(lambda _: self._running.pop(job.job, None))
         return job.job
 
-    async def _run(self, broker: RedisBroker, letters: Letters, job: Job, order: DeadOrder) -> None:
+    async def _run(self, broker: RedisBroker, letters: LetterReader, job: LetterJob, order: DeadOrder) -> None:
         try:
             if order.ids is not None:
                 await self._some(broker, job, order.queue or "", order.ids)
@@ -166,7 +168,7 @@ class Jobs:
                 outcome=f"{outcome}: {job.error}" if job.error else outcome,
             )  # fmt: skip
 
-    async def _some(self, broker: RedisBroker, job: Job, queue: str, ids: list[str]) -> None:
+    async def _some(self, broker: RedisBroker, job: LetterJob, queue: str, ids: list[str]) -> None:
         """The letters with these ids. Those that are not there any more are not among the done ones."""
         job.total = len(ids)
         for partition in await broker.partitions(queue):
@@ -174,7 +176,7 @@ class Jobs:
         job.examined = len(ids)
         job.stayed = len(ids) - job.done
 
-    async def _matching(self, broker: RedisBroker, letters: Letters, job: Job, match: DeadMatch) -> None:
+    async def _matching(self, broker: RedisBroker, letters: LetterReader, job: LetterJob, match: DeadMatch) -> None:
         """The letters that match and have died before the job began: a task that dies again meanwhile is not one."""
         partitions = await letters.partitions(broker, match)
         stats = await broker.stats_many([match.queue] if match.queue is not None else await broker.queues())
@@ -191,12 +193,14 @@ class Jobs:
                     told = time.monotonic()
                     await self._keep(broker, job)
 
-    async def _act_on(self, broker: RedisBroker, job: Job, partition: Partition, wanted: list[Letter]) -> None:
+    async def _act_on(
+        self, broker: RedisBroker, job: LetterJob, partition: Partition, wanted: list[ListedLetter]
+    ) -> None:
         before = job.done
         await self._act(broker, job, partition, [letter.id for letter in wanted])
         job.stayed += len(wanted) - (job.done - before)
 
-    async def _act(self, broker: RedisBroker, job: Job, partition: Partition, ids: list[str]) -> None:
+    async def _act(self, broker: RedisBroker, job: LetterJob, partition: Partition, ids: list[str]) -> None:
         if job.action == "requeue":
             moved, _ = await broker.requeue_letters(partition, ids)
             job.done += moved
@@ -210,7 +214,7 @@ class Jobs:
         if gone.held:
             job.held[partition] = job.held.get(partition, 0) + gone.held
 
-    async def _keep(self, broker: RedisBroker, job: Job) -> None:
+    async def _keep(self, broker: RedisBroker, job: LetterJob) -> None:
         job.beat = time.time()
         await broker.put_note(f"job:{job.job}", job.pack(), ttl_seconds=_KEPT_SECONDS)
 
@@ -218,7 +222,7 @@ class Jobs:
         """How far a job is. Errors: `Refused` for one that is not known."""
         return (await self._find(broker, job_id)).answer(time.time())
 
-    async def _find(self, broker: RedisBroker, job_id: str) -> Job:
+    async def _find(self, broker: RedisBroker, job_id: str) -> LetterJob:
         here = self._running.get(job_id)
         if here is not None:
             here[0].beat = time.time()
@@ -226,7 +230,7 @@ class Jobs:
         packed = await broker.note(f"job:{job_id}") if job_id.isalnum() else None
         try:
             if packed is not None:
-                return Job.unpack(packed)
+                return LetterJob.unpack(packed)
         except ValueError as error:
             raise Refused(404, f"job {job_id} cannot be read: {error}") from None
         raise Refused(404, f"there is no job {text.line(job_id)}; jobs are kept for an hour")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
 from taskfleet_dashboard.answers.answer import ErrorAnswer
-from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.events.topics import Kind, Topic, parsed
 from taskfleet_dashboard.refusals import Refused
 
@@ -26,7 +26,7 @@ _LOOK_SECONDS = 0.25  # how often the end of the server is looked for
 _REDIS_GONE_SECONDS = 2.0  # between two tries
 
 
-class Watched:
+class WatchedTopic:
     """A topic that somebody watches, and its latest reading."""
 
     def __init__(self, topic: Topic) -> None:
@@ -49,14 +49,14 @@ class Watched:
 class Hub:
     """All topics and streams of one dashboard. `kinds` are the topics by the head of their name."""
 
-    def __init__(self, pace: Pace, kinds: dict[str, Kind], *, most_topics: int = MOST_TOPICS) -> None:
+    def __init__(self, pace: ReadingPace, kinds: dict[str, Kind], *, most_topics: int = MOST_TOPICS) -> None:
         self.pace = pace
         self.kinds = kinds
         self.ending = asyncio.Event()
         self.streams = 0
         self.dropped_total = 0
         self._most_topics = most_topics
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedTopic] = {}
         self._running: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
 
@@ -74,9 +74,9 @@ class Hub:
             raise Refused(503, f"{MOST_STREAMS} pages are open already, which is the most; close one, or reload later")
         return wanted
 
-    def join(self, topics: Sequence[Topic], wake: asyncio.Event) -> tuple[list[Watched], list[Topic]]:
+    def join(self, topics: Sequence[Topic], wake: asyncio.Event) -> tuple[list[WatchedTopic], list[Topic]]:
         """Watch these topics: those that are watched from now on, and those for which there is no room."""
-        watched: list[Watched] = []
+        watched: list[WatchedTopic] = []
         refused: list[Topic] = []
         for topic in topics:
             found = self._watched.get(topic.name)
@@ -84,7 +84,7 @@ class Hub:
                 if len(self._watched) >= self._most_topics:
                     refused.append(topic)
                     continue
-                found = self._watched[topic.name] = Watched(topic)
+                found = self._watched[topic.name] = WatchedTopic(topic)
             found.watchers.add(wake)
             watched.append(found)
         if self._running is None or self._running.done():
@@ -92,7 +92,7 @@ class Hub:
         self._more.set()
         return watched, refused
 
-    def leave(self, watched: Sequence[Watched], wake: asyncio.Event) -> None:
+    def leave(self, watched: Sequence[WatchedTopic], wake: asyncio.Event) -> None:
         """Watch them no more."""
         for each in watched:
             each.watchers.discard(wake)
@@ -115,7 +115,7 @@ class Hub:
                 continue
             await self._read(next_one)
 
-    async def _read(self, watched: Watched) -> None:
+    async def _read(self, watched: WatchedTopic) -> None:
         topic, is_error = watched.topic, False
         seconds = topic.kind.seconds
         try:

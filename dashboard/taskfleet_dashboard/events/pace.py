@@ -7,10 +7,10 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from taskfleet.redis.permission import Tally, asked_before_each_command
+from taskfleet.redis.permission import CommandCount, asked_before_each_command
 
 
-class Pace:
+class ReadingPace:
     """One reading at a time. After one that has sent `n` commands, the next begins `n / most_per_second` s after it.
 
     So in any stretch of time there are at most `most_per_second` commands a second, and those of one reading.
@@ -34,11 +34,11 @@ class Pace:
             pause = self._free_at - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            tally, began = Tally(), time.monotonic()
+            count, began = CommandCount(), time.monotonic()
             try:
-                with asked_before_each_command(tally):
+                with asked_before_each_command(count):
                     yield
             finally:
-                self.commands_total += tally.commands
+                self.commands_total += count.commands
                 self.readings_total += 1
-                self._free_at = began + tally.commands / self.most_per_second
+                self._free_at = began + count.commands / self.most_per_second

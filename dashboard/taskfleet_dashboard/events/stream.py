@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.answers.scalers import StreamEnd
-from taskfleet_dashboard.events.hub import Hub, Watched
+from taskfleet_dashboard.events.hub import Hub, WatchedTopic
 from taskfleet_dashboard.events.topics import Topic
 
 _RETRY_MS = 2000
@@ -68,7 +68,7 @@ class EventStream(Response):
                 await gone
 
     async def _follow(
-        self, send: Send, watched: Sequence[Watched], wake: asyncio.Event, gone: asyncio.Task[None]
+        self, send: Send, watched: Sequence[WatchedTopic], wake: asyncio.Event, gone: asyncio.Task[None]
     ) -> str | None:
         """Send what is new, until the end; why it ends, `None` when the browser has gone."""
         sent = dict.fromkeys((each.topic.name for each in watched), 0)

@@ -14,7 +14,7 @@ from taskfleet.watching.snapshot import FailureLine, QueueLine, Snapshot, Worker
 from taskfleet_dashboard.answers.fleet import RunRow, WorkerRow, WorkersAnswer
 from taskfleet_dashboard.answers.overview import FailureRow, QueueRows, Totals, WorkerTotals
 from taskfleet_dashboard.answers.queues import SPARK_POINTS, QueueRow, QueueState
-from taskfleet_dashboard.events.pace import Pace
+from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.masking import Masks
 from taskfleet_dashboard.text import line, whole
 
@@ -31,7 +31,7 @@ Sparks = dict[str, list[int | None]]
 class FleetView:
     """One reading for all: the overview, the rows of queues, and the workers."""
 
-    def __init__(self, queue: TaskQueue, pace: Pace, masks: Masks) -> None:
+    def __init__(self, queue: TaskQueue, pace: ReadingPace, masks: Masks) -> None:
         self._queue = queue
         self._reading = FleetReading(queue)
         self._pace = pace

@@ -30,7 +30,7 @@ _MOST_SECONDS = 2.0
 _LETTER_BYTES = 16_384
 
 
-class Letter(NamedTuple):
+class ListedLetter(NamedTuple):
     """A dead letter that was looked at: `info` is missing when it was gone."""
 
     partition: Partition
@@ -39,7 +39,7 @@ class Letter(NamedTuple):
     info: TaskInfo | None
 
 
-class Letters:
+class LetterReader:
     """Reads dead letters."""
 
     def __init__(self, queue: TaskQueue, tasks: TaskText) -> None:
@@ -52,7 +52,7 @@ class Letters:
 
     async def walk(
         self, broker: RedisBroker, partition: Partition, match: DeadMatch, after: Place | None, *, until_ms: float
-    ) -> AsyncIterator[list[Letter]]:
+    ) -> AsyncIterator[list[ListedLetter]]:
         """The letters of a partition by time, the latest first, some at a time."""
         since = -math.inf if match.since is None else milliseconds(match.since)
         until = until_ms if match.until is None else min(until_ms, milliseconds(match.until))
@@ -65,7 +65,8 @@ class Letters:
             ids = [str(place.id) for place in known]
             infos = await reader.many(partition, ids, [-1] * len(ids), most_bytes=_LETTER_BYTES) if ids else []
             yield [
-                Letter(partition, place, task_id, info) for place, task_id, info in zip(known, ids, infos, strict=True)
+                ListedLetter(partition, place, task_id, info)
+                for place, task_id, info in zip(known, ids, infos, strict=True)
             ]
             after = places[-1]
 

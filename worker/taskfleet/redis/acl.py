@@ -30,7 +30,8 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     "dashboard": (
         scripts.STATS, scripts.STATUS, scripts.INSPECT, scripts.PLACES, scripts.CANCEL, scripts.RESOLVE, scripts.PURGE,
         scripts.REQUEUE_DEAD, scripts.DISCARD_DEAD, scripts.RESTORE_DEAD, scripts.DRAIN, scripts.ENQUEUE,
-        scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE,
+        scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST, scripts.SCHEDULE_DUE, scripts.HISTORY_RECORD,
+        scripts.HISTORY_READ, scripts.ELECT, scripts.LIMIT_KEYS,
     ),
     "doctor": (
         scripts.STATS, scripts.RESOLVE, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST,
@@ -51,7 +52,8 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
     ),
     "dashboard": (
         "ZRANGE", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "SCAN", "LRANGE", "LREM", "PUBLISH",
-        "EXISTS", "TYPE", "GET", "HGET", "HKEYS", "HSCAN", "ZSCORE", "LPUSH", "LTRIM", "SADD", "ZADD", "HEXISTS",
+        "EXISTS", "TYPE", "GET", "HGET", "HKEYS", "HSCAN", "ZSCORE", "LPUSH", "LTRIM", "ZCARD",
+        "ZRANDMEMBER", "HEXISTS",
     ),
     "doctor": (
         "ZRANGE", "ZREM", "HMGET", "TIME", "INFO", "SCAN", "PTTL", "PEXPIRE", "EXISTS", "TYPE", "LRANGE", "LREM",

@@ -30,7 +30,7 @@ def asked_before_each_command(ask: Ask | None) -> Generator[None]:
         _ask.reset(token)
 
 
-class Tally:
+class CommandCount:
     """Counts the commands that a task sends: given to `asked_before_each_command`, it permits them all."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Asking(AbstractConnection):
         if not self.is_connected:
             await self.connect()
         ask()
-        if isinstance(ask, Tally):
+        if isinstance(ask, CommandCount):
             ask.add(command)
         await super().send_packed_command(command, check_health)
 
