@@ -14,7 +14,8 @@ TYPED = ["/", "/tasks", "/dead", "/workers", "/keys"]
 
 # Elements and attributes that text would have made, had it been read as markup.
 ALIVE = """() => [...document.querySelectorAll(
-  'main script, iframe, object, embed, img, [onerror], [onload], [onmouseover], [srcdoc], [style], a[href^="javascript" i]'
+  'main script, iframe, object, embed, img, [onerror], [onload], [onmouseover], [srcdoc], [style],' +
+  'a[href^="javascript" i]'
 )].map(e => e.outerHTML.slice(0, 200))"""
 
 # All of the corpus at once, and what works only at the beginning of a text or by its length.

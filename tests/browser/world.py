@@ -36,7 +36,7 @@ def at(seconds_ago: float = 0) -> str:
 
 def _terms(steady: float, drain: float, late: float, replicas: int) -> Body:
     return {
-        "arrivals_per_second": 41.7, "service_seconds": 0.48, "effective_drain_seconds": 60.0, "start_latency_seconds": 9.1,
+        "arrivals_per_second": 83.4, "service_seconds": 0.48, "effective_drain_seconds": 60.0, "start_latency_seconds": 9.1,
         "backlog": 1840.0, "in_flight": 58.0, "due": 12.0, "oldest_age_seconds": 31.4, "steady_slots": steady,
         "drain_slots": drain, "late_slots": late, "slots": steady + drain + late, "slots_per_replica": 8.0,
         "recommended_replicas": float(replicas), "panic_replicas": 0.0, "busy_workers": 7.0, "panicking": 0.0,
@@ -61,6 +61,7 @@ class World:
     state: str = "running"
     ready: int = 1840
     refuse: str = ""
+    born: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC).replace(microsecond=0))
 
     def touch(self, **changes: Any) -> None:
         """Change it, and tell all browsers."""
@@ -95,7 +96,7 @@ class World:
             "name": name, "state": state, "problem": "", "ready": ready, "running": [16, 42, 0, 4, 0, 2][i % 6],
             "delayed": [0, 118, 4, 0, 0, 31][i % 6], "blocked": [0, 3, 0, 0, 0, 0][i % 6], "parked": [0, 20, 0, 0, 0, 0][i % 6],
             "dead": [0, 7, 0, 2, 0, 0][i % 6], "oldest_age_seconds": [0.3, 31.4, 0.0, 8.0, 912.0, 4.0][i % 6],
-            "in_per_second": [18.2, 41.7, 0.0, 2.5, 0.4, 0.1][i % 6], "out_per_second": [18.0, 55.9, 0.0, 2.4, 0.0, 0.2][i % 6],
+            "in_per_second": [18.2, 83.4, 0.0, 2.5, 0.4, 0.1][i % 6], "out_per_second": [18.0, 97.6, 0.0, 2.4, 0.0, 0.2][i % 6],
             "failed_per_second": [0.0, 0.12, 0.0, 0.0, 0.0, 0.0][i % 6],
             "drains_in_seconds": [0.7, 129.6, 0.0, None, None, 90.0][i % 6],
             "workers": [8, 8, 8, 2, 0, 8][i % 6], "limits": self.say("at most 4 at once") if i % 6 == 3 else "", "spark": spark,
@@ -105,7 +106,7 @@ class World:
         return {
             "name": "shop/orders", "replicas": 7, "desired": 8, "busy": 7,
             "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3),
-            "message": self.say("slots = 61.4 (steady 25.0 + drain 36.4) / 8 → 8"),
+            "message": self.say("slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9"),
         }  # fmt: skip
 
     def overview(self, search: str = "", sort: str = "name", offset: int = 0, limit: int = 50) -> Body:
@@ -116,8 +117,8 @@ class World:
         return {
             "at": at(), "unread": 0,
             "totals": {
-                "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": 9, "in_per_second": 62.9,
-                "out_per_second": 76.5, "failed_per_second": 0.12, "drains_in_seconds": 157.4,
+                "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": 9, "in_per_second": 104.6,
+                "out_per_second": 118.2, "failed_per_second": 0.12, "drains_in_seconds": 157.4,
             },
             "workers": {"total": 10, "busy": 7, "idle": 1, "cordoned": 1, "draining": 1, "slots": 80, "running": 64},
             "queues": {"items": rows[offset : offset + limit], "total": len(rows), "offset": offset},
@@ -145,7 +146,7 @@ class World:
             ],
             "options": {"name": name, "concurrency": 48, "note": self.say("none")},
             "limits": [
-                {"name": "concurrency", "limit": 48.0, "used": 42.0}, {"name": "rate", "limit": 60.0, "used": 55.9},
+                {"name": "concurrency", "limit": 48.0, "used": 42.0}, {"name": "rate", "limit": 120.0, "used": 97.6},
                 {"name": "concurrency per key", "limit": 2.0, "used": None},
             ],
             "keys": {
@@ -346,24 +347,32 @@ class World:
         }
 
     def scaler(self, name: str, span: str = "1h") -> Body:
-        points = []
         number, step = (240, 15) if span == "1h" else (288, 300)
-        before = 3
+        hour = span == "1h"
+        points, there = [], 4
         for i in range(number):
-            wave = math.sin(i / 23) + 1
-            drain = 18 * wave + (20 if 150 < i < 190 else 0)
-            wanted = max(2, math.ceil((12 * wave + drain) / 8))
-            desired = min(wanted, before + 1) if wanted > before else max(wanted, before - (i % 8 == 0))
-            limit = "" if desired == wanted else "ScaleUpLimit" if desired < wanted else "ScaleDownStabilized"
+            steady = 26 + 24 * math.sin((i - 178) / 40) if i < number - 20 else 50.0
+            drain = 24.0 if 120 < i < 150 else 14.8 if i >= number - 12 else 3.0
+            wanted = math.ceil((steady + drain) / 8)
+            there_is = there
+            if i == number - 1:
+                there_is, wanted, desired, limit = 7, 9, 8, "ScaleUpLimit"
+            elif i >= number - 20:
+                desired, limit = 7, "ScaleUpStabilized"
+            elif wanted >= there:
+                desired = min(wanted, there + 1)
+                limit = "" if desired == wanted else "ScaleUpLimit"
+            else:
+                desired, limit = there - (i % 8 == 0), "ScaleDownStabilized"
             points.append({
-                "at": f"2026-11-26T{10 + i // 240:02}:{(i // 4) % 60:02}:{(i % 4) * 15:02}Z" if span == "1h" else at((number - i) * step),
-                "replicas": before, "desired": desired, "busy": float(min(before, wanted)),
-                "reason": "DrainTime" if span == "1h" else "", "limited_by": limit if span == "1h" else "",
-                "message": self.say(f"slots = {12 * wave + drain:.1f} (steady {12 * wave:.1f} + drain {drain:.1f}) / 8 → {wanted}") if span == "1h" else "",
-                "limit_message": self.say("at most 1 more in 15 s") if limit and span == "1h" else "",
-                "terms": _terms(12 * wave, drain, 0.0, wanted) if span == "1h" else {},
+                "at": (self.born - dt.timedelta(seconds=(number - 1 - i) * step)).isoformat().replace("+00:00", "Z"),
+                "replicas": there_is, "desired": desired, "busy": float(min(there_is, wanted)),
+                "reason": "DrainTime" if hour else "", "limited_by": limit if hour else "",
+                "message": self.say(f"slots = {steady + drain:.1f} (steady {steady:.1f} + drain {drain:.1f}) / 8 → {wanted}") if hour else "",
+                "limit_message": self.say("at most 1 more in 15 s") if limit and hour else "",
+                "terms": _terms(steady, drain, 0.0, wanted) if hour else {},
             })  # fmt: skip
-            before = desired
+            there = desired
         spec = {
             "minReplicas": 0,
             "maxReplicas": 20,
@@ -408,13 +417,13 @@ class World:
     def explain(self, name: str) -> Body:
         return {
             "name": name, "at": at(3), "replicas": 7, "desired": 8,
-            "why": self.say("8 workers because 41.7 tasks arrive a second and take 0.48 s each, and the 1,840 that wait are to be gone in 60 s."),
+            "why": self.say("8 workers because 83.4 tasks arrive a second and take 0.48 s each, and the 1,840 that wait are to be gone in 60 s."),
             "limit": self.say("It wants 9, but at most one worker is added in 15 s (ScaleUpLimit)."),
             "lines": [
-                {"name": "steady", "value": 3.1, "text": self.say("workers for the tasks that arrive")},
-                {"name": "drain", "value": 4.6, "text": self.say("workers to work off what waits within the target")},
+                {"name": "steady", "value": 6.3, "text": self.say("workers for the tasks that arrive")},
+                {"name": "drain", "value": 1.9, "text": self.say("workers to work off what waits within the target")},
             ],
-            "changes": [self.say("With a target of 30 s it would want 13."), self.say("A backlog of 700 would need no more than 6.")] if not self.text else [self.text],
+            "changes": [self.say("With a target of 30 s it would want 11."), self.say("A backlog of 1,600 would need no more than 8.")] if not self.text else [self.text],
         }  # fmt: skip
 
     def audit(self, cursor: str = "") -> Body:
