@@ -17,8 +17,6 @@ from tests.browser.fixture_server import FixtureServer
 from tests.browser.world import World
 from tests.support import requirements
 
-playwright_api = pytest.importorskip("playwright.sync_api") if not requirements.required() else None
-
 FRONT = Path(__file__).parents[2] / "dashboard" / "front"
 TIER = "browser"
 WAIT_MS = 20_000
