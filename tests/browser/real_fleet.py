@@ -10,10 +10,13 @@ from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from taskfleet import QueueOptions, Retry, TaskQueue, chain
 from taskfleet.runtime.worker import Worker
 from taskfleet.settings import RedisSettings, Settings, WorkerSettings
+from taskfleet_dashboard import dashboard
 from taskfleet_dashboard.access.visitor import OpenAccess
 from taskfleet_dashboard.app import application
 from taskfleet_dashboard.masking import Masks
@@ -29,6 +32,7 @@ class RealFleet:
         self._started = threading.Event()
         self._problem: BaseException | None = None
         self.url = ""
+        self.mounted_url = ""
         self.tasks: dict[str, Any] = {}
 
     def call(self, coroutine: Awaitable[Any]) -> Any:
@@ -88,27 +92,24 @@ class RealFleet:
 
         stack.push_async_callback(stop_worker)
         serving = Serving(queue, OpenAccess(), masks=Masks(("password",)), records=True)
-        config = uvicorn.Config(
-            application(serving, hosts=["127.0.0.1"]),
-            "127.0.0.1",
-            0,
-            log_config=None,
-            lifespan="on",
-            timeout_graceful_shutdown=5,
-        )
+        self.url = await self._serve(stack, application(serving, hosts=["127.0.0.1"]))
+        mounted = Starlette(routes=[Mount("/ops/queues", dashboard(queue, access=lambda _: True))])
+        self.mounted_url = await self._serve(stack, mounted) + "/ops/queues"
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, app: Any) -> str:
+        config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # this is not the main thread
         serves = asyncio.create_task(server.serve())
 
-        async def stop_server() -> None:
+        async def stop() -> None:
             server.should_exit = True
             await serves
 
-        stack.push_async_callback(stop_server)
+        stack.push_async_callback(stop)
         while not server.started:
             assert not serves.done(), "the dashboard does not serve"
             await asyncio.sleep(0.01)
-        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
     def _define(self, queue: TaskQueue) -> None:
         gate = self.gate

@@ -121,3 +121,15 @@ def test_each_page_works_on_the_real_server(fleet: RealFleet, page: Any, path: s
     page.wait_for_selector("[data-link=live]")
     expect(page.locator("main > :nth-child(2)")).to_be_visible()
     expect(page.locator("main [role=alert]")).to_have_count(0)
+
+
+def test_a_mounted_dashboard_finds_its_files_its_api_and_its_pages(fleet: RealFleet, page: Any) -> None:
+    page.goto(f"{fleet.mounted_url}/workers")
+    page.wait_for_selector("[data-link=live]")
+    expect(page.locator("tbody tr", has_text="shop-1")).to_be_visible()
+    page.click("nav >> text=Dead letters")
+    page.wait_for_url(f"{fleet.mounted_url}/dead")
+    page.reload()
+    expect(page.locator("h1")).to_have_text("Dead letters")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Workers")
