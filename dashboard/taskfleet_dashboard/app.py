@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -50,7 +50,7 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
     """The application for one dashboard. `hosts`: the names that it is served as, or `None` for any."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         async with serving:
             yield
 

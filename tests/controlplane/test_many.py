@@ -92,13 +92,14 @@ async def test_sixty_taskqueues_beside_a_redis_that_never_answers(
             return (reachable.count("True"), reachable.count("False")) == (MANY, 3)
 
         await asyncio.to_thread(until, answered, "all have been looked at", seconds=120)
-        before = await readings(redis_server.url)
+        before, began = await readings(redis_server.url), time.monotonic()
         took = await first_tasks(redis_server, control_plane, namespace)
         reads = await readings(redis_server.url) - before
         median, worst = sorted(took)[len(took) // 2], max(took)
         print(f"0 → 1 beside {MANY - 1} others: p50 {median:.3f} s, worst {worst:.3f} s; {reads} readings")
         # The next poll is minutes away: every worker came by an announcement, and each woke only its own TaskQueue.
-        assert reads <= 10 + TRIALS * 8
+        recorded = (time.monotonic() - began) / 15 + 1  # figures over time, of all queues at once
+        assert reads <= 10 + TRIALS * 8 + recorded
         assert median < 5  # the target is 0.2 s, for a machine that has nothing else to do
         await asyncio.to_thread(lambda: operated("delete", "tq", "--all", "--wait=false"))
 

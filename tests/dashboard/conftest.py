@@ -144,7 +144,8 @@ async def make_site() -> AsyncIterator[MakeSite]:
         return site
 
     yield make
-    for serves, task, site in running:
+    # uvicorn puts back the signal handlers that it has found: the last one goes first.
+    for serves, task, site in reversed(running):
         await site.close_streams()
         await site.client.aclose()
         serves.should_exit = True

@@ -192,6 +192,21 @@ async def test_a_decision_that_is_too_large_is_refused_and_named(broker: RedisBr
     await record_decision(broker, SCALER, dataclasses.replace(record_with(text_bytes=10), state=state))
     [found] = await decisions(broker, SCALER)
     assert found.state is None, "a memory that is too large is left out"
+    queues = [{"name": random.Random(n).randbytes(1000).hex()} for n in range(100)]
+    await record_decision(broker, SCALER, dataclasses.replace(record_with(text_bytes=10), queues=queues))
+    assert [one.queues for one in await decisions(broker, SCALER)] == [(), ()]
+
+
+async def test_after_a_loss_of_data_the_next_decisions_can_be_read(broker: RedisBroker) -> None:
+    clock = Clock()
+    log = DecisionLog(broker, SCALER, clock)
+    many = list(looks(12))
+    for number, look in enumerate(many):
+        if number == 8:
+            await broker.client.redis.delete(broker.fleet.decisions(SCALER))
+        clock.now += 5
+        await log.add(record(look, with_state=log.wants_state), busy=0)
+    assert [one.now for one in await decisions(broker, SCALER)] == [look.now for look in many[9:]]
 
 
 async def test_decisions_older_than_an_hour_are_dropped(broker: RedisBroker) -> None:

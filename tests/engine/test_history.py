@@ -22,6 +22,7 @@ from taskfleet.cancellation import end
 from taskfleet.doctor.checkup import look
 from taskfleet.history import DecisionRecord, Recorder, read, record_decision, sparklines
 from taskfleet.protocol import rings
+from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.rings import QUEUE_RINGS
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import history as calls
@@ -370,6 +371,17 @@ async def test_a_recorder_that_stood_still_sees_that_it_was_replaced(queue: Task
             await end([task])
 
 
+async def test_a_turn_that_took_too_long_ends_when_another_one_records(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder
+) -> None:
+    await send(queue, 1)
+    recorder.records = True  # it believes so, since long ago
+    await broker.call(calls.elect(broker.fleet, "another", ttl_ms=60_000))
+    assert await recorder.record() == {}
+    assert not recorder.records
+    assert not await broker.client.redis.exists(broker.keys_of("default").history)
+
+
 async def test_a_recorder_goes_on_after_redis_was_away(caplog: pytest.LogCaptureFixture) -> None:
     with RedisServer() as server:
         broker = RedisBroker.from_url(server.url, prefix="app", command_timeout=0.5, connect_timeout=0.5)
@@ -393,6 +405,10 @@ async def test_a_recorder_goes_on_after_redis_was_away(caplog: pytest.LogCapture
 async def many_queues(broker: RedisBroker, count: int) -> None:
     names = [f"queue-{number}" for number in range(count)]
     await broker.client.redis.sadd(broker.fleet.queues, *names)
+    pipeline = broker.client.redis.pipeline(transaction=False)
+    for name in names:
+        pipeline.hset(broker.keys_of(name).stat, "enqueued", 1)
+    await pipeline.execute()
 
 
 async def test_a_thousand_queues_cost_two_calls_each_and_no_more_a_second_than_the_bound(broker: RedisBroker) -> None:
@@ -449,6 +465,37 @@ async def test_a_purge_of_a_queues_keys_takes_its_history_too(
     assert await broker.client.redis.exists(broker.keys_of("other").history)
     await recorder.record()
     assert not await broker.client.redis.exists(broker.keys_of("default").history)
+
+
+async def test_a_recorder_that_has_listed_a_queue_before_its_purge_makes_no_history_of_it(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(queue, 1)
+    await recorder.record()
+    listed = await broker.partitions()
+    await broker.purge_keys(["default"])
+
+    async def partitions(name: str | None = None) -> list[Partition]:
+        return listed
+
+    monkeypatch.setattr(broker, "partitions", partitions)
+    assert await recorder.record() == {}
+    assert not await broker.client.redis.exists(broker.keys_of("default").history)
+
+
+async def test_a_queue_without_tasks_gets_no_history_and_one_that_had_some_goes_on(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder
+) -> None:
+    await queue.pause("never-used")
+    await send(queue, 1)
+    await recorder.record()
+    assert not await broker.client.redis.exists(broker.keys_of("never-used").history)
+    await queue.resume("never-used")
+    key = broker.keys_of("default")
+    await broker.client.redis.delete(key.stat, key.ready, key.task)  # as after FLUSHALL, but for the history
+    await broker.client.redis.pexpire(key.history, 60_000)
+    await recorder.record()
+    assert await broker.client.redis.pttl(key.history) > 60_000
 
 
 async def test_the_partitions_of_a_queue_are_one_history(make_queue: MakeQueue) -> None:

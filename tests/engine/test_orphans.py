@@ -45,6 +45,10 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         lambda redis, names: redis.hset(names.control, "remember", 1),
         "queue default: control.remember",
     ),
+    "a history that would stay for ever": (
+        lambda redis, names: redis.set(names.history, "x"),
+        "queue default: key history",
+    ),
     "a key of the fleet": (
         lambda redis, names: redis.set(names.base.replace("default", "fleet") + "leader", "me"),
         "key {fleet}:leader",

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from taskfleet.errors import BrokerConnectionError
+from taskfleet.history import decisions, read
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.control.api.kubernetes_api import NotLeadingError
 from taskfleet_operator.control.redis.redis_credentials import RedisCredentials
 from taskfleet_operator.control.redis.redis_place import RedisPlace
+from tests.engine.conftest import until
+from tests.engine.test_decision_history import SCALER, looks
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 
@@ -152,3 +156,29 @@ async def test_cordons_of_the_control_loops_ask_and_their_reads_do_not(broker: R
         assert (await place.redis.read({"q": (0, 0)})).stats.keys() == {"q"}
     await place.close()
     assert await keys_of(broker) == set()
+
+
+async def test_an_operator_records_figures_and_decisions_only_while_it_leads(
+    broker: RedisBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    credentials = RedisCredentials(broker.url, broker.prefix, None, None, 4, 5.0, 5.0)
+    await broker.enqueue(Partition("q"), [("t", b"x", 0, 0, None)])
+    fleet = broker.fleet
+    kept = (broker.keys_of("q").history, fleet.recorder, fleet.decisions(SCALER), fleet.replicas(SCALER), fleet.latest)
+    for leads in (False, True):
+        place = RedisPlace(credentials, credentials.connect(), lambda _keys: None, Permit(1_000_000 if leads else 0))
+        place.redis.note(SCALER, next(looks(1)))
+        notes = place.redis._notes
+        assert notes is not None
+        await until(lambda notes=notes: notes.written + notes.lost, "the decision is kept, or not")
+        if leads:
+            await until(lambda place=place: place.recorder.turns, "figures are recorded")
+        else:
+            assert not place.recorder.records
+        assert await broker.client.redis.exists(*kept) == (len(kept) if leads else 0)
+        await place.close()
+    assert "has ended by an error" not in caplog.text
+    assert (await read(broker, "q")).points[-1].ready == 1
+    assert len(await decisions(broker, SCALER)) == 1
+    assert not await broker.client.redis.exists(fleet.recorder), "the next operator records at once"
+    await broker.purge_keys(["q"])

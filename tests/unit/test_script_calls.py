@@ -54,7 +54,7 @@ CALLS: list[ScriptCall[Any]] = [
     schedules.due(NAMES, limit=1, past=START),
     schedules.tick(NAMES, FLEET, TICK, PLAIN),
     inspection.limit_keys(NAMES, b"k", limit=1),
-    history.record(NAMES.history, QUEUE_RINGS.shapes, b"g", b"t", whole=1, kept_ms=1),
+    history.record(NAMES.history, QUEUE_RINGS, b"g", b"t"),
     history.read(NAMES.history, whole=1, first=0, size=1),
 ]
 FLEET_CALLS: list[ScriptCall[Any]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from taskfleet.errors import TaskQueueError
@@ -37,7 +37,7 @@ class Changes:
     user: str
 
     @contextlib.asynccontextmanager
-    async def _noted(self, action: str, subject: str) -> AsyncIterator[_Noted]:
+    async def _noted(self, action: str, subject: str) -> AsyncGenerator[_Noted]:
         told = _Noted()
         try:
             yield told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from taskfleet.redis.permission import CommandCount, asked_before_each_command
 
@@ -28,7 +28,7 @@ class ReadingPace:
         return not self._one.locked() and time.monotonic() >= self._free_at
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
+    async def reading(self) -> AsyncGenerator[None]:
         """Wait for a turn; the commands of the block are counted."""
         async with self._one:
             pause = self._free_at - time.monotonic()

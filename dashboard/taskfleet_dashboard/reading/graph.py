@@ -77,9 +77,8 @@ class _Walk:
     def _edge(self, first: str, then: str, position: int | None, kind: str) -> None:
         known = self.edges.get((first, then))
         if known is None or known.position is None:
-            self.edges[first, then] = GraphEdge(
-                from_=text.whole(first), to=text.whole(then), position=position, kind=kind
-            )
+            edge = {"from": text.whole(first), "to": text.whole(then), "position": position, "kind": kind}
+            self.edges[first, then] = GraphEdge.model_validate(edge)
         for each in (first, then):
             if each not in self.nodes and each not in self._ahead:
                 self._ahead.append(each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from taskfleet.application import Application
 from taskfleet.inspection import listing
@@ -69,7 +70,7 @@ class TaskText:
         return matches
 
 
-def _row(info: TaskInfo) -> dict[str, object]:
+def _row(info: TaskInfo) -> dict[str, Any]:
     error = info.error or (info.errors[-1].error if info.errors else None)
     return {
         "id": text.name(info.id), "task": text.name(info.task), "queue": info.queue, "state": text.line(info.state),

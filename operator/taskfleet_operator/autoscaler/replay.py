@@ -20,7 +20,7 @@ from .history import ScalingState
 from .recorded import sample_of, state_of
 from .sample import FleetSample
 
-_OTHER_CLOCK_SECONDS = 5.0  # by so much the clock of decisions and that of Redis may differ from record to record
+_OTHER_CLOCK_SECONDS = 30.0  # so late may a decision be written, and by so much may a clock be set
 _QUEUE_TARGET = "targetLatencySeconds"
 _MOST_TARGET = 86_400.0
 
@@ -144,9 +144,15 @@ def _target(changes: object) -> tuple[float | None] | None:
 
 
 def _is_another_clock(before: RecordedDecision, record: RecordedDecision) -> bool:
-    """Whether another process has decided since, whose clock and memory are others."""
+    """Whether another process has decided since, whose memory is another, and mostly its clock too.
+
+    Processes of one machine may share a clock; then the memory, which comes with the first record, has begun since.
+    """
     passed = (record.at - before.at).total_seconds()
-    return record.now < before.now or abs(record.now - before.now - passed) > _OTHER_CLOCK_SECONDS
+    if record.now < before.now or abs(record.now - before.now - passed) > _OTHER_CLOCK_SECONDS:
+        return True
+    started = None if record.state is None else record.state.get("started")
+    return isinstance(started, (int, float)) and started > before.now
 
 
 def _state_before(record: RecordedDecision, sample: FleetSample) -> ScalingState:

@@ -16,6 +16,7 @@ from taskfleet_operator.autoscaler import (
     ScalingDecision,
     ScalingState,
     changed_spec,
+    decide,
     plain_sample,
     plain_state,
     replay,
@@ -173,6 +174,26 @@ def test_records_of_another_process_begin_with_its_own_memory(burst: Sequence[Ke
     later = [replace(record, at=record.at + timedelta(seconds=320)) for record in burst]
     again = replay([*burst, *later])
     assert [one.would for one in again] == [one.desired for one in [*burst, *later]]
+
+
+def test_a_process_that_starts_again_on_the_same_machine_begins_with_its_own_memory(burst: Sequence[Kept]) -> None:
+    """`taskfleet up`, ended and started: the clock goes on, and the memory does not."""
+    rules = BURST.spec
+    state = ScalingState.initial(5, 4001.0)
+    later: list[Kept] = []
+    for now in range(4001, 4201, 5):
+        seen = sample(current=5, workers_registered=5, ready_replicas=5)
+        decision = decide(seen, state, rules, float(now))
+        values = {"sample": plain_sample(seen), "spec": burst[0].spec, "state": None if later else plain_state(state)}
+        at = NOON + timedelta(seconds=now)
+        later.append(Kept(at, float(now), 5, decision.desired, decision.reason, **json.loads(json.dumps(values))))
+        state = decision.state
+    records, first = [*burst, *later], len(burst)
+    again = replay(records)
+    assert [(one.would, one.reason) for one in again] == [(one.desired, one.reason) for one in records]
+    # The counters are lower than those that the process before remembered, which would be odd.
+    forgetful = replay([*burst, replace(later[0], state=None), *later[1:]])
+    assert (forgetful[first].reason, again[first].reason) == ("SuspectSample", "DrainTime")
 
 
 def test_a_record_without_its_memory_begins_as_after_a_restart(burst: Sequence[Kept]) -> None:

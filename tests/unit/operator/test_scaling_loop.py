@@ -435,3 +435,28 @@ async def test_figures_that_were_not_told_bring_the_next_decision_forward(fleet:
     async with running(fleet):
         await until(lambda: len(fleet.looks) > 2, "some looks")
     assert all(look.decision is not None for look in fleet.looks)
+
+
+async def test_each_decision_is_noted_with_what_it_was_made_from(fleet: MemoryFleet) -> None:
+    async with running(fleet) as loop:
+        await until(lambda: fleet.broker.notes, "the first decision")
+        fleet.asked = ScalingOverrides(replicas=3)
+        loop.wake()
+        await until(lambda: fleet.sizes == [3], "three replicas")
+    (first, look), *_, (name, last) = fleet.broker.notes
+    assert first == name == "shop/orders"
+    assert look.decision is not None
+    assert last.decision is not None
+    assert look.before == ScalingState.initial(0, look.now)
+    assert last.decided == last.decision.desired == 3
+    assert last.before is not None
+    assert last.before.last_decided < last.now
+
+
+async def test_a_decision_that_cannot_be_noted_is_carried_out_and_told_all_the_same(fleet: MemoryFleet) -> None:
+    fleet.broker.note_fails = RuntimeError("no memory")
+    fleet.asked = ScalingOverrides(replicas=2)
+    async with running(fleet):
+        await until(lambda: fleet.sizes == [2] and fleet.looks, "two replicas")
+    assert fleet.errors == []
+    assert fleet.broker.notes == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -41,8 +42,8 @@ class DecisionLog:
     """The decisions of one scaler, as one process writes them.
 
     `wants` says whether a decision is worth a record, before one is made. Every change of the number, of the reason or
-    of the limit is, up to 60 a minute; else one decision in 4.5 s. `add` writes it. Whatever does not fit is left out:
-    the state, then the terms of each queue.
+    of the limit is, up to 60 a minute; else one decision in 4.5 s. `add` writes it. Of a record that is too large, the
+    state or the terms of each queue are left out.
     """
 
     def __init__(self, broker: RedisBroker, scaler: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,6 +74,8 @@ class DecisionLog:
         """Write a record; `busy` of the replicas run a task. Errors: `TaskQueueError`; nothing is written then."""
         body, frame = body_of(record), self._frame
         if len(body) > BODY_LIMIT:
+            body = body_of(replace(record, queues=()))
+        if len(body) > BODY_LIMIT:
             raise TaskQueueError(f"the decision of {self._scaler} has {len(body)} bytes and is not recorded")
         framed = self.wants_state
         entry = key_frame(body, record.state) if framed else difference(body, frame)
@@ -87,20 +90,20 @@ class DecisionLog:
             )
         )
         fleet = self._broker.fleet
-        await self._broker.call(calls.decision(fleet, self._scaler, entry, summary, BOUNDS))
+        kept = await self._broker.call(calls.decision(fleet, self._scaler, entry, summary, BOUNDS))
         if framed:
             self._frame, self._since_frame = body, 0
         self._since_frame += 1
+        if kept < self._since_frame:  # the key frame is gone: data was lost, or the entries are large
+            self._frame = b""
         self._outcome, self._written = record.outcome, self._clock()
         self._count += 1
         await self._broker.call(
             calls.record(
                 fleet.replicas(self._scaler),
-                SCALER_RINGS.shapes,
+                SCALER_RINGS,
                 rings.packed_gauges((record.current, record.desired, busy)),
                 b"",
-                whole=SCALER_RINGS.size,
-                kept_ms=SCALER_RINGS.kept_seconds * 1000,
             )
         )
 

@@ -13,7 +13,7 @@ import msgpack
 
 from taskfleet import foreign
 from taskfleet.errors import TaskQueueError
-from taskfleet.history.decision_log import BOUNDS, FRAMES, checked
+from taskfleet.history.decision_log import BOUNDS, checked
 from taskfleet.history.decision_record import KEY_FRAME, DecisionRecord, bodies_of, read_record
 from taskfleet.protocol.rings import SCALER_RINGS
 from taskfleet.redis.broker import RedisBroker
@@ -22,6 +22,7 @@ from taskfleet.redis.calls import history as calls
 _HEAD = struct.Struct(">dd")  # bytes until the end of the entry, and the time, ms
 _TOGETHER = 100  # entries in one call
 _FRAMES_KEPT = 4  # bodies of key frames that a difference may belong to: several processes may have written
+_FRAMES_BEFORE = 2  # so many are looked for before the first decision that is asked for
 _SUMMARY = 6
 
 
@@ -135,7 +136,7 @@ async def _entries(broker: RedisBroker, key: str, since_ms: float) -> list[tuple
         seen.update(page)
         before = [entry for entry in page if len(entry) > _HEAD.size and _HEAD.unpack_from(entry)[1] <= since_ms]
         frames_before += sum(entry[_HEAD.size : _HEAD.size + 1] == KEY_FRAME for entry in before)
-        if len(page) < _TOGETHER or frames_before >= _FRAMES_KEPT or len(before) >= FRAMES * _FRAMES_KEPT:
+        if len(page) < _TOGETHER or frames_before >= _FRAMES_BEFORE:
             break
     found: list[tuple[float, bytes]] = []
     for entry in (entry for page in reversed(pages) for entry in page):

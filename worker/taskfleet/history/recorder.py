@@ -133,11 +133,11 @@ class Recorder:
         writes = [
             calls.record(
                 self._broker.keys_of(queue).history,
-                QUEUE_RINGS.shapes,
+                QUEUE_RINGS,
                 rings.gauges_of(figures),
                 rings.totals_of(figures),
-                whole=QUEUE_RINGS.size,
-                kept_ms=QUEUE_RINGS.kept_seconds * 1000,
+                # A queue without any figure has had no task, or was purged in this moment: it gets no rings.
+                makes=any(rings.gauges_of(figures) + rings.totals_of(figures)),
             )
             for queue, figures in stats.items()
         ]

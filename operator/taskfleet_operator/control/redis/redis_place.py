@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -15,11 +16,13 @@ from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.supervising import supervise
 
 from ...scaling.shared_redis import SharedRedis
+from ..api.kubernetes_api import NotLeadingError
 from ..monitoring.loop_figures import RedisFigures
 from ..store.cluster_store import Key
 from .redis_credentials import RedisCredentials, site_of
 
 _IDENTIFY_SECONDS = 15.0
+_PERMIT_SECONDS = 15.0
 
 
 class RedisPlace:
@@ -48,8 +51,8 @@ class RedisPlace:
             writer=broker.permitted(lambda: permit("a cordon, or the end of one")),
             recording=broker.permitted(lambda: permit("the record of a decision")),
         )
-        recorder = Recorder(broker.permitted(lambda: permit("figures over time")))
-        self._recording = asyncio.ensure_future(supervise("the recorder of figures over time", recorder.run))
+        self.recorder = Recorder(broker.permitted(lambda: permit("figures over time")))
+        self._recording = asyncio.ensure_future(supervise("the recorder of figures over time", self._record))
         self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
 
     @property
@@ -72,6 +75,13 @@ class RedisPlace:
                 self._server = server
                 self._identified()
             await asyncio.sleep(_IDENTIFY_SECONDS)
+
+    async def _record(self) -> None:
+        """Record figures over time, while this process may write and no other one records."""
+        while True:
+            with contextlib.suppress(NotLeadingError):
+                await self.recorder.run()
+            await asyncio.sleep(_PERMIT_SECONDS)
 
     @property
     def used(self) -> bool:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgpack
 
 from taskfleet import foreign
-from taskfleet.protocol.rings import RingShape
+from taskfleet.protocol.rings import Rings
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.keys import FleetKeys
 
 
-def record(
-    key: str, shapes: Sequence[RingShape], gauges: bytes, totals: bytes, *, whole: int, kept_ms: int
-) -> ScriptCall[bool]:
-    """Write figures into all rings of `key`, which have `whole` bytes. False for a string of another program."""
-    rings = msgpack.packb([(*shape[:3], int(shape.totals)) for shape in shapes])
-    return ScriptCall(scripts.HISTORY_RECORD, (key,), (whole, kept_ms, gauges, totals, rings), bool)
+def record(key: str, rings: Rings, gauges: bytes, totals: bytes, *, makes: bool = True) -> ScriptCall[bool]:
+    """Write figures into all rings of `key`; unless it `makes` rings, only where there are some.
+
+    False for a string of another program.
+    """
+    shapes = msgpack.packb([(*shape[:3], int(shape.totals)) for shape in rings.shapes])
+    args = (rings.size, rings.kept_seconds * 1000, gauges, totals, shapes, int(makes))
+    return ScriptCall(scripts.HISTORY_RECORD, (key,), args, bool)
 
 
 class RingReply(NamedTuple):

@@ -4,6 +4,7 @@
 -- KEYS  1 the rings
 -- ARGV  1 bytes of all rings  2 ms that they are kept from now on  3 gauges, 4 bytes each  4 totals, packed
 --       5 rings: a messagepack list of {seconds of a step, number of records, number of gauges, 1 with totals}
+--       6 1 when rings are to be made where there are none
 -- REPLY 1, or 0 for a string of other bytes, which another program has written
 -- A record is its lap (3 bytes: how often the ring had gone round), the first gauges, and the totals. So a record that is
 -- older than one lap, and a string of zeros, is told from one of now. What a clock that has gone back had written into the
@@ -11,6 +12,7 @@
 local whole = tonumber(ARGV[1])
 local size = redis.call('STRLEN', KEYS[1])
 if size == 0 then
+  if ARGV[6] ~= '1' then return 1 end
   redis.call('SETRANGE', KEYS[1], whole - 1, '\0')  -- made at once, since a string that grows is given twice its bytes
 elseif size ~= whole then
   return 0
