@@ -36,6 +36,7 @@ def test_a_queue_is_paused_after_a_question_and_resumed_without_one(look: Look, 
 def test_a_cancelled_question_changes_nothing(look: Look, world: World) -> None:
     page = look("/queues/default")
     page.click("button:text-is('Pause')")
+    expect(dialog(page)).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog(page)).to_have_count(0)
     page.click("button:text-is('Pause')")
@@ -216,13 +217,14 @@ def test_what_if_the_target_were_halved(look: Look, world: World) -> None:
     page = look("/autoscaler/shop/orders")
     page.click("text=Halve the target")
     answer = page.locator("[data-answer]")
-    expect(answer).to_contain_text("it would have wanted 13 workers at most")
+    expect(answer).to_contain_text("at most 13 in place of 7")
     expect(answer.locator("svg .line").first).to_be_visible()
     ((path, order),) = world.changes
     assert path == "scalers/shop/orders/what-if"
-    assert order == {"target": {"drainSeconds": 30, "utilizationPercent": 80}}, "the other fields of the target stay"
+    assert order == {"targetLatencySeconds": 30}, "also for queues with a target of their own"
     page.get_by_label("Maximum").fill("5")
-    page.click("text=See what it would decide")
+    with page.expect_response("**/what-if"):
+        page.click("text=See what it would decide")
     expect(page.locator("[data-answer]")).to_be_visible()
     assert world.changes[-1][1]["maxReplicas"] == 5
 

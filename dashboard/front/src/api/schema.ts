@@ -1003,7 +1003,7 @@ export interface components {
             cursor: string | null;
             /**
              * Examined
-             * @description Letters that this call has looked at.
+             * @description LetterReader that this call has looked at.
              */
             examined: number;
         };

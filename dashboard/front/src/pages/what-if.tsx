@@ -19,7 +19,8 @@ interface Knob {
 }
 
 const KNOBS: Knob[] = [
-  { label: "Target", path: ["target", "drainSeconds"], fallback: 60, least: 1, most: 86_400, unit: "seconds in which a backlog is to be gone" },
+  // As this, it holds also for queues that have a target of their own.
+  { label: "Target", path: ["targetLatencySeconds"], fallback: 60, least: 1, most: 86_400, unit: "seconds in which the backlog of each queue is to be gone" },
   { label: "Minimum", path: ["minReplicas"], fallback: 0, least: 0, most: 10_000, unit: "workers" },
   { label: "Maximum", path: ["maxReplicas"], fallback: 50, least: 1, most: 10_000, unit: "workers" },
   { label: "Utilisation", path: ["target", "utilizationPercent"], fallback: 80, least: 1, most: 100, unit: "% of the slots" },
@@ -31,7 +32,7 @@ const inner = (spec: Spec | null, name: string): Spec => {
 };
 
 function recorded(spec: Spec | null, knob: Knob): number {
-  const [first, second] = knob.path;
+  const [first, second] = knob.path[0] === "targetLatencySeconds" ? (["target", "drainSeconds"] as const) : knob.path;
   const value = second ? inner(spec, first)[second] : spec?.[first];
   return typeof value === "number" ? value : knob.fallback;
 }
@@ -111,9 +112,6 @@ export function WhatIfPanel({ name, spec }: { name: string; spec: Spec | null })
               { name: "as it was", values: answer.points.map((point) => point.desired), look: "c", step: true },
             ]}
           />
-          <p class="faint small">
-            Each recorded sample is decided anew. The backlog stays the recorded one, so this tells what the settings ask for, and not how the queues would have gone on.
-          </p>
         </div>
       )}
     </Panel>
