@@ -21,5 +21,6 @@ if test -n "$missing"; then
     fi
 fi
 cd dashboard/front
-test -e node_modules/.package-lock.json && test node_modules/.package-lock.json -nt package-lock.json ||
-    npm ci --ignore-scripts --no-audit --no-fund
+if test node_modules/.package-lock.json -nt package-lock.json; then exit 0; fi
+# Without a network the tests that need the packages say so themselves.
+npm ci --ignore-scripts --no-audit --no-fund || test "${CI:-}" != true
