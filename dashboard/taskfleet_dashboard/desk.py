@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
@@ -30,7 +31,7 @@ from taskfleet_dashboard.answers.queues import (
     QueueKeysRow,
 )
 from taskfleet_dashboard.answers.scalers import AuditAnswer, DecisionAnswer, ExplainAnswer, ScalerAnswer, WhatIfAnswer
-from taskfleet_dashboard.answers.tasks import GraphAnswer, TaskAnswer, TaskPageAnswer
+from taskfleet_dashboard.answers.tasks import GraphAnswer, TaskAnswer, TaskPageAnswer, TaskRow
 from taskfleet_dashboard.changing.audit import Audit
 from taskfleet_dashboard.changing.jobs import Jobs
 from taskfleet_dashboard.events.pace import ReadingPace
@@ -50,6 +51,7 @@ from taskfleet_dashboard.refusals import Refused
 _ROWS = 50  # queues in an event of the overview, and dead letters in one of theirs
 _MOST_QUEUES_WITH_KEYS = 50
 _KEYS = 100
+_MOST_SECONDS = 1.0  # for a page of tasks; then it is what was found so far
 _DEAD_STATES = ("failed", "dead", "cancelled")
 
 
@@ -176,20 +178,21 @@ class Desk:
         given = cast("Status | None", state)
         if q and cursor is None and (found := await self._by_id(q)) is not None:
             return TaskPageAnswer(items=[self.tasks_.row(found)], cursor=None, examined=1)
-        if q or key:
-            page = await listing.matching(
-                self.queue_.sessions,
-                name,
-                self.tasks_.matcher(q, key),
-                state=given,
-                task=task,
-                limit=limit,
-                cursor=cursor,
-            )
-        else:
-            page = await listing.tasks(self.queue_.sessions, name, state=given, task=task, limit=limit, cursor=cursor)
-        rows = [self.tasks_.row(info) for info in page.items]
-        return TaskPageAnswer(items=rows, cursor=page.cursor, examined=page.examined)
+        source = self.queue_.sessions
+        matches = self.tasks_.matcher(q, key) if q or key else None
+        rows: list[TaskRow] = []
+        examined, until = 0, time.monotonic() + _MOST_SECONDS
+        while True:
+            # One call looks at a bounded number of tasks and of queues. Many queues with few tasks need several.
+            more = limit - len(rows)
+            if matches is not None:
+                page = await listing.matching(source, name, matches, state=given, task=task, limit=more, cursor=cursor)
+            else:
+                page = await listing.tasks(source, name, state=given, task=task, limit=more, cursor=cursor)
+            rows += [self.tasks_.row(info) for info in page.items]
+            examined, cursor = examined + page.examined, page.cursor
+            if cursor is None or len(rows) >= limit or time.monotonic() > until:
+                return TaskPageAnswer(items=rows, cursor=cursor, examined=examined)
 
     async def _by_id(self, text_: str) -> TaskInfo | None:
         """The task of that id, if the text can be an id: a search for it has no need to look at others."""

@@ -29,6 +29,7 @@ logger = showing.logger("taskfleet.dashboard")
 
 MOST_COMMANDS_PER_SECOND = 200.0
 _LOGIN_FAILURES, _LOGIN_SECONDS = 20, 60.0
+_ASKED_SECONDS = 1.0
 
 
 class Logins:
@@ -75,6 +76,9 @@ class Serving:
         self.hub = Hub(self.pace, self.desk.topics())
         self._records = records
         self._recording: asyncio.Task[None] | None = None
+        self._asking = asyncio.Lock()
+        self._asked_at = -_ASKED_SECONDS
+        self._problem: str | None = None
         self._registry = CollectorRegistry()
         self._registry.register(cast("Any", _Collector(self)))
 
@@ -97,12 +101,17 @@ class Serving:
                 await self._recording
 
     async def problem(self) -> str | None:
-        """Why it cannot serve, in one line."""
-        try:
-            await self.desk.broker.ping()
-        except TaskQueueError as error:
-            return showing.shown(" ".join(str(error).split()))
-        return None
+        """Why it cannot serve, in one line. Anybody may ask, so Redis is asked at most once a second."""
+        async with self._asking:
+            now = time.monotonic()
+            if now - self._asked_at >= _ASKED_SECONDS:
+                self._problem = None
+                try:
+                    await self.desk.broker.ping()
+                except TaskQueueError as error:
+                    self._problem = showing.shown(" ".join(str(error).split()))
+                self._asked_at = time.monotonic()
+            return self._problem
 
     def metrics(self) -> tuple[bytes, str]:
         """The metrics of the dashboard itself, and their content type."""

@@ -274,8 +274,11 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         own.stop()
         error = await stream.event("error:queue:q0")
         assert "\n" not in error["error"]
-        gone = await site.client.get("/healthz")
-        assert gone.status_code == 503
+
+        async def ails() -> bool:
+            return (await site.client.get("/healthz")).status_code == 503
+
+        await until(ails, "the probe tells it")  # it asks Redis once a second
         status, line = await site.refused("tasks")
         assert (status, "Redis" in line) == (503, True)
         own.start()

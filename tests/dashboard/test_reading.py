@@ -185,6 +185,21 @@ async def test_tasks_are_listed_by_state_and_found_by_id_name_text_and_key(queue
     assert (await site.refused("tasks/none"))[0] == 404
 
 
+async def test_a_page_of_many_queues_with_few_tasks_is_full(make_queue: MakeQueue, make_site: MakeSite) -> None:
+    queue = make_queue()
+    for n in range(60):
+
+        @queue.task(name=f"t{n}", queue=f"q{n}")
+        async def task() -> None: ...
+
+        await task.enqueue()
+    site = await make_site(make_queue())
+    page = await site.get("tasks", limit=50)
+    assert len(page["items"]) == 50
+    rest = await site.get("tasks", limit=50, cursor=page["cursor"])
+    assert len({row["id"] for row in page["items"] + rest["items"]}) == 60
+
+
 async def test_a_workflow_is_walked_in_both_directions(queue: TaskQueue, site: Site) -> None:
     @queue.task
     async def first() -> int:

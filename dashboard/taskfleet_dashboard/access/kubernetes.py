@@ -4,6 +4,7 @@ namespace (SubjectAccessReview). Who may `get` taskqueues.taskfleet.io may look,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -21,6 +22,7 @@ logger = showing.logger("taskfleet.dashboard")
 GROUP, RESOURCE = "taskfleet.io", "taskqueues"
 _KEPT_SECONDS = 30.0  # a right that is taken away ends so much later
 _MOST_KEPT = 1000
+_MOST_REVIEWS = 8  # at one time
 _TIMEOUT_SECONDS = 10.0
 _MOST_TOKEN = 2900  # characters that a cookie can hold
 
@@ -34,6 +36,7 @@ class KubernetesAccess:
         self._namespace = namespace
         self._kubeconfig = kubeconfig
         self._client: Any = None
+        self._reviews = asyncio.Semaphore(_MOST_REVIEWS)  # whoever sends made-up tokens keeps no API server busy
         self._kept: dict[bytes, tuple[float, Visitor | AccessDenied]] = {}
 
     async def connect(self) -> None:
@@ -82,7 +85,8 @@ class KubernetesAccess:
         now = time.monotonic()
         kept = self._kept.get(key)
         if kept is None or kept[0] < now:
-            found = await self._asked(token)
+            async with self._reviews:
+                found = await self._asked(token)
             self._kept = {each: held for each, held in self._kept.items() if held[0] >= now}
             if len(self._kept) >= _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
