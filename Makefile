@@ -8,7 +8,7 @@ PACK   ?= .venv-package
 PIP    := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full first-minute crd docs reference simulate lock
+.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full first-minute crd dashboard browser docs reference simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -61,7 +61,8 @@ format: venv  ## apply the fixes of the formatter and the linter
 test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-fleets test-operator test-topologies
 
-test-queue: venv  ## the library and the operator's pure parts, on a real Valkey
+test-queue: venv  ## the library, the operator's pure parts and the dashboard, on a real Valkey and in a real browser
+	@sh tests/browser/install.sh
 	$(BIN)/python -m pytest tests --ignore=tests/controlplane
 
 # The tests whose pods are real workers, in a run of their own beside the others.
@@ -104,6 +105,14 @@ crd: venv  ## write crds/taskqueue.yaml, the chart's copy and the reference page
 	$(BIN)/python -m taskfleet_operator.resource.crd > crds/taskqueue.yaml
 	cp crds/taskqueue.yaml helm/taskfleet/files/taskqueue.yaml
 	$(BIN)/python -m taskfleet_operator.resource.field_tables docs/reference/taskqueue.md
+
+dashboard: venv  ## build the pages of the dashboard from dashboard/front: the same bytes on every machine; needs Node.js 20
+	$(BIN)/python -m taskfleet_dashboard.openapi > dashboard/front/openapi.json
+	cd dashboard/front && npm ci --ignore-scripts --no-audit --no-fund && npm run types && npm run check && npm run build
+
+browser: venv  ## the tests of the dashboard in a real Chromium, which is installed on Debian as root
+	sh tests/browser/install.sh
+	$(BIN)/python -m pytest tests/browser
 
 docs: $(DOCS)/.ready  ## the documentation as a site, in site/; a warning is an error
 	@$(DOCS)/bin/python -m docs.tooling.site

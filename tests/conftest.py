@@ -17,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="standalone",
         help="what the behaviour tests of tests/engine run on",
     )
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="tests/browser writes the pictures of the dashboard into docs/images",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,189 @@
+// Live figures: one EventSource for all that the page shows. A lost connection says since when.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { address, get, message, type Params } from "./client";
+
+export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string };
+
+type Listener = (data: unknown, error: string) => void;
+
+const SILENCE_MS = 45_000; // a dead cable gives no error: after this time without any event, ask again
+const HIDDEN_MS = 30_000; // a browser has six connections per server, and hidden tabs would hold them
+const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
+
+const topics = new Map<string, Set<Listener>>();
+const watchers = new Set<() => void>();
+let link: Link = { state: "connecting", since: Date.now(), lastEvent: 0, reason: "" };
+let source: EventSource | null = null;
+let opened = "";
+let attempts = 0;
+let scheduled = 0;
+let hiding = 0;
+
+function tell(state: Link["state"]): void {
+  if (link.state === state) return;
+  // A loss is counted from the last sign of life, not from when it was noticed.
+  link = { ...link, state, since: state !== "live" && link.lastEvent ? link.lastEvent : Date.now() };
+  for (const watcher of [...watchers]) watcher();
+}
+
+function heard(): void {
+  link.lastEvent = Date.now();
+  attempts = 0;
+  link.reason = "";
+  tell("live");
+}
+
+function close(): void {
+  source?.close();
+  source = null;
+}
+
+function later(delay: number): void {
+  clearTimeout(scheduled);
+  scheduled = window.setTimeout(connect, delay);
+}
+
+function lost(): void {
+  close();
+  tell("lost");
+  later(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]!);
+}
+
+/** The data of an event; null for one that was cut off: the next has everything again. */
+function parsed(event: Event): unknown {
+  try {
+    return JSON.parse((event as MessageEvent<string>).data);
+  } catch {
+    return null;
+  }
+}
+
+function connect(): void {
+  close();
+  opened = [...topics.keys()].sort().join(",");
+  if (!opened) return;
+  const mine = new EventSource(address("/api/events", { topics: opened }));
+  source = mine;
+  mine.onopen = heard;
+  mine.onerror = () => {
+    if (source === mine) lost();
+  };
+  // The server ends a stream now and then, and says why. That is no loss while a new one can be had.
+  mine.addEventListener("end", (event) => {
+    const said = parsed(event) as { reason?: string; retry?: boolean } | null;
+    link.reason = said?.reason ?? "";
+    close();
+    if (said?.retry === false) tell("ended");
+    else later(RETRY_MS[0]!);
+  });
+  for (const topic of topics.keys()) {
+    mine.addEventListener(topic, (event) => {
+      heard();
+      const data = parsed(event);
+      if (data !== null) for (const listener of [...(topics.get(topic) ?? [])]) listener(data, "");
+    });
+    mine.addEventListener(`error:${topic}`, (event) => {
+      heard();
+      const said = parsed(event) as { error?: string } | null;
+      for (const listener of [...(topics.get(topic) ?? [])]) listener(null, said?.error ?? "the figures cannot be read now");
+    });
+  }
+}
+
+function changed(): void {
+  if ([...topics.keys()].sort().join(",") !== opened || !source) later(link.state === "lost" ? 500 : 30);
+}
+
+window.setInterval(() => {
+  if (source && link.state === "live" && Date.now() - link.lastEvent > SILENCE_MS) connect();
+}, 5000);
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = window.setTimeout(close, HIDDEN_MS);
+  else if (!source) later(0);
+});
+window.addEventListener("online", () => link.state === "lost" && later(0));
+
+export function reconnect(): void {
+  attempts = 0;
+  later(0);
+}
+
+export function subscribe(topic: string, listener: Listener): () => void {
+  const listeners = topics.get(topic) ?? new Set();
+  topics.set(topic, listeners.add(listener));
+  changed();
+  return () => {
+    listeners.delete(listener);
+    if (!listeners.size && topics.get(topic) === listeners) topics.delete(topic);
+    changed();
+  };
+}
+
+export function useLink(): Link {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const watcher = () => again((n) => n + 1);
+    watchers.add(watcher);
+    return () => void watchers.delete(watcher);
+  }, []);
+  return link;
+}
+
+export interface Loaded<T> {
+  data: T | null;
+  error: string;
+  loading: boolean;
+  reload: () => void;
+}
+
+/**
+ * The body of a GET, kept up to date.
+ *
+ * With a topic, each of its events replaces the body. `refetch` asks the server again at each event instead, for views
+ * that have parameters of their own; at most every two seconds.
+ */
+export function useData<T>(path: string | null, params: Params = {}, topic = "", refetch = false): Loaded<T> {
+  const [state, set] = useState<{ key: string; data: T | null; error: string }>({ key: "", data: null, error: "" });
+  const [round, setRound] = useState(0);
+  const key = path === null ? "" : address(path, params);
+  const asked = useRef(0);
+
+  useEffect(() => {
+    if (path === null) return;
+    const stop = new AbortController();
+    asked.current = Date.now();
+    get<T>(path, params, stop.signal).then(
+      (data) => set({ key, data, error: "" }),
+      (error: unknown) => {
+        if (!stop.signal.aborted) set((old) => ({ key, data: old.key === key ? old.data : null, error: message(error) }));
+      },
+    );
+    return () => stop.abort();
+  }, [key, round]);
+
+  useEffect(() => {
+    if (!topic || path === null) return;
+    let timer = 0;
+    const stop = subscribe(topic, (data, problem) => {
+      // What was read before stays on the page, with the reason why it is not renewed.
+      if (problem) return set((old) => ({ key, data: old.key === key ? old.data : null, error: problem }));
+      if (!refetch) return set({ key, data: data as T, error: "" });
+      clearTimeout(timer);
+      timer = window.setTimeout(() => setRound((n) => n + 1), Math.max(0, asked.current + 2000 - Date.now()));
+    });
+    return () => {
+      clearTimeout(timer);
+      stop();
+    };
+  }, [topic, key, refetch]);
+
+  const mine = state.key === key;
+  return {
+    data: mine ? state.data : null,
+    error: mine ? state.error : "",
+    loading: path !== null && (!mine || (!state.data && !state.error)),
+    reload: () => setRound((n) => n + 1),
+  };
+}

@@ -1,0 +1,77 @@
+// Reasons and limits of decisions in words, and states of tasks. The names are those of the autoscaler's documentation.
+
+const REASONS: Record<string, string> = {
+  DrainTime: "the waiting tasks are to be done within the target",
+  BacklogPerReplica: "so many tasks wait, and their run time is not known yet",
+  Threshold: "of the tasks that wait per worker",
+  Idle: "there is nothing to do",
+  Activated: "work has come to a sleeping queue",
+  Suspended: "the queue is suspended",
+  Paused: "scaling is paused by an annotation",
+  Disabled: "the number is set by hand",
+  SampleFailed: "the figures could not be read",
+  SuspectSample: "the figures cannot be right, so nothing is changed",
+};
+
+const LIMITS: Record<string, string> = {
+  TooManyReplicas: "the maximum allows no more",
+  TooFewReplicas: "the minimum asks for these",
+  ScaleUpLimit: "workers may be added only so fast",
+  ScaleDownLimit: "workers may be removed only so fast",
+  ScaleUpStabilized: "it waits until the need has lasted",
+  ScaleDownStabilized: "it waits until the need has stayed low",
+  WithinTolerance: "the difference is within the tolerance",
+  MaxPendingReplicas: "those that start come first",
+  BusyWorkers: "busy workers are not taken away",
+  BusyPodNotReady: "Kubernetes would remove a busy pod first",
+  DrainingWorker: "a worker is still draining",
+  RolloutUnderWay: "a rollout is under way",
+  Cooldown: "the cooldown has not passed",
+  ForceActivation: "an annotation keeps one",
+  PausedScaleIn: "removing is paused by an annotation",
+  PausedScaleOut: "adding is paused by an annotation",
+  JustStarted: "workers have just started",
+  LateTasks: "tasks would wait too long otherwise",
+};
+
+export const reasonWords = (reason: string): string => REASONS[reason] ?? reason;
+export const limitWords = (limit: string): string => LIMITS[limit] ?? limit;
+
+/** The glyph beside a state: colour is never the only sign. */
+export const GLYPHS: Record<string, string> = {
+  ready: "●",
+  running: "▶",
+  delayed: "◷",
+  retrying: "↻",
+  blocked: "□",
+  parked: "□",
+  succeeded: "✓",
+  done: "✓",
+  ok: "✓",
+  failed: "✕",
+  dead: "✕",
+  error: "✕",
+  refused: "✕",
+  denied: "✕",
+  cancelled: "⊘",
+  expired: "⊘",
+  unknown: "?",
+  paused: "‖",
+  unserved: "!",
+  limited: "⊓",
+  unreadable: "!",
+  idle: "○",
+  busy: "▶",
+  cordoned: "⊟",
+  draining: "↓",
+  drained: "⊟",
+  starting: "◌",
+  undone: "↶",
+};
+
+export const TONES: Record<string, string> = {
+  succeeded: "good", done: "good", ok: "good",
+  running: "info", busy: "info", ready: "plain", idle: "plain",
+  failed: "bad", dead: "bad", error: "bad", unserved: "bad", unreadable: "bad", refused: "bad", denied: "bad",
+  retrying: "warn", paused: "warn", limited: "warn", draining: "warn", cordoned: "warn", drained: "warn",
+};

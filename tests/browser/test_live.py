@@ -1,0 +1,83 @@
+"""Live figures, and what a page says when its connection is lost."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Look
+from tests.browser.fixture_server import FixtureServer
+from tests.browser.world import World
+
+
+def stat(page: Any, label: str) -> Any:
+    return page.locator(".stat", has_text=label).first.locator(".stat-value")
+
+
+def test_the_overview_follows_the_fleet(look: Look, world: World) -> None:
+    page = look("/")
+    expect(stat(page, "Ready")).to_have_text("2,141")
+    world.touch(ready=5000)
+    expect(stat(page, "Ready")).to_have_text("5,301")
+    expect(page.locator("tbody tr", has_text="default")).to_contain_text("5,000")
+
+
+def test_a_searched_overview_follows_too_and_stays_searched(look: Look, world: World) -> None:
+    page = look("/?search=default")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    world.touch(ready=5000)
+    expect(page.locator("tbody tr")).to_contain_text("5,000")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_a_queue_and_a_task_follow(look: Look, world: World) -> None:
+    queue, task = look("/queues/default"), look("/tasks/01J9")
+    world.touch(ready=7, state="succeeded")
+    expect(stat(queue, "Ready")).to_have_text("7")
+    expect(task.locator(".page-head .state")).to_contain_text("succeeded")
+    expect(task.locator("#result-title")).to_be_visible()
+
+
+def test_one_connection_carries_all_topics_of_a_page(look: Look) -> None:
+    page = look("/")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/api/events" in request.url else None)
+    page.click("nav >> text=Workers")
+    page.wait_for_selector("h1:has-text('Workers')")
+    expect(page.locator("[data-link=live]")).to_be_visible()
+    page.click("nav >> text=Schedules")
+    page.wait_for_selector("h1:has-text('Schedules')")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    assert all("overview" in url for url in asked)
+    assert any(re.search(r"overview%2Cschedules|schedules%2Coverview", url) for url in asked), asked
+
+
+def test_a_lost_connection_says_since_when_and_the_figures_stay(look: Look, world: World) -> None:
+    page = look("/")
+    expect(stat(page, "Ready")).to_have_text("2,141")
+    world.deaf = True
+    banner = page.locator(".banner")
+    expect(banner).to_contain_text(re.compile(r"No connection since \d\d:\d\d:\d\d \(\d+ s\)"))
+    expect(page.locator("[data-link=lost]")).to_be_visible()
+    expect(stat(page, "Ready")).to_have_text("2,141")
+    world.touch(deaf=False, ready=10)
+    page.click("text=Try now")
+    expect(banner).to_have_count(0)
+    expect(stat(page, "Ready")).to_have_text("311")
+
+
+def test_a_page_reconnects_by_itself(look: Look, world: World) -> None:
+    page = look("/workers")
+    world.deaf = True
+    expect(page.locator("[data-link=lost]")).to_be_visible()
+    world.deaf = False
+    expect(page.locator("[data-link=live]")).to_be_visible()
+
+
+def test_a_login_that_has_ended_shows_the_login(look: Look, world: World, fixture_server: FixtureServer) -> None:
+    page = look("/queues/default")
+    world.token = "new"
+    page.click("button:has-text('Refresh')")
+    expect(page.locator("input[type=password]")).to_be_visible()
