@@ -170,9 +170,10 @@ class Endings:
             del slots.items[job.id]
         job.task = None  # it holds the context, which holds the job: a cycle that only the garbage collector would free
         tally = self._tally
+        seconds = now - job.started
         tally.finished += 1
-        tally.counts[partition, code] += 1
-        tally.busy_seconds[partition] += now - job.started
+        tally.busy_seconds += seconds
+        job.figures.ended(code, seconds)
         self._outcomes.post(partition, ended)
         return True
 

@@ -60,7 +60,9 @@ class BatchRuns:
                 items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
         if jobs:
             batch = BatchJob(jobs, self._context.now())
+            now = self._context.redis_seconds(jobs[0].partition)
             for job in jobs:
+                job.figures.started(now - job.ready_ms / 1000)
                 self._slots.items[job.id] = (batch, job)
             self._launcher.launch(batch, self._run(batch, items), self._context.variables.copy())
         # Only when the batch has its slot: posting an outcome may start another task.
