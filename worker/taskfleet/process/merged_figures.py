@@ -68,10 +68,9 @@ class MergedFigures(Collector):
     def families(self) -> list[Family]:
         with self._lock:
             running = [self._bounded(report) for _, report in self._reports() if report is not None]
-            found, restarts = added([self._ended, *running]), self._restarts
-        again = Family("taskfleet_worker_restarts", "counter", "Worker processes that were started again.")
-        again.add((), restarts)
-        return [*found, again]
+            again = Family("taskfleet_worker_restarts", "counter", "Worker processes that were started again.")
+            again.add((), self._restarts)
+            return added([[again], self._ended, *running])
 
     def _reports(self) -> list[tuple[int, Report | None]]:
         return [(number, reader.report()) for number, reader in sorted(self._readers.items())]

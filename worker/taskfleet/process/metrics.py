@@ -100,6 +100,7 @@ class WorkerCollector(Collector):
         stopping = self._stopping
         return (
             _single("taskfleet_worker_processes", "gauge", "Worker processes whose figures these are.", 1),
+            _single("taskfleet_worker_restarts", "counter", "Worker processes that were started again.", 0),
             _single("taskfleet_worker_slots", "gauge", "Tasks that can run at a time.", self._slots.total),
             _single("taskfleet_worker_running", "gauge", "Tasks that run now.", running),
             _single("taskfleet_worker_leases", "gauge", "Leases held: running, prefetched, unrecorded.", len(self._held)),

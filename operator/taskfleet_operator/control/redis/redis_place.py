@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
+from taskfleet.fleet_metrics import RedisServers
+from taskfleet.protocol.stats import ServerMemory
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.redis_errors import CallRefusedError
@@ -19,6 +21,7 @@ from ..store.cluster_store import Key
 from .redis_credentials import RedisCredentials, site_of
 
 _IDENTIFY_SECONDS = 15.0
+_MEMORY_SECONDS = 15.0
 
 
 class RedisPlace:
@@ -46,7 +49,11 @@ class RedisPlace:
             seconds=credentials.connect_timeout + credentials.command_timeout,
             writer=broker.permitted(lambda: permit("a cordon, or the end of one")),
         )
-        self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
+        self._servers: RedisServers | None = None
+        self._looking = [
+            asyncio.ensure_future(supervise("the look at the server's id", self._identify)),
+            asyncio.ensure_future(supervise("the look at the memory of Redis", self._look_at_memory)),
+        ]
 
     @property
     def marks(self) -> set[str]:
@@ -69,6 +76,20 @@ class RedisPlace:
                 self._identified()
             await asyncio.sleep(_IDENTIFY_SECONDS)
 
+    async def _look_at_memory(self) -> None:
+        """Follow whether Redis answers, and how full it is."""
+        address, servers = urls.address(self.credentials.url), list[ServerMemory]()
+        while True:
+            reachable = True
+            try:
+                servers = await self._broker.memory()
+            except CallRefusedError:
+                servers = []  # it answers, and our user may not ask
+            except (TaskQueueError, OSError):
+                reachable = False
+            self._servers = RedisServers(address, reachable, servers if reachable else ())
+            await asyncio.sleep(_MEMORY_SECONDS)
+
     @property
     def used(self) -> bool:
         return bool(self._queues)
@@ -87,7 +108,7 @@ class RedisPlace:
                 del self._by_queue[name]
 
     async def close(self) -> None:
-        await end([self._identifying])
+        await end(self._looking)
         await self.redis.close()
         await self._broker.close()
 
@@ -104,6 +125,7 @@ class RedisPlace:
             listener_restarts=listener.restarts,
             listening=not listener.notice,
             dead=urls.address(self.credentials.url) if listener.dead else "",
+            servers=self._servers,
         )
 
     def _heard(self, queue: str) -> None:
