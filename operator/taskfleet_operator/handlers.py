@@ -78,7 +78,9 @@ class Operator:
             lambda: len(self.store.queues),
             lambda: self.term.figures if self.term else None,
         )
-        self.endpoints = Endpoints(self._liveness.problems, self._unready, lambda accept: exposition(self.collector, accept))
+        self.endpoints = Endpoints(
+            self._liveness.problems, self._unready, lambda accept: exposition(self.collector, accept)
+        )
 
     @classmethod
     async def start(cls, options: OperatorOptions) -> Operator:

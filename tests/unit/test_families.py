@@ -36,9 +36,8 @@ def by_name(found: list[Family]) -> dict[str, Family]:
 async def test_a_run_is_in_the_histograms_of_its_task() -> None:
     worker, figures = collector()
     task = worker.tally.task(Partition("mail/3"), "send")
-    task.started(0.2)
-    task.ended(outcome.SUCCEEDED, 0.02)
-    worker.tally.task(MAIL, "send").ended(outcome.RETRIED, 90.0)
+    task.ended(outcome.SUCCEEDED, 0.2, 0.02)
+    worker.tally.task(MAIL, "send").ended(outcome.RETRIED, -0.1, 90.0)
     text, content_type = exposition(figures)
     assert content_type.startswith("text/plain; version=0.0.4")
     lines = text.decode().splitlines()
@@ -48,15 +47,17 @@ async def test_a_run_is_in_the_histograms_of_its_task() -> None:
     assert 'taskfleet_task_run_seconds_bucket{le="0.025",queue="mail",task="send"} 1.0' in lines
     assert 'taskfleet_task_run_seconds_bucket{le="+Inf",queue="mail",task="send"} 2.0' in lines
     assert 'taskfleet_task_run_seconds_sum{queue="mail",task="send"} 90.02' in lines
-    assert 'taskfleet_task_wait_seconds_bucket{le="0.1",queue="mail",task="send"} 0.0' in lines
-    assert 'taskfleet_task_wait_seconds_bucket{le="0.25",queue="mail",task="send"} 1.0' in lines
+    assert 'taskfleet_task_wait_seconds_bucket{le="0.1",queue="mail",task="send"} 1.0' in lines
+    assert 'taskfleet_task_wait_seconds_bucket{le="0.25",queue="mail",task="send"} 2.0' in lines
+    assert 'taskfleet_task_wait_seconds_count{queue="mail",task="send"} 2.0' in lines
+    assert 'taskfleet_task_wait_seconds_sum{queue="mail",task="send"} 0.2' in lines
     assert 'taskfleet_task_busy_seconds_total{queue="mail"} 90.02' in lines
 
 
 async def test_tasks_and_queues_beyond_the_cap_share_one_label() -> None:
     worker, figures = collector()
     for number in range(3 * MOST_PAIRS):
-        worker.tally.task(Partition(f"queue-{number % 150}"), f"task-{number}").ended(outcome.SUCCEEDED, 1.0)
+        worker.tally.task(Partition(f"queue-{number % 150}"), f"task-{number}").ended(outcome.SUCCEEDED, 0.0, 1.0)
     ended = by_name(figures.families())["taskfleet_tasks"]
     queues, tasks = ({labels[at] for labels in ended.values} for at in (0, 1))
     assert len(queues) == MOST_QUEUES + 1 and len(tasks) <= MOST_TASKS + 1
@@ -67,7 +68,7 @@ async def test_tasks_and_queues_beyond_the_cap_share_one_label() -> None:
 
 async def test_a_name_cannot_break_the_text() -> None:
     worker, figures = collector()
-    worker.tally.task(MAIL, 'x"} 1\ny\x1b[31m' + 300 * "z").ended(outcome.SUCCEEDED, 1.0)
+    worker.tally.task(MAIL, 'x"} 1\ny\x1b[31m' + 300 * "z").ended(outcome.SUCCEEDED, 0.0, 1.0)
     for accept in ("", "application/openmetrics-text"):
         text = exposition(figures, accept)[0].decode()
         (line,) = (line for line in text.splitlines() if line.startswith("taskfleet_tasks_total{"))
@@ -93,7 +94,7 @@ def traced() -> Iterator[None]:
 @pytest.mark.usefixtures("traced")
 async def test_openmetrics_shows_the_trace_of_a_run() -> None:
     worker, figures = collector()
-    worker.tally.task(MAIL, "send").ended(outcome.SUCCEEDED, 0.7)
+    worker.tally.task(MAIL, "send").ended(outcome.SUCCEEDED, 0.0, 0.7)
     asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
     text, content_type = exposition(figures, asked)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -119,7 +120,7 @@ def test_an_error_of_the_source_is_no_error_of_the_run() -> None:
     exemplars.source = lambda: {"trace_id": str(1 // 0)}
     try:
         tally = Tally()
-        tally.task(MAIL, "send").ended(outcome.SUCCEEDED, 0.7)
+        tally.task(MAIL, "send").ended(outcome.SUCCEEDED, 0.0, 0.7)
         assert tally.task(MAIL, "send").exemplars == {}
     finally:
         exemplars.source = None
@@ -188,7 +189,10 @@ def test_the_last_report_of_a_process_counts_though_nobody_has_looked() -> None:
 def test_a_report_that_was_cut_off_leaves_the_one_before() -> None:
     merged = MergedFigures(1)
     process = Process(merged, 0)
-    os.write(process.descriptor, families.to_json({"alive": "", "ready": "", "families": families.dumped(report(5, 1).families)}))
+    os.write(
+        process.descriptor,
+        families.to_json({"alive": "", "ready": "", "families": families.dumped(report(5, 1).families)}),
+    )
     os.write(process.descriptor, b'{"alive":"","fam')
     os.close(process.descriptor)
     merged.retire(0, replaced=True)

@@ -186,9 +186,7 @@ _OF_WORKERS: tuple[tuple[str, str, Callable[[Sequence[WorkerInfo]], float]], ...
 )
 
 
-def _values(
-    rows: Mapping[Owner, _Row], figure: Callable[[QueueStats], float]
-) -> Iterator[tuple[Owner, float]]:
+def _values(rows: Mapping[Owner, _Row], figure: Callable[[QueueStats], float]) -> Iterator[tuple[Owner, float]]:
     return ((key, float(figure(QueueStats.total(row.stats)))) for key, row in rows.items())
 
 
@@ -237,9 +235,7 @@ def _shown(labels: Iterable[str]) -> Owner:
     return tuple(shown(label, foreign.NAME_LIMIT) for label in labels)
 
 
-def _family(
-    kind: Any, name: str, meaning: str, labels: Sequence[str], values: Iterable[tuple[Owner, float]]
-) -> Metric:
+def _family(kind: Any, name: str, meaning: str, labels: Sequence[str], values: Iterable[tuple[Owner, float]]) -> Metric:
     made: Any = kind(name, meaning, labels=labels)
     for key, value in sorted(values):
         made.add_metric(key, value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
-from taskfleet_operator.control.monitoring.loop_figures import LoopFigures, QueueFigures, RedisFigures
 from taskfleet.process.exposition import exposition
+from taskfleet_operator.control.monitoring.loop_figures import LoopFigures, QueueFigures, RedisFigures
 from taskfleet_operator.control.monitoring.metrics import TermFigures
 from taskfleet_operator.control.workqueue import WorkQueue
 from tests.support.operator_figures import Cluster, collector

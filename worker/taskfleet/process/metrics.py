@@ -93,7 +93,14 @@ class WorkerCollector(Collector):
         for partition, count in self._tally.taken_over.copy().items():
             taken_over.add((self._queue(partition),), count)
         lost = "Outcomes of tasks that had been taken from the worker, or of which Redis knew nothing."
-        return ended, busy, wait, run, taken_over, _single("taskfleet_lost_acks", "counter", lost, self._tally.lost_acks)
+        return (
+            ended,
+            busy,
+            wait,
+            run,
+            taken_over,
+            _single("taskfleet_lost_acks", "counter", lost, self._tally.lost_acks),
+        )
 
     def _worker(self) -> Iterable[Family]:
         running, ready = len(self._slots.running), float(self._health.ready)
@@ -103,12 +110,12 @@ class WorkerCollector(Collector):
             _single("taskfleet_worker_restarts", "counter", "Worker processes that were started again.", 0),
             _single("taskfleet_worker_slots", "gauge", "Tasks that can run at a time.", self._slots.total),
             _single("taskfleet_worker_running", "gauge", "Tasks that run now.", running),
-            _single("taskfleet_worker_leases", "gauge", "Leases held: running, prefetched, unrecorded.", len(self._held)),
+            _single(
+                "taskfleet_worker_leases", "gauge", "Leases held: running, prefetched, unrecorded.", len(self._held)
+            ),
             _single("taskfleet_worker_ready", "gauge", "Worker processes that can take tasks.", ready),
             _single("taskfleet_stuck_slots", "gauge", "Slots of handlers that cannot be stopped.", len(stopping)),
-            _single(
-                "taskfleet_stuck_handlers", "counter", "Handlers that ignored their cancellation.", stopping.total
-            ),
+            _single("taskfleet_stuck_handlers", "counter", "Handlers that ignored their cancellation.", stopping.total),
         )
 
     def _unreadable(self) -> Iterable[Family]:

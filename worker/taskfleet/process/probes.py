@@ -69,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class ProbeServer:
-    """Serves the probes of one worker, or of all processes of a supervisor, until `close()`. Port 0 takes a free one; see `port`."""
+    """Serves the probes of one worker, or of all processes of a supervisor, until `close()`.
+
+    Port 0 takes a free one; see `port`.
+    """
 
     def __init__(self, health: Vitals, collector: Collector, host: str, port: int) -> None:
         try:

@@ -16,8 +16,8 @@ TAKEOVERS_PER_STEP = 100
 HEAD_BYTES = 300  # bytes of a stored task that hold its name: lua/step.lua
 
 Claim = tuple[Partition, str, bytes, int, int, list[bytes] | None, int]
-"""Partition, task id, stamped envelope, attempt, delivery, the results of the tasks that it waited for, and when it became
-ready (Unix ms by the clock of Redis), 0 for when it was enqueued."""
+"""Partition, task id, stamped envelope, attempt, delivery, the results of the tasks that it waited for, and when
+it became ready (Unix ms by the clock of Redis), 0 for when it was enqueued."""
 
 CLAIM_PARTITION: Final = 0
 CLAIM_ID: Final = 1

@@ -57,6 +57,7 @@ class Receiver:
         self._selection.seen(partition, reply.left, horizon, self._context.now())
         claims = reply.claims
         if claims:
+            self._tally.ahead[partition] = self._context.redis_seconds(partition) - self._context.now()
             if namesakes := self._held.add(partition, claims):
                 for _, task_id, _, _, delivery, _, _ in namesakes:
                     self._outcomes.hand_back(partition, task_id, delivery, _NAMESAKE_DELAY_MS)

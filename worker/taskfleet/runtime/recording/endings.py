@@ -172,8 +172,7 @@ class Endings:
         tally = self._tally
         seconds = now - job.started
         tally.finished += 1
-        tally.busy_seconds += seconds
-        job.figures.ended(code, seconds)
+        job.figures.ended(code, job.started - job.ready, seconds)
         self._outcomes.post(partition, ended)
         return True
 

@@ -60,9 +60,7 @@ class BatchRuns:
                 items.append(BatchItem(job.id, tuple(args), kwargs, job.context))
         if jobs:
             batch = BatchJob(jobs, self._context.now())
-            now = self._context.redis_seconds(jobs[0].partition)
             for job in jobs:
-                job.figures.started(now - job.ready_ms / 1000)
                 self._slots.items[job.id] = (batch, job)
             self._launcher.launch(batch, self._run(batch, items), self._context.variables.copy())
         # Only when the batch has its slot: posting an outcome may start another task.
@@ -121,6 +119,7 @@ class BatchRuns:
         now = self._context.now()
         for position, job in enumerate(batch.items):
             # Only one slot was busy, so only one item has busy time.
+            job.ready += now - batch.started if position else 0.0  # so that it has waited as long as the first
             job.started = batch.started if position == 0 else now
             job.billed_ms = batch.billed_ms if position == 0 else 0
         # The rate of the slots decides how many tasks to claim ahead, so the batch counts as one task.

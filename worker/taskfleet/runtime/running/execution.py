@@ -139,13 +139,13 @@ class Execution:
             return True
         started = self._context.loop.time()
         figures = self._tally.task(partition, definition.name)
-        job = Job(task_id, partition, attempt, delivery, task, definition, started, figures, self._report_progress)
-        if ready_ms:
-            job.ready_ms = ready_ms
+        ready = (ready_ms or task.enqueued_ms) / 1000 - self._tally.ahead.get(partition, 0.0)
+        job = Job(
+            task_id, partition, attempt, delivery, task, definition, started, ready, figures, self._report_progress
+        )
         if definition.batch is not None:
             self._batches.add(job, args, kwargs)
         else:
-            figures.started(self._context.redis_seconds(partition) - job.ready_ms / 1000)
             self._launcher.launch(job, self._runner.run(job, args, kwargs), variables)
         return True
 

@@ -65,7 +65,7 @@ class Job:
         "id",
         "interruption",
         "partition",
-        "ready_ms",
+        "ready",
         "report",
         "started",
         "task",
@@ -81,6 +81,7 @@ class Job:
         envelope: Envelope,
         definition: Definition,
         started: float,
+        ready: float,
         figures: TaskFigures,
         report: ReportProgress | None = None,
     ) -> None:
@@ -92,7 +93,7 @@ class Job:
         self.definition = definition
         self.started = started  # loop time, s
         self.figures = figures
-        self.ready_ms = envelope.enqueued_ms  # by the clock of Redis
+        self.ready = ready  # loop time, s
         self.report = report
         self.billed_ms = 0  # busy time that is already recorded in Redis
         self.interruption: Interruption | None = None

@@ -16,6 +16,8 @@ T = TypeVar("T")
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 """Upper bounds of the buckets of both histograms, in seconds: from a call of a cache to a nightly run."""
 
+_SHORTEST = BOUNDS[0]
+
 OTHER = "other"
 """The label of all tasks and queues beyond the most that have labels of their own."""
 
@@ -63,17 +65,20 @@ class TaskFigures:
         self.run_seconds = 0.0
         self.exemplars: dict[int, Exemplar] = {}  # by position of the bucket, the latest of each
 
-    def started(self, waited: float) -> None:
-        """A run begins. By another clock than that of its producer a task may have waited less than nothing."""
-        if waited < 0.0:
-            waited = 0.0
-        self.wait_buckets[bisect_left(BOUNDS, waited)] += 1
-        self.wait_seconds += waited
+    def ended(self, code: str, waited: float, seconds: float) -> None:
+        """A run has ended with this outcome code, after `seconds`; before it began, the task was ready for `waited`.
 
-    def ended(self, code: str, seconds: float) -> None:
-        """A run has ended with this outcome code."""
+        Every task pays for this, so the first bucket, which most fast tasks are in, is not looked for.
+        """
         self.counts[code] += 1
-        at = bisect_left(BOUNDS, seconds)
+        if waited > _SHORTEST:
+            self.wait_buckets[bisect_left(BOUNDS, waited)] += 1
+            self.wait_seconds += waited
+        else:
+            self.wait_buckets[0] += 1
+            if waited > 0.0:  # less than nothing is an inaccuracy of the clocks
+                self.wait_seconds += waited
+        at = 0 if seconds <= _SHORTEST else bisect_left(BOUNDS, seconds)
         self.run_buckets[at] += 1
         self.run_seconds += seconds
         if exemplars.source is not None and (labels := exemplars.exemplar()) is not None:
@@ -86,7 +91,7 @@ class Tally:
     def __init__(self) -> None:
         self.finished = 0  # runs that freed a slot: a batch is one
         self.unrun: Counter[tuple[Partition, str]] = Counter()  # ends without a run, by partition and outcome code
-        self.busy_seconds = 0.0  # of all runs together
+        self.ahead: dict[Partition, float] = {}  # s that the clock of Redis was ahead of the loop, at the last claims
         self.lost_acks = 0  # outcomes of tasks that this worker no longer held
         self.taken_over: Counter[Partition] = Counter()  # tasks that were taken over from workers that are gone
         self.tasks: dict[tuple[str, str], TaskFigures] = {}  # by the labels: queue and task
@@ -100,6 +105,11 @@ class Tally:
             pair = self.labels.pair(queue_of(partition), name)
             found = self._found[partition, name] = self.tasks.setdefault(pair, TaskFigures())
         return found
+
+    @property
+    def busy_seconds(self) -> float:
+        """The time of all runs together."""
+        return sum(figures.run_seconds for figures in self.tasks.values())
 
     def outcomes(self) -> dict[tuple[str, str], int]:
         """The number of ended tasks, by queue and the name of the outcome."""
