@@ -45,6 +45,8 @@ class Receiver:
         self._reports = reports
         self._relays = relays
         self._tally = tally
+        for partition in selection.names:
+            tally.taken_over[partition] += 0  # so that the metric is there before the first, which is an increase
 
     def take(self, partition: Partition, reply: StepReply) -> None:
         """Hold the leases of the claims in a reply, and take note of its other contents."""
