@@ -1,4 +1,4 @@
-"""Every query of the dashboards and every alert, asked of a Prometheus that scrapes a running fleet and its operator."""
+"""Every query of the dashboards and every alert, asked of a Prometheus that scrapes a fleet and its operator."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def test_every_panel_has_data_and_every_alert_is_evaluated(
 ) -> None:
     metrics = free_port()
     operators.start("--metrics-port", str(metrics))
-    fleet.apply(
-        worker={"processes": 2, "concurrency": 2}, autoscaler={"minReplicas": 1, "maxReplicas": 1}
-    )
+    fleet.apply(worker={"processes": 2, "concurrency": 2}, autoscaler={"minReplicas": 1, "maxReplicas": 1})
     pod = next(iter(until(fleet.ready, "a pod is ready")))
     fleet.enqueue(range(1500), seconds=0.2)  # it wants more workers than it may have, so that a rule limits it
     labels = {"namespace": fleet.namespace, "pod": pod, "taskqueue": fleet.name}

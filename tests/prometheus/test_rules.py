@@ -70,9 +70,7 @@ def test_every_runbook_is_of_an_alert_and_in_the_index() -> None:
     assert pages == alerts().keys()
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
     navigation = (REPOSITORY / "docs" / "README.md").read_text(encoding="utf-8")
-    listed = {
-        name: rule["labels"]["severity"] for name, rule in alerts().items()
-    }
+    listed = {name: rule["labels"]["severity"] for name, rule in alerts().items()}
     assert dict(re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (\w+) \|", index, re.MULTILINE)) == listed
     assert set(re.findall(r"\]\(runbooks/(Taskfleet\w+)\.md\)", navigation)) == alerts().keys()
 

@@ -60,7 +60,8 @@ async def test_tasks_and_queues_beyond_the_cap_share_one_label() -> None:
         worker.tally.task(Partition(f"queue-{number % 150}"), f"task-{number}").ended(outcome.SUCCEEDED, 0.0, 1.0)
     ended = by_name(figures.families())["taskfleet_tasks"]
     queues, tasks = ({labels[at] for labels in ended.values} for at in (0, 1))
-    assert len(queues) == MOST_QUEUES + 1 and len(tasks) <= MOST_TASKS + 1
+    assert len(queues) == MOST_QUEUES + 1
+    assert len(tasks) <= MOST_TASKS + 1
     assert "other" in queues & tasks
     assert len(ended.values) <= MOST_PAIRS + MOST_QUEUES + 1
     assert sum(ended.values.values()) == 3 * MOST_PAIRS
@@ -81,7 +82,8 @@ def test_labels_stay_what_they_were() -> None:
     labels = Labels()
     first = [labels.pair("q", f"t{n}") for n in range(150)]
     assert [labels.pair("q", f"t{n}") for n in range(150)] == first
-    assert first[0] == ("q", "t0") and first[-1] == ("q", "other")
+    assert first[0] == ("q", "t0")
+    assert first[-1] == ("q", "other")
 
 
 @pytest.fixture
@@ -222,9 +224,11 @@ def test_what_was_dumped_is_loaded() -> None:
 
 def test_the_health_of_all_is_that_of_each() -> None:
     merged = MergedFigures(2)
-    assert merged.alive and merged.why_not_ready() == "2 of 2 processes do not run"
+    assert merged.alive
+    assert merged.why_not_ready() == "2 of 2 processes do not run"
     first, second = Process(merged, 0), Process(merged, 1)
-    assert merged.alive and merged.why_not_ready() == "process 0 starts"
+    assert merged.alive
+    assert merged.why_not_ready() == "process 0 starts"
     first.tells(report(0, 0))
     merged._readers[0].finish()
     second.tells(Report("the event loop stands still", "draining", []))
@@ -232,6 +236,7 @@ def test_the_health_of_all_is_that_of_each() -> None:
     assert merged.why_not_alive() == "process 1: the event loop stands still"
     assert merged.why_not_ready() == "process 1: draining"
     merged.retire(1, replaced=True)
-    assert merged.alive and merged.why_not_ready() == "1 of 2 processes do not run"
+    assert merged.alive
+    assert merged.why_not_ready() == "1 of 2 processes do not run"
     merged.draining = True
     assert merged.why_not_ready() == "draining"

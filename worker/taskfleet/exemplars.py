@@ -1,7 +1,7 @@
 """The hook by which a histogram gets an example of what it counts: the trace of one run.
 
-Whoever traces sets `source`; the library itself traces nothing. Prometheus shows the labels beside the histogram when it
-scrapes OpenMetrics.
+Whoever traces sets `source`; the library itself traces nothing. Prometheus gets the labels when it scrapes
+OpenMetrics.
 """
 
 from __future__ import annotations

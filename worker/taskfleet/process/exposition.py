@@ -15,4 +15,4 @@ def exposition(collector: Collector, accept: str = "") -> tuple[bytes, str]:
         encoder, content_type = choose_encoder(accept)
     except ValueError:  # a version that is none
         encoder, content_type = choose_encoder("")
-    return encoder(registry), content_type  # type: ignore[arg-type]
+    return encoder(registry), content_type

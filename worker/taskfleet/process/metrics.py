@@ -80,7 +80,7 @@ class WorkerCollector(Collector):
                 ended.add((*labels, outcome.NAMES[code]), count)
             busy.add(labels[:1], figures.run_seconds)
             wait.add_distribution(labels, Distribution(figures.wait_buckets.copy(), figures.wait_seconds))
-            latest = {at: tuple(one) for at, one in figures.exemplars.copy().items()}
+            latest = {at: (one.labels, one.value, one.at) for at, one in figures.exemplars.copy().items()}
             run.add_distribution(labels, Distribution(figures.run_buckets.copy(), figures.run_seconds, latest))
         for (partition, code), count in self._tally.unrun.copy().items():
             ended.add((self._queue(partition), "", outcome.NAMES[code]), count)

@@ -165,7 +165,8 @@ def _decisions(figures: LoopFigures) -> Iterator[Metric]:
         f"{_PREFIX}_scale_events", "Changes of the number of replicas.", labels=[*_QUEUE, "direction"]
     )
     # Before the first change it is 0: a series that begins with 1 would show no increase.
-    for key, counts in sorted((dict.fromkeys(figures.queues.copy(), Counter()) | figures.scaled.copy()).items()):
+    none: Counter[str] = Counter()
+    for key, counts in sorted((dict.fromkeys(figures.queues.copy(), none) | figures.scaled.copy()).items()):
         for direction in ("up", "down"):
             scaled.add_metric([*key, direction], counts[direction])
     yield scaled
