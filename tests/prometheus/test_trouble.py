@@ -120,9 +120,9 @@ def test_every_alert_fires_for_a_fleet_in_that_trouble_and_ends(
     trouble.wait("TaskfleetStuckSlots", **who)
     trouble.wait("TaskfleetWorkerClockSkew", **who)
 
-    fleet("annotate", "tq", fleet.name, "taskfleet.io/paused=true")
+    fleet("annotate", "tq", fleet.name, "autoscaling.taskfleet.io/paused=true")
     trouble.wait("TaskfleetAutoscalerHeld", **who, why="Paused")
-    fleet("annotate", "tq", fleet.name, "taskfleet.io/paused-")
+    fleet("annotate", "tq", fleet.name, "autoscaling.taskfleet.io/paused-")
     trouble.ends("TaskfleetAutoscalerHeld")
 
     fleet.apply(suspend=True)  # type: ignore[arg-type]

@@ -206,7 +206,7 @@ def _members(fleet: FleetFigures) -> list[WorkerInfo]:
 
 
 def _by_state(workers: Iterable[WorkerInfo]) -> dict[str, int]:
-    found = dict.fromkeys((*_STATES, OTHER), 0)
+    found: dict[str, int] = dict.fromkeys((*_STATES, OTHER), 0)
     for one in workers:
         found[one.state if one.state in _STATES else OTHER] += 1
     return found

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import typer
@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def _probes(processes: int, host: str, port: int) -> Iterator[MergedFigures | None]:
+def _probes(processes: int, host: str, port: int) -> Generator[MergedFigures | None]:
     """The probes and the figures of all processes, on one port; None without a port."""
     if not port:
         yield None

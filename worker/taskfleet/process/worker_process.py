@@ -20,7 +20,7 @@ from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from taskfleet.process.figures_pipe import Report
+    from taskfleet.process.figures_pipe import ProcessReport
     from taskfleet.process.metrics import WorkerCollector
 
 logger = showing.logger("taskfleet.worker")
@@ -127,11 +127,11 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     return code
 
 
-def _report(worker: Worker, collector: WorkerCollector) -> Report:
-    from taskfleet.process.figures_pipe import Report
+def _report(worker: Worker, collector: WorkerCollector) -> ProcessReport:
+    from taskfleet.process.figures_pipe import ProcessReport
 
     health = worker.health
-    return Report(
+    return ProcessReport(
         "" if health.alive else health.why_not_alive() or "not alive",
         "" if health.ready else health.why_not_ready(),
         collector.families(),
