@@ -12,7 +12,7 @@ from taskfleet import TaskQueue, exemplars
 from taskfleet.process import families
 from taskfleet.process.exposition import exposition
 from taskfleet.process.families import Distribution, Family
-from taskfleet.process.figures_pipe import FiguresSender, ProcessReport
+from taskfleet.process.figures_pipe import FiguresSender, FiguresReport
 from taskfleet.process.merged_figures import MergedFigures
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol import outcome
@@ -128,13 +128,13 @@ def test_an_error_of_the_source_is_no_error_of_the_run() -> None:
         exemplars.source = None
 
 
-def report(count: float, running: float, *, queue: str = "mail", waits: float = 0.0) -> ProcessReport:
+def report(count: float, running: float, *, queue: str = "mail", waits: float = 0.0) -> FiguresReport:
     ended = Family("ended", "counter", "…", ("queue", "task"), {(queue, "send"): count})
     took = Family("took", "histogram", "…", ("queue", "task"))
     buckets = [int(count), *NONE[1:]]
     took.add_distribution((queue, "send"), Distribution(buckets, count / 10, {0: ({"trace_id": queue}, 0.1, count)}))
     gauge = Family("running", "gauge", "…", (), {(): running})
-    return ProcessReport("", "", [ended, took, gauge, Family("oldest", "largest", "…", (), {(): waits})])
+    return FiguresReport("", "", [ended, took, gauge, Family("oldest", "largest", "…", (), {(): waits})])
 
 
 class Process:
@@ -146,7 +146,7 @@ class Process:
         self.descriptor = os.dup(reader.write_end)
         reader.start()
 
-    def tells(self, told: ProcessReport) -> None:
+    def tells(self, told: FiguresReport) -> None:
         """Its last words: they are in the pipe when it is killed."""
         sender = FiguresSender(self.descriptor, lambda: told)
         sender._ended.set()
@@ -207,7 +207,7 @@ def test_together_processes_have_no_more_labels_than_one() -> None:
         found = Family("ended", "counter", "…", ("queue", "task"))
         for n in range(MOST_TASKS):
             found.add(("mail", f"{number}-{n}"), 1)
-        Process(merged, number).tells(ProcessReport("", "", [found]))
+        Process(merged, number).tells(FiguresReport("", "", [found]))
         merged.retire(number, replaced=True)
     ended = by_name(merged.families())["ended"]
     assert len(ended.values) == MOST_TASKS + 1
@@ -231,7 +231,7 @@ def test_the_health_of_all_is_that_of_each() -> None:
     assert merged.why_not_ready() == "process 0 starts"
     first.tells(report(0, 0))
     merged._readers[0].finish()
-    second.tells(ProcessReport("the event loop stands still", "draining", []))
+    second.tells(FiguresReport("the event loop stands still", "draining", []))
     merged._readers[1].finish()
     assert merged.why_not_alive() == "process 1: the event loop stands still"
     assert merged.why_not_ready() == "process 1: draining"

@@ -28,7 +28,7 @@ _JOIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessReport:
+class FiguresReport:
     """What one process says of itself. `not_alive` and `not_ready` are "" when it is."""
 
     not_alive: str
@@ -39,7 +39,7 @@ class ProcessReport:
 class FiguresSender:
     """Reports in a thread of its own, so that a blocked event loop reports too."""
 
-    def __init__(self, descriptor: int, report: Callable[[], ProcessReport]) -> None:
+    def __init__(self, descriptor: int, report: Callable[[], FiguresReport]) -> None:
         self._descriptor = descriptor
         self._report = report
         self._ended = threading.Event()
@@ -89,7 +89,7 @@ class FiguresReader:
         self._read_end, self.write_end = os.pipe()
         self._latest = b""
         self._heard = time.monotonic()
-        self._parsed: tuple[bytes, ProcessReport] | None = None
+        self._parsed: tuple[bytes, FiguresReport] | None = None
         self._thread = threading.Thread(target=self._read, name="taskfleet-figures", daemon=True)
 
     def start(self) -> None:
@@ -105,14 +105,14 @@ class FiguresReader:
     def silent_seconds(self) -> float:
         return time.monotonic() - self._heard
 
-    def report(self) -> ProcessReport | None:
+    def report(self) -> FiguresReport | None:
         """The last report, None before the first."""
         line = self._latest
         if not line:
             return None
         if self._parsed is None or self._parsed[0] is not line:
             found = json.loads(line)
-            self._parsed = line, ProcessReport(found["alive"], found["ready"], loaded(found["families"]))
+            self._parsed = line, FiguresReport(found["alive"], found["ready"], loaded(found["families"]))
         return self._parsed[1]
 
     def _read(self) -> None:

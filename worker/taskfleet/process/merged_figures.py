@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from taskfleet.process.families import Family, added, lasting
-from taskfleet.process.figures_pipe import FiguresReader, ProcessReport
+from taskfleet.process.figures_pipe import FiguresReader, FiguresReport
 from taskfleet.runtime.state.tally import Labels
 
 _SILENT_SECONDS = 30.0
@@ -72,10 +72,10 @@ class MergedFigures(Collector):
             again.add((), self._restarts)
             return added([[again], self._ended, *running])
 
-    def _reports(self) -> list[tuple[int, ProcessReport | None]]:
+    def _reports(self) -> list[tuple[int, FiguresReport | None]]:
         return [(number, reader.report()) for number, reader in sorted(self._readers.items())]
 
-    def _bounded(self, report: ProcessReport) -> list[Family]:
+    def _bounded(self, report: FiguresReport) -> list[Family]:
         """The families of a process: together, the processes have no more labels than one of them may have."""
         return [self._relabelled(family) for family in report.families]
 

@@ -20,7 +20,7 @@ from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from taskfleet.process.figures_pipe import ProcessReport
+    from taskfleet.process.figures_pipe import FiguresReport
     from taskfleet.process.metrics import WorkerCollector
 
 logger = showing.logger("taskfleet.worker")
@@ -127,11 +127,11 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     return code
 
 
-def _report(worker: Worker, collector: WorkerCollector) -> ProcessReport:
-    from taskfleet.process.figures_pipe import ProcessReport
+def _report(worker: Worker, collector: WorkerCollector) -> FiguresReport:
+    from taskfleet.process.figures_pipe import FiguresReport
 
     health = worker.health
-    return ProcessReport(
+    return FiguresReport(
         "" if health.alive else health.why_not_alive() or "not alive",
         "" if health.ready else health.why_not_ready(),
         collector.families(),
