@@ -12,7 +12,7 @@ from taskfleet import TaskQueue, exemplars
 from taskfleet.process import families
 from taskfleet.process.exposition import exposition
 from taskfleet.process.families import Distribution, Family
-from taskfleet.process.figures_pipe import FiguresSender, FiguresReport
+from taskfleet.process.figures_pipe import FiguresReport, FiguresSender
 from taskfleet.process.merged_figures import MergedFigures
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol import outcome
