@@ -7,6 +7,7 @@ from dataclasses import replace
 from taskfleet.fleet_metrics import FleetCollector, FleetFigures, Readings, RedisServers
 from taskfleet.process.exposition import exposition
 from taskfleet.protocol.stats import ServerMemory
+from taskfleet.protocol.worker_info import serving
 from tests.unit.operator.builders import STATS, worker
 
 OWNER = ("namespace", "name")
@@ -18,12 +19,13 @@ def text_of(readings: Readings, owner: tuple[str, ...] = OWNER) -> list[str]:
 
 
 def fleet() -> FleetFigures:
-    heartbeats = {
-        "a": [replace(worker("a", busy=2), stuck=1, clock_skew_seconds=-7.5, oldest_run_seconds=60.0)],
-        "b": [worker("b", state="draining"), worker("b/1", state="\x1b[31m")],
-        "other": [replace(worker("other", busy=4), stuck=4, queues=("default/1", "mail"))],
-    }
-    return FleetFigures(ORDERS, {"default": STATS}, heartbeats, frozenset({"a", "b"}), {"default": 30.0})
+    own = [
+        replace(worker("a", busy=2), stuck=1, clock_skew_seconds=-7.5, oldest_run_seconds=60.0),
+        worker("b", state="draining"),
+        worker("b/1", state="\x1b[31m"),
+    ]
+    other = replace(worker("other", busy=4), stuck=4, queues=("default/1", "mail"))
+    return FleetFigures(ORDERS, {"default": STATS}, [*own], serving([*own, other]), {"default": 30.0})
 
 
 def test_the_figures_of_a_queue_are_shown_with_their_owner() -> None:
@@ -51,9 +53,9 @@ def test_the_workers_of_a_fleet_are_its_own() -> None:
 
 
 def test_a_reader_of_one_redis_has_no_owner() -> None:
-    lines = text_of(Readings([FleetFigures(queues={"default": STATS}, heartbeats=fleet().heartbeats)]), ())
+    lines = text_of(Readings([FleetFigures(queues={"default": STATS}, workers=fleet().workers)]), ())
     assert 'taskfleet_queue_ready{queue="default"} 7.0' in lines
-    assert "taskfleet_fleet_stuck_slots 5.0" in lines
+    assert "taskfleet_fleet_stuck_slots 1.0" in lines
 
 
 def test_queues_beyond_the_cap_share_one_label_and_the_others_keep_theirs() -> None:

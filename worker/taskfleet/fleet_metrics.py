@@ -6,8 +6,7 @@ as text, and there are at most so many of them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from taskfleet import foreign
-from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.stats import QueueStats, ServerMemory
 from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.showing import shown
@@ -25,7 +23,6 @@ OTHER = "other"
 """The label of all queues beyond the most that have one of their own."""
 
 _STATES = ("starting", "running", "draining", "cordoned", "drained")
-_CLAIMING = ("starting", "running")
 
 Owner = tuple[str, ...]
 
@@ -34,15 +31,15 @@ Owner = tuple[str, ...]
 class FleetFigures:
     """What was read last of one fleet.
 
-    `owner` are the values of the collector's own labels, none for a reader of one Redis. `heartbeats` are those of all
-    worker processes of the Redis, by the name of their replica; `members` the names that belong to this fleet, None for
-    all. `targets` are latency targets in seconds by queue.
+    `owner` are the values of the collector's own labels, none for a reader of one Redis. `workers` are the processes of
+    this fleet; `serving` says by queue how many claim from it, also those of other fleets on the same Redis
+    (`protocol.worker_info.serving`). `targets` are latency targets in seconds by queue.
     """
 
     owner: Owner = ()
     queues: Mapping[str, QueueStats] = field(default_factory=dict[str, QueueStats])
-    heartbeats: Mapping[str, Sequence[WorkerInfo]] = field(default_factory=dict[str, Sequence[WorkerInfo]])
-    members: Container[str] | None = None
+    workers: Sequence[WorkerInfo] = ()
+    serving: Mapping[str, int] = field(default_factory=dict[str, int])
     targets: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -99,13 +96,9 @@ class FleetCollector(Collector):
     def _rows(self, fleets: Iterable[FleetFigures]) -> dict[Owner, _Row]:
         """The queues by their labels. Queues without a label of their own are added up for each owner."""
         found: dict[tuple[Owner, str], _Row] = {}
-        serving: dict[int, Counter[str]] = {}  # by the heartbeats, which fleets on one Redis share
         for fleet in fleets:
-            workers = serving.get(id(fleet.heartbeats))
-            if workers is None:
-                workers = serving[id(fleet.heartbeats)] = _serving(fleet.heartbeats)
             for queue, stats in fleet.queues.items():
-                found[fleet.owner, queue] = _Row([stats], workers[queue], fleet.targets.get(queue))
+                found[fleet.owner, queue] = _Row([stats], fleet.serving.get(queue, 0), fleet.targets.get(queue))
         self._name(found)
         rows: dict[Owner, _Row] = {}
         for (owner, queue), row in found.items():
@@ -127,7 +120,7 @@ class FleetCollector(Collector):
             self._named[key] = None
 
     def _fleets(self, fleets: Iterable[FleetFigures]) -> Iterator[Metric]:
-        own = [(_shown(fleet.owner), _members(fleet)) for fleet in fleets]
+        own = [(_shown(fleet.owner), fleet.workers) for fleet in fleets]
         states = (
             ((*owner, state), float(count)) for owner, workers in own for state, count in _by_state(workers).items()
         )
@@ -188,21 +181,6 @@ _OF_WORKERS: tuple[tuple[str, str, Callable[[Sequence[WorkerInfo]], float]], ...
 
 def _values(rows: Mapping[Owner, _Row], figure: Callable[[QueueStats], float]) -> Iterator[tuple[Owner, float]]:
     return ((key, float(figure(QueueStats.total(row.stats)))) for key, row in rows.items())
-
-
-def _serving(heartbeats: Mapping[str, Sequence[WorkerInfo]]) -> Counter[str]:
-    """The number of live worker processes that claim from each queue."""
-    found: Counter[str] = Counter()
-    for workers in heartbeats.values():
-        for one in workers:
-            if one.state in _CLAIMING:
-                found.update({queue_of(name) for name in one.queues})
-    return found
-
-
-def _members(fleet: FleetFigures) -> list[WorkerInfo]:
-    members = fleet.members
-    return [one for name, some in fleet.heartbeats.items() if members is None or name in members for one in some]
 
 
 def _by_state(workers: Iterable[WorkerInfo]) -> dict[str, int]:

@@ -135,7 +135,7 @@ class FleetReport:
         )
 
     def _fleet_of(self, look: Look) -> FleetFigures | None:
-        """The reading as the metrics show it. It refers to what was read, and copies nothing of it."""
+        """The reading as the metrics show it, of heartbeats those of this fleet."""
         if look.reading is None:
             return None
         order = look.order
@@ -143,8 +143,8 @@ class FleetReport:
         return FleetFigures(
             owner=self._key,
             queues={target.name: look.reading.stats[target.name] for target in order.queues},
-            heartbeats=look.reading.workers,
-            members=look.replicas.ages,
+            workers=[one for name in look.replicas.ages for one in look.reading.workers.get(name, ())],
+            serving=look.reading.serving,
             targets={target.name: target.target_latency_seconds or every for target in order.queues},
         )
 
