@@ -59,11 +59,11 @@ format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff check --fix .
 
 test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-fleets test-operator test-topologies
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-fleets test-operator test-topologies test-prometheus
 
 test-queue: venv  ## the library, the operator's pure parts and the dashboard, on a real Valkey and in a real browser
 	@sh tests/browser/install.sh
-	$(BIN)/python -m pytest tests --ignore=tests/controlplane
+	$(BIN)/python -m pytest tests --ignore=tests/controlplane --ignore=tests/prometheus
 
 # The tests whose pods are real workers, in a run of their own beside the others.
 FLEETS := $(wildcard $(patsubst %,tests/controlplane/test_%.py, \
@@ -74,6 +74,10 @@ test-fleets: venv  ## the operator on a real API server, with real workers as it
 
 test-operator: venv  ## the operator on a real API server
 	$(BIN)/python -m pytest tests/controlplane $(FLEETS:%=--ignore=%)
+
+test-prometheus: venv  ## alerts and dashboards, on a real Prometheus that scrapes a real fleet
+	@sh tests/prometheus/install.sh
+	$(BIN)/python -m pytest tests/prometheus
 
 # The behaviour tests again on a Cluster and on another server, where results could differ.
 BEHAVIOUR := tests/engine/behaviour

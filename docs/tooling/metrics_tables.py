@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 from tests.support.operator_figures import collector
 
 from taskfleet import TaskQueue
+from taskfleet.fleet_metrics import FleetCollector, Readings
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.runtime.worker import Worker
 
@@ -18,7 +19,11 @@ def of_the_worker() -> str:
 
 
 def of_the_operator() -> str:
-    return _table(collector().collect())
+    return _table(one for one in collector().collect() if one.name.startswith("taskfleet_operator_"))
+
+
+def of_the_queues() -> str:
+    return _table(FleetCollector(Readings).collect())
 
 
 def _table(families: Iterable[Metric]) -> str:

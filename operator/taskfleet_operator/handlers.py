@@ -14,13 +14,14 @@ import kopf
 
 from taskfleet import showing
 from taskfleet.cancellation import end
+from taskfleet.process.exposition import exposition
 
 from .control.api.kubernetes_api import KubernetesApi
 from .control.leading.leadership import Leadership, StuckTermError
 from .control.leading.lease import LeaseClient
 from .control.monitoring import liveness
 from .control.monitoring.liveness import Liveness
-from .control.monitoring.metrics import OperatorCollector, exposition
+from .control.monitoring.metrics import OperatorCollector
 from .control.monitoring.serving import Endpoints
 from .control.store.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
 from .control.store.informer import Informers
@@ -77,7 +78,9 @@ class Operator:
             lambda: len(self.store.queues),
             lambda: self.term.figures if self.term else None,
         )
-        self.endpoints = Endpoints(self._liveness.problems, self._unready, lambda: exposition(self.collector))
+        self.endpoints = Endpoints(
+            self._liveness.problems, self._unready, lambda accept: exposition(self.collector, accept)
+        )
 
     @classmethod
     async def start(cls, options: OperatorOptions) -> Operator:

@@ -143,7 +143,10 @@ def test_every_value_has_an_effect(helm: ClusterCommand, namespace: str) -> None
     base = {
         "webhook": {"enabled": True},
         "policy": {"enabled": True},
-        "metrics": {"serviceMonitor": {"enabled": True}},
+        "metrics": {
+            each: {"enabled": True}
+            for each in ("serviceMonitor", "podMonitor", "workerPodMonitor", "rules", "dashboards")
+        },
         "networkPolicy": {
             "operator": {"enabled": True, "metricsFrom": peers},
             "workers": {"enabled": True, "namespaces": ["a"], "metricsFrom": peers},
@@ -217,6 +220,20 @@ CHANGES: dict[str, Any] = {
     "metrics.serviceMonitor.enabled": False,
     "metrics.serviceMonitor.interval": "5s",
     "metrics.serviceMonitor.labels": {"a": "b"},
+    "metrics.podMonitor.enabled": False,
+    "metrics.podMonitor.interval": "5s",
+    "metrics.podMonitor.labels": {"a": "b"},
+    "metrics.workerPodMonitor.enabled": False,
+    "metrics.workerPodMonitor.interval": "5s",
+    "metrics.workerPodMonitor.labels": {"a": "b"},
+    "metrics.rules.enabled": False,
+    "metrics.rules.labels": {"a": "b"},
+    "metrics.rules.alertLabels": {"a": "b"},
+    "metrics.rules.disabled": ["TaskfleetNoWorker"],
+    "metrics.dashboards.enabled": False,
+    "metrics.dashboards.namespace": "monitoring",
+    "metrics.dashboards.labels": {"a": "b"},
+    "metrics.dashboards.annotations": {"a": "b"},
     "webhook.enabled": False,
     "webhook.port": 9999,
     "webhook.failurePolicy": "Fail",

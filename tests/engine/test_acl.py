@@ -174,6 +174,8 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await operator.broker.purge_keys(["default", "other"])
     assert isinstance(operator.broker, RedisBroker)
     assert await operator.broker.server_id() == guarded.info("server")["run_id"]
+    (memory,) = await operator.broker.memory()
+    assert memory.used_bytes > 0
     await operator.broker.leave_mark("m", ttl_seconds=10)
     assert await operator.broker.has_mark("m")
     guarded.call("SET", "app:{default}:ready", "x")

@@ -13,7 +13,8 @@ import msgpack
 import pytest
 
 from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, group
-from taskfleet.process.metrics import WorkerCollector, exposition
+from taskfleet.process.exposition import exposition
+from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol.claim import Renewal
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
@@ -94,7 +95,7 @@ async def test_a_worker_goes_on_among_foreign_messages_and_names(
     assert await handle.cancel()  # through the control channel
     await until(lambda: not worker.slots.running, "the control listener has heard of it")
     assert worker.selection.queues == ["default"]
-    assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(WorkerCollector.of(worker))
+    assert b'taskfleet_foreign_records_total{kind="queue name"}' in exposition(WorkerCollector.of(worker))[0]
     assert await handle.status() == "cancelled"
 
 

@@ -15,7 +15,8 @@ import pydantic
 import pytest
 
 from taskfleet import NewerVersionError, SerializationError, TaskCancelledError, TaskQueue
-from taskfleet.process.metrics import WorkerCollector, exposition
+from taskfleet.process.exposition import exposition
+from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol import envelope
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
@@ -254,7 +255,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
     attempt, deliveries, crashes, _ = await raw_meta(queue, "new0")
     assert (attempt, crashes) == (1, 0)
     assert deliveries >= 3
-    text = exposition(WorkerCollector.of(old)).decode()
+    text = exposition(WorkerCollector.of(old))[0].decode()
     assert 'taskfleet_unreadable_payloads_total{queue="default",reason="newer_version"}' in text
     assert 'taskfleet_newer_version_wait_seconds{queue="default"}' in text
     # A newer worker starts while the old one still runs.

@@ -158,7 +158,7 @@ async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) 
     await until(lambda: finished(shared, 1), "one has ended")
     assert (await _probe(port, "/livez"))[0] == 200
     _, text = await _probe(port, "/metrics")
-    assert 'taskfleet_tasks_total{outcome="succeeded",queue="default"} 1.0' in text
+    assert 'taskfleet_tasks_total{outcome="succeeded",queue="default",task="note"} 1.0' in text
     assert "taskfleet_worker_slots 16.0" in text
     assert (await _probe(port, "/elsewhere"))[0] == 404
     worker.send_signal(signal.SIGTERM)

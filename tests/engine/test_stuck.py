@@ -16,6 +16,7 @@ import pytest
 
 from taskfleet import Depends, Middleware, Retry, TaskExecutionError, TaskQueue, TaskTimeoutError, current_task
 from taskfleet.process import metrics
+from taskfleet.process.exposition import exposition
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.processes import Start, python_processes
@@ -51,7 +52,7 @@ async def test_a_swallowed_cancellation_keeps_its_slot_and_not_its_end(
     assert await handle.status() == "failed"
     assert (len(worker.stopping), worker.slots.usable, len(worker.slots.running)) == (1, 3, 0)
     assert worker.heartbeat.fields().stuck == 1
-    assert "taskfleet_stuck_slots 1.0" in metrics.exposition(metrics.WorkerCollector.of(worker)).decode()
+    assert "taskfleet_stuck_slots 1.0" in exposition(metrics.WorkerCollector.of(worker))[0].decode()
     assert handle.id in caplog.text
     assert "cannot be stopped" in caplog.text
     assert await (await quick.enqueue()).result(timeout=10) == 1

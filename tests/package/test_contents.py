@@ -37,9 +37,12 @@ SOURCES = {
 }
 CHART = {
     ".helmignore", "Chart.yaml", "README.md", "values.schema.json", "values.yaml", "files/taskqueue.yaml",
+    "files/alerts.yaml",
+    *(f"files/dashboards/taskfleet-{name}.json" for name in ("autoscaler", "queues", "workers")),
     *(f"templates/{name}" for name in (
-        "NOTES.txt", "_names.tpl", "_rules.tpl", "crd.yaml", "deployment.yaml", "metrics.yaml", "networkpolicy.yaml",
-        "poddisruptionbudget.yaml", "policy.yaml", "rbac.yaml", "serviceaccount.yaml", "userroles.yaml", "webhook.yaml",
+        "NOTES.txt", "_names.tpl", "_rules.tpl", "crd.yaml", "dashboards.yaml", "deployment.yaml", "metrics.yaml",
+        "networkpolicy.yaml", "poddisruptionbudget.yaml", "podmonitors.yaml", "policy.yaml", "prometheusrule.yaml",
+        "rbac.yaml", "serviceaccount.yaml", "userroles.yaml", "webhook.yaml",
     )),
 }  # fmt: skip
 IN_WHEEL = {

@@ -6,7 +6,6 @@ import base64
 import itertools
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.process_node_api import NodeApi, NodeApiError, Object
+from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "REQUESTS_CA_BUNDLE", "TMPDIR", "VIRTUAL_ENV")
@@ -46,7 +46,7 @@ async def resolve(api: NodeApi, pod: Object, container: Object, folder: Path) ->
     environment = await _environment(sources, pod, container)
     arguments = [_expanded(part, environment) for part in (*container.get("command", ()), *container.get("args", ()))]
     arguments = [_remapped(part, mounts) for part in arguments]
-    ports = _ports(container, arguments)
+    ports = _ports(container)
     given = {name: _remapped(value, mounts) for name, value in environment.items()}
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return LocalCommand(
@@ -171,28 +171,9 @@ def _remapped(text: str, mounts: dict[str, Path]) -> str:
     return re.sub(rf"(?<![\w/.])(?:{paths})(?=/|$)", lambda found: places[found[0]], text) if places else text
 
 
-def _ports(container: Object, arguments: Sequence[str]) -> dict[int, int]:
-    """A free local port for each container port. Process n of a worker has its probes n ports above the first one."""
-    ports = [port["containerPort"] for port in container.get("ports", ())]
-    processes = int(_option(arguments, "--processes") or 1)
-    return {port: _free_ports(processes) for port in ports}
-
-
-def _free_ports(count: int) -> int:
-    while True:
-        sockets = [socket.socket()]
-        try:
-            sockets[0].bind(("127.0.0.1", 0))
-            first: int = sockets[0].getsockname()[1]
-            for n in range(1, count):
-                sockets.append(socket.socket())
-                sockets[n].bind(("127.0.0.1", first + n))
-            return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for one in sockets:
-                one.close()
+def _ports(container: Object) -> dict[int, int]:
+    """A free local port for each container port."""
+    return {port["containerPort"]: free_port() for port in container.get("ports", ())}
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

@@ -25,6 +25,6 @@ def metrics(families: Iterable[Metric]) -> set[tuple[str, str]]:
 
 
 async def test_the_page_lists_every_metric_with_its_type() -> None:
-    workers, operator = PAGE.read_text(encoding="utf-8").split("## The operator")
+    workers, operator = PAGE.read_text(encoding="utf-8").split("## Queues, fleets and Redis")
     assert listed(workers) == metrics(WorkerCollector.of(Worker(TaskQueue("memory://"))).collect())
     assert listed(operator) == metrics(collector().collect())

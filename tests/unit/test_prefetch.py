@@ -23,7 +23,7 @@ def one_queue() -> tuple[Prefetch, Tally]:
 def measured(prefetch: Prefetch, tally: Tally, *, tasks: int, task_seconds: float) -> None:
     """So many tasks have ended in the second before now."""
     tally.finished += tasks
-    tally.busy_seconds[LOW] += tasks * task_seconds
+    tally.task(LOW, "t").run_seconds += tasks * task_seconds
     prefetch.call_took(0.01)
     prefetch.measure(1.0)
 

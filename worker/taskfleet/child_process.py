@@ -41,14 +41,20 @@ class Child:
         stdin: int | None = None,
         stdout: Any = None,
         stderr: int | None = None,
+        descriptors: Mapping[str, int] | None = None,
     ) -> None:
-        """Start it. The other arguments are those of `subprocess.Popen`; by default the child shares this output."""
+        """Start it. The other arguments are those of `subprocess.Popen`; by default the child shares this output.
+
+        `descriptors` are passed on: the child finds the number of each in the variable of its name.
+        """
+        passed = dict(descriptors or {})
         child_end, self._parent_end = os.pipe()
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
-                env={**(os.environ if environment is None else environment), _VARIABLE: str(child_end)},
-                pass_fds=[child_end],
+                env={**(os.environ if environment is None else environment), _VARIABLE: str(child_end)}
+                | {name: str(number) for name, number in passed.items()},
+                pass_fds=[child_end, *passed.values()],
                 process_group=0,
                 stdin=stdin,
                 stdout=stdout,

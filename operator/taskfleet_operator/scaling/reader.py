@@ -15,7 +15,7 @@ from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError, TaskQueueError
 from taskfleet.protocol.figures import Figures, Horizons
-from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet.protocol.worker_info import WorkerInfo, serving
 
 from .listener import QueueListener
 from .sampling import Reading, by_name
@@ -55,7 +55,7 @@ class QueuesReader:
         self._seconds = seconds
         self._phase = random.random() * 60  # polls of several Redis servers are spread
         self._lanes = {urgent: _Lane(self._answer, urgent=urgent) for urgent in (False, True)}
-        self._workers: tuple[float, Mapping[str, Sequence[WorkerInfo]]] | None = None
+        self._workers: tuple[float, Mapping[str, Sequence[WorkerInfo]], Mapping[str, int]] | None = None
         self._left: set[asyncio.Task[Any]] = set()
         self.read_seconds = self.read_seconds_total = 0.0
         """How long the last successful reading took."""
@@ -111,9 +111,10 @@ class QueuesReader:
         self.skipped += figures.skipped
         self.failures += len(figures.failures)
         if fresh or known is None:
-            known = self._workers = (now, by_name(figures.workers))
+            known = self._workers = (now, by_name(figures.workers), serving(figures.workers))
         age = 0.0 if fresh else now - known[0]
-        return Reading(figures.stats, known[1], fresh=fresh, workers_age_seconds=age), figures.failures
+        reading = Reading(figures.stats, known[1], fresh=fresh, workers_age_seconds=age, serving=known[2])
+        return reading, figures.failures
 
     async def _bounded(self, call: Any) -> Figures:
         """The result of a call. One that takes too long is left behind: the Redis client can lose a cancellation."""

@@ -55,14 +55,15 @@ class Replicas:
 class Reading:
     """The figures that one look read from Redis.
 
-    `stats` by queue; the last heartbeats of all worker processes by the name of their replica. Without `fresh` the
-    heartbeats were read `workers_age_seconds` ago.
+    `stats` by queue; the last heartbeats of all worker processes by the name of their replica, and, by queue, the
+    number of those that claim from it. Without `fresh` the heartbeats were read `workers_age_seconds` ago.
     """
 
     stats: Mapping[str, QueueStats]
     workers: Mapping[str, Sequence[WorkerInfo]]
     fresh: bool = True
     workers_age_seconds: float = 0.0
+    serving: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def by_name(workers: Iterable[WorkerInfo]) -> dict[str, list[WorkerInfo]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
+from taskfleet.process.exposition import exposition
 from taskfleet_operator.control.monitoring.loop_figures import LoopFigures, QueueFigures, RedisFigures
-from taskfleet_operator.control.monitoring.metrics import TermFigures, exposition
+from taskfleet_operator.control.monitoring.metrics import TermFigures
 from taskfleet_operator.control.workqueue import WorkQueue
 from tests.support.operator_figures import Cluster, collector
 
@@ -60,7 +61,7 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
     assert samples(families, "cordons") == {(): 8}
     assert samples(families, "deaf_listeners") == {(): 2}
     assert {"TaskQueue", "Deployment", "Pod"} <= {kind for (kind,) in samples(families, "informer_silence_seconds")}
-    text = exposition(collector(cluster, TermFigures(work, found, [REDIS]))).decode()
+    text = exposition(collector(cluster, TermFigures(work, found, [REDIS])))[0].decode()
     assert 'taskfleet_operator_decision_lag_seconds_bucket{le="0.1"} 1.0' in text
     assert 'taskfleet_operator_decision_lag_seconds_bucket{le="+Inf"} 2.0' in text
     assert "taskfleet_operator_decision_lag_seconds_sum 20.07" in text
@@ -69,7 +70,7 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
 async def test_what_belonged_to_a_taskqueue_goes_with_it() -> None:
     found = figures()
     found.forget(ORDERS)
-    text = exposition(collector(term=TermFigures(WorkQueue(_nothing), found, []))).decode()
+    text = exposition(collector(term=TermFigures(WorkQueue(_nothing), found, [])))[0].decode()
     assert "orders" not in text
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from taskfleet.protocol.figures import Figures, Horizons
+from taskfleet.protocol.stats import ServerMemory
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import FleetKeys
 from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
@@ -51,6 +52,9 @@ class SilentBroker:
 
     async def server_id(self) -> str:
         return self.server
+
+    async def memory(self) -> list[ServerMemory]:
+        return []
 
     async def activity(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,7 @@ from taskfleet.cli.connecting import REDIS
 
 if TYPE_CHECKING:
     from taskfleet.middleware import WorkerContext
+    from taskfleet.process.merged_figures import MergedFigures
     from taskfleet.queue import TaskQueue
 
 # Once `taskfleet dev` is killed, its Valkey is gone too: no end of a task could be recorded.
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
         from taskfleet.child_process import Parent
         from taskfleet.errors import ConfigurationError
-        from taskfleet.process import requests, worker_process
+        from taskfleet.process import figures_pipe, requests, worker_process
         from taskfleet.process.loading import load_app
         from taskfleet.process.reloading import Reloader
         from taskfleet.process.supervisor import Supervisor
@@ -61,7 +63,7 @@ def register(app: typer.Typer) -> None:
 
         handed, told = worker_command.passed_on()
         redis = redis or handed
-        parent = Parent()
+        parent, figures = Parent(), figures_pipe.inherited()
         requests.end_at_once()  # until there is a worker to drain
 
         names = tuple(each.strip() for each in queues.split(",") if each.strip())
@@ -77,7 +79,9 @@ def register(app: typer.Typer) -> None:
             _warn_of_typing_errors(known, {each for tier in tiers for each in tier.names})
         if check:
             return 0
-        command = worker_command.WorkerCommand(application, queues, concurrency, probe_port, probe_host, name, burst)
+        # Of several processes the supervisor alone has the port, and shows the figures of all.
+        port_of_each = 0 if processes > 1 else probe_port
+        command = worker_command.WorkerCommand(application, queues, concurrency, port_of_each, probe_host, name, burst)
         if reload or processes > 1:
             worker_command.pass_on(redis)
         if reload:
@@ -86,7 +90,9 @@ def register(app: typer.Typer) -> None:
                 supervisor = Supervisor(_renamed(command), processes, replace=reloader.due)
                 return supervisor.run(parent, worker_process.patience(queue))
         if processes > 1:
-            return Supervisor(command.of, processes, burst=burst).run(parent, worker_process.patience(queue))
+            with _probes(processes, probe_host, probe_port) as merged:
+                supervisor = Supervisor(command.of, processes, burst=burst, figures=merged)
+                return supervisor.run(parent, worker_process.patience(queue))
         with connecting.redirected(queue, redis):
             if told:
                 _tell_of_tasks(queue)
@@ -98,9 +104,28 @@ def register(app: typer.Typer) -> None:
                 probe_port=probe_port,
                 burst=burst,
                 name=name or None,
+                figures=figures,
                 orphan_seconds=_WITHOUT_REDIS_SECONDS if told == worker_command.DEV_WITH_VALKEY else None,
             )
             return worker_process.run(queue, options, parent)
+
+
+@contextlib.contextmanager
+def _probes(processes: int, host: str, port: int) -> Generator[MergedFigures | None]:
+    """The probes and the figures of all processes, on one port; None without a port."""
+    if not port:
+        yield None
+        return
+    from taskfleet.process.merged_figures import MergedFigures
+    from taskfleet.process.probes import ProbeServer
+
+    merged = MergedFigures(processes)
+    server = ProbeServer(merged, merged, host, port)
+    server.start()
+    try:
+        yield merged
+    finally:
+        server.close()
 
 
 def _renamed(command: worker_command.WorkerCommand) -> Callable[[int], list[str]]:

@@ -30,7 +30,7 @@ class WorkerCommand:
             sys.executable, "-m", "taskfleet", "worker", self.application, "--number", str(n),
             *(["--queues", self.queues] if self.queues else []),
             *(["--concurrency", str(self.concurrency)] if self.concurrency is not None else []),
-            "--probe-port", str(self.probe_port + n if self.probe_port else 0), "--probe-host", self.probe_host,
+            "--probe-port", str(self.probe_port), "--probe-host", self.probe_host,
             *(["--name", self.name] if self.name else []), *(["--burst"] if self.burst else []),
         ]  # fmt: skip
 

@@ -335,7 +335,7 @@ class Step:
                     state.owners[task_id] = (self._owner, delivery)
                     claims.append(
                         (state.name, task_id, state.tasks[task_id], history.attempt, delivery,
-                         state.inputs.get(task_id))
+                         state.inputs.get(task_id), history.since_ms)
                     )  # fmt: skip
         # All admitted tasks are claimed and slots are left: the limit was raised, so more tasks can be admitted.
         if self._key_slots and len(claims) < self._may_start and not state.paused:

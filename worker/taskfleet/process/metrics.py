@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from taskfleet import foreign
+from taskfleet.process.families import Distribution, Family
+from taskfleet.protocol import outcome
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.runtime.recording.rejections import Rejections
 from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.health import Health
@@ -54,73 +56,100 @@ class WorkerCollector(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._tasks()
-        yield from self._worker()
-        yield from self._unreadable()
+        return (family.metric() for family in self.families())
 
-    def _tasks(self) -> Iterator[Metric]:
-        tasks = CounterMetricFamily("taskfleet_tasks", "Ended tasks by outcome.", labels=["queue", "outcome"])
-        for (queue, name), count in self._tally.outcomes().items():
-            tasks.add_metric([_label(queue), name], count)
-        yield tasks
-        busy = CounterMetricFamily("taskfleet_task_busy_seconds", "Seconds that tasks ran.", labels=["queue"])
-        for queue, seconds in self._tally.busy_seconds.copy().items():
-            busy.add_metric([_label(queue)], seconds)
-        yield busy
-        yield CounterMetricFamily(
-            "taskfleet_lost_acks",
-            "Outcomes of tasks that had been taken from the worker, or of which Redis knew nothing.",
-            value=self._tally.lost_acks,
+    def families(self) -> list[Family]:
+        """The figures as plain data. Any thread may ask for them."""
+        return [*self._tasks(), *self._worker(), *self._unreadable()]
+
+    def _tasks(self) -> Iterable[Family]:
+        ended = Family("taskfleet_tasks", "counter", "Ended tasks by outcome.", ("queue", "task", "outcome"))
+        busy = Family("taskfleet_task_busy_seconds", "counter", "Seconds that tasks ran.", ("queue",))
+        wait = Family(
+            "taskfleet_task_wait_seconds",
+            "histogram",
+            "How long tasks had been ready when a run of theirs began.",
+            ("queue", "task"),
+        )
+        run = Family(
+            "taskfleet_task_run_seconds", "histogram", "How long runs took, whatever their outcome.", ("queue", "task")
+        )
+        for (queue, task), figures in self._tally.tasks.copy().items():
+            labels = _label(queue), _label(task)
+            for code, count in figures.counts.copy().items():
+                ended.add((*labels, outcome.NAMES[code]), count)
+            busy.add(labels[:1], figures.run_seconds)
+            wait.add_distribution(labels, Distribution(figures.wait_buckets.copy(), figures.wait_seconds))
+            latest = {at: (one.labels, one.value, one.at) for at, one in figures.exemplars.copy().items()}
+            run.add_distribution(labels, Distribution(figures.run_buckets.copy(), figures.run_seconds, latest))
+        for (partition, code), count in self._tally.unrun.copy().items():
+            ended.add((self._queue(partition), "", outcome.NAMES[code]), count)
+        taken_over = Family(
+            "taskfleet_taken_over_tasks",
+            "counter",
+            "Tasks that this worker took over because the lease of another one had expired.",
+            ("queue",),
+        )
+        for partition, count in self._tally.taken_over.copy().items():
+            taken_over.add((self._queue(partition),), count)
+        lost = "Outcomes of tasks that had been taken from the worker, or of which Redis knew nothing."
+        return (
+            ended,
+            busy,
+            wait,
+            run,
+            taken_over,
+            _single("taskfleet_lost_acks", "counter", lost, self._tally.lost_acks),
         )
 
-    def _worker(self) -> Iterator[Metric]:
+    def _worker(self) -> Iterable[Family]:
         running, ready = len(self._slots.running), float(self._health.ready)
-        yield GaugeMetricFamily("taskfleet_worker_slots", "Tasks that can run at a time.", value=self._slots.total)
-        yield GaugeMetricFamily("taskfleet_worker_running", "Tasks that run now.", value=running)
-        yield GaugeMetricFamily(
-            "taskfleet_worker_leases", "Leases held: running, prefetched, unrecorded.", value=len(self._held)
-        )
-        yield GaugeMetricFamily("taskfleet_worker_ready", "1 when the worker can take tasks.", value=ready)
-        yield GaugeMetricFamily(
-            "taskfleet_stuck_slots", "Slots of handlers that cannot be stopped.", value=len(self._stopping)
-        )
-        yield CounterMetricFamily(
-            "taskfleet_stuck_handlers", "Handlers that ignored their cancellation.", value=self._stopping.total
+        stopping = self._stopping
+        return (
+            _single("taskfleet_worker_processes", "gauge", "Worker processes whose figures these are.", 1),
+            _single("taskfleet_worker_restarts", "counter", "Worker processes that were started again.", 0),
+            _single("taskfleet_worker_slots", "gauge", "Tasks that can run at a time.", self._slots.total),
+            _single("taskfleet_worker_running", "gauge", "Tasks that run now.", running),
+            _single(
+                "taskfleet_worker_leases", "gauge", "Leases held: running, prefetched, unrecorded.", len(self._held)
+            ),
+            _single("taskfleet_worker_ready", "gauge", "Worker processes that can take tasks.", ready),
+            _single("taskfleet_stuck_slots", "gauge", "Slots of handlers that cannot be stopped.", len(stopping)),
+            _single("taskfleet_stuck_handlers", "counter", "Handlers that ignored their cancellation.", stopping.total),
         )
 
-    def _unreadable(self) -> Iterator[Metric]:
+    def _unreadable(self) -> Iterable[Family]:
         """Payloads and records that this worker cannot read."""
-        unread = CounterMetricFamily(
-            "taskfleet_unreadable_payloads", "Payloads that were refused, by reason.", labels=["queue", "reason"]
+        unread = Family(
+            "taskfleet_unreadable_payloads", "counter", "Payloads that were refused, by reason.", ("queue", "reason")
         )
-        for (queue, reason), count in self._rejections.counts.copy().items():
-            unread.add_metric([_label(queue), reason], count)
-        yield unread
-        waiting = GaugeMetricFamily(
+        for (partition, reason), count in self._rejections.counts.copy().items():
+            unread.add((self._queue(partition), reason), count)
+        waiting = Family(
             "taskfleet_newer_version_wait_seconds",
+            "largest",
             "Seconds that the oldest task which needs a newer worker has waited.",
-            labels=["queue"],
+            ("queue",),
         )
-        for queue, seconds in self._rejections.waiting_seconds().items():
-            waiting.add_metric([_label(queue)], seconds)
-        yield waiting
-        foreigners = CounterMetricFamily(
-            "taskfleet_foreign_records",
-            "Skipped records that Taskfleet did not write.",
-            labels=["kind"],
+        for partition, seconds in self._rejections.waiting_seconds().items():
+            waiting.add((self._queue(partition),), seconds)
+        foreigners = Family(
+            "taskfleet_foreign_records", "counter", "Skipped records that Taskfleet did not write.", ("kind",)
         )
         if self._skipped is not None:
             for kind, count in self._skipped.counts.copy().items():
-                foreigners.add_metric([kind], count)
-        yield foreigners
+                foreigners.add((kind,), count)
+        return unread, waiting, foreigners
+
+    def _queue(self, partition: Partition | str) -> str:
+        return _label(self._tally.labels.queue(queue_of(Partition(partition))))
+
+
+def _single(name: str, kind: str, meaning: str, value: float) -> Family:
+    made = Family(name, kind, meaning)  # type: ignore[arg-type]
+    made.add((), value)
+    return made
 
 
 def _label(text: str) -> str:
     return shown(text, foreign.NAME_LIMIT)
-
-
-def exposition(collector: WorkerCollector) -> bytes:
-    """The text that Prometheus scrapes."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry)

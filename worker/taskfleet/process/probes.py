@@ -5,17 +5,33 @@ from __future__ import annotations
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
+
+from prometheus_client.registry import Collector
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.process import listening, metrics
-from taskfleet.process.metrics import WorkerCollector
-from taskfleet.runtime.state.health import Health
+from taskfleet.process import listening
+from taskfleet.process.exposition import exposition
+
+
+class Vitals(Protocol):
+    """What the probes ask: `taskfleet.runtime.state.health.Health` for one worker, or that of several processes."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def why_not_alive(self) -> str: ...
+
+    def why_not_ready(self) -> str: ...
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket, health: Health, collector: WorkerCollector) -> None:
+    def __init__(self, listener: socket.socket, health: Vitals, collector: Collector) -> None:
         super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
         self.socket.close()  # of IPv4 only, and not bound
         self.socket = listener
@@ -34,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/readyz":
             self._answer(health.ready, "ready" if health.ready else f"not ready: {health.why_not_ready()}")
         elif self.path == "/metrics":
-            self._send(200, metrics.exposition(self.server.collector), "text/plain; version=0.0.4; charset=utf-8")
+            self._send(200, *exposition(self.server.collector, self.headers.get("Accept", "")))
         else:
             self._send(404, b"try /livez, /readyz or /metrics\n", "text/plain")
 
@@ -53,9 +69,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class ProbeServer:
-    """Serves the probes of one worker until `close()`. Port 0 takes a free one; see `port`."""
+    """Serves the probes of one worker, or of all processes of a supervisor, until `close()`.
 
-    def __init__(self, health: Health, collector: WorkerCollector, host: str, port: int) -> None:
+    Port 0 takes a free one; see `port`.
+    """
+
+    def __init__(self, health: Vitals, collector: Collector, host: str, port: int) -> None:
         try:
             listener = listening.listen(host, port)
         except OSError as error:

@@ -8,10 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from taskfleet import showing
 from taskfleet.child_process import Child, Parent
-from taskfleet.process import requests
+from taskfleet.process import figures_pipe, requests
+
+if TYPE_CHECKING:  # without a port for probes nothing of it is needed
+    from taskfleet.process.merged_figures import MergedFigures
 
 logger = showing.logger("taskfleet.worker")
 
@@ -30,7 +34,7 @@ class Supervisor:
     A child that dies is started again. The delay grows for children that die early. With `burst`, a child that ends
     with 0 has found its queues empty and is not. When `replace()`, which is called several times a second, says so,
     others take the place of all children at once, and those finish what they run. With it, a child that ends with 2
-    cannot start, and waits for the next replacement.
+    cannot start, and waits for the next replacement. `figures` get those of all children.
     """
 
     def __init__(
@@ -40,10 +44,12 @@ class Supervisor:
         *,
         burst: bool = False,
         replace: Callable[[], bool] | None = None,
+        figures: MergedFigures | None = None,
     ) -> None:
         self._command = command
         self._burst = burst
         self._replace = replace
+        self._figures = figures
         self.on_drain: Callable[[], None] = lambda: None
         self._leaving: list[Child] = []
         self._children: dict[int, Child] = {}
@@ -65,6 +71,9 @@ class Supervisor:
         status = 0
         told = False
         while True:
+            if self._figures is not None:
+                self._figures.beat()
+                self._figures.draining = self._ending
             if self._replace is not None and not self._ending and self._replace():
                 self._replace_all()
             self._leaving = [child for child in self._leaving if child.ended() is None]
@@ -73,6 +82,8 @@ class Supervisor:
                 code = child.ended() if child is not None else None
                 if code is not None:
                     del self._children[n]
+                    if self._figures is not None:
+                        self._figures.retire(n, replaced=not self._ending and not (self._burst and code == 0))
                     if self._burst and code == 0:
                         del self._retry_at[n]
                         continue
@@ -89,7 +100,13 @@ class Supervisor:
             time.sleep(_LOOK_SECONDS)
 
     def _start(self, n: int) -> None:
-        self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL)
+        reader = None if self._figures is None else self._figures.adopt(n)
+        descriptors = {} if reader is None else {figures_pipe.VARIABLE: reader.write_end}
+        try:
+            self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL, descriptors=descriptors)
+        finally:
+            if reader is not None:
+                reader.start()
         self._started[n] = time.monotonic()
 
     def _replace_all(self) -> None:

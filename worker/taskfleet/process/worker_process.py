@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from taskfleet import showing
 from taskfleet.cancellation import end
@@ -17,6 +18,10 @@ from taskfleet.child_process import Parent
 from taskfleet.process import burst, event_loop, exiting, requests
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from taskfleet.process.figures_pipe import FiguresReport
+    from taskfleet.process.metrics import WorkerCollector
 
 logger = showing.logger("taskfleet.worker")
 
@@ -27,9 +32,9 @@ _LEAVE_SECONDS = 15.0  # beyond the grace period, for a process whose parent is 
 class ProcessOptions:
     """The options of a process.
 
-    `probe_port` 0 serves no probes; process n of several serves them on `probe_port` + n. `burst` ends the process when
-    its queues are empty; it runs no scheduler. `name` is that of the worker; None makes one. `orphan_seconds` is how
-    long a drain may take after the parent is gone; None stands for the grace period and a little more.
+    `probe_port` 0 serves no probes. `burst` ends the process when its queues are empty; it runs no scheduler. `name` is
+    that of the worker; None makes one. `orphan_seconds` is how long a drain may take after the parent is gone; None
+    stands for the grace period and a little more. `figures` is the pipe to a supervisor that shows the figures.
     """
 
     queues: tuple[str, ...] = ()
@@ -40,6 +45,7 @@ class ProcessOptions:
     burst: bool = False
     name: str | None = None
     orphan_seconds: float | None = None
+    figures: int | None = None
 
 
 def settle_memory() -> None:
@@ -74,7 +80,12 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     worker = Worker(
         queue, queues=options.queues or None, concurrency=options.concurrency, name=options.name, number=options.number
     )
-    probes = None
+    probes, sender = None, None
+    if options.figures is not None:
+        from taskfleet.process.figures_pipe import FiguresSender
+        from taskfleet.process.metrics import WorkerCollector
+
+        sender = FiguresSender(options.figures, functools.partial(_report, worker, WorkerCollector.of(worker)))
     if options.probe_port:
         # Imported only here: a worker without probes needs neither an HTTP server nor the library of the metrics.
         from taskfleet.process.metrics import WorkerCollector
@@ -90,6 +101,8 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     parent.listen(lambda: _call(loop, asked.told), _end_at_once, left_alone)
     if probes is not None:
         probes.start()
+    if sender is not None:
+        sender.start()
     settle_memory()
     code = 1
     try:
@@ -105,11 +118,24 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     finally:
         exiting.soon(code)
         await queue.close()
+        if sender is not None:
+            sender.close()
         if probes is not None:
             probes.close()
     if len(worker.stopping):
         exiting.now(code)  # the loop would wait for these handlers
     return code
+
+
+def _report(worker: Worker, collector: WorkerCollector) -> FiguresReport:
+    from taskfleet.process.figures_pipe import FiguresReport
+
+    health = worker.health
+    return FiguresReport(
+        "" if health.alive else health.why_not_alive() or "not alive",
+        "" if health.ready else health.why_not_ready(),
+        collector.families(),
+    )
 
 
 def _end_at_once() -> NoReturn:

@@ -15,8 +15,9 @@ from taskfleet.protocol.partitions import Partition
 TAKEOVERS_PER_STEP = 100
 HEAD_BYTES = 300  # bytes of a stored task that hold its name: lua/step.lua
 
-Claim = tuple[Partition, str, bytes, int, int, list[bytes] | None]
-"""Partition, task id, stamped envelope, attempt, delivery, and the results of the tasks that it waited for."""
+Claim = tuple[Partition, str, bytes, int, int, list[bytes] | None, int]
+"""Partition, task id, stamped envelope, attempt, delivery, the results of the tasks that it waited for, and when
+it became ready (Unix ms by the clock of Redis), 0 for when it was enqueued."""
 
 CLAIM_PARTITION: Final = 0
 CLAIM_ID: Final = 1
@@ -24,6 +25,7 @@ CLAIM_BLOB: Final = 2
 CLAIM_ATTEMPT: Final = 3
 CLAIM_DELIVERY: Final = 4
 CLAIM_INPUTS: Final = 5
+CLAIM_READY_MS: Final = 6
 
 HeldTask = tuple[str, int]
 """Id and delivery of a held task: together with the worker's incarnation they are the fencing token."""

@@ -94,6 +94,15 @@ class QueueStats:
         return cls(**sums)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerMemory:
+    """How full one Redis server is. `most_bytes` is its `maxmemory`, 0 without a limit."""
+
+    address: str
+    used_bytes: int
+    most_bytes: int
+
+
 def left_over(stats: Mapping[str, QueueStats]) -> str:
     """The tasks of these queues that have not ended, in words: `3 ready, 1 delayed in default`. Empty for none."""
     found: list[str] = []

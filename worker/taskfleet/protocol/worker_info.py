@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from taskfleet import foreign
+from taskfleet.protocol.partitions import queue_of
 
 _MOST_SLOTS = 1_000_000
 _MOST_PID = 2**32
@@ -40,6 +42,8 @@ class HeartbeatFields(NamedTuple):
     host: str = ""
     clock_ms: int = 0
 
+
+_CLAIMING = ("starting", "running")  # states of a worker that claims tasks, or is about to
 
 _UNREAD = ("incarnation", "runs")  # read for single tasks only: protocol/introductions.py
 FIELDS = tuple(field for field in HeartbeatFields._fields if field not in _UNREAD)
@@ -106,3 +110,12 @@ class WorkerInfo:
             host=short("host", ""),
             clock_skew_seconds=(clock - beat) / 1000 if (clock := figure("clock_ms", foreign.LAST_MS)) else 0.0,
         )
+
+
+def serving(workers: Iterable[WorkerInfo]) -> dict[str, int]:
+    """By queue, the number of these worker processes that claim from it."""
+    found: Counter[str] = Counter()
+    for one in workers:
+        if one.state in _CLAIMING:
+            found.update({queue_of(name) for name in one.queues})
+    return dict(found)

@@ -73,9 +73,9 @@ class Stepping(QueueCalls):
         self.clock.hear(partition, answer.now_ms)
         reply = answer.reply
         for at, carried in answer.paged:
-            _, task_id, blob, attempt, delivery, _ = reply.claims[at]
+            _, task_id, blob, attempt, delivery, _, ready_ms = reply.claims[at]
             pages = await self._pages(partition, task_id, carried)
-            reply.claims[at] = (partition, task_id, blob, attempt, delivery, pages)
+            reply.claims[at] = (partition, task_id, blob, attempt, delivery, pages, ready_ms)
         return reply
 
     async def _pages(self, partition: Partition, task_id: str, carried: int) -> list[bytes]:

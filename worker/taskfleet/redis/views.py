@@ -11,7 +11,7 @@ from taskfleet.protocol import bounds, dead_letter
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.protocol.stats import QueueStats
+from taskfleet.protocol.stats import QueueStats, ServerMemory
 from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.redis import replies
@@ -129,6 +129,15 @@ class Views(QueueCalls):
             self.skipped.add("heartbeat", worker_id, error)
             return None
 
+    async def memory(self) -> list[ServerMemory]:
+        """How full each server is that holds keys. `CallRefusedError` when our user may not ask."""
+
+        async def ask() -> list[ServerMemory]:
+            return [_memory_of(client, await client.info("memory")) for client in await self.client.masters()]
+
+        found: list[ServerMemory] = await self.patiently(ask)
+        return found
+
     async def dead_letters(self, queue: str, *, offset: int = 0, limit: int = 100) -> AsyncIterator[tuple[str, bytes]]:
         """(id, packed dead letter), the oldest first in each partition.
 
@@ -166,3 +175,10 @@ class Views(QueueCalls):
                 if letter is not None:
                     yield task_id, letter
             together = max(1, bounds.CALL_BYTES // max(len(letter or b"-") for letter in letters))
+
+
+def _memory_of(client: Any, info: dict[str, Any]) -> ServerMemory:
+    where = client.connection_pool.connection_kwargs
+    address = f"{where['host']}:{where.get('port')}" if where.get("host") else str(where.get("path", ""))
+    used, most = (value if isinstance(value := info.get(name), int) else 0 for name in ("used_memory", "maxmemory"))
+    return ServerMemory(address, max(0, used), max(0, most))

@@ -160,7 +160,7 @@ class Worker:
         self.progress = ProgressReporter(context, self.identity, slots, self.interrupts)
         self.execution = Execution(
             application, context, slots, held, self.launcher, runner, self.batches, self.endings, self.outcomes,
-            self.rejections, self.unstarted, self.progress.report,
+            self.rejections, self.unstarted, self.progress.report, self.tally,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
             slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
@@ -175,8 +175,9 @@ class Worker:
         self.outage = Outage(context, self.health, self.selection, outbox, held)
         self.relays = Relays(context)
         self.receiver = Receiver(
-            context, self.health, self.selection, held, self.prefetch, self.outcomes, self.reports, self.relays
-        )
+            context, self.health, self.selection, held, self.prefetch, self.outcomes, self.reports, self.relays,
+            self.tally,
+        )  # fmt: skip
         self.unheard = UnheardClaims(calls, context, self.slots, held, outbox, self.outcomes, self.unstarted)
         isolation = Isolation(calls, held, outbox, self.outcomes, self.receiver, self.outage)
         self.claimer = Claimer(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from taskfleet import showing
+from taskfleet.fleet_metrics import FleetFigures
 
 from ...autoscaler import ScalingDecision
 from ...children.names import selector
@@ -129,6 +130,22 @@ class FleetReport:
             decision.limited_by,
             bool(look.sample.failure),
             decision.terms,
+            self._fleet_of(look),
+            refused=look.refused is not None,
+        )
+
+    def _fleet_of(self, look: Look) -> FleetFigures | None:
+        """The reading as the metrics show it, of heartbeats those of this fleet."""
+        if look.reading is None:
+            return None
+        order = look.order
+        every = float(order.autoscaler.target.drain_seconds)
+        return FleetFigures(
+            owner=self._key,
+            queues={target.name: look.reading.stats[target.name] for target in order.queues},
+            workers=[one for name in look.replicas.ages for one in look.reading.workers.get(name, ())],
+            serving=look.reading.serving,
+            targets={target.name: target.target_latency_seconds or every for target in order.queues},
         )
 
     def _warn(self, look: Look, trouble: tuple[str, str] | None) -> None:

@@ -6,6 +6,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskfleet.fleet_metrics import FleetFigures, RedisServers
+
 from ..store.cluster_store import Key
 
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -46,6 +48,10 @@ class QueueFigures:
     limited_by: str
     failed: bool
     terms: Mapping[str, float]
+    fleet: FleetFigures | None = None
+    """What the look has read, None when it could read nothing."""
+    refused: bool = False
+    """Whether the decision could not be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class RedisFigures:
     listening: bool
     dead: str
     """The address of the Redis when its listener has ended, "" otherwise."""
+    servers: RedisServers | None = None
+    """Whether it answers, and how full it is; None before the first look."""
 
 
 @dataclass(slots=True)

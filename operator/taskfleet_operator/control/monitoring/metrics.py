@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from taskfleet.fleet_metrics import FleetCollector, Readings
 
 from ..api.kubernetes_api import KubernetesApi
 from ..leading.leadership import Leadership
@@ -51,6 +52,7 @@ class OperatorCollector(Collector):
         self._informers = informers
         self._queues = queues
         self._term = term
+        self._fleets = FleetCollector(self._readings, _QUEUE)
 
     def collect(self) -> Iterator[Metric]:
         term = self._term()
@@ -60,6 +62,14 @@ class OperatorCollector(Collector):
         yield from _work(term)
         yield from _decisions(term.loops if term else LoopFigures())
         yield from _redis(term.redis if term else [])
+        yield from self._fleets.collect()
+
+    def _readings(self) -> Readings:
+        term = self._term()
+        if term is None:
+            return Readings()
+        fleets = [queue.fleet for queue in term.loops.queues.copy().values() if queue.fleet is not None]
+        return Readings(fleets, [one.servers for one in term.redis if one.servers is not None])
 
     def _leader(self) -> Iterator[Metric]:
         yield _gauge("leader", "1 when this process leads.", float(self._leadership.is_leading()))
@@ -128,18 +138,35 @@ def _decisions(figures: LoopFigures) -> Iterator[Metric]:
     limited = GaugeMetricFamily(
         f"{_PREFIX}_scaling_limited", "1 when a rule has changed the recommended number.", labels=_QUEUE
     )
+    reason = GaugeMetricFamily(
+        f"{_PREFIX}_decision_reason", "1 for the reason of the last decision.", labels=[*_QUEUE, "reason"]
+    )
+    rule = GaugeMetricFamily(
+        f"{_PREFIX}_scaling_rule",
+        "1 for the rule that has changed the recommended number last, if one has.",
+        labels=[*_QUEUE, "rule"],
+    )
+    refused = GaugeMetricFamily(
+        f"{_PREFIX}_decision_refused", "1 when the last decision could not be carried out.", labels=_QUEUE
+    )
     for key, queue in sorted(figures.queues.copy().items()):
+        reason.add_metric([*key, queue.reason], 1.0)
+        if queue.limited_by:
+            rule.add_metric([*key, queue.limited_by], 1.0)
+        refused.add_metric(list(key), float(queue.refused))
         for name, value in queue.terms.items():
             terms.add_metric([*key, name], value)
         desired.add_metric(list(key), queue.desired)
         current.add_metric(list(key), queue.current)
         failed.add_metric(list(key), float(queue.failed))
         limited.add_metric(list(key), float(bool(queue.limited_by)))
-    yield from (terms, desired, current, failed, limited)
+    yield from (terms, desired, current, reason, failed, limited, rule, refused)
     scaled = CounterMetricFamily(
         f"{_PREFIX}_scale_events", "Changes of the number of replicas.", labels=[*_QUEUE, "direction"]
     )
-    for key, counts in sorted(figures.scaled.copy().items()):
+    # Before the first change it is 0: a series that begins with 1 would show no increase.
+    none: Counter[str] = Counter()
+    for key, counts in sorted((dict.fromkeys(figures.queues.copy(), none) | figures.scaled.copy()).items()):
         for direction in ("up", "down"):
             scaled.add_metric([*key, direction], counts[direction])
     yield scaled
@@ -182,10 +209,3 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float], family: A
         made.add_metric([value], count)
     metric: Metric = made
     return metric
-
-
-def exposition(collector: OperatorCollector) -> bytes:
-    """The text that Prometheus scrapes."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry)

@@ -12,9 +12,12 @@ Problems = Callable[[], list[str]]
 
 
 class Endpoints:
-    """`/healthz`, which is for liveness, and `/readyz` on one port, `/metrics` on another or the same."""
+    """`/healthz`, which is for liveness, and `/readyz` on one port, `/metrics` on another or the same.
 
-    def __init__(self, alive: Problems, ready: Problems, exposition: Callable[[], bytes]) -> None:
+    `exposition` gets the `Accept` header of a scrape, and returns the text and its content type.
+    """
+
+    def __init__(self, alive: Problems, ready: Problems, exposition: Callable[[str], tuple[bytes, str]]) -> None:
         self._alive = alive
         self._ready = ready
         self._exposition = exposition
@@ -48,9 +51,9 @@ class Endpoints:
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _answer(self._ready(), "ready")
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        content_type = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(body=self._exposition(), headers={"Content-Type": content_type})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text, content_type = self._exposition(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
 
 def _answer(problems: list[str], well: str) -> web.Response:

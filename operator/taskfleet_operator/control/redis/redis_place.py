@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
+from taskfleet.fleet_metrics import RedisServers
 from taskfleet.history import Recorder
+from taskfleet.protocol.stats import ServerMemory
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.redis_errors import CallRefusedError
@@ -22,6 +24,7 @@ from ..store.cluster_store import Key
 from .redis_credentials import RedisCredentials, site_of
 
 _IDENTIFY_SECONDS = 15.0
+_MEMORY_SECONDS = 15.0
 _PERMIT_SECONDS = 15.0
 
 
@@ -52,8 +55,12 @@ class RedisPlace:
             recording=broker.permitted(lambda: permit("the record of a decision")),
         )
         self.recorder = Recorder(broker.permitted(lambda: permit("figures over time")))
-        self._recording = asyncio.ensure_future(supervise("the recorder of figures over time", self._record))
-        self._identifying = asyncio.ensure_future(supervise("the look at the server's id", self._identify))
+        self._servers: RedisServers | None = None
+        self._looking = [
+            asyncio.ensure_future(supervise("the look at the server's id", self._identify)),
+            asyncio.ensure_future(supervise("the look at the memory of Redis", self._look_at_memory)),
+            asyncio.ensure_future(supervise("the recorder of figures over time", self._record)),
+        ]
 
     @property
     def marks(self) -> set[str]:
@@ -83,6 +90,20 @@ class RedisPlace:
                 await self.recorder.run()
             await asyncio.sleep(_PERMIT_SECONDS)
 
+    async def _look_at_memory(self) -> None:
+        """Follow whether Redis answers, and how full it is."""
+        address, servers = urls.address(self.credentials.url), list[ServerMemory]()
+        while True:
+            reachable = True
+            try:
+                servers = await self._broker.memory()
+            except CallRefusedError:
+                servers = []  # it answers, and our user may not ask
+            except (TaskQueueError, OSError):
+                reachable = False
+            self._servers = RedisServers(address, reachable, servers if reachable else ())
+            await asyncio.sleep(_MEMORY_SECONDS)
+
     @property
     def used(self) -> bool:
         return bool(self._queues)
@@ -101,7 +122,7 @@ class RedisPlace:
                 del self._by_queue[name]
 
     async def close(self) -> None:
-        await end([self._identifying, self._recording])
+        await end(self._looking)
         await self.redis.close()
         await self._broker.close()
 
@@ -118,6 +139,7 @@ class RedisPlace:
             listener_restarts=listener.restarts,
             listening=not listener.notice,
             dead=urls.address(self.credentials.url) if listener.dead else "",
+            servers=self._servers,
         )
 
     def _heard(self, queue: str) -> None:

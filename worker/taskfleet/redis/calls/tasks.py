@@ -32,7 +32,8 @@ from taskfleet.redis.keys import FleetKeys, QueueKeys
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
 
-_META = re.compile(rb"(\d{1,15}):(\d{1,15}):")  # of a task that is not on its first try: attempt, deliveries, …
+# Of a task that is not on its first try: attempt, deliveries, crashes, the time when it became ready.
+_META = re.compile(rb"(\d{1,15}):(\d{1,15}):(?:\d{1,15}:(\d{1,15})$)?")
 _PAGED = re.compile(rb"[\xa0-\xbf](\d{1,9}) of \d{1,9} in pages")
 
 
@@ -163,8 +164,9 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
     for i in range(0, len(claimed), 3):
         meta = claimed[i + 2]
         attempt = delivery = 1
+        ready_ms = 0
         if meta and (counts := _META.match(meta)):
-            attempt, delivery = int(counts[1]), int(counts[2]) + 1
+            attempt, delivery, ready_ms = int(counts[1]), int(counts[2]) + 1, int(counts[3] or 0)
         try:
             task_id = claimed[i].decode()
         except UnicodeDecodeError:
@@ -172,7 +174,7 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
             # letter.
             found.append(None)
             continue
-        found.append((partition, task_id, claimed[i + 1], attempt, delivery, None))
+        found.append((partition, task_id, claimed[i + 1], attempt, delivery, None, ready_ms))
     pages: dict[int, int] = {}
     for i in range(0, len(inputs), 2):
         at, packed = inputs[i], inputs[i + 1]
@@ -180,8 +182,8 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
             if many := _PAGED.fullmatch(packed):
                 pages[at] = int(many[1])
             else:
-                _, task_id, blob, attempt, delivery, _ = claim
-                found[at] = (partition, task_id, blob, attempt, delivery, results_of(packed))
+                _, task_id, blob, attempt, delivery, _, ready_ms = claim
+                found[at] = (partition, task_id, blob, attempt, delivery, results_of(packed), ready_ms)
     claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
     paged = [(at - found[:at].count(None), carried) for at, carried in pages.items()] if pages else ()
     taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()

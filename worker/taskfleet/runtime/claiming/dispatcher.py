@@ -51,10 +51,10 @@ class Dispatcher:
                 self._batches.start_waiting()
             running, held, start = slots.running, self._held, self._execution.start
             while prefetch.claims and len(running) < slots.usable and not health.claims_nothing:
-                partition, task_id, blob, attempt, delivery, inputs = prefetch.claims.popleft()
+                partition, task_id, blob, attempt, delivery, inputs, ready_ms = prefetch.claims.popleft()
                 if held.get(task_id) == (partition, delivery):
                     health.idle_since_ms = 0
-                    start(partition, task_id, blob, attempt, delivery, inputs)
+                    start(partition, task_id, blob, attempt, delivery, inputs, ready_ms)
         finally:
             prefetch.starting = False
 
@@ -103,5 +103,5 @@ class Dispatcher:
 
     def _return(self, claims: list[Claim]) -> None:
         # Last first, so that the head of the queue has its former order.
-        for partition, task_id, _, _, delivery, _ in reversed(claims):
+        for partition, task_id, _, _, delivery, _, _ in reversed(claims):
             self._outcomes.hand_back(partition, task_id, delivery)

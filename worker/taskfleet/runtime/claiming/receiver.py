@@ -14,6 +14,7 @@ from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.selection import Selection
+from taskfleet.runtime.state.tally import Tally
 
 logger = showing.logger("taskfleet.worker")
 
@@ -33,6 +34,7 @@ class Receiver:
         outcomes: Outcomes,
         reports: Reports,
         relays: Relays,
+        tally: Tally,
     ) -> None:
         self._context = context
         self._health = health
@@ -42,19 +44,24 @@ class Receiver:
         self._outcomes = outcomes
         self._reports = reports
         self._relays = relays
+        self._tally = tally
+        for partition in selection.names:
+            tally.taken_over[partition] += 0  # so that the metric is there before the first, which is an increase
 
     def take(self, partition: Partition, reply: StepReply) -> None:
         """Hold the leases of the claims in a reply, and take note of its other contents."""
         self._set_memory_full(reply.memory_full)
         for gone in reply.taken_over:
+            self._tally.taken_over[partition] += 1
             report = self._reports.died if gone.dead else self._reports.taken_over
             report(queue_of(partition), gone.id, gone.name, gone.attempt, gone.crashes)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
         self._selection.seen(partition, reply.left, horizon, self._context.now())
         claims = reply.claims
         if claims:
+            self._tally.ahead[partition] = self._context.redis_seconds(partition) - self._context.now()
             if namesakes := self._held.add(partition, claims):
-                for _, task_id, _, _, delivery, _ in namesakes:
+                for _, task_id, _, _, delivery, _, _ in namesakes:
                     self._outcomes.hand_back(partition, task_id, delivery, _NAMESAKE_DELAY_MS)
                 claims = [claim for claim in claims if claim not in namesakes]
             if claims:

@@ -170,9 +170,9 @@ class Endings:
             del slots.items[job.id]
         job.task = None  # it holds the context, which holds the job: a cycle that only the garbage collector would free
         tally = self._tally
+        seconds = now - job.started
         tally.finished += 1
-        tally.counts[partition, code] += 1
-        tally.busy_seconds[partition] += now - job.started
+        job.figures.ended(code, job.started - job.ready, seconds)
         self._outcomes.post(partition, ended)
         return True
 

@@ -114,7 +114,7 @@ class Outcomes:
 
     def bury(self, partition: Partition, task_id: str, delivery: int, reason: str, message: str) -> None:
         """Make a task that could not be run a dead letter."""
-        self._tally.counts[partition, outcome.DEAD] += 1
+        self._tally.unrun[partition, outcome.DEAD] += 1
         cancelled, ttl_ms = self.if_cancelled()
         record = self.failure(reason, message, "")
         cancelled, record = self.sealed(partition, task_id, cancelled, record)
@@ -122,18 +122,18 @@ class Outcomes:
 
     def return_later(self, partition: Partition, task_id: str, delivery: int, delay_ms: int) -> None:
         """Return a task that this worker cannot run; it becomes ready after the delay."""
-        self._tally.counts[partition, outcome.RETURNED] += 1
+        self._tally.unrun[partition, outcome.RETURNED] += 1
         self.post(partition, self.handed_back(partition, task_id, delivery, delay_ms))
 
     def cancel(self, job: Job) -> None:
         """End a task that was cancelled between its claim and its run."""
-        self._tally.counts[job.partition, outcome.CANCELLED] += 1
+        self._tally.unrun[job.partition, outcome.CANCELLED] += 1
         record, _ = self.sealed(job.partition, job.id, result_record.pack_cancelled("cancelled before it ran"), 0)
         self.post(job.partition, (job.id, job.delivery, outcome.CANCELLED, 0, record, self._cancelled_ttl_ms(), 0))
 
     def expire(self, partition: Partition, task_id: str, delivery: int) -> None:
         """End a task that expired between its claim and its run."""
-        self._tally.counts[partition, outcome.EXPIRED] += 1
+        self._tally.unrun[partition, outcome.EXPIRED] += 1
         record, _ = self.sealed(partition, task_id, result_record.pack_expired("it expired before it ran"), 0)
         cancelled, ttl_ms = self.if_cancelled()
         cancelled, _ = self.sealed(partition, task_id, cancelled, 0)

@@ -119,6 +119,7 @@ class BatchRuns:
         now = self._context.now()
         for position, job in enumerate(batch.items):
             # Only one slot was busy, so only one item has busy time.
+            job.ready += now - batch.started if position else 0.0  # so that it has waited as long as the first
             job.started = batch.started if position == 0 else now
             job.billed_ms = batch.billed_ms if position == 0 else 0
         # The rate of the slots decides how many tasks to claim ahead, so the batch counts as one task.

@@ -21,6 +21,7 @@ from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.job import Job, ReportProgress
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
+from taskfleet.runtime.state.tally import Tally
 
 logger = showing.logger("taskfleet.worker")
 
@@ -42,6 +43,7 @@ class Execution:
         rejections: Rejections,
         unstarted: Unstarted,
         report_progress: ReportProgress,
+        tally: Tally,
     ) -> None:
         self._find_task = application.find_task
         self._seal = application.seal
@@ -60,6 +62,7 @@ class Execution:
         self._rejections = rejections
         self._unstarted = unstarted
         self._report_progress = report_progress
+        self._tally = tally
 
     def start(
         self,
@@ -69,6 +72,7 @@ class Execution:
         attempt: int,
         delivery: int,
         inputs: list[bytes] | None,
+        ready_ms: int = 0,
         *,
         only_gather: bool = False,
     ) -> bool:
@@ -77,7 +81,7 @@ class Execution:
         With `only_gather` a task that needs its own slot is left alone, and the result is false.
         """
         try:
-            return self._start(partition, task_id, blob, attempt, delivery, inputs, only_gather)
+            return self._start(partition, task_id, blob, attempt, delivery, inputs, ready_ms, only_gather)
         except BaseException as error:
             # A last resort: an error of one task must not reach the others.
             logger.exception("task %s of queue %s cannot be started", showing.shown(task_id), partition)
@@ -97,6 +101,7 @@ class Execution:
         attempt: int,
         delivery: int,
         inputs: list[bytes] | None,
+        ready_ms: int,
         only_gather: bool,
     ) -> bool:
         task: Envelope | None
@@ -133,7 +138,11 @@ class Execution:
             self._unstarted.refuse(partition, task_id, delivery, refusal, attempt, task)
             return True
         started = self._context.loop.time()
-        job = Job(task_id, partition, attempt, delivery, task, definition, started, self._report_progress)
+        figures = self._tally.task(partition, definition.name)
+        ready = (ready_ms or task.enqueued_ms) / 1000 - self._tally.ahead.get(partition, 0.0)
+        job = Job(
+            task_id, partition, attempt, delivery, task, definition, started, ready, figures, self._report_progress
+        )
         if definition.batch is not None:
             self._batches.add(job, args, kwargs)
         else:

@@ -33,7 +33,10 @@ class BatchJob(Job):
 
     def __init__(self, items: list[Job], started: float) -> None:
         first = items[0]
-        super().__init__(f"batch:{first.id}", first.partition, 1, 1, first.envelope, first.definition, started)
+        super().__init__(
+            f"batch:{first.id}", first.partition, 1, 1, first.envelope, first.definition, started, first.ready,
+            first.figures,
+        )  # fmt: skip
         self.items = items
         self.timeout = min((job.timeout for job in items if job.timeout is not None), default=None)
         for job in items:

@@ -14,6 +14,7 @@ from taskfleet.context import TaskContext, caller
 from taskfleet.protocol import call_settings
 from taskfleet.protocol.envelope import Envelope
 from taskfleet.protocol.partitions import Partition
+from taskfleet.runtime.state.tally import TaskFigures
 from taskfleet.tasks.definition import Definition
 
 Interruption = Literal["timeout", "lost", "cancel", "shutdown"]
@@ -60,9 +61,11 @@ class Job:
         "definition",
         "delivery",
         "envelope",
+        "figures",
         "id",
         "interruption",
         "partition",
+        "ready",
         "report",
         "started",
         "task",
@@ -78,6 +81,8 @@ class Job:
         envelope: Envelope,
         definition: Definition,
         started: float,
+        ready: float,
+        figures: TaskFigures,
         report: ReportProgress | None = None,
     ) -> None:
         self.id = task_id
@@ -87,6 +92,8 @@ class Job:
         self.envelope = envelope
         self.definition = definition
         self.started = started  # loop time, s
+        self.figures = figures
+        self.ready = ready  # loop time, s
         self.report = report
         self.billed_ms = 0  # busy time that is already recorded in Redis
         self.interruption: Interruption | None = None

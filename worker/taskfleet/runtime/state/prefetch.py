@@ -61,7 +61,7 @@ class Prefetch:
         total = self._tally.finished
         if now - began > _MEASURE_SECONDS and total > done:
             rate = (total - done) / (now - began)
-            seconds = sum(self._tally.busy_seconds.values())
+            seconds = self._tally.busy_seconds
             self._task_seconds = (seconds - busy) / (total - done)
             # The rate rises at once and falls slowly: on a distant Redis, the first tasks end before an average would
             # show them.

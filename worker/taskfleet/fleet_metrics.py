@@ -1,0 +1,221 @@
+"""The Prometheus metrics of queues, fleets and Redis servers, for whoever reads them: the operator, or a dashboard.
+
+They are made at a scrape from what was read last; a scrape asks Redis nothing. Names come from Redis, so they are shown
+as text, and there are at most so many of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from taskfleet import foreign
+from taskfleet.protocol.stats import QueueStats, ServerMemory
+from taskfleet.protocol.worker_info import WorkerInfo
+from taskfleet.showing import shown
+
+MOST_QUEUES = 2000
+OTHER = "other"
+"""The label of all queues beyond the most that have one of their own."""
+
+_STATES = ("starting", "running", "draining", "cordoned", "drained")
+
+Owner = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFigures:
+    """What was read last of one fleet.
+
+    `owner` are the values of the collector's own labels, none for a reader of one Redis. `workers` are the processes of
+    this fleet; `serving` says by queue how many claim from it, also those of other fleets on the same Redis
+    (`protocol.worker_info.serving`). `targets` are latency targets in seconds by queue.
+    """
+
+    owner: Owner = ()
+    queues: Mapping[str, QueueStats] = field(default_factory=dict[str, QueueStats])
+    workers: Sequence[WorkerInfo] = ()
+    serving: Mapping[str, int] = field(default_factory=dict[str, int])
+    targets: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServers:
+    """One Redis, by the address at which it is reached, and how full its servers are: none when that is not known."""
+
+    address: str
+    reachable: bool
+    servers: Sequence[ServerMemory] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What a scrape shows."""
+
+    fleets: Sequence[FleetFigures] = ()
+    redis: Sequence[RedisServers] = ()
+
+
+class FleetCollector(Collector):
+    """Shows the last readings. `owner` are the names of the labels that tell fleets apart."""
+
+    def __init__(
+        self, read: Callable[[], Readings], owner: Sequence[str] = (), *, most_queues: int = MOST_QUEUES
+    ) -> None:
+        self._read = read
+        self._owner = tuple(owner)
+        self._most = most_queues
+        self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
+
+    def collect(self) -> Iterator[Metric]:
+        readings = self._read()
+        yield from self._queues(readings.fleets)
+        yield from self._fleets(readings.fleets)
+        yield from _redis(readings.redis)
+
+    def _queues(self, fleets: Iterable[FleetFigures]) -> Iterator[Metric]:
+        rows = self._rows(fleets)
+        label = (*self._owner, "queue")
+        for name, meaning, figure in _GAUGES:
+            yield _family(GaugeMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
+        for name, meaning, figure in _COUNTERS:
+            yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
+        serving = ((key, float(row.workers)) for key, row in rows.items())
+        yield _family(
+            GaugeMetricFamily, "taskfleet_queue_workers", "Live worker processes that claim from it.", label, serving
+        )
+        targets = ((key, row.target) for key, row in rows.items() if row.target is not None)
+        yield _family(
+            GaugeMetricFamily, "taskfleet_queue_target_seconds", "Its latency target in seconds.", label, targets
+        )
+
+    def _rows(self, fleets: Iterable[FleetFigures]) -> dict[Owner, _Row]:
+        """The queues by their labels. Queues without a label of their own are added up for each owner."""
+        found: dict[tuple[Owner, str], _Row] = {}
+        for fleet in fleets:
+            for queue, stats in fleet.queues.items():
+                found[fleet.owner, queue] = _Row([stats], fleet.serving.get(queue, 0), fleet.targets.get(queue))
+        self._name(found)
+        rows: dict[Owner, _Row] = {}
+        for (owner, queue), row in found.items():
+            if (owner, queue) in self._named:
+                rows[*_shown(owner), shown(queue, foreign.NAME_LIMIT)] = row
+            else:
+                others = rows.setdefault((*_shown(owner), OTHER), _Row([], 0, None))
+                others.stats += row.stats
+                others.workers = max(others.workers, row.workers)
+        return rows
+
+    def _name(self, found: Mapping[tuple[Owner, str], object]) -> None:
+        """Queues that have gone make room. Those that have a label keep it, so that no counter goes back."""
+        for gone in [key for key in self._named if key not in found]:
+            del self._named[gone]
+        for key in sorted(found.keys() - self._named.keys()):
+            if len(self._named) >= self._most:
+                break
+            self._named[key] = None
+
+    def _fleets(self, fleets: Iterable[FleetFigures]) -> Iterator[Metric]:
+        own = [(_shown(fleet.owner), fleet.workers) for fleet in fleets]
+        states = (
+            ((*owner, state), float(count)) for owner, workers in own for state, count in _by_state(workers).items()
+        )
+        yield _family(
+            GaugeMetricFamily,
+            "taskfleet_fleet_workers",
+            "Worker processes with a heartbeat, by what it says.",
+            (*self._owner, "state"),
+            states,
+        )
+        for name, meaning, figure in _OF_WORKERS:
+            values = ((owner, float(figure(workers))) for owner, workers in own)
+            yield _family(GaugeMetricFamily, f"taskfleet_fleet_{name}", meaning, self._owner, values)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One line: the figures of a queue, or of several."""
+
+    stats: list[QueueStats]
+    workers: int
+    target: float | None
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[QueueStats], float]], ...] = (
+    ("ready", "Tasks that wait for a worker.", lambda one: one.ready),
+    ("running", "Tasks that workers have claimed.", lambda one: one.in_flight),
+    ("delayed", "Tasks that wait for their time, or for their limit key.", lambda one: one.delayed),
+    ("parked", "Those of the delayed tasks that wait for their limit key.", lambda one: one.parked),
+    ("blocked", "Tasks that wait for other tasks.", lambda one: one.blocked),
+    ("dead", "Dead letters that are kept.", lambda one: one.dead),
+    ("oldest_age_seconds", "How long the head of the queue has been ready.", lambda one: one.oldest_age_seconds),
+    ("paused", "1 when no task of it is claimed.", lambda one: float(one.paused)),
+)
+_COUNTERS: tuple[tuple[str, str, Callable[[QueueStats], float]], ...] = (
+    ("enqueued", "Tasks that were accepted, since its first task.", lambda one: one.enqueued_total),
+    ("finished", "Tasks that have ended, however.", lambda one: one.finished_total),
+    ("failed", "Those that became dead letters.", lambda one: one.failed_total),
+    ("attempts", "Runs that have ended, however.", lambda one: one.attempts_total),
+    ("busy_seconds", "Seconds for which handlers ran.", lambda one: one.busy_ms_total / 1000),
+)
+_OF_WORKERS: tuple[tuple[str, str, Callable[[Sequence[WorkerInfo]], float]], ...] = (
+    ("slots", "Tasks that its workers can run at a time.", lambda all_: sum(one.slots for one in all_)),
+    ("busy_slots", "Slots that run a task.", lambda all_: sum(one.busy for one in all_)),
+    ("stuck_slots", "Slots of handlers that cannot be stopped.", lambda all_: sum(one.stuck for one in all_)),
+    (
+        "clock_skew_seconds",
+        "How far the clock of a worker differs from that of Redis, of the worst.",
+        lambda all_: max((abs(one.clock_skew_seconds) for one in all_), default=0.0),
+    ),
+    (
+        "oldest_run_seconds",
+        "How long the longest run has taken so far.",
+        lambda all_: max((one.oldest_run_seconds for one in all_), default=0.0),
+    ),
+)
+
+
+def _values(rows: Mapping[Owner, _Row], figure: Callable[[QueueStats], float]) -> Iterator[tuple[Owner, float]]:
+    return ((key, float(figure(QueueStats.total(row.stats)))) for key, row in rows.items())
+
+
+def _by_state(workers: Iterable[WorkerInfo]) -> dict[str, int]:
+    found: dict[str, int] = dict.fromkeys((*_STATES, OTHER), 0)
+    for one in workers:
+        found[one.state if one.state in _STATES else OTHER] += 1
+    return found
+
+
+def _redis(found: Iterable[RedisServers]) -> Iterator[Metric]:
+    """Several users of one address are one Redis."""
+    up: dict[Owner, float] = {}
+    used: dict[Owner, float] = {}
+    most: dict[Owner, float] = {}
+    for one in found:
+        address = shown(one.address, foreign.NAME_LIMIT)
+        up[(address,)] = min(up.get((address,), 1.0), float(one.reachable))
+        for server in one.servers:
+            key = address, shown(server.address, foreign.NAME_LIMIT)
+            used[key], most[key] = float(server.used_bytes), float(server.most_bytes)
+    answered = "1 when it answered when it was last asked."
+    yield _family(GaugeMetricFamily, "taskfleet_redis_up", answered, ("redis",), up.items())
+    label = ("redis", "server")
+    yield _family(GaugeMetricFamily, "taskfleet_redis_used_bytes", "Memory that it uses.", label, used.items())
+    limit = "Its `maxmemory`, 0 without a limit."
+    yield _family(GaugeMetricFamily, "taskfleet_redis_max_bytes", limit, label, most.items())
+
+
+def _shown(labels: Iterable[str]) -> Owner:
+    return tuple(shown(label, foreign.NAME_LIMIT) for label in labels)
+
+
+def _family(kind: Any, name: str, meaning: str, labels: Sequence[str], values: Iterable[tuple[Owner, float]]) -> Metric:
+    made: Any = kind(name, meaning, labels=labels)
+    for key, value in sorted(values):
+        made.add_metric(key, value)
+    metric: Metric = made
+    return metric

@@ -1,0 +1,123 @@
+"""The pipe through which a worker process hands its figures to the supervisor that has started it.
+
+A report is one line of JSON: what the process says of its health, and its families. One comes each second, and a last
+one when the work is done. What a process has reported before it is killed stays in the pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taskfleet import showing
+from taskfleet.process.families import Family, dumped, loaded, to_json
+
+logger = showing.logger("taskfleet.worker")
+
+VARIABLE = "TASKFLEET_FIGURES_PIPE"
+
+_EVERY_SECONDS = 1.0
+_SHARE = 50  # a report may take at most one part in so many of the time
+_MOST_BYTES = 16_000_000
+_JOIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresReport:
+    """What one process says of itself. `not_alive` and `not_ready` are "" when it is."""
+
+    not_alive: str
+    not_ready: str
+    families: list[Family]
+
+
+class FiguresSender:
+    """Reports in a thread of its own, so that a blocked event loop reports too."""
+
+    def __init__(self, descriptor: int, report: Callable[[], FiguresReport]) -> None:
+        self._descriptor = descriptor
+        self._report = report
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="taskfleet-figures", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send the last report. It waits for the supervisor, but not for long: that may be frozen."""
+        self._ended.set()
+        self._thread.join(_JOIN_SECONDS)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            while not self._ended.is_set():
+                began = time.monotonic()
+                self._send()
+                self._ended.wait(max(_EVERY_SECONDS, _SHARE * (time.monotonic() - began)))
+            self._send()
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+    def _send(self) -> None:
+        report = self._report()
+        left = to_json({"alive": report.not_alive, "ready": report.not_ready, "families": dumped(report.families)})
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+
+def inherited() -> int | None:
+    """The descriptor that the supervisor has passed to this process, if one has. Children of this process get none."""
+    number = os.environ.pop(VARIABLE, "")
+    if not number.isdigit():
+        return None
+    try:
+        os.set_inheritable(int(number), False)
+    except OSError:
+        return None
+    return int(number)
+
+
+class FiguresReader:
+    """The supervisor's end of the pipe of one process."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        self._latest = b""
+        self._heard = time.monotonic()
+        self._parsed: tuple[bytes, FiguresReport] | None = None
+        self._thread = threading.Thread(target=self._read, name="taskfleet-figures", daemon=True)
+
+    def start(self) -> None:
+        """The process has been started, or could not be."""
+        os.close(self.write_end)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """The process has ended: read what is left."""
+        self._thread.join(_JOIN_SECONDS)
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self._heard
+
+    def report(self) -> FiguresReport | None:
+        """The last report, None before the first."""
+        line = self._latest
+        if not line:
+            return None
+        if self._parsed is None or self._parsed[0] is not line:
+            found = json.loads(line)
+            self._parsed = line, FiguresReport(found["alive"], found["ready"], loaded(found["families"]))
+        return self._parsed[1]
+
+    def _read(self) -> None:
+        with os.fdopen(self._read_end, "rb") as lines:
+            while line := lines.readline(_MOST_BYTES):
+                if not line.endswith(b"\n"):
+                    continue  # cut off: the process was killed while it wrote
+                self._latest, self._heard = line, time.monotonic()
