@@ -78,4 +78,4 @@ def adopt(traceparent: str) -> None:
         return
     # Spans that the application starts here become children of it.
     about = api.SpanContext(int(span.trace_id, 16), int(span.span_id, 16), True, api.TraceFlags(int(span.sampled)))
-    sys.modules["opentelemetry.context"].attach(api.set_span_in_context(api.NonRecordingSpan(about)))  # type: ignore[attr-defined]
+    sys.modules["opentelemetry.context"].attach(api.set_span_in_context(api.NonRecordingSpan(about)))

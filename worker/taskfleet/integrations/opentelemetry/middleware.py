@@ -34,6 +34,8 @@ logger = showing.logger("taskfleet.opentelemetry")
 R = TypeVar("R")
 Attributes = dict[str, AttributeValue]
 
+# Of a run that the worker has stopped, by the reason.
+_OUTCOMES = {"lost": "lease_lost", "shutdown": "returned"}
 _MOST_SENT = 4096  # enqueues that are remembered
 _MOST_LINKED = 128  # tasks of a batch: the default limit of an SDK on the links of a span
 
@@ -246,9 +248,7 @@ class OpenTelemetryMiddleware(Middleware):
             if why == "timeout":
                 spans.note_error(span, "timeout", "it ran longer than its timeout")
                 return "timeout"
-            span.set_attribute(
-                conventions.OUTCOME, {"lost": "lease_lost", "shutdown": "returned"}.get(why, "cancelled")
-            )
+            span.set_attribute(conventions.OUTCOME, _OUTCOMES.get(str(why), "cancelled"))
             return ""
         if issubclass(kind, RetryLater):
             span.set_attribute(conventions.OUTCOME, "retry_later")

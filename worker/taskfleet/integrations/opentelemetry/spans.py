@@ -1,4 +1,4 @@
-"""Spans in the headers of a task, as W3C writes them; whatever stands in the headers, reading them is safe and short."""
+"""Spans in the headers of a task, as W3C writes them. Whatever stands in the headers, reading them is safe."""
 
 from __future__ import annotations
 
