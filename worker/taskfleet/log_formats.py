@@ -76,7 +76,8 @@ def _with_a_message(record: logging.LogRecord) -> None:
     try:
         record.getMessage()
     except Exception as error:
-        record.msg = f"{record.msg!s} (its arguments cannot be put into it: {describing.describe(error)})"
+        template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        record.msg = f"{template} (its arguments cannot be put into it: {describing.describe(error)})"
         record.args = ()
 
 
