@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.metrics import MeterProvider, NoOpCounter, get_meter
 
 from taskfleet import version
 from taskfleet.integrations.opentelemetry import conventions
 from taskfleet.tasks.message import Message
 
 NAME = "taskfleet"
+_OFF = (NoOpCounter, type(None))
 
 
 class Measures:
@@ -39,6 +40,11 @@ class Measures:
             "Duration of processing operation.",
             explicit_bucket_boundaries_advisory=conventions.DURATION_BUCKETS,
         )
+
+    @property
+    def on(self) -> bool:
+        """Whether an SDK counts: an instrument of the API stands for that of the SDK, which may be set up later."""
+        return not isinstance(getattr(self._sent, "_real_instrument", self._sent), _OFF)
 
     def sent(self, messages: Sequence[Message[Any]], seconds: float, error: str) -> None:
         """Messages were sent in one operation, or were to be sent when `error` came."""

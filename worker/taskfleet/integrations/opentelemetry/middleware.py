@@ -22,6 +22,7 @@ from taskfleet.handles import TaskHandle
 from taskfleet.integrations.opentelemetry import conventions, spans
 from taskfleet.integrations.opentelemetry.earlier import EarlierRun, earlier_run
 from taskfleet.integrations.opentelemetry.measuring import NAME, Measures
+from taskfleet.integrations.opentelemetry.sampling import Sampling
 from taskfleet.middleware import CallNext, Middleware, SendNext
 from taskfleet.protocol.sealing import Seal
 from taskfleet.retry import RetryLater
@@ -65,6 +66,7 @@ class OpenTelemetryMiddleware(Middleware):
         self._seal = seal
         self._options = options
         self._tracer = trace.get_tracer(NAME, version.__version__, tracer_provider, conventions.SCHEMA_URL)
+        self._sampling = Sampling(self._tracer)
         self.measures = Measures(meter_provider)
         # The enqueues of this process, for the tasks that are sent to wait for them.
         self._sent: OrderedDict[str, str] = OrderedDict()  # `traceparent` by task id
@@ -73,40 +75,62 @@ class OpenTelemetryMiddleware(Middleware):
 
     async def enqueue(self, messages: Sequence[Message[Any]], call_next: SendNext) -> None:
         began = time.perf_counter()
-        span = _safely(self._begin_sending, messages) or trace.INVALID_SPAN
-        token = contexts.attach(trace.set_span_in_context(span))
+        span = _safely(self._begin_sending, messages)
+        token = None if span is None else contexts.attach(trace.set_span_in_context(span))
         error_type = ""
         try:
             handles = await call_next()
+            if span is not None:
+                _safely(self._note_handles, span, messages, handles)
         except BaseException as error:
             error_type = spans.type_name(type(error))
-            _safely(self._note, span, error, error_type)
+            if span is not None:
+                _safely(self._note, span, error, error_type)
             raise
-        else:
-            _safely(self._note_handles, span, messages, handles)
         finally:
-            contexts.detach(token)
-            _safely(span.end)
-            _safely(self.measures.sent, messages, time.perf_counter() - began, error_type)
+            if span is not None and token is not None:
+                contexts.detach(token)
+                _safely(span.end)
+            if self.measures.on:
+                _safely(self.measures.sent, messages, time.perf_counter() - began, error_type)
 
-    def _begin_sending(self, messages: Sequence[Message[Any]]) -> Span:
+    def _begin_sending(self, messages: Sequence[Message[Any]]) -> Span | None:
+        """The span of an enqueue; None where it would not be kept. Its ids are in the headers of all messages."""
+        span = trace.get_current_span()
+        around = span.get_span_context()
+        own = None
+        if not self._sampling.drops(around if around.is_valid else None):
+            span = own = self._start_sending(messages)
+            around = span.get_span_context()
+        traced = spans.headers_of(around)
+        recording = own is not None and own.is_recording()
+        for message in messages:
+            message.headers.update(traced)
+            if self._options.baggage:
+                spans.inject_baggage(message.headers)
+            if recording:
+                self._note_times(message)
+        return own if recording else None
+
+    def _start_sending(self, messages: Sequence[Message[Any]]) -> Span:
+        attributes = _attributes(conventions.SEND, conventions.SEND)
+        if len(messages) == 1:  # by far the most frequent
+            (message,) = messages
+            task = message.task.name
+            attributes[conventions.DESTINATION] = message.options.queue
+            attributes[conventions.TASK] = task
+            return self._tracer.start_span(f"{conventions.SEND} {task}", kind=SpanKind.PRODUCER, attributes=attributes)
+        attributes[conventions.BATCH_COUNT] = len(messages)
         queues = {message.queue for message in messages}
         tasks = {message.task.name for message in messages}
-        attributes = _attributes(conventions.SEND, conventions.SEND)
+        name = conventions.SEND
         if len(queues) == 1:
-            attributes[conventions.DESTINATION] = next(iter(queues))
+            (queue,) = queues
+            attributes[conventions.DESTINATION], name = queue, f"{conventions.SEND} {queue}"
         if len(tasks) == 1:
-            attributes[conventions.TASK] = next(iter(tasks))
-        if len(messages) != 1:
-            attributes[conventions.BATCH_COUNT] = len(messages)
-        name = " ".join([conventions.SEND, *(tasks if len(tasks) == 1 else queues if len(queues) == 1 else ())])
-        span = self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
-        for message in messages:
-            spans.inject(message.headers, span, baggage=self._options.baggage)
-        if span.is_recording():
-            for message in messages:
-                self._note_times(message)
-        return span
+            (task,) = tasks
+            attributes[conventions.TASK], name = task, f"{conventions.SEND} {task}"
+        return self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
 
     def _note_times(self, message: Message[Any]) -> None:
         """What the spans of the run need to know of the call, in its headers."""
@@ -120,8 +144,6 @@ class OpenTelemetryMiddleware(Middleware):
             message.headers[spans.AFTER_HEADER] = " ".join(known[: spans.MOST_LINKS])
 
     def _note_handles(self, span: Span, messages: Sequence[Message[Any]], handles: Sequence[TaskHandle[Any]]) -> None:
-        if not span.is_recording():
-            return
         if len(messages) == 1:
             span.set_attribute(conventions.MESSAGE_ID, handles[0].id)
         traceparent = messages[0].headers.get(tracing.PARENT_HEADER, "") if messages else ""
@@ -134,6 +156,8 @@ class OpenTelemetryMiddleware(Middleware):
 
     async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
         creator = spans.creator_of(task.headers)
+        if self._sampling.drops(None if self._options.separate_traces else creator):
+            return await self._run_untraced(task, creator, call_next)
         parent = spans.parent_context(
             None if self._options.separate_traces else creator, task.headers, baggage=self._options.baggage
         )
@@ -146,6 +170,17 @@ class OpenTelemetryMiddleware(Middleware):
             return await self._run(span, parent, (queue, task.name, 1), call_next)
         finally:
             _safely(span.end)
+
+    async def _run_untraced(self, task: TaskContext, creator: SpanContext | None, call_next: CallNext) -> Any:
+        """Run a task whose span would not be kept. Its lines in the log, and what it sends, stay in the trace."""
+        if creator is None:
+            return await self._measured((task.queue.partition("/")[0], task.name, 1), call_next, None)
+        tracing.RUN.set(tracing.parsed(task.headers.get(tracing.PARENT_HEADER)))
+        token = contexts.attach(spans.parent_context(creator, task.headers, baggage=self._options.baggage))
+        try:
+            return await self._measured((task.queue.partition("/")[0], task.name, 1), call_next, None)
+        finally:
+            contexts.detach(token)
 
     async def execute_batch(self, tasks: Sequence[TaskContext], call_next: CallNext) -> Any:
         span = _safely(self._begin_batch, tasks) or trace.INVALID_SPAN
@@ -224,21 +259,28 @@ class OpenTelemetryMiddleware(Middleware):
 
     async def _run(self, span: Span, parent: Context, about: tuple[str, str, int], call_next: CallNext) -> Any:
         """Run it inside the span, which the caller ends."""
-        queue, name, count = about
         own = span.get_span_context()
         if own.is_valid:
             tracing.RUN.set(tracing.TraceSpan(f"{own.trace_id:032x}", f"{own.span_id:016x}", own.trace_flags.sampled))
-        began = time.perf_counter()
         token = contexts.attach(trace.set_span_in_context(span, parent))
+        try:
+            return await self._measured(about, call_next, span)
+        finally:
+            contexts.detach(token)
+
+    async def _measured(self, about: tuple[str, str, int], call_next: CallNext, span: Span | None) -> Any:
+        if span is None and not self.measures.on:
+            return await call_next()
+        began = time.perf_counter()
         error_type = ""
         try:
             return await call_next()
         except BaseException as error:
-            error_type = _safely(self._note_end, span, error) or ""
+            error_type = _safely(self._note_end, span or trace.INVALID_SPAN, error) or ""
             raise
         finally:
-            contexts.detach(token)
-            _safely(self.measures.processed, queue, name, count, time.perf_counter() - began, error_type)
+            if self.measures.on:
+                _safely(self.measures.processed, *about, time.perf_counter() - began, error_type)
 
     def _note_end(self, span: Span, error: BaseException) -> str:
         """The end of a run by an exception. Returns the type of the error; '' when the run has not failed."""

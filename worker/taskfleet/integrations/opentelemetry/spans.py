@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry import trace
@@ -24,22 +24,25 @@ _STACKTRACE_CHARACTERS = 16_000
 _baggage = W3CBaggagePropagator()
 
 
-def inject(headers: dict[str, str], span: Span, *, baggage: bool) -> None:
-    """Write the span into the headers of a task that is sent in it."""
-    about = span.get_span_context()
+def headers_of(about: SpanContext) -> dict[str, str]:
+    """The headers of tasks that are sent in a span; none for an invalid one."""
     if not about.is_valid:
-        return
-    sampled = bool(about.trace_flags & TraceFlags.SAMPLED)
-    headers[tracing.PARENT_HEADER] = f"00-{about.trace_id:032x}-{about.span_id:016x}-{sampled:02x}"
+        return {}
+    sampled = about.trace_flags & TraceFlags.SAMPLED
+    headers = {tracing.PARENT_HEADER: f"00-{about.trace_id:032x}-{about.span_id:016x}-{sampled:02x}"}
     if about.trace_state and len(state := about.trace_state.to_header()) <= _STATE_CHARACTERS:
         headers[tracing.STATE_HEADER] = state
-    if baggage:
-        _baggage.inject(headers)
+    return headers
+
+
+def inject_baggage(headers: dict[str, str]) -> None:
+    """Write the baggage of the caller into the headers of a task."""
+    _baggage.inject(headers)
 
 
 def text_of(headers: object, name: str, most: int) -> str:
     """A header of at most so many characters; '' for anything else. Another program may have written it."""
-    value = headers.get(name) if isinstance(headers, Mapping) else None
+    value = headers.get(name) if isinstance(headers, dict) else None
     return value if isinstance(value, str) and len(value) <= most else ""
 
 
@@ -77,7 +80,7 @@ def link_to(about: SpanContext, why: str) -> Link:
 
 def links_of(traceparents: Iterator[str] | tuple[str, ...] | list[str], why: str) -> list[Link]:
     """Links to spans of other processes; what names no span is left out."""
-    found = [context_of(one) for one in traceparents]
+    found = [context_of(one) for one in traceparents] if traceparents else ()
     return [link_to(about, why) for about in found if about is not None][:MOST_LINKS]
 
 
