@@ -1,4 +1,4 @@
-"""Kubernetes, etcd, CoreDNS, Helm and kind, built from their Go modules on first use.
+"""Kubernetes, etcd, CoreDNS, Helm, kind and a collector of OpenTelemetry, built from their Go modules on first use.
 
 Each module folder pins its versions in go.mod and go.sum. A binary is built once per version and
 kept in the cache, so the checkout stays clean and a second run builds nothing.
@@ -60,6 +60,7 @@ _ALL = (
     Module("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
     Module("pause", "", {"pause": "."}, version="v1"),
     Module("keda-client", "github.com/kedacore/keda/v2", {"keda-client": "."}),
+    Module("otelcol", "go.opentelemetry.io/collector/otelcol", {"otelcol": "."}),
 )
 _MODULE_OF = {name: module for module in _ALL for name in module.packages}
 

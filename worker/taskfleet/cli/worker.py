@@ -14,6 +14,7 @@ import typer
 from taskfleet import showing
 from taskfleet.cli import connecting, worker_command
 from taskfleet.cli.connecting import REDIS
+from taskfleet.cli.log_options import LOG_FORMAT
 
 if TYPE_CHECKING:
     from taskfleet.middleware import WorkerContext
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
         log_level: str = typer.Option(
             "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
         ),
+        log_format: str = LOG_FORMAT,
         reload: bool = typer.Option(False, "--reload", help="Replace the workers when Python files here change."),
         redis: str = REDIS,
         number: int = typer.Option(0, hidden=True),
@@ -50,7 +52,7 @@ def register(app: typer.Typer) -> None:
         """Run a worker until SIGTERM or Ctrl-C drains it."""
         from taskfleet import logs
 
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         from pathlib import Path
 
         from taskfleet.child_process import Parent

@@ -49,15 +49,19 @@ def pack(
     return cast("bytes", msgpack.packb(parts, use_bin_type=False))
 
 
-def pack_failure(reason: str, error: str, traceback: str, worker: str = "") -> bytes:
-    """The error record of a dead letter, written by a worker. A long traceback keeps its end, which shows the cause."""
+def pack_failure(reason: str, error: str, traceback: str, worker: str = "", trace: str = "") -> bytes:
+    """The error record of a dead letter, written by a worker. A long traceback keeps its end, which shows the cause.
+
+    `trace` is the `traceparent` of the run, if it was in a trace that is kept.
+    """
     parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
-    return _packed([*parts, worker] if worker else parts)
+    return _packed([*parts, worker, trace] if trace else [*parts, worker] if worker else parts)
 
 
-def pack_attempt(reason: str, error: str, traceback: str, worker: str) -> bytes:
+def pack_attempt(reason: str, error: str, traceback: str, worker: str, trace: str = "") -> bytes:
     """The error record of an attempt that is tried again: shorter, since many tasks may have several of them."""
-    return _packed([reason, error[:_ATTEMPT_CHARACTERS], traceback[-_ATTEMPT_TRACEBACK_CHARACTERS:], worker])
+    parts = [reason, error[:_ATTEMPT_CHARACTERS], traceback[-_ATTEMPT_TRACEBACK_CHARACTERS:], worker]
+    return _packed([*parts, trace] if trace else parts)
 
 
 def _packed(parts: list[str]) -> bytes:
@@ -152,6 +156,17 @@ def read_error(record: bytes, *, queue: str, task_id: str, seal: Seal) -> tuple[
         )
     except Exception as problem:
         return "unreadable", f"its error cannot be read: {problem}", "", ""
+
+
+def trace_in(record: bytes, *, queue: str, task_id: str, seal: Seal) -> str:
+    """The `traceparent` in an error record; '' when it has none or cannot be read."""
+    with contextlib.suppress(Exception):
+        if envelope.version_of(record) is not None:
+            record = seal.open("error", queue, task_id, record)
+        parts = unpacking.record(record, most_bytes=_RECORD_BYTES)
+        if len(parts) > 4 and isinstance(parts[4], bytes):
+            return unpacking.decoded(parts[4], _WORKER_CHARACTERS)
+    return ""
 
 
 def ran_too_long(timeout: float) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from taskfleet import tracing
 from taskfleet.errors import BadSignatureError, SerializationError
 from taskfleet.protocol import envelope, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
 
 SUCCEEDED, CANCELLED, EXPIRED = "succeeded", "cancelled", "expired"
 CANCELLED_TTL_MS = 3_600_000
+_TRACE_HEAD = bytes([0xD9, tracing.PARENT_LENGTH])  # messagepack of a text of that length
 _ERROR_CHARACTERS = 4000
 _RECORD_BYTES = 1_048_576  # the largest record that is only shown to a person, with at most four bytes for a character
 
@@ -21,6 +23,20 @@ def pack_success(packed_result: bytes, packed_form: bytes = b"") -> bytes:
     if packed_form:
         return b"\x93\xa9succeeded" + packed_result + packed_form
     return b"\x92\xa9succeeded" + packed_result
+
+
+def with_trace(record: bytes, traceparent: str) -> bytes:
+    """The record of a success, with the `traceparent` of the run at its end, for the task that takes the result."""
+    # Readers take what they know from the start of the list.
+    return bytes([record[0] + 1]) + record[1:] + _TRACE_HEAD + traceparent.encode()
+
+
+def trace_in(record: bytes) -> str:
+    """The `traceparent` at the end of an open record; '' for a record without one."""
+    end = len(record) - tracing.PARENT_LENGTH
+    if end <= 2 or record[0] not in (0x93, 0x94) or record[end - 2 : end] != _TRACE_HEAD:
+        return ""
+    return record[end:].decode("ascii", "replace")
 
 
 def pack_end(state: str, reason: str) -> bytes:

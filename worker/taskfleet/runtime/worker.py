@@ -232,7 +232,7 @@ class Worker:
         """Work until `drain()`; returns when the worker holds no lease any more."""
         session = self.sessions.current()
         with session.held():
-            self.context.begin(session.broker, ResultWaits(self.slots))
+            self.context.begin(session.broker, ResultWaits(self.slots), self.identity.worker_id)
             await self._run()
 
     async def _run(self) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from taskfleet import child_process, context, describing, logs
+from taskfleet import child_process, context, describing, logs, tracing
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope
 from taskfleet.protocol.progress import pack_report
@@ -138,7 +138,10 @@ def _answer(sender: _Sender, call: Call) -> list[Any]:
     try:
         function, signature = import_path.find(call.module, call.qualname, call.task)
         args, kwargs = signature.load(call.args, call.kwargs)
-        context.CURRENT.set(lambda: _context(sender, call.task, CallContext(*call.context)))
+        about = CallContext(*call.context)
+        context.CURRENT.set(lambda: _context(sender, call.task, about))
+        context.WORKER.set(about.worker)
+        tracing.adopt(about.trace)
         value = function(*args, **kwargs)
     except BaseException as error:
         # BaseException: a function that calls sys.exit() has failed, and this process continues.

@@ -18,8 +18,9 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import background, showing
+from taskfleet import background, showing, tracing
 from taskfleet.cancellation import end
+from taskfleet.context import WORKER
 from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.runtime.executors import import_path
@@ -335,6 +336,7 @@ def _call_of(job: Job, about: TaskContext, *, keep: bool) -> Call:
     result = KEEP_RESULT if keep else DROP_RESULT
     if keep and job.setting(call_settings.RESULT_IS_TAKEN, False):
         result = PASS_RESULT_ON
+    span = tracing.current()
     context = CallContext(
         about.id,
         about.queue,
@@ -343,6 +345,8 @@ def _call_of(job: Job, about: TaskContext, *, keep: bool) -> Call:
         about.enqueued_at.timestamp(),
         about.deadline.timestamp() if about.deadline is not None else None,
         dict(about.headers),
+        WORKER.get(),
+        span.traceparent if span is not None else "",
     )
     return Call(
         function.__module__,

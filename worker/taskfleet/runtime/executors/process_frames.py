@@ -32,7 +32,10 @@ PASS_RESULT_ON: Final = 2
 
 
 class CallContext(NamedTuple):
-    """The context of the task, for `current_task()`. Times are Unix seconds."""
+    """The context of the task, for `current_task()` and the log. Times are Unix seconds.
+
+    `worker` is the id of the worker, `trace` the `traceparent` of its span, or ''.
+    """
 
     id: str
     queue: str
@@ -41,6 +44,8 @@ class CallContext(NamedTuple):
     enqueued_at: float
     deadline: float | None
     headers: dict[str, str]
+    worker: str
+    trace: str
 
 
 class Call(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from taskfleet import tracing
 from taskfleet.application import Application
 from taskfleet.protocol import call_settings, dead_letter, outcome, result_record
 from taskfleet.protocol.outcome import Outcome
@@ -62,11 +63,15 @@ class Outcomes:
 
     def result_record(self, job: Job, value: Any) -> bytes:
         """The sealed record of a result. Errors: `SerializationError`, and all exceptions of the application's code."""
+        passed_on = bool(job.setting(call_settings.RESULT_IS_TAKEN, False))
         if type(value) is Returned:
             record = value.record()
         else:
-            passed_on = bool(job.setting(call_settings.RESULT_IS_TAKEN, False))
             record = pack_result(job.definition.signature.result, value, passed_on=passed_on)
+        if passed_on and (trace := _trace_of_run()):
+            traced = result_record.with_trace(record, trace)
+            # A task does not fail for the sake of its trace.
+            record = traced if len(traced) <= self._application.max_result_bytes else record
         return self._seal.close("result", queue_of(job.partition), job.id, record) if self._seal.writes else record
 
     def ttl_ms(self, job: Job) -> int:
@@ -89,11 +94,11 @@ class Outcomes:
 
     def failure(self, reason: str, message: str, text: str) -> bytes:
         """The error record of a dead letter; `text` is the traceback."""
-        return dead_letter.pack_failure(reason, message, text, self._worker_id)
+        return dead_letter.pack_failure(reason, message, text, self._worker_id, _trace_of_run())
 
     def attempt(self, reason: str, message: str, text: str) -> bytes:
         """The error record of an attempt that is tried again."""
-        return dead_letter.pack_attempt(reason, message, text, self._worker_id)
+        return dead_letter.pack_attempt(reason, message, text, self._worker_id, _trace_of_run())
 
     # Of tasks that have not run.
 
@@ -154,6 +159,12 @@ class Outcomes:
         # Even if results are off, a caller that asks soon learns the reason.
         ttl = self._application.result_ttl
         return max(_LEAST_CANCELLED_TTL_MS, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _bounded_ttl_ms(ttl))
+
+
+def _trace_of_run() -> str:
+    """The `traceparent` of the run that has just ended here, if its trace is kept; else ''."""
+    span = tracing.RUN.get()
+    return span.traceparent if span is not None and span.sampled else ""
 
 
 def _bounded_ttl_ms(ttl: float) -> int:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from taskfleet import showing
+from taskfleet import showing, task_fields, tracing
+from taskfleet.context import WORKER
 
 if TYPE_CHECKING:
     from taskfleet.runtime.state.job import Job
@@ -25,6 +26,10 @@ BURST = 10  # lines of one kind and task name in a burst
 FINAL_FAILURE = "task %s (%s) of queue %s failed at attempt %d and is a dead letter (%s): %s%s"
 SECONDS_EACH = 5.0  # then one line in so many seconds
 _MOST_BUCKETS = 10_000
+
+
+# Task id, name, queue, attempt and the span of the run, for the fields of a line.
+_About = tuple[str, str, str, int, "tracing.TraceSpan | None"]
 
 
 class _Bucket:
@@ -66,7 +71,7 @@ class Reports:
                 logging.ERROR, FINAL_FAILURE,
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, reason, _said(message),
                  _and(missed)),
-                text, error,
+                text, error, _of_job(job),
             )  # fmt: skip
 
     def retried(self, job: Job, message: str, delay: float) -> None:
@@ -75,7 +80,7 @@ class Reports:
             self._say(
                 logging.INFO, "task %s (%s) of queue %s failed at attempt %d and runs again in %.3g s: %s%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, delay, _said(message),
-                 _and(missed)),
+                 _and(missed)), about=_of_job(job),
             )  # fmt: skip
 
     def buried(self, queue: str, task_id: str, name: str, attempt: int, reason: str, message: str) -> None:
@@ -85,6 +90,7 @@ class Reports:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s cannot be run at attempt %d and is a dead letter (%s): %s%s",
                 (_short(name), _short(task_id), queue, attempt, reason, _said(message), _and(missed)),
+                about=(task_id, name, queue, attempt, None),
             )  # fmt: skip
 
     def died(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
@@ -93,6 +99,7 @@ class Reports:
             self._say(
                 logging.ERROR, "task %s (%s) of queue %s is a dead letter (max_deliveries): at attempt %d its worker "
                 "died %d times%s", (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
+                about=(task_id, name, queue, attempt, None),
             )  # fmt: skip
 
     def taken_over(self, queue: str, task_id: str, name: str, attempt: int, crashes: int) -> None:
@@ -102,6 +109,7 @@ class Reports:
                 logging.WARNING, "task %s (%s) of queue %s is taken over at attempt %d: its worker is gone "
                 "(%d so far)%s",
                 (_short(name), _short(task_id), queue, attempt, crashes, _and(missed)),
+                about=(task_id, name, queue, attempt, None),
             )  # fmt: skip
 
     def lost(self, job: Job) -> None:
@@ -111,6 +119,7 @@ class Reports:
                 logging.WARNING, "task %s (%s) of queue %s was taken from this worker at attempt %d, as its lease had "
                 "expired; its handler is cancelled%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, _and(missed)),
+                about=_of_job(job),
             )  # fmt: skip
 
     def unknown(self, job: Job) -> None:
@@ -120,6 +129,7 @@ class Reports:
                 logging.WARNING, "Redis knows nothing of task %s (%s) of queue %s any more: it has lost its data, or "
                 "the task has ended elsewhere. No other worker has it, so attempt %d goes on%s",
                 (_short(job.definition.name), _short(job.id), job.partition, job.attempt, _and(missed)),
+                about=_of_job(job),
             )  # fmt: skip
 
     def flush(self, *, all_of_them: bool = False) -> None:
@@ -145,20 +155,41 @@ class Reports:
         return missed
 
     def _say(
-        self, level: int, line: str, arguments: tuple[Any, ...], text: str = "", error: BaseException | None = None
+        self,
+        level: int,
+        line: str,
+        arguments: tuple[Any, ...],
+        text: str = "",
+        error: BaseException | None = None,
+        about: _About | None = None,
     ) -> None:
         # BaseException: a log handler of the application may raise anything, which must not affect a task.
         with contextlib.suppress(BaseException):
             if logger.isEnabledFor(level):
-                self._context().run(_log, level, line, arguments, text, error)
+                self._context().run(_log, level, line, arguments, text, error, about)
 
 
-def _log(level: int, line: str, arguments: tuple[Any, ...], text: str, error: BaseException | None) -> None:
-    about: Any = (type(error), error, error.__traceback__) if error is not None and text else None
-    record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, about, "report")
+def _log(
+    level: int,
+    line: str,
+    arguments: tuple[Any, ...],
+    text: str,
+    error: BaseException | None,
+    about: _About | None,
+) -> None:
+    raised: Any = (type(error), error, error.__traceback__) if error is not None and text else None
+    record = logger.makeRecord(logger.name, level, __file__, 0, line, arguments, raised, "report")
+    if about is not None:
+        task_id, name, queue, attempt, span = about
+        fields = task_fields.of_task(task_id, name, queue, attempt, WORKER.get(), span)
+        setattr(record, task_fields.ATTRIBUTE, fields)
     # Formatted safely here, so that no formatter does it again
     record.exc_text = showing.lines(text.rstrip("\n")) or None
     logger.handle(record)
+
+
+def _of_job(job: Job) -> _About:
+    return job.id, job.definition.name, job.partition, job.attempt, tracing.RUN.get()
 
 
 def _short(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskfleet import describing, showing, workflows
+from taskfleet import describing, showing, tracing, workflows
 from taskfleet.application import Application
 from taskfleet.errors import SerializationError
 from taskfleet.protocol import call_settings, envelope
@@ -24,6 +24,8 @@ from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 
 logger = showing.logger("taskfleet.worker")
+
+_MOST_LINKS = 32  # of a run to the runs that it waited for
 
 
 class Execution:
@@ -143,6 +145,8 @@ class Execution:
         job = Job(
             task_id, partition, attempt, delivery, task, definition, started, ready, figures, self._report_progress
         )
+        if inputs and settings and call_settings.HEADERS in settings:
+            job.waited_for = self._traces_of(settings, inputs)
         if definition.batch is not None:
             self._batches.add(job, args, kwargs)
         else:
@@ -175,6 +179,14 @@ class Execution:
         cause = "an older deployment, or another application on this queue"
         problem = f"no task is named {task.name[:200]!r} in the worker that took it: {cause}"
         self._unstarted.bury(partition, task_id, delivery, "unknown_task", problem, attempt, task)
+
+    def _traces_of(self, settings: dict[str, Any], records: list[bytes]) -> tuple[str, ...]:
+        """The traces of the runs whose results these are, where the task itself is in a trace that is kept."""
+        headers = settings[call_settings.HEADERS]
+        own = tracing.parsed(headers.get(tracing.PARENT_HEADER)) if type(headers) is dict else None
+        if own is None or not own.sampled:
+            return ()
+        return workflows.traces_of(records[:_MOST_LINKS], settings.get(call_settings.INPUT_SOURCES), self._seal)
 
     def _first_argument(self, settings: dict[str, Any], records: list[bytes] | None) -> Any:
         """The results that the task waited for, nested as its caller wrote them."""

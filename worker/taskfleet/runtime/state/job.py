@@ -70,6 +70,7 @@ class Job:
         "started",
         "task",
         "timeout",
+        "waited_for",
     )
 
     def __init__(
@@ -95,6 +96,7 @@ class Job:
         self.figures = figures
         self.ready = ready  # loop time, s
         self.report = report
+        self.waited_for: tuple[str, ...] = ()  # `traceparent` of the runs whose results it takes
         self.billed_ms = 0  # busy time that is already recorded in Redis
         self.interruption: Interruption | None = None
         self.cancelled_outside = False  # by neither the worker nor the handler: the end of the loop, or another task
@@ -143,6 +145,7 @@ class Job:
             deadline,
             self.setting(call_settings.HEADERS, {}),
             functools.partial(self.report, self) if self.report is not None else None,
+            self.waited_for,
         )
 
     def setting(self, key: str, default: Any) -> Any:

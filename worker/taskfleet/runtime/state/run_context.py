@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from taskfleet import background
-from taskfleet.context import CURRENT, WAITS, WaitNotes
+from taskfleet.context import CURRENT, WAITS, WORKER, WaitNotes
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import ClockUnknownError
 from taskfleet.protocol.partitions import Partition
@@ -31,12 +31,13 @@ class RunContext:
         # Each run gets a copy.
         self.variables = contextvars.Context()
 
-    def begin(self, broker: Broker, waits: WaitNotes | None = None) -> None:
+    def begin(self, broker: Broker, waits: WaitNotes | None = None, worker: str = "") -> None:
         """The worker starts on the running loop."""
         self.loop = asyncio.get_running_loop()
         self.broker = broker
         CURRENT.set(None)  # a task may have started the worker, which must not appear as a part of the task
         WAITS.set(waits)
+        WORKER.set(worker)
         self.started = True
         self.take_variables()
 

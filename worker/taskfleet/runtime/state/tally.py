@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import NamedTuple, TypeVar
 
-from taskfleet import exemplars
+from taskfleet import tracing
 from taskfleet.protocol import outcome
 from taskfleet.protocol.partitions import Partition, queue_of
 
@@ -81,7 +81,7 @@ class TaskFigures:
         at = 0 if seconds <= _SHORTEST else bisect_left(BOUNDS, seconds)
         self.run_buckets[at] += 1
         self.run_seconds += seconds
-        if exemplars.source is not None and (labels := exemplars.exemplar()) is not None:
+        if (labels := tracing.exemplar()) is not None:
             self.exemplars[at] = Exemplar(labels, seconds, time.time())
 
 

@@ -1,0 +1,680 @@
+"""Spans of enqueue, wait and run on a real Redis, kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pytest
+from opentelemetry import baggage, trace
+from opentelemetry import context as contexts
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.semconv._incubating.attributes import messaging_attributes
+from opentelemetry.semconv._incubating.metrics import messaging_metrics
+from opentelemetry.semconv.attributes import error_attributes, exception_attributes
+from opentelemetry.semconv.schemas import Schemas
+from opentelemetry.trace import SpanKind, StatusCode
+
+from taskfleet import (
+    BatchItem,
+    CallNext,
+    Middleware,
+    Retry,
+    RetryLater,
+    Task,
+    TaskCancelledError,
+    TaskContext,
+    TaskExecutionError,
+    TaskQueue,
+    chain,
+    chord,
+    group,
+    tracing,
+)
+from taskfleet.integrations.opentelemetry import conventions, instrument
+from taskfleet.integrations.opentelemetry.instrumentor import TaskfleetInstrumentor
+from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.integrations.spans_kept import Kept, facts, ids, links_of, parent_of
+
+AT_ONCE = Retry.fixed(0)
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    kept = Kept()
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def traced(queue: TaskQueue, kept: Kept) -> TaskQueue:
+    instrument(queue, kept.tracers, kept.meters)
+    return queue
+
+
+def test_names_are_those_of_the_installed_conventions() -> None:
+    known = {
+        value
+        for module in (messaging_attributes, messaging_metrics, error_attributes, exception_attributes)
+        for name, value in vars(module).items()
+        if name.isupper()
+    }
+    ours = {
+        name: value
+        for name, value in vars(conventions).items()
+        if isinstance(value, str) and value.startswith(("messaging.", "error.", "exception."))
+    }
+    assert len(ours) > 10
+    assert {name: value for name, value in ours.items() if value not in known} == {}
+    assert conventions.SCHEMA_URL in {schema.value for schema in Schemas}
+    kinds = messaging_attributes.MessagingOperationTypeValues
+    assert [kinds.SEND.value, kinds.RECEIVE.value, kinds.PROCESS.value] == [
+        conventions.SEND, conventions.RECEIVE, conventions.PROCESS,
+    ]  # fmt: skip
+
+
+async def test_enqueue_wait_and_run_are_one_trace(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    inner = kept.tracers.get_tracer("app")
+
+    @traced.task
+    async def send_email(to: str) -> str:
+        with inner.start_as_current_span("smtp"):
+            return to
+
+    with inner.start_as_current_span("request") as request:
+        handle = await send_email.enqueue("ada@example.com")
+    worker = await run_worker(traced)
+    assert await handle.result(timeout=10) == "ada@example.com"
+    (run,) = await kept.until("process send_email")
+    (sent,), (wait,), (smtp,) = kept.named("send send_email"), kept.named("wait send_email"), kept.named("smtp")
+    about = request.get_span_context()
+    assert parent_of(sent) == (about.trace_id, about.span_id)
+    assert parent_of(run) == parent_of(wait) == ids(sent)
+    assert parent_of(smtp) == ids(run)
+    assert (sent.kind, wait.kind, run.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER, SpanKind.CONSUMER)
+    assert facts(sent) == {
+        "messaging.system": "taskfleet", "messaging.operation.name": "send", "messaging.operation.type": "send",
+        "messaging.destination.name": "default", "taskfleet.task.name": "send_email", "messaging.message.id": handle.id,
+    }  # fmt: skip
+    shared = {
+        "messaging.system": "taskfleet", "messaging.destination.name": "default", "messaging.message.id": handle.id,
+        "messaging.client.id": worker.identity.worker_id, "taskfleet.task.name": "send_email",
+        "taskfleet.task.attempt": 1, "taskfleet.task.delivery": 1,
+    }  # fmt: skip
+    named = {"messaging.operation.name": "process", "messaging.operation.type": "process"}
+    assert facts(run) == shared | named
+    assert facts(wait) == shared | {"messaging.operation.name": "wait", "messaging.operation.type": "receive"}
+    assert run.status.status_code is StatusCode.UNSET
+    assert run.instrumentation_scope is not None
+    assert run.instrumentation_scope.schema_url == conventions.SCHEMA_URL
+    assert "ada@example.com" not in "".join(span.to_json() for span in kept.spans)
+
+
+async def test_a_wait_begins_when_the_task_could_run(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task
+    async def later() -> None: ...
+
+    before = dt.datetime.now(dt.UTC).timestamp()
+    await later.options(delay=0.5).enqueue()
+    await later.options(eta=dt.datetime.fromtimestamp(before + 0.6, dt.UTC)).enqueue()
+    await run_worker(traced)
+    waits = await kept.until("wait later", 2)
+    for wait, due in zip(waits, (0.5, 0.6), strict=True):
+        assert wait.start_time is not None
+        assert wait.start_time / 1e9 >= before + due - 0.01
+        assert wait.end_time is not None
+        assert wait.end_time >= wait.start_time
+
+
+async def test_each_attempt_is_a_span_that_links_to_the_one_before(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task(max_retries=2, retry=AT_ONCE)
+    async def flaky() -> str:
+        if trace.get_current_span() and len(kept.named("process flaky")) < 2:
+            raise ValueError("no luck")
+        return "luck"
+
+    handle = await flaky.enqueue()
+    await run_worker(traced)
+    assert await handle.result(timeout=10) == "luck"
+    first, second, third = await kept.until("process flaky", 3)
+    (sent,) = kept.named("send flaky")
+    assert parent_of(first) == parent_of(second) == parent_of(third) == ids(sent)
+    assert links_of(first) == []
+    assert links_of(second) == [("earlier_attempt", ids(first))]
+    assert links_of(third) == [("earlier_attempt", ids(second))]
+    assert [facts(span)["taskfleet.task.attempt"] for span in (first, second, third)] == [1, 2, 3]
+    assert (first.status.status_code, first.status.description) == (StatusCode.ERROR, "no luck")
+    assert facts(first)["error.type"] == "ValueError"
+    (event,) = first.events
+    assert dict(event.attributes or {})["exception.type"] == "ValueError"
+    assert "raise ValueError" in str(dict(event.attributes or {})["exception.stacktrace"])
+    assert third.status.status_code is StatusCode.UNSET
+
+
+async def test_a_sealed_attempt_links_too(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    queue = make_queue(encryption_keys=[b"k" * 32])
+    instrument(queue, kept.tracers)
+
+    @queue.task(max_retries=1, retry=AT_ONCE)
+    async def flaky() -> None:
+        if not kept.named("process flaky"):
+            raise ValueError
+
+    @queue.task
+    async def one() -> int:
+        return 1
+
+    @queue.task
+    async def total(values: list[int]) -> int:
+        return sum(values)
+
+    await run_worker(queue)
+    await (await flaky.enqueue()).result(timeout=10)
+    first, second = await kept.until("process flaky", 2)
+    assert links_of(second) == [("earlier_attempt", ids(first))]
+    handle = await queue.enqueue(chord([one.message(), one.message()], total.partial()))
+    assert await handle.result(timeout=10) == 2
+    (run,) = await kept.until("process total")
+    assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
+
+
+async def test_a_requeued_dead_letter_is_in_the_trace_of_its_enqueue(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task(max_retries=0)
+    async def fails_once() -> str:
+        if not kept.named("process fails_once"):
+            raise ValueError("not yet")
+        return "now"
+
+    await run_worker(traced)
+    handle = await fails_once.enqueue()
+    with pytest.raises(TaskExecutionError):
+        await handle.result(timeout=10)
+    assert await traced.requeue_dead("default") == 1
+    first, second = await kept.until("process fails_once", 2)
+    (sent,) = kept.named("send fails_once")
+    assert parent_of(first) == parent_of(second) == ids(sent)
+    assert links_of(second) == [("earlier_attempt", ids(first))]
+
+
+async def test_a_run_links_to_the_runs_whose_results_it_takes(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task
+    async def one(value: int) -> int:
+        return value + 1
+
+    @traced.task
+    async def total(values: list[int]) -> int:
+        return sum(values)
+
+    await run_worker(traced)
+    handle = await traced.enqueue(chain(one.message(1), one.partial(), one.partial()))
+    assert await handle.result(timeout=10) == 4
+    first, second, third = sorted(await kept.until("process one", 3), key=lambda span: span.start_time or 0)
+    (sent,) = kept.named("send one")
+    assert facts(sent)["messaging.batch.message_count"] == 3
+    assert parent_of(first) == parent_of(second) == parent_of(third) == ids(sent)
+    assert links_of(second) == [("result_of", ids(first))]
+    assert links_of(third) == [("result_of", ids(second))]
+    kept.clear()
+    members = await traced.enqueue(group(one.message(1), one.message(2)))
+    assert await members.result(timeout=10) == [2, 3]
+    assert [links_of(span) for span in await kept.until("process one", 2)] == [[], []]
+    kept.clear()
+    handle = await traced.enqueue(chord([one.message(n) for n in range(3)], total.partial()))
+    assert await handle.result(timeout=10) == 6
+    (run,) = await kept.until("process total")
+    assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
+    (sent,) = kept.named("send default")
+    assert parent_of(run) == ids(sent)
+
+
+async def test_a_task_that_only_waits_links_to_the_enqueue_of_the_other(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task
+    async def first() -> None: ...
+
+    @traced.task
+    async def second() -> None: ...
+
+    before = await first.enqueue()
+    await second.options(after=[before]).enqueue()
+    await run_worker(traced)
+    (run,) = await kept.until("process second")
+    assert links_of(run) == [("after", ids(kept.named("send first")[0]))]
+
+
+async def test_many_messages_are_sent_in_one_span(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task
+    async def small(n: int) -> int:
+        return n
+
+    handles = await traced.enqueue_many([small.message(n) for n in range(20)])
+    await run_worker(traced)
+    assert [await each.result(timeout=10) for each in handles] == list(range(20))
+    runs = await kept.until("process small", 20)
+    (sent,) = kept.named("send small")
+    assert {parent_of(run) for run in runs} == {ids(sent)}
+    assert facts(sent)["messaging.batch.message_count"] == 20
+    assert "messaging.message.id" not in facts(sent)
+
+
+async def test_a_batch_is_one_span_that_links_to_the_enqueue_of_each_item(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.batch_task(size=3, window_ms=5000)
+    async def index(items: list[BatchItem[int]]) -> list[Any]:
+        return [ValueError("bad") if item.args[0] == 1 else None for item in items]
+
+    with kept.tracers.get_tracer("app").start_as_current_span("request"):
+        for n in range(3):
+            await index.options(max_retries=0).enqueue(n)
+    await run_worker(traced)
+    (run,) = await kept.until("process index")
+    assert run.parent is None
+    assert sorted(links_of(run)) == sorted(("enqueue", ids(sent)) for sent in kept.named("send index"))
+    assert facts(run)["messaging.batch.message_count"] == 3
+    assert facts(run)["taskfleet.batch.failed_count"] == 1
+    assert (run.status.status_code, run.status.description) == (StatusCode.ERROR, "1 of 3 items failed")
+
+
+async def test_plain_functions_and_class_tasks_run_in_their_span(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    inner = kept.tracers.get_tracer("app")
+
+    @traced.task
+    def in_a_thread() -> None:
+        inner.start_span("inside").end()
+
+    class Greet(Task[str]):
+        person: str
+
+        async def execute(self) -> str:
+            inner.start_span("inside").end()
+            return self.person
+
+    await run_worker(traced)
+    await (await in_a_thread.enqueue()).result(timeout=10)
+    await (await traced.enqueue(Greet(person="Ada"))).result(timeout=10)
+    first, second = await kept.until("inside", 2)
+    (thread,) = await kept.until("process in_a_thread")
+    runs = [span for span in kept.spans if span.name.startswith("process ")]
+    assert parent_of(first) == ids(thread)
+    assert [parent_of(second)] == [ids(run) for run in runs if run is not thread]
+
+
+@pytest.mark.parametrize("how", ["process", "fails"])
+async def test_a_child_process_continues_the_trace(
+    how: str, shared: TaskQueue, kept: Kept, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.integrations import traced_app
+
+    # The module was made without the settings of this test.
+    queue = TaskQueue.from_config()
+    instrument(queue, kept.tracers)
+    function = traced_app.in_a_process if how == "process" else traced_app.fails_in_a_process
+    queue.registry.add(function.definition)
+    async with queue:
+        await run_worker(queue)
+        handle = await queue.send(function.message())
+        if how == "process":
+            trace_id, span_id, task_id = await handle.result(timeout=30)
+            (run,) = await kept.until("process in_a_process")
+            assert (int(trace_id, 16), int(span_id, 16), task_id) == (*ids(run), handle.id)
+            return
+        with pytest.raises(TaskExecutionError):
+            await handle.result(timeout=30)
+        (run,) = await kept.until("process fails_in_a_process")
+        assert facts(run)["error.type"] == "KeyError"
+        assert "fails_in_a_process" in str(dict(run.events[0].attributes or {})["exception.stacktrace"])
+
+
+async def test_each_tick_of_a_schedule_is_a_trace_of_its_own(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task
+    async def report() -> None: ...
+
+    with kept.tracers.get_tracer("app").start_as_current_span("deploy"):
+        await traced.add_schedule(name="reports", task=report, every=1)
+    await traced.start_scheduler()
+    await run_worker(traced)
+    runs = await kept.until("process report", 2)
+    assert [run.parent for run in runs] == [None, None]
+    assert len({ids(run)[0] for run in runs}) == len(runs)
+    waits = kept.named("wait report")
+    assert {parent_of(wait) for wait in waits} <= {ids(run) for run in [*runs, *kept.named("process report")]}
+    await traced.remove_schedule("reports")
+
+
+async def test_the_end_of_a_run_is_in_its_span(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task(timeout=0.1, max_retries=0)
+    async def slow() -> None:
+        await asyncio.sleep(30)
+
+    @traced.task
+    async def later() -> str:
+        if not kept.named("process later"):
+            raise RetryLater(0.0)
+        return "now"
+
+    @traced.task
+    async def endless() -> None:
+        await asyncio.sleep(30)
+
+    await run_worker(traced)
+    with pytest.raises(TaskExecutionError):
+        await (await slow.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process slow")
+    assert (run.status.status_code, facts(run)["error.type"]) == (StatusCode.ERROR, "timeout")
+    await (await later.enqueue()).result(timeout=10)
+    first, _ = await kept.until("process later", 2)
+    assert (first.status.status_code, facts(first)["taskfleet.task.outcome"]) == (StatusCode.UNSET, "retry_later")
+    handle = await endless.enqueue()
+
+    async def runs() -> bool:
+        return await handle.status() == "running"
+
+    await until(runs, "it runs")
+    await handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    (run,) = await kept.until("process endless")
+    assert (run.status.status_code, facts(run)["taskfleet.task.outcome"]) == (StatusCode.UNSET, "cancelled")
+
+
+async def test_a_refused_enqueue_is_an_error_of_its_span(make_queue: MakeQueue, kept: Kept) -> None:
+    queue = make_queue(max_payload_bytes=200)
+    instrument(queue, kept.tracers, kept.meters)
+
+    @queue.task
+    async def small(text: str) -> None: ...
+
+    with pytest.raises(Exception, match="max_payload_bytes"):
+        await small.enqueue("x" * 300)
+    (sent,) = kept.named("send small")
+    assert sent.status.status_code is StatusCode.ERROR
+    assert facts(sent)["error.type"] == "taskfleet.errors.PayloadTooLargeError"
+
+
+async def test_a_trace_that_is_not_sampled_costs_no_span_and_stays_unsampled(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(ParentBased(ALWAYS_OFF))
+    queue = make_queue()
+    instrument(queue, kept.tracers)
+    seen: list[tuple[bool, Any]] = []
+
+    @queue.task(max_retries=1, retry=AT_ONCE)
+    async def small() -> None:
+        about = trace.get_current_span().get_span_context()
+        seen.append((about.is_valid, about.trace_flags.sampled))
+        assert tracing.exemplar() is None
+        if len(seen) == 1:
+            raise ValueError
+
+    called: list[object] = []
+    monkeypatch.setattr("taskfleet.integrations.opentelemetry.middleware.earlier_run", called.append)
+    await run_worker(queue)
+    handle = await small.enqueue()
+    await handle.result(timeout=10)
+    assert seen == [(True, False)] * 2
+    assert (list(kept.spans), called) == ([], [])
+    kept.close()
+
+
+async def test_a_sampler_in_the_worker_decides_for_traces_that_begin_there(
+    make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    kept = Kept(ParentBased(TraceIdRatioBased(0.0)))
+    queue = make_queue()
+    instrument(queue, kept.tracers, separate_traces=True)
+
+    @queue.task
+    async def small() -> None: ...
+
+    await run_worker(queue)
+    await (await small.enqueue()).result(timeout=10)
+    assert list(kept.spans) == []
+    kept.close()
+
+
+async def test_separate_traces_link_to_the_enqueue(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    queue = make_queue()
+    instrument(queue, kept.tracers, separate_traces=True, wait_spans=False)
+
+    @queue.task
+    async def small() -> None: ...
+
+    await run_worker(queue)
+    await (await small.enqueue()).result(timeout=10)
+    (run,), (sent,) = await kept.until("process small"), kept.named("send small")
+    assert run.parent is None
+    assert links_of(run) == [("enqueue", ids(sent))]
+    assert kept.named("wait small") == []
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_baggage_travels_only_when_asked(
+    on: bool, make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    queue = make_queue()
+    instrument(queue, kept.tracers, baggage=on)
+
+    @queue.task
+    async def small() -> list[Any]:
+        return [baggage.get_baggage("customer")]
+
+    token = contexts.attach(baggage.set_baggage("customer", "7"))
+    handle = await small.enqueue()
+    contexts.detach(token)
+    await run_worker(queue)
+    assert await handle.result(timeout=10) == (["7"] if on else [None])
+
+
+async def test_messages_of_exceptions_can_be_left_out(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    queue = make_queue()
+    instrument(queue, kept.tracers, record_exceptions=False)
+
+    @queue.task(max_retries=0)
+    async def leaky() -> None:
+        raise ValueError("the password is hunter2")
+
+    await run_worker(queue)
+    with pytest.raises(TaskExecutionError):
+        await (await leaky.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process leaky")
+    assert facts(run)["error.type"] == "ValueError"
+    assert "hunter2" not in run.to_json()
+
+
+HOSTILE: list[Any] = [
+    None, 7, "text", [], ["traceparent"], {b"traceparent": b"x"}, {"traceparent": 7}, {"traceparent": None},
+    {"traceparent": "00-" + "0" * 32 + "-" + "0" * 16 + "-01"}, {"traceparent": "x" * 500_000},
+    {"traceparent": "00-" + "A" * 32 + "-" + "b" * 16 + "-01"},
+    {"traceparent": "ff-" + "a" * 32 + "-" + "b" * 16 + "-01"},
+    {"traceparent": ["00-" + "a" * 32 + "-" + "b" * 16 + "-01"]},
+    {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01\n"},
+    {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "a=b," * 50_000,
+     "baggage": "x" * 300_000, "taskfleet-due": "1e999", "taskfleet-after": "00-" * 100_000},
+    {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": {"a": 1}, "baggage": 7,
+     "taskfleet-due": "@nan", "taskfleet-after": 3.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", HOSTILE, ids=lambda headers: str(headers)[:40])
+async def test_hostile_headers_in_redis_harm_nothing(
+    headers: Any, traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    @traced.task
+    async def small() -> str:
+        return "done"
+
+    packed = msgpack.packb([1, "small", [], {}, {"h": headers}])
+    await traced.broker.enqueue("default", [("hostile-1", packed, 0, 0, None)], max_length=0)  # type: ignore[arg-type]
+    await run_worker(traced)
+    assert await traced.handle("hostile-1").result(timeout=10) == "done"
+    (run,) = await kept.until("process small")
+    valid = isinstance(headers, dict) and headers.get("traceparent") == HOSTILE[-1]["traceparent"]
+    assert (run.parent is not None) is valid
+    assert len(run.to_json()) < 5000
+
+
+async def test_a_fault_of_the_sdk_harms_no_task(
+    make_queue: MakeQueue, kept: Kept, run_worker: RunWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    class Broken(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            raise RuntimeError("no start")
+
+        def on_end(self, span: Any) -> None:
+            raise RuntimeError("no end")
+
+    kept.tracers.add_span_processor(Broken())
+    queue = make_queue()
+    instrument(queue, kept.tracers)
+
+    @queue.task
+    async def small() -> str:
+        return "done"
+
+    await run_worker(queue)
+    assert await (await small.enqueue()).result(timeout=10) == "done"
+    assert "a span or a metric was lost: no start" in caplog.text
+
+
+async def test_the_spans_of_tasks_that_run_at_once_do_not_mix(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    inner = kept.tracers.get_tracer("app")
+
+    @traced.task
+    async def slow(n: int) -> None:
+        for _ in range(3):
+            with inner.start_as_current_span(f"step {n}"):
+                await asyncio.sleep(0.01)
+
+    handles = [await slow.enqueue(n) for n in range(8)]
+    await run_worker(traced)
+    for handle in handles:
+        await handle.result(timeout=10)
+    runs = {facts(run)["messaging.message.id"]: ids(run) for run in await kept.until("process slow", 8)}
+    for n, handle in enumerate(handles):
+        assert {parent_of(step) for step in kept.named(f"step {n}")} == {runs[handle.id]}
+
+
+async def test_spans_are_outside_of_other_middleware(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    seen: list[int] = []
+
+    class Mine(Middleware):
+        async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+            seen.append(trace.get_current_span().get_span_context().span_id)
+            return await call_next()
+
+    queue = make_queue(middleware=[Mine()])
+    instrument(queue, kept.tracers)
+    instrument(queue, kept.tracers)  # has no effect
+
+    @queue.task
+    async def small() -> None: ...
+
+    await run_worker(queue)
+    await (await small.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process small")
+    assert seen == [ids(run)[1]]
+    assert len(kept.named("send small")) == 1
+
+
+async def test_the_exemplar_of_a_run_is_known_until_its_outcome_is_recorded(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @traced.task
+    async def small() -> dict[str, str] | None:
+        return tracing.exemplar()
+
+    worker = await run_worker(traced)
+    noted: list[Any] = []
+    succeed = worker.endings.succeed
+    monkeypatch.setattr(worker.endings, "succeed", lambda *args: (noted.append(tracing.exemplar()), succeed(*args)))
+    inside = await (await small.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process small")
+    trace_id, span_id = ids(run)
+    assert inside == {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}
+    assert noted == [inside]
+    assert tracing.exemplar() is None
+
+
+async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task(max_retries=0)
+    async def small(n: int) -> None:
+        if n == 0:
+            raise ValueError
+
+    handles = [await small.enqueue(n) for n in range(3)]
+    points = await asyncio.to_thread(kept.points)
+    ready = {p.attributes["messaging.destination.name"]: p.value for p in points["taskfleet.queue.ready"]}
+    assert ready == {"default": 3}
+    assert points["taskfleet.queue.oldest_age"][0].value >= 0
+    (sent,) = points["messaging.client.sent.messages"]
+    assert (sent.value, sent.attributes["taskfleet.task.name"]) == (3, "small")
+    (duration,) = points["messaging.client.operation.duration"]
+    assert (duration.count, tuple(duration.explicit_bounds)) == (3, conventions.DURATION_BUCKETS)
+    await run_worker(traced)
+    for handle in handles[1:]:
+        await handle.result(timeout=10)
+    await kept.until("process small", 3)
+    await asyncio.sleep(1.1)  # the gauges of one collection share a reading for a second
+    points = await asyncio.to_thread(kept.points)
+    consumed = {p.attributes.get("error.type", ""): p.value for p in points["messaging.client.consumed.messages"]}
+    assert consumed == {"": 2, "ValueError": 1}
+    assert {p.attributes.get("error.type", ""): p.count for p in points["messaging.process.duration"]} == consumed
+    assert [p.value for p in points["taskfleet.queue.dead"]] == [1]
+
+
+async def test_without_an_sdk_a_trace_passes_through(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    """A worker that exports nothing: its own lines and the tasks that it sends stay in the trace."""
+    producer, consumer = make_queue(), make_queue()
+    instrument(producer, kept.tracers)
+    instrument(consumer, trace.NoOpTracerProvider())
+    seen: list[Any] = []
+
+    async def small() -> None:
+        seen.append(tracing.current())
+
+    tasks = [queue.task(small) for queue in (producer, consumer)]
+    handle = await tasks[0].enqueue()
+    await run_worker(consumer)
+    await handle.result(timeout=10)
+    (sent,) = kept.named("send small")
+    trace_id, span_id = ids(sent)
+    assert seen == [tracing.TraceSpan(f"{trace_id:032x}", f"{span_id:016x}", True)]
+
+
+def test_opentelemetry_instrument_instruments_every_queue(make_queue: MakeQueue, kept: Kept) -> None:
+    from importlib.metadata import EntryPoint
+
+    from opentelemetry.instrumentation.distro import DefaultDistro
+
+    entry = EntryPoint(
+        "taskfleet",
+        "taskfleet.integrations.opentelemetry.instrumentor:TaskfleetInstrumentor",
+        "opentelemetry_instrumentor",
+    )
+    DefaultDistro().load_instrumentor(entry, tracer_provider=kept.tracers, skip_dep_check=True)
+    try:
+        queue = make_queue()
+        assert [type(each).__name__ for each in queue.application.middleware.all] == ["OpenTelemetryMiddleware"]
+    finally:
+        TaskfleetInstrumentor().uninstrument()
+    assert make_queue().application.middleware.all == []

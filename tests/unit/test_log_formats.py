@@ -1,0 +1,185 @@
+"""The lines of the log, whatever a record holds."""
+
+from __future__ import annotations
+
+import contextvars
+import datetime as dt
+import io
+import json
+import logging
+import logging.handlers
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from taskfleet import logs, task_fields
+from taskfleet.context import CURRENT, WORKER, TaskContext
+from taskfleet.errors import ConfigurationError
+
+FORMATTERS = (logs.TextLines, logs.JsonLines)
+
+
+class _Nasty:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.fixture
+def record_factory() -> Iterator[None]:
+    before = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+def in_a_task(call: Any) -> Any:
+    """Call it as the code of a task does."""
+    task = TaskContext("id-1", "send", "mail", 2, 3, dt.datetime.now(dt.UTC), None)
+
+    def inside() -> Any:
+        CURRENT.set(lambda: task)
+        WORKER.set("w/0")
+        return call()
+
+    return contextvars.copy_context().run(inside)
+
+
+def made(message: Any, *args: Any, extra: dict[str, Any] | None = None, error: BaseException | None = None) -> Any:
+    about = (type(error), error, error.__traceback__) if error is not None else None
+    return logging.getLogger("app").makeRecord("app", logging.INFO, "f.py", 1, message, args, about, "f", extra)
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        ("%s", (_Nasty(),)), ("%d", ("x",)), ("%s %s", (1,)), (_Nasty(), ()),
+        ("a\nb\r\x00\x1b\u2028\u202e\ud800", ()), ("x" * 1_000_000, ()),
+    ],
+    ids=["nasty", "number", "few", "message", "controls", "long"],
+)  # fmt: skip
+def test_any_message_is_one_bounded_line(
+    formatter: type[logging.Formatter], message: Any, args: tuple[Any, ...]
+) -> None:
+    line = formatter().format(made(message, *args))
+    assert line.isprintable()
+    assert len(line) < 9000
+    if formatter is logs.JsonLines:
+        assert json.loads(line)["message"]
+
+
+def test_a_traceback_is_a_field_of_json() -> None:
+    try:
+        raise ValueError("a\x1b[2Jb")
+    except ValueError as error:
+        line = logs.JsonLines().format(made("it failed", error=error))
+    traceback = json.loads(line)["traceback"]
+    assert traceback.endswith(r"ValueError: a\x1b[2Jb")
+    assert traceback.count("\n") >= 2
+
+
+def test_extras_are_fields_of_bounded_number_and_size() -> None:
+    extra: dict[str, Any] = {f"n{n}": n for n in range(200)}
+    found = json.loads(logs.JsonLines().format(made("x", extra=extra)))
+    assert len(found) == 4 + 50
+    extra = {
+        "level": "theirs",
+        "nasty": _Nasty(),
+        "text": "y" * 100_000,
+        "inf": float("inf"),
+        "list": [1, 2],
+        "no": None,
+    }
+    line = logs.JsonLines().format(made("x", extra=extra))
+    found = json.loads(line)
+    assert (found["level"], found["extra.level"], found["inf"], found["list"]) == ("INFO", "theirs", "inf", "[1, 2]")
+    assert found["nasty"].startswith("it cannot be shown: RuntimeError")
+    assert found["no"] is None
+    assert len(line) < 5000
+
+
+def test_names_of_tasks_cannot_forge_a_line() -> None:
+    task = TaskContext("id\n1", "send\x1b[2J" + "x" * 1000, "mail", 1, 1, dt.datetime.now(dt.UTC), None)
+
+    def inside() -> list[str]:
+        CURRENT.set(lambda: task)
+        return [formatter().format(made("x")) for formatter in FORMATTERS]
+
+    for line in contextvars.copy_context().run(inside):
+        assert line.isprintable()
+        assert len(line) < 1000
+
+
+@pytest.mark.usefixtures("record_factory")
+def test_a_stamped_record_keeps_its_fields_in_another_thread() -> None:
+    task_fields.stamp_records()
+    task_fields.stamp_records()  # once is enough
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    written: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(f"{threading.current_thread().name} {logs.JsonLines().format(record)}")
+
+    logger = logging.getLogger("app.queued")
+    handler = logging.handlers.QueueHandler(waiting)
+    logger.addHandler(handler)
+    listener = logging.handlers.QueueListener(waiting, Keep())
+    listener.start()
+    try:
+        in_a_task(lambda: logger.warning("hello", extra={"task": "theirs"}))
+    finally:
+        listener.stop()
+        logger.removeHandler(handler)
+    (line,) = written
+    thread, brace, rest = line.partition("{")
+    assert thread.strip() != threading.current_thread().name
+    fields = json.loads(brace + rest)
+    assert (fields["task_id"], fields["task"], fields["extra.task"]) == ("id-1", "send", "theirs")
+    assert (fields["queue"], fields["attempt"], fields["worker"]) == ("mail", 2, "w/0")
+
+
+def test_the_filter_gives_attributes_and_overwrites_none() -> None:
+    def line(**extra: Any) -> str:
+        record = made("x", extra=extra)
+        assert logs.TaskFields().filter(record)
+        return logging.Formatter("%(task_id)s|%(task)s|%(queue)s|%(attempt)s|%(worker)s|%(trace_id)s").format(record)
+
+    assert line() == "|||||"
+    assert in_a_task(line) == "id-1|send|mail|2|w/0|"
+    assert in_a_task(lambda: line(queue="theirs")) == "id-1|send|theirs|2|w/0|"
+
+
+def test_a_processor_of_structlog_overwrites_nothing() -> None:
+    assert logs.add_task_fields(None, "info", {"event": "x"}) == {"event": "x"}
+    found = in_a_task(lambda: logs.add_task_fields(None, "info", {"event": "x", "queue": "theirs"}))
+    assert found == {"event": "x", "task_id": "id-1", "task": "send", "queue": "theirs", "attempt": 2, "worker": "w/0"}
+
+
+@pytest.mark.usefixtures("record_factory")
+def test_a_later_call_changes_the_format_of_its_own_handler_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.delenv(logs.FORMAT_VARIABLE, raising=False)
+    monkeypatch.setenv(logs.VARIABLE, "INFO")
+    logs.configure()
+    theirs = logging.StreamHandler(io.StringIO())
+    root.addHandler(theirs)
+    monkeypatch.setenv(logs.FORMAT_VARIABLE, "json")
+    try:
+        logs.configure()
+    finally:
+        logging.captureWarnings(False)
+    logging.getLogger("app").info("hello")
+    assert json.loads(out.getvalue())["message"] == "hello"
+    assert theirs.formatter is None
+    assert len(root.handlers) == 2
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="--log-format: 'xml' is none of text, json"):
+        logs.check_format("xml", "--log-format")

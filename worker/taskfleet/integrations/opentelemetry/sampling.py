@@ -1,0 +1,44 @@
+"""Whether a span would be dropped for sure, so that none of it has to be made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.trace import SpanContext, Tracer
+
+_FOLLOWS = ("remoteParentNotSampled:AlwaysOffSampler", "localParentNotSampled:AlwaysOffSampler")
+
+
+class Sampling:
+    """Asks the sampler of a tracer, once for each: by its description, which is public."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer: Any = tracer
+        self._asked: Any = None
+        self._follows = False
+
+    def drops(self, parent: SpanContext | None) -> bool:
+        """Whether a span below `parent` is not kept: there is no SDK, or the sampler follows a parent that is not."""
+        # A tracer of the API stands for that of the SDK, which may be set up later.
+        real = getattr(self._tracer, "_tracer", self._tracer)
+        sampler = getattr(real, "sampler", None)
+        if sampler is None:
+            return not _may_record(real)
+        if parent is None or parent.trace_flags & 1:
+            return False
+        if sampler is not self._asked:
+            self._asked, self._follows = sampler, _follows_parents(sampler)
+        return self._follows
+
+
+def _may_record(tracer: Any) -> bool:
+    """Whether a tracer without a sampler is that of some other SDK."""
+    return not type(tracer).__module__.startswith("opentelemetry.trace")
+
+
+def _follows_parents(sampler: Any) -> bool:
+    try:
+        description = str(sampler.get_description())
+    except Exception:
+        return False
+    return description.startswith("ParentBased{") and all(text in description for text in _FOLLOWS)
