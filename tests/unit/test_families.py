@@ -17,7 +17,7 @@ from taskfleet.process.merged_figures import MergedFigures
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol import outcome
 from taskfleet.protocol.partitions import Partition
-from taskfleet.runtime.state.tally import BOUNDS, MOST_PAIRS, MOST_QUEUES, MOST_TASKS, Labels, Tally
+from taskfleet.runtime.state.tally import BOUNDS, MOST_PAIRS, MOST_QUEUES, MOST_TASKS, Labels
 from taskfleet.runtime.worker import Worker
 
 MAIL = Partition("mail")
@@ -107,6 +107,43 @@ async def test_openmetrics_shows_the_trace_of_a_run() -> None:
         ("1.0", {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}, 0.7)
     ]
     assert b"trace_id" not in exposition(figures)[0]
+
+
+def report(count: float, running: float, *, queue: str = "mail", waits: float = 0.0) -> FiguresReport:
+    ended = Family("ended", "counter", "…", ("queue", "task"), {(queue, "send"): count})
+    took = Family("took", "histogram", "…", ("queue", "task"))
+    buckets = [int(count), *NONE[1:]]
+    took.add_distribution((queue, "send"), Distribution(buckets, count / 10, {0: ({"trace_id": queue}, 0.1, count)}))
+    gauge = Family("running", "gauge", "…", (), {(): running})
+    return FiguresReport("", "", [ended, took, gauge, Family("oldest", "largest", "…", (), {(): waits})])
+
+
+class Process:
+    """The end of a worker process in this one."""
+
+    def __init__(self, merged: MergedFigures, number: int) -> None:
+        self.merged, self.number, self.report = merged, number, report(0, 0)
+        reader = merged.adopt(number)
+        self.descriptor = os.dup(reader.write_end)
+        reader.start()
+
+    def tells(self, told: FiguresReport) -> None:
+        """Its last words: they are in the pipe when it is killed."""
+        sender = FiguresSender(self.descriptor, lambda: told)
+        sender._ended.set()
+        sender.start()
+        sender.close()
+
+
+def shown(merged: MergedFigures) -> dict[str, object]:
+    found = by_name(merged.families())
+    return {
+        "ended": found["ended"].values.get(("mail", "send"), 0.0),
+        "took": sum(found["took"].distributions[("mail", "send")].buckets),
+        "running": found["running"].values.get((), 0.0),
+        "oldest": found["oldest"].values.get((), 0.0),
+        "restarts": found["taskfleet_worker_restarts"].values[()],
+    }
 
 
 def test_processes_are_added_up_and_no_counter_goes_back_when_one_is_replaced() -> None:
