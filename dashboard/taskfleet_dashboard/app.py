@@ -28,7 +28,18 @@ from taskfleet_dashboard.guarding.bodies import BodyLimit
 from taskfleet_dashboard.guarding.headers import SecurityHeaders
 from taskfleet_dashboard.guarding.hosts import HostCheck
 from taskfleet_dashboard.refusals import Refused
-from taskfleet_dashboard.routes import dead, events, overview, pages, queues, scalers, schedules, session, tasks
+from taskfleet_dashboard.routes import (
+    dead,
+    events,
+    overview,
+    pages,
+    queues,
+    scalers,
+    schedules,
+    session,
+    tasks,
+    workers,
+)
 from taskfleet_dashboard.serving import Serving
 
 logger = showing.logger("taskfleet.dashboard")
@@ -70,7 +81,7 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
     )
     app.state.serving = serving
     api = APIRouter(prefix="/api")
-    for part in (session, overview, queues, tasks, dead, schedules, scalers, events):
+    for part in (session, overview, workers, queues, tasks, dead, schedules, scalers, events):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(pages.router)

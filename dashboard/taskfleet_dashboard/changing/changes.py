@@ -18,6 +18,8 @@ from taskfleet_dashboard.reading.letters import LetterReader
 from taskfleet_dashboard.reading.schedules import entry_of
 from taskfleet_dashboard.refusals import Refused
 
+CORDON_SECONDS = 86_400.0  # the bound of a cordon that everybody has forgotten
+
 
 @dataclass(slots=True)
 class _Noted:
@@ -84,6 +86,32 @@ class Changes:
             count = await self.queue.purge(name)
             told.outcome = f"done: {count} deleted"
         return DoneAnswer(changed=count > 0, count=count)
+
+    # Workers.
+
+    async def cordon(self, name: str) -> DoneAnswer:
+        """Let a worker claim nothing more, for a day or until it is uncordoned. Its tasks go on."""
+        async with self._noted("cordon", f"worker {name}") as told:
+            told.detail = await self._worker(name)
+            await self.broker.hold(name, ttl_seconds=CORDON_SECONDS)
+        return DoneAnswer(changed=True, detail=told.detail)
+
+    async def uncordon(self, name: str) -> DoneAnswer:
+        """Let it claim again. A cordon of an autoscaler, which is about to remove it, stays."""
+        async with self._noted("uncordon", f"worker {name}") as told:
+            changed = await self.broker.release(name)  # also of one that has gone meanwhile
+            if not changed:
+                await self._worker(name)
+                told.detail = "nobody had cordoned it; a cordon of an autoscaler ends by itself"
+        return DoneAnswer(changed=changed, detail=told.detail)
+
+    async def _worker(self, name: str) -> str:
+        """How much it runs. Errors: `Refused` for a name that no worker has, so that a mistyped one changes nothing."""
+        found = [each for each in await self.queue.workers() if each.name == name]
+        if not found:
+            raise Refused(404, f"there is no worker {name!r:.120}")
+        busy = sum(each.busy for each in found)
+        return f"it runs {busy} task{'' if busy == 1 else 's'}, which go{'es' if busy == 1 else ''} on" if busy else ""
 
     # Tasks.
 

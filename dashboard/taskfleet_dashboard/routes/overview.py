@@ -1,4 +1,4 @@
-"""The overview, the workers, and the heaviest keys."""
+"""The overview, and the heaviest keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from taskfleet_dashboard.answers.fleet import WorkersAnswer
 from taskfleet_dashboard.answers.overview import OverviewAnswer
 from taskfleet_dashboard.answers.queues import AllKeysAnswer
 from taskfleet_dashboard.routes.asking import Viewing
@@ -30,12 +29,6 @@ async def overview(
 ) -> OverviewAnswer:
     """The fleet at this moment: sums, workers, a part of the queues, the last failures, the autoscalers."""
     return await visit.desk.overview(sort, search, offset, limit)
-
-
-@router.get("/workers")
-async def workers(visit: Viewing) -> WorkersAnswer:
-    """The workers that live, and what they run."""
-    return await visit.desk.workers()
 
 
 @router.get("/keys")

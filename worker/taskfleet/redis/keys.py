@@ -183,5 +183,9 @@ class FleetKeys:
     def cordon(self, name: str) -> str:
         return f"{self.prefix}:{{fleet}}:cordon:{name}"
 
+    def hold(self, name: str) -> str:
+        """The cordon by a person, which no control loop lifts."""
+        return f"{self.prefix}:{{fleet}}:hold:{name}"
+
     def mark(self, name: str) -> str:
         return f"{self.prefix}:{{fleet}}:mark:{name}"

@@ -144,6 +144,17 @@ class Operations(Signalling):
         await self.patiently(lambda: self.client.redis.delete(self.fleet.cordon(name)))
         await self._announce_cordon(name)
 
+    async def hold(self, name: str, *, ttl_seconds: float) -> None:
+        """Cordon the worker of that name for a person. `uncordon`, by which control loops tidy up, does not end it."""
+        await self.patiently(lambda: self.client.redis.set(self.fleet.hold(name), 1, px=int(ttl_seconds * 1000)))
+        await self._announce_cordon(name)
+
+    async def release(self, name: str) -> bool:
+        """End `hold`. Returns whether there was one; a cordon of a control loop stays."""
+        found = await self.patiently(lambda: self.client.redis.delete(self.fleet.hold(name)))
+        await self._announce_cordon(name)
+        return bool(found)
+
     async def server_id(self) -> str:
         """The run id of the server that has the keys of the fleet: one id for all its addresses. "" for none.
 

@@ -250,5 +250,7 @@ def _renewal(reply: list[list[bytes]]) -> Renewal:
 def heartbeat(fleet: FleetKeys, worker_id: str, name: str, *, ttl_ms: int, fields: HeartbeatFields) -> ScriptCall[bool]:
     """Report that a worker is alive. The reply: whether it is cordoned."""
     flat = [part for pair in fields._asdict().items() for part in pair]
-    keys = (fleet.workers, fleet.worker(worker_id), fleet.cordon(name), fleet.who(fields.incarnation))
+    keys = (
+        fleet.workers, fleet.worker(worker_id), fleet.cordon(name), fleet.who(fields.incarnation), fleet.hold(name),
+    )  # fmt: skip
     return ScriptCall(scripts.HEARTBEAT, keys, (worker_id, ttl_ms, int(KEPT_SECONDS * 1000), *flat), bool)

@@ -21,7 +21,7 @@ _KEPT_MS = 86_400_000  # that a result is kept from now on, which would have sta
 _LASTING = {*keys.QUEUE_PARTS, "schedules", "ticks", "ticked"} - {"wake", "await", "arrivals"}
 _FLEETING = ("r:", "s:", "history", "held:")  # results, last calls of senders, figures over time, discarded letters
 _FLEETING_OF_FLEET = (
-    "who:", "cordon:", "mark:", "worker:", "recorder", "scalers", "latest", "decisions:", "replicas:",
+    "who:", "cordon:", "hold:", "mark:", "worker:", "recorder", "scalers", "latest", "decisions:", "replicas:",
     "audit", "note:",
 )  # fmt: skip
 _NOBODY = Partition("")
@@ -75,8 +75,8 @@ def _place(queues: QueueCalls, key: bytes, found: Keyspace) -> bool:
     """Note what the name of a key tells. Whether the key should have a time to live."""
     tagged, _, part = foreign.text(key.removeprefix(f"{queues.prefix}:".encode())).partition("}:")
     if tagged == "{fleet":
-        if part.startswith("cordon:"):
-            found.cordons.add(part.removeprefix("cordon:"))
+        if part.startswith(("cordon:", "hold:")):
+            found.cordons.add(part.partition(":")[2])
         return part.startswith(_FLEETING_OF_FLEET)
     if part in _LASTING:
         try:
