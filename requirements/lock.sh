@@ -9,7 +9,7 @@ pin --extra all ../pyproject.toml dev.in -o dev.txt
 pin --extra cli --extra dev-server ../pyproject.toml demo.in -o demo.txt
 # What the images install.
 pin --extra cli ../pyproject.toml -o worker.txt
-pin --extra operator --extra keda --extra cli ../pyproject.toml -o operator.txt
+pin --extra operator --extra keda --extra cli --extra web ../pyproject.toml -o operator.txt
 # What examples install.
 printf "httpx\npytest\npytest-asyncio\n" | pin - -o ../examples/shop/requirements.txt
 echo "psycopg[binary]" | pin - -o ../examples/postgres/requirements.txt

@@ -66,6 +66,9 @@ def register(app: typer.Typer) -> None:
             metavar="NAMESPACE",
             help="Access by tokens of Kubernetes: get on taskqueues there may look, update may change.",
         ),
+        kubernetes_audience: str = typer.Option(
+            "", metavar="AUDIENCE", help="Also take tokens that are for this audience alone, and not for the API server."
+        ),
         host_name: list[str] = _HOST_NAME,
         tls_cert: Path | None = _TLS_CERT,
         tls_key: Path | None = _TLS_KEY,
@@ -92,6 +95,7 @@ def register(app: typer.Typer) -> None:
             edit_groups=edit_group,
             view_groups=view_group,
             kubernetes_access=kubernetes_access,
+            kubernetes_audience=kubernetes_audience,
             read_only=read_only,
             masks=mask,
             tls_cert=tls_cert,

@@ -40,6 +40,7 @@ class DashboardOptions:
     edit_groups: Sequence[str] = ()
     view_groups: Sequence[str] = ()
     kubernetes_access: str = ""
+    kubernetes_audience: str = ""
     read_only: bool = False
     masks: Sequence[str] = ()
     tls_cert: Path | None = None
@@ -62,6 +63,8 @@ class DashboardOptions:
             raise ConfigurationError(
                 "--proxy-groups-header, --trusted-proxy, --edit-group and --view-group go with --proxy-user-header"
             )
+        if self.kubernetes_audience and not self.kubernetes_access:
+            raise ConfigurationError("--kubernetes-audience goes with --kubernetes-access")
         if not chosen and not is_loopback(self.host):
             raise ConfigurationError(
                 f"--host {self.host} can be reached from other machines: say who may look, with --token-file, "
@@ -79,7 +82,7 @@ class DashboardOptions:
                 view_groups=self.view_groups,
             )
         elif self.kubernetes_access:
-            access = KubernetesAccess(self.kubernetes_access)
+            access = KubernetesAccess(self.kubernetes_access, audience=self.kubernetes_audience)
         return ReadOnly(access) if self.read_only else access
 
     def hosts(self) -> list[str] | None:
@@ -157,7 +160,13 @@ def _bound(options: DashboardOptions) -> socket.socket:
     family, kind, _, _, address = socket.getaddrinfo(
         options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    sock = socket.socket(family, kind)
+    try:
+        sock = socket.socket(family, kind)
+    except OSError:
+        if options.host != "::":
+            raise
+        # Every address, on a machine that has no IPv6.
+        sock, address = socket.socket(socket.AF_INET, kind), ("0.0.0.0", options.port)  # noqa: S104
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)

@@ -147,6 +147,7 @@ def test_every_value_has_an_effect(helm: ClusterCommand, namespace: str) -> None
             each: {"enabled": True}
             for each in ("serviceMonitor", "podMonitor", "workerPodMonitor", "rules", "dashboards")
         },
+        "dashboard": DASHBOARD,
         "networkPolicy": {
             "operator": {"enabled": True, "metricsFrom": peers},
             "workers": {"enabled": True, "namespaces": ["a"], "metricsFrom": peers},
@@ -194,6 +195,12 @@ def without_keys(manifest: str) -> str:
     return re.sub(r"(?m)(tls\.crt|tls\.key|ca\.crt|caBundle): \S{100,}$", "", manifest)
 
 
+DASHBOARD: dict[str, Any] = {
+    "enabled": True,
+    "redis": {"url": "redis://redis:6379/0"},
+    "podMonitor": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+}
 CHANGES: dict[str, Any] = {
     "watch.namespaces": ["a"],
     "watch.selector": "shard=a",
@@ -256,6 +263,41 @@ CHANGES: dict[str, Any] = {
     "policy.volumes": ["emptyDir"],
     "policy.podSecurityFields": ["fsGroup"],
     "policy.containerSecurityFields": ["runAsUser"],
+    "dashboard.enabled": False,
+    "dashboard.replicas": 2,
+    "dashboard.namespace": "shop",
+    "dashboard.viewers": [{"kind": "Group", "name": "developers"}],
+    "dashboard.editors": [{"kind": "User", "name": "erik"}],
+    "dashboard.readOnly": True,
+    "dashboard.mask": ["password"],
+    "dashboard.redis.url": "redis://other",
+    "dashboard.redis.urlSecretRef": None,
+    "dashboard.redis.username": "dashboard",
+    "dashboard.redis.passwordSecretRef": {"name": "redis", "key": "password"},
+    "dashboard.redis.caSecretRef": {"name": "redis", "key": "ca.crt"},
+    "dashboard.redis.keyPrefix": "shop",
+    "dashboard.image.repository": "other",
+    "dashboard.image.tag": "2.0",
+    "dashboard.service.port": 8080,
+    "dashboard.service.annotations": {"a": "b"},
+    "dashboard.serviceAccount.create": None,
+    "dashboard.serviceAccount.name": "other",
+    "dashboard.serviceAccount.annotations": {"a": "b"},
+    "dashboard.resources": {"requests": {"cpu": "2"}},
+    "dashboard.podMonitor.enabled": False,
+    "dashboard.podMonitor.interval": "5s",
+    "dashboard.podMonitor.labels": {"a": "b"},
+    "dashboard.networkPolicy.enabled": False,
+    "dashboard.networkPolicy.from": [{"podSelector": {}}],
+    "dashboard.networkPolicy.egress": [{"ports": [{"port": 443}]}],
+    "dashboard.extraArgs": ["--log-level=DEBUG"],
+    "dashboard.extraEnv": [{"name": "A", "value": "b"}],
+    "dashboard.podAnnotations": {"a": "b"},
+    "dashboard.podLabels": {"a": "b"},
+    "dashboard.nodeSelector": {"a": "b"},
+    "dashboard.tolerations": [{"key": "a"}],
+    "dashboard.affinity": {"nodeAffinity": {}},
+    "dashboard.priorityClassName": "high",
     "networkPolicy.operator.enabled": False,
     "networkPolicy.operator.metricsFrom": [],
     "networkPolicy.operator.egress": [{"ports": [{"port": 443}]}],

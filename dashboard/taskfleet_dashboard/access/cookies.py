@@ -9,6 +9,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 SESSION_COOKIE = "taskfleet_session"
+TOKEN_HEADER = "X-Taskfleet-Token"
+"""As `Authorization`, where something on the way keeps that: the API server of Kubernetes does as a proxy."""
 _SECONDS = 12 * 3600
 _MOST_CHARACTERS = 4000
 
@@ -19,10 +21,12 @@ def session_of(token: str) -> str:
 
 
 def token_of(request: HTTPConnection) -> str:
-    """The token of a request: of its header `Authorization: Bearer …`, else of its session. Empty for none."""
+    """The token of a request: of `Authorization: Bearer …`, else of `TOKEN_HEADER`, else of its session, or empty."""
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return given.strip()
+    if passed := request.headers.get(TOKEN_HEADER, ""):
+        return passed.strip()
     held = request.cookies.get(SESSION_COOKIE, "")
     if not held or len(held) > _MOST_CHARACTERS:
         return ""
@@ -33,8 +37,8 @@ def token_of(request: HTTPConnection) -> str:
 
 
 def has_bearer(request: HTTPConnection) -> bool:
-    """Whether it has a token in its header, which no browser sends unasked."""
-    return request.headers.get("authorization", "").lower().startswith("bearer ")
+    """Whether it has a token in a header, which no browser sends unasked."""
+    return bool(request.headers.get(TOKEN_HEADER)) or request.headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def set_cookie(response: Response, request: HTTPConnection, name: str, value: str) -> None:

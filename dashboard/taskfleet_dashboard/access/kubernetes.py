@@ -1,5 +1,9 @@
 """Access by a token of Kubernetes: the API server says whose it is (TokenReview), and what that user may do in a
-namespace (SubjectAccessReview). Who may `get` taskqueues.taskfleet.io may look, who may `update` them may change.
+namespace (SubjectAccessReview). Who may `get` taskqueues.taskfleet.io may look, who may `update` them may change. The same
+verbs on the subresource `taskqueues/dashboard`, which the API server does not have, give the same here and nothing there.
+
+A token may be for the API server, or for this dashboard alone (`audience`): then it is of no use to whoever gets hold of
+it here or on the way.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -19,7 +24,9 @@ from taskfleet_dashboard.access.visitor import AccessDenied, Visitor
 
 logger = showing.logger("taskfleet.dashboard")
 
-GROUP, RESOURCE = "taskfleet.io", "taskqueues"
+USER_HEADER = "X-Taskfleet-User"
+"""Who uses the token of a service account, by their own word. It gives no right, and the record says whose word it is."""
+GROUP, RESOURCE, SUBRESOURCE = "taskfleet.io", "taskqueues", "dashboard"
 _KEPT_SECONDS = 30.0  # a right that is taken away ends so much later
 _MOST_KEPT = 1000
 _MOST_REVIEWS = 8  # at one time
@@ -32,8 +39,9 @@ class KubernetesAccess:
 
     login: str | None = "token"
 
-    def __init__(self, namespace: str, *, kubeconfig: str | None = None) -> None:
+    def __init__(self, namespace: str, *, audience: str = "", kubeconfig: str | None = None) -> None:
         self._namespace = namespace
+        self._audience = audience
         self._kubeconfig = kubeconfig
         self._client: Any = None
         self._reviews = asyncio.Semaphore(_MOST_REVIEWS)  # whoever sends made-up tokens keeps no API server busy
@@ -74,7 +82,11 @@ class KubernetesAccess:
         token = token_of(request)
         if not token:
             raise AccessDenied("log in with a token of Kubernetes: kubectl create token SERVICEACCOUNT")
-        return await self.of_token(token)
+        visitor = await self.of_token(token)
+        said = request.headers.get(USER_HEADER, "").strip()
+        if said and has_bearer(request):
+            return replace(visitor, user=f"{visitor.user}, who says to be {showing.shown(said, 100)}")
+        return visitor
 
     async def of_token(self, token: str) -> Visitor:
         """Who has that token. Errors: `AccessDenied`."""
@@ -96,11 +108,9 @@ class KubernetesAccess:
         return kept[1]
 
     async def _asked(self, token: str) -> Visitor | AccessDenied:
-        review = await self._post(
-            "/apis/authentication.k8s.io/v1/tokenreviews",
-            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}},
-        )
-        status = review.get("status") or {}
+        status = await self._whose(token, [self._audience]) if self._audience else {}
+        if status.get("authenticated") is not True:
+            status = await self._whose(token, [])
         if status.get("authenticated") is not True:
             return AccessDenied("the API server does not know this token, or it has expired")
         user = status.get("user") or {}
@@ -111,11 +121,21 @@ class KubernetesAccess:
             )
         return Visitor(name, may_change=await self._may(user, "update"))
 
+    async def _whose(self, token: str, audiences: list[str]) -> dict[str, Any]:
+        """The status of a TokenReview; without an audience, for the API server itself."""
+        spec = {"token": token, **({"audiences": audiences} if audiences else {})}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        found = (await self._post("/apis/authentication.k8s.io/v1/tokenreviews", body)).get("status")
+        return found if isinstance(found, dict) else {}
+
     async def _may(self, user: dict[str, Any], verb: str) -> bool:
+        return await self._may_do(user, verb, "") or await self._may_do(user, verb, SUBRESOURCE)
+
+    async def _may_do(self, user: dict[str, Any], verb: str, subresource: str) -> bool:
+        asked = {"namespace": self._namespace, "verb": verb, "group": GROUP, "resource": RESOURCE}
         spec = {
             "user": user.get("username"), "groups": user.get("groups") or [], "uid": user.get("uid") or "",
-            "extra": user.get("extra") or {},
-            "resourceAttributes": {"namespace": self._namespace, "verb": verb, "group": GROUP, "resource": RESOURCE},
+            "extra": user.get("extra") or {}, "resourceAttributes": {**asked, "subresource": subresource},
         }  # fmt: skip
         review = await self._post(
             "/apis/authorization.k8s.io/v1/subjectaccessreviews",

@@ -62,3 +62,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   name: {{ include "taskfleet.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
 {{- end }}
+
+{{- define "taskfleet.dashboard.fullname" -}}
+{{- include "taskfleet.fullname" . | trunc 53 | trimSuffix "-" }}-dashboard
+{{- end }}
+
+{{- define "taskfleet.dashboard.selector" -}}
+app.kubernetes.io/name: {{ include "taskfleet.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: dashboard
+{{- end }}
+
+{{- define "taskfleet.dashboard.labels" -}}
+{{- merge (include "taskfleet.dashboard.selector" . | fromYaml) (include "taskfleet.labels" . | fromYaml) | toYaml }}
+{{- end }}
+
+{{- define "taskfleet.dashboard.namespace" -}}
+{{- default .Release.Namespace .Values.dashboard.namespace }}
+{{- end }}
+
+{{- define "taskfleet.dashboard.serviceAccountName" -}}
+{{- if .Values.dashboard.serviceAccount.create }}
+{{- default (include "taskfleet.dashboard.fullname" .) .Values.dashboard.serviceAccount.name }}
+{{- else }}
+{{- required "dashboard.serviceAccount.name: name the account to use when dashboard.serviceAccount.create is false" .Values.dashboard.serviceAccount.name }}
+{{- end }}
+{{- end }}
