@@ -67,7 +67,9 @@ def register(app: typer.Typer) -> None:
             help="Access by tokens of Kubernetes: get on taskqueues there may look, update may change.",
         ),
         kubernetes_audience: str = typer.Option(
-            "", metavar="AUDIENCE", help="Also take tokens that are for this audience alone, and not for the API server."
+            "",
+            metavar="AUDIENCE",
+            help="Also take tokens that are for this audience alone, and not for the API server.",
         ),
         host_name: list[str] = _HOST_NAME,
         tls_cert: Path | None = _TLS_CERT,

@@ -38,7 +38,9 @@ def token_of(request: HTTPConnection) -> str:
 
 def has_bearer(request: HTTPConnection) -> bool:
     """Whether it has a token in a header, which no browser sends unasked."""
-    return bool(request.headers.get(TOKEN_HEADER)) or request.headers.get("authorization", "").lower().startswith("bearer ")
+    return bool(request.headers.get(TOKEN_HEADER)) or request.headers.get("authorization", "").lower().startswith(
+        "bearer "
+    )
 
 
 def set_cookie(response: Response, request: HTTPConnection, name: str, value: str) -> None:

@@ -7,10 +7,14 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 
-def main() -> None:
-    """Run the command. Exit codes: 0 success, 1 failure, 2 usage, 130 after Ctrl-C."""
+def main(run: Callable[[list[str]], int] | None = None, *, extra: str = "") -> None:
+    """Run the command. Exit codes: 0 success, 1 failure, 2 usage, 130 after Ctrl-C.
+
+    `run` runs another one in the same frame; `extra` brings all that it needs.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Characters that the terminal cannot show are escaped, since no text should cause a traceback.
@@ -19,7 +23,7 @@ def main() -> None:
         # Process 1 of a container ignores signals without a handler: SIGTERM would not end the command there.
         signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
     try:
-        code = _run()
+        code = _run(run, extra)
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -34,15 +38,15 @@ def main() -> None:
     raise SystemExit(code)
 
 
-def _run() -> int:
+def _run(run: Callable[[list[str]], int] | None, extra: str) -> int:
     from taskfleet.cli import extras
 
     try:
         from taskfleet.cli import app
 
-        return app.run(sys.argv[1:])
+        return (run or app.run)(sys.argv[1:])
     except ImportError as error:
-        line = extras.missing(error)
+        line = extras.missing(error, extra)
         if line is None:
             raise
         _say(f"taskfleet: {line}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, cast
 
@@ -77,12 +78,12 @@ def build() -> typer.Typer:
     return app
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], build: Callable[[], typer.Typer] = build, name: str = "taskfleet") -> int:
     """Run one command line; returns the exit code."""
     try:
         logs.configure(default="WARNING")
         completion.prepare()
-        result = build()(arguments, prog_name="taskfleet", standalone_mode=False)
+        result = build()(arguments, prog_name=name, standalone_mode=False)
     except ConfigurationError as error:
         return _fail(error, 2)
     except TaskQueueError as error:

@@ -29,12 +29,16 @@ _PACKAGES = {
 }
 
 
-def missing(error: ImportError) -> str | None:
-    """One line for a failed import of a package that Taskfleet uses; None for any other import."""
+def missing(error: ImportError, needed: str = "") -> str | None:
+    """One line for a failed import of a package that Taskfleet uses; None for any other import.
+
+    `needed` is the extra that the command needs, if it is not the usual one of the package.
+    """
     module = (error.name or "").partition(".")[0]
     if module not in _PACKAGES:
         return None
     package, extra = _PACKAGES[module]
+    extra = needed or extra
     wanted = f"'taskfleet[{extra}]'" if extra else "taskfleet"
     # A package that is there lacks something that a newer one has.
     if isinstance(error, ModuleNotFoundError) and not _is_there(module):

@@ -1,0 +1,56 @@
+"""Completion, as kubectl asks for it: it runs `kubectl_complete-taskfleet WORDS`, and reads names, one a line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable
+
+from . import plugin
+from .cluster import Cluster
+from .dashboard import find
+from .queues import all_queues
+from .workers import all_workers
+
+_NO_FILES = ":4"
+_VALUED = ("-n", "--namespace", "--context", "--kubeconfig", "--dashboard", "--service-account", "-o", "--output")
+
+
+def complete(words: list[str]) -> int:
+    """Print the names that the last word may become. A cluster that does not answer completes nothing."""
+    *before, last = words or [""]
+    found: Iterable[str] = ()
+    with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
+        found = sorted({each for each in _names(before) if each.startswith(last)})
+    print("\n".join([*found, _NO_FILES]))
+    return 0
+
+
+def _names(before: list[str]) -> Iterable[str]:
+    import typer
+
+    given: dict[str, str] = {}
+    plain: list[str] = []
+    words = iter(before)
+    for word in words:
+        if word in _VALUED:
+            given[word] = next(words, "")
+        elif not word.startswith("-"):
+            plain.append(word)
+    commands: dict[str, object] = getattr(typer.main.get_command(plugin.build()), "commands", {})
+    if not plain:
+        return commands
+    if plain == ["dead"]:
+        return getattr(commands["dead"], "commands", {})
+    cluster = Cluster.connect(
+        given.get("--kubeconfig", ""), given.get("--context", ""), given.get("-n") or given.get("--namespace", "")
+    )
+    match plain:
+        case ["explain"]:
+            return cluster.taskqueues(cluster.namespace)
+        case ["pause" | "resume"]:
+            return [row["name"] for row in all_queues(find(cluster, given.get("--dashboard", "")))]
+        case ["cordon" | "uncordon" | "drain"]:
+            return [row["name"] for row in all_workers(find(cluster, given.get("--dashboard", "")))]
+        case _:
+            return ()
