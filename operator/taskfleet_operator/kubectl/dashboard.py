@@ -1,8 +1,8 @@
 """The dashboard in the cluster: where it is, by which token it is asked, and its answers.
 
-The way leads through the API server (`services/proxy`), which takes the header `Authorization` away. So the dashboard gets
-a token in a header of its own: one of ten minutes, for this dashboard alone, of a service account whose tokens the user may
-ask for. Kubernetes so decides what the user may do, however they log in, and their own token never leaves for a pod.
+The way leads through the API server (`services/proxy`), which takes the header `Authorization` away. So the dashboard
+gets a token in a header of its own: one of ten minutes, for this dashboard alone, of a service account whose tokens the
+user may ask for. So Kubernetes decides what the user may do, however they log in, and their own token stays with them.
 """
 
 from __future__ import annotations
@@ -71,12 +71,11 @@ class Dashboard:
             return NoDashboardError(
                 f"you may not {verb} services/proxy of {where}: ask for the Role {self.name}-user-{role}", 403
             )
+        said = " ".join(str(answer.body.get("message") or f"status {answer.status}").split())[:500]
         if answer.status in (502, 503, 504):
-            return NoDashboardError(
-                f"the dashboard {where} does not answer; see: kubectl -n {self.namespace} get pods", answer.status
-            )
-        said = str(answer.body.get("message") or f"status {answer.status}")
-        return ClusterError(f"the dashboard {where}: {' '.join(said.split())[:500]}", answer.status)
+            see = f"kubectl -n {self.namespace} get pods"
+            return NoDashboardError(f"the dashboard {where} does not answer ({said}); see: {see}", answer.status)
+        return ClusterError(f"the dashboard {where}: {said}", answer.status)
 
     def _token(self, role: str) -> str:
         if self.own_token:
