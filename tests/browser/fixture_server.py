@@ -168,6 +168,10 @@ class FixtureServer:
             case ["queues", *_, "purge"]:
                 world.touch(ready=0)
                 return {"changed": True, "count": 1961, "detail": ""}
+            case ["workers", name, "cordon"]:
+                world.touch(cordoned=world.cordoned | {name})
+            case ["workers", name, "uncordon"]:
+                world.touch(cordoned=world.cordoned - {name})
             case ["tasks", _, "cancel"]:
                 world.touch(state="cancelled")
             case ["dead", action]:

@@ -66,13 +66,17 @@ def test_a_refused_change_says_why_and_the_question_stays(look: Look, world: Wor
     expect(dialog(page).get_by_role("alert")).to_have_text("you may view this fleet, and not change it")
 
 
-@pytest.mark.parametrize("path", ["/queues/default", "/tasks/01J9", "/tasks/dead-0001", "/dead", "/schedules"])
+@pytest.mark.parametrize(
+    "path", ["/queues/default", "/tasks/01J9", "/tasks/dead-0001", "/dead", "/schedules", "/workers"]
+)
 def test_a_viewer_sees_no_button_that_changes_anything(look: Look, world: World, path: str) -> None:
     world.may_change = False
     page = look(path)
     page.wait_for_selector("main h1")
     expect(
-        page.locator("main button:text-matches('^(Pause|Purge|Resume|Cancel|Retry|Requeue|Discard|Run now)')")
+        page.locator(
+            "main button:text-matches('^(Pause|Purge|Resume|Cancel|Retry|Requeue|Discard|Run now|Cordon|Uncordon)')"
+        )
     ).to_have_count(0)
     expect(page.locator("nav").first).to_contain_text("may view only")
 
@@ -167,6 +171,18 @@ def test_dead_letters_are_filtered_in_the_address(look: Look) -> None:
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(3)
     expect(page.get_by_label("Task name")).to_have_value("shop.mail.send")
+
+
+def test_a_worker_is_cordoned_after_a_question_and_uncordoned_without_one(look: Look, world: World) -> None:
+    page = look("/workers")
+    page.get_by_role("button", name="Cordon orders-7d9f-x0", exact=True).click()
+    expect(dialog(page)).to_contain_text("It claims nothing more")
+    dialog(page).get_by_role("button", name="Cordon").click()
+    toast(page, "orders-7d9f-x0 is cordoned")
+    page.get_by_role("button", name="Uncordon orders-7d9f-x0", exact=True).click()
+    toast(page, "orders-7d9f-x0 is no longer cordoned")
+    expect(page.get_by_role("button", name="Cordon orders-7d9f-x0", exact=True)).to_be_visible()
+    assert [path for path, _ in world.changes] == [f"workers/orders-7d9f-x0/{act}" for act in ("cordon", "uncordon")]
 
 
 def test_a_schedule_runs_now_and_is_paused(look: Look, world: World) -> None:

@@ -55,6 +55,7 @@ class World:
     deaf: bool = False
     version: int = 0
     paused: set[str] = field(default_factory=set)
+    cordoned: set[str] = field(default_factory=set)
     changes: list[tuple[str, Any]] = field(default_factory=list)
     jobs: dict[str, Body] = field(default_factory=dict)
     orders: dict[str, list[str]] = field(default_factory=dict)
@@ -329,6 +330,7 @@ class World:
         items = []
         for i, state in enumerate(states):
             busy = [8, 5, 0, 2, 1, 8][i]
+            state = "cordoned" if f"orders-7d9f-x{i}" in self.cordoned else state
             items.append({
                 "id": f"{self.say('orders-7d9f-x')}{i}/0", "name": f"orders-7d9f-x{i}", "host": self.say(f"node-{i % 3}"), "pid": 7 + i,
                 "version": self.say("0.9.0"), "state": state, "queues": [self.say("default")] if self.text else self.names()[:3],

@@ -99,7 +99,7 @@ class Dashboard:
             what = "look at" if role == "view" else "change anything through"
             raise ClusterError(
                 f"you may not {what} the dashboard {self.namespace}/{self.name}: ask for the Role "
-                f"{self.name}-user-{role}, which gives tokens of {namespace}/{name}", 403,
+                f"{self.name}-user-{role}, or name another with --dashboard", 403,
             )  # fmt: skip
         if answer.status == 404:
             if self.account:

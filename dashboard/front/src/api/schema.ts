@@ -104,6 +104,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Keys
+         * @description The heaviest limit and fair keys over all queues, or of one.
+         */
+        get: operations["keys_api_keys_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workers": {
         parameters: {
             query?: never;
@@ -124,20 +144,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/keys": {
+    "/api/workers/{name}/cordon": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /**
-         * Keys
-         * @description The heaviest limit and fair keys over all queues, or of one.
-         */
-        get: operations["keys_api_keys_get"];
+        get?: never;
         put?: never;
-        post?: never;
+        /**
+         * Cordon
+         * @description Let a worker claim nothing more, for a day or until it is uncordoned; its tasks go on.
+         *
+         *     Its state is `cordoned`, and `drained` when it runs nothing any more. Autoscalers leave such a cordon alone.
+         */
+        post: operations["cordon_api_workers__name__cordon_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workers/{name}/uncordon": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Uncordon
+         * @description Let it claim again. A cordon of an autoscaler, which is about to remove it, stays.
+         */
+        post: operations["uncordon_api_workers__name__uncordon_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2892,6 +2934,38 @@ export interface operations {
             };
         };
     };
+    keys_api_keys_get: {
+        parameters: {
+            query?: {
+                /** @description Only of this queue. */
+                queue?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AllKeysAnswer"];
+                };
+            };
+            /** @description One line that says why. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     workers_api_workers_get: {
         parameters: {
             query?: never;
@@ -2921,14 +2995,14 @@ export interface operations {
             };
         };
     };
-    keys_api_keys_get: {
+    cordon_api_workers__name__cordon_post: {
         parameters: {
-            query?: {
-                /** @description Only of this queue. */
-                queue?: string | null;
-            };
+            query?: never;
             header?: never;
-            path?: never;
+            path: {
+                /** @description The name of the worker: in a cluster, that of its pod. */
+                name: string;
+            };
             cookie?: never;
         };
         requestBody?: never;
@@ -2939,7 +3013,39 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AllKeysAnswer"];
+                    "application/json": components["schemas"]["DoneAnswer"];
+                };
+            };
+            /** @description One line that says why. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    uncordon_api_workers__name__uncordon_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the worker: in a cluster, that of its pod. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoneAnswer"];
                 };
             };
             /** @description One line that says why. */
