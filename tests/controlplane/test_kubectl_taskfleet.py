@@ -104,7 +104,7 @@ def address_of_this_machine() -> str:
 
 @pytest.fixture(scope="module")
 def place(
-    pytestconfig: pytest.Config, crd: None, kubectl: ClusterCommand, control_plane: Path, helm: ClusterCommand,  # noqa: F811
+    pytestconfig: pytest.Config, crd: None, kubectl: ClusterCommand, control_plane: Path, helm: ClusterCommand,
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:  # fmt: skip
     address = address_of_this_machine()
@@ -196,7 +196,8 @@ def worker(place: Place) -> Iterator[str]:
     name = f"orders-{secrets.token_hex(3)}"
     with subprocess.Popen(
         [sys.executable, "-m", "taskfleet", "worker", "tasks:queue"], cwd=place.folder,
-        env=place.environment | {"TASKFLEET_WORKER_NAME": name, "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "0.3"}, preexec_fn=ends_with_this_process(), stderr=subprocess.PIPE,
+        env=place.environment | {"TASKFLEET_WORKER_NAME": name, "TASKFLEET_WORKERS__HEARTBEAT_INTERVAL": "0.3"},
+        preexec_fn=ends_with_this_process(), stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         until = time.monotonic() + 30
         while not (rows := place.answer("admin", "workers")["items"]):
@@ -405,19 +406,19 @@ def test_without_a_grant_of_the_chart_there_is_none(helm: ClusterCommand, namesp
     ],
 )
 def test_a_dashboard_without_a_usable_redis_is_refused(
-    helm: ClusterCommand,
+    helm: ClusterCommand,  # noqa: F811
     namespace: str,
     redis: dict[str, Any],
-    line: str,  # noqa: F811
+    line: str,
 ) -> None:
     with pytest.raises(CommandError, match=line):
         render(helm, namespace, {"dashboard": {"enabled": True, "redis": redis}})
 
 
 def test_the_api_server_takes_the_dashboard_with_every_value_set(
-    helm: ClusterCommand,
+    helm: ClusterCommand,  # noqa: F811
     kubectl: ClusterCommand,
-    namespace: str,  # noqa: F811
+    namespace: str,
 ) -> None:
     ref = {"name": "redis", "key": "x"}
     values = {

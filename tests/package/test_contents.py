@@ -40,7 +40,8 @@ CHART = {
     "files/alerts.yaml",
     *(f"files/dashboards/taskfleet-{name}.json" for name in ("autoscaler", "queues", "workers")),
     *(f"templates/{name}" for name in (
-        "NOTES.txt", "_names.tpl", "_rules.tpl", "crd.yaml", "dashboards.yaml", "deployment.yaml", "metrics.yaml",
+        "NOTES.txt", "_names.tpl", "_rules.tpl", "crd.yaml", "dashboard.yaml", "dashboardrbac.yaml", "dashboards.yaml",
+        "deployment.yaml", "metrics.yaml",
         "networkpolicy.yaml", "poddisruptionbudget.yaml", "podmonitors.yaml", "policy.yaml", "prometheusrule.yaml",
         "rbac.yaml", "serviceaccount.yaml", "userroles.yaml", "webhook.yaml",
     )),

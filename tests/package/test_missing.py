@@ -182,6 +182,23 @@ def works(environment: Environment, folder: Path, redis_url: str, but: set[Argum
     assert "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("package", ["kubernetes", "typer"])
+def test_the_command_of_kubectl_names_the_extra_that_has_all_it_needs(
+    package: str, make_environment: MakeEnvironment, folder: Path
+) -> None:
+    """It needs nothing beside `kubectl`, so without one of its packages that extra is what to install."""
+    environment = make_environment(pythons.OLDEST, "kubectl")
+    program = "import sys; from taskfleet_operator.kubectl import main; sys.argv[1:] = ['queues']; main()"
+    done = environment.run("-c", program, folder=folder, KUBECONFIG="/nothing")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("taskfleet: there is no cluster to ask: "), done.stderr
+    environment.without(package)
+    done = environment.run("-c", program, folder=folder)
+    assert done.returncode == 2
+    line = f"taskfleet: {package} is missing; install it with: pip install 'taskfleet[kubectl]'\n"
+    assert done.stderr == line
+
+
 def test_without_rich_a_terminal_gets_the_plain_table(make_environment: MakeEnvironment, folder: Path) -> None:
     environment = make_environment(pythons.OLDEST, "cli")
     assert "\x1b[1mNAME" in on_terminal(environment, folder)

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 SESSION_COOKIE = "taskfleet_session"
-TOKEN_HEADER = "X-Taskfleet-Token"
+TOKEN_HEADER = "X-Taskfleet-Token"  # noqa: S105 - a name
 """As `Authorization`, where something on the way keeps that: the API server of Kubernetes does as a proxy."""
 _SECONDS = 12 * 3600
 _MOST_CHARACTERS = 4000

@@ -1,9 +1,10 @@
 """Access by a token of Kubernetes: the API server says whose it is (TokenReview), and what that user may do in a
-namespace (SubjectAccessReview). Who may `get` taskqueues.taskfleet.io may look, who may `update` them may change. The same
-verbs on the subresource `taskqueues/dashboard`, which the API server does not have, give the same here and nothing there.
+namespace (SubjectAccessReview). Who may `get` taskqueues.taskfleet.io may look, who may `update` them may change. The
+same verbs on `taskqueues/dashboard`, a subresource that the API server does not have, give the same here and nothing
+there.
 
-A token may be for the API server, or for this dashboard alone (`audience`): then it is of no use to whoever gets hold of
-it here or on the way.
+A token may be for the API server, or for this dashboard alone (`audience`): then it is of no use to whoever gets hold
+of it here or on the way.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from taskfleet_dashboard.access.visitor import AccessDenied, Visitor
 logger = showing.logger("taskfleet.dashboard")
 
 USER_HEADER = "X-Taskfleet-User"
-"""Who uses the token of a service account, by their own word. It gives no right, and the record says whose word it is."""
+"""Who uses the token of a service account, by their own word. It gives no right; the record says whose word it is."""
 GROUP, RESOURCE, SUBRESOURCE = "taskfleet.io", "taskqueues", "dashboard"
 _KEPT_SECONDS = 30.0  # a right that is taken away ends so much later
 _MOST_KEPT = 1000

@@ -88,8 +88,8 @@ def of_status(name: str, taskqueue: dict[str, Any]) -> dict[str, Any]:
         why = "It has not wanted another number yet."
     told = (
         ("totalBacklog", "ready tasks"), ("totalInFlight", "tasks that run"),
-        ("oldestAgeSeconds", "seconds that the oldest ready task has waited"), ("readyReplicas", "workers that are ready"),
-        ("totalDead", "dead letters"),
+        ("oldestAgeSeconds", "seconds that the oldest ready task has waited"),
+        ("readyReplicas", "workers that are ready"), ("totalDead", "dead letters"),
     )  # fmt: skip
     terms = [
         {"name": field, "value": float(status[field]), "text": f"{words}: {status[field]:g}"}
@@ -109,9 +109,8 @@ def of_status(name: str, taskqueue: dict[str, Any]) -> dict[str, Any]:
 
 def lines(answer: dict[str, Any]) -> list[str]:
     """The explanation as text of at most 80 columns."""
-    found = [
-        f"{shown(str(answer['name']))}: {_number(answer['replicas'])} workers, {_number(answer['desired'])} wanted{_ago(answer['at'])}"
-    ]
+    numbers = f"{_number(answer['replicas'])} workers, {_number(answer['desired'])} wanted"
+    found = [f"{shown(str(answer['name']))}: {numbers}{_ago(answer['at'])}"]
     found += ["", *_wrapped(str(answer["why"]))]
     found += ["", *_wrapped(f"Limit: {answer['limit'] or 'nothing limits it'}")]
     if answer["lines"]:

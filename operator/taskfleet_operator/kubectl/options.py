@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from taskfleet.cli import listing
+from taskfleet.showing import shown
 
 from .cluster import Cluster
 from .dashboard import Dashboard, find
@@ -68,9 +68,9 @@ class Target:
 
     def tell(self, answer: dict[str, Any], line: str) -> None:
         """Print a line for what was done, or the answer."""
-        print(json.dumps(answer) if self.as_json else listing.shown(line))
+        print(json.dumps(answer) if self.as_json else shown(line))
 
 
 def say(line: str) -> None:
     """A line beside the output."""
-    print(listing.shown(line), file=sys.stderr)
+    print(shown(line), file=sys.stderr)
