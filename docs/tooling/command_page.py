@@ -9,10 +9,15 @@ from typing import Any
 import typer
 
 from taskfleet.cli import app
+from taskfleet_operator.kubectl import plugin
 
 
 def render() -> str:
     return "\n".join(_lines(typer.main.get_command(app.build()), "taskfleet"))
+
+
+def render_kubectl() -> str:
+    return "\n".join(_lines(typer.main.get_command(plugin.build()), "kubectl taskfleet"))
 
 
 def _lines(command: Any, path: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "api": api_page.render,
     "settings": settings_page.render,
     "commands": command_page.render,
+    "commands of kubectl": command_page.render_kubectl,
     "metrics of a worker": metrics_tables.of_the_worker,
     "metrics of the operator": metrics_tables.of_the_operator,
     "metrics of the queues": metrics_tables.of_the_queues,

@@ -104,7 +104,7 @@ def address_of_this_machine() -> str:
 
 @pytest.fixture(scope="module")
 def place(
-    pytestconfig: pytest.Config, crd: None, kubectl: ClusterCommand, control_plane: Path, helm: ClusterCommand,
+    pytestconfig: pytest.Config, crd: None, kubectl: ClusterCommand, control_plane: Path, helm: ClusterCommand,  # noqa: F811
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:  # fmt: skip
     address = address_of_this_machine()
