@@ -196,13 +196,13 @@ def test_every_post_of_the_contract_needs_the_right_to_change_but_three() -> Non
 
     paths = document()["paths"]
     posts = {path for path, each in paths.items() if "post" in each}
-    assert len(posts) == 14
+    assert len(posts) == 16
     asked = {"/api/login", "/api/logout", "/api/scalers/{namespace}/{name}/what-if"}
     assert posts - asked == {
         "/api/queues/{queue}/pause", "/api/queues/{queue}/resume", "/api/queues/{queue}/purge",
         "/api/tasks/{id}/cancel", "/api/tasks/{id}/retry", "/api/dead/requeue", "/api/dead/discard",
         "/api/jobs/{job}/undo", "/api/schedules/{queue}/{name}/run", "/api/schedules/{queue}/{name}/pause",
-        "/api/schedules/{queue}/{name}/resume",
+        "/api/schedules/{queue}/{name}/resume", "/api/workers/{name}/cordon", "/api/workers/{name}/uncordon",
     }  # fmt: skip
 
 

@@ -159,5 +159,5 @@ def test_every_extra_brings_something_and_all_brings_them_all(metadata: Message)
         if found := re.search(r"^(.*?); .*?extra == '([\w-]+)'$", line):
             of_extra.setdefault(found[2], set()).add(found[1])
     everything = of_extra.pop("all")
-    assert of_extra.keys() == {"operator", "cli", "keda", "web", "otel", "dev-server", "zstd", "crypto"}
+    assert of_extra.keys() == {"operator", "kubectl", "cli", "keda", "web", "otel", "dev-server", "zstd", "crypto"}
     assert set[str]().union(*of_extra.values()) == everything
