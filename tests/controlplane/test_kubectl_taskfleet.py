@@ -6,6 +6,7 @@ server reaches at an address other than loopback, since it proxies to no loopbac
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -26,8 +27,12 @@ from e2e.cluster import binaries
 from e2e.cluster.kubectl import ClusterCommand, CommandError, wait_until
 
 from taskfleet.child_process import ends_with_this_process
+from taskfleet.history import record_decision
+from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.kubectl.cluster import Cluster
+from taskfleet_operator.scaling.decision_notes import record_of
 from tests.controlplane.test_chart import helm, is_allowed, objects, render  # noqa: F401 - a fixture
+from tests.engine.test_decision_history import looks
 from tests.support import requirements
 from tests.support.manifests import GOOD
 from tests.support.redis_server import RedisServer
@@ -363,6 +368,31 @@ def test_explain_answers_from_the_status_when_there_is_no_dashboard(place: Place
     answer = place.answer("admin", "explain", "orders", "--dashboard", "nothing")
     assert (answer["source"], answer["desired"]) == ("status", 6)
     assert "did you mean 'orders'?" in place.run("admin", "explain", "ordres").err
+
+
+async def test_explain_has_the_terms_of_the_last_decision(place: Place) -> None:
+    broker = RedisBroker.from_url(
+        place.environment["REDIS_URL"], prefix=place.environment["TASKFLEET_REDIS__KEY_PREFIX"]
+    )
+    for look in looks(3):
+        record = record_of(look, look.decision, with_state=True)
+        await record_decision(broker, f"{place.namespace}/mails", record, busy=1)
+        await asyncio.sleep(0.002)
+    await broker.close()
+    text = " ".join(place.says("vera", "explain", "mails", "--dashboard", NAME).split())
+    assert text.startswith(f"{place.namespace}/mails: ")
+    for part in (
+        "workers",
+        "wanted (decided ",
+        "ready tasks",
+        "tasks that arrive in a second",
+        "Limit: ",
+        "maxReplicas 20",
+    ):
+        assert part in text, text
+    answer = place.answer("vera", "explain", "mails", "--dashboard", NAME)
+    assert (answer["source"], answer["name"]) == ("dashboard", f"{place.namespace}/mails")
+    assert {line["name"] for line in answer["lines"]} >= {"backlog", "arrivals_per_second"}
 
 
 def test_kubectl_finds_the_command_and_its_completion(place: Place, worker: str) -> None:

@@ -177,6 +177,7 @@ async def test_read_only_holds_for_every_method_and_what_if_is_no_change(known: 
     changes = [
         "queues/default/pause", "queues/default/resume", "tasks/a/cancel", "tasks/a/retry", "jobs/a/undo",
         "schedules/default/a/run", "schedules/default/a/pause", "schedules/default/a/resume",
+        "workers/a/cordon", "workers/a/uncordon",
     ]  # fmt: skip
     for path in changes:
         assert (await site.client.post(f"/api/{path}", headers=headers)).status_code == 403, path

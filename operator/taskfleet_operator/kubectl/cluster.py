@@ -50,6 +50,8 @@ class Cluster:
     def connect(cls, kubeconfig: str = "", context: str = "", namespace: str = "") -> Cluster:
         """By a kubeconfig, or from inside a pod. Errors: `ConfigurationError`."""
         found: Any = client.Configuration()
+        # A kubeconfig that asks for no check of certificates is obeyed in silence, as by kubectl.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         try:
             _, active = _config.list_kube_config_contexts(kubeconfig or None)
             own = active
