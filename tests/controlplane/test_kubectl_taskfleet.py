@@ -284,6 +284,23 @@ def test_a_token_for_the_dashboard_is_of_no_use_at_the_api_server(place: Place) 
         assert not is_allowed(place.kubectl, dashboard, place.namespace, verb, what), (verb, what)
 
 
+def test_a_token_for_another_dashboard_is_of_no_use_at_this_one(place: Place) -> None:
+    admin = Cluster.connect(str(place.kubeconfigs["admin"]))
+    path = f"/api/v1/namespaces/{place.namespace}/services/{NAME}:http/proxy/api/session"
+
+    def status(audience: str) -> int:
+        token = place.kubectl(
+            "create", "token", f"{NAME}-edit", "--namespace", place.namespace, f"--audience={audience}"
+        ).strip()
+        return admin.call("GET", path, headers={"X-Taskfleet-Token": token}).status
+
+    assert status(f"taskfleet-dashboard:{place.namespace}/{NAME}") == 200
+    assert status(f"taskfleet-dashboard:elsewhere/{NAME}") == 401
+    # The reason for a header of its own: the administrator's `Authorization` has not come through the proxy.
+    without = admin.call("GET", path)
+    assert (without.status, without.body["error"][:36]) == (401, "log in with a token of Kubernetes: k")
+
+
 def test_ones_own_token_gives_ones_own_rights(place: Place, worker: str) -> None:
     name = ("--dashboard", NAME, "--own-token")
     assert "default" in place.says("admin", "queues", *name)
