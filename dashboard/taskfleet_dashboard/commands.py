@@ -9,6 +9,7 @@ import typer
 
 from taskfleet import logs
 from taskfleet.cli.connecting import REDIS, with_app, with_queue
+from taskfleet.cli.log_options import LOG_FORMAT
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -76,9 +77,10 @@ def register(app: typer.Typer) -> None:
         log_level: str = typer.Option(
             "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
         ),
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Serve the dashboard: queues, tasks, dead letters, schedules, workers, autoscalers."""
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
         from taskfleet_dashboard.server import DashboardOptions, serve
 
         options = DashboardOptions(

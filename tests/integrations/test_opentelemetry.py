@@ -183,6 +183,26 @@ async def test_a_sealed_attempt_links_too(make_queue: MakeQueue, kept: Kept, run
     assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
 
 
+async def test_the_errors_of_a_task_name_their_traces(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    queue, plain = make_queue(), make_queue()
+    instrument(queue, kept.tracers, separate_traces=True)
+
+    @queue.task(max_retries=1, retry=AT_ONCE)
+    async def fail() -> None:
+        raise ValueError
+
+    await run_worker(queue)
+    handle = await fail.enqueue()
+    with pytest.raises(TaskExecutionError):
+        await handle.result(timeout=10)
+    runs = await kept.until("process fail", 2)
+    expected = [f"{ids(run)[0]:032x}" for run in runs]
+    assert expected[0] != expected[1]
+    assert [error.trace_id for error in (await handle.info()).errors] == expected
+    # Who has no OpenTelemetry reads it too.
+    assert [error.trace_id for error in (await plain.handle(handle.id).info()).errors] == expected
+
+
 async def test_a_requeued_dead_letter_is_in_the_trace_of_its_enqueue(
     traced: TaskQueue, kept: Kept, run_worker: RunWorker
 ) -> None:
