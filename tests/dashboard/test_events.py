@@ -285,14 +285,3 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         # The server has started without its data: the queue is empty, and its figures take the place of the error.
         await stream.event("queue:q0", lambda data: data["row"]["ready"] == 0)
         await site.close_streams()
-
-
-async def test_the_metrics_of_the_dashboard_name_no_queue(queue: TaskQueue, site: Site) -> None:
-    await fill(queue, 1)
-    stream = await site.stream("queue:q0")
-    await stream.event("queue:q0")
-    text = (await site.client.get("/metrics")).text
-    assert "taskfleet_dashboard_streams 1.0" in text
-    assert "taskfleet_dashboard_topics 1.0" in text
-    assert "taskfleet_dashboard_redis_commands_total" in text
-    assert "q0" not in text
