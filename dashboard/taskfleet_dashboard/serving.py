@@ -122,7 +122,7 @@ class Serving:
             return self._problem
 
     async def metrics(self, accept: str, *, all_of_it: bool) -> tuple[bytes, str]:
-        """The metrics of the dashboard, with `all_of_it` also those of queues, fleet and Redis; and the content type."""
+        """The metrics of the dashboard, with `all_of_it` also of queues, fleet and Redis, and their content type."""
         collector: Collector = self._collector
         if all_of_it:
             collector = self._collector.with_readings(await self._scraped.read())

@@ -20,7 +20,7 @@ _PREFIX = "taskfleet_dashboard"
 
 @dataclass(frozen=True, slots=True)
 class OwnFigures:
-    """The parts that count. `recorded` are the commands of its recorder, `unread` the queues that no scrape has read."""
+    """The parts that count. `recorded`: by its recorder; `unread`: queues that no scrape has read."""
 
     requests: RequestFigures
     hub: Hub
