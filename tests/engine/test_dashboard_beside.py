@@ -144,9 +144,7 @@ def test_a_package_that_is_missing_is_a_hint(monkeypatch: pytest.MonkeyPatch) ->
             pass
 
 
-def test_up_serves_the_dashboard_of_its_fleet_until_it_ends(
-    up: subprocess.Popen[str], server: RedisServer
-) -> None:
+def test_up_serves_the_dashboard_of_its_fleet_until_it_ends(up: subprocess.Popen[str], server: RedisServer) -> None:
     said = read_until(up, "dashboard: http")
     url = address(said[-1].strip())
     assert get(url, "session")["redis"].endswith(f":{server.port}")

@@ -40,6 +40,7 @@ Attributes = dict[str, AttributeValue]
 _OUTCOMES = {"lost": "lease_lost", "shutdown": "returned"}
 _MOST_SENT = 4096  # enqueues that are remembered
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_CONTEXT = Context()
 _MOST_LINKED = 128  # tasks of a batch: the default limit of an SDK on the links of a span
 
 
@@ -96,15 +97,21 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
         return _safely(self._runs_plain, headers) or False
 
     def _runs_plain(self, headers: object) -> bool:
-        known = tracing.parsed(headers.get(tracing.PARENT_HEADER)) if isinstance(headers, dict) else None
-        if known is None:
-            return self._sampling.drops(None)
-        creator = spans.creator_of(headers)
-        if not self._sampling.drops(creator):
-            return False
-        # The context is that of the run, and ends with it.
-        tracing.RUN.set(known)
-        contexts.attach(spans.parent_context(creator, headers, baggage=False))
+        sender: Span
+        if unsampled := spans.unsampled_sender(headers):
+            if not self._sampling.drops_unsampled():
+                return False
+            sender = unsampled
+        else:
+            creator = spans.creator_of(headers)
+            if not self._sampling.drops(creator):
+                return False
+            if creator is None:
+                return True
+            tracing.RUN.set(tracing.parsed(spans.text_of(headers, tracing.PARENT_HEADER, tracing.PARENT_LENGTH)))
+            sender = trace.NonRecordingSpan(creator)
+        # The context is that of the run and ends with it, so the sender's span is the current one until its outcome.
+        contexts.attach(trace.set_span_in_context(sender, _NO_CONTEXT))
         return True
 
     # Sending.

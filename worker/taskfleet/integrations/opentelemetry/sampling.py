@@ -36,12 +36,17 @@ class Sampling:
     def drops(self, parent: SpanContext | None) -> bool:
         """Whether a span below `parent` is not kept: there is no SDK, or the sampler follows a parent that is not."""
         # A tracer of the API stands for that of the SDK, which may be set up later.
+        if parent is not None and not parent.trace_flags & 1:
+            return self.drops_unsampled()
+        real = getattr(self._tracer, "_tracer", self._tracer)
+        return getattr(real, "sampler", None) is None and not _may_record(real)
+
+    def drops_unsampled(self) -> bool:
+        """Whether a span below one that is not sampled is not kept."""
         real = getattr(self._tracer, "_tracer", self._tracer)
         sampler = getattr(real, "sampler", None)
         if sampler is None:
             return not _may_record(real)
-        if parent is None or parent.trace_flags & 1:
-            return False
         if sampler is not self._asked:
             self._ask(sampler)
         return self._follows
