@@ -1,7 +1,7 @@
 """The load test of the dashboard, in two parts.
 
-Live: workers that are full with about 5,000 tasks a second in 1,000 queues, by turns without and with a dashboard that
-20 browsers watch. Then 1,000,000 tasks in Redis: how long the first answer of each page takes.
+Live: workers that are full with about 5,000 tasks a second, among 1,000 queues, by turns without and with a dashboard
+that 20 browsers watch. Then 1,000,000 tasks in Redis: how long the first answer of each page takes.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ class Load:
     """The queues of the bench, and their workers."""
 
     def __init__(self, server: RedisServer, running: list[Program]) -> None:
-        from bench.dashboard.application import QUEUES, nap, queue
+        from bench.dashboard.application import BUSY, QUEUES, nap, queue
 
         self._server = server
         self._workers = running
         self._nap = nap
         self._queue = queue
         self.queues = QUEUES
+        self._busy = BUSY
 
     async def finished(self) -> int:
         return sum(stats.finished_total for stats in (await self._queue.get_metrics()).values())
@@ -63,14 +64,19 @@ class Load:
         return sum(stats.ready for stats in (await self._queue.get_metrics()).values())
 
     async def top_up(self, tasks: int) -> None:
-        """So many tasks wait, spread evenly over all queues."""
+        """So many tasks wait, spread evenly over the busy queues."""
         missing = tasks - await self.waiting()
         messages = [
-            self._nap.message(SECONDS_OF_A_TASK).to(self.queues[number % len(self.queues)])
+            self._nap.message(SECONDS_OF_A_TASK).to(self._busy[number % len(self._busy)])
             for number in range(max(0, missing))
         ]
         for start in range(0, len(messages), _CHUNK):
             await self._queue.enqueue_many(messages[start : start + _CHUNK])
+
+    async def fill(self) -> None:
+        """Each queue has a few tasks that wait for their time."""
+        later = self._nap.options(delay=86_400).message(SECONDS_OF_A_TASK)
+        await self._queue.enqueue_many([later.to(name) for name in self.queues for _ in range(5)])
 
     async def runs(self, tasks: int) -> None:
         """Wait until so many tasks have ended: the workers are there."""
@@ -110,8 +116,10 @@ class Load:
 
 
 async def live(server: RedisServer, options: argparse.Namespace) -> None:
-    with workers(server.url, options.processes, options.slots) as running:
+    busy = [f"bench-{number:04}" for number in range(options.busy)]
+    with workers(server.url, options.processes, options.slots, busy) as running:
         load = Load(server, running)
+        await load.fill()
         backlog = int(options.seconds * options.processes * options.slots / SECONDS_OF_A_TASK * 1.5) + 5000
         await load.top_up(backlog)
         async with asyncio.timeout(120):
@@ -144,8 +152,9 @@ def _report(without: list[Window], beside: list[Window], options: argparse.Names
     ratios = sorted(with_.tasks / plain.tasks for plain, with_ in zip(without, beside, strict=True))
     ratio = statistics.median(ratios)
     print(
-        f"{options.browsers} browsers, {options.queues} queues, {options.processes} workers with {options.slots} slots "
-        f"each; medians of {options.pairs} pairs of {options.seconds:g} s"
+        f"{options.browsers} browsers, {options.queues} queues, {options.busy} of them busy, "
+        f"{options.processes} workers with {options.slots} slots each; "
+        f"medians of {options.pairs} pairs of {options.seconds:g} s"
     )
     print(f"tasks a second without a dashboard  {middle(without, 'tasks'):10,.0f}")
     print(f"tasks a second with one             {middle(beside, 'tasks'):10,.0f}")
@@ -219,12 +228,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of one window")
     parser.add_argument("--browsers", type=int, default=20)
     parser.add_argument("--queues", type=int, default=1000)
+    parser.add_argument("--busy", type=int, default=20, help="queues with the tasks that run")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--slots", type=int, default=55, help="of each worker; its tasks take 20 ms")
     parser.add_argument("--tasks", type=int, default=1_000_000, help="0: leave that part out")
     parser.add_argument("--starts", type=int, default=3)
     options = parser.parse_args()
-    os.environ["BENCH_QUEUES"] = str(options.queues)
+    os.environ["BENCH_QUEUES"], os.environ["BENCH_BUSY"] = str(options.queues), str(options.busy)
     with RedisServer() as server:
         os.environ["REDIS_URL"] = server.url
         if options.pairs:

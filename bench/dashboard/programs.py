@@ -60,10 +60,11 @@ class Program:
 
 
 @contextlib.contextmanager
-def workers(url: str, processes: int, slots: int) -> Iterator[list[Program]]:
-    """Workers that serve all queues."""
+def workers(url: str, processes: int, slots: int, queues: list[str]) -> Iterator[list[Program]]:
+    """Workers that serve these queues."""
     started = [
-        Program(url, "worker", APP, "--concurrency", str(slots), "--number", str(number)) for number in range(processes)
+        Program(url, "worker", APP, "--queues", ",".join(queues), "--concurrency", str(slots), "--number", str(number))
+        for number in range(processes)
     ]
     try:
         yield started
