@@ -285,3 +285,20 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         # The server has started without its data: the queue is empty, and its figures take the place of the error.
         await stream.event("queue:q0", lambda data: data["row"]["ready"] == 0)
         await site.close_streams()
+
+
+@pytest.mark.parametrize(("rate", "shared"), [(20.0, True), (1000.0, False)])
+async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
+    queue: TaskQueue, make_site: MakeSite, rate: float, shared: bool
+) -> None:
+    await fill(queue, 30)
+    serving = (await make_site(queue, most_commands_per_second=rate)).serving
+
+    async def read() -> object:
+        async with serving.pace.reading():
+            return await serving.desk._fleet.snapshot(paced=True)
+
+    first = await read()
+    # More than a second, and less than what 30 commands and more at 20 a second take twice.
+    await asyncio.sleep(1.1)
+    assert (await read() is first) == shared

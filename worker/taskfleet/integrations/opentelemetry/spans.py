@@ -81,7 +81,7 @@ def unsampled_sender(headers: object) -> UnsampledSender | None:
     if not isinstance(headers, dict):
         return None
     traceparent = headers.get(tracing.PARENT_HEADER)
-    if not tracing.is_unsampled(traceparent):
+    if not isinstance(traceparent, str) or not tracing.is_unsampled(traceparent):
         return None
     state = text_of(headers, tracing.STATE_HEADER, _STATE_CHARACTERS) if len(headers) > 1 else ""
     return UnsampledSender(traceparent, state)
