@@ -23,6 +23,7 @@ from taskfleet.errors import ConfigurationError
 DEFAULT_PORT = 8080
 OPTION = "--dashboard-port"
 
+_WORKERS_FIRST_SECONDS = 1.5  # they start meanwhile, on a machine with few cores as soon as without a dashboard
 _CANNOT_START = 2  # the exit code of a mistake in the application or the command line
 _STABLE_SECONDS = 10.0
 _LONGEST_BACKOFF_SECONDS = 30.0
@@ -45,7 +46,7 @@ class DashboardProcess:
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader: threading.Thread | None = None
         self._started = 0.0
-        self._start_at = 0.0
+        self._start_at = time.monotonic() + _WORKERS_FIRST_SECONDS
         self._failures = 0
         self._url = ""
 
