@@ -17,6 +17,7 @@ import httpx
 from tests.support.redis_server import RedisServer
 
 from bench.dashboard.programs import Browsers, Dashboard, Program, first_answer, workers
+from bench.errors import BenchError
 
 SECONDS_OF_A_TASK = 0.02
 _SETTLE_SECONDS = 4.0
@@ -98,6 +99,8 @@ class Load:
             spent = [(now - then) / took for now, then in zip(self._cpu(dashboard), cpu, strict=True)]
             if dashboard is not None:
                 commands = await dashboard.commands(client) - commands
+        if not await self.waiting():
+            raise BenchError("the tasks ran out before the end of a window: give shorter --seconds")
         return Window(
             (after - before) / took,
             *spent,
@@ -120,7 +123,10 @@ async def live(server: RedisServer, options: argparse.Namespace) -> None:
     with workers(server.url, options.processes, options.slots, busy) as running:
         load = Load(server, running)
         await load.fill()
-        backlog = int(options.seconds * options.processes * options.slots / SECONDS_OF_A_TASK * 1.5) + 5000
+        backlog = (
+            int((options.seconds + _SETTLE_SECONDS) * options.processes * options.slots / SECONDS_OF_A_TASK * 1.5)
+            + 20_000
+        )
         await load.top_up(backlog)
         async with asyncio.timeout(120):
             await load.runs(options.processes * options.slots * 10)
@@ -129,14 +135,15 @@ async def live(server: RedisServer, options: argparse.Namespace) -> None:
         for pair in range(options.pairs):
             # By turns, and each first as often as second: what changes on the machine falls on both alike.
             for watched in (False, True) if pair % 2 == 0 else (True, False):
-                await load.top_up(backlog)
                 if not watched:
+                    await load.top_up(backlog)
                     await asyncio.sleep(_SETTLE_SECONDS)
                     without.append(await load.window(options.seconds))
                     continue
                 dashboard, browsers = await asyncio.to_thread(Dashboard, server.url), Browsers()
                 try:
                     async with browsers.watching(dashboard.address, pages(load.queues, options.browsers)):
+                        await load.top_up(backlog)
                         await asyncio.sleep(_SETTLE_SECONDS)
                         beside.append(await load.window(options.seconds, dashboard, browsers))
                 finally:
