@@ -90,6 +90,7 @@ class Load:
         """Measure for so long. Whoever is to run runs already."""
         async with httpx.AsyncClient(timeout=60) as client:
             commands = await dashboard.commands(client) if dashboard is not None else 0.0
+            asked = time.monotonic()
             cpu = self._cpu(dashboard)
             events = browsers.events if browsers is not None else 0
             before, began = await self.finished(), time.monotonic()
@@ -98,13 +99,14 @@ class Load:
             took = ended - began
             spent = [(now - then) / took for now, then in zip(self._cpu(dashboard), cpu, strict=True)]
             if dashboard is not None:
-                commands = await dashboard.commands(client) - commands
+                # The second scrape reads queues as well, and the first one's were counted before.
+                commands = (await dashboard.commands(client) - commands) / (time.monotonic() - asked)
         if not await self.waiting():
             raise BenchError("the tasks ran out before the end of a window: give shorter --seconds")
         return Window(
             (after - before) / took,
             *spent,
-            dashboard_commands=commands / took,
+            dashboard_commands=commands,
             dashboard_mb=dashboard.memory_mb if dashboard is not None else 0.0,
             events=(browsers.events - events) / took if browsers is not None else 0.0,
         )
