@@ -6,7 +6,7 @@ pin build.in -o build.txt
 pin docs.in -o docs.txt
 pin -c build.txt package.in -o package.txt
 pin --extra all ../pyproject.toml dev.in -o dev.txt
-pin --extra cli --extra dev-server ../pyproject.toml demo.in -o demo.txt
+pin --extra cli --extra web --extra dev-server ../pyproject.toml demo.in -o demo.txt
 # What the images install.
 pin --extra cli ../pyproject.toml -o worker.txt
 pin --extra operator --extra keda --extra cli --extra web ../pyproject.toml -o operator.txt

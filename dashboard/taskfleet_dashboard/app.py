@@ -27,6 +27,7 @@ from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.guarding.bodies import BodyLimit
 from taskfleet_dashboard.guarding.headers import SecurityHeaders
 from taskfleet_dashboard.guarding.hosts import HostCheck
+from taskfleet_dashboard.metrics.requests import CountedRequests
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_dashboard.routes import (
     dead,
@@ -73,6 +74,7 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
         openapi_url=None,
         lifespan=lifespan,
         middleware=[
+            Middleware(CountedRequests),
             Middleware(SecurityHeaders),
             Middleware(HostCheck, hosts=hosts),
             Middleware(BodyLimit),

@@ -9,6 +9,8 @@ import typer
 
 from taskfleet import logs
 from taskfleet.cli.connecting import REDIS, with_app, with_queue
+from taskfleet.cli.log_options import LOG_FORMAT
+from taskfleet.cli.worker_command import passed_on
 
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
@@ -81,10 +83,14 @@ def register(app: typer.Typer) -> None:
         log_level: str = typer.Option(
             "", help="DEBUG, INFO, WARNING, ERROR or CRITICAL; default TASKFLEET_LOG_LEVEL, else INFO."
         ),
+        log_format: str = LOG_FORMAT,
     ) -> int:
         """Serve the dashboard: queues, tasks, dead letters, schedules, workers, autoscalers."""
-        logs.configure(log_level)
+        logs.configure(log_level, log_format)
+        from taskfleet.child_process import Parent
         from taskfleet_dashboard.server import DashboardOptions, serve
+
+        parent = Parent()
 
         options = DashboardOptions(
             host=host,
@@ -108,6 +114,7 @@ def register(app: typer.Typer) -> None:
         options.access()  # before anything connects
 
         async def run(queue: TaskQueue) -> None:
-            await serve(queue, options)
+            await serve(queue, options, parent)
 
+        redis = redis or passed_on()[0]
         return with_app(application, redis, run) if application else with_queue(redis, run)

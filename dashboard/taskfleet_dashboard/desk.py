@@ -18,6 +18,7 @@ from taskfleet.inspection.task_info import TaskInfo
 from taskfleet.protocol.status import Status
 from taskfleet.queue import TaskQueue
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.watching.snapshot import Snapshot
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.dead import DeadAnswer, DeadMatch, DeadPageAnswer, JobAnswer
 from taskfleet_dashboard.answers.fleet import SchedulesAnswer, WorkersAnswer
@@ -102,6 +103,10 @@ class Desk:
             failures=self._fleet.failures(snapshot),
             scalers=await recorded.scaler_rows(self.broker),
         )
+
+    async def snapshot(self) -> Snapshot:
+        """The latest reading of the fleet, or a new one if Redis may be asked now."""
+        return await self._fleet.snapshot(paced=False)
 
     async def workers(self, *, paced: bool = False) -> WorkersAnswer:
         """The workers that live."""

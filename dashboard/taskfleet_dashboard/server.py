@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from taskfleet.child_process import Parent
 from taskfleet.errors import ConfigurationError
 from taskfleet.queue import TaskQueue
 from taskfleet_dashboard.access.kubernetes import KubernetesAccess
@@ -106,8 +108,11 @@ class DashboardOptions:
             raise ConfigurationError(f"--tls-cert {str(self.tls_cert)!r}: {error}") from None
 
 
-async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Errors: `ConfigurationError`, and `BrokerConnectionError` without Redis."""
+async def serve(queue: TaskQueue, options: DashboardOptions, parent: Parent | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or until `parent` asks for the end or is gone.
+
+    Errors: `ConfigurationError`, and `BrokerConnectionError` without Redis.
+    """
     options.check_tls()
     access = options.access()
     inner = getattr(access, "_access", access)
@@ -147,6 +152,8 @@ async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these signals while it serves, and sends them once more when it has ended: that is the end here.
         signal.signal(number, lambda *_: None)
+    if parent is not None:
+        parent.listen(_end, _end_now, _GRACE_SECONDS)
     print(f"dashboard: {scheme}://{host}:{sock.getsockname()[1]}", flush=True)
     try:
         await server.serve(sockets=[sock])
@@ -154,6 +161,14 @@ async def serve(queue: TaskQueue, options: DashboardOptions) -> None:
         if kubernetes is not None:
             await kubernetes.close()
         sock.close()
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_now() -> None:
+    os._exit(0)
 
 
 def _bound(options: DashboardOptions) -> socket.socket:

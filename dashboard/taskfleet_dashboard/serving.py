@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any, Self, cast
+from typing import Self
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from taskfleet import history, showing
 from taskfleet.errors import ConfigurationError, TaskQueueError
+from taskfleet.process.exposition import exposition
 from taskfleet.queue import TaskQueue
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.permission import CommandCount, asked_before_each_command
 from taskfleet_dashboard.access.visitor import Access
 from taskfleet_dashboard.changing.audit import Audit
 from taskfleet_dashboard.changing.changes import Changes
@@ -22,6 +23,9 @@ from taskfleet_dashboard.desk import Desk
 from taskfleet_dashboard.events.hub import Hub
 from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.masking import Masks
+from taskfleet_dashboard.metrics.collector import DashboardCollector, OwnFigures
+from taskfleet_dashboard.metrics.readings import ScrapedReadings
+from taskfleet_dashboard.metrics.requests import RequestFigures
 from taskfleet_dashboard.reading.letters import LetterReader
 from taskfleet_dashboard.refusals import Refused
 
@@ -79,8 +83,11 @@ class Serving:
         self._asking = asyncio.Lock()
         self._asked_at = -_ASKED_SECONDS
         self._problem: str | None = None
-        self._registry = CollectorRegistry()
-        self._registry.register(cast("Any", _Collector(self)))
+        self.requests = RequestFigures()
+        self._recorded = CommandCount()
+        self._scraped = ScrapedReadings(self.desk)
+        own = OwnFigures(self.requests, self.hub, self.pace, self.jobs, self._recorded, lambda: self._scraped.unread)
+        self._collector = DashboardCollector(own)
 
     def changes(self, user: str) -> Changes:
         """What can be changed, in the name of a user."""
@@ -89,7 +96,8 @@ class Serving:
     async def __aenter__(self) -> Self:
         if self._records:
             recorder = history.Recorder(self.desk.broker)
-            self._recording = asyncio.create_task(recorder.run(), name="taskfleet dashboard: recorder")
+            with asked_before_each_command(self._recorded):
+                self._recording = asyncio.create_task(recorder.run(), name="taskfleet dashboard: recorder")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,29 +121,9 @@ class Serving:
                 self._asked_at = time.monotonic()
             return self._problem
 
-    def metrics(self) -> tuple[bytes, str]:
-        """The metrics of the dashboard itself, and their content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
-
-
-class _Collector:
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
-
-    def collect(self) -> Any:
-        """The metrics, as they are now."""
-        hub, pace, jobs = self._serving.hub, self._serving.pace, self._serving.jobs
-        gauges = (
-            ("streams", "Open streams of events.", hub.streams),
-            ("topics", "Topics that somebody watches.", hub.topics),
-            ("jobs_running", "Jobs about dead letters that run here.", jobs.running),
-        )
-        for name, told, value in gauges:
-            yield GaugeMetricFamily(f"taskfleet_dashboard_{name}", told, value=value)
-        counters = (
-            ("readings", "Readings of Redis for pages that are open.", pace.readings_total),
-            ("redis_commands", "Commands that these readings have sent.", pace.commands_total),
-            ("dropped_streams", "Streams that ended since their browser took nothing for 20 s.", hub.dropped_total),
-        )
-        for name, told, value in counters:
-            yield CounterMetricFamily(f"taskfleet_dashboard_{name}", told, value=value)
+    async def metrics(self, accept: str, *, all_of_it: bool) -> tuple[bytes, str]:
+        """The metrics of the dashboard, with `all_of_it` also of queues, fleet and Redis, and their content type."""
+        collector: Collector = self._collector
+        if all_of_it:
+            collector = self._collector.with_readings(await self._scraped.read())
+        return exposition(collector, accept)

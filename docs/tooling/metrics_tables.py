@@ -11,7 +11,14 @@ from tests.support.operator_figures import collector
 from taskfleet import TaskQueue
 from taskfleet.fleet_metrics import FleetCollector, Readings
 from taskfleet.process.metrics import WorkerCollector
+from taskfleet.redis.permission import CommandCount
 from taskfleet.runtime.worker import Worker
+from taskfleet_dashboard.changing.audit import Audit
+from taskfleet_dashboard.changing.jobs import Jobs
+from taskfleet_dashboard.events.hub import Hub
+from taskfleet_dashboard.events.pace import ReadingPace
+from taskfleet_dashboard.metrics.collector import DashboardCollector, OwnFigures
+from taskfleet_dashboard.metrics.requests import RequestFigures
 
 
 def of_the_worker() -> str:
@@ -24,6 +31,12 @@ def of_the_operator() -> str:
 
 def of_the_queues() -> str:
     return _table(FleetCollector(Readings).collect())
+
+
+def of_the_dashboard() -> str:
+    pace = ReadingPace(1)
+    own = OwnFigures(RequestFigures(), Hub(pace, {}), pace, Jobs(Audit()), CommandCount(), lambda: 0)
+    return _table(DashboardCollector(own).collect())
 
 
 def _table(families: Iterable[Metric]) -> str:

@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands of kubectl": command_page.render_kubectl,
     "metrics of a worker": metrics_tables.of_the_worker,
     "metrics of the operator": metrics_tables.of_the_operator,
+    "metrics of the dashboard": metrics_tables.of_the_dashboard,
     "metrics of the queues": metrics_tables.of_the_queues,
 }
 _PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)

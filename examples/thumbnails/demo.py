@@ -2,7 +2,8 @@
 
 It runs `taskqueue.yaml` as `taskfleet up` does, with shorter waits, enqueues a burst, and checks every result. The
 last line is `demo: N tasks done, M lost, workers 0 → P → 0, T s`; the exit code is 0 only when nothing was lost and the
-fleet grew and is back at zero.
+fleet grew and is back at zero. One more task fails on purpose, and there is a schedule for the night, so that the
+dashboard has something to tell. On a terminal the fleet and the dashboard stay until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import TaskQueueError
+from taskfleet.process.dashboard_process import DashboardProcess
 from taskfleet_operator.autoscaler import ScalingDecision
 from taskfleet_operator.local import up
 from taskfleet_operator.local.manifest_redis import LocalRedis
@@ -26,6 +28,7 @@ from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.view import Picture, View, choose
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import load_manifest
+from taskfleet_operator.resource.schedule_spec import CronScheduleSpec
 
 FOLDER = Path(__file__).parent
 
@@ -38,6 +41,15 @@ QUICK: dict[str, Any] = {
     "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 2, "periodSeconds": 2}]}},
 }
 
+NIGHTLY = {
+    "name": "nightly",
+    "schedule": "0 2 * * *",
+    "queue": "default",
+    "task": "thumbnail",
+    "args": ["moon.png", 256],
+}
+NO_PHOTO = "unicorn.png"
+
 
 class Watcher:
     """Forwards all events to a view, and records the peak of the fleet and its return to zero."""
@@ -45,6 +57,7 @@ class Watcher:
     def __init__(self, view: View) -> None:
         self._view = view
         self.peak = 0
+        self.ended_at = 0.0
         self.empty = asyncio.Event()
 
     def picture(self, picture: Picture) -> None:
@@ -70,7 +83,9 @@ class Watcher:
 
 def quick_plan() -> LocalPlan:
     """The manifest's plan with the demo's waits."""
-    plan = plan_of(load_manifest(FOLDER / "taskqueue.yaml"), FOLDER)
+    manifest = load_manifest(FOLDER / "taskqueue.yaml")
+    spec = manifest.spec.model_copy(update={"schedules": (CronScheduleSpec.model_validate(NIGHTLY),)})
+    plan = plan_of(manifest.model_copy(update={"spec": spec}), FOLDER)
     queues = tuple(replace(queue, target_latency_seconds=None) for queue in plan.order.queues)
     return replace(plan, order=replace(plan.order, queues=queues, autoscaler=AutoscalerSpec.model_validate(QUICK)))
 
@@ -78,26 +93,39 @@ def quick_plan() -> LocalPlan:
 async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
     """Enqueue the burst from outside the fleet, then wait for each result and for the last worker to end."""
     import enqueue  # reads REDIS_URL at import, which is set only now
-    from thumbnails.tasks import queue
+    from thumbnails.tasks import make_thumbnail, queue
 
     await asyncio.sleep(1)  # so that the view shows the fleet at zero
-    watcher.say(f"enqueue {tasks} thumbnails")
+    watcher.say(f"enqueue {tasks} thumbnails, and one of a photograph that does not exist")
+    await make_thumbnail.enqueue(NO_PHOTO, 256)
     sent = await enqueue.enqueue(tasks)
     outcomes = await enqueue.verify(sent, seconds)
     await queue.close()
     watcher.say(f"{outcomes['succeeded']} of {tasks} thumbnails are there; waiting for the workers to go")
     await watcher.empty.wait()
+    watcher.ended_at = time.monotonic()
     return outcomes
 
 
 async def demo(
-    tasks: int, plan: LocalPlan, redis: LocalRedis, folder: Path, watcher: Watcher, seconds: float
+    tasks: int,
+    plan: LocalPlan,
+    redis: LocalRedis,
+    folder: Path,
+    watcher: Watcher,
+    dashboard: DashboardProcess | None,
+    *,
+    seconds: float,
+    stay: bool,
 ) -> Counter[str]:
     """Run the fleet and the producer together. The fleet is drained at the end in any case."""
     stop = asyncio.Event()
-    fleet = asyncio.create_task(up.run(plan, redis, folder, watcher, stop))
+    fleet = asyncio.create_task(up.run(plan, redis, folder, watcher, stop, dashboard))
     producer = asyncio.create_task(produce(tasks, watcher, seconds))
     await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    if stay and producer.done() and not fleet.done():
+        watcher.say("all is done; the fleet and the dashboard stay until Ctrl-C")
+        await asyncio.wait({fleet})
     stop.set()
     await fleet
     if not producer.done():
@@ -111,6 +139,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=1500, help="number of thumbnails (default: 1500)")
     parser.add_argument("--timeout", type=float, default=180.0, help="give up after this many seconds (default: 180)")
+    parser.add_argument("--no-dashboard", action="store_true", help="serve no dashboard")
+    parser.add_argument("--dashboard-port", type=int, help="serve it here (default: 8080, or any other)")
     options = parser.parse_args()
     started = time.monotonic()
     plan = quick_plan()
@@ -119,16 +149,28 @@ def main() -> int:
         with (
             tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder,
             up.chosen_redis(plan, up.EMBEDDED, Path(folder), watcher) as redis,
+            up.dashboard_of(plan, redis, watcher, options.dashboard_port, wanted=not options.no_dashboard) as dashboard,
         ):
             os.environ["REDIS_URL"] = redis.url
             watcher.say("taskqueue.yaml with the demo's waits: poll 1 s, cooldown 3 s, at most 4 workers")
-            outcomes = asyncio.run(demo(options.tasks, plan, redis, Path(folder), watcher, options.timeout))
+            outcomes = asyncio.run(
+                demo(
+                    options.tasks,
+                    plan,
+                    redis,
+                    Path(folder),
+                    watcher,
+                    dashboard,
+                    seconds=options.timeout,
+                    stay=dashboard is not None and sys.stdin.isatty() and sys.stdout.isatty(),
+                )
+            )
     finally:
         watcher.close()
     done = outcomes["succeeded"]
     lost = options.tasks - done
     end = 0 if watcher.empty.is_set() else "?"
-    seconds = time.monotonic() - started
+    seconds = (watcher.ended_at or time.monotonic()) - started
     print(f"demo: {done} tasks done, {lost} lost, workers 0 → {watcher.peak} → {end}, {seconds:.0f} s", flush=True)
     return 0 if not lost and watcher.peak > 1 and end == 0 else 1
 

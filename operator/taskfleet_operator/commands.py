@@ -15,7 +15,7 @@ import typer
 
 from taskfleet import logs
 from taskfleet.cli.connecting import REDIS, redis_option
-from taskfleet.cli.log_options import LOG_FORMAT
+from taskfleet.cli.log_options import DASHBOARD_PORT, LOG_FORMAT, NO_DASHBOARD
 from taskfleet.cli.queues import JSON
 from taskfleet.showing import shown
 
@@ -55,12 +55,20 @@ def register(app: typer.Typer) -> None:
         as_json: bool = typer.Option(False, "--json", help="One JSON object per line in place of the view."),
         log_level: str = _LOG_LEVEL,
         log_format: str = LOG_FORMAT,
+        no_dashboard: bool = NO_DASHBOARD,
+        dashboard_port: int | None = DASHBOARD_PORT,
     ) -> int:
         """Run a TaskQueue manifest on this machine, without a cluster."""
         logs.configure(log_level, log_format)
         from .local.up import up as run_up
 
-        return run_up(file, redis_url=redis or None, json_lines=as_json)
+        return run_up(
+            file,
+            redis_url=redis or None,
+            json_lines=as_json,
+            dashboard=not no_dashboard,
+            dashboard_port=dashboard_port,
+        )
 
     @app.command()
     def validate(  # pyright: ignore[reportUnusedFunction]

@@ -207,6 +207,7 @@ class World:
             {
                 "attempt": i + 1, "at": at(40 - 12 * i), "worker": self.say("orders-7d9f-x2/0"), "reason": "exception",
                 "error": self.say("CardDeclined: insufficient funds"), "traceback": trace, "retry_at": at(30 - 12 * i),
+                "trace_id": f"{i + 1:032x}",
             }
             for i in range(2)
         ]  # fmt: skip

@@ -287,12 +287,18 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         await site.close_streams()
 
 
-async def test_the_metrics_of_the_dashboard_name_no_queue(queue: TaskQueue, site: Site) -> None:
-    await fill(queue, 1)
-    stream = await site.stream("queue:q0")
-    await stream.event("queue:q0")
-    text = (await site.client.get("/metrics")).text
-    assert "taskfleet_dashboard_streams 1.0" in text
-    assert "taskfleet_dashboard_topics 1.0" in text
-    assert "taskfleet_dashboard_redis_commands_total" in text
-    assert "q0" not in text
+@pytest.mark.parametrize(("rate", "shared"), [(20.0, True), (1000.0, False)])
+async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
+    queue: TaskQueue, make_site: MakeSite, rate: float, shared: bool
+) -> None:
+    await fill(queue, 30)
+    serving = (await make_site(queue, most_commands_per_second=rate)).serving
+
+    async def read() -> object:
+        async with serving.pace.reading():
+            return await serving.desk._fleet.snapshot(paced=True)
+
+    first = await read()
+    # More than a second, and less than what 30 commands and more at 20 a second take twice.
+    await asyncio.sleep(1.1)
+    assert (await read() is first) == shared

@@ -218,6 +218,11 @@ class Story:
         self._ids |= found
         if port := next((free for free in self._ports.values() if free in text), None):
             assert server.wait(lambda: _answers(int(port))), f"{block.where}: " + "\n".join(server.lines())
+        elif text.startswith("taskfleet dev "):
+            # Else a command that follows may find no worker on a busy machine, and say so.
+            assert server.wait(lambda: any("is ready" in line for line in server.lines())), (
+                f"{block.where}: $ {text}: no worker is ready\n" + "\n".join(server.lines())
+            )
         elif text.startswith("taskfleet"):
             assert server.wait(server.lines), f"{block.where}: $ {text}: it prints nothing"
         if command.interrupted:

@@ -79,9 +79,10 @@ def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> lis
     raise AssertionError(f"never said {text!r}: {lines}")
 
 
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line) for line in found.split()]
+def children(pid: int, command: str = "worker") -> list[int]:
+    """Its children that run this command of ours."""
+    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in found.splitlines() if f" -m taskfleet {command} " in line]
 
 
 def is_running(pid: int) -> bool:

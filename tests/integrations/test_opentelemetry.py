@@ -31,6 +31,7 @@ from taskfleet import (
     TaskQueue,
     chain,
     chord,
+    current_task,
     group,
     tracing,
 )
@@ -181,6 +182,26 @@ async def test_a_sealed_attempt_links_too(make_queue: MakeQueue, kept: Kept, run
     assert await handle.result(timeout=10) == 2
     (run,) = await kept.until("process total")
     assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
+
+
+async def test_the_errors_of_a_task_name_their_traces(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
+    queue, plain = make_queue(), make_queue()
+    instrument(queue, kept.tracers, separate_traces=True)
+
+    @queue.task(max_retries=1, retry=AT_ONCE)
+    async def fail() -> None:
+        raise ValueError
+
+    await run_worker(queue)
+    handle = await fail.enqueue()
+    with pytest.raises(TaskExecutionError):
+        await handle.result(timeout=10)
+    runs = await kept.until("process fail", 2)
+    expected = [f"{ids(run)[0]:032x}" for run in runs]
+    assert expected[0] != expected[1]
+    assert [error.trace_id for error in (await handle.info()).errors] == expected
+    # Who has no OpenTelemetry reads it too.
+    assert [error.trace_id for error in (await plain.handle(handle.id).info()).errors] == expected
 
 
 async def test_a_requeued_dead_letter_is_in_the_trace_of_its_enqueue(
@@ -430,6 +451,70 @@ async def test_a_trace_that_is_not_sampled_costs_no_span_and_stays_unsampled(
     assert seen == [(True, False)] * 2
     assert (list(kept.spans), called) == ([], [])
     kept.close()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside-another-middleware"])
+async def test_what_is_not_sampled_stays_in_its_trace(
+    make_queue: MakeQueue, run_worker: RunWorker, caplog: pytest.LogCaptureFixture, beside: bool
+) -> None:
+    class Other(Middleware):
+        async def enqueue(self, messages: Any, call_next: Any) -> None:
+            await call_next()
+
+        async def execute(self, task: TaskContext, call_next: CallNext) -> Any:
+            return await call_next()
+
+    kept = Kept(ParentBased(ALWAYS_OFF))
+    queue = make_queue(middleware=[Other()] if beside else [])
+    instrument(queue, kept.tracers)
+    found: list[Any] = []
+    fields: list[str] = []
+
+    @queue.task(max_retries=0)
+    async def outer() -> None:
+        found.append(dict(current_task().headers))
+        fields.append(tracing.current().trace_id)  # type: ignore[union-attr]
+        await inner.enqueue()
+        raise ValueError("no luck")
+
+    @queue.task
+    async def inner() -> None:
+        found.append(dict(current_task().headers))
+        with kept.tracers.get_tracer("own").start_as_current_span("own") as own:
+            assert not own.is_recording()
+            fields.append(f"{own.get_span_context().trace_id:032x}")
+
+    await run_worker(queue)
+    sender = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(0), trace.TraceState([("vendor", "x")]))
+    token = contexts.attach(trace.set_span_in_context(trace.NonRecordingSpan(sender)))
+    message = outer.message()
+    handle = await queue.enqueue(message)
+    contexts.detach(token)
+    assert message.headers == {}, "a message may be sent again"
+    with pytest.raises(TaskExecutionError):
+        await handle.result(timeout=10)
+    await until(lambda: len(found) == 2, "both have run")
+    assert [each["traceparent"] for each in found] == [f"00-{0xABC:032x}-{0xDEF:016x}-00"] * 2
+    assert [each["tracestate"] for each in found] == ["vendor=x"] * 2
+    assert fields == [f"{0xABC:032x}"] * 2
+    assert list(kept.spans) == []
+    [failure] = [record for record in caplog.records if "no luck" in record.getMessage()]
+    assert getattr(failure, "taskfleet")["trace_id"] == f"{0xABC:032x}"  # noqa: B009 - a field of a record
+    kept.close()
+
+
+async def test_headers_that_no_tracer_has_written_begin_a_trace(
+    make_queue: MakeQueue, traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    async def small() -> None: ...
+
+    traced.task(small)
+    plain = make_queue().task(small).message()
+    plain.headers["traceparent"] = f"00-{'0' * 32}-{'1' * 16}-00"
+    await make_queue().enqueue(plain)
+    await run_worker(traced)
+    [run] = await kept.until("process small")
+    assert run.parent is None
 
 
 async def test_a_sampler_in_the_worker_decides_for_traces_that_begin_there(

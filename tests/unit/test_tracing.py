@@ -100,6 +100,20 @@ def test_a_damaged_result_record_has_no_trace(record: bytes) -> None:
     assert tracing.parsed(result_record.trace_in(record)) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        TRACEPARENT, TRACEPARENT[:-2] + "00", TRACEPARENT[:-2] + "fe", TRACEPARENT[:-2] + "ff", TRACEPARENT[:-1] + "g",
+        f"00-{'0' * 32}-{'1' * 16}-00", f"00-{'1' * 32}-{'0' * 16}-00", f"01-{'1' * 32}-{'1' * 16}-00",
+        f"00-{'1' * 32}-{'1' * 16}-00\n", "x" * 1_000_000, "", None, 7, b"00-" + b"1" * 52,
+    ],
+    ids=lambda text: repr(text)[:60],
+)  # fmt: skip
+def test_a_span_that_is_not_sampled_is_known_without_its_ids(text: object) -> None:
+    found = tracing.parsed(text)
+    assert tracing.is_unsampled(text) == (found is not None and not found.sampled)
+
+
 @pytest.mark.parametrize("pack", [dead_letter.pack_attempt, dead_letter.pack_failure])
 def test_an_error_record_carries_a_trace_that_earlier_versions_pass_over(pack: object) -> None:
     assert callable(pack)

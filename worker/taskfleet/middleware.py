@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,21 @@ class Middleware:
         """A worker has drained. Innermost first; only for middleware whose `startup` has returned."""
 
 
+class OptionalMiddleware(Middleware):
+    """A middleware of the library that is asked before its hooks whether a message or a run needs them.
+
+    It is asked only while it is the only one with that hook: between others it keeps its place in the chain.
+    """
+
+    def headers_instead(self) -> Mapping[str, str] | None:
+        """The headers with which one message goes without the `enqueue` hook; None: it needs the hook."""
+        return None
+
+    def runs_plain(self, headers: object) -> bool:
+        """Whether a run goes without the `execute` hook. Called in the context of the run, which it may change."""
+        return False
+
+
 class Stack:
     """The middleware of one queue, and for each hook the middleware that overrides it."""
 
@@ -105,6 +120,8 @@ class Stack:
         self.execute_batch: tuple[Middleware, ...] = ()
         self.on_retry: tuple[Middleware, ...] = ()
         self.on_dead: tuple[Middleware, ...] = ()
+        self._sender: OptionalMiddleware | None = None
+        self._runner: OptionalMiddleware | None = None
         for one in middleware:
             self.add(one)
 
@@ -129,6 +146,15 @@ class Stack:
             if getattr(type(middleware), hook) is not getattr(Middleware, hook):
                 before = getattr(self, hook)
                 setattr(self, hook, (middleware, *before) if outermost else (*before, middleware))
+        self._sender, self._runner = _optional(self.enqueue), _optional(self.execute)
+
+    def headers_instead(self) -> Mapping[str, str] | None:
+        """The headers with which one message goes without any hook; None: it goes through them."""
+        return None if self._sender is None else self._sender.headers_instead()
+
+    def runs_plain(self, headers: object) -> bool:
+        """Whether a run goes without any hook."""
+        return self._runner is not None and self._runner.runs_plain(headers)
 
     async def startup(self, worker: WorkerContext) -> list[Middleware]:
         """Start all. When one fails, those before it are shut down and its error is raised."""
@@ -202,6 +228,10 @@ class Stack:
     async def tell_dead(self, task: TaskContext, reason: str, error: str) -> None:
         for one in self.on_dead:
             await _notify(type(one).__name__ + ".on_dead", partial(one.on_dead, task, reason, error))
+
+
+def _optional(hooks: Sequence[Middleware]) -> OptionalMiddleware | None:
+    return hooks[0] if len(hooks) == 1 and isinstance(hooks[0], OptionalMiddleware) else None
 
 
 async def _notify(hook: str, call: Callable[[], Awaitable[None]], seconds: float = HOOK_SECONDS) -> None:

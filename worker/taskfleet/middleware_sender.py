@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from taskfleet import sync
@@ -15,6 +15,8 @@ from taskfleet.tasks.message import Message
 from taskfleet.workflows import WorkflowPlan, compile_workflow
 
 R = TypeVar("R")
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class MiddlewareSender:
@@ -27,6 +29,9 @@ class MiddlewareSender:
     async def send(self, message: Message[R]) -> TaskHandle[R]:
         """Send one message. Messages of one turn of the event loop share a call to Redis."""
         if self._middleware.enqueue:
+            headers = self._middleware.headers_instead()
+            if headers is not None:
+                return await self._send(_with_headers(message, headers) if headers else message)
             message = _with_headers(message)
 
             async def send() -> list[TaskHandle[R]]:
@@ -75,6 +80,7 @@ class MiddlewareSender:
         return end
 
 
-def _with_headers(message: Message[R]) -> Message[R]:
-    """A copy whose headers middleware may write: the caller may send the same message again."""
-    return dataclasses.replace(message, headers=dict(message.headers))
+def _with_headers(message: Message[R], headers: Mapping[str, str] = NO_HEADERS) -> Message[R]:
+    """A copy, with more headers, which middleware may change: the caller may send the same message again."""
+    # Not `dataclasses.replace`, which takes five times as long.
+    return type(message)(message.task, message.args, message.kwargs, message.options, {**message.headers, **headers})

@@ -72,6 +72,8 @@ class AttemptRow(Answer):
     """Its traceback, or the end of it."""
     retry_at: datetime | None
     """When the next attempt was due; null after the last."""
+    trace_id: str | None
+    """The trace of its run, if that is kept."""
 
 
 class ProgressRow(Answer):

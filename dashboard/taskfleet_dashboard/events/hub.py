@@ -55,6 +55,8 @@ class Hub:
         self.ending = asyncio.Event()
         self.streams = 0
         self.dropped_total = 0
+        self.refused_streams_total = 0
+        self.refused_topics_total = 0
         self._most_topics = most_topics
         self._watched: dict[str, WatchedTopic] = {}
         self._running: asyncio.Task[None] | None = None
@@ -71,6 +73,7 @@ class Hub:
         if self.ending.is_set():
             raise Refused(503, "the dashboard is ending")
         if self.streams >= MOST_STREAMS:
+            self.refused_streams_total += 1
             raise Refused(503, f"{MOST_STREAMS} pages are open already, which is the most; close one, or reload later")
         return wanted
 
@@ -83,6 +86,7 @@ class Hub:
             if found is None:
                 if len(self._watched) >= self._most_topics:
                     refused.append(topic)
+                    self.refused_topics_total += 1
                     continue
                 found = self._watched[topic.name] = WatchedTopic(topic)
             found.watchers.add(wake)

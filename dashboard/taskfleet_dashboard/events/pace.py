@@ -22,6 +22,12 @@ class ReadingPace:
         self.readings_total = 0
         self._free_at = 0.0
         self._one = asyncio.Lock()
+        self._count = CommandCount()
+
+    @property
+    def commands_now(self) -> int:
+        """The commands that the reading of now has sent so far."""
+        return self._count.commands
 
     def is_free(self) -> bool:
         """Whether a reading could begin at once."""
@@ -35,6 +41,7 @@ class ReadingPace:
             if pause > 0:
                 await asyncio.sleep(pause)
             count, began = CommandCount(), time.monotonic()
+            self._count = count
             try:
                 with asked_before_each_command(count):
                     yield

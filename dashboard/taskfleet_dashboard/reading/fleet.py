@@ -18,7 +18,8 @@ from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.masking import Masks
 from taskfleet_dashboard.text import line, whole
 
-_FRESH_SECONDS = 1.0  # readings are shared by all who look within this time
+_FRESH_SECONDS = 1.0  # readings are shared by all who look within this time, or for longer when they cost much
+_FRESH_PAUSES = 2.0  # …: so many times the pause that a reading imposes on the next one, of whatever topic
 _MOST_SHOWN = 200  # queues that are read before the others, since somebody looks at them
 _SHOWN_SECONDS = 60.0
 _CLAIMING = ("starting", "running")
@@ -39,6 +40,7 @@ class FleetView:
         self._one = asyncio.Lock()
         self._last: Snapshot | None = None
         self._last_at = -1e9
+        self._fresh_seconds = _FRESH_SECONDS
         self._shown: dict[str, float] = {}
 
     def show(self, names: Iterable[str]) -> None:
@@ -66,13 +68,18 @@ class FleetView:
             return await self._new()
 
     def _fresh(self) -> Snapshot | None:
-        return self._last if time.monotonic() - self._last_at < _FRESH_SECONDS else None
+        return self._last if time.monotonic() - self._last_at < self._fresh_seconds else None
 
     async def _new(self) -> Snapshot:
         async with self._one:
             found = self._fresh()
             if found is None:
+                before = self._pace.commands_now
                 found = self._last = await self._read()
+                # Otherwise the topics of a fleet with many queues would each make a reading of their own, and each come
+                # so much later.
+                pause = (self._pace.commands_now - before) / self._pace.most_per_second
+                self._fresh_seconds = max(_FRESH_SECONDS, _FRESH_PAUSES * pause)
                 self._last_at = time.monotonic()
             return found
 

@@ -92,6 +92,7 @@ def attempt(error: AttemptError) -> AttemptRow:
         error=text.line(error.error),
         traceback=text.lines(error.traceback),
         retry_at=error.retry_at,
+        trace_id=error.trace_id,
     )
 
 

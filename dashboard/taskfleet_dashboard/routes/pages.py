@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 
+from taskfleet_dashboard.access.visitor import AccessDenied
 from taskfleet_dashboard.contract import document_of
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_dashboard.routes.asking import Viewing, serving_of
@@ -43,9 +44,20 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """The metrics of the dashboard itself. They name no queue and no task."""
-    text, kind = serving_of(request).metrics()
-    return Response(text, media_type=kind)
+    """The metrics of the dashboard itself, which name no queue; who may look also gets those of the queues.
+
+    Who shows a token that is none learns it: a scrape must not lose figures in silence.
+    """
+    serving = serving_of(request)
+    try:
+        await serving.access.visitor(request)
+        may_look = True
+    except AccessDenied as error:
+        if "authorization" in request.headers:
+            raise Refused(error.status, str(error)) from None
+        may_look = False
+    text, kind = await serving.metrics(request.headers.get("accept", ""), all_of_it=may_look)
+    return Response(text, headers={"Content-Type": kind})
 
 
 @router.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

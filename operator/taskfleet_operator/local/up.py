@@ -16,7 +16,8 @@ from taskfleet.cancellation import end
 from taskfleet.embedded_valkey import EmbeddedValkey
 from taskfleet.errors import BrokerConnectionError, TaskQueueError
 from taskfleet.history import Recorder
-from taskfleet.process import requests
+from taskfleet.process import dashboard_process, requests
+from taskfleet.process.dashboard_process import DashboardProcess
 from taskfleet.protocol import stats
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
@@ -51,12 +52,20 @@ class Outcome:
     drained: bool
 
 
-def up(file: Path, *, redis_url: str | None, json_lines: bool) -> int:
+def up(
+    file: Path,
+    *,
+    redis_url: str | None,
+    json_lines: bool,
+    dashboard: bool = True,
+    dashboard_port: int | None = None,
+) -> int:
     """Run a TaskQueue manifest on this machine until Ctrl-C or SIGTERM; returns the exit code.
 
     `redis_url` is a URL or "embedded". Without it `REDIS_URL` is used, then the manifest's own URL. If that one cannot
-    be reached from this machine, such as the address of a cluster's Service, an embedded Valkey is started. Raises
-    ConfigurationError for an invalid manifest, BrokerConnectionError for a requested Redis that does not answer.
+    be reached from this machine, such as the address of a cluster's Service, an embedded Valkey is started. With
+    `dashboard` a process serves it on `dashboard_port`, or on 8080 or any other. Raises ConfigurationError for an
+    invalid manifest, BrokerConnectionError for a requested Redis that does not answer.
     """
     plan = plan_of(load_manifest(file), file.parent)
     shown = view.choose(json_lines=json_lines)
@@ -64,10 +73,11 @@ def up(file: Path, *, redis_url: str | None, json_lines: bool) -> int:
         with (
             tempfile.TemporaryDirectory(prefix="taskfleet-up-") as folder,
             chosen_redis(plan, redis_url, Path(folder), shown) as redis,
+            dashboard_of(plan, redis, shown, dashboard_port, wanted=dashboard) as beside,
         ):
             for line in plan.only_in_a_cluster:
                 shown.say(line)
-            outcome = asyncio.run(run(plan, redis, Path(folder), shown, asyncio.Event()))
+            outcome = asyncio.run(run(plan, redis, Path(folder), shown, asyncio.Event(), beside))
     finally:
         shown.close()
     return 0 if outcome.drained else 1
@@ -102,8 +112,26 @@ def chosen_redis(plan: LocalPlan, asked: str | None, folder: Path, shown: View) 
         yield LocalRedis(server.url, settings=RedisSettings(), kept=False)
 
 
-async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, stop: asyncio.Event) -> Outcome:
-    """Keep the fleet until `stop` is set or a signal comes, then drain it. A second signal ends it at once."""
+def dashboard_of(
+    plan: LocalPlan, redis: LocalRedis, shown: View, port: int | None = None, *, wanted: bool = True
+) -> contextlib.AbstractContextManager[DashboardProcess | None]:
+    """The dashboard of this fleet, for the time of the block; None when nobody wants it or a package is missing."""
+    environment = {**os.environ, **plan.environment, **redis.environment, "REDIS_URL": redis.url}
+    return dashboard_process.beside(plan.app, port, shown.say, wanted=wanted, environment=environment)
+
+
+async def run(
+    plan: LocalPlan,
+    redis: LocalRedis,
+    folder: Path,
+    shown: View,
+    stop: asyncio.Event,
+    dashboard: DashboardProcess | None = None,
+) -> Outcome:
+    """Keep the fleet until `stop` is set or a signal comes, then drain it. A second signal ends it at once.
+
+    The `dashboard` is tended meanwhile; who started it ends it.
+    """
     hurry = asyncio.Event()
     asked = requests.Requests(stop.set, hurry.set)
     for number in requests.signals():
@@ -118,7 +146,7 @@ async def run(plan: LocalPlan, redis: LocalRedis, folder: Path, shown: View, sto
         plan.owner, plan.schedules, {target.name for target in plan.order.queues}, broker, shown.say
     )
     try:
-        await _keep(fleet, workers, broker, schedules, stop, scaler=f"local/{plan.name}")
+        await _keep(fleet, workers, broker, schedules, stop, dashboard, scaler=f"local/{plan.name}")
     finally:
         left = workers.wanted
         # The reader of stdout may be gone. The workers are drained all the same.
@@ -153,6 +181,7 @@ async def _keep(
     broker: RedisBroker,
     schedules: LocalSchedules,
     stop: asyncio.Event,
+    dashboard: DashboardProcess | None,
     *,
     scaler: str,
 ) -> None:
@@ -161,7 +190,7 @@ async def _keep(
     loop = ScalingLoop(fleet, redis, scaler=scaler)
     tasks = [
         asyncio.create_task(loop.run()),
-        asyncio.create_task(_tend(fleet, workers)),
+        asyncio.create_task(_tend(fleet, workers, dashboard)),
         asyncio.create_task(schedules.keep()),
         asyncio.create_task(supervise("the recorder of figures over time", Recorder(broker).run)),
         asyncio.create_task(stop.wait()),
@@ -175,8 +204,10 @@ async def _keep(
         task.result()
 
 
-async def _tend(fleet: ProcessFleet, workers: LocalWorkers) -> None:
+async def _tend(fleet: ProcessFleet, workers: LocalWorkers, dashboard: DashboardProcess | None) -> None:
     while True:
+        if dashboard is not None:
+            dashboard.tend()
         try:
             workers.tend()
         except Exception as error:

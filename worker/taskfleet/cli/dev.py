@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from taskfleet.cli import connecting, terminal
-from taskfleet.cli.log_options import LOG_FORMAT
+from taskfleet.cli.log_options import DASHBOARD_PORT, LOG_FORMAT, NO_DASHBOARD
 from taskfleet.cli.worker_command import DEV, DEV_WITH_VALKEY, WorkerCommand, pass_on
 
 if TYPE_CHECKING:
@@ -35,15 +35,17 @@ def register(app: typer.Typer) -> None:
         processes: int = typer.Option(1, help="Workers.", min=1, max=256),
         log_level: str = typer.Option("", help="Of the workers' log; default WARNING, and INFO for your own."),
         log_format: str = LOG_FORMAT,
+        no_dashboard: bool = NO_DASHBOARD,
+        dashboard_port: int | None = DASHBOARD_PORT,
     ) -> int:
-        """Run an application while you write it: Redis, workers, schedules, reload."""
+        """Run an application while you write it: Redis, workers, schedules, dashboard, reload."""
         from taskfleet import logs
 
         logs.configure(log_level, log_format)
         from taskfleet.child_process import Parent
         from taskfleet.cli import dev_redis
         from taskfleet.errors import ConfigurationError
-        from taskfleet.process import worker_process
+        from taskfleet.process import dashboard_process, worker_process
         from taskfleet.process.loading import load_app
         from taskfleet.process.reloading import Reloader
         from taskfleet.process.supervisor import Supervisor
@@ -63,17 +65,22 @@ def register(app: typer.Typer) -> None:
             if left := _left(queue, found):
                 terminal.say(f"left in Redis from before: {left}")
             pass_on(found.redirect, terminal=DEV if found.server is None else DEV_WITH_VALKEY)
+            with dashboard_process.beside(
+                application, dashboard_port, terminal.say, wanted=not no_dashboard
+            ) as dashboard:
 
-            def replace() -> bool:
-                found.tend()
-                return reloader.due()
+                def replace() -> bool:
+                    found.tend()
+                    if dashboard is not None:
+                        dashboard.tend()
+                    return reloader.due()
 
-            supervisor = Supervisor(command.of, processes, replace=replace)
-            grace = queue.settings.workers.shutdown_grace_period
-            supervisor.on_drain = lambda: terminal.say(
-                f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
-            )
-            code = supervisor.run(Parent(), worker_process.patience(queue))
+                supervisor = Supervisor(command.of, processes, replace=replace)
+                grace = queue.settings.workers.shutdown_grace_period
+                supervisor.on_drain = lambda: terminal.say(
+                    f"draining: running tasks have {grace:g} s; Ctrl-C again ends at once"
+                )
+                code = supervisor.run(Parent(), worker_process.patience(queue))
             terminal.say(_end(queue, found))
         return code
 

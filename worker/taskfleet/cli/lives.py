@@ -65,9 +65,9 @@ def tell(info: TaskInfo, *, as_json: bool) -> None:
 def _attempt(error: AttemptError) -> str:
     who = f" in {error.worker}" if error.worker else ""
     then = f"; again at {_time(error.retry_at)}" if error.retry_at is not None else ""
-    text = (
-        f"attempt {error.attempt} at {_time(error.at)}{who}: {error.reason}: {shown(error.error, _VALUE_LIMIT)}{then}"
-    )
+    trace = f"; trace {error.trace_id}" if error.trace_id is not None else ""
+    said = f"{error.reason}: {shown(error.error, _VALUE_LIMIT)}"
+    text = f"attempt {error.attempt} at {_time(error.at)}{who}: {said}{then}{trace}"
     return shown(text, 2 * _VALUE_LIMIT)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgpack
 
-from taskfleet import foreign
+from taskfleet import foreign, tracing
 from taskfleet.inspection.task_info import AttemptError
 from taskfleet.protocol import attempt_errors, call_settings, dead_letter, envelope, result_record, unpacking
 from taskfleet.protocol.attempt_errors import StoredError
@@ -55,6 +55,7 @@ class End:
     error: str | None = None
     traceback: str | None = None
     worker: str | None = None
+    trace_id: str | None = None
     keys: dict[str, str] = field(default_factory=dict[str, str])  # by their letters in a tag
     earlier: list[StoredError] = field(default_factory=list[StoredError])
     problem: str | None = None
@@ -63,7 +64,7 @@ class End:
         """The error of its last attempt."""
         return AttemptError(
             self.attempt or 1, self.at or _EPOCH, self.worker, self.reason or "", self.error or "",
-            self.traceback or "", None,
+            self.traceback or "", None, self.trace_id,
         )  # fmt: skip
 
 
@@ -138,6 +139,7 @@ def _of_letter(record: TaskRecord, queue: str, seal: Seal) -> End:
             error=error,
             traceback=traceback,
             worker=worker or None,
+            trace_id=_trace_id(why, queue, record.id, seal),
             keys=_keys_of(more[0]) if more else {},
             earlier=attempt_errors.unpack(more[2]) if len(more) > 2 and isinstance(more[2], bytes) else [],
         )
@@ -156,5 +158,12 @@ def error_of(stored: StoredError, lost: str | None, *, queue: str, task_id: str,
     """The error of one attempt; `lost` is the worker that was lost with it."""
     reason, error, traceback, worker = dead_letter.read_error(stored.record, queue=queue, task_id=task_id, seal=seal)
     return AttemptError(
-        stored.attempt, moment(stored.at_ms) or _EPOCH, worker or lost, reason, error, traceback, moment(stored.next_ms)
-    )
+        stored.attempt, moment(stored.at_ms) or _EPOCH, worker or lost, reason, error, traceback,
+        moment(stored.next_ms), _trace_id(stored.record, queue, task_id, seal),
+    )  # fmt: skip
+
+
+def _trace_id(record: bytes, queue: str, task_id: str, seal: Seal) -> str | None:
+    """The trace of the run that an error record is about; `None` for any other text in its place."""
+    found = tracing.parsed(dead_letter.trace_in(record, queue=queue, task_id=task_id, seal=seal))
+    return None if found is None else found.trace_id

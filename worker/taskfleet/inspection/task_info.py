@@ -16,7 +16,8 @@ class AttemptError:
 
     `reason` is exception, timeout, crashed (its process died), worker_lost, or that of a dead letter. `worker` is
     `name/process number`, `None` when it is not known. `retry_at` is when the next attempt was due, `None` after the
-    last one. A traceback of an attempt that was retried is its end only.
+    last one. A traceback of an attempt that was retried is its end only. `trace_id` is that of its run, 32 hexadecimal
+    digits, if the run was in a trace that is kept.
     """
 
     attempt: int
@@ -26,6 +27,7 @@ class AttemptError:
     error: str
     traceback: str
     retry_at: dt.datetime | None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

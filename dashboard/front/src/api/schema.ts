@@ -752,6 +752,11 @@ export interface components {
              * @description When the next attempt was due; null after the last.
              */
             retry_at: string | null;
+            /**
+             * Trace Id
+             * @description The trace of its run, if that is kept.
+             */
+            trace_id: string | null;
         };
         /**
          * AuditAnswer

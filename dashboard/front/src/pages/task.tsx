@@ -55,7 +55,7 @@ export function Attempts({ errors }: { errors: AttemptError[] }) {
           <details open={i === 0}>
             <summary>
               <State state="failed">Attempt {count(each.attempt)}</State> <Foreign text={each.reason} />
-              <span class="faint"> <Ago at={each.at} />{each.worker && <> by <Foreign text={each.worker} /></>}{each.retry_at && <>, tried again from <At at={each.retry_at} /></>}</span>
+              <span class="faint"> <Ago at={each.at} />{each.worker && <> by <Foreign text={each.worker} /></>}{each.retry_at && <>, tried again from <At at={each.retry_at} /></>}{each.trace_id && <>, trace <code>{each.trace_id}</code></>}</span>
               <p class="error-line mono"><Foreign text={each.error} clip={400} /></p>
             </summary>
             {each.traceback ? <Code text={each.traceback} label={`Traceback of attempt ${each.attempt}`} /> : <p class="faint">No traceback was kept.</p>}

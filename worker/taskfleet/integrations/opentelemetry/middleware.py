@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from opentelemetry import context as contexts
@@ -23,7 +24,7 @@ from taskfleet.integrations.opentelemetry import conventions, spans
 from taskfleet.integrations.opentelemetry.earlier import EarlierRun, earlier_run
 from taskfleet.integrations.opentelemetry.measuring import NAME, Measures
 from taskfleet.integrations.opentelemetry.sampling import Sampling
-from taskfleet.middleware import CallNext, Middleware, SendNext
+from taskfleet.middleware import CallNext, OptionalMiddleware, SendNext
 from taskfleet.protocol.sealing import Seal
 from taskfleet.retry import RetryLater
 from taskfleet.runtime.executors.process_executor import ChildError
@@ -38,6 +39,8 @@ Attributes = dict[str, AttributeValue]
 # Of a run that the worker has stopped, by the reason.
 _OUTCOMES = {"lost": "lease_lost", "shutdown": "returned"}
 _MOST_SENT = 4096  # enqueues that are remembered
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_CONTEXT = Context()
 _MOST_LINKED = 128  # tasks of a batch: the default limit of an SDK on the links of a span
 
 
@@ -51,7 +54,7 @@ class SpanOptions:
     record_exceptions: bool = True
 
 
-class OpenTelemetryMiddleware(Middleware):
+class OpenTelemetryMiddleware(OptionalMiddleware):
     """Spans and metrics of one queue. A fault of the SDK or of an exporter is logged and harms no task."""
 
     def __init__(
@@ -70,6 +73,46 @@ class OpenTelemetryMiddleware(Middleware):
         self.measures = Measures(meter_provider)
         # The enqueues of this process, for the tasks that are sent to wait for them.
         self._sent: OrderedDict[str, str] = OrderedDict()  # `traceparent` by task id
+
+    # What is in no trace that is kept goes without the hooks below: most of it, where a sampler keeps little.
+
+    def headers_instead(self) -> Mapping[str, str] | None:
+        """The headers of one message whose span would not be kept; None when it may be."""
+        if self._options.baggage or self.measures.on:
+            return None
+        return _safely(self._headers_instead)
+
+    def _headers_instead(self) -> Mapping[str, str] | None:
+        around = trace.get_current_span().get_span_context()
+        if around.is_valid:
+            return spans.headers_of(around) if self._sampling.drops(around) else None
+        if root := self._sampling.unsampled_root():
+            return {tracing.PARENT_HEADER: root}
+        return _NOTHING if self._sampling.drops(None) else None
+
+    def runs_plain(self, headers: object) -> bool:
+        """Whether the span of a run would not be kept. What the run logs and sends stays in the trace."""
+        if self._options.baggage or self._options.separate_traces or self.measures.on:
+            return False
+        return _safely(self._runs_plain, headers) or False
+
+    def _runs_plain(self, headers: object) -> bool:
+        sender: Span
+        if unsampled := spans.unsampled_sender(headers):
+            if not self._sampling.drops_unsampled():
+                return False
+            sender = unsampled
+        else:
+            creator = spans.creator_of(headers)
+            if not self._sampling.drops(creator):
+                return False
+            if creator is None:
+                return True
+            tracing.RUN.set(tracing.parsed(spans.text_of(headers, tracing.PARENT_HEADER, tracing.PARENT_LENGTH)))
+            sender = trace.NonRecordingSpan(creator)
+        # The context is that of the run and ends with it, so the sender's span is the current one until its outcome.
+        contexts.attach(trace.set_span_in_context(sender, _NO_CONTEXT))
+        return True
 
     # Sending.
 

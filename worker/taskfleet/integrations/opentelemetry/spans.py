@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
 
 from taskfleet import describing, showing, tracing
 from taskfleet.integrations.opentelemetry import conventions
@@ -21,6 +21,7 @@ _STATE_CHARACTERS = 512  # the most that W3C asks everyone to pass on
 _BAGGAGE_CHARACTERS = 8192
 _STACKTRACE_CHARACTERS = 16_000
 
+_SAMPLED, _NOT_SAMPLED, _NO_STATE = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT), TraceState()
 _baggage = W3CBaggagePropagator()
 
 
@@ -48,22 +49,53 @@ def text_of(headers: object, name: str, most: int) -> str:
 
 def creator_of(headers: object) -> SpanContext | None:
     """The span in which a task was sent; None for headers without one, or with a damaged one."""
-    about = context_of(text_of(headers, tracing.PARENT_HEADER, tracing.PARENT_LENGTH))
-    if about is None:
+    known = tracing.parsed(text_of(headers, tracing.PARENT_HEADER, tracing.PARENT_LENGTH))
+    if known is None:
         return None
-    if state := text_of(headers, tracing.STATE_HEADER, _STATE_CHARACTERS):
-        trace_state = TraceState.from_header([state])
-        return SpanContext(about.trace_id, about.span_id, True, about.trace_flags, trace_state)
-    return about
+    state = text_of(headers, tracing.STATE_HEADER, _STATE_CHARACTERS)
+    return _context(known, TraceState.from_header([state]) if state else _NO_STATE)
+
+
+class UnsampledSender(NonRecordingSpan):
+    """The span of another process that is not sampled. Few ask for its ids, so they are parsed when somebody does."""
+
+    is_unsampled = True  # tracing.exemplar
+
+    def __init__(self, traceparent: str, state: str) -> None:
+        self._traceparent = traceparent
+        self._state = state
+        self._known: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        if self._known is None:
+            headers = {tracing.PARENT_HEADER: self._traceparent, tracing.STATE_HEADER: self._state}
+            self._known = creator_of(headers) or INVALID_SPAN_CONTEXT
+        return self._known
+
+    def __repr__(self) -> str:
+        return f"UnsampledSender({self._traceparent!r})"
+
+
+def unsampled_sender(headers: object) -> UnsampledSender | None:
+    """The span in which a task was sent, if it is not sampled; None for any other headers."""
+    if not isinstance(headers, dict):
+        return None
+    traceparent = headers.get(tracing.PARENT_HEADER)
+    if not isinstance(traceparent, str) or not tracing.is_unsampled(traceparent):
+        return None
+    state = text_of(headers, tracing.STATE_HEADER, _STATE_CHARACTERS) if len(headers) > 1 else ""
+    return UnsampledSender(traceparent, state)
 
 
 def context_of(traceparent: str) -> SpanContext | None:
     """The span of another process that a `traceparent` names."""
     found = tracing.parsed(traceparent)
-    if found is None:
-        return None
-    flags = TraceFlags(TraceFlags.SAMPLED if found.sampled else TraceFlags.DEFAULT)
-    return SpanContext(int(found.trace_id, 16), int(found.span_id, 16), True, flags)
+    return None if found is None else _context(found, _NO_STATE)
+
+
+def _context(span: tracing.TraceSpan, state: TraceState) -> SpanContext:
+    flags = _SAMPLED if span.sampled else _NOT_SAMPLED
+    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), True, flags, state)
 
 
 def parent_context(creator: SpanContext | None, headers: object, *, baggage: bool) -> Context:

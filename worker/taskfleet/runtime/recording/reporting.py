@@ -189,7 +189,7 @@ def _log(
 
 
 def _of_job(job: Job) -> _About:
-    return job.id, job.definition.name, job.partition, job.attempt, tracing.RUN.get()
+    return job.id, job.definition.name, job.partition, job.attempt, tracing.current()
 
 
 def _short(text: str) -> str:

@@ -59,7 +59,7 @@ class Runner:
         try:
             if job.interruption is not None:
                 raise asyncio.CancelledError  # interrupted before its first step
-            if definition.plan is not None or self._hooks.execute:
+            if definition.plan is not None or (self._hooks.execute and not self._hooks.runs_plain(job.headers)):
                 value = await self._calls.through_hooks(job, args, kwargs)
             elif definition.options.executor == "async":
                 value = await definition.function(*args, **kwargs)

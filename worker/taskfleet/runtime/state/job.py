@@ -106,6 +106,12 @@ class Job:
             timeout = envelope.settings.get(call_settings.TIMEOUT, timeout)
         self.timeout: float | None = timeout
 
+    @property
+    def headers(self) -> object:
+        """The headers of its message: a dict of text, unless another program has written them; None without any."""
+        settings = self.envelope.settings
+        return settings.get(call_settings.HEADERS) if settings else None
+
     def interrupt(self, why: Interruption) -> bool:
         """Cancel the handler. Only the first reason counts; returns whether this is the first. See `Stopping`."""
         if self.interruption is not None or self.task is None:
