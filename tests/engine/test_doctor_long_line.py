@@ -141,7 +141,7 @@ async def test_a_line_that_moves_too_fast_is_told(
         findings = (await checkup.look(broker, ["q"])).findings
     told = [each for each in findings if each.code == "line-moves"]
     assert [(each.severity, each.queue, each.subject, each.is_mendable) for each in told] == [
-        ("warning", "q", "", False)
+        ("warning", "q", "q", False)
     ]
     assert [each for each in findings if each.severity == "error"] == []
     assert [(e.code, e.subject) for e in (await checkup.look(broker, ["q"])).errors] == [("task-lost", "t3000")]
@@ -173,5 +173,5 @@ async def test_what_was_found_before_the_line_moved_away_is_told_with_it(
     monkeypatch.setattr(RedisBroker, "call", slow)
     findings = (await checkup.look(broker, ["q"])).findings
     told = {(each.code, each.subject) for each in findings}
-    assert {("line-moves", ""), ("ready-twice", "t90000")} <= told
+    assert {("line-moves", "q"), ("ready-twice", "t90000")} <= told
     assert not any(each.code == "task-lost" for each in findings), "no whole look has missed it twice"

@@ -88,7 +88,7 @@ async def look_through(queues: QueueCalls, partition: Partition, share: Share, u
         if before is not None:
             return [fault for fault in faults if fault.code != "task-lost" or fault in before]
         before, unplaced = faults, {fault.member for fault in faults if fault.code == "task-lost"}
-    return [*seen, Fault("line-moves", partition, "ready", b"")]
+    return [*seen, Fault("line-moves", partition, "ready", partition.encode())]
 
 
 async def _look_through(
