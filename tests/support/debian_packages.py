@@ -58,8 +58,8 @@ def _bind(name: str, made: Path, final: Path) -> None:
     libraries = [made / folder / loader.parent.name for folder in ("usr/lib", "lib")]
     command = made / "usr" / "bin" / name
     moved = command.with_name(f"{name}.program")
-    command.resolve().rename(moved)  # it may be a link to another one
-    command.unlink(missing_ok=True)
+    shutil.copy2(command, moved)  # it may be a link to another one
+    command.unlink()
 
     def there(path: Path) -> str:
         return shlex.quote(str(final / path.relative_to(made)))

@@ -18,9 +18,13 @@ _PACKAGES = (
 
 
 def program() -> Path:
-    """Its path. `NotToBeHadError` says why there is none."""
-    if found := shutil.which("redis-server") or shutil.which("/usr/bin/redis-server"):
-        return Path(found)
+    """That of the system, else Debian's. `NotToBeHadError` says why there is none."""
+    found = shutil.which("redis-server")
+    return Path(found) if found else from_debian()
+
+
+def from_debian() -> Path:
+    """Debian's, whatever the system has."""
     return debian_packages.program("redis-server", "bookworm", _PACKAGES)
 
 

@@ -44,12 +44,11 @@ def binary() -> str:
 
 def binary_with_tls() -> str | None:
     """A server that has TLS: `REDIS_SERVER_TLS`, that of `binary()`, the system's, or Debian's; `None` without one."""
-    for path in filter(None, (os.environ.get("REDIS_SERVER_TLS"), binary())):
-        if os.access(path, os.X_OK) and _has_tls(path):
+    for path in (os.environ.get("REDIS_SERVER_TLS"), binary(), shutil.which("redis-server")):
+        if path and os.access(path, os.X_OK) and _has_tls(path):
             return path
     with contextlib.suppress(debian_packages.NotToBeHadError):
-        if _has_tls(other := str(debian_redis.program())):
-            return other
+        return str(debian_redis.from_debian())
     return None
 
 

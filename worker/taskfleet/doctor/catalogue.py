@@ -28,12 +28,6 @@ CATALOGUE: Final[dict[str, Wording]] = {
     "task-lost": Wording("the task is stored and in no structure: it would never run", "make it ready"),
     "task-twice": Wording("the task is in several structures: {evidence}", "leave it where its status says"),
     "ready-twice": Wording("the task is in line twice, and would run twice", "take it out of line once"),
-    "line-moves": Wording(
-        "tasks come too fast for a look through its ready list: one that is lost or in line twice would not be found",
-        "run it again when fewer tasks come",
-        mends=False,
-        severity="warning",
-    ),
     "task-and-letter": Wording("the task is stored, and a dead letter too", "let it run, and drop the dead letter"),
     "lease-missing": Wording(
         "the task runs without a lease ({evidence}): if its worker dies, nobody takes it over",
@@ -97,6 +91,12 @@ CATALOGUE: Final[dict[str, Wording]] = {
         "the schedule cannot be read: {evidence}", "add it again: taskfleet schedules add", mends=False
     ),
     # Whole queues.
+    "line-moves": Wording(
+        "tasks come too fast for a look through its ready list: one that is lost or in line twice would not be found",
+        "run it again when fewer tasks come",
+        mends=False,
+        severity="warning",
+    ),
     "removed-count": Wording("cancelled tasks that are still in line: {evidence}", "set the number of those there"),
     "counter-broken": Wording("the counter is no number: {evidence!r}", "let it start anew"),
     "key-expires": Wording("the key ends with all that is in it", "keep it"),

@@ -76,27 +76,30 @@ async def look_through(queues: QueueCalls, partition: Partition, share: Share, u
     `line-moves` when that cannot be told, since more tasks come between two calls than one may look through.
     """
     before: list[Fault] | None = None
+    seen: list[Fault] = []  # in looks that did not come to their end: each was true in one call
     for _ in range(_TRIES):
-        faults = await _look_through(queues, partition, share, unplaced)
-        if faults is None:
-            continue  # thousands of tasks have come between two calls
+        faults, whole = await _look_through(queues, partition, share, unplaced)
+        if not whole:  # thousands of tasks have come between two calls
+            seen += [fault for fault in faults if fault.code != "task-lost"]
+            continue
         if not any(fault.code == "task-lost" for fault in faults):
             return faults
         # In a long list a hand that takes out ids while it is looked through hides others: only a second look tells.
         if before is not None:
             return [fault for fault in faults if fault.code != "task-lost" or fault in before]
         before, unplaced = faults, {fault.member for fault in faults if fault.code == "task-lost"}
-    return [Fault("line-moves", partition, "ready", b"")]
+    return [*seen, Fault("line-moves", partition, "ready", partition.encode())]
 
 
 async def _look_through(
     queues: QueueCalls, partition: Partition, share: Share, unplaced: set[bytes]
-) -> list[Fault] | None:
+) -> tuple[list[Fault], bool]:
+    """The faults of one look, and whether it came to its end."""
     names, look, faults = queues.keys_of(partition), _Pass(share), list[Fault]()
     while True:
         page = await queues.call(calls.line(names, partition, look.anchor, _PAGE))
         if page is None:
-            return None
+            return faults, False
         look.add(page)
         faults += page.faults
         unplaced.difference_update(page.ids)
@@ -110,7 +113,7 @@ async def _look_through(
     while ids or pairs:
         lost = await queues.call(calls.lost(names, partition, ids[:_TOGETHER], pairs[:_TOGETHER], look.anchor))
         if lost is None:
-            return None
+            return faults, False
         faults += lost.faults
         ids, pairs = ids[lost.ids :], pairs[lost.pairs :]
-    return faults
+    return faults, True
