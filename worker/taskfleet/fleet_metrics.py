@@ -6,6 +6,7 @@ as text, and there are at most so many of them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,7 @@ class FleetCollector(Collector):
         self._owner = tuple(owner)
         self._most = most_queues
         self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
+        self._others = _Growth()
 
     def collect(self) -> Iterator[Metric]:
         readings = self._read()
@@ -82,8 +84,9 @@ class FleetCollector(Collector):
         label = (*self._owner, "queue")
         for name, meaning, figure in _GAUGES:
             yield _family(GaugeMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
-        for name, meaning, figure in _COUNTERS:
-            yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
+        for at, (name, meaning, figure) in enumerate(_COUNTERS):
+            values = ((key, sum(map(figure, row.counted), row.grown[at])) for key, row in rows.items())
+            yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, values)
         serving = ((key, float(row.workers)) for key, row in rows.items())
         yield _family(
             GaugeMetricFamily, "taskfleet_queue_workers", "Live worker processes that claim from it.", label, serving
@@ -98,16 +101,19 @@ class FleetCollector(Collector):
         found: dict[tuple[Owner, str], _Row] = {}
         for fleet in fleets:
             for queue, stats in fleet.queues.items():
-                found[fleet.owner, queue] = _Row([stats], fleet.serving.get(queue, 0), fleet.targets.get(queue))
+                found[fleet.owner, queue] = _Row(
+                    [stats], workers=fleet.serving.get(queue, 0), target=fleet.targets.get(queue)
+                )
         self._name(found)
+        others = {key: row for key, row in found.items() if key not in self._named}
         rows: dict[Owner, _Row] = {}
         for (owner, queue), row in found.items():
-            if (owner, queue) in self._named:
-                rows[*_shown(owner), shown(queue, foreign.NAME_LIMIT)] = row
-            else:
-                others = rows.setdefault((*_shown(owner), OTHER), _Row([], 0, None))
-                others.stats += row.stats
-                others.workers = max(others.workers, row.workers)
+            # Two names may be shown alike, and a queue may be named as the others are.
+            label = OTHER if (owner, queue) in others else shown(queue, foreign.NAME_LIMIT)
+            rows.setdefault((*_shown(owner), label), _Row()).add(row, counted=(owner, queue) not in others)
+        for owner, grown in self._others.of({key: row.stats[0] for key, row in others.items()}).items():
+            if (found_row := rows.get((*_shown(owner), OTHER))) is not None:
+                found_row.grown = grown
         return rows
 
     def _name(self, found: Mapping[tuple[Owner, str], object]) -> None:
@@ -138,11 +144,48 @@ class FleetCollector(Collector):
 
 @dataclass(slots=True)
 class _Row:
-    """One line: the figures of a queue, or of several."""
+    """One line: the figures of a queue, or of several. The counters are those of `counted`, and `grown`."""
 
-    stats: list[QueueStats]
-    workers: int
-    target: float | None
+    stats: list[QueueStats] = field(default_factory=list[QueueStats])
+    counted: list[QueueStats] = field(default_factory=list[QueueStats])
+    workers: int = 0
+    target: float | None = None
+    grown: Sequence[float] = (0.0,) * 5
+
+    def add(self, other: _Row, *, counted: bool) -> None:
+        """Also show `other`; unless `counted`, only its gauges."""
+        self.stats += other.stats
+        self.workers = max(self.workers, other.workers)
+        if counted:
+            self.counted += other.stats
+            self.target = other.target if self.target is None else self.target
+
+
+class _Growth:
+    """By how much the counters of queues without a label have grown, for each owner, since the first look.
+
+    Such queues come and go, and one gets a label when another one is gone: the sum of their counters would go back,
+    which Prometheus takes for a counter that has started anew, and counts all of it again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # two scrapes may come at once
+        self._before: dict[tuple[Owner, str], list[float]] = {}
+        self._grown: dict[Owner, list[float]] = {}
+
+    def of(self, found: Mapping[tuple[Owner, str], QueueStats]) -> Mapping[Owner, Sequence[float]]:
+        """With the figures of now."""
+        with self._lock:
+            self._count(found)
+            return {owner: tuple(sums) for owner, sums in self._grown.items()}
+
+    def _count(self, found: Mapping[tuple[Owner, str], QueueStats]) -> None:
+        before, self._before = self._before, {}
+        for key, stats in found.items():
+            totals = self._before[key] = [float(figure(stats)) for _, _, figure in _COUNTERS]
+            sums = self._grown.setdefault(key[0], [0.0] * len(totals))
+            for at, (earlier, later) in enumerate(zip(before.get(key, totals), totals, strict=True)):
+                sums[at] += later - earlier if later >= earlier else later
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[QueueStats], float]], ...] = (

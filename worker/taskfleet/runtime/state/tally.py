@@ -68,7 +68,8 @@ class TaskFigures:
     def ended(self, code: str, waited: float, seconds: float | None) -> None:
         """A run has ended with this outcome code, after `seconds`; before it began, the task was ready for `waited`.
 
-        Of a batch, one item has the seconds of the run and the others have None, so that it counts as one run. Every task pays for this, so the first bucket, which most fast tasks are in, is not looked for.
+        Of a batch, one item has the seconds of the run and the others have None, so that it counts as one run. Every
+        task pays for this, so the first bucket, which most fast tasks are in, is not looked for.
         """
         self.counts[code] += 1
         if waited > _SHORTEST:
