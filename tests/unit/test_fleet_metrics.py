@@ -97,6 +97,19 @@ def test_the_counters_of_the_others_only_grow_and_only_by_what_happened() -> Non
         assert failed() == grown
 
 
+def test_a_failover_that_loses_the_last_writes_is_no_fall_of_a_counter() -> None:
+    seen = [1000]
+    collector = FleetCollector(lambda: Readings([FleetFigures(queues={"a": replace(STATS, failed_total=seen[-1])})]))
+
+    def failed() -> float:
+        family = next(one for one in collector.collect() if one.name == "taskfleet_queue_failed")
+        return family.samples[0].value
+
+    for total, told in ((1000, 1000), (990, 1000), (999, 1000), (1001, 1001), (3, 3), (2, 3), (0, 0), (1, 1)):
+        seen.append(total)
+        assert failed() == told
+
+
 def test_names_that_are_shown_alike_are_added_up() -> None:
     names = ["other", "x" * 300 + "a", "x" * 300 + "b"]
     figures = FleetFigures(queues=dict.fromkeys([*names, "y", "z"], STATS), targets={"other": 30.0})

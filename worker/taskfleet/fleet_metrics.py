@@ -7,7 +7,7 @@ as text, and there are at most so many of them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class FleetCollector(Collector):
         self._owner = tuple(owner)
         self._most = most_queues
         self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
-        self._others = _Growth()
+        self._counters = _Counters()
 
     def collect(self) -> Iterator[Metric]:
         readings = self._read()
@@ -84,8 +84,8 @@ class FleetCollector(Collector):
         label = (*self._owner, "queue")
         for name, meaning, figure in _GAUGES:
             yield _family(GaugeMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
-        for at, (name, meaning, figure) in enumerate(_COUNTERS):
-            values = ((key, sum(map(figure, row.counted), row.grown[at])) for key, row in rows.items())
+        for at, (name, meaning, _) in enumerate(_COUNTERS):
+            values = ((key, row.totals[at]) for key, row in rows.items())
             yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, values)
         serving = ((key, float(row.workers)) for key, row in rows.items())
         yield _family(
@@ -105,15 +105,16 @@ class FleetCollector(Collector):
                     [stats], workers=fleet.serving.get(queue, 0), target=fleet.targets.get(queue)
                 )
         self._name(found)
-        others = {key: row for key, row in found.items() if key not in self._named}
+        named = found.keys() & self._named.keys()
+        totals, of_others = self._counters.of({key: row.stats[0] for key, row in found.items()}, named)
         rows: dict[Owner, _Row] = {}
-        for (owner, queue), row in found.items():
+        for key, row in found.items():
+            owner, queue = key
             # Two names may be shown alike, and a queue may be named as the others are.
-            label = OTHER if (owner, queue) in others else shown(queue, foreign.NAME_LIMIT)
-            rows.setdefault((*_shown(owner), label), _Row()).add(row, counted=(owner, queue) not in others)
-        for owner, grown in self._others.of({key: row.stats[0] for key, row in others.items()}).items():
-            if (found_row := rows.get((*_shown(owner), OTHER))) is not None:
-                found_row.grown = grown
+            label = shown(queue, foreign.NAME_LIMIT) if key in named else OTHER
+            rows.setdefault((*_shown(owner), label), _Row()).add(row, totals[key] if key in named else ())
+        for owner, grown in of_others.items():
+            rows[*_shown(owner), OTHER].count(grown)
         return rows
 
     def _name(self, found: Mapping[tuple[Owner, str], object]) -> None:
@@ -144,48 +145,66 @@ class FleetCollector(Collector):
 
 @dataclass(slots=True)
 class _Row:
-    """One line: the figures of a queue, or of several. The counters are those of `counted`, and `grown`."""
+    """One line: the figures of a queue, or of several, and their counters as `_COUNTERS` has them."""
 
     stats: list[QueueStats] = field(default_factory=list[QueueStats])
-    counted: list[QueueStats] = field(default_factory=list[QueueStats])
+    totals: list[float] = field(default_factory=lambda: [0.0] * len(_COUNTERS))
     workers: int = 0
     target: float | None = None
-    grown: Sequence[float] = (0.0,) * 5
 
-    def add(self, other: _Row, *, counted: bool) -> None:
-        """Also show `other`; unless `counted`, only its gauges."""
+    def add(self, other: _Row, totals: Sequence[float]) -> None:
+        """Also show `other`, with these counters: none for a queue that shares its label with all others."""
         self.stats += other.stats
         self.workers = max(self.workers, other.workers)
-        if counted:
-            self.counted += other.stats
+        if totals:
+            self.count(totals)
             self.target = other.target if self.target is None else self.target
 
+    def count(self, totals: Sequence[float]) -> None:
+        self.totals = [mine + theirs for mine, theirs in zip(self.totals, totals, strict=True)]
 
-class _Growth:
-    """By how much the counters of queues without a label have grown, for each owner, since the first look.
 
-    Such queues come and go, and one gets a label when another one is gone: the sum of their counters would go back,
-    which Prometheus takes for a counter that has started anew, and counts all of it again.
+_Queue = tuple[Owner, str]
+
+
+class _Counters:
+    """The counters of queues from one look to the next. Prometheus takes a counter that has fallen for one that has
+    started anew, and counts all of it again.
+
+    So a counter that a replica has a little less of, after a failover, stays until it is reached. Of the queues that
+    share a label, which come and go, it is counted by how much they have grown since the first look.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # two scrapes may come at once
-        self._before: dict[tuple[Owner, str], list[float]] = {}
+        self._before: dict[_Queue, list[float]] = {}
         self._grown: dict[Owner, list[float]] = {}
 
-    def of(self, found: Mapping[tuple[Owner, str], QueueStats]) -> Mapping[Owner, Sequence[float]]:
-        """With the figures of now."""
+    def of(
+        self, found: Mapping[_Queue, QueueStats], named: Container[_Queue]
+    ) -> tuple[Mapping[_Queue, Sequence[float]], Mapping[Owner, Sequence[float]]]:
+        """The counters of each queue, and of all that are not `named`, by owner."""
+        none = [0.0] * len(_COUNTERS)
         with self._lock:
-            self._count(found)
-            return {owner: tuple(sums) for owner, sums in self._grown.items()}
+            before, self._before = self._before, {}
+            grown: dict[Owner, list[float]] = {}
+            for key, stats in found.items():
+                totals = [float(figure(stats)) for _, _, figure in _COUNTERS]
+                earlier = before.get(key, totals)
+                totals = self._before[key] = list(map(_steady, earlier, totals))
+                if key not in named:
+                    sums = grown.get(key[0]) or self._grown.get(key[0], none)
+                    grown[key[0]] = list(map(_plus_growth, sums, earlier, totals))
+            self._grown = grown
+            return self._before, grown
 
-    def _count(self, found: Mapping[tuple[Owner, str], QueueStats]) -> None:
-        before, self._before = self._before, {}
-        for key, stats in found.items():
-            totals = self._before[key] = [float(figure(stats)) for _, _, figure in _COUNTERS]
-            sums = self._grown.setdefault(key[0], [0.0] * len(totals))
-            for at, (earlier, later) in enumerate(zip(before.get(key, totals), totals, strict=True)):
-                sums[at] += later - earlier if later >= earlier else later
+
+def _steady(earlier: float, now: float) -> float:
+    return earlier if earlier / 2 < now < earlier else now
+
+
+def _plus_growth(total: float, earlier: float, now: float) -> float:
+    return total + (now - earlier if now >= earlier else now)
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[QueueStats], float]], ...] = (
