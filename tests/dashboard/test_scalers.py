@@ -60,7 +60,7 @@ async def test_the_overview_knows_the_most_workers_of_the_hour_after_they_are_go
     assert (await site.get("overview"))["scalers"] == []
     numbers = [(2, "ScaleUpLimit"), (4, "ScaleUpLimit"), (4, "TooManyReplicas"), (4, ""), (0, "")]
     for desired, limit in numbers:
-        look = looks(1)[0]
+        look = next(iter(looks(1)))
         record = replace(
             record_of(look, look.decision, with_state=True), desired=desired, decided=desired, limited_by=limit
         )
