@@ -206,7 +206,10 @@ class FixtureServer:
                 sent = world.version
                 for topic in topics:
                     body = self._body(_path(topic), {})
-                    if body is not None:
+                    if world.no_redis:
+                        error = {"error": "Redis at redis:6379 cannot be reached"}
+                        yield f"event: error:{topic}\ndata: {json.dumps(error)}\n\n"
+                    elif body is not None:
                         yield f"event: {topic}\ndata: {json.dumps(body)}\n\n"
             await asyncio.sleep(0.03)
 

@@ -60,6 +60,12 @@ class World:
     jobs: dict[str, Body] = field(default_factory=dict)
     orders: dict[str, list[str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    earlier: Body | None = None
+    rates_known: bool = True
+    nameless: bool = False
+    no_redis: bool = False
+    slots: float | None = None
+    thinned: bool = False
     state: str = "running"
     ready: int = 1840
     refuse: str = ""
@@ -84,6 +90,11 @@ class World:
             "login": "token" if self.token else None,
         }  # fmt: skip
 
+    def unknown(self) -> Body:
+        """The rates before the second reading."""
+        rates = ("in_per_second", "out_per_second", "failed_per_second", "drains_in_seconds")
+        return {} if self.rates_known else dict.fromkeys(rates)
+
     def names(self) -> list[str]:
         usual = ["high_priority", "default", "low_priority", "mail", "thumbnails", "reports"]
         return [self.say(name) for name in usual] if self.queues == 6 else [f"queue-{i:04}" for i in range(self.queues)]
@@ -102,12 +113,13 @@ class World:
             "failed_per_second": [0.0, 0.12, 0.0, 0.0, 0.0, 0.0][i % 6],
             "drains_in_seconds": [0.7, 129.6, 0.0, None, None, 90.0][i % 6],
             "workers": [8, 8, 8, 2, 0, 8][i % 6], "limits": self.say("at most 4 at once") if i % 6 == 3 else "", "spark": spark,
+            **self.unknown(),
         }  # fmt: skip
 
     def scaler_row(self) -> Body:
         return {
             "name": "shop/orders", "replicas": 7, "desired": 8, "busy": 7,
-            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3),
+            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3), "earlier": self.earlier,
             "message": self.say("slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9"),
         }  # fmt: skip
 
@@ -121,6 +133,7 @@ class World:
             "totals": {
                 "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": 9, "in_per_second": 104.6,
                 "out_per_second": 118.2, "failed_per_second": 0.12, "drains_in_seconds": 157.4,
+                **self.unknown(),
             },
             "workers": {"total": 10, "busy": 7, "idle": 1, "cordoned": 1, "draining": 1, "slots": 80, "running": 64},
             "queues": {"items": rows[offset : offset + limit], "total": len(rows), "offset": offset},
@@ -180,7 +193,7 @@ class World:
     def task_row(self, i: int = 0, state: str | None = None) -> Body:
         state = state or ["running", "ready", "delayed", "retrying", "dead", "succeeded", "blocked"][i % 7]
         return {
-            "id": f"01J9ZK3V7Q8M2N4P{i:06}", "task": self.say("shop.orders.charge"), "queue": self.say("default"), "state": state,
+            "id": f"01J9ZK3V7Q8M2N4P{i:06}", "task": None if self.nameless else self.say("shop.orders.charge"), "queue": self.say("default"), "state": state,
             "enqueued_at": at(60 + i), "due_at": at(-30) if state in {"delayed", "retrying"} else None,
             "started_at": at(9) if state == "running" else None, "ended_at": at(2) if state == "dead" else None,
             "worker": self.say("orders-7d9f-x2/0") if state == "running" else None, "attempt": 2, "unique_key": None,
@@ -374,9 +387,11 @@ class World:
                 "reason": "DrainTime" if hour else "", "limited_by": limit if hour else "",
                 "message": self.say(f"slots = {steady + drain:.1f} (steady {steady:.1f} + drain {drain:.1f}) / 8 → {wanted}") if hour else "",
                 "limit_message": self.say("at most 1 more in 15 s") if limit and hour else "",
-                "terms": _terms(steady, drain, 0.0, wanted) if hour else {},
+                "terms": {**_terms(steady, drain, 0.0, wanted), **({} if self.slots is None else {"slots": self.slots})} if hour else {},
             })  # fmt: skip
             there = desired
+        if self.thinned:
+            points = [points[0], *points[number // 2 :]]
         spec = {
             "minReplicas": 0,
             "maxReplicas": 20,
@@ -414,7 +429,7 @@ class World:
         return {
             "points": points,
             "summary": self.say(
-                "121 of 240 decisions would have been others: 6.1 workers wanted on average in place of 4.0, at most 13 in place of 7. The backlog is the recorded one: it would have fallen faster with more workers, and slower with fewer."
+                "121 of 240 decisions would have been others: at most 13 workers in place of 7, 6.1 workers in place of 4.0 on average. The backlog is the recorded one: it would have fallen faster with more workers, and slower with fewer."
             ),
         }
 

@@ -35,10 +35,7 @@ def _why(record: DecisionRecord) -> str:
 
 def _line(term: str, value: Any) -> ExplainLine:
     number = float(value) if isinstance(value, (int, float)) else None
-    words = TERMS.get(term, term.replace("_", " "))
-    return ExplainLine(
-        name=text.line(term), value=number, text=text.line(f"{words}: {number:g}" if number is not None else words)
-    )
+    return ExplainLine(name=text.line(term), value=number, text=text.line(TERMS.get(term, term.replace("_", " "))))
 
 
 def _changes(record: DecisionRecord, change: str) -> list[str]:

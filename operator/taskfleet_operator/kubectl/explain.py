@@ -86,7 +86,7 @@ def of_status(name: str, taskqueue: dict[str, Any]) -> dict[str, Any]:
         ("readyReplicas", "workers that are ready"), ("totalDead", "dead letters"),
     )  # fmt: skip
     terms = [
-        {"name": field, "value": float(status[field]), "text": f"{words}: {status[field]:g}"}
+        {"name": field, "value": float(status[field]), "text": words}
         for field, words in told
         if isinstance(status.get(field), int)
     ]
@@ -112,8 +112,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
         values = [_value(each["value"]) for each in answer["lines"]]
         wide = max(map(len, values))
         for each, value in zip(answer["lines"], values, strict=True):
-            words = str(each["text"]).rpartition(": ")[0] or str(each["text"])
-            found += _wrapped(words, f"  {value.rjust(wide)}  ", " " * (wide + 4))
+            found += _wrapped(str(each["text"]), f"  {value.rjust(wide)}  ", " " * (wide + 4))
     if answer["changes"]:
         found += ["", "What would change it:"]
         for each in answer["changes"]:

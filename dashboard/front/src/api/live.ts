@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, get, message, type Params } from "./client";
 
-export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string };
+export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string; trouble: string };
 
 type Listener = (data: unknown, error: string) => void;
 
@@ -12,7 +12,7 @@ const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 const topics = new Map<string, Set<Listener>>();
 const watchers = new Set<() => void>();
-let link: Link = { state: "connecting", since: Date.now(), lastEvent: 0, reason: "" };
+let link: Link = { state: "connecting", since: Date.now(), lastEvent: 0, reason: "", trouble: "" };
 let source: EventSource | null = null;
 let opened = "";
 let attempts = 0;
@@ -31,6 +31,13 @@ function heard(): void {
   attempts = 0;
   link.reason = "";
   tell("live");
+}
+
+/** Whether the server has figures at all: it may be well, and its Redis gone. */
+function troubled(trouble: string): void {
+  if (link.trouble === trouble) return;
+  link = { ...link, trouble };
+  for (const watcher of [...watchers]) watcher();
 }
 
 function close(): void {
@@ -79,12 +86,14 @@ function connect(): void {
   for (const topic of topics.keys()) {
     mine.addEventListener(topic, (event) => {
       heard();
+      if (topic === "overview") troubled("");
       const data = parsed(event);
       if (data !== null) for (const listener of [...(topics.get(topic) ?? [])]) listener(data, "");
     });
     mine.addEventListener(`error:${topic}`, (event) => {
       heard();
       const said = parsed(event) as { error?: string } | null;
+      if (topic === "overview") troubled(said?.error ?? "the figures cannot be read now");
       for (const listener of [...(topics.get(topic) ?? [])]) listener(null, said?.error ?? "the figures cannot be read now");
     });
   }

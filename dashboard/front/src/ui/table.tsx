@@ -59,7 +59,7 @@ export function Table<T>({ caption, columns, rows, rowKey, sort = "", onSort, ro
                   </th>
                 ) : (
                   <td key={column.key} role="cell" class={name} data-label={column.head}>
-                    {column.cell(row)}
+                    <div class="cell">{column.cell(row)}</div>
                   </td>
                 );
               })}
