@@ -1,4 +1,4 @@
-"""Discards that come to an end in the middle: whatever happens, what was deleted can be brought back for ten minutes."""
+"""Discards that end in the middle: whatever happens, what was deleted can be brought back for ten minutes."""
 
 from __future__ import annotations
 
