@@ -188,6 +188,7 @@ async def test_topics_beyond_the_bound_are_told_so_and_the_others_go_on(queue: T
         await stream.event("refused", lambda data, name=name: name in data["error"]) for name in ("workers", "dead")
     ]
     assert all("2 topics are watched already" in each["error"] for each in refused)
+    assert "workers is not among them" in (await stream.event("error:workers"))["error"]
     await stream.event("queue:q0")
     nobody = await site.stream("workers")
     assert (await nobody.event("end"))["retry"] is True
