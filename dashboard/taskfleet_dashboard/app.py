@@ -25,6 +25,7 @@ from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.version import __version__
 from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.guarding.bodies import BodyLimit
+from taskfleet_dashboard.guarding.failures import Failures
 from taskfleet_dashboard.guarding.headers import SecurityHeaders
 from taskfleet_dashboard.guarding.hosts import HostCheck
 from taskfleet_dashboard.metrics.requests import CountedRequests
@@ -42,8 +43,6 @@ from taskfleet_dashboard.routes import (
     workers,
 )
 from taskfleet_dashboard.serving import Serving
-
-logger = showing.logger("taskfleet.dashboard")
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ErrorAnswer, "description": "One line that says why."}
@@ -76,6 +75,7 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
         middleware=[
             Middleware(CountedRequests),
             Middleware(SecurityHeaders),
+            Middleware(Failures),
             Middleware(HostCheck, hosts=hosts),
             Middleware(BodyLimit),
         ],
@@ -92,7 +92,6 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
         (TaskQueueError, _failed),
         (HTTPException, _not_served),
         (RequestValidationError, _not_valid),
-        (Exception, _broken),
     ):
         app.add_exception_handler(kind, answer)
     return app
@@ -121,8 +120,3 @@ async def _not_valid(_request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
     return _line(422, f"{where}: {first['msg']}")
-
-
-async def _broken(request: Request, error: Any) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _line(500, "the dashboard has met an error of its own; its log has the details")

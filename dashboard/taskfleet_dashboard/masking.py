@@ -3,7 +3,7 @@
 A name matches whatever its case. Masked are: arguments of that name, also by position where the
 dashboard knows the application; the values of such keys at any depth of arguments and results;
 the same inside a text that is itself JSON; and in the lines of errors and tracebacks what follows the name as a field
-(`"name": …`, `name=…`). The last is a matter of patterns: an error that repeats a secret without its name shows it.
+(`fields_in_text`). The last is a matter of patterns: an error that repeats a secret without its name shows it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.inspection.task_info import AttemptError, TaskInfo
+from taskfleet_dashboard.fields_in_text import FieldsInText
 
 MASK = "•••"
 _MOST_DEPTH = 50
 _MOST_JSON = 65_536  # characters of a text that is looked into
-_VALUE = r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s,;&)}\]]+)"""
 
 
 class Masks:
@@ -33,26 +33,33 @@ class Masks:
                 raise ConfigurationError(f"mask {name!r:.120} is no name of a field; name one, such as password")
         self.names = tuple(found)
         self._folded = frozenset(name.casefold() for name in found)
-        self._pattern = _pattern_of(found)
+        self._in_text = FieldsInText(found) if found else None
 
     def __bool__(self) -> bool:
         return bool(self.names)
 
-    def of_task(self, info: TaskInfo, parameters: Sequence[str] = ()) -> tuple[TaskInfo, list[str]]:
+    def of_task(
+        self, info: TaskInfo, parameters: Sequence[str] = (), *, rest: str = "", others: Mapping[str, str] | None = None
+    ) -> tuple[TaskInfo, list[str]]:
         """The task without the values of masked fields, and the names that were found in it.
 
-        `parameters` are the names of its arguments by position, as far as they are known.
+        `parameters` are the names of its arguments by position, as far as they are known, and `rest` is that of all
+        that follow (`*rest`). `others` has for named arguments the name of the parameter that takes them (`**others`).
         """
         if not self:
             return info, []
         found: set[str] = set()
         args = info.args
         if args is not None:
-            names = [*parameters, *([""] * (len(args) - len(parameters)))]
+            names = [*parameters, *([rest] * (len(args) - len(parameters)))]
             args = tuple(self._field(name, value, found) for name, value in zip(names, args, strict=False))
         kwargs = info.kwargs
         if kwargs is not None:
-            kwargs = {key: self._field(key, value, found) for key, value in kwargs.items()}
+            taken_by = others or {}
+            kwargs = {
+                key: self._field(taken_by.get(key, ""), self._field(key, value, found), found)
+                for key, value in kwargs.items()
+            }
         masked = replace(
             info,
             args=args,
@@ -74,20 +81,21 @@ class Masks:
         return replace(error, error=self._text(error.error, found), traceback=self._text(error.traceback, found))
 
     def _text(self, text: str | None, found: set[str]) -> Any:
-        if not text or self._pattern is None:
+        if not text or self._in_text is None:
             return text
-
-        def hide(match: re.Match[str]) -> str:
-            found.add(match["name"].casefold())
-            return f"{match['before']}{MASK}"
-
-        return self._pattern.sub(hide, text)
+        return self._in_text.hidden(text, MASK, lambda name: found.add(name.casefold()))
 
     def _field(self, name: object, value: Any, found: set[str]) -> Any:
-        if isinstance(name, str) and name.casefold() in self._folded:
-            found.add(name.casefold())
-            return MASK
-        return self._value(value, found, 0)
+        return MASK if self._is_masked(name, found) else self._value(value, found, 0)
+
+    def _is_masked(self, name: object, found: set[str], *, strip: str = "") -> bool:
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "replace")
+        folded = name.strip().lstrip(strip).casefold() if isinstance(name, str) else ""
+        if folded not in self._folded:
+            return False
+        found.add(folded)
+        return True
 
     def _value(self, value: Any, found: set[str], depth: int) -> Any:
         if depth > _MOST_DEPTH:
@@ -95,20 +103,35 @@ class Masks:
         if isinstance(value, Mapping):
             kept: dict[Any, Any] = {}
             for key, each in value.items():
-                if isinstance(key, str) and key.casefold() in self._folded:
-                    found.add(key.casefold())
+                if self._is_masked(key, found):
                     kept[key] = MASK
                 else:
                     kept[key] = self._value(each, found, depth + 1)
             return kept
-        if isinstance(value, (list, tuple, set, frozenset)):
+        if isinstance(value, (list, tuple)):
+            return self._several(value, found, depth)
+        if isinstance(value, (set, frozenset)):
             return [self._value(each, found, depth + 1) for each in value]
         if isinstance(value, str):
             return self._inside(value, found, depth)
-        if isinstance(value, bytes) and value[:1] in (b"{", b"["):
-            text = self._inside(value.decode("utf-8", "replace"), found, depth)
-            return text if MASK in text else value
+        if isinstance(value, (bytes, bytearray)):
+            text = value.decode("utf-8", "replace")
+            hidden = self._inside(text, found, depth)
+            return value if hidden == text else hidden
         return value
+
+    def _several(self, values: Sequence[Any], found: set[str], depth: int) -> list[Any]:
+        """A list, whose items may be a field and its value: `["password", …]`, or `["login", "--password", …]`."""
+        kept: list[Any] = []
+        for at, each in enumerate(values):
+            before = values[at - 1] if at else None
+            is_pair = len(values) == 2 and at == 1
+            is_option = isinstance(before, str) and before.startswith("-")
+            if (is_pair or is_option) and self._is_masked(before, found, strip="-"):
+                kept.append(MASK)
+            else:
+                kept.append(self._value(each, found, depth + 1))
+        return kept
 
     def _inside(self, text: str, found: set[str], depth: int) -> str:
         """A text that is JSON is masked as what it says, any other as an error."""
@@ -119,12 +142,7 @@ class Masks:
                 pass
             else:
                 hidden = self._value(value, found, depth + 1)
-                return text if hidden == value else json.dumps(hidden, ensure_ascii=False)
+                if hidden != value:
+                    return json.dumps(hidden, ensure_ascii=False)
+                # A key may be there twice, of which reading keeps one.
         return str(self._text(text, found))
-
-
-def _pattern_of(names: Sequence[str]) -> re.Pattern[str] | None:
-    if not names:
-        return None
-    any_of = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.compile(rf"""(?P<before>(?<![\w])["']?(?P<name>{any_of})["']?\s*(?:=|:)\s*){_VALUE}""", re.IGNORECASE)

@@ -26,6 +26,9 @@ from taskfleet_dashboard.masking import Masks
 from taskfleet_dashboard.serving import Serving
 
 _GRACE_SECONDS = 5
+_UNREAD_MS = 30_000
+"""After which the kernel gives a connection up whose other side takes nothing. A server that closes it waits for ever
+until that side has read what was sent before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ def _bound(options: DashboardOptions) -> socket.socket:
         sock, address = socket.socket(socket.AF_INET, kind), ("0.0.0.0", options.port)  # noqa: S104
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux; the connections that it accepts inherit it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
         sock.bind(address)
         sock.listen(1024)  # who follows the printed address is answered, if not at once
     except OSError:

@@ -190,7 +190,11 @@ class FixtureServer:
     async def _events(self, request: Request) -> Response:
         refusal = self._refusal(request)
         if refusal is not None or self.world.deaf:
-            return refusal or Response(status_code=503)
+            return refusal or (
+                JSONResponse({"error": self.world.deaf_since}, 503)
+                if self.world.deaf_since
+                else Response(status_code=503)
+            )
         topics = request.query_params.get("topics", "").split(",")
         return StreamingResponse(
             self._stream(request, topics), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -205,6 +209,10 @@ class FixtureServer:
             if world.version != sent:
                 sent = world.version
                 for topic in topics:
+                    if topic in world.refused:
+                        told = json.dumps({"error": f"64 topics are watched already; {topic} is not among them"})
+                        yield f"event: refused\ndata: {told}\n\nevent: error:{topic}\ndata: {told}\n\n"
+                        continue
                     body = self._body(_path(topic), {})
                     if world.no_redis:
                         error = {"error": "Redis at redis:6379 cannot be reached"}

@@ -81,3 +81,27 @@ def test_a_login_that_has_ended_shows_the_login(look: Look, world: World, fixtur
     world.token = "new"
     page.click("button:has-text('Refresh')")
     expect(page.locator("input[type=password]")).to_be_visible()
+
+
+def test_a_login_that_ends_while_nobody_touches_the_page_shows_the_login(look: Look, world: World) -> None:
+    page = look("/queues/default")
+    world.token = "new"
+    world.deaf = True  # the stream ends, and the next one is refused
+    expect(page.locator("input[type=password]")).to_be_visible()
+
+
+def test_a_stream_that_is_refused_says_why_in_the_banner(look: Look, world: World) -> None:
+    page = look("/workers")
+    world.deaf_since = "500 pages are open already, which is the most"
+    world.deaf = True
+    expect(page.locator(".banner")).to_contain_text("500 pages are open already, which is the most")
+    world.deaf = False
+    page.click("text=Try now")
+    expect(page.locator(".banner")).to_have_count(0)
+
+
+def test_a_page_whose_topic_has_no_room_says_so_and_keeps_what_it_had(look: Look, world: World) -> None:
+    world.refused = {"queue:default"}
+    page = look("/queues/default")
+    expect(page.get_by_text("64 topics are watched already; queue:default is not among them")).to_be_visible()
+    expect(stat(page, "Ready")).to_be_visible()

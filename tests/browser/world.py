@@ -53,6 +53,8 @@ class World:
     token: str = ""
     down: bool = False
     deaf: bool = False
+    deaf_since: str = ""
+    refused: set[str] = field(default_factory=set)
     version: int = 0
     paused: set[str] = field(default_factory=set)
     cordoned: set[str] = field(default_factory=set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet_dashboard.access.proxies import ProxyAccess
 from taskfleet_dashboard.access.tokens import TokenAccess
 from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly, Visitor
+from taskfleet_dashboard.guarding import bodies
 from tests.dashboard.conftest import MakeSite, Site
 
 VIEW, EDIT = "view-token-0123456789", "edit-token-0123456789"
@@ -213,7 +215,14 @@ async def test_a_post_of_another_site_changes_nothing(known: TaskQueue, site: Si
     port = site.url.rpartition(":")[2]
     assert (await pause(site.client)).status_code == 403
     assert (await pause(site.client, **{"X-CSRF-Token": "0" * 64})).status_code == 403
-    for origin in ("https://evil.example", "null", f"http://127.0.0.1.evil.example:{port}", "http://127.0.0.1:1", ""):
+    for origin in (
+        "https://evil.example",
+        "null",
+        "http://[",
+        f"http://127.0.0.1.evil.example:{port}",
+        "http://127.0.0.1:1",
+        "",
+    ):
         refused = await pause(site.client, **token, Origin=origin)
         assert (refused.status_code, "another site" in refused.json()["error"]) == (403, True), origin
     for fetched in ("cross-site", "same-site"):
@@ -258,6 +267,33 @@ async def test_every_answer_has_the_security_headers(site: Site) -> None:
     assert (await site.client.get("/api/session")).headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/" + "a" * 300, "/queues/" + "b" * 300, "/" + "c/" * 4000, "/assets/" + "d" * 300])
+async def test_an_address_that_no_file_can_have_is_no_error_of_the_dashboard(site: Site, path: str) -> None:
+    assert (await site.client.get(path)).status_code == (404 if path.startswith("/assets/") else 200)
+
+
+async def test_an_error_of_its_own_has_the_security_headers_and_is_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("<script>secret</script>")
+
+    for name in ("overview", "schedules", "task"):
+        monkeypatch.setattr(site.serving.desk, name, broken)
+    for path in ("overview", "schedules", "tasks/a"):
+        response = await site.client.get(f"/api/{path}")
+        assert response.json() == {
+            "error": "the dashboard has met an error of its own; its log has the details",
+            "login": None,
+        }
+        assert response.status_code == 500
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
+    assert sum(n for (_, status), n in site.serving.requests.answered.items() if status == 500) == 3
+    assert caplog.text.count("\nZeroDivisionError: ") == 3  # and not once more by the server
+
+
 async def test_a_body_that_is_too_large_or_no_json_is_refused_in_one_line(site: Site) -> None:
     session = await site.get("session")
     headers = {"X-CSRF-Token": session["csrf"], "Content-Type": "application/json"}
@@ -266,6 +302,24 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused_in_one_line(site: 
     broken = await site.client.post("/api/dead/discard", content=b"{", headers=headers)
     assert broken.status_code == 422
     assert "\n" not in broken.json()["error"]
+
+
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_that(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_SECONDS", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
+    head = (
+        "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
+    writer.write(head.encode())
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"the body has not come within 0.5 s" in answer
+    stream = await site.stream("overview")  # whose only message is its end
+    await asyncio.sleep(1)
+    assert not stream.ended
 
 
 async def test_an_access_callable_may_be_a_coroutine_and_lets_nobody_in_by_default(

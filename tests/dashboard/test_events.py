@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,12 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from taskfleet import TaskQueue
+from taskfleet_dashboard import server
+from taskfleet_dashboard.access.visitor import OpenAccess
+from taskfleet_dashboard.app import application
 from taskfleet_dashboard.events.hub import Hub
 from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.events.stream import EventStream
 from taskfleet_dashboard.events.topics import Kind
+from taskfleet_dashboard.masking import Masks
+from taskfleet_dashboard.serving import Serving
 from tests.dashboard.conftest import MakeSite, Site
 from tests.engine.conftest import MakeQueue, until
 from tests.support.redis_server import RedisServer
@@ -181,6 +188,7 @@ async def test_topics_beyond_the_bound_are_told_so_and_the_others_go_on(queue: T
         await stream.event("refused", lambda data, name=name: name in data["error"]) for name in ("workers", "dead")
     ]
     assert all("2 topics are watched already" in each["error"] for each in refused)
+    assert "workers is not among them" in (await stream.event("error:workers"))["error"]
     await stream.event("queue:q0")
     nobody = await site.stream("workers")
     assert (await nobody.event("end"))["retry"] is True
@@ -302,3 +310,35 @@ async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
     # More than a second, and less than what 30 commands and more at 20 a second take twice.
     await asyncio.sleep(1.1)
     assert (await read() is first) == shared
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux")
+async def test_a_browser_that_never_reads_leaves_no_connection_behind(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_UNREAD_MS", 1000)
+    monkeypatch.setitem(EventStream.__init__.__kwdefaults__ or {}, "slow_seconds", 0.5)
+    sock = server._bound(server.DashboardOptions(port=0))
+    serving = Serving(queue, OpenAccess(), masks=Masks(), records=False)
+    config = uvicorn.Config(application(serving, hosts=None), log_config=None, lifespan="on")
+    serves = uvicorn.Server(config)
+    task = asyncio.create_task(serves.serve(sockets=[sock]))
+    await until(lambda: serves.started, "it serves")
+    clients = [socket.socket() for _ in range(20)]
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(sock.getsockname())
+        client.send(b"GET /api/events?topics=overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await until(lambda: serving.hub.streams == 20, "all look")
+    (watched,) = serving.hub._watched.values()
+    until_then, number = asyncio.get_running_loop().time() + 20, 0
+    while serving.hub.dropped_total < 20 and asyncio.get_running_loop().time() < until_then:
+        number += 1
+        watched.take(b'"%d%s"' % (number, b"x" * 300_000), is_error=False)
+        await asyncio.sleep(0.05)
+    assert serving.hub.dropped_total == 20
+    await until(lambda: not serves.server_state.connections, "no connection is left")
+    for client in clients:
+        client.close()
+    serves.should_exit = True
+    await task

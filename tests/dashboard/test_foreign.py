@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgpack
@@ -164,6 +165,29 @@ def test_masks_take_names_of_fields_only() -> None:
         ("password=abc, user=bob", f"password={MASK}, user=bob"),
         ('{"password": "a\\"b", "n": 1}', f'{{"password": "{MASK}", "n": 1}}'),
         ("{'password': 'a b', 'n': 1}", f"{{'password': {MASK}, 'n': 1}}"),
+        ("{'password': {'a': 's3cr3t'}, 'n': 1}", f"{{'password': {MASK}, 'n': 1}}"),
+        ("password=['x', 's3cr3t'], n=1", f"password={MASK}, n=1"),
+        ("password=b'x s3cr3t', n=1", f"password={MASK}, n=1"),
+        ("Login(password=Secret(a='x', b='s3cr3t'), n=1)", f"Login(password={MASK}, n=1)"),
+        ("password=<Secret s3cr3t>, n=1", f"password={MASK}, n=1"),
+        ("Password: Bearer s3cr3t\nnext", f"Password: {MASK}\nnext"),
+        ('sent {\\"password\\": \\"s3\\\\\\"cr3t\\", \\"n\\": 1}', f'sent {{\\"password\\": {MASK}, \\"n\\": 1}}'),
+        ('in "password": "cut off s3cr3t', f'in "password": {MASK}'),
+        ("password=['cut off', 's3cr3t", f"password={MASK}"),
+        ("password => 's3cr3t' password -> s3cr3t", f"password => {MASK} password -> {MASK}"),
+        ("[('password', 's3cr3t'), ('n', 1)]", f"[('password', {MASK}), ('n', 1)]"),
+        ("mysql --password s3cr3t -h db", f"mysql --password {MASK} -h db"),
+        ("['mysql', '--password', 's3cr3t']", f"['mysql', '--password', {MASK}]"),
+        ("<password>s3cr3t</password>", f"<password>{MASK}</password>"),
+        ("https://h/?password=s3&n=1", f"https://h/?password={MASK}&n=1"),
+        ("password='a' 'b'.", f"password={MASK} 'b'."),
+        ("password=ab,cd;ef", f"password={MASK}"),
+        (
+            "1 error for Login\nuser.password\n  Input is wrong [type=int, input_value='s3', input_type=str]",
+            f"1 error for Login\nuser.password\n  Input is wrong [type=int, input_value={MASK}, input_type=str]",
+        ),
+        ('{"a": {"password": "s3cr3t"}, "a": 1}', f'{{"a": {{"password": {MASK}}}, "a": 1}}'),
+        ("password > 3 and password != 4", "password > 3 and password != 4"),
         ("Password: hunter2\nnext", f"Password: {MASK}\nnext"),
         ("passwords=abc mypassword=abc", "passwords=abc mypassword=abc"),
         ("the password is wrong", "the password is wrong"),
@@ -172,6 +196,49 @@ def test_masks_take_names_of_fields_only() -> None:
 def test_a_field_in_a_text_is_masked_where_it_is_named(text: str, shown: str) -> None:
     masks = Masks(["password"])
     assert masks._value(text, set(), 0) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({b"password": "s3cr3t"}, {b"password": MASK}), ({" Password ": 1}, {" Password ": MASK}),
+        (b' {"password": "s3cr3t"}', f'{{"password": "{MASK}"}}'), (b"password=s3cr3t", f"password={MASK}"),
+        (b"\xff\xfe", b"\xff\xfe"), ([["password", "s3cr3t"]], [["password", MASK]]),
+        (["a", "--password", "s3cr3t"], ["a", "--password", MASK]),
+        (["user", "password", "mail"], ["user", "password", "mail"]),
+    ],
+)  # fmt: skip
+def test_a_field_is_masked_in_whatever_form_it_comes(value: Any, shown: Any) -> None:
+    assert Masks(["password"])._value(value, set(), 0) == shown
+
+
+async def test_arguments_are_masked_by_the_parameter_that_takes_them(
+    make_queue: MakeQueue, make_site: MakeSite
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def work(user: str, *tokens: str, **secrets: str) -> None: ...
+
+    handle = await work.enqueue("bob", "s3cr3t-1", "s3cr3t-2", any="s3cr3t-3")
+    site = await make_site(queue, mask=("tokens", "secrets"))
+    found = await site.get(f"tasks/{handle.id}")
+    assert "s3cr3t" not in json.dumps(found)
+    assert json.loads(found["args"]) == ["bob", MASK, MASK]
+    assert found["masked"] == ["tokens", "secrets"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=a," * 6000, "password=(" + "\\'" * 30_000, "password=" + "([" * 30_000, "password\n" * 7000,
+        "password:" + "\\" * 60_000, "password" + " " * 60_000, 'password="' * 7000, "password=a" + ")" * 60_000,
+    ],
+)  # fmt: skip
+def test_a_text_that_was_made_to_be_slow_is_masked_at_once(text: str) -> None:
+    began = time.process_time()
+    Masks(["password"]).text(text)
+    assert time.process_time() - began < 1
 
 
 def test_what_is_too_deep_to_be_looked_at_is_masked() -> None:

@@ -48,6 +48,8 @@ async def test_decisions_are_shown_over_time_and_one_by_one(site: Site, recorded
     assert day["points"][-1]["desired"] >= 0
     assert (await site.refused(f"scalers/{NAME}/decisions/1999-01-01T00:00:00Z"))[0] == 404
     assert (await site.refused(f"scalers/{NAME}/decisions/yesterday"))[0] == 422
+    last = await site.get(f"scalers/{NAME}/decisions/9999-12-31T23:59:59.999999Z")
+    assert last["at"] == points[-1]["at"]
     stream = await site.stream(f"scaler:{NAME}")
     assert (await stream.event(f"scaler:{NAME}"))["points"] == points
 

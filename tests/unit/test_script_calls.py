@@ -44,7 +44,7 @@ CALLS: list[ScriptCall[Any]] = [
     operations.stats(NAMES, horizon_ms=1),
     operations.purge(NAMES),
     operations.purge_dead(NAMES),
-    letters.discard(NAMES, "job", ["id"], until_ms=1, room=1, room_bytes=1),
+    letters.discard(NAMES, "job", ["id"], hold_ms=1, room=1, room_bytes=1),
     letters.restore(NAMES, "job", most=1),
     operations.requeue_dead(NAMES, FLEET, HERE, [], passed=0, most=None),
     schedules.add(NAMES, FLEET, "s", b"spec", 1),

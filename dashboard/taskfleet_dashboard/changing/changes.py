@@ -39,7 +39,8 @@ class Changes:
     user: str
 
     @contextlib.asynccontextmanager
-    async def _noted(self, action: str, subject: str) -> AsyncGenerator[_Noted]:
+    async def _noted(self, action: str, subject: str, *, succeeds: bool = True) -> AsyncGenerator[_Noted]:
+        """Note how the change came out; without `succeeds` only a failure, since a job notes the rest itself."""
         told = _Noted()
         try:
             yield told
@@ -48,7 +49,8 @@ class Changes:
             with contextlib.suppress(TaskQueueError):  # Redis may be why
                 await self._note(action, subject, told)
             raise
-        await self._note(action, subject, told)
+        if succeeds:
+            await self._note(action, subject, told)
 
     async def _note(self, action: str, subject: str, told: _Noted) -> None:
         await self.audit.note(
@@ -141,13 +143,15 @@ class Changes:
     async def start(self, action: Action, order: DeadOrder) -> JobStarted:
         """Start a job about dead letters."""
         named = order.queue if order.ids is not None else order.match.queue if order.match is not None else None
-        if named is not None:
-            await self._known(named)
-        return JobStarted(job=await self.jobs.start(self.broker, self.letters, action, order, self.user))
+        async with self._noted(action, f"dead letters of {named or 'all queues'}", succeeds=False):
+            if named is not None:
+                await self._known(named)
+            return JobStarted(job=await self.jobs.start(self.broker, self.letters, action, order, self.user))
 
     async def undo(self, job: str) -> JobAnswer:
         """Bring the letters of a discard back."""
-        return await self.jobs.undo(self.broker, job, self.user)
+        async with self._noted("undo", f"job {job}", succeeds=False):
+            return await self.jobs.undo(self.broker, job, self.user)
 
     # Schedules.
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
-from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.dead import DeadMatch, DeadOrder, JobAnswer
@@ -36,6 +36,7 @@ MOST_HELD, MOST_HELD_BYTES = 10_000, 16 * 1_048_576
 """Discarded letters that all jobs of one process hold at one time, and their bytes."""
 
 _MOST_RUNNING = 4
+_MOST_COUNTED = 50  # partitions whose held letters are counted; those of others are as many as were told
 _KEPT_SECONDS = 3600.0
 _TOLD_SECONDS = 0.5  # between two writes of how far a job is
 _SILENT_SECONDS = 30.0  # after which nobody runs it any more
@@ -56,7 +57,7 @@ class LetterJob:
     total: int | None = None
     error: str | None = None
     undo_until: float = 0.0
-    held: dict[str, int] = field(default_factory=dict[str, int])  # by partition
+    held: dict[str, int] = field(default_factory=dict[str, int])  # by partition, noted before anything is deleted there
     beat: float = 0.0
 
     def pack(self) -> bytes:
@@ -68,15 +69,20 @@ class LetterJob:
         """Errors: `ValueError` for what no dashboard has written."""
         try:
             job = cls(**json.loads(packed))
-            job.answer(time.time())
+            job.answer(time.time(), sum(job.held.values()))
+            for partition in job.held:
+                queue_of(Partition(partition))
         except (TypeError, AttributeError, LookupError, RecursionError, OverflowError, OSError) as error:
             raise ValueError(str(error)) from None
         return job
 
-    def answer(self, now: float) -> JobAnswer:
-        """How far it is at `now` (Unix s)."""
-        undoable = sum(self.held.values()) if self.state in ("done", "failed") and self.undo_until > now else 0
-        lost = self.state == "running" and now - self.beat > _SILENT_SECONDS
+    def lost(self, now: float) -> bool:
+        """Whether its process has ended without a word."""
+        return self.state == "running" and now - self.beat > _SILENT_SECONDS
+
+    def answer(self, now: float, undoable: int) -> JobAnswer:
+        """How far it is at `now` (Unix s); `undoable` letters are held in Redis."""
+        lost = self.lost(now)
         return JobAnswer(
             job=self.job,
             action=self.action,
@@ -97,16 +103,17 @@ class _Room:
     """How many discarded letters may still be held. What was held gets free when its time to live is over."""
 
     def __init__(self) -> None:
-        self._taken: list[tuple[float, int, int]] = []
+        self._taken: dict[str, tuple[float, int, int]] = {}  # by job, whose letters all go at one time
 
     def left(self, now: float) -> tuple[int, int]:
-        self._taken = [each for each in self._taken if each[0] > now]
-        letters, size = sum(each[1] for each in self._taken), sum(each[2] for each in self._taken)
+        self._taken = {job: each for job, each in self._taken.items() if each[0] > now}
+        letters, size = sum(each[1] for each in self._taken.values()), sum(each[2] for each in self._taken.values())
         return max(0, MOST_HELD - letters), max(0, MOST_HELD_BYTES - size)
 
-    def take(self, until: float, letters: int, size: int) -> None:
+    def take(self, job: str, until: float, letters: int, size: int) -> None:
         if letters:
-            self._taken.append((until, letters, size))
+            _, others, taken = self._taken.get(job, (until, 0, 0))
+            self._taken[job] = until, others + letters, taken + size
 
 
 class Jobs:
@@ -116,6 +123,7 @@ class Jobs:
         self._audit = audit
         self._room = _Room()
         self._running: dict[str, tuple[LetterJob, asyncio.Task[None]]] = {}
+        self._starting = 0
 
     @property
     def running(self) -> int:
@@ -126,17 +134,19 @@ class Jobs:
         self, broker: RedisBroker, letters: LetterReader, action: Action, order: DeadOrder, user: str
     ) -> str:
         """Start a job; returns its id. Errors: `Refused` when too many run."""
-        if len(self._running) >= _MOST_RUNNING:
+        if len(self._running) + self._starting >= _MOST_RUNNING:
             raise Refused(429, f"{_MOST_RUNNING} jobs run already, which is the most; wait for one of them")
         now = time.time()
         job = LetterJob(secrets.token_hex(8), action, user, now, beat=now)
-        if action == "discard":
-            job.undo_until = now + UNDO_SECONDS
-        await self._keep(broker, job)
-        detail = f"job {job.job}: {_told(order)}"
-        await self._audit.note(
-            broker, user=user, action=action, subject=_subject(order), detail=detail, outcome="started"
-        )
+        self._starting += 1
+        try:
+            await self._keep(broker, job)
+            detail = f"job {job.job}: {_told(order)}"
+            await self._audit.note(
+                broker, user=user, action=action, subject=_subject(order), detail=detail, outcome="started"
+            )
+        finally:
+            self._starting -= 1
         task = asyncio.create_task(self._run(broker, letters, job, order), name=f"taskfleet dashboard: job {job.job}")
         self._running[job.job] = job, task
         task.add_done_callback(lambda _: self._running.pop(job.job, None))
@@ -206,13 +216,18 @@ class Jobs:
             job.done += moved
             return
         room, room_bytes = self._room.left(time.time())
+        if partition not in job.held:
+            # First where, and then the deletion: who undoes a job whose process was killed finds all that it holds.
+            job.held[partition], job.undo_until = 0, time.time() + UNDO_SECONDS
+            await self._keep(broker, job)
         gone = await broker.discard_letters(
-            partition, ids, job=job.job, until_ms=math.floor(job.undo_until * 1000), room=room, room_bytes=room_bytes
+            partition, ids, job=job.job, hold_ms=math.floor(UNDO_SECONDS * 1000), room=room, room_bytes=room_bytes
         )
-        self._room.take(job.undo_until, gone.held, gone.held_bytes)
-        job.done += gone.deleted
         if gone.held:
-            job.held[partition] = job.held.get(partition, 0) + gone.held
+            job.undo_until = time.time() + UNDO_SECONDS  # each discard is held so long, however long the job takes
+        self._room.take(job.job, job.undo_until, gone.held, gone.held_bytes)
+        job.done += gone.deleted
+        job.held[partition] += gone.held
 
     async def _keep(self, broker: RedisBroker, job: LetterJob) -> None:
         job.beat = time.time()
@@ -220,7 +235,16 @@ class Jobs:
 
     async def answer(self, broker: RedisBroker, job_id: str) -> JobAnswer:
         """How far a job is. Errors: `Refused` for one that is not known."""
-        return (await self._find(broker, job_id)).answer(time.time())
+        job, now = await self._find(broker, job_id), time.time()
+        ended = job.state in ("done", "failed") or job.lost(now)
+        return job.answer(now, await self._held(broker, job) if ended else 0)
+
+    @staticmethod
+    async def _held(broker: RedisBroker, job: LetterJob) -> int:
+        """How many letters an undo brings back. Redis knows; the job may have ended before it could count them."""
+        if len(job.held) > _MOST_COUNTED:
+            return sum(job.held.values())
+        return sum([await broker.held_letters(Partition(each), job.job) for each in job.held])
 
     async def _find(self, broker: RedisBroker, job_id: str) -> LetterJob:
         here = self._running.get(job_id)
@@ -239,13 +263,13 @@ class Jobs:
         """Bring the letters of a discard back. Errors: `Refused` when there is nothing to bring back."""
         job = await self._find(broker, job_id)
         now = time.time()
-        if job.state == "running" and not job.answer(now).error:
+        if job.state == "running" and not job.lost(now):
             raise Refused(409, "the job still runs; undo it when it is done")
         if job.action != "discard":
             raise Refused(409, "only a discard can be undone: a requeued task may have run already")
         if job.state == "undone":
             raise Refused(409, "the job is undone already")
-        if not job.held or job.undo_until <= now:
+        if not job.held or not await self._held(broker, job):
             raise Refused(409, "nothing of this job is kept any more: a discard can be undone for ten minutes")
         restored = 0
         for partition in list(job.held):
@@ -255,7 +279,7 @@ class Jobs:
         await self._audit.note(
             broker, user=user, action="undo", subject=f"job {job.job}", outcome=f"done: {restored} brought back"
         )
-        return job.answer(now)
+        return job.answer(now, 0)
 
     async def close(self) -> None:
         """Stop all jobs. What they have done stays done."""

@@ -51,7 +51,9 @@ class EventStream(Response):
             await self._put(send, f"retry: {_RETRY_MS}\n\n".encode())
             for topic in refused:
                 text = f"{hub.topics} topics are watched already, which is the most; {topic.name} is not among them"
-                await self._put(send, event("refused", ErrorAnswer(error=text).model_dump_json().encode()))
+                told = ErrorAnswer(error=text).model_dump_json().encode()
+                for name in ("refused", f"error:{topic.name}"):  # for the stream, and for who shows that topic
+                    await self._put(send, event(name, told))
             reason: str | None = "no topic of it can be watched now"
             if watched:
                 reason = await self._follow(send, watched, wake, gone)

@@ -49,7 +49,14 @@ def check_origin(request: HTTPConnection) -> None:
         # A proxy may have ended TLS, and may ask under another name and tell the one that it was asked by. No page of
         # another site can send that header.
         own = {request.headers.get(name, "").lower() for name in ("host", "x-forwarded-host")} - {""}
-        if urlsplit(origin).netloc.lower() not in own:
+        if _site(origin) not in own:
             raise Refused(403, "this request was sent by a page of another site")
     elif request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
         raise Refused(403, "this request was sent by a page of another site")
+
+
+def _site(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # it is no address
+        return ""

@@ -192,8 +192,8 @@ async def decision_answer(broker: RedisBroker, scaler: str, at: datetime) -> Dec
     if at.tzinfo is None:
         raise Refused(422, "at: give the time with its zone, as in 2026-01-31T12:00:00Z")
     found = await decisions(broker, scaler)
-    until = at + timedelta(milliseconds=1)
-    record = next((each for each in reversed(found) if each.at <= until), None)
+    # Times of answers have fewer digits. Nothing is added to what was asked for: it may be the last time that there is.
+    record = next((each for each in reversed(found) if each.at - timedelta(milliseconds=1) <= at), None)
     if record is None:
         raise Refused(
             404, f"autoscaler {scaler} has no decision of that time; the first that is kept is of {found[0].at:%FT%TZ}"

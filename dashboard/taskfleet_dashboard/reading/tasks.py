@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
+from inspect import Parameter
 from typing import Any
 
 from taskfleet.application import Application
@@ -12,6 +13,8 @@ from taskfleet.inspection.task_info import AttemptError, TaskInfo
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.tasks import AttemptRow, LifeEvent, ProgressRow, TaskAnswer, TaskRow
 from taskfleet_dashboard.masking import Masks
+
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class TaskText:
@@ -23,11 +26,17 @@ class TaskText:
 
     def masked(self, info: TaskInfo) -> tuple[TaskInfo, list[str]]:
         """The task without what nobody may see, and the names of the fields that were masked."""
-        return self._masks.of_task(info, self._parameters(info.task))
-
-    def _parameters(self, task: str | None) -> Sequence[str]:
-        definition = self._application.find_task(task) if task is not None else None
-        return [] if definition is None else [each.name for each in definition.signature.parameters]
+        definition = self._application.find_task(info.task) if info.task is not None else None
+        if definition is None:
+            return self._masks.of_task(info)
+        named = {each.name: each.kind for each in definition.signature.parameters}
+        rest, others = (
+            next((name for name, kind in named.items() if kind is wanted), "")
+            for wanted in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        )
+        by_position = [name for name, kind in named.items() if kind in _BY_POSITION]
+        taken = {key: others for key in info.kwargs or {} if key not in named}
+        return self._masks.of_task(info, by_position, rest=rest, others=taken)
 
     def row(self, info: TaskInfo) -> TaskRow:
         """One row."""

@@ -82,8 +82,11 @@ def _file(path: str) -> Path | None:
     """The file of that path; no path leads out of the folder."""
     if not path or "\0" in path or path == "index.html":
         return None
-    found = (STATIC / path).resolve()
-    return found if found.is_relative_to(STATIC) and found.is_file() else None
+    try:
+        found = (STATIC / path).resolve()
+        return found if found.is_relative_to(STATIC) and found.is_file() else None
+    except (OSError, ValueError):  # it is no name that a file could have, such as one that is too long
+        return None
 
 
 def _index(base: str) -> Response:

@@ -54,15 +54,15 @@ class Letters(Signalling):
             passed += len(places)
 
     async def discard_letters(
-        self, partition: Partition, ids: Sequence[str], *, job: str, until_ms: int, room: int, room_bytes: int
+        self, partition: Partition, ids: Sequence[str], *, job: str, hold_ms: int, room: int, room_bytes: int
     ) -> Discarded:
-        """Delete these dead letters, and hold them for `restore_letters` until a time, as far as there is room."""
+        """Delete these dead letters, and hold them for `restore_letters` so long, as far as there is room."""
         deleted = held = held_bytes = 0
         for start, end, _ in bounds.windows(ids, len):
             rest = list(ids[start:end])
             while rest:
                 call = letters.discard(
-                    self.keys_of(partition), job, rest, until_ms=until_ms, room=room - held,
+                    self.keys_of(partition), job, rest, hold_ms=hold_ms, room=room - held,
                     room_bytes=room_bytes - held_bytes,
                 )  # fmt: skip
                 reply = await self.call(call)
@@ -75,6 +75,11 @@ class Letters(Signalling):
                 if reply.jobs:
                     await self.relay(partition)
         return Discarded(deleted, held, held_bytes)
+
+    async def held_letters(self, partition: Partition, job: str) -> int:
+        """The number of letters that `restore_letters` would find."""
+        key = self.keys_of(partition).held(job)
+        return int(await self.patiently(lambda: self.client.redis.llen(key)))
 
     async def restore_letters(self, partition: Partition, job: str) -> int:
         """Bring the held letters of a job back; returns their number."""

@@ -68,6 +68,21 @@ export async function openSession(): Promise<Session> {
   return session;
 }
 
+/** Why the server does not answer with a stream; empty when it would. A browser tells a page nothing about that. */
+export async function refusal(path: string, params: Params, signal: AbortSignal): Promise<string> {
+  const stop = new AbortController();
+  signal.addEventListener("abort", () => stop.abort());
+  try {
+    const response = await send(address(path, params), { headers: { Accept: "text/event-stream" }, signal: stop.signal });
+    if (!response.ok) await answer<unknown>(response);
+    return "";
+  } catch (error) {
+    return error instanceof ApiError && error.status ? error.message : "";
+  } finally {
+    stop.abort();
+  }
+}
+
 export function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

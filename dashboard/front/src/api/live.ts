@@ -1,6 +1,6 @@
 // Live figures: one EventSource for all that the page shows. A lost connection says since when.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { address, get, message, type Params } from "./client";
+import { address, get, message, refusal, type Params } from "./client";
 
 export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string; trouble: string };
 
@@ -8,6 +8,7 @@ type Listener = (data: unknown, error: string) => void;
 
 const SILENCE_MS = 45_000; // a dead cable gives no error: after this time without any event, ask again
 const HIDDEN_MS = 30_000; // a browser has six connections per server, and hidden tabs would hold them
+const REFUSED_MS = 15_000;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 const topics = new Map<string, Set<Listener>>();
@@ -18,6 +19,7 @@ let opened = "";
 let attempts = 0;
 let scheduled = 0;
 let hiding = 0;
+let asking: AbortController | null = null;
 
 function tell(state: Link["state"]): void {
   if (link.state === state) return;
@@ -54,6 +56,15 @@ function lost(): void {
   close();
   tell("lost");
   later(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]!);
+  // A session that has ended leads to the login, and what the server says is said here, too.
+  const mine = new AbortController();
+  asking?.abort();
+  asking = mine;
+  void refusal("/api/events", { topics: opened }, mine.signal).then((reason) => {
+    if (mine.signal.aborted || link.state !== "lost" || link.reason === reason) return;
+    link = { ...link, reason };
+    for (const watcher of [...watchers]) watcher();
+  });
 }
 
 /** The data of an event; null for one that was cut off: the next has everything again. */
@@ -82,6 +93,11 @@ function connect(): void {
     close();
     if (said?.retry === false) tell("ended");
     else later(RETRY_MS[0]!);
+  });
+  // There was no room for a topic, as its own event says: there may be some later.
+  mine.addEventListener("refused", () => {
+    heard();
+    later(REFUSED_MS);
   });
   for (const topic of topics.keys()) {
     mine.addEventListener(topic, (event) => {

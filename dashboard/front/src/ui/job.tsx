@@ -32,14 +32,14 @@ export function JobPanel({ id, onClose, onChange }: { id: string; onClose: () =>
         <b>{words[data.state] ?? data.state}</b>
         {data.stayed > 0 && <span> {count(data.stayed)} stay: cancelled, damaged, or their unique key is taken.</span>}
         {data.error && <p class="mono"><Foreign text={data.error} /></p>}
-        {data.state === "done" && until && left > 0 && (
+        {until && left > 0 && (
           <p class="faint small">
             {data.undoable < data.done ? `${plural(data.undoable, "letter")} can come back` : "They can come back"} until {clock(until)} ({duration(Math.round(left))}).
           </p>
         )}
       </div>
       {data.state === "running" && <progress max={Math.max(1, data.total ?? 1)} {...(data.total === null ? {} : { value: data.done })} aria-label="Progress of the job" />}
-      {data.state === "done" && until && left > 0 && (
+      {until && left > 0 && (
         <button
           type="button"
           disabled={asked}

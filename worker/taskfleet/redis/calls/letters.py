@@ -23,10 +23,10 @@ class DiscardReply(NamedTuple):
 
 
 def discard(
-    keys: QueueKeys, job: str, ids: Sequence[str], *, until_ms: int, room: int, room_bytes: int
+    keys: QueueKeys, job: str, ids: Sequence[str], *, hold_ms: int, room: int, room_bytes: int
 ) -> ScriptCall[DiscardReply]:
     """Delete these dead letters, and hold as many as there is room for, under the name of a job."""
-    args = (msgpack.packb(list(ids)), until_ms, room, room_bytes)
+    args = (msgpack.packb(list(ids)), hold_ms, room, room_bytes)
     return ScriptCall(scripts.DISCARD_DEAD, (*keys, keys.held(job)), args, lambda reply: DiscardReply(*reply))
 
 

@@ -1,12 +1,13 @@
 -- needs: keys queue/unpacking queue/inputs
 -- Delete some dead letters, and hold them for a while in case somebody wants them back (restore_dead.lua). A letter is
 -- not held when the bounds are reached, or when the results that were passed on to its task are in pages of their own.
+-- The time to live is one by the clock of Redis: that of the caller may be another.
 -- KEYS  the queue's (redis/keys.py), held letters of this job
--- ARGV  1 messagepack list of ids  2 until when they are held (Unix ms)  3 letters that may be held  4 bytes of these
+-- ARGV  1 messagepack list of ids  2 how long they are held (ms)  3 letters that may be held  4 bytes of these
 -- REPLY {looked at, deleted, held, bytes held, jobs that are left to drain.lua}
 --       A call looks at fewer ids where letters are large; the caller calls again for the rest.
 redis.call('HDEL', owner, '')  -- after a write that needs no memory, a Redis that is out of memory permits the others
-local held_key, until_ms = KEYS[last_key + 1], ARGV[2]
+local held_key, hold_ms = KEYS[last_key + 1], ARGV[2]
 local room, room_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ids = cmsgpack.unpack(ARGV[1])
 local looked, deleted, held, held_bytes, bytes = 0, 0, 0, 0, 0
@@ -30,5 +31,5 @@ for i = 1, #ids do
   local stored = redis.call('HDEL', letter, id)
   if listed + stored > 0 then deleted = deleted + 1 end
 end
-if held > 0 then redis.call('PEXPIREAT', held_key, until_ms) end
+if held > 0 then redis.call('PEXPIRE', held_key, hold_ms) end
 return {looked, deleted, held, held_bytes, redis.call('LLEN', jobs)}

@@ -88,8 +88,11 @@ local function drop_input(id, state)
   if total then sweep(id, total) end
 end
 
--- Drop the results that were passed on to the tasks of these dead letters, which are deleted.
+-- Drop the results that were passed on to the tasks of these dead letters, which are deleted. A task of that id that is
+-- in the queue again keeps its own.
 local function drop_inputs_of_letters(ids)
   if redis.call('EXISTS', input) == 0 then return end
-  for i = 1, #ids do drop_input(ids[i], 'gone') end
+  for i = 1, #ids do
+    if redis.call('HEXISTS', task, ids[i]) == 0 then drop_input(ids[i], 'gone') end
+  end
 end
