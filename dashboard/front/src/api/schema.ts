@@ -1201,6 +1201,43 @@ export interface components {
             detail: string;
         };
         /**
+         * EarlierDecision
+         * @description The decision for the most workers of the last hour.
+         */
+        EarlierDecision: {
+            /**
+             * At
+             * Format: date-time
+             * @description When it was made.
+             */
+            at: string;
+            /**
+             * Until
+             * @description When another number was decided; null if it holds.
+             */
+            until: string | null;
+            /**
+             * Desired
+             * @description Workers that there should have been.
+             */
+            desired: number;
+            /**
+             * Reason
+             * @description The decision in one word.
+             */
+            reason: string;
+            /**
+             * Message
+             * @description The decision in one line.
+             */
+            message: string;
+            /**
+             * Limited By
+             * @description What kept it from more or fewer; empty for nothing.
+             */
+            limited_by: string;
+        };
+        /**
          * ErrorAnswer
          * @description Every answer that is no success.
          */
@@ -1275,12 +1312,12 @@ export interface components {
             name: string;
             /**
              * Value
-             * @description Its value in workers.
+             * @description Its number.
              */
             value: number | null;
             /**
              * Text
-             * @description What it means, in one sentence.
+             * @description What is counted, in words that follow the number.
              */
             text: string;
         };
@@ -2104,6 +2141,8 @@ export interface components {
              * @description When it was decided.
              */
             at: string;
+            /** @description The most workers of the last hour, when they are more than now. Of the first eight autoscalers alone. */
+            earlier: components["schemas"]["EarlierDecision"] | null;
         };
         /**
          * ScheduleRow
