@@ -86,6 +86,8 @@ async def test_the_last_decision_is_explained_in_words(site: Site, recorded: int
     assert (found["desired"], found["at"]) == (last["desired"], last["at"])
     assert str(last["desired"]) in found["why"]
     assert last["message"] in found["why"]
+    assert (last["reason"], last["terms"]["backlog"] > 10) == ("DrainTime", True)
+    assert f"{last['terms']['backlog']:,.0f} tasks wait" in found["why"]
     lines = {line["name"]: line for line in found["lines"]}
     assert lines["backlog"]["text"] == "ready tasks"
     assert any("maxReplicas 20" in change for change in found["changes"])

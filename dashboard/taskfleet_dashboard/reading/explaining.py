@@ -30,19 +30,41 @@ def explain_answer(name: str, record: DecisionRecord) -> ExplainAnswer:
 def _why(record: DecisionRecord) -> str:
     reason = REASONS.get(record.reason, record.reason)
     verb = "stays at" if record.desired == record.current else f"goes from {record.current} to"
-    return text.line(f"It {verb} {record.desired}: {reason} ({record.message}).")
+    return text.line(f"It {verb} {record.desired}: {reason} ({record.message}).{_figures(record)}")
+
+
+def _figures(record: DecisionRecord) -> str:
+    """What the formula began with, as a second sentence; empty for a decision that was not made by these figures."""
+    names = ("backlog", "arrivals_per_second", "service_seconds", "effective_drain_seconds")
+    waiting, arriving, lasting, within = (_number(record.terms.get(name)) for name in names)
+    if record.reason not in ("DrainTime", "Panic") or not waiting or not lasting or not within:
+        return ""
+    return (
+        f" {_said(waiting)} {'task waits' if waiting == 1 else 'tasks wait'}, "
+        f"{f'{_said(arriving)} arrive in a second' if arriving else 'none arrive'}, each keeps a slot for {_said(lasting)} s, and "
+        f"what waits is to be gone in {_said(within)} s."
+    )
+
+
+def _said(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}" if number >= 0.01 else "less than 0.01"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _line(term: str, value: Any) -> ExplainLine:
-    number = float(value) if isinstance(value, (int, float)) else None
-    return ExplainLine(name=text.line(term), value=number, text=text.line(TERMS.get(term, term.replace("_", " "))))
+    return ExplainLine(
+        name=text.line(term), value=_number(value), text=text.line(TERMS.get(term, term.replace("_", " ")))
+    )
 
 
 def _changes(record: DecisionRecord, change: str) -> list[str]:
     found = [f"{change[0].upper()}{change[1:]}."] if change else []
     least, most = _of_spec(record.spec, "minReplicas"), _of_spec(record.spec, "maxReplicas")
     if record.reason == "DrainTime":
-        found.append("A shorter targetLatencySeconds wants more workers, a longer one fewer: what-if shows how many.")
+        found.append("A shorter target wants more workers, a longer one fewer: what-if shows how many.")
     if record.decided != record.desired:
         found.append(f"The rules give {record.decided}; a rollout or a busy worker holds it at {record.desired}.")
     if least is not None and most is not None:
