@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,11 +40,19 @@ def _figures(record: DecisionRecord) -> str:
     waiting, arriving, lasting, within = (_number(record.terms.get(name)) for name in names)
     if record.reason not in ("DrainTime", "Panic") or not waiting or not lasting or not within:
         return ""
+    come = f"{_said(arriving)} arrive in a second" if arriving else "none arrive"
     return (
-        f" {_said(waiting)} {'task waits' if waiting == 1 else 'tasks wait'}, "
-        f"{f'{_said(arriving)} arrive in a second' if arriving else 'none arrive'}, each keeps a slot for {_said(lasting)} s, and "
-        f"what waits is to be gone in {_said(within)} s."
+        f" {_said(waiting)} {'task waits' if waiting == 1 else 'tasks wait'}, {come}, each keeps a slot for "
+        f"{_said(lasting)} s, and what waits is to be gone in {_said(within)} s{_since_workers_start(record)}."
     )
+
+
+def _since_workers_start(record: DecisionRecord) -> str:
+    """Words for a time that is longer than the target, since new workers would come too late for a shorter one."""
+    start, within = (_number(record.terms.get(name)) for name in ("start_latency_seconds", "effective_drain_seconds"))
+    if not start or not within or not math.isclose(within, math.e * start, rel_tol=0.01):
+        return ""
+    return f", as a new worker takes {_said(start)} s to start"
 
 
 def _said(number: float) -> str:
@@ -63,7 +72,9 @@ def _line(term: str, value: Any) -> ExplainLine:
 def _changes(record: DecisionRecord, change: str) -> list[str]:
     found = [f"{change[0].upper()}{change[1:]}."] if change else []
     least, most = _of_spec(record.spec, "minReplicas"), _of_spec(record.spec, "maxReplicas")
-    if record.reason == "DrainTime":
+    if record.reason == "DrainTime" and _since_workers_start(record):
+        found.append("A shorter target would change nothing while workers take so long to start; a longer one would.")
+    elif record.reason == "DrainTime":
         found.append("A shorter target wants more workers, a longer one fewer: what-if shows how many.")
     if record.decided != record.desired:
         found.append(f"The rules give {record.decided}; a rollout or a busy worker holds it at {record.desired}.")
