@@ -63,6 +63,7 @@ async def test_the_overview_knows_the_most_workers_of_the_hour_after_they_are_go
     numbers = [(2, "ScaleUpLimit"), (4, "ScaleUpLimit"), (4, "TooManyReplicas"), (4, ""), (0, "")]
     for desired, limit in numbers:
         look = next(iter(looks(1)))
+        assert look.decision is not None
         record = replace(
             record_of(look, look.decision, with_state=True), desired=desired, decided=desired, limited_by=limit
         )
@@ -97,13 +98,14 @@ async def test_the_last_decision_is_explained_in_words(site: Site, recorded: int
 
 def test_a_time_that_is_longer_than_the_target_has_its_reason() -> None:
     look = next(iter(looks(1)))
+    assert look.decision is not None
     record = record_of(look, look.decision, with_state=True)
     terms = {**record.terms, "backlog": 1.0, "arrivals_per_second": 0.0, "service_seconds": 0.25}
     slow = {**terms, "start_latency_seconds": 15.0, "effective_drain_seconds": 15.0 * math.e}
     told = explain_answer(NAME, replace(record, reason="DrainTime", terms=slow))
     assert told.why.endswith(
-        " 1 task waits, none arrive, each keeps a slot for 0.25 s, and what waits is to be gone in 41 s, as a new worker "
-        "takes 15 s to start."
+        " 1 task waits, none arrive, each keeps a slot for 0.25 s, and what waits is to be gone in 41 s, as a new "
+        "worker takes 15 s to start."
     )
     assert any("A shorter target would change nothing" in each for each in told.changes)
     quick = {**terms, "start_latency_seconds": 1.0, "effective_drain_seconds": 10.0}
