@@ -60,6 +60,8 @@ class World:
     jobs: dict[str, Body] = field(default_factory=dict)
     orders: dict[str, list[str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    redis: str = "redis://redis:6379/0"
+    csrf: str = "csrf-1"
     earlier: Body | None = None
     rates_known: bool = True
     nameless: bool = False
@@ -85,8 +87,8 @@ class World:
 
     def session(self) -> Body:
         return {
-            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": "csrf-1", "version": "0.9.0",
-            "redis": self.say("redis://redis:6379/0"), "masked_fields": ["password", "token"], "base": "",
+            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": self.csrf, "version": "0.9.0",
+            "redis": self.say(self.redis), "masked_fields": ["password", "token"], "base": "",
             "login": "token" if self.token else None,
         }  # fmt: skip
 
