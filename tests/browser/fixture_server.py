@@ -151,7 +151,7 @@ class FixtureServer:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        if request.headers.get("x-csrf-token") != "csrf-1":
+        if request.headers.get("x-csrf-token") != self.world.csrf:
             return JSONResponse({"error": "the CSRF token is missing"}, 403)
         if world.refuse:
             return JSONResponse({"error": world.refuse}, 403)

@@ -62,6 +62,8 @@ class World:
     jobs: dict[str, Body] = field(default_factory=dict)
     orders: dict[str, list[str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    redis: str = "redis://redis:6379/0"
+    csrf: str = "csrf-1"
     earlier: Body | None = None
     rates_known: bool = True
     nameless: bool = False
@@ -87,8 +89,8 @@ class World:
 
     def session(self) -> Body:
         return {
-            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": "csrf-1", "version": "0.9.0",
-            "redis": self.say("redis://redis:6379/0"), "masked_fields": ["password", "token"], "base": "",
+            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": self.csrf, "version": "0.9.0",
+            "redis": self.say(self.redis), "masked_fields": ["password", "token"], "base": "",
             "login": "token" if self.token else None,
         }  # fmt: skip
 
@@ -438,13 +440,18 @@ class World:
     def explain(self, name: str) -> Body:
         return {
             "name": name, "at": at(3), "replicas": 7, "desired": 8,
-            "why": self.say("8 workers because 83.4 tasks arrive a second and take 0.48 s each, and the 1,840 that wait are to be gone in 60 s."),
-            "limit": self.say("It wants 9, but at most one worker is added in 15 s (ScaleUpLimit)."),
+            "why": self.say("It goes from 7 to 8: the tasks that wait and arrive are to be worked off within the target time (slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9). 1,840 tasks wait, 83 arrive in a second, each keeps a slot for 0.48 s, and what waits is to be gone in 60 s."),
+            "limit": self.say("at most 1 more in 15 s"),
             "lines": [
-                {"name": "steady", "value": 6.3, "text": self.say("workers for the tasks that arrive")},
-                {"name": "drain", "value": 1.9, "text": self.say("workers to work off what waits within the target")},
+                {"name": "backlog", "value": 1840.0, "text": self.say("ready tasks")},
+                {"name": "steady_slots", "value": 50.0, "text": self.say("slots for what arrives")},
+                {"name": "drain_slots", "value": 14.8, "text": self.say("slots for what waits")},
             ],
-            "changes": [self.say("With a target of 30 s it would want 11."), self.say("A backlog of 1,600 would need no more than 8.")] if not self.text else [self.text],
+            "changes": [
+                self.say("It goes on with the next step."),
+                self.say("A shorter target wants more workers, a longer one fewer: what-if shows how many."),
+                self.say("Its bounds are minReplicas 0 and maxReplicas 20."),
+            ] if not self.text else [self.text],
         }  # fmt: skip
 
     def audit(self, cursor: str = "") -> Body:

@@ -20,6 +20,13 @@ let attempts = 0;
 let scheduled = 0;
 let hiding = 0;
 let asking: AbortController | null = null;
+let unsure = false;
+let back: () => void = () => undefined;
+
+/** What happens when the server is there again: it may be another one, with another Redis. */
+export function onBack(act: () => void): void {
+  back = act;
+}
 
 function tell(state: Link["state"]): void {
   if (link.state === state) return;
@@ -33,6 +40,9 @@ function heard(): void {
   attempts = 0;
   link.reason = "";
   tell("live");
+  if (!unsure) return;
+  unsure = false;
+  back();
 }
 
 /** Whether the server has figures at all: it may be well, and its Redis gone. */
@@ -53,6 +63,7 @@ function later(delay: number): void {
 }
 
 function lost(): void {
+  unsure = true;
   close();
   tell("lost");
   later(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]!);
@@ -90,6 +101,7 @@ function connect(): void {
   mine.addEventListener("end", (event) => {
     const said = parsed(event) as { reason?: string; retry?: boolean } | null;
     link.reason = said?.reason ?? "";
+    unsure = true;
     close();
     if (said?.retry === false) tell("ended");
     else later(RETRY_MS[0]!);
@@ -126,7 +138,10 @@ window.setInterval(() => {
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiding);
   if (document.hidden) hiding = window.setTimeout(close, HIDDEN_MS);
-  else if (!source) later(0);
+  else if (!source) {
+    unsure = true;
+    later(0);
+  }
 });
 window.addEventListener("online", () => link.state === "lost" && later(0));
 
