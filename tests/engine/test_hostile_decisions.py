@@ -12,6 +12,7 @@ import pytest
 from taskfleet import TaskQueue
 from taskfleet.history import decision_record, decisions
 from taskfleet.redis.broker import RedisBroker
+from taskfleet_dashboard.answers.answer import Answer
 from taskfleet_dashboard.reading import explaining, recorded, replaying
 from taskfleet_dashboard.refusals import Refused
 from taskfleet_operator.autoscaler import replay
@@ -54,7 +55,7 @@ async def shown(broker: RedisBroker) -> None:
     found = await decisions(broker, SCALER)
     if not found:
         return
-    answers = [
+    answers: list[Answer] = [
         await recorded.scaler_answer(broker, SCALER, "1h"),
         await recorded.decision_answer(broker, SCALER, found[0].at),
         explaining.explain_answer(SCALER, found[-1]),
@@ -96,7 +97,7 @@ async def test_a_number_beyond_every_float_is_no_number(broker: RedisBroker) -> 
     assert found.state == {"started": float("inf")}
 
 
-@pytest.mark.parametrize("value", [10**400, 2**63, 1000])
+@pytest.mark.parametrize("value", [10**400, 2**63, 1000], ids=["beyond floats", "beyond 63 bits", "usual"])
 def test_a_what_if_with_any_step_has_an_answer(value: int) -> None:
     policies = [{"type": kind, "value": value, "periodSeconds": 15} for kind in ("Percent", "Pods")]
     rules = {way: {"policies": policies} for way in ("scaleUp", "scaleDown")}

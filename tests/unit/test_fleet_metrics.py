@@ -98,16 +98,29 @@ def test_the_counters_of_the_others_only_grow_and_only_by_what_happened() -> Non
 
 
 def test_a_failover_that_loses_the_last_writes_is_no_fall_of_a_counter() -> None:
-    seen = [1000]
-    collector = FleetCollector(lambda: Readings([FleetFigures(queues={"a": replace(STATS, failed_total=seen[-1])})]))
+    seen, now = [1000], [0.0]
 
-    def failed() -> float:
+    def readings() -> Readings:
+        return Readings([FleetFigures(queues={"a": replace(STATS, failed_total=seen[-1])} if seen[-1] >= 0 else {})])
+
+    collector = FleetCollector(readings, clock=lambda: now[-1])
+
+    def failed() -> list[float]:
         family = next(one for one in collector.collect() if one.name == "taskfleet_queue_failed")
-        return family.samples[0].value
+        return [sample.value for sample in family.samples]
 
-    for total, told in ((1000, 1000), (990, 1000), (999, 1000), (1001, 1001), (3, 3), (2, 3), (0, 0), (1, 1)):
+    for total, told in ((1000, 1000), (990, 1000), (999, 1000), (1001, 1001), (3, 3), (2, 3), (0, 0), (1000, 1000)):
         seen.append(total)
-        assert failed() == told
+        assert failed() == [told]
+    seen.append(-1)  # no reading, as in the moments of a failover
+    assert failed() == []
+    seen.append(990)
+    assert failed() == [1000]
+    seen.append(-1)
+    now.append(700.0)
+    assert failed() == []
+    seen.append(990)  # a queue that was gone for long is a new one
+    assert failed() == [990]
 
 
 def test_names_that_are_shown_alike_are_added_up() -> None:

@@ -9,6 +9,8 @@ import json
 import logging
 import logging.handlers
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -217,6 +219,41 @@ def test_a_later_call_changes_the_format_of_its_own_handler_only(monkeypatch: py
     assert json.loads(out.getvalue())["message"] == "hello"
     assert theirs.formatter is None
     assert len(root.handlers) == 2
+
+
+_UNCAUGHT = """
+import gc, threading
+from taskfleet import logs
+logs.configure("", "json")
+
+class Odd:
+    def __del__(self):
+        raise ValueError("of a finalizer")
+
+def fails():
+    raise ValueError("of a\\nthread")
+
+def leaves():
+    raise SystemExit(3)
+
+for call in (fails, leaves):
+    thread = threading.Thread(target=call, name="helper")
+    thread.start()
+    thread.join()
+Odd()
+gc.collect()
+raise RuntimeError("of the program")
+"""
+
+
+def test_what_nobody_catches_is_json_too() -> None:
+    done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(each["level"], each["traceback"].splitlines()[-1]) for each in found] == [
+        ("ERROR", "thread"), ("ERROR", "ValueError: of a finalizer"), ("CRITICAL", "RuntimeError: of the program"),
+    ]  # fmt: skip
+    assert found[0]["message"] == "thread helper ended with an error"
 
 
 def test_an_unknown_format_is_named() -> None:

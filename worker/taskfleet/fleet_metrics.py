@@ -7,6 +7,7 @@ as text, and there are at most so many of them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ MOST_QUEUES = 2000
 OTHER = "other"
 """The label of all queues beyond the most that have one of their own."""
 
+_REMEMBERED_SECONDS = 600.0
 _STATES = ("starting", "running", "draining", "cordoned", "drained")
 
 Owner = tuple[str, ...]
@@ -65,13 +67,18 @@ class FleetCollector(Collector):
     """Shows the last readings. `owner` are the names of the labels that tell fleets apart."""
 
     def __init__(
-        self, read: Callable[[], Readings], owner: Sequence[str] = (), *, most_queues: int = MOST_QUEUES
+        self,
+        read: Callable[[], Readings],
+        owner: Sequence[str] = (),
+        *,
+        most_queues: int = MOST_QUEUES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._owner = tuple(owner)
         self._most = most_queues
         self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
-        self._counters = _Counters()
+        self._counters = _Counters(clock)
 
     def collect(self) -> Iterator[Metric]:
         readings = self._read()
@@ -172,12 +179,15 @@ class _Counters:
     started anew, and counts all of it again.
 
     So a counter that a replica has a little less of, after a failover, stays until it is reached. Of the queues that
-    share a label, which come and go, it is counted by how much they have grown since the first look.
+    share a label, which come and go, it is counted by how much they have grown since the first look. A queue that
+    cannot be read for a while, as during a failover, is remembered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()  # two scrapes may come at once
         self._before: dict[_Queue, list[float]] = {}
+        self._last_seen: dict[_Queue, float] = {}
         self._grown: dict[Owner, list[float]] = {}
 
     def of(
@@ -186,17 +196,20 @@ class _Counters:
         """The counters of each queue, and of all that are not `named`, by owner."""
         none = [0.0] * len(_COUNTERS)
         with self._lock:
-            before, self._before = self._before, {}
+            now = self._clock()
             grown: dict[Owner, list[float]] = {}
             for key, stats in found.items():
                 totals = [float(figure(stats)) for _, _, figure in _COUNTERS]
-                earlier = before.get(key, totals)
+                earlier = self._before.get(key, totals)
+                self._last_seen[key] = now
                 totals = self._before[key] = list(map(_steady, earlier, totals))
                 if key not in named:
                     sums = grown.get(key[0]) or self._grown.get(key[0], none)
                     grown[key[0]] = list(map(_plus_growth, sums, earlier, totals))
             self._grown = grown
-            return self._before, grown
+            for key in [key for key, seen in self._last_seen.items() if now - seen > _REMEMBERED_SECONDS]:
+                del self._last_seen[key], self._before[key]
+            return self._before.copy(), grown
 
 
 def _steady(earlier: float, now: float) -> float:
