@@ -1,7 +1,8 @@
 """The load test of the dashboard, in two parts.
 
 Live: workers that are full with about 5,000 tasks a second, among 1,000 queues, by turns without and with a dashboard
-that 20 browsers watch. Then 1,000,000 tasks in Redis: how long the first answer of each page takes.
+that 20 browsers watch. Then 1,000,000 tasks in Redis: how long the first answer of each page takes, and when a browser
+has painted it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import httpx
 from tests.support.redis_server import RedisServer
 
+from bench.dashboard import paints
 from bench.dashboard.programs import Browsers, Dashboard, Program, first_answer, workers
 from bench.errors import BenchError
 
@@ -229,6 +231,24 @@ async def many(server: RedisServer, options: argparse.Namespace) -> None:
     for name, values in found.items():
         middle, longest = statistics.median(values) * 1000, max(values) * 1000
         print(f"{name:34} {middle:7.0f} {longest:7.0f}   {sizes[name] / 1024:6.1f} KB")
+    await asyncio.to_thread(paint, server.url, heavy)
+
+
+def paint(url: str, queue: str) -> None:
+    """The first paint of some pages in a real browser, from a dashboard that has just started."""
+    program = paints.browser()
+    if program is None:
+        print("no Chromium: the first paint is not measured")
+        return
+    dashboard = Dashboard(url)
+    try:
+        paths = ["/", "/", "/tasks", "/dead", f"/queues/{queue}"]
+        found = paints.first_paints(program, dashboard.address, paths)
+    finally:
+        dashboard.end()
+    print("in a new browser with an empty cache, ms: first paint, and its figures")
+    for path, painted, figures in found:
+        print(f"{path:34} {painted:7.0f} {figures:7.0f}")
 
 
 def main() -> None:
