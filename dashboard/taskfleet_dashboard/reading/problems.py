@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet_dashboard import text
@@ -30,7 +30,7 @@ class Problems:
         return True
 
     @contextlib.contextmanager
-    def passed_over(self) -> Iterator[None]:
+    def passed_over(self) -> Generator[None]:
         """What the block cannot read is a problem, and no error."""
         try:
             yield
