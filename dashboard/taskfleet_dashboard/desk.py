@@ -103,7 +103,7 @@ class Desk:
             workers=fleet.worker_totals(snapshot),
             queues=fleet.rows_of(lines, sparks, total=total, offset=offset),
             failures=self._fleet.failures(snapshot),
-            scalers=await recorded.scaler_rows(self.broker),
+            scalers=await self._recorded.scalers(self.broker),
         )
 
     async def snapshot(self) -> Snapshot:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -49,6 +50,7 @@ NIGHTLY = {
     "args": ["moon.png", 256],
 }
 NO_PHOTO = "unicorn.png"
+DASHBOARD_SECONDS = 15.0
 
 
 class Watcher:
@@ -90,12 +92,17 @@ def quick_plan() -> LocalPlan:
     return replace(plan, order=replace(plan.order, queues=queues, autoscaler=AutoscalerSpec.model_validate(QUICK)))
 
 
-async def produce(tasks: int, watcher: Watcher, seconds: float) -> Counter[str]:
+async def produce(tasks: int, watcher: Watcher, seconds: float, dashboard: DashboardProcess | None) -> Counter[str]:
     """Enqueue the burst from outside the fleet, then wait for each result and for the last worker to end."""
     import enqueue  # reads REDIS_URL at import, which is set only now
     from thumbnails.tasks import make_thumbnail, queue
 
     await asyncio.sleep(1)  # so that the view shows the fleet at zero
+    if dashboard is not None:  # somebody looks: the burst begins when there is something to look at
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DASHBOARD_SECONDS):
+                while not dashboard.url:  # noqa: ASYNC110  # what it says comes from a thread
+                    await asyncio.sleep(0.1)
     watcher.say(f"enqueue {tasks} thumbnails, and one of a photograph that does not exist")
     await make_thumbnail.enqueue(NO_PHOTO, 256)
     sent = await enqueue.enqueue(tasks)
@@ -121,7 +128,7 @@ async def demo(
     """Run the fleet and the producer together. The fleet is drained at the end in any case."""
     stop = asyncio.Event()
     fleet = asyncio.create_task(up.run(plan, redis, folder, watcher, stop, dashboard))
-    producer = asyncio.create_task(produce(tasks, watcher, seconds))
+    producer = asyncio.create_task(produce(tasks, watcher, seconds, dashboard if stay else None))
     await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     if stay and producer.done() and not fleet.done():
         watcher.say("all is done; the fleet and the dashboard stay until Ctrl-C")

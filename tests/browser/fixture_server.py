@@ -151,7 +151,7 @@ class FixtureServer:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        if request.headers.get("x-csrf-token") != "csrf-1":
+        if request.headers.get("x-csrf-token") != self.world.csrf:
             return JSONResponse({"error": "the CSRF token is missing"}, 403)
         if world.refuse:
             return JSONResponse({"error": world.refuse}, 403)
@@ -214,7 +214,10 @@ class FixtureServer:
                         yield f"event: refused\ndata: {told}\n\nevent: error:{topic}\ndata: {told}\n\n"
                         continue
                     body = self._body(_path(topic), {})
-                    if body is not None:
+                    if world.no_redis:
+                        error = {"error": "Redis at redis:6379 cannot be reached"}
+                        yield f"event: error:{topic}\ndata: {json.dumps(error)}\n\n"
+                    elif body is not None:
                         yield f"event: {topic}\ndata: {json.dumps(body)}\n\n"
             await asyncio.sleep(0.03)
 

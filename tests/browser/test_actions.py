@@ -233,7 +233,7 @@ def test_what_if_the_target_were_halved(look: Look, world: World) -> None:
     page = look("/autoscaler/shop/orders")
     page.click("text=Halve the target")
     answer = page.locator("[data-answer]")
-    expect(answer).to_contain_text("at most 13 in place of 7")
+    expect(answer).to_contain_text("at most 13 workers in place of 7")
     expect(answer.locator("svg .line").first).to_be_visible()
     ((path, order),) = world.changes
     assert path == "scalers/shop/orders/what-if"

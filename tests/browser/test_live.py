@@ -76,6 +76,27 @@ def test_a_page_reconnects_by_itself(look: Look, world: World) -> None:
     expect(page.locator("[data-link=live]")).to_be_visible()
 
 
+def test_another_dashboard_at_the_same_address_is_not_taken_for_the_old_one(look: Look, world: World) -> None:
+    page = look("/workers")
+    expect(page.locator(".where")).to_have_text("redis://redis:6379/0")
+    world.deaf = True
+    expect(page.locator("[data-link=lost]")).to_be_visible()
+    world.touch(redis="redis://other:6379/0", deaf=False)
+    expect(page.locator(".where")).to_have_text("redis://other:6379/0")
+    expect(page.locator("h1")).to_have_text("Workers")
+
+
+def test_a_dashboard_that_was_started_again_takes_changes_of_an_open_page(look: Look, world: World) -> None:
+    page = look("/queues/default")
+    world.deaf = True
+    expect(page.locator("[data-link=lost]")).to_be_visible()
+    with page.expect_response("**/api/session"):
+        world.touch(csrf="csrf-2", deaf=False)
+    page.click("button:text-is('Pause')")
+    page.locator("dialog[open]").get_by_role("button", name="Pause").click()
+    expect(page.locator(".page-head .state")).to_contain_text("paused")
+
+
 def test_a_login_that_has_ended_shows_the_login(look: Look, world: World, fixture_server: FixtureServer) -> None:
     page = look("/queues/default")
     world.token = "new"

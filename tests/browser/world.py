@@ -63,6 +63,14 @@ class World:
     jobs: dict[str, Body] = field(default_factory=dict)
     orders: dict[str, list[str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    redis: str = "redis://redis:6379/0"
+    csrf: str = "csrf-1"
+    earlier: Body | None = None
+    rates_known: bool = True
+    nameless: bool = False
+    no_redis: bool = False
+    slots: float | None = None
+    thinned: bool = False
     state: str = "running"
     ready: int = 1840
     refuse: str = ""
@@ -82,10 +90,15 @@ class World:
 
     def session(self) -> Body:
         return {
-            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": "csrf-1", "version": "0.9.0",
-            "redis": self.say("redis://redis:6379/0"), "masked_fields": ["password", "token"], "base": "",
+            "user": self.say("ada@example.org"), "may_change": self.may_change, "csrf": self.csrf, "version": "0.9.0",
+            "redis": self.say(self.redis), "masked_fields": ["password", "token"], "base": "",
             "login": "token" if self.token else None,
         }  # fmt: skip
+
+    def unknown(self) -> Body:
+        """The rates before the second reading."""
+        rates = ("in_per_second", "out_per_second", "failed_per_second", "drains_in_seconds")
+        return {} if self.rates_known else dict.fromkeys(rates)
 
     def names(self) -> list[str]:
         usual = ["high_priority", "default", "low_priority", "mail", "thumbnails", "reports"]
@@ -105,12 +118,13 @@ class World:
             "failed_per_second": [0.0, 0.12, 0.0, 0.0, 0.0, 0.0][i % 6],
             "drains_in_seconds": [0.7, 129.6, 0.0, None, None, 90.0][i % 6],
             "workers": [8, 8, 8, 2, 0, 8][i % 6], "limits": self.say("at most 4 at once") if i % 6 == 3 else "", "spark": spark,
+            **self.unknown(),
         }  # fmt: skip
 
     def scaler_row(self) -> Body:
         return {
             "name": "shop/orders", "replicas": 7, "desired": 8, "busy": 7,
-            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3),
+            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3), "earlier": self.earlier,
             "message": self.say("slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9"),
         }  # fmt: skip
 
@@ -124,6 +138,7 @@ class World:
             "totals": {
                 "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": 9, "in_per_second": 104.6,
                 "out_per_second": 118.2, "failed_per_second": 0.12, "drains_in_seconds": 157.4,
+                **self.unknown(),
             },
             "workers": {"total": 10, "busy": 7, "idle": 1, "cordoned": 1, "draining": 1, "slots": 80, "running": 64},
             "queues": {"items": rows[offset : offset + limit], "total": len(rows), "offset": offset},
@@ -183,7 +198,7 @@ class World:
     def task_row(self, i: int = 0, state: str | None = None) -> Body:
         state = state or ["running", "ready", "delayed", "retrying", "dead", "succeeded", "blocked"][i % 7]
         return {
-            "id": f"01J9ZK3V7Q8M2N4P{i:06}", "task": self.say("shop.orders.charge"), "queue": self.say("default"), "state": state,
+            "id": f"01J9ZK3V7Q8M2N4P{i:06}", "task": None if self.nameless else self.say("shop.orders.charge"), "queue": self.say("default"), "state": state,
             "enqueued_at": at(60 + i), "due_at": at(-30) if state in {"delayed", "retrying"} else None,
             "started_at": at(9) if state == "running" else None, "ended_at": at(2) if state == "dead" else None,
             "worker": self.say("orders-7d9f-x2/0") if state == "running" else None, "attempt": 2, "unique_key": None,
@@ -383,9 +398,11 @@ class World:
                 "reason": "DrainTime" if hour else "", "limited_by": limit if hour else "",
                 "message": self.say(f"slots = {steady + drain:.1f} (steady {steady:.1f} + drain {drain:.1f}) / 8 → {wanted}") if hour else "",
                 "limit_message": self.say("at most 1 more in 15 s") if limit and hour else "",
-                "terms": _terms(steady, drain, 0.0, wanted) if hour else {},
+                "terms": {**_terms(steady, drain, 0.0, wanted), **({} if self.slots is None else {"slots": self.slots})} if hour else {},
             })  # fmt: skip
             there = desired
+        if self.thinned:
+            points = [points[0], *points[number // 2 :]]
         spec = {
             "minReplicas": 0,
             "maxReplicas": 20,
@@ -423,20 +440,25 @@ class World:
         return {
             "points": points,
             "summary": self.say(
-                "121 of 240 decisions would have been others: 6.1 workers wanted on average in place of 4.0, at most 13 in place of 7. The backlog is the recorded one: it would have fallen faster with more workers, and slower with fewer."
+                "121 of 240 decisions would have been others: at most 13 workers in place of 7, 6.1 workers in place of 4.0 on average. The backlog is the recorded one: it would have fallen faster with more workers, and slower with fewer."
             ),
         }
 
     def explain(self, name: str) -> Body:
         return {
             "name": name, "at": at(3), "replicas": 7, "desired": 8,
-            "why": self.say("8 workers because 83.4 tasks arrive a second and take 0.48 s each, and the 1,840 that wait are to be gone in 60 s."),
-            "limit": self.say("It wants 9, but at most one worker is added in 15 s (ScaleUpLimit)."),
+            "why": self.say("It goes from 7 to 8: the tasks that wait and arrive are to be worked off within the target time (slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9). 1,840 tasks wait, 83 arrive in a second, each keeps a slot for 0.48 s, and what waits is to be gone in 60 s."),
+            "limit": self.say("at most 1 more in 15 s"),
             "lines": [
-                {"name": "steady", "value": 6.3, "text": self.say("workers for the tasks that arrive")},
-                {"name": "drain", "value": 1.9, "text": self.say("workers to work off what waits within the target")},
+                {"name": "backlog", "value": 1840.0, "text": self.say("ready tasks")},
+                {"name": "steady_slots", "value": 50.0, "text": self.say("slots for what arrives")},
+                {"name": "drain_slots", "value": 14.8, "text": self.say("slots for what waits")},
             ],
-            "changes": [self.say("With a target of 30 s it would want 11."), self.say("A backlog of 1,600 would need no more than 8.")] if not self.text else [self.text],
+            "changes": [
+                self.say("It goes on with the next step."),
+                self.say("A shorter target wants more workers, a longer one fewer: what-if shows how many."),
+                self.say("Its bounds are minReplicas 0 and maxReplicas 20."),
+            ] if not self.text else [self.text],
         }  # fmt: skip
 
     def audit(self, cursor: str = "") -> Body:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from taskfleet import TaskQueue
 from taskfleet.history import record_decision
 from taskfleet.redis.broker import RedisBroker
+from taskfleet_dashboard.reading.explaining import explain_answer
 from taskfleet_operator.scaling.decision_notes import record_of
 from tests.dashboard.conftest import Site
 from tests.engine.test_decision_history import looks
@@ -53,15 +56,64 @@ async def test_decisions_are_shown_over_time_and_one_by_one(site: Site, recorded
     assert (await stream.event(f"scaler:{NAME}"))["points"] == points
 
 
+async def test_the_overview_knows_the_most_workers_of_the_hour_after_they_are_gone(
+    site: Site, queue: TaskQueue
+) -> None:
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    assert (await site.get("overview"))["scalers"] == []
+    numbers = [(2, "ScaleUpLimit"), (4, "ScaleUpLimit"), (4, "TooManyReplicas"), (4, ""), (0, "")]
+    for desired, limit in numbers:
+        look = next(iter(looks(1)))
+        assert look.decision is not None
+        record = replace(
+            record_of(look, look.decision, with_state=True), desired=desired, decided=desired, limited_by=limit
+        )
+        await record_decision(broker, NAME, record)
+        await asyncio.sleep(0.005)
+    (row,) = (await site.get("overview"))["scalers"]
+    points = (await site.get(f"scalers/{NAME}"))["points"]
+    assert row["desired"] == 0
+    earlier = row["earlier"]
+    assert (earlier["desired"], earlier["limited_by"]) == (4, "TooManyReplicas")
+    assert (earlier["at"], earlier["until"]) == (points[1]["at"], points[4]["at"])
+
+
+async def test_the_most_workers_are_not_told_twice_while_they_are_there(site: Site, recorded: int) -> None:
+    (row,) = (await site.get("overview"))["scalers"]
+    most = max(point["desired"] for point in (await site.get(f"scalers/{NAME}"))["points"])
+    assert (row["earlier"] is None) == (row["desired"] == most)
+
+
 async def test_the_last_decision_is_explained_in_words(site: Site, recorded: int) -> None:
     found = await site.get(f"explain/{NAME}")
     last = (await site.get(f"scalers/{NAME}"))["points"][-1]
     assert (found["desired"], found["at"]) == (last["desired"], last["at"])
     assert str(last["desired"]) in found["why"]
     assert last["message"] in found["why"]
+    assert (last["reason"], last["terms"]["backlog"] > 10) == ("DrainTime", True)
+    assert f"{last['terms']['backlog']:,.0f} tasks wait" in found["why"]
     lines = {line["name"]: line for line in found["lines"]}
-    assert lines["backlog"]["text"].startswith("ready tasks: ")
+    assert lines["backlog"]["text"] == "ready tasks"
     assert any("maxReplicas 20" in change for change in found["changes"])
+
+
+def test_a_time_that_is_longer_than_the_target_has_its_reason() -> None:
+    look = next(iter(looks(1)))
+    assert look.decision is not None
+    record = record_of(look, look.decision, with_state=True)
+    terms = {**record.terms, "backlog": 1.0, "arrivals_per_second": 0.0, "service_seconds": 0.25}
+    slow = {**terms, "start_latency_seconds": 15.0, "effective_drain_seconds": 15.0 * math.e}
+    told = explain_answer(NAME, replace(record, reason="DrainTime", terms=slow))
+    assert told.why.endswith(
+        " 1 task waits, none arrive, each keeps a slot for 0.25 s, and what waits is to be gone in 41 s, as a new "
+        "worker takes 15 s to start."
+    )
+    assert any("A shorter target would change nothing" in each for each in told.changes)
+    quick = {**terms, "start_latency_seconds": 1.0, "effective_drain_seconds": 10.0}
+    told = explain_answer(NAME, replace(record, reason="DrainTime", terms=quick))
+    assert told.why.endswith("and what waits is to be gone in 10 s.")
+    assert any("A shorter target wants more workers" in each for each in told.changes)
 
 
 async def test_what_if_replays_the_hour_with_changed_settings(site: Site, recorded: int) -> None:

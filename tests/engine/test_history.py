@@ -68,12 +68,22 @@ class Written:
     def __init__(self) -> None:
         self.bytes = bytearray(QUEUE_RINGS.size)
 
-    def put(self, number: int, step: int, gauges: tuple[int, ...] = GAUGES, totals: tuple[int, ...] = (0,) * 4) -> None:
+    def put(
+        self,
+        number: int,
+        step: int,
+        gauges: tuple[int, ...] = GAUGES,
+        totals: tuple[int, ...] = (0,) * 4,
+        part: int | None = None,
+    ) -> None:
+        """`part`: in which the step was recorded last; the last of the step."""
         ring = QUEUE_RINGS.rings[number]
         lap, slot = divmod(step, ring.shape.records)
         packed = lap.to_bytes(3, "big") + rings.packed_gauges(gauges[: ring.shape.gauges])
         if ring.shape.totals:
             packed += b"".join(total.to_bytes(width, "big") for total, width in zip(totals, (5, 5, 4, 5), strict=True))
+        if ring.shape.parts:
+            packed += bytes([ring.shape.seconds // ring.shape.parts - 1 if part is None else part])
         assert len(packed) == ring.width
         at = ring.first + slot * ring.width
         self.bytes[at : at + ring.width] = packed
@@ -142,11 +152,40 @@ async def test_the_rate_of_a_long_step_that_is_not_over_counts_only_the_time_so_
     written, step = Written(), int(now) // 1800
     written.put(3, step - 1, totals=(0, 0, 0, 0))
     passed = now - step * 1800
-    written.put(3, step, totals=(round(passed * 10), 0, 0, 0))  # ten a second since the step began
+    totals = (round(passed * 10), 0, 0, 0)  # ten a second since the step began
+    written.put(3, step, totals=totals, part=int(passed) // 15)
     await written.store(broker)
     _, last = (await read(broker, "default", "7d")).points
     assert last.enqueued_per_second is not None
     assert last.enqueued_per_second == pytest.approx(10, abs=10 * 31 / passed)
+
+
+@pytest.mark.parametrize(("span", "number", "length"), [("24h", 2, 300), ("7d", 3, 1800)])
+async def test_the_rate_of_a_long_step_is_right_when_nobody_recorded_for_a_part_of_it(
+    broker: RedisBroker, span: Any, number: int, length: int
+) -> None:
+    """Ten tasks a second; the recorder is away from 30 s after the begin of a step to the end of the next one."""
+    written, step = Written(), int(await now_of(broker)) // length
+    for at, part in ((step - 4, length // 15 - 1), (step - 3, 1), (step - 2, length // 15 - 1)):
+        total = 10 * ((at - step + 10) * length + (part + 1) * 15)
+        written.put(number, at, totals=(total, 0, 0, 0), part=part)
+    await written.store(broker)
+    found = [point.enqueued_per_second for point in (await read(broker, "default", span)).points]
+    assert found == [None, 10, 10]
+
+
+async def test_a_record_has_the_part_of_the_step_in_which_it_was_written(
+    queue: TaskQueue, broker: RedisBroker, recorder: Recorder
+) -> None:
+    await send(queue, 1)
+    before = await now_of(broker)
+    await recorder.record()
+    after = await now_of(broker)
+    for ring in QUEUE_RINGS.rings[2:]:
+        key, last = broker.keys_of("default").history, ring.first + ring.size - 1
+        [record] = ring.written(await broker.client.redis.getrange(key, ring.first, last), int(after * 1000))
+        begin = record.step * ring.shape.seconds + record.part * 15
+        assert before - 15 < begin <= after
 
 
 async def test_counters_that_start_anew_give_no_rate_and_then_rates_again(broker: RedisBroker) -> None:
@@ -440,7 +479,7 @@ async def test_the_memory_of_a_queue_is_fixed_and_as_the_page_says(
     key = broker.keys_of("default").history
     redis = broker.client.redis
     used = await redis.memory_usage(key)
-    assert await redis.strlen(key) == QUEUE_RINGS.size == 40_164
+    assert await redis.strlen(key) == QUEUE_RINGS.size == 40_788
     whole, now = Written(), int(await now_of(broker))
     for number, ring in enumerate(QUEUE_RINGS.rings):
         for ago in range(ring.shape.records):

@@ -26,13 +26,14 @@ from taskfleet_operator.local.local_workers import LocalWorkers
 from taskfleet_operator.local.manifest_redis import LocalRedis, ManifestRedis
 from taskfleet_operator.local.plan import LocalPlan, plan_of
 from taskfleet_operator.local.process_fleet import ProcessFleet
-from taskfleet_operator.local.view import Picture
+from taskfleet_operator.local.view import LineView, Picture, TableView
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.resource.manifest import parse
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.shared_redis import SharedRedis
 from tests.engine.conftest import until
+from tests.engine.test_decision_history import looks
 from tests.support.manifests import changed
 from tests.support.redis_server import RedisServer
 
@@ -393,3 +394,17 @@ async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(pl
         stop.set()
         outcome = await run
     assert outcome.drained
+
+
+@pytest.mark.parametrize("kind", [LineView, TableView])
+def test_each_view_says_what_limits_a_change(
+    kind: type[LineView | TableView], capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = next(iter(looks(1)))
+    assert look.decision is not None
+    view = kind()
+    view.decided(replace(look.decision, current=0, desired=2, limited_by="ScaleUpLimit"))
+    view.close()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "workers 0 → 2" in said
+    assert "(limited by ScaleUpLimit)" in said

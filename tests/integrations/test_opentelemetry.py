@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any
@@ -411,6 +412,78 @@ async def test_the_end_of_a_run_is_in_its_span(traced: TaskQueue, kept: Kept, ru
         await handle.result(timeout=10)
     (run,) = await kept.until("process endless")
     assert (run.status.status_code, facts(run)["taskfleet.task.outcome"]) == (StatusCode.UNSET, "cancelled")
+
+
+async def test_the_worker_says_how_a_run_has_ended_and_not_what_its_handler_makes_of_its_cancellation(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    queue = traced
+
+    @queue.task(timeout=0.1, max_retries=0)
+    async def returns() -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        return "late"
+
+    @queue.task(timeout=0.1, max_retries=0)
+    async def raises() -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise ValueError("on the way out") from None
+
+    @queue.task(max_retries=0)
+    async def cancels_itself() -> None:
+        raise asyncio.CancelledError
+
+    @queue.batch_task(size=2, window_ms=10, max_retries=0, timeout=0.1)
+    async def together(items: list[BatchItem]) -> list[Exception]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        return [ValueError("late") for _ in items]
+
+    await run_worker(queue)
+    for task, error in ((returns, "timeout"), (raises, "timeout"), (cancels_itself, "CancelledError")):
+        with pytest.raises(TaskExecutionError):
+            await (await task.enqueue()).result(timeout=10)
+        (run,) = await kept.until(f"process {task.name}")
+        assert run.status.status_code is StatusCode.ERROR
+        assert str(facts(run)["error.type"]).endswith(error)
+        assert "taskfleet.task.outcome" not in facts(run)
+    with pytest.raises(TaskExecutionError):
+        await (await together.enqueue(1)).result(timeout=10)
+    (run,) = await kept.until("process together")
+    assert facts(run)["error.type"] == "timeout"
+    points = await asyncio.to_thread(kept.points)
+    consumed = points["messaging.client.consumed.messages"]
+    ended = {(one.attributes["taskfleet.task.name"], one.attributes.get("error.type")) for one in consumed}
+    assert {("returns", "timeout"), ("raises", "timeout"), ("together", "timeout")} <= ended
+
+
+async def test_a_run_that_is_stopped_while_it_looks_for_the_one_before_has_a_span_that_ends(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = asyncio.Event()
+
+    async def endless(*_: Any) -> None:
+        looks.set()
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr("taskfleet.integrations.opentelemetry.middleware.earlier_run", endless)
+
+    @traced.task(max_retries=1, retry=AT_ONCE)
+    async def fails() -> None:
+        raise ValueError
+
+    await run_worker(traced)
+    handle = await fails.enqueue()
+    async with asyncio.timeout(10):
+        await looks.wait()
+    await handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=10)
+    _, second = await kept.until("process fails", 2)
+    assert (facts(second)["taskfleet.task.attempt"], second.status.status_code) == (2, StatusCode.UNSET)
 
 
 async def test_a_refused_enqueue_is_an_error_of_its_span(make_queue: MakeQueue, kept: Kept) -> None:

@@ -25,6 +25,7 @@ from tests.controlplane.conftest import (  # noqa: F401 - fixtures and the hook 
     pytest_collection_finish,
     redis_server,
 )
+from tests.prometheus.expressions import ALERTS
 from tests.prometheus.server import PrometheusServer
 from tests.support import requirements
 from tests.support.redis_server import free_port
@@ -83,3 +84,15 @@ def prometheus(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[Callable
             process.wait(20)
         finally:
             process.kill()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Path:
+    """The rules without their waits."""
+    rules = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            rule.pop("for", None)
+    file = tmp_path / "impatient.yaml"
+    file.write_text(yaml.safe_dump(rules), encoding="utf-8")
+    return file

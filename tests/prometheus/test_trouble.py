@@ -11,30 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet import TaskQueue
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.settings import RedisSettings, Settings
-from tests.prometheus.expressions import ALERTS, alerts
+from tests.prometheus.expressions import alerts
 from tests.prometheus.server import PrometheusServer
 from tests.prometheus.test_live import scrapes
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
 from tests.support.redis_server import RedisServer, free_port
-
-
-@pytest.fixture
-def impatient(tmp_path: Path) -> Path:
-    """The rules without their waits."""
-    rules = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            rule.pop("for", None)
-    file = tmp_path / "impatient.yaml"
-    file.write_text(yaml.safe_dump(rules), encoding="utf-8")
-    return file
 
 
 @pytest.fixture

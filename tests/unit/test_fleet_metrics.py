@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from taskfleet.fleet_metrics import FleetCollector, FleetFigures, Readings, RedisServers
 from taskfleet.process.exposition import exposition
-from taskfleet.protocol.stats import ServerMemory
+from taskfleet.protocol.stats import QueueStats, ServerMemory
 from taskfleet.protocol.worker_info import serving
 from tests.unit.operator.builders import STATS, worker
 
@@ -71,6 +71,71 @@ def test_queues_beyond_the_cap_share_one_label_and_the_others_keep_theirs() -> N
     assert ready() == {"q0": 7, "q1": 7, "q2": 7, "other": 21}
     seen.append({"a": STATS, "q0": STATS, "q4": STATS})
     assert ready() == {"q0": 7, "a": 7, "q4": 7}
+
+
+def test_the_counters_of_the_others_only_grow_and_only_by_what_happened() -> None:
+    def counted(**totals: int) -> dict[str, QueueStats]:
+        return {name: replace(STATS, failed_total=total) for name, total in totals.items()}
+
+    seen = [counted(a=5, b=900, c=100_000)]
+    collector = FleetCollector(lambda: Readings([FleetFigures(queues=seen[-1])]), most_queues=1)
+
+    def failed() -> float:
+        family = next(one for one in collector.collect() if one.name == "taskfleet_queue_failed")
+        return {sample.labels["queue"]: sample.value for sample in family.samples}["other"]
+
+    assert failed() == 0  # what was before this process is in no difference that it shows
+    for now, grown in (
+        (counted(a=5, b=902, c=100_000), 2),
+        (counted(a=5, b=902), 2),  # c has gone
+        (counted(a=5, b=903, c=100_000), 3),  # it could not be read for a moment
+        (counted(b=903, c=100_001, d=7), 4),  # a has gone, and b has its label
+        (counted(b=903, c=1, d=8), 6),  # the counters of c have started anew
+    ):
+        seen.append(now)
+        assert failed() == grown
+        assert failed() == grown
+
+
+def test_a_failover_that_loses_the_last_writes_is_no_fall_of_a_counter() -> None:
+    seen, now = [1000], [0.0]
+
+    def readings() -> Readings:
+        return Readings([FleetFigures(queues={"a": replace(STATS, failed_total=seen[-1])} if seen[-1] >= 0 else {})])
+
+    collector = FleetCollector(readings, clock=lambda: now[-1])
+
+    def failed() -> list[float]:
+        family = next(one for one in collector.collect() if one.name == "taskfleet_queue_failed")
+        return [sample.value for sample in family.samples]
+
+    for total, told in ((1000, 1000), (990, 1000), (999, 1000), (1001, 1001), (3, 3), (2, 3), (0, 0), (1000, 1000)):
+        seen.append(total)
+        assert failed() == [told]
+    seen.append(-1)  # no reading, as in the moments of a failover
+    assert failed() == []
+    seen.append(990)
+    assert failed() == [1000]
+    seen.append(-1)
+    now.append(700.0)
+    assert failed() == []
+    seen.append(990)  # a queue that was gone for long is a new one
+    assert failed() == [990]
+
+
+def test_names_that_are_shown_alike_are_added_up() -> None:
+    names = ["other", "x" * 300 + "a", "x" * 300 + "b"]
+    figures = FleetFigures(queues=dict.fromkeys([*names, "y", "z"], STATS), targets={"other": 30.0})
+    collector = FleetCollector(lambda: Readings([figures]), most_queues=4)
+    for metric, each in (("ready", STATS.ready), ("enqueued", STATS.enqueued_total)):
+        family = next(one for one in collector.collect() if one.name == f"taskfleet_queue_{metric}")
+        values = sorted(sample.value for sample in family.samples)
+        if metric == "ready":
+            assert values == [each, 2 * each, 2 * each]  # y; other and z; both long names
+        else:
+            assert values == [each, each, 2 * each]  # z was there before the first look
+    target = next(one for one in collector.collect() if one.name == "taskfleet_queue_target_seconds")
+    assert [(sample.labels["queue"], sample.value) for sample in target.samples] == [("other", 30.0)]
 
 
 def test_a_name_cannot_break_the_text() -> None:

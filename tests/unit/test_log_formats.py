@@ -9,6 +9,8 @@ import json
 import logging
 import logging.handlers
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +102,45 @@ def test_extras_are_fields_of_bounded_number_and_size() -> None:
     assert len(line) < 5000
 
 
+class _Leaves:
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+@pytest.mark.parametrize(
+    ("extra", "changes"),
+    [
+        ({"number": 10**5000, "other": -(10**400)}, {}), ({"leaves": _Leaves()}, {}), ({5: 3}, {}),
+        ({"half": "\ud800"}, {}), ({}, {"created": 1e20}),
+        ({}, {"taskfleet": {"task": None, "attempt": 10**5000, 7: b"x"}}), ({}, {"args": (_Leaves(),)}),
+    ],
+    ids=["digits", "leaves", "key", "half", "time", "fields", "argument"],
+)  # fmt: skip
+def test_a_record_that_json_or_a_clock_does_not_have_is_one_line(
+    formatter: type[logging.Formatter], extra: Any, changes: dict[str, Any]
+) -> None:
+    record = made("the %s", "message", extra=extra)
+    vars(record).update(changes)
+    line = formatter().format(record)
+    assert line.isprintable()
+    assert len(line) < 9000
+    assert "the " in line
+    if formatter is logs.JsonLines:
+        found = json.loads(line)
+        assert all(value is None or isinstance(value, str) or abs(value) < 2**64 for value in found.values())
+
+
+def test_a_traceback_that_another_handler_has_formatted_is_clean_in_text() -> None:
+    try:
+        raise ValueError("a\x1b[2Jb")
+    except ValueError as error:
+        record = made("it failed", error=error)
+    logging.Formatter().format(record)  # keeps the text of the traceback in the record
+    assert "\x1b" in record.exc_text
+    assert "\x1b" not in logs.TextLines().format(record)
+
+
 def test_names_of_tasks_cannot_forge_a_line() -> None:
     task = TaskContext("id\n1", "send\x1b[2J" + "x" * 1000, "mail", 1, 1, dt.datetime.now(dt.UTC), None)
 
@@ -178,6 +219,41 @@ def test_a_later_call_changes_the_format_of_its_own_handler_only(monkeypatch: py
     assert json.loads(out.getvalue())["message"] == "hello"
     assert theirs.formatter is None
     assert len(root.handlers) == 2
+
+
+_UNCAUGHT = """
+import gc, threading
+from taskfleet import logs
+logs.configure("", "json")
+
+class Odd:
+    def __del__(self):
+        raise ValueError("of a finalizer")
+
+def fails():
+    raise ValueError("of a\\nthread")
+
+def leaves():
+    raise SystemExit(3)
+
+for call in (fails, leaves):
+    thread = threading.Thread(target=call, name="helper")
+    thread.start()
+    thread.join()
+Odd()
+gc.collect()
+raise RuntimeError("of the program")
+"""
+
+
+def test_what_nobody_catches_is_json_too() -> None:
+    done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(each["level"], each["traceback"].splitlines()[-1]) for each in found] == [
+        ("ERROR", "thread"), ("ERROR", "ValueError: of a finalizer"), ("CRITICAL", "RuntimeError: of the program"),
+    ]  # fmt: skip
+    assert found[0]["message"] == "thread helper ended with an error"
 
 
 def test_an_unknown_format_is_named() -> None:

@@ -1,4 +1,4 @@
-"""docs/reference/metrics.md lists the metrics of a worker and of the operator, and no others."""
+"""docs/reference/metrics.md lists the metrics of a worker, of the operator and of the dashboard, and no others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from docs.tooling import metrics_tables
 from prometheus_client.core import Metric
 
 from taskfleet import TaskQueue
@@ -25,6 +26,8 @@ def metrics(families: Iterable[Metric]) -> set[tuple[str, str]]:
 
 
 async def test_the_page_lists_every_metric_with_its_type() -> None:
-    workers, operator = PAGE.read_text(encoding="utf-8").split("## Queues, fleets and Redis")
+    workers, rest = PAGE.read_text(encoding="utf-8").split("## Queues, fleets and Redis")
+    operator, dashboard = rest.split("## The dashboard")
     assert listed(workers) == metrics(WorkerCollector.of(Worker(TaskQueue("memory://"))).collect())
     assert listed(operator) == metrics(collector().collect())
+    assert listed(dashboard) == listed(metrics_tables.of_the_dashboard())

@@ -159,7 +159,7 @@ FIELDS = {
         "lease_expires_at attempt deliveries max_retries unique_key limit_key fair_key waits_for waiting errors "
         "progress result error traceback reason problem"
     ),
-    "AttemptError": "attempt at worker reason error traceback retry_at",
+    "AttemptError": "attempt at worker reason error traceback retry_at trace_id",
     "TaskPage": "items cursor examined",
     "TaskContext": "id name queue attempt delivery enqueued_at deadline headers",
     "WorkerContext": "name queues concurrency",

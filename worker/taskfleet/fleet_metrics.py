@@ -6,7 +6,9 @@ as text, and there are at most so many of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ MOST_QUEUES = 2000
 OTHER = "other"
 """The label of all queues beyond the most that have one of their own."""
 
+_REMEMBERED_SECONDS = 600.0
 _STATES = ("starting", "running", "draining", "cordoned", "drained")
 
 Owner = tuple[str, ...]
@@ -64,12 +67,18 @@ class FleetCollector(Collector):
     """Shows the last readings. `owner` are the names of the labels that tell fleets apart."""
 
     def __init__(
-        self, read: Callable[[], Readings], owner: Sequence[str] = (), *, most_queues: int = MOST_QUEUES
+        self,
+        read: Callable[[], Readings],
+        owner: Sequence[str] = (),
+        *,
+        most_queues: int = MOST_QUEUES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._owner = tuple(owner)
         self._most = most_queues
         self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
+        self._counters = _Counters(clock)
 
     def collect(self) -> Iterator[Metric]:
         readings = self._read()
@@ -82,8 +91,9 @@ class FleetCollector(Collector):
         label = (*self._owner, "queue")
         for name, meaning, figure in _GAUGES:
             yield _family(GaugeMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
-        for name, meaning, figure in _COUNTERS:
-            yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, _values(rows, figure))
+        for at, (name, meaning, _) in enumerate(_COUNTERS):
+            values = ((key, row.totals[at]) for key, row in rows.items())
+            yield _family(CounterMetricFamily, f"taskfleet_queue_{name}", meaning, label, values)
         serving = ((key, float(row.workers)) for key, row in rows.items())
         yield _family(
             GaugeMetricFamily, "taskfleet_queue_workers", "Live worker processes that claim from it.", label, serving
@@ -98,16 +108,20 @@ class FleetCollector(Collector):
         found: dict[tuple[Owner, str], _Row] = {}
         for fleet in fleets:
             for queue, stats in fleet.queues.items():
-                found[fleet.owner, queue] = _Row([stats], fleet.serving.get(queue, 0), fleet.targets.get(queue))
+                found[fleet.owner, queue] = _Row(
+                    [stats], workers=fleet.serving.get(queue, 0), target=fleet.targets.get(queue)
+                )
         self._name(found)
+        named = found.keys() & self._named.keys()
+        totals, of_others = self._counters.of({key: row.stats[0] for key, row in found.items()}, named)
         rows: dict[Owner, _Row] = {}
-        for (owner, queue), row in found.items():
-            if (owner, queue) in self._named:
-                rows[*_shown(owner), shown(queue, foreign.NAME_LIMIT)] = row
-            else:
-                others = rows.setdefault((*_shown(owner), OTHER), _Row([], 0, None))
-                others.stats += row.stats
-                others.workers = max(others.workers, row.workers)
+        for key, row in found.items():
+            owner, queue = key
+            # Two names may be shown alike, and a queue may be named as the others are.
+            label = shown(queue, foreign.NAME_LIMIT) if key in named else OTHER
+            rows.setdefault((*_shown(owner), label), _Row()).add(row, totals[key] if key in named else ())
+        for owner, grown in of_others.items():
+            rows[*_shown(owner), OTHER].count(grown)
         return rows
 
     def _name(self, found: Mapping[tuple[Owner, str], object]) -> None:
@@ -138,11 +152,72 @@ class FleetCollector(Collector):
 
 @dataclass(slots=True)
 class _Row:
-    """One line: the figures of a queue, or of several."""
+    """One line: the figures of a queue, or of several, and their counters as `_COUNTERS` has them."""
 
-    stats: list[QueueStats]
-    workers: int
-    target: float | None
+    stats: list[QueueStats] = field(default_factory=list[QueueStats])
+    totals: list[float] = field(default_factory=lambda: [0.0] * len(_COUNTERS))
+    workers: int = 0
+    target: float | None = None
+
+    def add(self, other: _Row, totals: Sequence[float]) -> None:
+        """Also show `other`, with these counters: none for a queue that shares its label with all others."""
+        self.stats += other.stats
+        self.workers = max(self.workers, other.workers)
+        if totals:
+            self.count(totals)
+            self.target = other.target if self.target is None else self.target
+
+    def count(self, totals: Sequence[float]) -> None:
+        self.totals = [mine + theirs for mine, theirs in zip(self.totals, totals, strict=True)]
+
+
+_Queue = tuple[Owner, str]
+
+
+class _Counters:
+    """The counters of queues from one look to the next. Prometheus takes a counter that has fallen for one that has
+    started anew, and counts all of it again.
+
+    So a counter that a replica has a little less of, after a failover, stays until it is reached. Of the queues that
+    share a label, which come and go, it is counted by how much they have grown since the first look. A queue that
+    cannot be read for a while, as during a failover, is remembered.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()  # two scrapes may come at once
+        self._before: dict[_Queue, list[float]] = {}
+        self._last_seen: dict[_Queue, float] = {}
+        self._grown: dict[Owner, list[float]] = {}
+
+    def of(
+        self, found: Mapping[_Queue, QueueStats], named: Container[_Queue]
+    ) -> tuple[Mapping[_Queue, Sequence[float]], Mapping[Owner, Sequence[float]]]:
+        """The counters of each queue, and of all that are not `named`, by owner."""
+        none = [0.0] * len(_COUNTERS)
+        with self._lock:
+            now = self._clock()
+            grown: dict[Owner, list[float]] = {}
+            for key, stats in found.items():
+                totals = [float(figure(stats)) for _, _, figure in _COUNTERS]
+                earlier = self._before.get(key, totals)
+                self._last_seen[key] = now
+                totals = self._before[key] = list(map(_steady, earlier, totals))
+                if key not in named:
+                    sums = grown.get(key[0]) or self._grown.get(key[0], none)
+                    grown[key[0]] = list(map(_plus_growth, sums, earlier, totals))
+            self._grown = grown
+            for key in [key for key, seen in self._last_seen.items() if now - seen > _REMEMBERED_SECONDS]:
+                del self._last_seen[key], self._before[key]
+            return self._before.copy(), grown
+
+
+def _steady(earlier: float, now: float) -> float:
+    return earlier if earlier / 2 < now < earlier else now
+
+
+def _plus_growth(total: float, earlier: float, now: float) -> float:
+    return total + (now - earlier if now >= earlier else now)
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[QueueStats], float]], ...] = (

@@ -6,12 +6,14 @@ import datetime as dt
 import json
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 from taskfleet import describing, showing, task_fields
 
 _FIELD_LIMIT = 255  # characters of a name or an id
 _MOST_EXTRAS = 50
+_WHOLE = range(-(2**63), 2**64)  # what programs that read JSON hold; a longer number is a text
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", task_fields.ATTRIBUTE}
 _TEXT_NAMES = ("task", "task_id", "queue", "attempt", "worker", "trace_id")
 
@@ -26,7 +28,12 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
+        return _told(record, self._line)
+
+    def _line(self, record: logging.LogRecord) -> str:
         _with_a_message(record)
+        if record.exc_text and not record.exc_text.replace("\n", "").isprintable():  # of another handler's formatter
+            record.exc_text = showing.lines(record.exc_text)
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
@@ -40,6 +47,9 @@ class TextLines(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return showing.lines(super().formatException(ei))
 
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return showing.lines(stack_info)
+
 
 class JsonLines(logging.Formatter):
     """One JSON object for a record, in ASCII: time (ISO 8601, UTC), level, logger, message, the fields of the task.
@@ -48,6 +58,9 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        return _told(record, self._line)
+
+    def _line(self, record: logging.LogRecord) -> str:
         _with_a_message(record)
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
         line: dict[str, Any] = {
@@ -56,7 +69,7 @@ class JsonLines(logging.Formatter):
             "logger": showing.shown(record.name),
             "message": showing.shown(record.getMessage(), 2 * showing.MESSAGE_LIMIT),
         }
-        line |= {name: _field(value) for name, value in task_fields.of_record(record).items()}
+        line |= {str(name): _field(value) for name, value in task_fields.of_record(record).items()}
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
@@ -71,30 +84,40 @@ class JsonLines(logging.Formatter):
         return showing.lines(super().formatException(ei))
 
 
+def _told(record: logging.LogRecord, line: Callable[[logging.LogRecord], str]) -> str:
+    """The line of a record, or that it has none, for which `logging` would print many lines of its own."""
+    try:
+        return line(record)
+    except Exception as error:  # such as of a record of the year 10000
+        problem = f"a record cannot be told: {describing.describe(error)}: {_plain(record.msg)}"
+        return line(logging.makeLogRecord({"levelname": "ERROR", "name": __name__, "msg": problem}))
+
+
 def _with_a_message(record: logging.LogRecord) -> None:
     """A record whose arguments do not fit its message says so; `logging` would print a traceback of many lines."""
     try:
         record.getMessage()
-    except Exception as error:
+    except BaseException as error:  # as in `describing`: also the SystemExit of a text
         template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         record.msg = f"{template} (its arguments cannot be put into it: {describing.describe(error)})"
         record.args = ()
 
 
-def _field(value: str | int) -> str | int:
-    return value if isinstance(value, int) else showing.shown(value, _FIELD_LIMIT)
+def _field(value: object) -> Any:
+    return _plain(value, _FIELD_LIMIT)
 
 
 def _extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
-    found = [(name, value) for name, value in vars(record).items() if name not in _STANDARD and name[:1] != "_"]
+    named = [(str(name), value) for name, value in vars(record).items()]  # `extra` may have any keys
+    found = [(name, value) for name, value in named if name not in _STANDARD and name[:1] != "_"]
     return [(showing.shown(name, _FIELD_LIMIT), _plain(value)) for name, value in found[:_MOST_EXTRAS]]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, limit: int = showing.MESSAGE_LIMIT) -> Any:
     kind = type(value)
-    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
+    if value is None or kind is bool or (kind is int and value in _WHOLE) or (kind is float and math.isfinite(value)):
         return value
     try:
-        return showing.shown(value if isinstance(value, str) else str(value), showing.MESSAGE_LIMIT)
-    except Exception as error:
+        return showing.shown(str.__str__(value) if isinstance(value, str) else str(value), limit)
+    except BaseException as error:  # as above
         return f"it cannot be shown: {describing.describe(error)}"

@@ -24,7 +24,11 @@ export function rate(value: Maybe): string {
 
 export function figure(value: unknown): string {
   if (typeof value !== "number" || !Number.isFinite(value)) return value === null || value === undefined ? DASH : String(value);
-  return Number.isInteger(value) ? count(value) : value.toPrecision(3).replace(/\.?0+$/, "");
+  if (Number.isInteger(value)) return count(value);
+  // Not by removing zeros at the end of the text: those of `120` count.
+  if (Math.abs(value) < 0.005) return value < 0 ? "0" : "<0.01";
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  return digits ? String(Number(value.toFixed(digits))) : count(value);
 }
 
 /** Seconds as `4.2 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`. */

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, message, onSignedOut, openSession } from "./api/client";
+import { onBack } from "./api/live";
 import type { Session } from "./api/contract";
 import { Audit } from "./pages/audit";
 import { AutoscalerList, AutoscalerPage } from "./pages/autoscaler";
@@ -77,6 +78,17 @@ function App() {
     onSignedOut(() => {
       setSession(null);
       setError((old) => old ?? new ApiError(401, ""));
+    });
+    onBack(() => {
+      openSession().then(
+        (fresh) =>
+          setSession((old) => {
+            // Figures of one Redis under the name of another would be wrong, and scripts of one version may not fit the other.
+            if (old && (old.redis !== fresh.redis || old.version !== fresh.version || old.user !== fresh.user)) location.reload();
+            return fresh;
+          }),
+        () => undefined, // it is asked again after the next loss; a login that has ended shows itself
+      );
     });
     open();
   }, []);

@@ -6,9 +6,12 @@ const REASONS: Record<string, string> = {
   Threshold: "of the tasks that wait per worker",
   Idle: "there is nothing to do",
   Activated: "work has come to a sleeping queue",
+  Panic: "tasks wait or arrive so fast that the last seconds count alone",
   Suspended: "the queue is suspended",
   Paused: "scaling is paused by an annotation",
   Disabled: "the number is set by hand",
+  Fallback: "the figures could not be read, so the fallback decides",
+  Static: "the fallback is a fixed number",
   SampleFailed: "the figures could not be read",
   SuspectSample: "the figures cannot be right, so nothing is changed",
 };

@@ -67,6 +67,23 @@ class FailureRow(Answer):
     """When."""
 
 
+class EarlierDecision(Answer):
+    """The decision for the most workers of the last hour."""
+
+    at: datetime
+    """When it was made."""
+    until: datetime | None
+    """When another number was decided; null if it holds."""
+    desired: int
+    """Workers that there should have been."""
+    reason: str
+    """The decision in one word."""
+    message: str
+    """The decision in one line."""
+    limited_by: str
+    """What kept it from more or fewer; empty for nothing."""
+
+
 class ScalerRow(Answer):
     """One autoscaler that has decided something in the last day."""
 
@@ -86,6 +103,8 @@ class ScalerRow(Answer):
     """What keeps it from more or fewer; empty for nothing."""
     at: datetime
     """When it was decided."""
+    earlier: EarlierDecision | None
+    """The most workers of the last hour, when they are more than now. Of the first eight autoscalers alone."""
 
 
 class QueueRows(Answer):

@@ -102,9 +102,9 @@ class ExplainLine(Answer):
     name: str
     """Its name."""
     value: float | None
-    """Its value in workers."""
+    """Its number."""
     text: str
-    """What it means, in one sentence."""
+    """What is counted, in words that follow the number."""
 
 
 class ExplainAnswer(Answer):

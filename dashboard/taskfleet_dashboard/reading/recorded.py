@@ -8,17 +8,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from taskfleet import history
+from taskfleet.errors import ConfigurationError
 from taskfleet.history import DecisionRecord, HeaviestKeys
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet_dashboard import text
-from taskfleet_dashboard.answers.overview import ScalerRow
+from taskfleet_dashboard.answers.overview import EarlierDecision, ScalerRow
 from taskfleet_dashboard.answers.queues import HistoryAnswer, HistoryPoint, KeyRow, KeysAnswer
 from taskfleet_dashboard.answers.scalers import DecisionAnswer, QueueTermRow, ScalerAnswer, ScalerPoint
 from taskfleet_dashboard.refusals import Refused
 
 _SPARK_SECONDS = 20.0  # a figure of a sparkline is one of a minute
 _KEYS_SECONDS = 5.0
+_EARLIER_SECONDS = 15.0
+_MOST_EARLIER = 8  # scalers whose hour is read for the overview
 _MOST_KEPT = 2000  # queues whose sparklines are kept
 _KEYS = 50
 
@@ -29,6 +32,7 @@ class Recorded:
     def __init__(self) -> None:
         self._sparks: dict[str, tuple[float, list[int | None]]] = {}
         self._keys: dict[str, tuple[float, HeaviestKeys]] = {}
+        self._earlier: dict[str, tuple[float, int, EarlierDecision | None]] = {}
 
     async def sparks(self, broker: RedisBroker, queues: Sequence[str]) -> dict[str, list[int | None]]:
         """The sparklines of these queues."""
@@ -41,6 +45,19 @@ class Recorded:
             while len(self._sparks) > _MOST_KEPT:
                 del self._sparks[next(iter(self._sparks))]
         return {name: self._sparks[name][1] for name in queues if name in self._sparks}
+
+    async def scalers(self, broker: RedisBroker) -> list[ScalerRow]:
+        """The autoscalers of the last day, the first of them with the most workers of the last hour."""
+        rows = await scaler_rows(broker)
+        earlier: dict[str, tuple[float, int, EarlierDecision | None]] = {}
+        now = time.monotonic()
+        for row in rows[:_MOST_EARLIER]:
+            known = self._earlier.get(row.name)
+            if known is None or now - known[0] > _EARLIER_SECONDS or known[1] != row.desired:
+                known = now, row.desired, most_workers(await _decided(broker, row.name))
+            earlier[row.name] = known
+        self._earlier = earlier
+        return [_with_earlier(row, earlier[row.name][2]) if row.name in earlier else row for row in rows]
 
     async def keys(self, broker: RedisBroker, queue: str) -> HeaviestKeys:
         """The heaviest keys of a queue."""
@@ -90,9 +107,44 @@ async def scaler_rows(broker: RedisBroker) -> list[ScalerRow]:
             message=text.line(each.message),
             limited_by=text.line(each.limited_by),
             at=each.at,
+            earlier=None,
         )
         for each in found
     ]
+
+
+async def _decided(broker: RedisBroker, scaler: str) -> list[DecisionRecord]:
+    try:
+        return await history.decisions(broker, scaler)
+    except (CallRefusedError, ConfigurationError):  # another program has written its key, or its name
+        return []
+
+
+def most_workers(found: Sequence[DecisionRecord]) -> EarlierDecision | None:
+    """The decision that began the last time of the most workers; `None` without decisions."""
+    if not found:
+        return None
+    most = max(each.desired for each in found)
+    last = max(i for i, each in enumerate(found) if each.desired == most)
+    first = last
+    while first and found[first - 1].desired == most:
+        first -= 1
+    # What held it at the most tells more than how fast it grew up to there.
+    record = next((each for each in found[first : last + 1] if each.limited_by == "TooManyReplicas"), found[first])
+    return EarlierDecision(
+        at=found[first].at,
+        until=found[last + 1].at if last + 1 < len(found) else None,
+        desired=most,
+        reason=text.line(record.reason),
+        message=text.line(record.message),
+        limited_by=text.line(record.limited_by),
+    )
+
+
+def _with_earlier(row: ScalerRow, earlier: EarlierDecision | None) -> ScalerRow:
+    if earlier is None or earlier.desired <= row.desired:
+        return row
+    return row.model_copy(update={"earlier": earlier})
 
 
 async def decisions(broker: RedisBroker, scaler: str) -> list[DecisionRecord]:

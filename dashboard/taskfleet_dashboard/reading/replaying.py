@@ -35,18 +35,26 @@ async def what_if_answer(records: Sequence[DecisionRecord], changes: Mapping[str
 
 
 def summary(found: Sequence[ReplayedDecision]) -> str:
-    """The replay in two sentences: how many were wanted on average and at most, and how many would have been."""
+    """The replay in sentences: the most workers and the mean, as they would have been and as they were."""
     if not found:
         return "No recorded decision can be read."
     other = sum(1 for each in found if each.would != each.desired)
+    held = sum(1 for each in found if each.limited_by == "TooManyReplicas")
+    told = f" maxReplicas would have held {held} of the {len(found)} back." if held else ""
     if not other:
-        return f"All {len(found)} decisions of the hour would have been the same."
+        return f"All {len(found)} decisions of the hour would have been the same.{told}"
     was, would = [each.desired for each in found], [each.would for each in found]
+    most = _beside(str(max(would)), str(max(was)))
     return (
-        f"{other} of {len(found)} decisions would have been others: {_mean(would)} workers wanted on average in "
-        f"place of {_mean(was)}, at most {max(would)} in place of {max(was)}. The backlog is the recorded one: it "
-        "would have fallen faster with more workers, and slower with fewer."
+        f"{other} of {len(found)} decisions would have been {'another' if other == 1 else 'others'}: at most {most}, "
+        f"{_beside(_mean(would), _mean(was))} on average.{told} The backlog is the recorded one: it would have fallen "
+        "faster with more workers, and slower with fewer."
     )
+
+
+def _beside(would: str, was: str) -> str:
+    workers = "worker" if would == "1" else "workers"
+    return f"{would} {workers} as before" if would == was else f"{would} {workers} in place of {was}"
 
 
 def _mean(numbers: Sequence[int]) -> str:

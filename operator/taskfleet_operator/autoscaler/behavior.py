@@ -6,7 +6,6 @@ directions. If only one direction counted, a fleet that goes up and down could m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from ..resource.autoscaler_spec import ScaleDownRules, ScaleUpRules, ScalingPolicy
@@ -47,10 +46,11 @@ def _at_period_start(policy: ScalingPolicy, current: int, events: Iterable[Scale
 def _highest(policy: ScalingPolicy, start: int) -> int:
     if policy.type == "Pods":
         return start + policy.value
-    return min(UNLIMITED, math.ceil(start * (100 + policy.value) / 100))
+    return min(UNLIMITED, -(-start * (100 + policy.value) // 100))  # rounded up, for a value of any size
 
 
 def _lowest(policy: ScalingPolicy, start: int) -> int:
     if policy.type == "Pods":
         return start - policy.value
-    return math.trunc(start * (100 - policy.value) / 100)
+    kept = start * (100 - policy.value)
+    return kept // 100 if kept >= 0 else -(-kept // 100)

@@ -28,7 +28,7 @@ REASONS = {
     "Threshold": "ready tasks per worker are compared with two thresholds",
     "Idle": "there is nothing to do",
     "Activated": "there is something to do, and no worker yet",
-    "Panic": "tasks arrive so fast that the short window counts",
+    "Panic": "tasks wait or arrive so fast that the last seconds count alone",
     "Disabled": "a person or another autoscaler sets the number",
     "Suspended": "the TaskQueue is suspended",
     "Paused": "the autoscaler is paused",

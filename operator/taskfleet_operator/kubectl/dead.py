@@ -16,7 +16,7 @@ from taskfleet.errors import ConfigurationError
 from . import options
 from .cluster import ClusterError
 from .dashboard import Dashboard
-from .options import Output, Target
+from .options import Target
 from .queues import known
 
 _LOOK_SECONDS = 0.3
@@ -43,21 +43,15 @@ def register(app: typer.Typer) -> None:
     )
 
     @group.command("list")
+    @options.on_dashboard
     def list_(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         queue: str = _OF_QUEUE,
         task: str = _OF_TASK,
         reason: str = _REASON,
         limit: int = typer.Option(20, help="How many.", min=1, max=_PAGE),
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """List dead letters with their reasons, the latest of each queue first."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         if queue:
             known(target.dashboard, queue)
         found = target.dashboard.get("dead", queue=queue, task=task, reason=reason, limit=limit)
@@ -72,18 +66,12 @@ def register(app: typer.Typer) -> None:
         return 0
 
     @group.command()
+    @options.on_dashboard
     def show(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         task_id: str = _ID,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Show one dead letter with its whole error and its traceback."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         found = target.dashboard.get(f"dead/{quote(task_id, safe='')}")
         if target.as_json:
             print(json.dumps(found))
@@ -95,56 +83,38 @@ def register(app: typer.Typer) -> None:
         return 0
 
     @group.command()
+    @options.on_dashboard
     def requeue(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         ids: list[str] = _IDS,
         queue: str = _OF_QUEUE,
         task: str = _OF_TASK,
         reason: str = _REASON,
         yes: bool = asking.YES,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Put dead letters back into their queues."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         return _change(target, "requeue", ids, {"queue": queue, "task": task, "reason": reason}, yes)
 
     @group.command()
+    @options.on_dashboard
     def discard(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         ids: list[str] = _IDS,
         queue: str = _OF_QUEUE,
         task: str = _OF_TASK,
         reason: str = _REASON,
         yes: bool = asking.YES,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Delete dead letters; `undo` brings them back for ten minutes."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         return _change(target, "discard", ids, {"queue": queue, "task": task, "reason": reason}, yes)
 
     @group.command()
+    @options.on_dashboard
     def undo(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         job: str = typer.Argument(..., metavar="JOB", help="That `discard` has printed."),
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Bring the letters of a discard back."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         done = target.dashboard.post(f"jobs/{quote(job, safe='')}/undo")
         target.tell(done, f"job {job}: {done['state']}")
         return 0

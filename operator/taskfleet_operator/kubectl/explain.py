@@ -18,7 +18,7 @@ from taskfleet.showing import shown
 from ..autoscaler.wording import LIMITS, REASONS
 from . import options
 from .cluster import ClusterError
-from .options import Output, Target
+from .options import Target
 
 _WIDEST = 80
 
@@ -27,28 +27,22 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command()
+    @options.on_dashboard
     def explain(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         name: str = typer.Argument(..., metavar="NAME", help="The name of a TaskQueue."),
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Why this many workers: the terms of the last decision, what limits it, and what would change it.
 
         Without a dashboard the answer comes from the status of the TaskQueue, which has fewer terms.
         """
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         name = name.rpartition("/")[2]  # as taskqueue/NAME
         where = target.cluster.namespace
         try:
             answer = target.dashboard.get(f"explain/{quote(where, safe='')}/{quote(name, safe='')}")
             answer["source"] = "dashboard"
         except (ClusterError, ConfigurationError) as error:
-            if isinstance(error, ConfigurationError) and (dashboard or account or own_token):
+            if isinstance(error, ConfigurationError) and target.asks_for_one:
                 raise
             answer = _of_taskqueue(target, where, name, error)
         print(json.dumps(answer) if target.as_json else "\n".join(lines(answer)))
@@ -92,7 +86,7 @@ def of_status(name: str, taskqueue: dict[str, Any]) -> dict[str, Any]:
         ("readyReplicas", "workers that are ready"), ("totalDead", "dead letters"),
     )  # fmt: skip
     terms = [
-        {"name": field, "value": float(status[field]), "text": f"{words}: {status[field]:g}"}
+        {"name": field, "value": float(status[field]), "text": words}
         for field, words in told
         if isinstance(status.get(field), int)
     ]
@@ -118,8 +112,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
         values = [_value(each["value"]) for each in answer["lines"]]
         wide = max(map(len, values))
         for each, value in zip(answer["lines"], values, strict=True):
-            words = str(each["text"]).rpartition(": ")[0] or str(each["text"])
-            found += _wrapped(words, f"  {value.rjust(wide)}  ", " " * (wide + 4))
+            found += _wrapped(str(each["text"]), f"  {value.rjust(wide)}  ", " " * (wide + 4))
     if answer["changes"]:
         found += ["", "What would change it:"]
         for each in answer["changes"]:

@@ -11,7 +11,7 @@ from taskfleet.cli.listing import Column
 
 from . import options
 from .dashboard import Dashboard
-from .options import Output, Target
+from .options import Target
 
 _PAGE, _MOST = 500, 100_000
 
@@ -57,17 +57,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @app.command()
+    @options.on_dashboard
     def queues(  # pyright: ignore[reportUnusedFunction]
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
+        target: Target,
     ) -> int:
         """List the queues with their figures."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         rows = all_queues(target.dashboard)
         listing.show(rows, COLUMNS, lambda row: row, as_json=target.as_json, none="no queue has had a task yet")
         return 0
@@ -78,32 +72,22 @@ def register(app: typer.Typer) -> None:
         return 0
 
     @app.command()
+    @options.on_dashboard
     def pause(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         name: str = options.QUEUE,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Let workers claim no more tasks of a queue; tasks that run go on."""
-        return change(Target(namespace, context, kubeconfig, dashboard, account, own_token, output), name, "pause")
+        return change(target, name, "pause")
 
     @app.command()
+    @options.on_dashboard
     def resume(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         name: str = options.QUEUE,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Let workers claim tasks of a paused queue again."""
-        return change(Target(namespace, context, kubeconfig, dashboard, account, own_token, output), name, "resume")
+        return change(target, name, "resume")
 
 
 def _part(name: str) -> str:

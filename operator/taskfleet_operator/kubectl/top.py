@@ -13,7 +13,7 @@ from taskfleet.cli import listing
 from taskfleet.cli.listing import Column
 
 from . import options, queues
-from .options import Output, Target
+from .options import Target
 
 _SCALERS: list[Column[dict[str, Any]]] = [
     Column("autoscaler", lambda row: row["name"], name=True),
@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command()
+    @options.on_dashboard
     def top(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         sort: str = typer.Option(
             "ready", help="The largest first: ready, running, dead, oldest, in, out, failed; name."
         ),
@@ -37,16 +39,8 @@ def register(app: typer.Typer) -> None:
         watch: float = typer.Option(
             0.0, "--watch", "-w", help="Again every so many seconds; 0: once.", min=0, max=3600
         ),
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Show the fleet: sums, workers, autoscalers, and the queues with the most to do."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         while True:
             found = target.dashboard.get("overview", sort=sort, limit=limit)
             if target.as_json:

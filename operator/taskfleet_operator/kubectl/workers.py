@@ -13,7 +13,7 @@ from taskfleet.cli.listing import Column
 
 from . import options
 from .dashboard import Dashboard
-from .options import Output, Target
+from .options import Target
 
 _LOOK_SECONDS = 1.0
 _WORKER = typer.Argument(..., metavar="WORKER", help="The name of a worker: in a cluster, that of its pod.")
@@ -50,17 +50,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @app.command()
+    @options.on_dashboard
     def workers(  # pyright: ignore[reportUnusedFunction]
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
+        target: Target,
     ) -> int:
         """List the live workers: host, queues, busy slots, oldest run, version, last heartbeat, state."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         rows = all_workers(target.dashboard)
         listing.show(rows, _COLUMNS, lambda row: row, as_json=target.as_json, none="no worker lives")
         return 0
@@ -74,47 +68,31 @@ def register(app: typer.Typer) -> None:
         return 0
 
     @app.command()
+    @options.on_dashboard
     def cordon(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         worker: str = _WORKER,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Let a worker claim nothing more, for a day or until `uncordon`; its tasks go on."""
-        return change(Target(namespace, context, kubeconfig, dashboard, account, own_token, output), worker, "cordon")
+        return change(target, worker, "cordon")
 
     @app.command()
+    @options.on_dashboard
     def uncordon(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         worker: str = _WORKER,
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Let a cordoned worker claim again."""
-        return change(Target(namespace, context, kubeconfig, dashboard, account, own_token, output), worker, "uncordon")
+        return change(target, worker, "uncordon")
 
     @app.command()
+    @options.on_dashboard
     def drain(  # pyright: ignore[reportUnusedFunction]
+        target: Target,
         worker: str = _WORKER,
         timeout: float = typer.Option(300.0, help="Wait so many seconds for its tasks.", min=0.0, max=86_400.0),
-        namespace: str = options.NAMESPACE,
-        context: str = options.CONTEXT,
-        kubeconfig: str = options.KUBECONFIG,
-        dashboard: str = options.DASHBOARD,
-        account: str = options.ACCOUNT,
-        own_token: bool = options.OWN_TOKEN,
-        output: Output = options.OUTPUT,
     ) -> int:
         """Cordon a worker, and wait until it runs nothing any more. It stays cordoned."""
-        target = Target(namespace, context, kubeconfig, dashboard, account, own_token, output)
         name = known(target.dashboard, worker)
         target.dashboard.post(f"workers/{quote(name, safe='')}/cordon")
         until = time.monotonic() + timeout

@@ -63,6 +63,12 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
+def _change(decision: ScalingDecision) -> str:
+    """A change of the number, with what kept it from the number that the formula gave."""
+    limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
+    return f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}{limit}"
+
+
 class LineView:
     """One plain line for each change."""
 
@@ -75,8 +81,7 @@ class LineView:
 
     def decided(self, decision: ScalingDecision) -> None:
         if decision.changed:
-            limit = f" (limited by {decision.limited_by})" if decision.limited_by else ""
-            self.say(f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}{limit}")
+            self.say(_change(decision))
         elif decision.reason in {"SampleFailed", "Fallback", "SuspectSample"} and self._said != (
             decision.current,
             decision.reason,
@@ -172,7 +177,7 @@ class TableView:
 
     def decided(self, decision: ScalingDecision) -> None:
         if decision.changed:
-            self.say(f"workers {decision.current} → {decision.desired}  {decision.reason}: {decision.message}")
+            self.say(_change(decision))
 
     def say(self, text: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {shown(text, _LINE_LIMIT)}", markup=False)

@@ -602,3 +602,28 @@ async def test_many_workers_handle_each_item_once(make_queue: MakeQueue, run_wor
     assert await results(handles) == list(range(2000))
     assert sorted(ran) == list(range(2000))
     await until(lambda: not any(worker.held for worker in workers), "nothing is held")
+
+
+@pytest.mark.parametrize("ends", ["succeeds", "fails", "is stopped"])
+async def test_the_run_of_a_batch_is_one_run_in_the_figures(
+    make_queue: MakeQueue, run_worker: RunWorker, ends: str
+) -> None:
+    queue = make_queue()
+
+    @queue.batch_task(size=10, window_ms=2000, max_retries=0, timeout=0.3 if ends == "is stopped" else None)
+    async def store(items: list[BatchItem]) -> list[None]:
+        await asyncio.sleep(60 if ends == "is stopped" else 0.3)
+        if ends == "fails":
+            raise ValueError("no")
+        return [None for _ in items]
+
+    await queue.enqueue_many([store.message(n) for n in range(30)])
+    worker = await run_worker(queue, concurrency=1)
+    await until(lambda: worker.tally.finished == 3, "all have run")
+    [figures] = worker.tally.tasks.values()
+    assert sum(figures.counts.values()) == sum(figures.wait_buckets) == 30
+    assert sum(figures.run_buckets) == 3
+    assert sum(figures.run_buckets[:5]) == 0  # up to 0.1 s
+    assert 0.9 <= figures.run_seconds < 3
+    stats = await queue.queue_stats("default")
+    assert abs(stats.busy_ms_total / 1000 - figures.run_seconds) < 0.1

@@ -130,7 +130,11 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
     problems: list[str] = []
     unready = ["the cluster's objects have not been listed yet"]
     port = free_port()
-    endpoints = Endpoints(lambda: problems, lambda: unready, lambda: b"figures")
+    endpoints = Endpoints(
+        lambda: problems,
+        lambda: unready,
+        lambda accept: (f"figures for {accept}".encode(), "text/plain; charset=utf-8"),
+    )
     await endpoints.start(port, port)
     try:
         async with aiohttp.ClientSession() as client:
@@ -140,7 +144,7 @@ async def test_the_probes_answer_on_both_families(host: str) -> None:
                     return response.status, await response.text()
 
             assert await get("/healthz") == (200, "alive\n")
-            assert await get("/metrics") == (200, "figures")
+            assert await get("/metrics") == (200, "figures for */*")
             assert await get("/readyz") == (503, "the cluster's objects have not been listed yet\n")
             unready.clear()
             problems.append("the informer of TaskQueues has heard nothing for 301 s")

@@ -60,6 +60,15 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
     assert samples(families, "skipped_records") == {(): 6}
     assert samples(families, "cordons") == {(): 8}
     assert samples(families, "deaf_listeners") == {(): 2}
+    found.count_closed(REDIS)  # no counter goes back
+    families = {one.name: one for one in collector(cluster, TermFigures(work, found, [REDIS])).collect()}
+    assert samples(families, "redis_reads") == {(): 20}
+    assert samples(families, "redis_read_failures") == {(): 2}
+    assert samples(families, "redis_busy_seconds") == {(): 1}
+    assert samples(families, "skipped_records") == {(): 6}
+    assert samples(families, "cordons") == {(): 8}
+    assert samples(families, "listener_restarts") == {(): 4}
+    assert samples(families, "redis_connections") == {(): 1}
     assert {"TaskQueue", "Deployment", "Pod"} <= {kind for (kind,) in samples(families, "informer_silence_seconds")}
     text = exposition(collector(cluster, TermFigures(work, found, [REDIS])))[0].decode()
     assert 'taskfleet_operator_decision_lag_seconds_bucket{le="0.1"} 1.0' in text

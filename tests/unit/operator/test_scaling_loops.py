@@ -160,7 +160,9 @@ async def test_equal_logins_share_a_connection_though_their_secrets_have_other_n
     assert len(loops.redis_figures()) == 1
     loops.drop(KEY)
     assert not first.closed.is_set()
+    reads = loops.redis_figures()[0].reads
     loops.drop(("shop", "other"))
+    assert (loops.redis_figures(), loops.figures.closed["reads"]) == ([], reads)
     async with asyncio.timeout(5):
         await first.closed.wait()
     assert not second.read.is_set()

@@ -21,6 +21,7 @@ BODY_LIMIT: Final = 131_072
 
 KEY_FRAME, DIFFERENCE = b"K", b"D"
 _TEXT_LIMIT = 1000  # characters
+_DIGITS = 16  # of `foreign.LARGEST`
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _expanded(stream: Any, packed: bytes) -> bytes:
 def read_record(at: datetime, body: bytes, state: bytes) -> DecisionRecord:
     """The record of these bytes. Errors: `foreign.ForeignError` for what is none."""
     try:
-        found, beside = json.loads(body), json.loads(state)
+        found, beside = json.loads(body, parse_int=_whole), json.loads(state, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise foreign.ForeignError(f"no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -145,6 +146,11 @@ def read_record(at: datetime, body: bytes, state: bytes) -> DecisionRecord:
         now=float(found["now"]) if _is_finite(found.get("now")) else 0.0,
         state=beside if isinstance(beside, dict) else None,
     )
+
+
+def _whole(digits: str) -> float:
+    """A whole number of JSON, which may have thousands of digits; the first sum with one that no float holds raises."""
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
 def _is_finite(value: object) -> bool:

@@ -67,22 +67,22 @@ async def read(broker: RedisBroker, queue: str, span: Span = "1h") -> History:
     [reply] = await broker.call_each([calls.read(key, whole=QUEUE_RINGS.size, first=ring.first, size=ring.size)])
     if isinstance(reply, TaskQueueError):
         raise reply
-    return History(ring.shape.seconds, list(_points(ring, ring.written(reply.part, reply.now_ms), reply.now_ms)))
+    return History(ring.shape.seconds, list(_points(ring, ring.written(reply.part, reply.now_ms))))
 
 
-def _points(ring: Ring, records: Iterable[RingRecord], now_ms: int) -> Iterable[HistoryPoint]:
+def _points(ring: Ring, records: Iterable[RingRecord]) -> Iterable[HistoryPoint]:
     before: RingRecord | None = None
     for record in records:
-        yield _point(ring, before, record, now_ms)
+        yield _point(ring, before, record)
         before = record
 
 
-def _point(ring: Ring, before: RingRecord | None, record: RingRecord, now_ms: int) -> HistoryPoint:
+def _point(ring: Ring, before: RingRecord | None, record: RingRecord) -> HistoryPoint:
     ready, running, delayed, blocked, dead, age = record.gauges
     rates: list[float | None] = [None] * rings.TOTALS
     grown = None if before is None else rings.grown(before.totals, record.totals)
     if before is not None and grown is not None:
-        seconds = _until(ring, record, now_ms) - _until(ring, before, now_ms)
+        seconds = _until(ring, record) - _until(ring, before)
         rates = [one / seconds for one in (*grown[:-1], rings.busy_seconds(grown[-1]))]
     return HistoryPoint(
         datetime.fromtimestamp(record.step * ring.shape.seconds, UTC),
@@ -96,11 +96,9 @@ def _point(ring: Ring, before: RingRecord | None, record: RingRecord, now_ms: in
     )
 
 
-def _until(ring: Ring, record: RingRecord, now_ms: int) -> float:
-    """When the totals of a record were written, about: at its end, or so far into a step that is not over."""
-    begin, length = record.step * ring.shape.seconds, ring.shape.seconds
-    passed = max(0, now_ms // 1000 - begin) // STEP_SECONDS * STEP_SECONDS + STEP_SECONDS
-    return begin + min(length, passed)
+def _until(ring: Ring, record: RingRecord) -> int:
+    """When the totals of a record were written, about, in seconds: at the end of a step of recording."""
+    return record.step * ring.shape.seconds + (record.part + 1) * STEP_SECONDS
 
 
 async def sparklines(broker: RedisBroker, queues: Sequence[str]) -> dict[str, list[int | None]]:

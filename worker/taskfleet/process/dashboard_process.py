@@ -50,6 +50,11 @@ class DashboardProcess:
         self._failures = 0
         self._url = ""
 
+    @property
+    def url(self) -> str:
+        """Where it is; empty until it answers."""
+        return self._url.removeprefix(_SAYS)
+
     def tend(self) -> None:
         """Start it, pass on what it says, and start it again after it has died."""
         self._tell()

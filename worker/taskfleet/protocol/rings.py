@@ -21,21 +21,27 @@ _TENTHS = 10  # ages and busy time are kept in tenths of a second
 
 
 class RingShape(NamedTuple):
-    """One ring of a key: the seconds of a step, its records, the gauges of a record, and whether it has totals."""
+    """One ring of a key: the seconds of a step, its records, the gauges of a record, and whether it has totals.
+
+    With `parts`, in seconds, a record also has the part of its step in which it was written last, so that the time of
+    its totals is known although nobody has recorded for the rest of a long step.
+    """
 
     seconds: int
     records: int
     gauges: int
     totals: bool
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RingRecord:
-    """One record: the number of its step since 1970, its gauges, and its totals."""
+    """One record: the number of its step since 1970, its gauges, its totals, and the part of the step, from 0."""
 
     step: int
     gauges: tuple[int, ...]
     totals: tuple[int, ...] = ()
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Ring:
 
     @property
     def width(self) -> int:
-        return _LAP + 4 * self.shape.gauges + (sum(_TOTAL_BYTES) if self.shape.totals else 0)
+        return _LAP + 4 * self.shape.gauges + self.shape.totals * sum(_TOTAL_BYTES) + (self.shape.parts > 0)
 
     @property
     def size(self) -> int:
@@ -71,7 +77,7 @@ class Ring:
         for width in _TOTAL_BYTES if self.shape.totals else ():
             totals.append(int.from_bytes(packed[end : end + width], "big"))
             end += width
-        return RingRecord(step, gauges, tuple(totals))
+        return RingRecord(step, gauges, tuple(totals), packed[end] if self.shape.parts else 0)
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ QUEUE_RINGS: Final = Rings(
     (
         RingShape(60, 60, 1, totals=False),
         RingShape(STEP_SECONDS, 240, _GAUGES, totals=True),
-        RingShape(300, 288, _GAUGES, totals=True),
-        RingShape(1800, 336, _GAUGES, totals=True),
+        RingShape(300, 288, _GAUGES, totals=True, parts=STEP_SECONDS),
+        RingShape(1800, 336, _GAUGES, totals=True, parts=STEP_SECONDS),
     ),
     kept_seconds=8 * 86_400,
 )

@@ -19,6 +19,7 @@ from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.permission import asking
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
+from taskfleet.redis.sockets import guarded
 from taskfleet.redis.urls import Host
 
 
@@ -47,7 +48,7 @@ class Server:
             "driver_info": None,
             "parser_class": replies.parser(reply_bytes, lambda: passwords_in(options)),
             **options,
-            "connection_class": asking(_connection_class(options)),
+            "connection_class": asking(guarded(_connection_class(options))),
         }
         if "path" not in options:
             common["socket_keepalive"] = True

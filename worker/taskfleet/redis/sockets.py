@@ -1,4 +1,4 @@
-"""Access to the sockets under redis-py's connections, for when their event loop is closed.
+"""Access to the sockets under redis-py's connections: when their event loop is closed, or a call has lost its socket.
 
 asyncio and redis-py leave the sockets of a closed loop to the garbage collector, which warns of each one, and have no
 function that closes them. This module is the only one that reaches for their private attributes.
@@ -7,7 +7,11 @@ function that closes them. This module is the only one that reaches for their pr
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
+
+from redis import exceptions as redis_exceptions
+from redis.asyncio.connection import AbstractConnection
 
 
 def descriptor_of(connection: Any) -> int:
@@ -34,3 +38,20 @@ def abandon(connection: Any) -> None:
     if sock is not None:
         sock.close()
         transport._sock = None
+
+
+@functools.cache
+def guarded(connection: type[Any]) -> Any:
+    """This class of connections of redis-py, whose calls end with a `ConnectionError` when another task closes it.
+
+    A pool that is told to close its free connections also closes those that it lends meanwhile. With a timeout redis-py
+    sends from another turn of the loop than the one in which it has looked whether there is a socket.
+    """
+    return type(f"Guarded{connection.__name__}", (_Guarded, connection), {})
+
+
+class _Guarded(AbstractConnection):
+    async def _send_packed_command(self, command: Any) -> None:
+        if not self.is_connected:
+            raise redis_exceptions.ConnectionError("the connection was closed before the command was sent")
+        await super()._send_packed_command(command)

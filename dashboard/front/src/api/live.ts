@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, get, message, refusal, type Params } from "./client";
 
-export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string };
+export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string; trouble: string };
 
 type Listener = (data: unknown, error: string) => void;
 
@@ -13,13 +13,20 @@ const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 const topics = new Map<string, Set<Listener>>();
 const watchers = new Set<() => void>();
-let link: Link = { state: "connecting", since: Date.now(), lastEvent: 0, reason: "" };
+let link: Link = { state: "connecting", since: Date.now(), lastEvent: 0, reason: "", trouble: "" };
 let source: EventSource | null = null;
 let opened = "";
 let attempts = 0;
 let scheduled = 0;
 let hiding = 0;
 let asking: AbortController | null = null;
+let unsure = false;
+let back: () => void = () => undefined;
+
+/** What happens when the server is there again: it may be another one, with another Redis. */
+export function onBack(act: () => void): void {
+  back = act;
+}
 
 function tell(state: Link["state"]): void {
   if (link.state === state) return;
@@ -33,6 +40,16 @@ function heard(): void {
   attempts = 0;
   link.reason = "";
   tell("live");
+  if (!unsure) return;
+  unsure = false;
+  back();
+}
+
+/** Whether the server has figures at all: it may be well, and its Redis gone. */
+function troubled(trouble: string): void {
+  if (link.trouble === trouble) return;
+  link = { ...link, trouble };
+  for (const watcher of [...watchers]) watcher();
 }
 
 function close(): void {
@@ -46,6 +63,7 @@ function later(delay: number): void {
 }
 
 function lost(): void {
+  unsure = true;
   close();
   tell("lost");
   later(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]!);
@@ -83,6 +101,7 @@ function connect(): void {
   mine.addEventListener("end", (event) => {
     const said = parsed(event) as { reason?: string; retry?: boolean } | null;
     link.reason = said?.reason ?? "";
+    unsure = true;
     close();
     if (said?.retry === false) tell("ended");
     else later(RETRY_MS[0]!);
@@ -95,12 +114,14 @@ function connect(): void {
   for (const topic of topics.keys()) {
     mine.addEventListener(topic, (event) => {
       heard();
+      if (topic === "overview") troubled("");
       const data = parsed(event);
       if (data !== null) for (const listener of [...(topics.get(topic) ?? [])]) listener(data, "");
     });
     mine.addEventListener(`error:${topic}`, (event) => {
       heard();
       const said = parsed(event) as { error?: string } | null;
+      if (topic === "overview") troubled(said?.error ?? "the figures cannot be read now");
       for (const listener of [...(topics.get(topic) ?? [])]) listener(null, said?.error ?? "the figures cannot be read now");
     });
   }
@@ -117,7 +138,10 @@ window.setInterval(() => {
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiding);
   if (document.hidden) hiding = window.setTimeout(close, HIDDEN_MS);
-  else if (!source) later(0);
+  else if (!source) {
+    unsure = true;
+    later(0);
+  }
 });
 window.addEventListener("online", () => link.state === "lost" && later(0));
 

@@ -1211,6 +1211,43 @@ export interface components {
             detail: string;
         };
         /**
+         * EarlierDecision
+         * @description The decision for the most workers of the last hour.
+         */
+        EarlierDecision: {
+            /**
+             * At
+             * Format: date-time
+             * @description When it was made.
+             */
+            at: string;
+            /**
+             * Until
+             * @description When another number was decided; null if it holds.
+             */
+            until: string | null;
+            /**
+             * Desired
+             * @description Workers that there should have been.
+             */
+            desired: number;
+            /**
+             * Reason
+             * @description The decision in one word.
+             */
+            reason: string;
+            /**
+             * Message
+             * @description The decision in one line.
+             */
+            message: string;
+            /**
+             * Limited By
+             * @description What kept it from more or fewer; empty for nothing.
+             */
+            limited_by: string;
+        };
+        /**
          * ErrorAnswer
          * @description Every answer that is no success.
          */
@@ -1285,12 +1322,12 @@ export interface components {
             name: string;
             /**
              * Value
-             * @description Its value in workers.
+             * @description Its number.
              */
             value: number | null;
             /**
              * Text
-             * @description What it means, in one sentence.
+             * @description What is counted, in words that follow the number.
              */
             text: string;
         };
@@ -2119,6 +2156,8 @@ export interface components {
              * @description When it was decided.
              */
             at: string;
+            /** @description The most workers of the last hour, when they are more than now. Of the first eight autoscalers alone. */
+            earlier: components["schemas"]["EarlierDecision"] | null;
         };
         /**
          * ScheduleRow

@@ -1,8 +1,8 @@
 // The autoscaler: how many workers, why, what limits it, and what another setting would have done.
 import { useMemo, useState } from "preact/hooks";
-import type { DecisionDetail, Explanation, Overview, Scaler, ScalerPoint } from "../api/contract";
+import type { DecisionDetail, Explanation, Overview, Scaler, ScalerPoint, ScalerRow } from "../api/contract";
 import { useData } from "../api/live";
-import { DASH, clock, count, figure, parse, plural, stamp } from "../format";
+import { DASH, clock, count, figure, parse, plural } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useTitle } from "../state";
 import { A, Ago, Empty, Foreign, Loading, Panel, Segments, Stat, Trouble } from "../ui/basics";
@@ -10,7 +10,7 @@ import { Chart } from "../ui/chart";
 import { PageHead } from "../ui/shell";
 import { Pager, Table } from "../ui/table";
 import { limitWords, reasonWords } from "../words";
-import { Because } from "./overview";
+import { Because, Before } from "./overview";
 import { WhatIfPanel } from "./what-if";
 
 const address = (name: string): string => name.split("/").map(seg).join("/");
@@ -59,7 +59,7 @@ function Steps({ point }: { point: ScalerPoint }) {
   const term = (name: string) => point.terms[name] ?? null;
   const slots = term("slots");
   const per = term("slots_per_replica");
-  const recommended = term("recommended_replicas");
+  const recommended = Math.max(term("recommended_replicas") ?? 0, term("panicking") ? (term("panic_replicas") ?? 0) : 0);
   const inReplicas = (value: number | null) => (value === null || !per ? null : value / per);
   const rows: { name: string; text: string; value: number | null; kind: string }[] = [
     ...TERMS.map(([key, name, text]) => ({ name, text: `${figure(term(key))} ${text}`, value: inReplicas(term(key)), kind: "part" })),
@@ -68,6 +68,7 @@ function Steps({ point }: { point: ScalerPoint }) {
     { name: "Decided", text: point.limited_by ? `${limitWords(point.limited_by)} (${point.limited_by})` : "no limit changed it", value: point.desired, kind: point.limited_by ? "limited" : "end" },
     { name: "There are", text: term("busy_workers") === null ? "" : `${figure(term("busy_workers"))} of them busy`, value: point.replicas, kind: "now" },
   ];
+  if (rows.every((row) => !row.value)) return null;
   const most = Math.max(1, ...rows.map((row) => row.value ?? 0));
   return (
     <table class="steps">
@@ -129,7 +130,7 @@ function Decision({ name, point, onClose }: { name: string; point: ScalerPoint; 
   );
 }
 
-function Explained({ name }: { name: string }) {
+function Explained({ name, earlier }: { name: string; earlier: ScalerRow["earlier"] }) {
   const { data } = useData<Explanation>(`/api/explain/${address(name)}`, {}, `scaler:${name}`, true);
   if (!data) return null;
   return (
@@ -137,16 +138,20 @@ function Explained({ name }: { name: string }) {
       <h2 id="why-title">Why {plural(data.desired, "worker")}</h2>
       <p class="why"><Foreign text={data.why} /></p>
       {data.limit && <p class="why-limit tone-warn"><span class="glyph" aria-hidden="true">⊓</span> <Foreign text={data.limit} /></p>}
-      {data.lines.length > 0 && (
-        <ul class="why-lines">
-          {data.lines.map((line) => <li key={line.name}><b class="num">{line.value === null ? DASH : figure(Math.round(line.value * 10) / 10)}</b> <Foreign text={line.text || line.name} /></li>)}
-        </ul>
-      )}
+      {earlier && <Before row={earlier} />}
       {data.changes.length > 0 && (
         <>
           <h3>What would change it</h3>
           <ul>{data.changes.map((text) => <li key={text}><Foreign text={text} /></li>)}</ul>
         </>
+      )}
+      {data.lines.length > 0 && (
+        <details>
+          <summary>The terms in numbers</summary>
+          <ul class="why-lines">
+            {data.lines.map((line) => <li key={line.name}><b class="num">{figure(line.value)}</b> <Foreign text={line.text || line.name} /></li>)}
+          </ul>
+        </details>
       )}
     </section>
   );
@@ -173,6 +178,8 @@ export function AutoscalerPage({ name }: { name: string }) {
       return each.reason && (!changes || !before || before.desired !== each.desired || before.limited_by !== each.limited_by || before.reason !== each.reason);
     })
     .reverse();
+  const overview = useData<Overview>("/api/overview", { limit: 1 }, "overview").data;
+  const earlier = overview?.scalers.find((each) => each.name === name)?.earlier ?? null;
   const times = points.map((each) => each.at);
   const terms = (key: string) => points.map((each) => each.terms[key] ?? null);
   return (
@@ -188,7 +195,8 @@ export function AutoscalerPage({ name }: { name: string }) {
           <Stat label="Limits" value={last.limited_by ? <span class="stat-text">{last.limited_by}</span> : "none"} note={last.limited_by ? limitWords(last.limited_by) : "nothing holds it back"} tone={last.limited_by ? "warn" : ""} />
         </dl>
       )}
-      <Explained name={name} />
+      <Explained name={name} earlier={earlier} />
+      <WhatIfPanel name={name} spec={data.spec} />
       <Panel id="over-time" title="Over time" aside={<Segments label="Span" value={span} options={[["1h", "1 hour"], ["24h", "24 hours"]] as const} onChange={(value) => { setPicked(null); setQuery({ span: value === "1h" ? null : value }); }} />}>
         <Chart
           title="Workers"
@@ -222,7 +230,6 @@ export function AutoscalerPage({ name }: { name: string }) {
         )}
       </Panel>
       {point && span === "1h" && <Decision key={point.at} name={name} point={point} onClose={picked ? () => setPicked(null) : undefined} />}
-      <WhatIfPanel name={name} spec={data.spec} />
       {span === "1h" && (
         <Panel
           id="decisions"
@@ -235,7 +242,7 @@ export function AutoscalerPage({ name }: { name: string }) {
             rowKey={(row) => row.at}
             rowClass={(row) => (row.at === point?.at ? "chosen" : "")}
             columns={[
-              { key: "at", head: "When", cell: (row) => <button type="button" class="linky" onClick={() => { setPicked(row.at); document.getElementById("decision-title")?.scrollIntoView({ block: "center" }); }}>{parse(row.at) ? stamp(parse(row.at)!) : row.at}<span class="sr">, show this decision</span></button> },
+              { key: "at", head: "When", cell: (row) => <button type="button" class="linky nowrap" onClick={() => { setPicked(row.at); document.getElementById("decision-title")?.scrollIntoView({ block: "center" }); }}>{parse(row.at) ? clock(parse(row.at)!) : row.at}<span class="sr">, show this decision</span></button> },
               { key: "replicas", head: "There", num: true, cell: (row) => count(row.replicas) },
               { key: "desired", head: "Wanted", num: true, cell: (row) => <b>{count(row.desired)}{row.desired > row.replicas ? " ↑" : row.desired < row.replicas ? " ↓" : ""}</b> },
               { key: "reason", head: "Reason", cell: (row) => <span title={reasonWords(row.reason)}>{row.reason}</span> },

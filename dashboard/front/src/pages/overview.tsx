@@ -1,7 +1,7 @@
 // The overview: what waits, what runs, what failed, and why the fleet has the size it has.
 import type { Overview as Body, QueueRow, ScalerRow } from "../api/contract";
 import { useData } from "../api/live";
-import { DASH, count, duration, plural, rate } from "../format";
+import { DASH, clock, count, duration, parse, plural, rate, visible } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useTitle } from "../state";
 import { A, Ago, Empty, Field, Foreign, Loading, Panel, QueueLink, Stat, State, TaskLink, Trouble } from "../ui/basics";
@@ -12,10 +12,21 @@ import { limitWords, reasonWords } from "../words";
 
 const SIZE = 50;
 
-function drains(row: { ready: number; drains_in_seconds: number | null }) {
+type Draining = { ready: number; in_per_second: number | null; out_per_second: number | null; drains_in_seconds: number | null };
+
+function drains(row: Draining) {
   if (!row.ready) return <span class="faint">empty</span>;
+  if (row.in_per_second === null || row.out_per_second === null) return <span class="faint" title="The rates are known in a moment">{DASH}</span>;
   if (row.drains_in_seconds === null) return <span class="tone-warn">not falling</span>;
   return duration(row.drains_in_seconds);
+}
+
+/** When nothing waits any more, as a note below the number that waits. */
+export function drainsNote(row: Draining) {
+  if (!row.ready) return "nothing waits";
+  if (row.in_per_second === null || row.out_per_second === null) return "rates not known yet";
+  if (row.drains_in_seconds === null) return <span class="tone-warn">not falling</span>;
+  return `gone in ${duration(row.drains_in_seconds)}`;
 }
 
 const COLUMNS: Column<QueueRow>[] = [
@@ -53,7 +64,7 @@ const COLUMNS: Column<QueueRow>[] = [
 ];
 
 /** The decision as a sentence. */
-export function Because({ row }: { row: ScalerRow }) {
+export function Because({ row }: { row: Omit<ScalerRow, "earlier"> }) {
   return (
     <p class="because">
       <b>{plural(row.desired, "worker")}</b> because {reasonWords(row.reason)}
@@ -63,6 +74,19 @@ export function Because({ row }: { row: ScalerRow }) {
         </>
       )}
       .{row.replicas !== row.desired && <span class="faint"> There {row.replicas === 1 ? "is" : "are"} {count(row.replicas)} now.</span>}
+    </p>
+  );
+}
+
+/** The most workers of the last hour: why there were so many can be asked when they are gone, too. */
+export function Before({ row }: { row: NonNullable<ScalerRow["earlier"]> }) {
+  const [at, until] = [parse(row.at), parse(row.until)];
+  const times = !at ? "" : until ? ` from ${clock(at)} to ${clock(until)}` : ` since ${clock(at)}`;
+  return (
+    <p class="before" title={visible(row.message)}>
+      Most in the last hour: <b>{plural(row.desired, "worker")}</b>
+      {times}, because {reasonWords(row.reason)}
+      {row.limited_by && <>; {limitWords(row.limited_by)}</>}.
     </p>
   );
 }
@@ -82,6 +106,7 @@ function Scalers({ rows }: { rows: ScalerRow[] }) {
               </div>
               <Because row={row} />
               <p class="formula mono"><Foreign text={row.message} /></p>
+              {row.earlier && <Before row={row.earlier} />}
             </li>
           ))}
         </ul>
@@ -132,12 +157,12 @@ export function Overview() {
       <PageHead title="Overview" sub={data.unread ? `${plural(data.unread, "queue")} not read yet; the sums are without them` : undefined} />
       {error && <Trouble error={error} retry={reload} />}
       <dl class="stats" aria-label="Totals">
-        <Stat label="Ready" href="/tasks?state=ready" value={count(totals.ready)} note={totals.ready ? <>gone in {drains(totals)}</> : "nothing waits"} />
-        <Stat label="Running" href="/tasks?state=running" value={count(totals.running)} note={`of ${count(workers.slots)} slots`} />
-        <Stat label="In" value={rate(totals.in_per_second)} note="tasks a second" />
-        <Stat label="Out" value={rate(totals.out_per_second)} note="tasks a second" />
-        <Stat label="Failed" value={rate(totals.failed_per_second)} note="for good, a second" tone={totals.failed_per_second ? "bad" : ""} />
-        <Stat label="Delayed" href="/tasks?state=delayed" value={count(totals.delayed)} note={totals.blocked ? `${count(totals.blocked)} blocked` : "wait for their time"} />
+        <Stat label="Ready" href="/tasks?state=ready" value={count(totals.ready)} note={drainsNote(totals)} />
+        <Stat label="Running" href="/tasks?state=running" value={count(totals.running)} note={`${plural(workers.slots, "slot")} in all`} />
+        <Stat label="In" value={rate(totals.in_per_second)} note="tasks a second" hint="Mean of the last ten seconds" />
+        <Stat label="Out" value={rate(totals.out_per_second)} note="tasks a second" hint="Mean of the last ten seconds" />
+        <Stat label="Failed" value={rate(totals.failed_per_second)} note="a second" hint="Tasks that became dead letters" tone={totals.failed_per_second ? "bad" : ""} />
+        <Stat label="Delayed" href="/tasks?state=delayed" value={count(totals.delayed)} note={totals.blocked ? `${count(totals.blocked)} blocked` : "for later"} />
         <Stat label="Dead letters" href="/dead" value={count(totals.dead)} tone={totals.dead ? "bad" : ""} note={totals.dead ? "to look at" : "none"} />
         <Stat
           label="Workers"

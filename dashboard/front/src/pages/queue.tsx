@@ -13,6 +13,7 @@ import { confirm, perform } from "../ui/dialog";
 import { PageHead } from "../ui/shell";
 import { Table } from "../ui/table";
 import { TaskTable } from "./tasks";
+import { drainsNote } from "./overview";
 
 const SPANS = [["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"]] as const;
 
@@ -165,12 +166,12 @@ export function Queue({ name }: { name: string }) {
       {error && <Trouble error={error} retry={reload} />}
       <Problems lines={data.problems} />
       <dl class="stats" aria-label="Figures">
-        <Stat label="Ready" value={count(row.ready)} note={row.ready ? `oldest ${duration(row.oldest_age_seconds)}` : "nothing waits"} />
+        <Stat label="Ready" value={count(row.ready)} note={row.ready ? `oldest ${duration(row.oldest_age_seconds)}` : "for a worker"} />
         <Stat label="Running" value={count(row.running)} note={plural(row.workers, "worker")} />
-        <Stat label="Delayed" value={count(row.delayed)} note={row.parked ? `${count(row.parked)} for their key` : "wait for their time"} />
-        <Stat label="Blocked" value={count(row.blocked)} note="wait for tasks" />
+        <Stat label="Delayed" value={count(row.delayed)} note={row.parked ? `${count(row.parked)} for their key` : "for later"} />
+        <Stat label="Blocked" value={count(row.blocked)} note="by other tasks" />
         <Stat label="In / out" value={`${rate(row.in_per_second)} / ${rate(row.out_per_second)}`} note="tasks a second" />
-        <Stat label="Gone in" value={!row.ready ? DASH : row.drains_in_seconds === null ? "never" : duration(row.drains_in_seconds)} note={row.ready && row.drains_in_seconds === null ? "the backlog does not fall" : "at this rate"} tone={row.ready && row.drains_in_seconds === null ? "warn" : ""} />
+        <Stat label="Gone in" value={!row.ready || row.drains_in_seconds === null ? DASH : duration(row.drains_in_seconds)} note={!row.ready ? "nothing waits" : row.drains_in_seconds === null ? drainsNote(row) : "at this rate"} />
         <Stat label="Dead letters" href={`/dead?queue=${seg(name)}`} value={count(row.dead)} tone={row.dead ? "bad" : ""} />
       </dl>
       <Charts name={name} />

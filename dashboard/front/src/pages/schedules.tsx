@@ -43,7 +43,7 @@ export function Schedules() {
       cell: (row) => (
         <>
           <Foreign text={row.name} />
-          {row.owner && <span class="tag" title="The TaskQueue resource that keeps it; change it there"><Foreign text={row.owner} /></span>}
+          {row.owner && <span class="tag" title="The TaskQueue resource that keeps it; change it there"><Foreign text={row.owner.replace(/\/+$/, "")} /></span>}
           {row.problem && <p class="tone-bad small"><Foreign text={row.problem} /></p>}
         </>
       ),

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { post } from "../api/client";
 import type { AttemptError, Done, LifeEvent, TaskDetail } from "../api/contract";
 import { useData } from "../api/live";
-import { DASH, count, duration, figure, parse } from "../format";
+import { count, duration, figure, parse, visible } from "../format";
 import { seg } from "../router";
 import { useSession, useTitle } from "../state";
 import { A, Ago, At, Empty, Facts, Foreign, Loading, Notice, Panel, QueueLink, State, TaskLink, Trouble } from "../ui/basics";
@@ -37,7 +37,7 @@ export function Life({ events, state }: { events: LifeEvent[]; state: string }) 
               </b>
               {event.attempt !== null && <span class="faint"> attempt {count(event.attempt)}</span>}
               {event.worker && <span class="faint"> by <Foreign text={event.worker} /></span>}
-              <div class="small faint">{event.at ? <At at={event.at} /> : "when is not known"}</div>
+              <div class="small faint">{event.at ? <At at={event.at} /> : "when is not kept"}</div>
               {event.detail && <p class="life-detail"><Foreign text={event.detail} clip={400} /></p>}
             </div>
           </li>
@@ -103,7 +103,7 @@ export function Task({ id }: { id: string }) {
   return (
     <>
       <PageHead
-        title={data.task ? <Foreign text={data.task} /> : "Unreadable task"}
+        title={data.task ? <Foreign text={data.task} /> : data.state === "unreadable" || data.problem ? "Unreadable task" : <span class="mono">{visible(data.id)}</span>}
         sub={<><State state={data.state} /> in <QueueLink name={data.queue} /> · <Foreign text={data.id} mono /></>}
       >
         {may_change && !ended && (
@@ -156,11 +156,11 @@ export function Task({ id }: { id: string }) {
           <Panel id="facts" title="Facts">
             <Facts
               rows={[
-                ["Attempt", data.attempt === null ? DASH : <>{count(data.attempt)}{data.max_retries !== null && <> of {count(data.max_retries + 1)}</>}</>],
-                ["Claims", count(data.deliveries)],
-                ["Worker", data.worker ? <Foreign text={data.worker} /> : DASH],
+                data.attempt !== null && ["Attempt", <>{count(data.attempt)}{data.max_retries !== null && <> of {count(data.max_retries + 1)}</>}</>],
+                data.deliveries !== null && ["Claims", count(data.deliveries)],
+                Boolean(data.worker) && ["Worker", <Foreign key="w" text={data.worker} />],
                 data.lease_expires_at !== null && ["Lease until", <At key="l" at={data.lease_expires_at} />],
-                ["Enqueued by", data.enqueued_by ? <Foreign text={data.enqueued_by} /> : DASH],
+                Boolean(data.enqueued_by) && ["Enqueued by", <Foreign key="b" text={data.enqueued_by} />],
                 data.parent !== null && ["Sent by task", <TaskLink key="p" id={data.parent} />],
                 data.due_at !== null && ["Due", <At key="d" at={data.due_at} />],
                 data.unique_key !== null && ["Unique key", <Foreign key="u" text={data.unique_key} />],
@@ -177,7 +177,7 @@ export function Task({ id }: { id: string }) {
           <Attempts errors={data.errors} />
         </Panel>
       )}
-      {data.traceback && (
+      {data.traceback && data.traceback !== data.errors.at(-1)?.traceback && (
         <Panel id="traceback" title="Traceback of its end">
           <Code text={data.traceback} label="Traceback" />
         </Panel>

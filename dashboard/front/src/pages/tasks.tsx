@@ -10,15 +10,16 @@ import { PageHead } from "../ui/shell";
 import { CursorPager, Table, type Column } from "../ui/table";
 
 const STATES = ["running", "ready", "delayed", "retrying", "blocked", "succeeded", "failed", "dead", "cancelled", "expired"];
+const ENDED = ["succeeded", "failed", "cancelled", "expired"];
 const SIZE = 50;
 const SIZE_OF_QUEUE = 25;
 
 const COLUMNS: Column<TaskRow>[] = [
   { key: "id", head: "Id", cell: (row) => <TaskLink id={row.id} /> },
-  { key: "task", head: "Task", cell: (row) => (row.task ? <Foreign text={row.task} clip={60} /> : <span class="faint">unreadable</span>) },
+  { key: "task", head: "Task", cell: (row) => (row.task ? <Foreign text={row.task} clip={60} /> : ENDED.includes(row.state) ? <span class="faint" title="Of a task that has ended, the result alone is kept">not kept</span> : <span class="faint">unreadable</span>) },
   { key: "state", head: "State", cell: (row) => <State state={row.state} /> },
   { key: "queue", head: "Queue", cell: (row) => <QueueLink name={row.queue} /> },
-  { key: "enqueued", head: "Enqueued", cell: (row) => <Ago at={row.enqueued_at} /> },
+  { key: "enqueued", head: "Enqueued", cell: (row) => (row.enqueued_at ? <Ago at={row.enqueued_at} /> : DASH) },
   { key: "attempt", head: "Attempt", num: true, cell: (row) => count(row.attempt) },
   {
     key: "now",
@@ -30,11 +31,12 @@ const COLUMNS: Column<TaskRow>[] = [
           {row.started_at ? <>since <Ago at={row.started_at} />, </> : null}
           {row.worker ? <Foreign text={row.worker} /> : DASH}
         </>
+      ) : !row.waiting && !row.error ? (
+        DASH
       ) : (
         <>
           {row.waiting && <Foreign text={row.waiting} clip={160} />}
           {row.error && <span class="error-line mono"><Foreign text={row.error} clip={160} /></span>}
-          {!row.waiting && !row.error && DASH}
         </>
       ),
   },

@@ -20,7 +20,7 @@ interface Knob {
 
 const KNOBS: Knob[] = [
   // As this, it holds also for queues that have a target of their own.
-  { label: "Target", path: ["targetLatencySeconds"], fallback: 60, least: 1, most: 86_400, unit: "seconds in which the backlog of each queue is to be gone" },
+  { label: "Target", path: ["targetLatencySeconds"], fallback: 60, least: 1, most: 86_400, unit: "seconds for each backlog to be gone" },
   { label: "Minimum", path: ["minReplicas"], fallback: 0, least: 0, most: 10_000, unit: "workers" },
   { label: "Maximum", path: ["maxReplicas"], fallback: 50, least: 1, most: 10_000, unit: "workers" },
   { label: "Utilisation", path: ["target", "utilizationPercent"], fallback: 80, least: 1, most: 100, unit: "% of the slots" },

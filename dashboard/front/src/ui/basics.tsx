@@ -37,7 +37,16 @@ export function TaskLink({ id, short = true }: { id: string; short?: boolean }) 
   const text = visible(id);
   return (
     <A href={`/tasks/${seg(id)}`} class="mono id" title={text}>
-      {short && text.length > 14 ? `${text.slice(0, 6)}…${text.slice(-6)}` : text}
+      {short && text.length > 14 ? (
+        // The middle has no size and is there all the same, so that who copies the id copies all of it.
+        <>
+          {text.slice(0, 6)}
+          <span class="id-middle">{text.slice(6, -6)}</span>
+          {text.slice(-6)}
+        </>
+      ) : (
+        text
+      )}
     </A>
   );
 }
@@ -158,9 +167,9 @@ export function Panel({ title, aside, children, id }: { title: ComponentChildren
 }
 
 /** A figure with its label. */
-export function Stat({ label, value, note, tone, href }: { label: string; value: ComponentChildren; note?: ComponentChildren; tone?: string; href?: string }) {
+export function Stat({ label, value, note, tone, href, hint }: { label: string; value: ComponentChildren; note?: ComponentChildren; tone?: string; href?: string; hint?: string }) {
   return (
-    <div class={`stat${tone ? ` tone-${tone}` : ""}`}>
+    <div class={`stat${tone ? ` tone-${tone}` : ""}`} title={hint}>
       <dt>{href ? <A href={href}>{label}</A> : label}</dt>
       <dd>
         <span class="stat-value">{value}</span>

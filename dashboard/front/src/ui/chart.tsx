@@ -21,7 +21,6 @@ interface Props {
   onPick?: (index: number) => void;
 }
 
-const LEFT = 48;
 const BOTTOM = 20;
 const TOP = 8;
 const RIGHT = 8;
@@ -34,6 +33,18 @@ export function ticks(most: number): number[] {
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough) ?? rough;
   const list: number[] = [];
   for (let value = 0; value < most + step * 0.999 && list.length < 8; value += step) list.push(Number(value.toPrecision(12)));
+  return list;
+}
+
+const ROUND_SECONDS = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800];
+
+/** Round moments for the axis of time, in the reader's zone: `most` of them or fewer. */
+export function timeLabels(first: number, lasting: number, most: number): number[] {
+  if (!(lasting > 0)) return [];
+  const step = 1000 * (ROUND_SECONDS.find((each) => lasting / 1000 / each <= most) ?? 604_800);
+  const zone = new Date(first).getTimezoneOffset() * 60_000;
+  const list: number[] = [];
+  for (let at = Math.ceil((first - zone) / step) * step + zone; at <= first + lasting && list.length < 50; at += step) list.push(at);
   return list;
 }
 
@@ -88,11 +99,16 @@ export function Chart({ title, times, series, format, unit = "", height = 180, o
   const marks = ticks(most);
   const top = marks[marks.length - 1] ?? 1;
   const last = Math.max(1, times.length - 1);
-  const x = (i: number) => LEFT + ((width - LEFT - RIGHT) * i) / last;
+  const left = Math.max(40, 14 + 6.4 * Math.max(...marks.map((mark) => format(mark).length)));
   const y = (value: number) => TOP + (height - TOP - BOTTOM) * (1 - value / top);
   const dates = times.map(parse);
-  const long = (dates.at(-1)?.getTime() ?? 0) - (dates[0]?.getTime() ?? 0) > 36 * 3600 * 1000;
-  const every = Math.max(1, Math.ceil(times.length / Math.max(2, Math.floor(width / 110))));
+  // A place on the axis is a time, since records that tell nothing new are left out.
+  const first = dates[0]?.getTime() ?? 0;
+  const lasting = (dates.at(-1)?.getTime() ?? 0) - first;
+  const share = (i: number) => (lasting > 0 && dates[i] ? (dates[i]!.getTime() - first) / lasting : i / last);
+  const x = (i: number) => left + (width - left - RIGHT) * share(i);
+  const long = lasting > 36 * 3600 * 1000;
+  const labels = timeLabels(first, lasting, Math.max(2, Math.floor((width - left) / (long ? 110 : 72))));
   const shown = Math.min(cursor ?? times.length - 1, times.length - 1);
   const when = dates[shown];
   const words = when
@@ -109,7 +125,10 @@ export function Chart({ title, times, series, format, unit = "", height = 180, o
   };
   const point = (event: PointerEvent) => {
     const box = (event.currentTarget as Element).getBoundingClientRect();
-    setCursor(Math.min(times.length - 1, Math.max(0, Math.round(((event.clientX - box.left - LEFT) / (width - LEFT - RIGHT)) * last))));
+    const wanted = (event.clientX - box.left - left) / (width - left - RIGHT);
+    let nearest = 0;
+    for (let i = 1; i < times.length; i++) if (Math.abs(share(i) - wanted) <= Math.abs(share(nearest) - wanted)) nearest = i;
+    setCursor(nearest);
   };
 
   return (
@@ -173,20 +192,22 @@ export function Chart({ title, times, series, format, unit = "", height = 180, o
               <g class="grid">
                 {marks.map((mark) => (
                   <g key={mark}>
-                    <path d={`M${LEFT} ${y(mark).toFixed(1)}H${width - RIGHT}`} />
-                    <text x={LEFT - 6} y={y(mark) + 4} text-anchor="end">
+                    <path d={`M${left} ${y(mark).toFixed(1)}H${width - RIGHT}`} />
+                    <text x={left - 6} y={y(mark) + 4} text-anchor="end">
                       {format(mark)}
                     </text>
                   </g>
                 ))}
-                {dates.map(
-                  (date, i) =>
-                    date && i % every === Math.floor(every / 2) && (
-                      <text key={i} x={x(i)} y={height - 4} text-anchor="middle">
-                        {long ? `${day(date).slice(5)} ${clock(date, false)}` : clock(date, false)}
-                      </text>
-                    ),
-                )}
+                {labels.map((ms) => {
+                  const date = new Date(ms);
+                  const at = left + ((width - left - RIGHT) * (ms - first)) / lasting;
+                  const room = long ? 34 : 24;
+                  return at < left || at > width - room ? null : (
+                    <text key={ms} x={at} y={height - 4} text-anchor="middle">
+                      {long ? `${day(date).slice(5)} ${clock(date, false)}` : clock(date, lasting < 4 * 60_000)}
+                    </text>
+                  );
+                })}
               </g>
               {series.map((each) => (
                 <g key={each.name} class={`look-${each.look}`}>

@@ -40,6 +40,7 @@ function current(path: string, page: string): boolean {
 function Connection() {
   const link = useLink();
   const now = useNow();
+  if (link.state === "live" && link.trouble) return <span class="link tone-bad" data-link="live" title={visible(link.trouble)}><span class="glyph" aria-hidden="true">!</span> No figures</span>;
   if (link.state === "live") return <span class="link tone-good" data-link="live"><span class="glyph" aria-hidden="true">●</span> Live</span>;
   if (link.state === "connecting") return <span class="link" data-link="connecting"><span class="glyph" aria-hidden="true">◌</span> Connecting</span>;
   return (
@@ -154,7 +155,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
             field.value = "";
           }}
         >
-          <input id="jump" name="id" type="search" aria-label="Open a task by its id" placeholder="Task id  ( / )" autocomplete="off" spellcheck={false} />
+          <input id="jump" name="id" type="search" aria-label="Open a task by its id" placeholder="Task id" autocomplete="off" spellcheck={false} />
         </form>
         <Connection />
         <button type="button" class="quiet" data-theme-button onClick={nextTheme} title="Theme (t)">

@@ -1,5 +1,6 @@
 // One table for all listings. On a narrow screen each row becomes a card, with the heads beside the values.
 import type { ComponentChildren } from "preact";
+import { DASH } from "../format";
 
 export interface Column<T> {
   key: string;
@@ -52,14 +53,16 @@ export function Table<T>({ caption, columns, rows, rowKey, sort = "", onSort, ro
           {rows.map((row) => (
             <tr key={rowKey(row)} role="row" class={rowClass?.(row)}>
               {columns.map((column) => {
-                const name = `${column.num ? "num " : ""}${column.wide ? "wide" : ""}`;
+                const cell = column.cell(row);
+                // A card leaves out what is not known.
+                const name = `${column.num ? "num " : ""}${column.wide ? "wide " : ""}${cell === DASH ? "none" : ""}`.trimEnd();
                 return column.key === head ? (
                   <th key={column.key} scope="row" role="rowheader" class={`row-head ${name}`} data-label={column.head}>
-                    {column.cell(row)}
+                    {cell}
                   </th>
                 ) : (
                   <td key={column.key} role="cell" class={name} data-label={column.head}>
-                    {column.cell(row)}
+                    <div class="cell">{cell}</div>
                   </td>
                 );
               })}

@@ -153,6 +153,7 @@ class ScalingLoops:
     def _close_unused(self, place: RedisPlace) -> None:
         if not place.used and self._places.get(place.credentials) is place:
             del self._places[place.credentials]
+            self.figures.count_closed(place.figures)
             self._end(place.close())
 
     def _end(self, work: Any) -> None:

@@ -73,6 +73,10 @@ class RedisFigures:
     """Whether it answers, and how full it is; None before the first look."""
 
 
+COUNTED = ("reads", "failures", "skipped", "read_seconds_total", "cordons", "listener_restarts")
+"""The fields of `RedisFigures` that only grow."""
+
+
 @dataclass(slots=True)
 class LoopFigures:
     """Written by the loops, read by the metrics. It has one entry for each TaskQueue that has a loop."""
@@ -84,11 +88,18 @@ class LoopFigures:
     scaled: dict[Key, Counter[str]] = field(default_factory=dict[Key, Counter[str]])
     """Changes of the number of replicas, `up` and `down`."""
 
+    closed: Counter[str] = field(default_factory=Counter[str])
+    """What the connections have counted that were closed since: of `RedisFigures`, by the names in `COUNTED`."""
+
     wrong_departures: int = 0
     """Pods that a smaller number has taken although they were not drained."""
 
     def count_change(self, key: Key, current: int, replicas: int) -> None:
         self.scaled.setdefault(key, Counter())["up" if replicas > current else "down"] += 1
+
+    def count_closed(self, redis: RedisFigures) -> None:
+        """A connection is closed. What it has counted stays, so that no counter goes back."""
+        self.closed.update({name: getattr(redis, name) for name in COUNTED})
 
     def forget(self, key: Key) -> None:
         self.queues.pop(key, None)

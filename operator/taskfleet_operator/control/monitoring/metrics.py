@@ -61,7 +61,7 @@ class OperatorCollector(Collector):
         yield from self._watches()
         yield from _work(term)
         yield from _decisions(term.loops if term else LoopFigures())
-        yield from _redis(term.redis if term else [])
+        yield from _redis(term.redis if term else [], term.loops.closed if term else Counter())
         yield from self._fleets.collect()
 
     def _readings(self) -> Readings:
@@ -177,21 +177,23 @@ def _decisions(figures: LoopFigures) -> Iterator[Metric]:
     )
 
 
-def _redis(found: list[RedisFigures]) -> Iterator[Metric]:
+def _redis(found: list[RedisFigures], closed: Counter[str]) -> Iterator[Metric]:
+    def counted(name: str) -> float:
+        value: float = closed[name] + sum(getattr(one, name) for one in found)
+        return value
+
     yield _gauge("redis_connections", "Servers, prefixes and logins of Redis that are read.", len(found))
-    yield _counter("redis_reads", "Readings of queues.", sum(one.reads for one in found))
-    yield _counter("redis_read_failures", "Readings that failed.", sum(one.failures for one in found))
-    yield _counter("redis_busy_seconds", "Time that the readings took.", sum(one.read_seconds_total for one in found))
+    yield _counter("redis_reads", "Readings of queues.", counted("reads"))
+    yield _counter("redis_read_failures", "Readings that failed.", counted("failures"))
+    yield _counter("redis_busy_seconds", "Time that the readings took.", counted("read_seconds_total"))
     yield _gauge(
         "redis_read_seconds",
         "Time of the last reading, of the slowest Redis.",
         max((one.read_seconds for one in found), default=0.0),
     )
-    yield _counter("cordons", "Workers that were told to drain.", sum(one.cordons for one in found))
-    yield _counter("skipped_records", "Records in Redis that were skipped.", sum(one.skipped for one in found))
-    yield _counter(
-        "listener_restarts", "Subscriptions for work that were made anew.", sum(one.listener_restarts for one in found)
-    )
+    yield _counter("cordons", "Workers that were told to drain.", counted("cordons"))
+    yield _counter("skipped_records", "Records in Redis that were skipped.", counted("skipped"))
+    yield _counter("listener_restarts", "Subscriptions for work that were made anew.", counted("listener_restarts"))
     yield _gauge("deaf_listeners", "Subscriptions that hear nothing now.", sum(not one.listening for one in found))
 
 

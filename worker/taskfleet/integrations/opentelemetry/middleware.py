@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -205,11 +204,11 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
             None if self._options.separate_traces else creator, task.headers, baggage=self._options.baggage
         )
         span = _safely(self._begin_run, task, creator, parent) or trace.INVALID_SPAN
-        if span.is_recording():
-            earlier = await earlier_run(self._sessions, self._seal, task) if task.delivery > 1 else None
-            _safely(self._complete, span, task, parent, earlier)
         queue = task.queue.partition("/")[0]
         try:
+            if span.is_recording():
+                earlier = await earlier_run(self._sessions, self._seal, task) if task.delivery > 1 else None
+                _safely(self._complete, span, task, parent, earlier)
             return await self._run(span, parent, (queue, task.name, 1), call_next)
         finally:
             _safely(span.end)
@@ -230,7 +229,7 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
         queue = tasks[0].queue.partition("/")[0]
         try:
             outcomes = await self._run(span, Context(), (queue, tasks[0].name, len(tasks)), call_next)
-            if isinstance(outcomes, (list, tuple)):
+            if isinstance(outcomes, (list, tuple)) and _interruption() is None:
                 _safely(_note_items, span, outcomes)
             return outcomes
         finally:
@@ -317,7 +316,9 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
         began = time.perf_counter()
         error_type = ""
         try:
-            return await call_next()
+            value = await call_next()
+            error_type = _safely(self._note_end, span or trace.INVALID_SPAN, None) or ""
+            return value
         except BaseException as error:
             error_type = _safely(self._note_end, span or trace.INVALID_SPAN, error) or ""
             raise
@@ -325,16 +326,22 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
             if self.measures.on:
                 _safely(self.measures.processed, *about, time.perf_counter() - began, error_type)
 
-    def _note_end(self, span: Span, error: BaseException) -> str:
-        """The end of a run by an exception. Returns the type of the error; '' when the run has not failed."""
-        kind = type(error)
-        if issubclass(kind, asyncio.CancelledError):
-            why = getattr(getattr(CURRENT.get(), "__self__", None), "interruption", None)
-            if why == "timeout":
-                spans.note_error(span, "timeout", "it ran longer than its timeout")
-                return "timeout"
-            span.set_attribute(conventions.OUTCOME, _OUTCOMES.get(str(why), "cancelled"))
+    def _note_end(self, span: Span, error: BaseException | None) -> str:
+        """The end of a run, as the worker records it. Returns the type of the error; '' when the run has not failed.
+
+        Where the worker has stopped the run, that decides: the handler may have caught its cancellation, and then have
+        returned something or raised something else.
+        """
+        why = _interruption()
+        if why == "timeout":
+            spans.note_error(span, "timeout", "it ran longer than its timeout")
+            return "timeout"
+        if why is not None:
+            span.set_attribute(conventions.OUTCOME, _OUTCOMES.get(why, "cancelled"))
             return ""
+        if error is None:
+            return ""
+        kind = type(error)
         if issubclass(kind, RetryLater):
             span.set_attribute(conventions.OUTCOME, "retry_later")
             return ""
@@ -356,6 +363,13 @@ class OpenTelemetryMiddleware(OptionalMiddleware):
             spans.note_error(span, error_type, message, stacktrace)
         else:
             spans.note_error(span, error_type, error_type)
+
+
+def _interruption() -> str | None:
+    """Why this run was stopped; None when it was not, also for a cancellation that is the handler's own failure."""
+    job: Any = getattr(CURRENT.get(), "__self__", None)
+    why: str | None = getattr(job, "interruption", None)
+    return "shutdown" if why is None and getattr(job, "cancelled_outside", False) else why
 
 
 def _attributes(name: str, kind: str) -> Attributes:

@@ -18,7 +18,7 @@ def record(key: str, rings: Rings, gauges: bytes, totals: bytes, *, makes: bool 
 
     False for a string of another program.
     """
-    shapes = msgpack.packb([(*shape[:3], int(shape.totals)) for shape in rings.shapes])
+    shapes = msgpack.packb([(*shape[:3], int(shape.totals), shape.parts) for shape in rings.shapes])
     args = (rings.size, rings.kept_seconds * 1000, gauges, totals, shapes, int(makes))
     return ScriptCall(scripts.HISTORY_RECORD, (key,), args, bool)
 

@@ -172,7 +172,7 @@ class Endings:
         tally = self._tally
         seconds = now - job.started
         tally.finished += 1
-        job.figures.ended(code, job.started - job.ready, seconds)
+        job.figures.ended(code, job.started - job.ready, None if job.shares_run else seconds)
         self._outcomes.post(partition, ended)
         return True
 

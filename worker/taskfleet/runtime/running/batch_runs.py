@@ -122,6 +122,7 @@ class BatchRuns:
             job.ready += now - batch.started if position else 0.0  # so that it has waited as long as the first
             job.started = batch.started if position == 0 else now
             job.billed_ms = batch.billed_ms if position == 0 else 0
+            job.shares_run = position > 0
         # The rate of the slots decides how many tasks to claim ahead, so the batch counts as one task.
         self._tally.finished -= len(batch.items) - 1
         return batch.items

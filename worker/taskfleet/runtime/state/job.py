@@ -67,6 +67,7 @@ class Job:
         "partition",
         "ready",
         "report",
+        "shares_run",
         "started",
         "task",
         "timeout",
@@ -97,6 +98,7 @@ class Job:
         self.ready = ready  # loop time, s
         self.report = report
         self.waited_for: tuple[str, ...] = ()  # `traceparent` of the runs whose results it takes
+        self.shares_run = False  # with an item of its batch that has the time of the run
         self.billed_ms = 0  # busy time that is already recorded in Redis
         self.interruption: Interruption | None = None
         self.cancelled_outside = False  # by neither the worker nor the handler: the end of the loop, or another task

@@ -65,10 +65,11 @@ class TaskFigures:
         self.run_seconds = 0.0
         self.exemplars: dict[int, Exemplar] = {}  # by position of the bucket, the latest of each
 
-    def ended(self, code: str, waited: float, seconds: float) -> None:
+    def ended(self, code: str, waited: float, seconds: float | None) -> None:
         """A run has ended with this outcome code, after `seconds`; before it began, the task was ready for `waited`.
 
-        Every task pays for this, so the first bucket, which most fast tasks are in, is not looked for.
+        Of a batch, one item has the seconds of the run and the others have None, so that it counts as one run. Every
+        task pays for this, so the first bucket, which most fast tasks are in, is not looked for.
         """
         self.counts[code] += 1
         if waited > _SHORTEST:
@@ -78,6 +79,8 @@ class TaskFigures:
             self.wait_buckets[0] += 1
             if waited > 0.0:  # less than nothing is an inaccuracy of the clocks
                 self.wait_seconds += waited
+        if seconds is None:
+            return
         at = 0 if seconds <= _SHORTEST else bisect_left(BOUNDS, seconds)
         self.run_buckets[at] += 1
         self.run_seconds += seconds

@@ -1,0 +1,89 @@
+"""What a newcomer reads: numbers, times and sentences that are right at any moment of a fleet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Look
+from tests.browser.world import World, at
+
+
+def section(page: Any, title: str) -> Any:
+    return page.locator(f"#{title}-title >> xpath=ancestor::section")
+
+
+def test_the_most_workers_of_the_hour_are_told_when_they_are_gone(look: Look, world: World) -> None:
+    world.earlier = {
+        "at": at(900), "until": at(600), "desired": 12, "reason": "DrainTime", "message": "slots = 90 / 8 → 12",
+        "limited_by": "TooManyReplicas",
+    }  # fmt: skip
+    told = re.compile(
+        r"Most in the last hour: 12 workers from \d\d:\d\d:\d\d to \d\d:\d\d:\d\d, because the waiting tasks are to be "
+        r"done within the target; the maximum allows no more\."
+    )
+    expect(section(look("/"), "scalers")).to_contain_text(told)
+    expect(look("/autoscaler/shop/orders").locator(".explain")).to_contain_text(told)
+
+
+def test_rates_that_are_not_known_yet_are_no_backlog_that_does_not_fall(look: Look, world: World) -> None:
+    world.rates_known = False
+    page = look("/")
+    ready = page.locator(".stat", has_text="Ready").first
+    expect(ready).to_contain_text("rates not known yet")
+    assert "not falling" not in page.locator("main").inner_text()
+    expect(look("/queues/default").locator(".stats")).to_contain_text("rates not known yet")
+
+
+def test_an_id_that_is_shown_in_short_is_copied_in_full(look: Look) -> None:
+    page = look("/tasks")
+    link = page.locator("tbody a.id").first
+    expect(link).to_be_visible()
+    whole = link.get_attribute("title")
+    copied = link.evaluate("link => { const s = getSelection(); s.selectAllChildren(link); return s.toString(); }")
+    assert len(whole) > 14
+    assert copied == whole
+    assert link.evaluate("link => link.getBoundingClientRect().width") < 160
+
+
+def test_a_term_of_many_slots_keeps_its_zeros(look: Look, world: World) -> None:
+    world.slots = 119.7
+    page = look("/autoscaler/shop/orders")
+    expect(page.locator(".steps")).to_contain_text("120 slots are needed")
+
+
+def test_a_chart_puts_each_point_at_its_time(look: Look, world: World) -> None:
+    world.thinned = True  # of the first half of the hour two points are left
+    page = look("/autoscaler/shop/orders")
+    path = page.locator(".plot .line").first.get_attribute("d")
+    places = [float(x) for x in re.findall(r"[MH](\d+\.\d)", path)]
+    assert places[1] - places[0] > 20 * (places[-1] - places[-2]), path
+    labels = page.locator(".plot").first.locator(".grid text[text-anchor=middle]").all_text_contents()
+    assert len(set(labels)) == len(labels) >= 3
+
+
+def test_what_has_ended_and_keeps_its_result_alone_is_not_called_unreadable(look: Look, world: World) -> None:
+    world.nameless = True
+    world.state = "succeeded"
+    page = look("/tasks")
+    expect(page.locator("tbody")).to_contain_text("not kept")
+    expect(look("/tasks/01J9").locator("h1")).to_have_text("01J9")
+
+
+def test_a_traceback_is_shown_once(look: Look, world: World) -> None:
+    page = look("/tasks/dead-1")
+    expect(page.locator("#errors-title")).to_be_visible()
+    expect(page.locator(".attempts pre").last).to_contain_text("Traceback")
+    expect(page.locator("#traceback-title")).to_have_count(0)
+
+
+def test_the_corner_does_not_say_live_while_redis_is_gone(look: Look, world: World) -> None:
+    page = look("/")
+    expect(page.locator("[data-link=live]")).to_contain_text("Live")
+    world.touch(no_redis=True)
+    expect(page.locator("[data-link=live]")).to_contain_text("No figures")
+    expect(page.locator("main [role=alert]")).to_contain_text("cannot be reached")
+    world.touch(no_redis=False)
+    expect(page.locator("[data-link=live]")).to_contain_text("Live")

@@ -1,0 +1,82 @@
+"""A connection that another task closes while a call is about to use it: the call ends as by any lost connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+from redis import exceptions as redis_exceptions
+from redis.asyncio.connection import UnixDomainSocketConnection
+
+from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.connecting import connect
+from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
+from taskfleet.redis.server import Server
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(params=["tcp", "unix socket"])
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    path = tmp_path_factory.mktemp("s") / "s"
+    with RedisServer("--unixsocket", str(path)) as running:
+        host, _, port = running.url.removeprefix("redis://").partition("/")[0].rpartition(":")
+        unix = {"path": str(path), "connection_class": UnixDomainSocketConnection}
+        made = Server({"host": host, "port": int(port)} if request.param == "tcp" else unix, 8, Timeouts(2.0, 5.0))
+        yield made
+        await made.close()
+
+
+@pytest.mark.parametrize("pool", ["commands", "waiting"])
+async def test_a_command_whose_connection_is_closed_before_it_leaves(server: Server, pool: str) -> None:
+    connection = getattr(server, pool).connection_pool.make_connection()
+    await connection.connect()
+    sending = asyncio.ensure_future(connection.send_command("PING"))
+    await asyncio.sleep(0)  # it has looked at the connection, and has not sent anything if there is a timeout
+    await connection.disconnect(nowait=True)
+    if pool == "commands":
+        with pytest.raises(redis_exceptions.ConnectionError, match="closed before the command was sent"):
+            await sending
+    else:
+        await sending  # without a timeout it is sent in the turn in which it was looked at
+    await connection.disconnect()
+
+
+async def test_calls_while_all_connections_are_forgotten_are_answered_or_lost(server: Server) -> None:
+    seen: Counter[str] = Counter()
+
+    async def call() -> None:
+        try:
+            await server.commands.info("memory")
+        except redis_exceptions.ConnectionError:
+            seen["lost"] += 1
+        else:
+            seen["answered"] += 1
+
+    async def turns(number: int) -> None:
+        for _ in range(number):
+            await asyncio.sleep(0)
+
+    async def after(number: int) -> None:
+        await turns(number)
+        await call()
+
+    for round_ in range(60):
+        await asyncio.gather(*(call() for _ in range(4)))
+        await asyncio.gather(turns(round_ % 6), server.forget(), *(after(number) for number in range(8)))
+    assert seen["answered"] > seen["lost"]
+    assert seen.total() == 60 * 12
+
+
+async def test_questions_about_the_server_are_asked_again() -> None:
+    """Its user sees neither the closed connection nor an error of Python."""
+    with RedisServer() as running:
+        broker = RedisBroker(connect(ConnectionOptions(running.url)), "closed")
+        try:
+            for _ in range(30):
+                looks = [broker.memory() for _ in range(4)]
+                (_, *found) = await asyncio.gather(broker.client.dropped(redis_exceptions.ReadOnlyError()), *looks)
+                assert [len(servers) for servers in found] == [1] * 4
+        finally:
+            await broker.close()
