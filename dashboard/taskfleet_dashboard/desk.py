@@ -26,6 +26,7 @@ from taskfleet_dashboard.answers.overview import OverviewAnswer
 from taskfleet_dashboard.answers.queues import (
     AllKeysAnswer,
     HistoryAnswer,
+    KeysAnswer,
     LimitRow,
     PartitionRow,
     QueueAnswer,
@@ -43,6 +44,7 @@ from taskfleet_dashboard.reading.explaining import explain_answer
 from taskfleet_dashboard.reading.fleet import FleetView
 from taskfleet_dashboard.reading.graph import graph
 from taskfleet_dashboard.reading.letters import LetterReader
+from taskfleet_dashboard.reading.problems import Problems
 from taskfleet_dashboard.reading.recorded import Recorded
 from taskfleet_dashboard.reading.replaying import what_if_answer
 from taskfleet_dashboard.reading.schedules import schedules_answer
@@ -124,12 +126,17 @@ class Desk:
             whole = len(names) == len(snapshot.queues)
         limit_keys: list[QueueKeysRow] = []
         fair_keys: list[QueueKeysRow] = []
+        problems = Problems()
         for name in names:
-            found = recorded.keys_answer(await self._recorded.keys(self.broker, name))
+            found = KeysAnswer(limit_keys=[], fair_keys=[], whole=False)
+            with problems.passed_over():
+                found = recorded.keys_answer(await self._recorded.keys(self.broker, name))
             limit_keys += [QueueKeysRow(queue=name, **row.model_dump()) for row in found.limit_keys]
             fair_keys += [QueueKeysRow(queue=name, **row.model_dump()) for row in found.fair_keys]
             whole = whole and found.whole
-        return AllKeysAnswer(limit_keys=_heaviest(limit_keys), fair_keys=_heaviest(fair_keys), whole=whole)
+        return AllKeysAnswer(
+            limit_keys=_heaviest(limit_keys), fair_keys=_heaviest(fair_keys), whole=whole, problems=problems.lines()
+        )
 
     # One queue.
 
@@ -140,16 +147,24 @@ class Desk:
         if line is None:
             raise Refused(404, f"there is no queue {fleet.shown_name(name)}")
         broker = self.broker
-        sparks = await self._recorded.sparks(broker, [name])
+        problems = Problems()
+        sparks: dict[str, list[int | None]] = {}
+        with problems.passed_over():
+            sparks = await self._recorded.sparks(broker, [name])
         row = fleet.queue_row(line, sparks.get(name))
         options = next((each for each in self.queue_.application.queue_options if each.name == name), None)
         if line.partitions > 1:
-            partitions = [await self._partition(each) for each in await broker.partitions(name)]
+            partitions: list[PartitionRow] = []
+            for each in await broker.partitions(name):
+                with problems.passed_over():
+                    partitions.append(await self._partition(each))
         else:
             partitions = [
                 PartitionRow(name=name, ready=row.ready, running=row.running, delayed=row.delayed, dead=row.dead)
             ]
-        keys = recorded.keys_answer(await self._recorded.keys(broker, name))
+        keys = KeysAnswer(limit_keys=[], fair_keys=[], whole=False)
+        with problems.passed_over():
+            keys = recorded.keys_answer(await self._recorded.keys(broker, name))
         states = {state: getattr(row, state) for state in ("ready", "running", "delayed", "blocked", "dead")}
         return QueueAnswer(
             row=row,
@@ -158,6 +173,7 @@ class Desk:
             limits=_limits(line),
             keys=keys,
             states={**states, "delayed": max(0, row.delayed - row.parked), "parked": row.parked},
+            problems=problems.lines(),
         )
 
     async def _partition(self, name: str) -> PartitionRow:
@@ -185,19 +201,24 @@ class Desk:
             return TaskPageAnswer(items=[self.tasks_.row(found)], cursor=None, examined=1)
         source = self.queue_.sessions
         matches = self.tasks_.matcher(q, key) if q or key else None
+        problems = Problems()
         rows: list[TaskRow] = []
         examined, until = 0, time.monotonic() + _MOST_SECONDS
         while True:
             # One call looks at a bounded number of tasks and of queues. Many queues with few tasks need several.
             more = limit - len(rows)
             if matches is not None:
-                page = await listing.matching(source, name, matches, state=given, task=task, limit=more, cursor=cursor)
+                page = await listing.matching(
+                    source, name, matches, state=given, task=task, limit=more, cursor=cursor, passed_over=problems.add
+                )
             else:
-                page = await listing.tasks(source, name, state=given, task=task, limit=more, cursor=cursor)
+                page = await listing.tasks(
+                    source, name, state=given, task=task, limit=more, cursor=cursor, passed_over=problems.add
+                )
             rows += [self.tasks_.row(info) for info in page.items]
             examined, cursor = examined + page.examined, page.cursor
             if cursor is None or len(rows) >= limit or time.monotonic() > until:
-                return TaskPageAnswer(items=rows, cursor=cursor, examined=examined)
+                return TaskPageAnswer(items=rows, cursor=cursor, examined=examined, problems=problems.lines())
 
     async def _by_id(self, text_: str) -> TaskInfo | None:
         """The task of that id, if the text can be an id: a search for it has no need to look at others."""

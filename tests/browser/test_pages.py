@@ -196,3 +196,11 @@ def test_no_file_is_larger_than_its_budget(fixture_server: FixtureServer) -> Non
 
     scripts = sum(len(gzip.compress(path.read_bytes(), 9, mtime=0)) for path in (STATIC / "assets").glob("*.js"))
     assert scripts < 80 * 1024
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/dead", "/keys", "/queues/default"])
+def test_a_page_says_in_one_line_what_it_lacks(look: Look, world: World, path: str) -> None:
+    world.problems = ["key 'taskfleet:{<b>mail</b>}:dead' holds a string, where we keep a zset"]
+    page = look(path)
+    expect(page.get_by_label("What cannot be read").first).to_have_text(world.problems[0])
+    expect(page.locator("tbody tr").last).to_be_visible()

@@ -54,6 +54,7 @@ class World:
     down: bool = False
     deaf: bool = False
     deaf_since: str = ""
+    problems: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     version: int = 0
     paused: set[str] = field(default_factory=set)
@@ -173,7 +174,7 @@ class World:
                 "fair_keys": [{"key": self.say(f"tenant-{i}"), "waiting": 300 // (i + 1), "running": None} for i in range(1 if self.text else 4)],
                 "whole": False,
             },
-            "states": {"ready": self.ready, "running": 42, "delayed": 118, "parked": 20, "blocked": 3, "dead": 7},
+            "problems": self.problems, "states": {"ready": self.ready, "running": 42, "delayed": 118, "parked": 20, "blocked": 3, "dead": 7},
         }  # fmt: skip
 
     def history(self, span: str) -> Body:
@@ -208,12 +209,17 @@ class World:
 
     def tasks(self, state: str = "", q: str = "", cursor: str = "", limit: int = 50) -> Body:
         if q == "nothing":
-            return {"items": [], "cursor": None, "examined": 1000}
+            return {"items": [], "cursor": None, "examined": 1000, "problems": self.problems}
         first = int(cursor or 0)
         items = [self.task_row(first + i, state or None) for i in range(min(limit, 50))]
         if q:
             items = [row for row in items if q in row["id"] or q in (row["task"] or "")]
-        return {"items": items, "cursor": str(first + 50) if first < 100 else None, "examined": 1000}
+        return {
+            "items": items,
+            "cursor": str(first + 50) if first < 100 else None,
+            "examined": 1000,
+            "problems": self.problems,
+        }
 
     def errors(self) -> list[Body]:
         trace = self.say(
@@ -296,7 +302,7 @@ class World:
         for name in ("queue", "task", "reason"):
             rows = [row for row in rows if not filters.get(name) or row[name] == filters[name]]
         rows = [row for row in rows if not filters.get("q") or filters["q"] in row["error"]]
-        return {"items": rows, "cursor": None, "examined": 9}
+        return {"items": rows, "cursor": None, "examined": 9, "problems": self.problems}
 
     def dead_letter(self, task_id: str) -> Body:
         row = self.dead_row(int(task_id.rpartition("-")[2])) if task_id.startswith("dead-") else self.dead_row(0)
@@ -365,6 +371,7 @@ class World:
             "limit_keys": [row | queue for row in keys["limit_keys"]],
             "fair_keys": [row | queue for row in keys["fair_keys"]],
             "whole": False,
+            "problems": self.problems,
         }
 
     def scaler(self, name: str, span: str = "1h") -> Body:

@@ -169,6 +169,11 @@ async def test_groups_of_a_proxy_say_who_looks_and_who_changes(known: TaskQueue,
     assert await session("dev,sales") == (200, False)
     assert await session("sales") == (403, None)
     assert await session("") == (403, None)
+    # The browser's own, and behind it that of a proxy which adds where it has to replace.
+    for groups in (["ops", "dev"], ["ops", ""], ["dev", "dev"]):
+        sent = [("X-Forwarded-User", "a"), *(("X-Forwarded-Groups", each) for each in groups)]
+        refused = await site.client.get("/api/session", headers=sent)
+        assert (refused.status_code, "several times" in refused.json()["error"]) == (403, True), groups
 
 
 async def test_read_only_holds_for_every_method_and_what_if_is_no_change(known: TaskQueue, make_site: MakeSite) -> None:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +17,10 @@ import uvicorn
 
 from taskfleet import TaskQueue
 from taskfleet_dashboard import server
-from taskfleet_dashboard.access.visitor import OpenAccess
+from taskfleet_dashboard.access.tokens import TokenAccess
+from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly
 from taskfleet_dashboard.app import application
+from taskfleet_dashboard.events import stream as stream_module
 from taskfleet_dashboard.events.hub import Hub
 from taskfleet_dashboard.events.pace import ReadingPace
 from taskfleet_dashboard.events.stream import EventStream
@@ -342,3 +345,27 @@ async def test_a_browser_that_never_reads_leaves_no_connection_behind(
         client.close()
     serves.should_exit = True
     await task
+
+
+@pytest.mark.parametrize("method", ["token", "read-only", "callable"])
+async def test_a_stream_ends_when_its_browser_may_not_look_any_more(
+    queue: TaskQueue, make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(stream_module, "_CHECK_SECONDS", 0.2)
+    file, allowed = tmp_path / "tokens", {"vera"}
+    file.write_text("view vera vera-token-0123456789\nview erik erik-token-0123456789\n")
+    access: Access = TokenAccess(file)
+    if method == "read-only":
+        access = ReadOnly(access)
+    elif method == "callable":
+        access = CallableAccess(lambda request: "vera" in request.headers["authorization"] and bool(allowed))
+    site = await make_site(queue, access)
+    site.client.headers["Authorization"] = "Bearer vera-token-0123456789"
+    stream = await site.stream("overview")
+    await stream.event("overview")
+    await asyncio.sleep(0.6)  # it is asked meanwhile, and goes on
+    assert not stream.ended
+    file.write_text("view erik erik-token-0123456789\n")
+    allowed.clear()
+    assert (await stream.event("end"))["reason"] == "you may not look at this dashboard any more"
+    assert (await site.client.get("/api/events", params={"topics": "overview"})).status_code in (401, 403)

@@ -112,6 +112,59 @@ async def test_a_queue_whose_keys_are_of_another_kind_is_unreadable_and_the_othe
     assert "bad" in rows["bad"]["problem"]
 
 
+@pytest.mark.orphans("the test writes what no program of Taskfleet would")
+@pytest.mark.parametrize("broken", ["dead", "letter", "lease", "delayed", "slots", "fair", "held"])
+async def test_a_damaged_queue_hides_nothing_of_the_others(
+    make_queue: MakeQueue, make_site: MakeSite, run_worker: RunWorker, broken: str
+) -> None:
+    queue = make_queue(queues=["bad", "good"])
+
+    @queue.task(max_retries=0)
+    async def fail() -> None:
+        raise ValueError("no")
+
+    good = [(await fail.options(queue="good").enqueue()).id for _ in range(3)]
+    bad = [(await fail.options(queue="bad").enqueue()).id for _ in range(3)]
+    worker = await run_worker(queue, queues=["bad", "good"])
+
+    async def dead() -> bool:
+        return (await queue.queue_stats("good")).dead + (await queue.queue_stats("bad")).dead == 6
+
+    await until(dead, "all are dead")
+    worker.drain()
+    for name in ("good", "bad"):
+        await queue.pause(name)
+    await fail.options(queue="good", fair_key="customer").enqueue()
+    await fail.options(queue="bad", fair_key="customer").enqueue()
+    site = await make_site(queue)
+    broker: Any = queue.broker
+    keys = broker.keys_of("bad")
+    if broken == "held":
+        job = await site.job("discard", {"queue": "bad", "ids": bad[:1]})
+        await broker.client.redis.delete(keys.held(job["job"]))
+        await broker.client.redis.set(keys.held(job["job"]), "text of another program")
+        assert (await site.get(f"jobs/{job['job']}"))["state"] == "done"
+        return
+    await broker.client.redis.delete(getattr(keys, broken))
+    await broker.client.redis.set(getattr(keys, broken), "text of another program")
+    problems: list[str] = []
+    for path, asked in (
+        ("tasks", {}), ("tasks", {"q": "fail"}), ("dead", {}), ("dead", {"q": "no"}), ("tasks", {"queue": "bad"}),
+        ("keys", {}), ("queues/bad", {}),
+    ):  # fmt: skip
+        found = await site.get(path, **asked)
+        problems += found["problems"]
+        if path in ("tasks", "dead") and not asked.get("queue"):
+            assert set(good) <= {row["id"] for row in found["items"]}, (path, asked)
+        if path == "keys":
+            assert "good" in {row["queue"] for row in found["fair_keys"]}
+    assert problems
+    assert all(keys.base in line and "\n" not in line for line in problems), problems
+    for path in ("tasks", "dead"):
+        assert not (await site.get(path, queue="good"))["problems"]
+    assert {row["name"] for row in (await site.get("overview"))["queues"]["items"]} == {"bad", "good"}
+
+
 async def test_masked_fields_are_hidden_at_any_depth_and_are_not_searched(
     make_queue: MakeQueue, run_worker: RunWorker, make_site: MakeSite
 ) -> None:

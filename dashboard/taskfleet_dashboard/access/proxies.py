@@ -69,10 +69,15 @@ class ProxyAccess:
         users = request.headers.getlist(self._user_header)
         if len(users) != 1 or not users[0].strip():
             raise AccessDenied(f"the proxy has sent no {self._user_header}: log in there")
-        groups: set[str] = set()
+        groups = set[str]()
         if self._groups_header:
-            for value in request.headers.getlist(self._groups_header):
-                groups |= {group.strip() for group in value.split(",") if group.strip()}
+            values = request.headers.getlist(self._groups_header)
+            if len(values) > 1:
+                # A proxy that adds its header to that of the request lets everybody choose a group.
+                raise AccessDenied(
+                    f"{self._groups_header} has come several times: the proxy has to replace it", status=403
+                )
+            groups = {group.strip() for value in values for group in value.split(",") if group.strip()}
         if self._view_groups and not groups & self._view_groups:
             raise AccessDenied("none of your groups may see this dashboard", status=403)
         may_change = not self._edit_groups or bool(groups & self._edit_groups)

@@ -46,7 +46,9 @@ class DeadPageAnswer(Answer):
     cursor: str | None
     """Where the next page goes on; null after the last."""
     examined: int
-    """LetterReader that this call has looked at."""
+    """Letters that this call has looked at."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What cannot be read and is missing in `items`, in one line each."""
 
 
 class DeadAnswer(TaskAnswer):

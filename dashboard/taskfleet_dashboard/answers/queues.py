@@ -122,6 +122,8 @@ class AllKeysAnswer(Answer):
     """The heaviest first."""
     whole: bool
     """Whether all queues were looked at, and each as a whole."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What cannot be read and is missing, in one line each."""
 
 
 class QueueAnswer(Answer):
@@ -139,6 +141,8 @@ class QueueAnswer(Answer):
     """Its heaviest keys."""
     states: dict[str, int]
     """The number of tasks by state: ready, running, delayed, parked, blocked, dead."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What of it cannot be read and is missing, in one line each."""
 
 
 class HistoryPoint(Answer):

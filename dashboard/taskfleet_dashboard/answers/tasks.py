@@ -53,6 +53,8 @@ class TaskPageAnswer(Answer):
     """Where the next page goes on; null after the last."""
     examined: int
     """Tasks that this call has looked at."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What cannot be read and is missing in `items`, in one line each."""
 
 
 class AttemptRow(Answer):

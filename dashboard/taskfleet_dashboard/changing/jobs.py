@@ -21,6 +21,7 @@ from taskfleet import showing
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.dead import DeadMatch, DeadOrder, JobAnswer
 from taskfleet_dashboard.changing.audit import Audit
@@ -242,9 +243,10 @@ class Jobs:
     @staticmethod
     async def _held(broker: RedisBroker, job: LetterJob) -> int:
         """How many letters an undo brings back. Redis knows; the job may have ended before it could count them."""
-        if len(job.held) > _MOST_COUNTED:
-            return sum(job.held.values())
-        return sum([await broker.held_letters(Partition(each), job.job) for each in job.held])
+        if len(job.held) <= _MOST_COUNTED:
+            with contextlib.suppress(CallRefusedError):  # another program has written one of those lists
+                return sum([await broker.held_letters(Partition(each), job.job) for each in job.held])
+        return sum(job.held.values())
 
     async def _find(self, broker: RedisBroker, job_id: str) -> LetterJob:
         here = self._running.get(job_id)

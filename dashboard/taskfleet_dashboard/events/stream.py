@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -19,7 +19,8 @@ from taskfleet_dashboard.events.topics import Topic
 _RETRY_MS = 2000
 _SILENCE_SECONDS = 15.0  # then a comment keeps proxies from closing the connection
 SLOW_SECONDS = 20.0  # a browser that takes no byte for so long is dropped; it connects again by itself
-_LIFE_SECONDS = 900.0  # then the browser has to show again that it may look
+_LIFE_SECONDS = 900.0  # then the browser connects anew
+_CHECK_SECONDS = 30.0  # how often it is asked whether this browser may still look
 
 
 def event(name: str, data: bytes) -> bytes:
@@ -32,11 +33,19 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, topics: Sequence[Topic], *, slow_seconds: float = SLOW_SECONDS) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        topics: Sequence[Topic],
+        *,
+        may_look: Callable[[], Awaitable[bool]] | None = None,
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
         self._topics = topics
+        self._may_look = may_look
         self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +84,7 @@ class EventStream(Response):
         """Send what is new, until the end; why it ends, `None` when the browser has gone."""
         sent = dict.fromkeys((each.topic.name for each in watched), 0)
         until = time.monotonic() + _LIFE_SECONDS
+        check_at = time.monotonic() + _CHECK_SECONDS
         while not gone.done():
             wake.clear()
             for each in watched:
@@ -86,9 +96,13 @@ class EventStream(Response):
             if self._hub.ending.is_set():
                 return "the dashboard ends"
             if time.monotonic() > until:
-                return "a stream ends after 15 minutes, so that access is checked again"
+                return "a stream ends after 15 minutes"
+            if self._may_look is not None and time.monotonic() >= check_at:
+                if not await self._may_look():
+                    return "you may not look at this dashboard any more"
+                check_at = time.monotonic() + _CHECK_SECONDS
             try:
-                async with asyncio.timeout(_SILENCE_SECONDS):
+                async with asyncio.timeout(min(_SILENCE_SECONDS, _CHECK_SECONDS)):
                     await wake.wait()
             except TimeoutError:
                 await self._put(send, b": here\n\n")

@@ -21,6 +21,7 @@ from taskfleet.queue import TaskQueue
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_dashboard import text
 from taskfleet_dashboard.answers.dead import DeadMatch, DeadPageAnswer, DeadRow
+from taskfleet_dashboard.reading.problems import Problems
 from taskfleet_dashboard.reading.tasks import TaskText
 from taskfleet_dashboard.refusals import Refused
 
@@ -86,20 +87,26 @@ class LetterReader:
         rows: list[DeadRow] = []
         examined, until = 0, time.monotonic() + _MOST_SECONDS
         first, after = _position(cursor, partitions)
+        problems = Problems()
+
+        def answer(following: str | None) -> DeadPageAnswer:
+            return DeadPageAnswer(items=rows, cursor=following, examined=examined, problems=problems.lines())
+
         for at in range(first, len(partitions)):
             partition, last = partitions[at], after
-            async for letters in self.walk(broker, partition, match, after, until_ms=math.inf):
-                for letter in letters:
-                    examined, last = examined + 1, letter.place
-                    if self.matches(match, letter.info):
-                        assert letter.info is not None
-                        rows.append(self.row(letter.info, letter.place))
-                    if len(rows) >= limit:
-                        break
-                if len(rows) >= limit or examined >= _MOST_EXAMINED or time.monotonic() > until:
-                    return DeadPageAnswer(items=rows, cursor=_cursor(partition, last), examined=examined)
+            with problems.passed_over():
+                async for letters in self.walk(broker, partition, match, after, until_ms=math.inf):
+                    for letter in letters:
+                        examined, last = examined + 1, letter.place
+                        if self.matches(match, letter.info):
+                            assert letter.info is not None
+                            rows.append(self.row(letter.info, letter.place))
+                        if len(rows) >= limit:
+                            break
+                    if len(rows) >= limit or examined >= _MOST_EXAMINED or time.monotonic() > until:
+                        return answer(_cursor(partition, last))
             after = None
-        return DeadPageAnswer(items=rows, cursor=None, examined=examined)
+        return answer(None)
 
     def row(self, info: TaskInfo, place: Place) -> DeadRow:
         """One row."""

@@ -56,7 +56,14 @@ class Visit:
 
     def stream(self, topics: str) -> Response:
         """The stream of these topics. Errors: `Refused`."""
-        return EventStream(self.serving.hub, self.serving.hub.admit(topics))
+        return EventStream(self.serving.hub, self.serving.hub.admit(topics), may_look=self._may_still_look)
+
+    async def _may_still_look(self) -> bool:
+        try:
+            await self.serving.access.visitor(self.request)
+        except AccessDenied as error:
+            return error.status not in (401, 403)  # with another, nobody knows at this moment
+        return True
 
 
 def serving_of(request: Request) -> Serving:

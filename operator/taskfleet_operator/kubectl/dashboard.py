@@ -52,7 +52,9 @@ class Dashboard:
         headers = {_TOKEN_HEADER: self._token(role)}
         if role == "edit" and not self.own_token and (user := self._who()):
             headers[_USER_HEADER] = user
-        service = f"/api/v1/namespaces/{self.namespace}/services/{self.name}:{_PORT}/proxy"
+        service = (
+            f"/api/v1/namespaces/{quote(self.namespace, safe='')}/services/{quote(self.name, safe='')}:{_PORT}/proxy"
+        )
         answer = self.cluster.call(method, f"{service}/api/{path}", query, body, headers)
         if answer.status >= 400:
             raise self._refusal(answer, method)

@@ -14,6 +14,7 @@ from taskfleet.cli.listing import Column
 from taskfleet.errors import ConfigurationError
 
 from . import options
+from .cluster import ClusterError
 from .dashboard import Dashboard
 from .options import Target
 from .queues import known
@@ -56,8 +57,10 @@ def register(app: typer.Typer) -> None:
         found = target.dashboard.get("dead", queue=queue, task=task, reason=reason, limit=limit)
         listing.show(
             found["items"], _COLUMNS, lambda row: row, as_json=target.as_json, none="there is no dead letter",
-            more={"cursor": found["cursor"]},
+            more={"cursor": found["cursor"], "problems": found.get("problems", [])},
         )  # fmt: skip
+        for line in found.get("problems", []):  # older dashboards have none
+            options.say(f"taskfleet: {line}")
         if found["cursor"] and not target.as_json:
             options.say("taskfleet: there are more; --limit gives up to 500")
         return 0
@@ -158,7 +161,11 @@ def _by_queue(dashboard: Dashboard, ids: list[str]) -> list[dict[str, Any]]:
 
 def _ended(dashboard: Dashboard, job: str) -> dict[str, Any]:
     while True:
-        found = dashboard.get(f"jobs/{job}")
+        try:
+            found = dashboard.get(f"jobs/{job}")
+        except ClusterError as error:
+            what = f"job {job} goes on without us; a discard is undone with: kubectl taskfleet dead undo {job}"
+            raise ClusterError(f"{error}; {what}", error.status) from None
         if found["state"] != "running":
             return found
         time.sleep(_LOOK_SECONDS)

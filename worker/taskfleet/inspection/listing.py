@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from taskfleet import checks, foreign
-from taskfleet.errors import ConfigurationError
+from taskfleet.errors import BrokerConnectionError, ConfigurationError
 from taskfleet.inspection.reading import PAGE_BYTES, Reader, Source
 from taskfleet.inspection.task_info import TaskInfo, TaskPage
 from taskfleet.protocol.partitions import Partition
@@ -43,6 +43,7 @@ _OF_ENDED = ("dead", RESULTS)
 _ENDED = frozenset(state for state, structures in _STRUCTURES.items() if structures[-1] in _OF_ENDED)
 
 Matches = Callable[[TaskInfo], bool]
+PassedOver = Callable[[BrokerConnectionError], bool]
 
 
 class _Position(NamedTuple):
@@ -84,14 +85,18 @@ class _Position(NamedTuple):
 
 
 async def tasks(
-    source: Source, queue: str | None, *, state: Status | None, task: str | None, limit: int, cursor: str | None
-) -> TaskPage:
-    """The tasks of a queue, or of all queues, in that state and of that name."""
+    source: Source, queue: str | None, *, state: Status | None, task: str | None, limit: int, cursor: str | None,
+    passed_over: PassedOver | None = None,
+) -> TaskPage:  # fmt: skip
+    """The tasks of a queue, or of all queues, in that state and of that name.
+
+    `passed_over` gets the error of a part of a queue that cannot be read: where it says yes, the other parts follow.
+    """
 
     def matches(info: TaskInfo) -> bool:
         return (state is None or info.state == state) and (task is None or info.task == task)
 
-    listing = _Listing(source, matches, limit, filtered=state is not None or task is not None)
+    listing = _Listing(source, matches, limit, filtered=state is not None or task is not None, passed_over=passed_over)
     return await listing.page(queue, state, cursor, _MOST_EXAMINED)
 
 
@@ -109,14 +114,14 @@ async def search(
 
 async def matching(
     source: Source, queue: str | None, matches: Matches, *, state: Status | None, task: str | None, limit: int,
-    cursor: str | None,
+    cursor: str | None, passed_over: PassedOver | None = None,
 ) -> TaskPage:  # fmt: skip
     """The tasks for which `matches` says so. As `search`, it looks at several thousand of them."""
 
     def wanted(info: TaskInfo) -> bool:
         return (state is None or info.state == state) and (task is None or info.task == task) and matches(info)
 
-    listing = _Listing(source, wanted, limit, filtered=True, most_bytes=_SEARCHED_BYTES)
+    listing = _Listing(source, wanted, limit, filtered=True, most_bytes=_SEARCHED_BYTES, passed_over=passed_over)
     return await listing.page(queue, state, cursor, _MOST_SEARCHED)
 
 
@@ -153,8 +158,9 @@ class _Listing:
     """One call: it goes on from a cursor until the page is full, or enough has been looked at."""
 
     def __init__(
-        self, source: Source, matches: Matches, limit: int, *, filtered: bool, most_bytes: int = PAGE_BYTES
-    ) -> None:
+        self, source: Source, matches: Matches, limit: int, *, filtered: bool, most_bytes: int = PAGE_BYTES,
+        passed_over: PassedOver | None = None,
+    ) -> None:  # fmt: skip
         self._broker = source.broker
         self._reader = Reader(source)
         self._matches = matches
@@ -164,6 +170,7 @@ class _Listing:
         self._found: dict[str, TaskInfo] = {}
         self._examined = 0
         self._scans = 0
+        self._passed_over = passed_over
 
     async def page(self, queue: str | None, state: Status | None, cursor: str | None, most: int) -> TaskPage:
         structures = _ALL if state is None else _STRUCTURES[state]
@@ -173,7 +180,12 @@ class _Listing:
         while at < len(steps) and len(self._found) < self._limit:
             if self._scans >= _MOST_SCANS or self._examined >= most or time.monotonic() > until:
                 break
-            following = await self._look(steps[at])
+            try:
+                following = await self._look(steps[at])
+            except BrokerConnectionError as error:
+                if self._passed_over is None or not self._passed_over(error):
+                    raise
+                following = None
             if following is None:
                 at += 1
             else:

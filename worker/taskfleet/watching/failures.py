@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from taskfleet.inspection import decoding
 from taskfleet.inspection.reading import Reader
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.watching.snapshot import FailureLine, QueueLine
 from taskfleet.watching.watched import WatchedFleet
 
@@ -60,7 +61,10 @@ class Failures:
     async def _last(self, partitions: Sequence[Partition]) -> list[_Letter]:
         found: list[_Letter] = []
         for partition in partitions:
-            places = await self._queue.broker.last_letters(partition, limit=_MOST)
+            try:
+                places = await self._queue.broker.last_letters(partition, limit=_MOST)
+            except CallRefusedError:  # as the line of its queue says; the others have failures, too
+                continue
             found += [_Letter(place.position, place.id, partition) for place in places if place.id is not None]
         return sorted(found, reverse=True)[:_MOST]
 
@@ -72,7 +76,10 @@ class Failures:
         reader = Reader(self._queue.sessions)
         for partition, some in by_partition.items():
             ids = [letter.id for letter in some]
-            infos = await reader.many(partition, ids, [-1] * len(ids), most_bytes=_LETTER_BYTES)
+            try:
+                infos = await reader.many(partition, ids, [-1] * len(ids), most_bytes=_LETTER_BYTES)
+            except CallRefusedError:
+                infos = [None] * len(ids)
             for letter, info in zip(some, infos, strict=True):
                 self._rows[letter] = None if info is None or info.state not in _DEAD else _row(letter, info)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from taskfleet.inspection import decoding
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.watching.snapshot import RunLine
 from taskfleet.watching.watched import WatchedFleet
 
@@ -40,7 +41,10 @@ class Runs:
         busy.sort(key=lambda worker: worker.oldest_run_seconds + worker.heartbeat_age_seconds, reverse=True)
         runs: list[_LongRun] = []
         for worker in busy[:_MOST]:
-            of_worker = await self._queue.broker.runs_of(worker.worker_id)
+            try:
+                of_worker = await self._queue.broker.runs_of(worker.worker_id)
+            except CallRefusedError:  # another program has written that key; the other workers are shown
+                continue
             # Relative to its oldest run, whose duration the worker tells: whatever the clocks of both machines say.
             oldest = worker.oldest_run_seconds + worker.heartbeat_age_seconds
             first_ms = min((run.started_ms for run in of_worker), default=0)
@@ -67,7 +71,10 @@ class Runs:
             looks += 1
             if looks > _MOST_LOOKS:
                 return
-            found = await self._queue.broker.inspect(partition, missing, most_bytes=_PAYLOAD_BYTES)
+            try:
+                found = await self._queue.broker.inspect(partition, missing, most_bytes=_PAYLOAD_BYTES)
+            except CallRefusedError:  # as the line of its queue says
+                continue
             for task_id, record in zip(missing, found.records, strict=False):
                 self._looked_in[task_id].add(partition)
                 if record.state == "running":

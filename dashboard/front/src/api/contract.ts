@@ -35,4 +35,5 @@ export interface Page<T> {
   items: T[];
   cursor: string | null;
   examined?: number;
+  problems?: string[];
 }

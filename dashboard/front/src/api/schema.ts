@@ -710,6 +710,11 @@ export interface components {
              * @description Whether all queues were looked at, and each as a whole.
              */
             whole: boolean;
+            /**
+             * Problems
+             * @description What cannot be read and is missing, in one line each.
+             */
+            problems?: string[];
         };
         /**
          * AttemptRow
@@ -1050,9 +1055,14 @@ export interface components {
             cursor: string | null;
             /**
              * Examined
-             * @description LetterReader that this call has looked at.
+             * @description Letters that this call has looked at.
              */
             examined: number;
+            /**
+             * Problems
+             * @description What cannot be read and is missing in `items`, in one line each.
+             */
+            problems?: string[];
         };
         /**
          * DeadRow
@@ -1834,6 +1844,11 @@ export interface components {
             states: {
                 [key: string]: number;
             };
+            /**
+             * Problems
+             * @description What of it cannot be read and is missing, in one line each.
+             */
+            problems?: string[];
         };
         /**
          * QueueKeysRow
@@ -2475,6 +2490,11 @@ export interface components {
              * @description Tasks that this call has looked at.
              */
             examined: number;
+            /**
+             * Problems
+             * @description What cannot be read and is missing in `items`, in one line each.
+             */
+            problems?: string[];
         };
         /**
          * TaskRow

@@ -6,7 +6,7 @@ import { useData } from "../api/live";
 import { count, parse, plural } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useSession, useTitle } from "../state";
-import { A, Ago, At, Empty, Facts, Field, Foreign, Loading, QueueLink, Trouble } from "../ui/basics";
+import { A, Ago, At, Empty, Facts, Field, Foreign, Loading, Problems, QueueLink, Trouble } from "../ui/basics";
 import { Code } from "../ui/data";
 import { Modal, confirm } from "../ui/dialog";
 import { JobPanel } from "../ui/job";
@@ -149,6 +149,7 @@ export function Dead() {
         )}
         {error && <Trouble error={error} retry={reload} />}
         {!data && !error && <Loading />}
+        {data && <Problems lines={data.problems} />}
         {data &&
           (rows.length ? (
             <Table

@@ -1,9 +1,9 @@
 // The heaviest limit keys and fair keys of all queues.
-import type { QueueDetail } from "../api/contract";
+import type { Keys as AllKeys } from "../api/contract";
 import { useData } from "../api/live";
 import { setQuery, usePlace } from "../router";
 import { useTitle } from "../state";
-import { Empty, Field, Loading, Notice, Panel, Trouble } from "../ui/basics";
+import { Empty, Field, Loading, Notice, Panel, Problems, Trouble } from "../ui/basics";
 import { PageHead } from "../ui/shell";
 import { KeyTable } from "./queue";
 
@@ -11,7 +11,7 @@ export function Keys() {
   useTitle("Keys");
   const { query } = usePlace();
   const queue = query.get("queue") ?? "";
-  const { data, error, reload } = useData<QueueDetail["keys"]>("/api/keys", { queue });
+  const { data, error, reload } = useData<AllKeys>("/api/keys", { queue });
   return (
     <>
       <PageHead title="Keys" sub="Limit keys and fair keys that hold the most tasks, the heaviest first.">
@@ -22,6 +22,7 @@ export function Keys() {
       {!data && !error && <Loading />}
       {data && (
         <>
+          <Problems lines={data.problems} />
           {!data.whole && <Notice tone="warn"><span class="glyph" aria-hidden="true">!</span> Only a part of the waiting tasks was looked at: there may be heavier keys.</Notice>}
           <div class="columns">
             <Panel id="limit" title="Limit keys">{data.limit_keys.length ? <KeyTable caption="Limit keys" rows={data.limit_keys} /> : <Empty>No waiting task has a limit key.</Empty>}</Panel>

@@ -6,7 +6,7 @@ import { useData } from "../api/live";
 import { DASH, count, duration, figure, plural, rate } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useSession, useTitle } from "../state";
-import { A, Empty, Foreign, Loading, Meter, Panel, Segments, Stat, State, Trouble } from "../ui/basics";
+import { A, Empty, Foreign, Loading, Meter, Panel, Problems, Segments, Stat, State, Trouble } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { Code, pretty } from "../ui/data";
 import { confirm, perform } from "../ui/dialog";
@@ -164,6 +164,7 @@ export function Queue({ name }: { name: string }) {
         )}
       </PageHead>
       {error && <Trouble error={error} retry={reload} />}
+      <Problems lines={data.problems} />
       <dl class="stats" aria-label="Figures">
         <Stat label="Ready" value={count(row.ready)} note={row.ready ? `oldest ${duration(row.oldest_age_seconds)}` : "for a worker"} />
         <Stat label="Running" value={count(row.running)} note={plural(row.workers, "worker")} />

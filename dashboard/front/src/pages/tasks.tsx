@@ -5,7 +5,7 @@ import { useData } from "../api/live";
 import { DASH, count, plural } from "../format";
 import { setQuery, usePlace } from "../router";
 import { useTitle } from "../state";
-import { Ago, Choice, Empty, Field, Foreign, Loading, QueueLink, State, TaskLink, Trouble } from "../ui/basics";
+import { Ago, Choice, Empty, Field, Foreign, Loading, Problems, QueueLink, State, TaskLink, Trouble } from "../ui/basics";
 import { PageHead } from "../ui/shell";
 import { CursorPager, Table, type Column } from "../ui/table";
 
@@ -78,6 +78,7 @@ export function TaskTable({ queue, states }: { queue?: string; states?: Record<s
       {!data && !error && <Loading />}
       {data && (
         <>
+          <Problems lines={data.problems} />
           {data.items.length ? (
             <Table caption="Tasks" columns={columns} rows={data.items} rowKey={(row) => `${row.queue} ${row.id}`} />
           ) : (

@@ -128,6 +128,18 @@ export function Notice({ tone = "info", children }: { tone?: string; children: C
   return <div class={`notice tone-${tone}`}>{children}</div>;
 }
 
+/** What the page lacks, since it cannot be read: one line each. */
+export function Problems({ lines }: { lines: readonly string[] | undefined }) {
+  if (!lines?.length) return null;
+  return (
+    <Notice tone="warn">
+      <ul class="problems" aria-label="What cannot be read">
+        {lines.map((line) => <li key={line}><Foreign text={line} /></li>)}
+      </ul>
+    </Notice>
+  );
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }
