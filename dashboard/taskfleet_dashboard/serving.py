@@ -15,6 +15,7 @@ from taskfleet.process.exposition import exposition
 from taskfleet.queue import TaskQueue
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.permission import CommandCount, asked_before_each_command
+from taskfleet_dashboard.access.logins import Logins
 from taskfleet_dashboard.access.visitor import Access
 from taskfleet_dashboard.changing.audit import Audit
 from taskfleet_dashboard.changing.changes import Changes
@@ -27,31 +28,11 @@ from taskfleet_dashboard.metrics.collector import DashboardCollector, OwnFigures
 from taskfleet_dashboard.metrics.readings import ScrapedReadings
 from taskfleet_dashboard.metrics.requests import RequestFigures
 from taskfleet_dashboard.reading.letters import LetterReader
-from taskfleet_dashboard.refusals import Refused
 
 logger = showing.logger("taskfleet.dashboard")
 
 MOST_COMMANDS_PER_SECOND = 200.0
-_LOGIN_FAILURES, _LOGIN_SECONDS = 20, 60.0
 _ASKED_SECONDS = 1.0
-
-
-class Logins:
-    """Wrong tokens: after 20 within a minute nobody can log in until the minute is over."""
-
-    def __init__(self) -> None:
-        self._failures: list[float] = []
-
-    def check(self) -> None:
-        """Errors: `Refused` when there were too many."""
-        now = time.monotonic()
-        self._failures = [at for at in self._failures if now - at < _LOGIN_SECONDS]
-        if len(self._failures) >= _LOGIN_FAILURES:
-            raise Refused(429, "too many wrong tokens; try again in a minute")
-
-    def failed(self) -> None:
-        """Another one."""
-        self._failures.append(time.monotonic())
 
 
 class Serving:

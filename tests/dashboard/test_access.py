@@ -13,6 +13,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet.errors import ConfigurationError
+from taskfleet_dashboard.access.logins import MOST_FAILURES, SECONDS, Logins
 from taskfleet_dashboard.access.proxies import ProxyAccess
 from taskfleet_dashboard.access.tokens import TokenAccess
 from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly, Visitor
@@ -95,7 +96,28 @@ async def test_wrong_logins_are_slowed_down(known: TaskQueue, make_site: MakeSit
     for _ in range(20):
         assert (await site.client.post("/api/login", json={"token": "x"})).status_code == 401
     refused = await site.client.post("/api/login", json={"token": EDIT})
-    assert (refused.status_code, refused.json()["error"]) == (429, "too many wrong tokens; try again in a minute")
+    assert (refused.status_code, refused.json()["error"]) == (
+        429, "too many wrong tokens from your address; try again in a minute",
+    )  # fmt: skip
+
+
+def test_only_the_address_that_sends_wrong_tokens_waits() -> None:
+    now = 0.0
+    logins = Logins(lambda: now)
+    for n in range(MOST_FAILURES):
+        logins.failed(f"2001:db8::{n:x}")  # one network
+        logins.failed("::ffff:192.0.2.7")
+    assert not logins.may_try("2001:db8::ffff")
+    assert not logins.may_try("192.0.2.7")
+    assert logins.may_try("2001:db8:0:1::1")
+    assert logins.may_try("192.0.2.8")
+    for n in range(20_000):  # a flood of addresses is forgotten, and not kept
+        logins.failed(str(ipaddress.ip_address(0x0A000000 + n)))
+    assert len(logins._failures) == 10_000
+    for _ in range(MOST_FAILURES):
+        logins.failed("192.0.2.7")
+    now = SECONDS + 1
+    assert logins.may_try("192.0.2.7")
 
 
 async def test_a_token_file_is_read_again_and_one_that_is_gone_lets_nobody_in(

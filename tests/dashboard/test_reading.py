@@ -185,7 +185,10 @@ async def test_tasks_are_listed_by_state_and_found_by_id_name_text_and_key(queue
     assert (await site.refused("tasks/none"))[0] == 404
 
 
-async def test_a_page_of_many_queues_with_few_tasks_is_full(make_queue: MakeQueue, make_site: MakeSite) -> None:
+async def test_a_page_of_many_queues_with_few_tasks_is_full(
+    make_queue: MakeQueue, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet_dashboard.desk._MOST_SECONDS", 60.0)  # a busy machine may need more than the usual
     queue = make_queue()
     for n in range(60):
 

@@ -107,11 +107,13 @@ async def log_in(request: Request, response: Response, token: str) -> SessionAns
     """Log in with a token. Errors: `Refused`."""
     serving = serving_of(request)
     forgery.check_origin(request)
-    serving.logins.check()
+    address = request.client.host if request.client is not None else ""
+    if not serving.logins.may_try(address):
+        raise Refused(429, "too many wrong tokens from your address; try again in a minute")
     try:
         visitor = await serving.access.of_token(token)
     except AccessDenied as error:
-        serving.logins.failed()
+        serving.logins.failed(address)
         raise Refused(error.status, str(error), login=serving.access.login) from None
     nonce = secrets.token_urlsafe(24)
     set_cookie(response, request, forgery.COOKIE, nonce)
