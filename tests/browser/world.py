@@ -184,12 +184,19 @@ class World:
             if 40 <= i < 52:
                 continue  # nobody recorded
             wave = math.sin(i / 23) + 1
-            ready = int(900 * wave + (1400 if 150 < i < 190 else 0))
+            near = max(0, i - number + 20) / 19  # the last points lead to the figures of now
+
+            def towards(now: float, then: float, near: float = near) -> float:
+                return then + (now - then) * near
+
+            ready = int(towards(self.ready, 900 * wave + (1400 if 150 < i < 190 else 0)))
             points.append({
-                "at": at((number - i) * step), "ready": ready, "running": int(20 + 14 * wave), "delayed": 118, "blocked": 3,
-                "dead": 2 + i // 60, "oldest_age_seconds": ready / 60, "enqueued_per_second": 40 + 18 * wave if i else None,
-                "finished_per_second": 42 + 16 * wave if i else None, "failed_per_second": 0.1 * wave if i else None,
-                "busy_slots": 18 + 12 * wave if i else None,
+                "at": at((number - i) * step), "ready": ready, "running": int(towards(42, 20 + 14 * wave)), "delayed": 118,
+                "blocked": 3, "dead": min(7, 2 + i // 40), "oldest_age_seconds": towards(31.4, ready / 60),
+                "enqueued_per_second": towards(83.4, 40 + 18 * wave) if i else None,
+                "finished_per_second": towards(97.6, 42 + 16 * wave) if i else None,
+                "failed_per_second": towards(0.12, 0.1 * wave) if i else None,
+                "busy_slots": towards(42, 18 + 12 * wave) if i else None,
             })  # fmt: skip
         return {"step_seconds": float(step), "points": points}
 
