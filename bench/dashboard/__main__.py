@@ -253,13 +253,13 @@ def paint(url: str, queue: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one window")
     parser.add_argument("--browsers", type=int, default=20)
     parser.add_argument("--queues", type=int, default=1000)
     parser.add_argument("--busy", type=int, default=20, help="queues with the tasks that run")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--slots", type=int, default=55, help="of each worker; its tasks take 20 ms")
+    parser.add_argument("--slots", type=int, default=75, help="of each worker; its tasks take 20 ms")
     parser.add_argument("--tasks", type=int, default=1_000_000, help="0: leave that part out")
     parser.add_argument("--starts", type=int, default=3)
     options = parser.parse_args()

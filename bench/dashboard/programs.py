@@ -26,6 +26,7 @@ class Program:
     """A command of ours that runs."""
 
     def __init__(self, url: str, *arguments: str, **environment: str) -> None:
+        self._stopping = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "taskfleet", *arguments],
             stdin=subprocess.DEVNULL,
@@ -48,8 +49,15 @@ class Program:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1_048_576
 
+    def stop(self) -> None:
+        """Ask it to end. A second time would cut it short."""
+        if not self._stopping:
+            self._stopping = True
+            self.process.send_signal(signal.SIGTERM)
+
     def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        """End it, and wait until it has."""
+        self.stop()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
@@ -70,7 +78,7 @@ def workers(url: str, processes: int, slots: int, queues: list[str]) -> Iterator
         yield started
     finally:
         for each in started:
-            each.process.send_signal(signal.SIGTERM)
+            each.stop()
         for each in started:
             each.end()
 

@@ -44,6 +44,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "dev": ("tests.engine.app:queue",), "worker": ("tests.engine.app:queue",),
     "enqueue": ("note", *APP, "--args", "[1]"), "schedules add": ("nightly", "--task", "note"),
     "dead list": ("default",), "task search": ("x",), "operator": (), "keda-scaler": (), "top": (), "task list": (),
+    "dashboard": (), "up": ("examples/thumbnails/taskqueue.yaml",),
 }  # fmt: skip
 
 

@@ -219,12 +219,12 @@ def test_a_program_of_ones_own_uses_the_fields_with_structlog() -> None:
         foreign_pre_chain=[add_task_fields],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
     )
-    record = logging.getLogger("x").makeRecord("x", logging.INFO, "f", 1, "hello", (), None)
 
     def inside() -> dict[str, Any]:
         task = TaskContext("id-1", "send", "mail/3", 2, 1, dt.datetime.now(dt.UTC), None)
         CURRENT.set(lambda: task)
         WORKER.set("w/0")
+        record = logging.getLogger("x").makeRecord("x", logging.INFO, "f", 1, "hello", (), None)
         return dict(json.loads(formatter.format(record)))
 
     assert contextvars.copy_context().run(inside) == {

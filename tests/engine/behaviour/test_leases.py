@@ -13,7 +13,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
 from taskfleet.protocol.broker import Renewer
-from taskfleet.protocol.claim import Claim
+from taskfleet.protocol.claim import CLAIM_ATTEMPT, CLAIM_DELIVERY, Claim
 from taskfleet.protocol.outcome import Outcome
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
@@ -114,9 +114,9 @@ async def test_work_handed_back_uses_up_no_attempt(queue: TaskQueue) -> None:
     worker = RawWorker(queue, "w", max_deliveries=1)
     for _ in range(3):
         _, claimed = await worker.step(1)
-        ((_, _, _, attempt, delivery, _),) = claimed.values()
-        assert attempt == 1
-        await worker.step(0, [(task_id, delivery, "n", 0, b"", 0, 0)])
+        (claim,) = claimed.values()
+        assert claim[CLAIM_ATTEMPT] == 1
+        await worker.step(0, [(task_id, claim[CLAIM_DELIVERY], "n", 0, b"", 0, 0)])
     assert await queue.handle(task_id).status() == "ready"
 
 
