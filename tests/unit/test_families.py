@@ -109,6 +109,15 @@ async def test_openmetrics_shows_the_trace_of_a_run() -> None:
     assert b"trace_id" not in exposition(figures)[0]
 
 
+@pytest.mark.parametrize("version", ["banana", "x.y", "1.", ";;", "99", "-1", "0" * 5000])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain", "*/*"])
+async def test_whatever_a_scrape_asks_for_it_gets_the_figures(kind: str, version: str) -> None:
+    _, figures = collector()
+    text, content_type = exposition(figures, f"{kind}; version={version}")
+    assert b"taskfleet_worker_slots " in text
+    assert content_type.startswith(("text/plain; version=", "application/openmetrics-text; version="))
+
+
 def report(count: float, running: float, *, queue: str = "mail", waits: float = 0.0) -> FiguresReport:
     ended = Family("ended", "counter", "…", ("queue", "task"), {(queue, "send"): count})
     took = Family("took", "histogram", "…", ("queue", "task"))

@@ -13,6 +13,6 @@ def exposition(collector: Collector, accept: str = "") -> tuple[bytes, str]:
     registry.register(collector)
     try:
         encoder, content_type = choose_encoder(accept)
-    except ValueError:  # a version that is none
+    except (TypeError, ValueError):  # a version that is none
         encoder, content_type = choose_encoder("")
     return encoder(registry), content_type
