@@ -6,10 +6,12 @@
 --       5 rings: a messagepack list of {seconds of a step, number of records, number of gauges, 1 with totals,
 --         seconds of a part of a step, or 0}
 --       6 1 when rings are to be made where there are none
--- REPLY 1, or 0 for a string of other bytes, which another program has written
--- A record is its lap (3 bytes: how often the ring had gone round), the first gauges, the totals, and in a ring whose steps
--- have parts, in one byte, the part in which it was written last. So a record that is older than one lap, and a string of zeros, is told from one of now. What a clock that has gone back had written into the
--- steps to come is dropped one step ahead, since its gauges would be taken for those of the step.
+-- REPLY 1, also when there are no rings and none are to be made; 0 for a string of other bytes, which another program
+--       has written
+-- A record is its lap (3 bytes: how often the ring had gone round), the first gauges, the totals, and in a ring whose
+-- steps have parts, in one byte, the part in which it was written last. By the lap a record of an earlier one, and a
+-- string of zeros, is told from one of now. What a clock that has gone back had written into the steps to come is
+-- dropped one step ahead, since its gauges would be taken for those of the step.
 local whole = tonumber(ARGV[1])
 local size = redis.call('STRLEN', KEYS[1])
 if size == 0 then
