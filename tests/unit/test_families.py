@@ -54,6 +54,19 @@ async def test_a_run_is_in_the_histograms_of_its_task() -> None:
     assert 'taskfleet_task_busy_seconds_total{queue="mail"} 90.02' in lines
 
 
+async def test_what_a_worker_has_lost_and_taken_over_is_told_by_queue() -> None:
+    worker, figures = collector()
+    worker.tally.lost_acks = 3
+    worker.tally.taken_over.update({Partition("mail/1"): 2, Partition("mail/2"): 1})
+    worker.tally.unrun[Partition("mail/2"), outcome.DEAD] += 4
+    found = by_name(figures.families())
+    assert found["taskfleet_lost_acks"].values == {(): 3}
+    assert found["taskfleet_taken_over_tasks"].values == {("mail",): 3, ("default",): 0}
+    assert found["taskfleet_tasks"].values == {("mail", "", "dead"): 4}
+    # Of several processes, the task that has waited longest counts.
+    assert found["taskfleet_newer_version_wait_seconds"].kind == "largest"
+
+
 async def test_tasks_and_queues_beyond_the_cap_share_one_label() -> None:
     worker, figures = collector()
     for number in range(3 * MOST_PAIRS):
@@ -204,6 +217,16 @@ def test_together_processes_have_no_more_labels_than_one() -> None:
     assert ended.values["mail", "other"] == 2 * MOST_TASKS
 
 
+def test_together_processes_have_no_more_labels_of_queues_than_one() -> None:
+    merged = MergedFigures(1)
+    found = Family("taken_over", "counter", "…", ("queue",), {(f"q{n}",): 1.0 for n in range(3 * MOST_QUEUES)})
+    Process(merged, 0).tells(FiguresReport("", "", [found]))
+    merged.retire(0, replaced=True)
+    values = by_name(merged.families())["taken_over"].values
+    assert len(values) == MOST_QUEUES + 1
+    assert values[("other",)] == 2 * MOST_QUEUES
+
+
 def test_what_was_dumped_is_loaded() -> None:
     before = report(3, 2).families
     line = families.to_json({"families": families.dumped(before)})
@@ -230,3 +253,21 @@ def test_the_health_of_all_is_that_of_each() -> None:
     assert merged.why_not_ready() == "1 of 2 processes do not run"
     merged.draining = True
     assert merged.why_not_ready() == "draining"
+
+
+def test_a_process_that_tells_nothing_and_a_supervisor_that_stands_still_are_not_alive() -> None:
+    merged = MergedFigures(1)
+    process = Process(merged, 0)
+    merged._readers[0]._heard -= 31
+    assert merged.alive, "it has not told anything yet: it starts"
+    process.tells(report(0, 0))
+    merged._readers[0].finish()
+    assert merged.alive
+    merged._readers[0]._heard -= 31
+    assert merged.why_not_alive() == "process 0 has told nothing for 31 s"
+    assert not merged.alive
+    merged._beat -= 31
+    assert merged.why_not_alive() == "the supervisor stands still"
+    merged.beat()
+    merged.retire(0, replaced=True)
+    assert merged.alive

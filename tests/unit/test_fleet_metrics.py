@@ -125,7 +125,11 @@ def test_a_failover_that_loses_the_last_writes_is_no_fall_of_a_counter() -> None
 
 def test_names_that_are_shown_alike_are_added_up() -> None:
     names = ["other", "x" * 300 + "a", "x" * 300 + "b"]
-    figures = FleetFigures(queues=dict.fromkeys([*names, "y", "z"], STATS), targets={"other": 30.0})
+    figures = FleetFigures(
+        queues=dict.fromkeys([*names, "y", "z"], STATS),
+        serving={names[1]: 2, names[2]: 3, "z": 4},
+        targets={"other": 30.0, names[1]: 5.0, names[2]: 7.0, "z": 9.0},
+    )
     collector = FleetCollector(lambda: Readings([figures]), most_queues=4)
     for metric, each in (("ready", STATS.ready), ("enqueued", STATS.enqueued_total)):
         family = next(one for one in collector.collect() if one.name == f"taskfleet_queue_{metric}")
@@ -135,7 +139,11 @@ def test_names_that_are_shown_alike_are_added_up() -> None:
         else:
             assert values == [each, each, 2 * each]  # z was there before the first look
     target = next(one for one in collector.collect() if one.name == "taskfleet_queue_target_seconds")
-    assert [(sample.labels["queue"], sample.value) for sample in target.samples] == [("other", 30.0)]
+    assert [(sample.labels["queue"][0], sample.value) for sample in target.samples] == [("o", 30.0), ("x", 5.0)]
+    # The same processes may claim from several of them.
+    workers = next(one for one in collector.collect() if one.name == "taskfleet_queue_workers")
+    found = [(sample.labels["queue"][0], sample.value) for sample in workers.samples]
+    assert found == [("o", 4.0), ("x", 3.0), ("y", 0.0)]
 
 
 def test_a_name_cannot_break_the_text() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet import logs, task_fields
+from taskfleet import logs, task_fields, tracing
 from taskfleet.context import CURRENT, WORKER, TaskContext
 from taskfleet.errors import ConfigurationError
 
@@ -156,7 +156,9 @@ def test_names_of_tasks_cannot_forge_a_line() -> None:
 @pytest.mark.usefixtures("record_factory")
 def test_a_stamped_record_keeps_its_fields_in_another_thread() -> None:
     task_fields.stamp_records()
+    factory = logging.getLogRecordFactory()
     task_fields.stamp_records()  # once is enough
+    assert logging.getLogRecordFactory() is factory
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     written: list[str] = []
 
@@ -180,6 +182,68 @@ def test_a_stamped_record_keeps_its_fields_in_another_thread() -> None:
     fields = json.loads(brace + rest)
     assert (fields["task_id"], fields["task"], fields["extra.task"]) == ("id-1", "send", "theirs")
     assert (fields["queue"], fields["attempt"], fields["worker"]) == ("mail", 2, "w/0")
+
+
+SPAN = tracing.TraceSpan("a1" * 16, "b2" * 8, sampled=False)
+
+
+def in_a_trace(call: Any) -> Any:
+    def inside() -> Any:
+        tracing.RUN.set(SPAN)
+        return call()
+
+    return contextvars.copy_context().run(inside)
+
+
+def test_a_line_in_a_trace_has_its_ids_inside_and_outside_of_a_task() -> None:
+    ids = {"trace_id": SPAN.trace_id, "span_id": SPAN.span_id}
+
+    def told() -> tuple[dict[str, Any], str]:
+        record = made("hello")
+        return json.loads(logs.JsonLines().format(record)), logs.TextLines().format(record)
+
+    inside, text = in_a_trace(lambda: in_a_task(told))
+    assert (ids | {"task_id": "id-1", "attempt": 2}).items() <= inside.items()
+    assert text.endswith(f" hello [task=send task_id=id-1 queue=mail attempt=2 worker=w/0 trace_id={SPAN.trace_id}]")
+    outside, text = in_a_trace(told)
+    assert ids.items() <= outside.items()
+    assert "task" not in outside
+    assert text.endswith(f" hello [trace_id={SPAN.trace_id}]")
+    nowhere, text = told()
+    assert ids.keys().isdisjoint(nowhere)
+    assert text.endswith(" hello")
+
+
+def test_the_lines_of_the_worker_name_a_task_in_their_words_and_in_json_as_fields() -> None:
+    def record() -> Any:
+        return logging.getLogger("taskfleet.worker").makeRecord(
+            "taskfleet.worker", logging.ERROR, "f", 1, "send id-1 failed", (), None
+        )
+
+    assert in_a_task(lambda: logs.TextLines().format(record())).endswith(" send id-1 failed")
+    assert in_a_task(lambda: json.loads(logs.JsonLines().format(record())))["task_id"] == "id-1"
+
+
+@pytest.mark.usefixtures("record_factory")
+def test_a_context_that_raises_costs_a_line_its_fields_and_nothing_else() -> None:
+    def broken() -> Any:
+        raise RuntimeError("no context")
+
+    def inside() -> Any:
+        CURRENT.set(broken)
+        return logging.getLogRecordFactory()("app", logging.INFO, "f", 1, "hello", (), None)
+
+    task_fields.stamp_records()
+    record = contextvars.copy_context().run(inside)
+    assert getattr(record, task_fields.ATTRIBUTE) == {}
+
+
+def test_numbers_beyond_64_bits_are_texts() -> None:
+    extra = {"most": 2**64 - 1, "least": -(2**63), "above": 2**64, "below": -(2**63) - 1}
+    line = json.loads(logs.JsonLines().format(made("x", extra=extra)))
+    assert {name: line[name] for name in extra} == {
+        "most": 2**64 - 1, "least": -(2**63), "above": str(2**64), "below": str(-(2**63) - 1),
+    }  # fmt: skip
 
 
 def test_the_filter_gives_attributes_and_overwrites_none() -> None:
