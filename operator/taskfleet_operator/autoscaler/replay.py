@@ -22,7 +22,7 @@ from .sample import FleetSample
 
 _OTHER_CLOCK_SECONDS = 30.0  # so late may a decision be written, and by so much may a clock be set
 _QUEUE_TARGET = "targetLatencySeconds"
-_MOST_TARGET = 86_400.0
+_MOST_TARGET = 86_400
 
 
 class RecordedDecision(Protocol):
@@ -138,8 +138,13 @@ def _target(changes: object) -> tuple[float | None] | None:
     value = changes[_QUEUE_TARGET]
     if value is None:
         return (None,)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MOST_TARGET:
-        raise ValueError(f"{_QUEUE_TARGET}: must be a number of seconds from 1 to {_MOST_TARGET:g}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 1 <= value <= _MOST_TARGET
+        or value != int(value)
+    ):
+        raise ValueError(f"{_QUEUE_TARGET}: must be a whole number of seconds from 1 to {_MOST_TARGET}")
     return (float(value),)
 
 

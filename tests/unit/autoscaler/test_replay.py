@@ -21,6 +21,7 @@ from taskfleet_operator.autoscaler import (
     plain_state,
     replay,
 )
+from taskfleet_operator.autoscaler.history import Recommendation
 from taskfleet_operator.autoscaler.recorded import sample_of, state_of
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from taskfleet_operator.simulate.autoscalers import OurAutoscaler
@@ -142,6 +143,14 @@ def test_the_target_of_the_queues_can_be_another(burst: Sequence[Kept]) -> None:
     assert slow < fast
     none = [one.would for one in replay(burst, {"targetLatencySeconds": None})]
     assert none == [one.desired for one in burst], "no queue of the burst has a target of its own"
+    own = [replace(record, sample=with_target(record.sample, 3600.0)) for record in burst]
+    assert sum(one.would for one in replay(own)) == slow
+    assert [one.would for one in replay(own, {"targetLatencySeconds": None})] == none, "they have none any more"
+    assert replay(burst, {"targetLatencySeconds": 30.0}) == replay(burst, {"targetLatencySeconds": 30})
+
+
+def with_target(seen: Mapping[str, Any], target: float) -> Mapping[str, Any]:
+    return {**seen, "queues": [{**each, "target_latency_seconds": target} for each in seen["queues"]]}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +159,10 @@ def test_the_target_of_the_queues_can_be_another(burst: Sequence[Kept]) -> None:
         ({"maxReplicas": 0}, "maxReplicas: Input should be greater than or equal to 1"),
         ({"minReplicas": 60}, "autoscaler: minReplicas must not be greater than maxReplicas"),
         ({"target": {"drainSecond": 3}}, "target.drainSecond: Extra inputs are not permitted"),
-        ({"targetLatencySeconds": 0}, "targetLatencySeconds: must be a number of seconds from 1 to 86400"),
-        ({"targetLatencySeconds": "5"}, "targetLatencySeconds: must be a number of seconds from 1 to 86400"),
+        *(
+            ({"targetLatencySeconds": wrong}, "targetLatencySeconds: must be a whole number of seconds from 1 to 86400")
+            for wrong in (0, 0.5, 5.5, 86_401, -1, True, "5", [5], float("nan"), float("inf"), 10**400)
+        ),
         ({"threshold": {"scaleUpThreshold": 5.0}}, "threshold.scaleUpThreshold: must be a string"),
     ],
 )
@@ -174,6 +185,21 @@ def test_records_of_another_process_begin_with_its_own_memory(burst: Sequence[Ke
     later = [replace(record, at=record.at + timedelta(seconds=320)) for record in burst]
     again = replay([*burst, *later])
     assert [one.would for one in again] == [one.desired for one in [*burst, *later]]
+
+
+@pytest.mark.parametrize("seconds", [-10.0, 1000.0], ids=["a little behind", "far ahead"])
+def test_a_record_by_another_clock_begins_with_the_memory_that_it_has(burst: Sequence[Kept], seconds: float) -> None:
+    """Another machine decides: its clock is another, and its memory has begun long ago by that clock."""
+    before, record = burst[20], burst[21]
+    assert before.current != 7
+    # Each remembers a recommendation, which holds its number.
+    state = replace(ScalingState.initial(7, 0.0), recommendations=(Recommendation(before.now + seconds, 7),))
+    seen = sample(current=7, workers_registered=7, ready_replicas=7)
+    values = json.loads(json.dumps({"sample": plain_sample(seen), "state": plain_state(state)}))
+    other = replace(record, at=before.at + timedelta(seconds=1), now=before.now + seconds, current=7, **values)
+    *_, again = replay([*burst[:21], other])
+    alone = replay([other])[0]
+    assert (again.would, again.reason, again.message) == (alone.would, alone.reason, alone.message)
 
 
 def test_a_process_that_starts_again_on_the_same_machine_begins_with_its_own_memory(burst: Sequence[Kept]) -> None:
