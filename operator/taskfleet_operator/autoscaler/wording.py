@@ -17,10 +17,16 @@ LIMITS = {
     "ScaleUpLimit": ("the policies of scaleUp allow no larger step", "it goes on with the next step"),
     "ScaleDownLimit": ("the policies of scaleDown allow no larger step", "it goes on with the next step"),
     "MaxPendingReplicas": ("replicas that were asked for have not started", "it goes on when they have started"),
-    "WithinTolerance": ("the difference is within the tolerance", "a larger difference, or a smaller tolerance"),
+    "RolloutUnderWay": (
+        "no worker is taken away during a rollout", "it goes on when the rollout has ended",
+    ),
+    "BusyPodNotReady": (
+        "Kubernetes would take a busy pod first, since that is not ready", "it goes on when that pod is ready or gone",
+    ),
     "BusyWorkers": ("busy workers are not taken away", "when their tasks have ended, it becomes smaller"),
     "JustStarted": ("workers have just started", "when they have worked for a while"),
     "LateTasks": ("tasks would wait too long otherwise", "when they have started"),
+    "SuspectSample": ("the figures were not plausible a while ago", "when they have been plausible for a while"),
 }  # fmt: skip
 REASONS = {
     "DrainTime": "the tasks that wait and arrive are to be worked off within the target time",
@@ -28,6 +34,7 @@ REASONS = {
     "Threshold": "ready tasks per worker are compared with two thresholds",
     "Idle": "there is nothing to do",
     "Activated": "there is something to do, and no worker yet",
+    "WithinTolerance": "the number that is needed is so close to this one that the tolerance leaves it",
     "Panic": "tasks wait or arrive so fast that the last seconds count alone",
     "Disabled": "a person or another autoscaler sets the number",
     "Suspended": "the TaskQueue is suspended",
@@ -35,7 +42,6 @@ REASONS = {
     "Fallback": "the figures could not be read, so the fallback decides",
     "SampleFailed": "the figures could not be read, so the number is held",
     "SuspectSample": "the figures are not plausible, so the number is held",
-    "Static": "the fallback is a fixed number",
 }
 TERMS = {
     "arrivals_per_second": "tasks that arrive in a second",
