@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import math
 import random
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from taskfleet.history import (
     DecisionLog,
     DecisionRecord,
     decision_log,
+    decision_reading,
     decision_record,
     decisions,
     record_decision,
@@ -264,6 +266,78 @@ async def test_the_decisions_of_two_processes_can_both_be_read(broker: RedisBrok
     assert broker.skipped.counts == {}
 
 
+async def test_of_two_processes_those_since_a_time_can_be_read_whenever_each_has_begun(broker: RedisBroker) -> None:
+    clock = Clock()
+    logs = [DecisionLog(broker, SCALER, clock) for _ in range(2)]
+    for number, look in enumerate(looks(260)):
+        clock.now += 5
+        log = logs[number % 2 if number >= 31 else 0]  # so that their key frames are apart
+        await log.add(record(look, with_state=log.wants_state), busy=0)
+    every = await decisions(broker, SCALER)
+    assert len(every) == 260
+    for number in range(0, 260, 9):
+        found = await decisions(broker, SCALER, every[number].at)
+        assert [one.now for one in found] == [one.now for one in every if one.at > every[number].at]
+
+
+async def test_decisions_that_are_written_while_others_are_read_neither_repeat_nor_hide_one(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = list(looks(213))
+    await keep(broker, many[:210])
+    reads, later = broker.client.redis.lrange, iter(many[210:])
+
+    async def lrange(*arguments: Any) -> Any:
+        found = await reads(*arguments)
+        if (look := next(later, None)) is not None:
+            await record_decision(broker, SCALER, record(look))
+        return found
+
+    monkeypatch.setattr(broker.client.redis, "lrange", lrange)
+    assert [one.now for one in await decisions(broker, SCALER)] == [look.now for look in many[:210]]
+
+
+@pytest.mark.orphans("another program writes under the keys")
+async def test_what_another_program_has_written_is_read_up_to_a_bound(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_reading, "BOUNDS", decision_log.BOUNDS._replace(most=300, most_scalers=300))
+    redis, fleet = broker.client.redis, broker.fleet
+    await redis.rpush(fleet.decisions(SCALER), *[b"x" * 40 + b"%d" % number for number in range(5000)])
+    await redis.hset(fleet.latest, mapping={f"shop/{number}": "x" * 200 for number in range(5000)})
+    await redis.config_resetstat()
+    assert await decisions(broker, SCALER) == []
+    assert await scalers(broker) == []
+    calls = {name: entry["calls"] for name, entry in (await redis.info("commandstats")).items()}
+    assert calls["cmdstat_lrange"] <= 4
+    assert calls["cmdstat_hscan"] <= 8
+
+
+@pytest.mark.orphans("another program writes under the key")
+async def test_the_bound_in_bytes_holds_after_an_entry_of_another_program(broker: RedisBroker) -> None:
+    key, redis = broker.fleet.decisions(SCALER), broker.client.redis
+    for number in (math.nan, math.inf, -math.inf, 1e300, -1e300):
+        odd = struct.pack(">dd", number, number)
+        await redis.delete(key)
+        await redis.rpush(key, odd)
+        log = DecisionLog(broker, SCALER, clock := Clock())
+        for at in range(200):
+            clock.now += 5
+            await log.add(record_with(text_bytes=3000, now=float(at)), busy=0)
+        assert sum(map(len, await redis.lrange(key, 0, -1))) <= decision_log.BOUNDS.most_bytes
+        assert (await decisions(broker, SCALER))[-1].now == 199
+
+
+async def test_a_summary_has_a_bound_whatever_a_decision_says(broker: RedisBroker) -> None:
+    wordy = dataclasses.replace(record(next(looks(1))), reason="r" * 900, message="m" * 900, limited_by="l" * 900)
+    await record_decision(broker, SCALER, wordy)
+    assert len(await broker.client.redis.hget(broker.fleet.latest, SCALER)) < 1000
+    [found] = await scalers(broker)
+    assert (found.reason, found.message, found.limited_by) == ("r" * 300, "m" * 300, "l" * 300)
+    [whole] = await decisions(broker, SCALER)
+    assert (whole.reason, whole.message) == (wordy.reason, wordy.message)
+
+
 async def test_those_that_decided_within_a_day_are_listed_with_their_last_decision(broker: RedisBroker) -> None:
     many = list(looks(5))
     for name in ("shop/b", "local/a"):
@@ -288,6 +362,8 @@ async def test_so_many_scalers_are_remembered_and_no_more(broker: RedisBroker, m
     for name in "abcdaea":
         await record_decision(broker, f"shop/{name}", record(look))
     assert [one.name for one in await scalers(broker)] == ["shop/a", "shop/d", "shop/e"]
+    await record_decision(broker, "shop/e", record(look))
+    assert [one.name for one in await scalers(broker)] == ["shop/a", "shop/d", "shop/e"], "it is one of them already"
 
 
 async def test_the_replicas_of_a_day_are_kept_by_the_minute(broker: RedisBroker) -> None:

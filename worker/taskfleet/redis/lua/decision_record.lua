@@ -9,7 +9,7 @@
 local function number_at(entry, position)
   if not entry or #entry < 16 then return 0 end  -- another program has written it
   local found = struct.unpack('>d', entry, position)
-  return found == found and found or 0
+  return found >= 0 and found < 2 ^ 53 and found or 0  -- beyond that, what is added would be lost
 end
 
 local bytes = number_at(redis.call('LINDEX', KEYS[1], -1), 1) + #ARGV[2] + 16
