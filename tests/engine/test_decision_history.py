@@ -33,6 +33,7 @@ from taskfleet.history import (
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import FleetSample, ScalingState, decide, plain_state, replay
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
+from taskfleet_operator.scaling import decision_notes
 from taskfleet_operator.scaling.decision_notes import DecisionNotes, record_of
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
@@ -463,8 +464,8 @@ async def test_a_decision_that_cannot_be_recorded_is_carried_out_all_the_same(
             fleet.asked = dataclasses.replace(fleet.asked, replicas=number)
             loop.wake()
             await until(lambda number=number: fleet.wanted == number, "the order is followed")
-        assert redis._notes is not None
-        await until(lambda: redis._notes.lost >= 5, "all of them are counted")
+        await until(lambda: redis.decisions_lost >= 5, "all of them are counted")
+        assert redis.decisions_recorded == 0
     assert fleet.errors == []
     lines = [line for line in caplog.messages if "decisions are not recorded, and made all the same" in line]
     assert 1 <= len(lines) <= 4
@@ -490,6 +491,28 @@ async def test_a_redis_that_hangs_delays_no_decision() -> None:
             server.go_on()
             await notes.close()
             await broker.close()
+
+
+async def test_notes_that_are_late_or_alike_are_not_written(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_notes, "_MOST_LOGS", 3)
+    notes = DecisionNotes("Redis", broker)
+    look = next(looks(1))
+    try:
+        # Nothing is written before this test waits.
+        notes.note("shop/late", look)
+        notes._waiting[0] = notes._waiting[0]._replace(noted=time.monotonic() - 16)
+        for name in ("shop/a", "shop/a", "shop/b", "shop/c", "shop/d"):
+            notes.note(name, look)
+        assert len(notes._waiting) == 6
+        await until(lambda: notes._writing is not None and notes._writing.done(), "it works off what waits")
+        assert [one.name for one in await scalers(broker)] == ["shop/a", "shop/b", "shop/c", "shop/d"]
+        assert len(await decisions(broker, "shop/a")) == 1, "one like it was written a moment before"
+        assert (notes.written, notes.lost) == (4, 1)
+        assert len(notes._logs) == 3
+    finally:
+        await notes.close()
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,32 @@ async def test_very_many_limit_keys_are_looked_at_up_to_a_bound(
     await broker.client.redis.delete(names.parked, names.slots)
 
 
+async def test_very_many_running_tasks_and_slots_are_looked_at_up_to_a_bound(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(queues=["default"])
+
+    @queue.task
+    async def noop() -> None: ...
+
+    broker = broker_of(queue)
+    names, redis = broker.keys_of("default"), broker.client.redis
+    await queue.enqueue_many([noop.options(fair_key="a").message() for _ in range(5)])
+    assert len((await queue.broker.step(Partition("default"), QueueOptions("default"), "someone", 5, [])).claims) == 5
+    assert (await heaviest_keys(broker, "default")).fair_keys == [KeyLoad("a", 0, 5)]
+    monkeypatch.setattr(heaviest, "MOST_TASKS", 4)
+    found = await heaviest_keys(broker, "default")
+    assert (found.fair_keys, found.whole) == ([KeyLoad("a", 0, 4)], False)
+
+    monkeypatch.setattr(heaviest, "MOST_TASKS", 2000)
+    monkeypatch.setattr(heaviest, "MOST_KEYS", 1000)
+    await redis.hset(names.slots, mapping={f"key-{n:05}": 1 for n in range(20_000)})
+    await redis.config_resetstat()
+    assert not (await heaviest_keys(broker, "default")).whole
+    assert (await redis.info("commandstats"))["cmdstat_hscan"]["calls"] < 10
+    await redis.delete(names.slots)
+
+
 @pytest.mark.orphans("another program writes into the structures")
 async def test_what_another_program_has_written_breaks_nothing(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=["default"])

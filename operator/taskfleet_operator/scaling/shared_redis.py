@@ -55,6 +55,16 @@ class SharedRedis:
     def notice(self) -> str:
         return self.listener.notice
 
+    @property
+    def decisions_recorded(self) -> int:
+        """Decisions that were kept."""
+        return 0 if self._notes is None else self._notes.written
+
+    @property
+    def decisions_lost(self) -> int:
+        """Decisions that were worth a record and have none."""
+        return 0 if self._notes is None else self._notes.lost
+
     def next_poll(self, now: float, interval: float) -> float:
         return self.reader.next_poll(now, interval)
 

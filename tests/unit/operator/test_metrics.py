@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client.core import Metric
 
 from taskfleet.process.exposition import exposition
@@ -31,7 +33,7 @@ def figures() -> LoopFigures:
 
 REDIS = RedisFigures(
     reads=10, failures=1, skipped=3, read_seconds=0.02, read_seconds_total=0.5, cordons=4, listener_restarts=2,
-    listening=False, dead="",
+    listening=False, dead="", decisions_recorded=7, decisions_lost=5,
 )  # fmt: skip
 
 
@@ -52,6 +54,9 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
     assert samples(families, "decision_term") == {(*ORDERS, "slots"): 46.1, (*ORDERS, "backlog"): 120.0}
     assert samples(families, "desired_replicas") == {ORDERS: 6}
     assert samples(families, "scaling_limited") == {ORDERS: 1}
+    assert samples(families, "scaling_rule") == {(*ORDERS, "ScaleUpLimit"): 1}
+    assert samples(families, "decision_reason") == {(*ORDERS, "DrainTime"): 1}
+    assert samples(families, "decision_refused") == {ORDERS: 0}
     assert samples(families, "scale_events") == {(*ORDERS, "up"): 2, (*ORDERS, "down"): 1}
     assert samples(families, "work_queue_depth") == {(): 2}
     assert samples(families, "taskqueues") == {(): 2}
@@ -60,7 +65,10 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
     assert samples(families, "skipped_records") == {(): 6}
     assert samples(families, "cordons") == {(): 8}
     assert samples(families, "deaf_listeners") == {(): 2}
+    assert samples(families, "recorded_decisions") == {(): 14}
+    assert samples(families, "lost_decisions") == {(): 10}
     found.count_closed(REDIS)  # no counter goes back
+    found.queues[ORDERS] = replace(found.queues[ORDERS], limited_by="", refused=True)
     families = {one.name: one for one in collector(cluster, TermFigures(work, found, [REDIS])).collect()}
     assert samples(families, "redis_reads") == {(): 20}
     assert samples(families, "redis_read_failures") == {(): 2}
@@ -68,7 +76,11 @@ async def test_every_figure_of_a_leader_is_shown() -> None:
     assert samples(families, "skipped_records") == {(): 6}
     assert samples(families, "cordons") == {(): 8}
     assert samples(families, "listener_restarts") == {(): 4}
+    assert samples(families, "recorded_decisions") == {(): 14}
+    assert samples(families, "lost_decisions") == {(): 10}
     assert samples(families, "redis_connections") == {(): 1}
+    assert samples(families, "scaling_rule") == {}
+    assert samples(families, "decision_refused") == {ORDERS: 1}
     assert {"TaskQueue", "Deployment", "Pod"} <= {kind for (kind,) in samples(families, "informer_silence_seconds")}
     text = exposition(collector(cluster, TermFigures(work, found, [REDIS])))[0].decode()
     assert 'taskfleet_operator_decision_lag_seconds_bucket{le="0.1"} 1.0' in text

@@ -71,9 +71,15 @@ class RedisFigures:
     """The address of the Redis when its listener has ended, "" otherwise."""
     servers: RedisServers | None = None
     """Whether it answers, and how full it is; None before the first look."""
+    decisions_recorded: int = 0
+    decisions_lost: int = 0
+    """Worth a record, and without one."""
 
 
-COUNTED = ("reads", "failures", "skipped", "read_seconds_total", "cordons", "listener_restarts")
+COUNTED = (
+    "reads", "failures", "skipped", "read_seconds_total", "cordons", "listener_restarts", "decisions_recorded",
+    "decisions_lost",
+)  # fmt: skip
 """The fields of `RedisFigures` that only grow."""
 
 

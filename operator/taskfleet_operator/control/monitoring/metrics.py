@@ -194,6 +194,10 @@ def _redis(found: list[RedisFigures], closed: Counter[str]) -> Iterator[Metric]:
     yield _counter("cordons", "Workers that were told to drain.", counted("cordons"))
     yield _counter("skipped_records", "Records in Redis that were skipped.", counted("skipped"))
     yield _counter("listener_restarts", "Subscriptions for work that were made anew.", counted("listener_restarts"))
+    recorded = "Decisions that were kept for the dashboard."
+    yield _counter("recorded_decisions", recorded, counted("decisions_recorded"))
+    lost = "Decisions that should have been kept, and could not be: Redis was away, or refused them."
+    yield _counter("lost_decisions", lost, counted("decisions_lost"))
     yield _gauge("deaf_listeners", "Subscriptions that hear nothing now.", sum(not one.listening for one in found))
 
 

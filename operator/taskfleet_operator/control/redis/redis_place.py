@@ -140,6 +140,8 @@ class RedisPlace:
             listening=not listener.notice,
             dead=urls.address(self.credentials.url) if listener.dead else "",
             servers=self._servers,
+            decisions_recorded=self.redis.decisions_recorded,
+            decisions_lost=self.redis.decisions_lost,
         )
 
     def _heard(self, queue: str) -> None:
