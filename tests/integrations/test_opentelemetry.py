@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import io
+import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +37,7 @@ from taskfleet import (
     chord,
     current_task,
     group,
+    logs,
     tracing,
 )
 from taskfleet.integrations.opentelemetry import conventions, instrument
@@ -773,6 +777,39 @@ async def test_the_exemplar_of_a_run_is_known_until_its_outcome_is_recorded(
     assert tracing.exemplar() is None
 
 
+async def test_each_line_that_a_task_logs_names_its_trace(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger, out = logging.getLogger("app.traced"), io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(logs.JsonLines())
+    monkeypatch.setattr(logger, "handlers", [handler])
+    inner = kept.tracers.get_tracer("app")
+
+    @traced.task
+    async def on_the_loop() -> None:
+        logger.warning("begin")
+        with inner.start_as_current_span("inside"):
+            logger.warning("inside")
+
+    @traced.task
+    def in_a_thread() -> None:
+        logger.warning("begin")
+
+    await run_worker(traced)
+    for task in (on_the_loop, in_a_thread):
+        await (await task.enqueue()).result(timeout=10)
+    spans: dict[tuple[str, str], tuple[int, int]] = {}
+    for task in (on_the_loop, in_a_thread):
+        (run,) = await kept.until(f"process {task.name}")
+        spans[task.name, "begin"] = ids(run)
+    spans["on_the_loop", "inside"] = ids(kept.named("inside")[0])
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert {(line["task"], line["message"]): (line["trace_id"], line["span_id"]) for line in lines} == {
+        said: (f"{trace_id:032x}", f"{span_id:016x}") for said, (trace_id, span_id) in spans.items()
+    }
+
+
 async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
     @traced.task(max_retries=0)
     async def small(n: int) -> None:
@@ -792,12 +829,17 @@ async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept,
     for handle in handles[1:]:
         await handle.result(timeout=10)
     await kept.until("process small", 3)
-    await asyncio.sleep(1.1)  # the gauges of one collection share a reading for a second
-    points = await asyncio.to_thread(kept.points)
+
+    async def dead() -> bool:
+        nonlocal points
+        points = await asyncio.to_thread(kept.points)
+        return [p.value for p in points["taskfleet.queue.dead"]] == [1]
+
+    # The gauges of one collection share a reading for a second.
+    await until(dead, "a reading that has the end of all")
     consumed = {p.attributes.get("error.type", ""): p.value for p in points["messaging.client.consumed.messages"]}
     assert consumed == {"": 2, "ValueError": 1}
     assert {p.attributes.get("error.type", ""): p.count for p in points["messaging.process.duration"]} == consumed
-    assert [p.value for p in points["taskfleet.queue.dead"]] == [1]
 
 
 async def test_without_an_sdk_a_trace_passes_through(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:

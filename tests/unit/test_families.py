@@ -259,10 +259,10 @@ def test_a_process_that_tells_nothing_and_a_supervisor_that_stands_still_are_not
     merged = MergedFigures(1)
     process = Process(merged, 0)
     merged._readers[0]._heard -= 31
-    assert merged.alive, "it has not told anything yet: it starts"
+    assert merged.why_not_alive() == "", "it has not told anything yet: it starts"
     process.tells(report(0, 0))
     merged._readers[0].finish()
-    assert merged.alive
+    assert merged.why_not_alive() == ""
     merged._readers[0]._heard -= 31
     assert merged.why_not_alive() == "process 0 has told nothing for 31 s"
     assert not merged.alive
@@ -270,4 +270,4 @@ def test_a_process_that_tells_nothing_and_a_supervisor_that_stands_still_are_not
     assert merged.why_not_alive() == "the supervisor stands still"
     merged.beat()
     merged.retire(0, replaced=True)
-    assert merged.alive
+    assert merged.why_not_alive() == ""
