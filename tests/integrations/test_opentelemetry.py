@@ -40,10 +40,11 @@ from taskfleet import (
     logs,
     tracing,
 )
-from taskfleet.integrations.opentelemetry import conventions, instrument
+from taskfleet.integrations.opentelemetry import conventions, instrument, middleware, spans
 from taskfleet.integrations.opentelemetry.instrumentor import TaskfleetInstrumentor
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.integrations.spans_kept import Kept, facts, ids, links_of, parent_of
+from tests.support import white_box
 
 AT_ONCE = Retry.fixed(0)
 
@@ -462,6 +463,85 @@ async def test_the_worker_says_how_a_run_has_ended_and_not_what_its_handler_make
     consumed = points["messaging.client.consumed.messages"]
     ended = {(one.attributes["taskfleet.task.name"], one.attributes.get("error.type")) for one in consumed}
     assert {("returns", "timeout"), ("raises", "timeout"), ("together", "timeout")} <= ended
+
+
+async def test_a_run_that_its_worker_gives_back_or_has_lost_is_no_error(
+    make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "lease_seconds": 1}], grace=0.1)
+    instrument(queue, kept.tracers)
+    running: list[str] = []
+
+    @queue.task
+    async def endless(name: str) -> None:
+        running.append(name)
+        await asyncio.sleep(60)
+
+    @queue.task
+    async def stopped_by_others() -> None:
+        running.append("other")
+        await asyncio.sleep(60)
+
+    worker = await run_worker(queue)
+    lost = await endless.enqueue("lost")
+    await until(lambda: running == ["lost"], "it runs")
+    await white_box.give_away(queue, lost.id)
+    await until(lambda: not worker.held, "it has lost it")
+    await endless.enqueue("returned")
+    await until(lambda: running == ["lost", "returned"], "it runs")
+    await stopped_by_others.enqueue()
+    await until(lambda: running[-1] == "other", "it runs")
+    (job,) = [job for job in worker.slots.running.values() if job.definition.name == "stopped_by_others"]
+    assert job.task is not None
+    job.task.cancel()  # neither the worker nor the handler has done it
+    (other,) = await kept.until("process stopped_by_others")
+    worker.drain()
+    runs = await kept.until("process endless", 2)
+    found = [(facts(run)["taskfleet.task.outcome"], run.status.status_code) for run in [*runs, other]]
+    assert found == [
+        ("lease_lost", StatusCode.UNSET), ("returned", StatusCode.UNSET), ("returned", StatusCode.UNSET),
+    ]  # fmt: skip
+
+
+async def test_what_a_process_remembers_of_its_enqueues_and_a_span_of_its_links_has_a_bound(
+    traced: TaskQueue, kept: Kept, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_MOST_SENT", 40)
+    monkeypatch.setattr(middleware, "_MOST_LINKED", 2)
+
+    @traced.task
+    async def small() -> None: ...
+
+    @traced.batch_task(size=3, window_ms=5000)
+    async def together(items: list[BatchItem]) -> None: ...
+
+    await traced.enqueue_many([small.message() for _ in range(100)])
+    (spans_of,) = traced.application.middleware.all
+    assert isinstance(spans_of, middleware.OpenTelemetryMiddleware)
+    assert len(spans_of._sent) == spans.MOST_LINKS, "of many messages the first"
+    handles = [await small.enqueue() for _ in range(30)]
+    assert len(spans_of._sent) == 40
+    assert all(handle.id in spans_of._sent for handle in handles), "the latest"
+    for _ in range(3):
+        await together.enqueue()
+    await run_worker(traced)
+    (run,) = await kept.until("process together")
+    assert facts(run)["messaging.batch.message_count"] == 3
+    assert len(links_of(run)) == 2
+
+
+async def test_a_wait_never_ends_before_it_begins(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task
+    async def small() -> None: ...
+
+    due = dt.datetime.now(dt.UTC).timestamp() + 3600  # a clock that is ahead wrote it
+    packed = msgpack.packb([1, "small", [], {}, {"h": {"taskfleet-due": f"@{due:.3f}"}}])
+    await traced.broker.enqueue("default", [("ahead-1", packed, 0, 0, None)], max_length=0)  # type: ignore[arg-type]
+    await run_worker(traced)
+    (wait,) = await kept.until("wait small")
+    assert wait.start_time is not None
+    assert wait.end_time is not None
+    assert wait.start_time <= wait.end_time <= (due - 3500) * 1e9
 
 
 async def test_a_run_that_is_stopped_while_it_looks_for_the_one_before_has_a_span_that_ends(
