@@ -705,11 +705,101 @@ async def test_separate_traces_link_to_the_enqueue(make_queue: MakeQueue, kept: 
     assert kept.named("wait small") == []
 
 
-@pytest.mark.parametrize("on", [False, True])
-async def test_baggage_travels_only_when_asked(
-    on: bool, make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
+async def test_separate_traces_begin_anew_also_where_the_enqueue_is_not_sampled(
+    make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
 ) -> None:
     queue = make_queue()
+    instrument(queue, kept.tracers, separate_traces=True)
+
+    @queue.task
+    async def small() -> None: ...
+
+    await run_worker(queue)
+    sender = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(0))
+    with trace.use_span(trace.NonRecordingSpan(sender)):
+        await (await small.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process small")
+    assert run.parent is None
+    assert links_of(run) == [("enqueue", (0xABC, 0xDEF))]
+
+
+async def test_what_is_in_no_kept_trace_is_counted_all_the_same(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    kept = Kept(ParentBased(ALWAYS_OFF))
+    queue = make_queue()
+    instrument(queue, kept.tracers, kept.meters, queue_figures=False)
+
+    @queue.task
+    async def small() -> None: ...
+
+    await run_worker(queue)
+    await (await small.enqueue()).result(timeout=10)
+
+    async def counted() -> bool:
+        points = await asyncio.to_thread(kept.points)
+        names = ("messaging.client.sent.messages", "messaging.client.consumed.messages")
+        return [[point.value for point in points.get(name, ())] for name in names] == [[1], [1]]
+
+    await until(counted, "both are counted")
+    assert list(kept.spans) == []
+    kept.close()
+
+
+async def test_a_run_names_its_partition_beside_its_queue(
+    make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "partitions": 4}])
+    instrument(queue, kept.tracers)
+
+    @queue.task
+    async def small() -> None: ...
+
+    await queue.enqueue_many([small.message() for _ in range(40)])
+    await run_worker(queue)
+    runs = await kept.until("process small", 40)
+    assert {facts(run)["messaging.destination.name"] for run in runs} == {"default"}
+    partitions = {facts(run).get("messaging.destination.partition.id") for run in runs}
+    assert len(partitions) > 1
+    assert partitions <= {None, "1", "2", "3"}
+
+
+async def test_a_long_state_of_a_trace_does_not_travel(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    found: list[dict[str, str]] = []
+
+    @traced.task
+    async def small() -> None:
+        found.append(dict(current_task().headers))
+
+    await run_worker(traced)
+    for size in (100, 250):
+        state = trace.TraceState([("a", "x" * size), ("b", "y" * size), ("c", "z" * size)][: size // 80])
+        sender = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(1), state)
+        with trace.use_span(trace.NonRecordingSpan(sender)):
+            await (await small.enqueue()).result(timeout=10)
+    assert [len(headers.get("tracestate", "")) for headers in found] == [102, 0]
+    assert all("traceparent" in headers for headers in found)
+
+
+async def test_a_long_traceback_is_cut_in_the_span(traced: TaskQueue, kept: Kept, run_worker: RunWorker) -> None:
+    @traced.task(max_retries=0)
+    async def deep() -> None:
+        raise ValueError("m" * 50_000)
+
+    await run_worker(traced)
+    with pytest.raises(TaskExecutionError):
+        await (await deep.enqueue()).result(timeout=10)
+    (run,) = await kept.until("process deep")
+    attributes = dict(run.events[0].attributes or {})
+    assert len(str(attributes["exception.stacktrace"])) <= 16_100
+    assert len(str(attributes["exception.message"])) < 5000
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("on", [False, True])
+async def test_baggage_travels_only_when_asked(
+    on: bool, sampled: bool, make_queue: MakeQueue, run_worker: RunWorker
+) -> None:
+    queue = make_queue()
+    kept = Kept() if sampled else Kept(ParentBased(ALWAYS_OFF))
     instrument(queue, kept.tracers, baggage=on)
 
     @queue.task
@@ -721,6 +811,7 @@ async def test_baggage_travels_only_when_asked(
     contexts.detach(token)
     await run_worker(queue)
     assert await handle.result(timeout=10) == (["7"] if on else [None])
+    kept.close()
 
 
 async def test_messages_of_exceptions_can_be_left_out(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
