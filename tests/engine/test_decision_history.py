@@ -272,7 +272,7 @@ async def test_of_two_processes_those_since_a_time_can_be_read_whenever_each_has
     logs = [DecisionLog(broker, SCALER, clock) for _ in range(2)]
     for number, look in enumerate(looks(260)):
         clock.now += 5
-        log = logs[number % 2 if number >= 31 else 0]  # so that their key frames are apart
+        log = logs[number % 2 if number >= 16 else 0]  # so that their key frames are apart
         await log.add(record(look, with_state=log.wants_state), busy=0)
     every = await decisions(broker, SCALER)
     assert len(every) == 260

@@ -15,7 +15,8 @@ import msgpack
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as contexts
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv._incubating.metrics import messaging_metrics
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes
@@ -40,8 +41,10 @@ from taskfleet import (
     logs,
     tracing,
 )
-from taskfleet.integrations.opentelemetry import conventions, instrument, middleware, spans
+from taskfleet.integrations.opentelemetry import conventions, earlier, instrument, middleware, queue_figures, spans
 from taskfleet.integrations.opentelemetry.instrumentor import TaskfleetInstrumentor
+from taskfleet.integrations.opentelemetry.sampling import Sampling
+from taskfleet.protocol.sealing import PLAIN
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.integrations.spans_kept import Kept, facts, ids, links_of, parent_of
 from tests.support import white_box
@@ -988,10 +991,15 @@ async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept,
             raise ValueError
 
     handles = [await small.enqueue(n) for n in range(3)]
+
+    async def aged() -> bool:
+        return (await traced.queue_stats("default")).oldest_age_seconds > 0
+
+    await until(aged, "the clock of Redis goes on")
     points = await asyncio.to_thread(kept.points)
     ready = {p.attributes["messaging.destination.name"]: p.value for p in points["taskfleet.queue.ready"]}
     assert ready == {"default": 3}
-    assert points["taskfleet.queue.oldest_age"][0].value >= 0
+    assert 0 < points["taskfleet.queue.oldest_age"][0].value < 60
     (sent,) = points["messaging.client.sent.messages"]
     assert (sent.value, sent.attributes["taskfleet.task.name"]) == (3, "small")
     (duration,) = points["messaging.client.operation.duration"]
@@ -1011,6 +1019,82 @@ async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept,
     consumed = {p.attributes.get("error.type", ""): p.value for p in points["messaging.client.consumed.messages"]}
     assert consumed == {"": 2, "ValueError": 1}
     assert {p.attributes.get("error.type", ""): p.count for p in points["messaging.process.duration"]} == consumed
+
+
+async def test_the_gauges_of_one_collection_share_a_reading_and_have_a_bound(
+    make_queue: MakeQueue, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(queues=["a", "b", "c"])
+    instrument(queue, kept.tracers, kept.meters)
+    monkeypatch.setattr(queue_figures, "_MOST_QUEUES", 2)
+    monkeypatch.setattr(queue_figures, "_FRESH_SECONDS", 600.0)  # of a slow machine, too
+    for name in "abc":
+
+        async def small() -> None: ...
+
+        await queue.task(name=name, queue=name)(small).enqueue()
+    read, readings = queue_figures._read, list[str]()
+
+    async def counted(queue: TaskQueue) -> Any:
+        readings.append("one")
+        return await read(queue)
+
+    monkeypatch.setattr(queue_figures, "_read", counted)
+    points = await asyncio.to_thread(kept.points)
+    assert readings == ["one"]
+    for name in ("ready", "running", "delayed", "blocked", "dead", "oldest_age"):
+        found = [point.attributes["messaging.destination.name"] for point in points[f"taskfleet.queue.{name}"]]
+        assert found == ["a", "b"]
+
+
+async def test_a_run_does_not_wait_long_for_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        """Sessions of a Redis that does not answer."""
+
+        def current(self) -> Any:
+            return self
+
+        @property
+        def broker(self) -> Any:
+            return self
+
+        async def inspect(self, *_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(earlier, "_SECONDS", 0.05)
+    about = TaskContext("id-1", "small", "default", 2, 2, dt.datetime.now(dt.UTC), None)
+    async with asyncio.timeout(30):
+        assert await earlier.earlier_run(Silent(), PLAIN, about) is None  # type: ignore[arg-type]
+
+
+def sampling_of(sampler: Sampler) -> Sampling:
+    return Sampling(TracerProvider(sampler, shutdown_on_exit=False).get_tracer("x"))
+
+
+def test_what_a_sampler_drops_for_sure_is_known_from_its_description() -> None:
+    for sampler in (ParentBased(ALWAYS_OFF), ALWAYS_OFF):
+        root = tracing.parsed(sampling_of(sampler).unsampled_root())
+        assert root is not None
+        assert not root.sampled
+    for sampler in (ParentBased(ALWAYS_ON), ALWAYS_ON, TraceIdRatioBased(0.5), ParentBased(TraceIdRatioBased(0.0))):
+        assert sampling_of(sampler).unsampled_root() == ""
+    assert sampling_of(ParentBased(ALWAYS_ON)).drops_unsampled()
+    for sampler in (
+        ALWAYS_ON,
+        TraceIdRatioBased(0.5),
+        ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON),
+        ParentBased(ALWAYS_OFF, remote_parent_not_sampled=ALWAYS_ON),
+    ):
+        assert not sampling_of(sampler).drops_unsampled()
+
+
+def test_a_tracer_of_another_sdk_is_asked_for_every_span() -> None:
+    class Theirs(trace.NoOpTracer):
+        """It is of a module that is not OpenTelemetry's, and has no sampler."""
+
+    for parent in (None, trace.SpanContext(1, 2, True, trace.TraceFlags(0))):
+        assert not Sampling(Theirs()).drops(parent)
+        assert Sampling(trace.NoOpTracer()).drops(parent)
 
 
 async def test_without_an_sdk_a_trace_passes_through(make_queue: MakeQueue, kept: Kept, run_worker: RunWorker) -> None:
