@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from taskfleet_operator.autoscaler.wording import LIMITS, REASONS
 from tests.prometheus.expressions import ALERTS, REPOSITORY, RUNBOOKS, alerts, metrics_of, panels
 
 UNIT_TESTS = Path(__file__).parent / "alerts_test.yaml"
@@ -43,13 +44,21 @@ def cases() -> dict[str, list[bool]]:
     """For each alert, whether it fires in each of its unit tests."""
     found: dict[str, list[bool]] = {}
     for test in yaml.safe_load(UNIT_TESTS.read_text())["tests"]:
-        for case in test["alert_rule_test"]:
+        for case in test.get("alert_rule_test", ()):
             found.setdefault(case["alertname"], []).append(bool(case.get("exp_alerts")))
     return found
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert {name: {True, False} for name in alerts()} == {name: set(found) for name, found in cases().items()}
+
+
+def test_every_reason_and_rule_that_an_alert_names_is_one_of_a_decision() -> None:
+    for label, words in (("reason", REASONS), ("rule", LIMITS)):
+        lists = [found for rule in alerts().values() for found in re.findall(rf'{label}=~"([^"]+)"', rule["expr"])]
+        named = {word for found in lists for word in found.split("|")}
+        assert len(named) > 3
+        assert named - words.keys() == set()
 
 
 @pytest.mark.parametrize("name", alerts())

@@ -57,6 +57,10 @@ def test_the_trace_of_another_process_is_continued_for_opentelemetry_too() -> No
         about = trace.get_current_span().get_span_context()
         assert (about.trace_id, about.span_id, about.is_remote) == (int("a1" * 16, 16), int("b2" * 8, 16), True)
         assert tracing.exemplar() == {"trace_id": "a1" * 16, "span_id": "b2" * 8}
+        assert about.trace_flags.sampled
+        tracing.adopt(TRACEPARENT[:-1] + "0")
+        assert not trace.get_current_span().get_span_context().trace_flags.sampled
+        assert (tracing.RUN.get(), tracing.exemplar()) == (tracing.parsed(TRACEPARENT[:-1] + "0"), None)
         tracing.adopt("")
         assert tracing.RUN.get() is None
 
