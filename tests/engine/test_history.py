@@ -212,6 +212,21 @@ async def test_a_record_has_the_part_of_the_step_in_which_it_was_written(
         assert before - 15 < begin <= after
 
 
+@pytest.mark.parametrize(("span", "number", "length"), [("24h", 2, 300), ("7d", 3, 1800)])
+async def test_a_part_that_no_step_has_is_the_last_of_it(
+    broker: RedisBroker, span: Any, number: int, length: int
+) -> None:
+    """Another program has written it: the time between two records is never nothing, or less."""
+    step = int(await now_of(broker)) // length
+    for part in (length // 15 - 1, length // 15, length // 15 + 1, 255):
+        written = Written()
+        written.put(number, step - 2, totals=(0, 0, 0, 0), part=part)
+        written.put(number, step - 1, totals=(30, 0, 0, 0), part=0)
+        await written.store(broker)
+        found = [point.enqueued_per_second for point in (await read(broker, "default", span)).points]
+        assert found == [None, 2]
+
+
 async def test_counters_that_start_anew_give_no_rate_and_then_rates_again(broker: RedisBroker) -> None:
     written, step = Written(), int(await now_of(broker)) // 15
     for ago, total in ((4, 5000), (3, 5150), (2, 15), (1, 30)):

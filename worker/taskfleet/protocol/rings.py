@@ -77,7 +77,9 @@ class Ring:
         for width in _TOTAL_BYTES if self.shape.totals else ():
             totals.append(int.from_bytes(packed[end : end + width], "big"))
             end += width
-        return RingRecord(step, gauges, tuple(totals), packed[end] if self.shape.parts else 0)
+        # Another program may have written a part beyond the step, by which a record would end before the one before it.
+        part = min(packed[end], self.shape.seconds // self.shape.parts - 1) if self.shape.parts else 0
+        return RingRecord(step, gauges, tuple(totals), part)
 
 
 @dataclass(frozen=True)
