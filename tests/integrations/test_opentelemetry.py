@@ -266,6 +266,31 @@ async def test_a_run_links_to_the_runs_whose_results_it_takes(
     assert parent_of(run) == ids(sent)
 
 
+async def test_a_result_for_which_there_is_just_room_is_passed_on_without_its_trace(
+    make_queue: MakeQueue, kept: Kept, run_worker: RunWorker
+) -> None:
+    queue = make_queue(max_result_bytes=1000)
+    instrument(queue, kept.tracers)
+
+    @queue.task
+    async def page(size: int) -> str:
+        return "x" * size
+
+    @queue.task
+    async def length(text: str) -> int:
+        return len(text)
+
+    await run_worker(queue)
+    links: list[int] = []
+    for size in (800, 980):
+        handle = await queue.enqueue(chain(page.message(size), length.partial()))
+        assert await handle.result(timeout=10) == size
+        (run,) = await kept.until("process length")
+        links.append(len(links_of(run)))
+        kept.clear()
+    assert links == [1, 0]
+
+
 async def test_a_task_that_only_waits_links_to_the_enqueue_of_the_other(
     traced: TaskQueue, kept: Kept, run_worker: RunWorker
 ) -> None:

@@ -612,11 +612,14 @@ async def test_the_run_of_a_batch_is_one_run_in_the_figures(
 
     @queue.batch_task(size=10, window_ms=2000, max_retries=0, timeout=0.3 if ends == "is stopped" else None)
     async def store(items: list[BatchItem]) -> list[None]:
+        began.append(time.monotonic())
         await asyncio.sleep(60 if ends == "is stopped" else 0.3)
         if ends == "fails":
             raise ValueError("no")
         return [None for _ in items]
 
+    began: list[float] = []
+    enqueued = time.monotonic()
     await queue.enqueue_many([store.message(n) for n in range(30)])
     worker = await run_worker(queue, concurrency=1)
     await until(lambda: worker.tally.finished == 3, "all have run")
@@ -625,5 +628,8 @@ async def test_the_run_of_a_batch_is_one_run_in_the_figures(
     assert sum(figures.run_buckets) == 3
     assert sum(figures.run_buckets[:5]) == 0  # up to 0.1 s
     assert 0.9 <= figures.run_seconds < 3
+    # Each item has waited until its batch began, and not for the run.
+    assert figures.wait_seconds == pytest.approx(sum(10 * (at - enqueued) for at in began), abs=4)
+    await until(lambda: not worker.held, "all is recorded")
     stats = await queue.queue_stats("default")
     assert abs(stats.busy_ms_total / 1000 - figures.run_seconds) < 0.1

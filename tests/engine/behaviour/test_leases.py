@@ -158,6 +158,16 @@ async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
     assert await handle.result(timeout=10) == 1
 
 
+async def test_a_worker_counts_what_it_takes_over(queue: TaskQueue, run_worker: RunWorker) -> None:
+    task_id = await one_task(queue)
+    gone = RawWorker(queue, "gone", lease_ms=50)
+    _, claimed = await gone.step(1)
+    assert list(claimed) == [task_id]
+    worker = await run_worker(queue)
+    assert await queue.handle(task_id).result(timeout=30) == 1
+    assert sum(worker.tally.taken_over.values()) == 1
+
+
 async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
