@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import pytest
 
+from taskfleet.errors import BrokerConnectionError
 from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.stats import ServerMemory
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import FleetKeys
+from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 from taskfleet_operator.control.fleet.queue_sharing import joined
 from taskfleet_operator.control.fleet.scaling_loops import ScalingLoops
+from taskfleet_operator.control.redis import redis_place
 from taskfleet_operator.control.redis.redis_credentials import RedisCredentials
 from taskfleet_operator.control.status.status_writer import StatusWriter
 from taskfleet_operator.control.store.cluster_store import ClusterStore
@@ -160,12 +163,43 @@ async def test_equal_logins_share_a_connection_though_their_secrets_have_other_n
     assert len(loops.redis_figures()) == 1
     loops.drop(KEY)
     assert not first.closed.is_set()
-    reads = loops.redis_figures()[0].reads
+    async with asyncio.timeout(5):
+        while not (reads := loops.redis_figures()[0].reads):  # noqa: ASYNC110 - counted when the reading has ended
+            await asyncio.sleep(0)
     loops.drop(("shop", "other"))
     assert (loops.redis_figures(), loops.figures.closed["reads"]) == ([], reads)
     async with asyncio.timeout(5):
         await first.closed.wait()
     assert not second.read.is_set()
+
+
+async def test_a_redis_is_up_while_it_answers_and_how_full_it_is_is_told_while_it_says_so(
+    loops: ScalingLoops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_place, "_MEMORY_SECONDS", 0.001)
+    access, broker = credentials()
+    full = [ServerMemory("redis:6379", 80, 100)]
+    refused, away = CallRefusedError("NOPERM"), BrokerConnectionError("away")
+    answers: dict[str, Any] = {"it says so": full, "we may not ask": refused, "away": away, "back": full}
+    told: dict[str, Any] = {}
+
+    async def memory() -> list[ServerMemory]:
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    monkeypatch.setattr(broker, "memory", memory)
+    answer = answers["it says so"]
+    loops.ensure(KEY, queue("one"), access)
+    for name, answer in answers.items():
+        before = loops.redis_figures()[0].servers
+        async with asyncio.timeout(5):
+            while (found := loops.redis_figures()[0].servers) is None or found == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        told[name] = found.reachable, list(found.servers)
+    assert told == {
+        "it says so": (True, full), "we may not ask": (True, []), "away": (False, []), "back": (True, full),
+    }  # fmt: skip
 
 
 async def test_taskqueues_of_one_queue_divide_its_demand_though_their_logins_differ(loops: ScalingLoops) -> None:
