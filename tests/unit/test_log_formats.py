@@ -238,6 +238,15 @@ def test_a_context_that_raises_costs_a_line_its_fields_and_nothing_else() -> Non
     assert getattr(record, task_fields.ATTRIBUTE) == {}
 
 
+def test_the_stack_of_a_line_is_a_field_of_it() -> None:
+    record = made("here")
+    record.stack_info = "Stack (most recent call last):\n  File \x1b[31m"
+    assert json.loads(logs.JsonLines().format(record))["stack"].splitlines() == [
+        "Stack (most recent call last):", r"  File \x1b[31m",
+    ]  # fmt: skip
+    assert "\x1b" not in logs.TextLines().format(record)
+
+
 def test_numbers_beyond_64_bits_are_texts() -> None:
     extra = {"most": 2**64 - 1, "least": -(2**63), "above": 2**64, "below": -(2**63) - 1}
     line = json.loads(logs.JsonLines().format(made("x", extra=extra)))
@@ -286,9 +295,10 @@ def test_a_later_call_changes_the_format_of_its_own_handler_only(monkeypatch: py
 
 
 _UNCAUGHT = """
-import gc, threading
+import gc, threading, warnings
 from taskfleet import logs
 logs.configure("", "json")
+warnings.warn("an odd\\nuse")
 
 class Odd:
     def __del__(self):
@@ -313,7 +323,9 @@ raise RuntimeError("of the program")
 def test_what_nobody_catches_is_json_too() -> None:
     done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    found = [json.loads(line) for line in done.stderr.splitlines()]
+    warning, *found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (warning["level"], warning["logger"]) == ("WARNING", "py.warnings")
+    assert "UserWarning: an odd" in warning["message"]
     assert [(each["level"], each["traceback"].splitlines()[-1]) for each in found] == [
         ("ERROR", "thread"), ("ERROR", "ValueError: of a finalizer"), ("CRITICAL", "RuntimeError: of the program"),
     ]  # fmt: skip
