@@ -144,6 +144,7 @@ async def test_a_token_file_is_read_again_and_one_that_is_gone_lets_nobody_in(
         ("short\n", "line 1: the token has fewer than 16 characters; make one with: openssl rand -hex 32"),
         ("admin bob 0123456789abcdef\n", "line 1: write TOKEN, or view|edit NAME TOKEN"),
         ("\udcff", "is no text"),
+        (f"view vera {'0' * 1_048_576}\n", "has more than 1048576 bytes"),
     ],
 )
 def test_a_wrong_token_file_is_one_clear_line(tmp_path: Path, text: str, line: str) -> None:
@@ -328,6 +329,7 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused_in_one_line(site: 
     assert (large.status_code, large.json()["error"]) == (413, "the body has more than 262144 bytes")
     broken = await site.client.post("/api/dead/discard", content=b"{", headers=headers)
     assert broken.status_code == 422
+    assert broken.json()["error"].startswith("the body is no JSON: ")
     assert "\n" not in broken.json()["error"]
 
 

@@ -178,6 +178,10 @@ async def test_tasks_are_listed_by_state_and_found_by_id_name_text_and_key(queue
     rest = await site.get("tasks", state="ready", limit=3, cursor=page["cursor"])
     assert {row["id"] for row in page["items"] + rest["items"]} == {each.id for each in [*handles, keyed]}
     assert [row["id"] for row in (await site.get("tasks", q=handles[2].id))["items"]] == [handles[2].id]
+    there = {"queue": "default", "state": "ready", "task": "other", "key": "tenant-7"}
+    assert [row["id"] for row in (await site.get("tasks", q=keyed.id, **there))["items"]] == [keyed.id]
+    for elsewhere in ({"queue": "mail"}, {"state": "dead"}, {"task": "greet"}, {"key": "tenant-8"}):
+        assert (await site.get("tasks", q=keyed.id, **elsewhere))["items"] == []
     assert [row["id"] for row in (await site.get("tasks", q="PERSON 3"))["items"]] == [handles[3].id]
     assert [row["task"] for row in (await site.get("tasks", task="other"))["items"]] == ["other"]
     assert [row["id"] for row in (await site.get("tasks", key="tenant-7"))["items"]] == [keyed.id]
