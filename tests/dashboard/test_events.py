@@ -290,6 +290,11 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
             return (await site.client.get("/healthz")).status_code == 503
 
         await until(ails, "the probe tells it")  # it asks Redis once a second
+        address = own.url.removeprefix("redis://").partition("/")[0]
+        assert address in (await site.client.get("/healthz")).text
+        strange = await make_site(queue, CallableAccess(lambda _: None))
+        probed = await strange.client.get("/healthz")
+        assert (probed.status_code, address in probed.text) == (503, False)
         status, line = await site.refused("tasks")
         assert (status, "Redis" in line) == (503, True)
         own.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -123,9 +122,9 @@ async def test_without_a_login_the_metrics_name_no_queue(queue: TaskQueue, make_
     assert "taskfleet_queue" not in response.text
     found = await scrape(site, Authorization=f"Bearer {TOKEN}")
     assert found[key("queue_ready", queue="secret-shop")] == 1
-    async with httpx.AsyncClient(base_url=site.url) as other:
-        wrong = await other.get("/metrics", headers={"Authorization": "Bearer no-token-of-anybody"})
-    assert (wrong.status_code, wrong.json()["error"]) == (401, "this token is not known here")
+    for sent in ({"Authorization": "Bearer no-token-of-anybody"}, {"X-Taskfleet-Token": "no-token-of-anybody"}):
+        wrong = await site.client.get("/metrics", headers=sent)
+        assert (wrong.status_code, wrong.json()["error"]) == (401, "this token is not known here")
 
 
 async def test_a_redis_that_is_gone_is_told(make_queue: MakeQueue, make_site: MakeSite) -> None:
