@@ -72,6 +72,23 @@ async def test_queues_are_sorted_searched_and_paged_by_the_server(make_queue: Ma
     assert (await site.client.get("/api/overview", params={"sort": "colour"})).status_code == 422
 
 
+async def test_a_queue_that_no_reading_has_reached_is_read_and_not_told_as_empty(
+    make_queue: MakeQueue, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.watching.reading._MOST_PARTITIONS", 8)
+    queue = make_queue()
+    for n in range(12):
+
+        @queue.task(name=f"t{n}", queue=f"q{n:02}")
+        async def task() -> None: ...
+
+        await task.enqueue()
+    site = await make_site(make_queue(), most_commands_per_second=20)  # no turn is free for seconds
+    assert (await site.get("overview"))["unread"] > 0
+    rows = await asyncio.gather(*(site.get(f"queues/q{n:02}") for n in (9, 10, 11)))
+    assert [found["states"]["ready"] for found in rows] == [1, 1, 1]
+
+
 async def test_a_queue_has_its_options_limits_and_states(make_queue: MakeQueue, make_site: MakeSite) -> None:
     options = QueueOptions("mail", concurrency=3, max_length=50, rate_limit={"tasks_per_second": 5, "burst": 5})  # type: ignore[arg-type]
     queue = make_queue(queues=[options])
