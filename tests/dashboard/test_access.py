@@ -17,7 +17,11 @@ from taskfleet_dashboard.access.logins import MOST_FAILURES, SECONDS, Logins
 from taskfleet_dashboard.access.proxies import ProxyAccess
 from taskfleet_dashboard.access.tokens import TokenAccess
 from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly, Visitor
+from taskfleet_dashboard.app import application
 from taskfleet_dashboard.guarding import bodies
+from taskfleet_dashboard.masking import Masks
+from taskfleet_dashboard.server import DashboardOptions
+from taskfleet_dashboard.serving import Serving
 from tests.dashboard.conftest import MakeSite, Site
 
 VIEW, EDIT = "view-token-0123456789", "edit-token-0123456789"
@@ -279,6 +283,27 @@ async def test_a_name_that_was_let_to_loopback_is_not_served(site: Site, host: s
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "127.0.0.53"])
 async def test_every_name_of_this_machine_is_served(site: Site, host: str) -> None:
     assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "served", "refused"),
+    [
+        ({}, ["127.0.0.1", "localhost"], ["fleet.example"]),
+        ({"host_names": ["Fleet.example"]}, ["fleet.example", "localhost"], ["other.example"]),
+        ({"host": "0.0.0.0", "host_names": ["fleet.example"]}, ["fleet.example:443"], ["other.example", "10.0.0.1"]),
+        ({"host": "::", "token_file": Path("t")}, ["any.example", "10.0.0.1"], []),
+    ],
+)
+async def test_a_dashboard_is_served_under_the_names_that_it_is_given(
+    queue: TaskQueue, make_site: MakeSite, options: dict[str, Any], served: list[str], refused: list[str]
+) -> None:
+    serving = Serving(queue, OpenAccess(), masks=Masks(), records=False)
+    app = application(serving, hosts=DashboardOptions(**options).hosts())
+    site = await make_site(queue, serving=serving, app=app)
+    for host in served:
+        assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 200, host
+    for host in refused:
+        assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 421, host
 
 
 async def test_every_answer_has_the_security_headers(site: Site) -> None:

@@ -242,3 +242,68 @@ async def test_jobs_that_run_at_once_are_bounded(
     ] == "the job still runs; undo it when it is done"
     going.set()
     await until(lambda: site.serving.jobs.running == 0, "the jobs end")
+
+
+async def test_only_a_discard_is_undone(site: Site, letters: list[str]) -> None:
+    job = await site.job("requeue", {"queue": "default", "ids": letters[:1]})
+    refused = await site.post(f"jobs/{job['job']}/undo", status=409)
+    assert refused["error"] == "only a discard can be undone: a requeued task may have run already"
+
+
+async def test_another_process_tells_how_far_a_job_is_and_that_its_dashboard_has_ended(
+    queue: TaskQueue, site: Site, make_site: MakeSite, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("taskfleet_dashboard.reading.letters._TOGETHER", 2)
+    broker: Any = queue.broker
+    requeue, calls = broker.requeue_letters, 0
+
+    async def stops(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await asyncio.Event().wait()
+        return await requeue(*args)
+
+    monkeypatch.setattr(broker, "requeue_letters", stops)
+    other = await make_site(queue)
+    job = (await site.post("dead/requeue", {"match": {}}, status=202))["job"]
+    await until(lambda: calls == 2, "the job is in the middle")
+    told = await other.get(f"jobs/{job}")
+    assert (told["state"], told["done"], told["examined"], told["total"]) == ("running", 2, 2, 5)
+    await site.serving.jobs.close()
+    told = await other.get(f"jobs/{job}")
+    assert (told["state"], told["error"], told["done"]) == ("failed", "the dashboard has ended", 2)
+
+
+async def test_a_job_that_meets_an_error_of_its_own_has_failed_and_says_so(
+    queue: TaskQueue, site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(queue.broker, "requeue_letters", breaks)
+    told = await site.job("requeue", {"match": {}})
+    line = "the dashboard has met an error of its own; its log has the details"
+    assert (told["state"], told["error"], told["done"]) == ("failed", line, 0)
+    assert "ZeroDivisionError: secret" in caplog.text
+    assert (await outcomes(site))[0] == ("requeue", "dead letters of all queues", f"failed: 0 requeued: {line}")
+
+
+def test_room_for_held_letters_is_bounded_in_number_and_bytes_and_gets_free() -> None:
+    room = jobs._Room()
+    room.take("a", 600.0, 4_000, 10 * 1_048_576)
+    room.take("b", 700.0, 6_000, 5 * 1_048_576)
+    assert room.left(599.0) == (0, 1_048_576)
+    assert room.left(600.0) == (4_000, 11 * 1_048_576)
+    room.take("c", 800.0, 9_000, 20 * 1_048_576)
+    assert room.left(699.0) == (0, 0)
+    assert room.left(800.0) == (jobs.MOST_HELD, jobs.MOST_HELD_BYTES)
+
+
+async def test_a_change_is_in_the_log_too(queue: TaskQueue, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "taskfleet.dashboard.audit")
+    await site.post("queues/defualt/pause", status=404)
+    assert "somebody: pause queue defualt: there is no queue 'defualt'" in caplog.text
+    job = await site.job("requeue", {"match": {}})
+    assert f"somebody: requeue dead letters of all queues (job {job['job']}): done: 0 requeued" in caplog.text

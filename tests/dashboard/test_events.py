@@ -277,6 +277,21 @@ async def test_a_reading_that_breaks_is_told_so_and_the_others_go_on(caplog: pyt
         await asyncio.wait_for(stream, 5)
 
 
+async def test_a_stream_has_an_end_and_is_not_silent_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "_SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(stream_module, "_LIFE_SECONDS", 2.5)
+    async with site.client.stream("GET", "/api/events", params={"topics": "schedules"}) as response:
+        lines = [line async for line in response.aiter_lines() if line]
+    assert lines[0] == "retry: 2000"
+    assert ": here" in lines
+    assert lines[-2:] == ["event: end", 'data: {"reason":"a stream ends after 15 minutes","retry":true}']
+
+
+async def test_a_dashboard_that_ends_takes_no_more_streams(site: Site) -> None:
+    site.serving.hub.end()
+    assert await site.refused("events", topics="workers") == (503, "the dashboard is ending")
+
+
 async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> None:
     count = 0
 
