@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from taskfleet import TaskQueue
 from taskfleet_dashboard.changing import jobs
+from taskfleet_dashboard.reading.letters import milliseconds
 from tests.dashboard.conftest import MakeSite, Site
 from tests.engine.conftest import RunWorker, until
 
@@ -57,6 +59,11 @@ async def test_dead_letters_are_filtered_by_task_reason_text_and_time(site: Site
     now = datetime.now(UTC)
     assert await dead_ids(site, since=(now + timedelta(hours=1)).isoformat()) == []
     assert len(await dead_ids(site, until=(now + timedelta(hours=1)).isoformat())) == 5
+    middle = datetime.fromisoformat(rows[2]["died_at"])  # answers have no more digits than Redis has
+    older, newer = await dead_ids(site, until=middle.isoformat()), await dead_ids(site, since=middle.isoformat())
+    assert (set(older) | set(newer), set(older) & set(newer)) == (set(letters), set())
+    assert rows[4]["id"] in older or times[4] == times[2]
+    assert {rows[0]["id"], rows[2]["id"]} <= set(newer)
     seen: list[str] = []
     cursor: str | None = None
     while True:
@@ -67,6 +74,16 @@ async def test_dead_letters_are_filtered_by_task_reason_text_and_time(site: Site
             break
     assert seen == [row["id"] for row in rows]
     assert (await site.refused("dead", cursor="x"))[0] == 422
+
+
+def test_a_time_without_a_zone_is_one_of_utc_wherever_the_dashboard_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert milliseconds(datetime(2026, 1, 1)) == milliseconds(datetime(2026, 1, 1, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_one_many_and_all_matching_letters_are_requeued(queue: TaskQueue, site: Site, letters: list[str]) -> None:
