@@ -6,6 +6,7 @@ How real ones answer is in tests/controlplane/test_kubectl_taskfleet.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_with_several_dashboards_or_none_the_error_says_what_to_do() -> None:
 
 def test_tokens_are_for_one_dashboard_and_asked_for_anew_before_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(dashboard.time, "monotonic", lambda: now)
+    monkeypatch.setattr(dashboard, "time", SimpleNamespace(monotonic=lambda: now))
     api = granted(Api().told(f"{PROXY}session", Answer(200, {"user": "x"})))
     web = Dashboard(api, "ops", "web")
 
