@@ -95,6 +95,15 @@ async def test_a_login_sets_cookies_that_no_script_reads_and_ends_with_a_logout(
     assert (await site.client.get("/api/session")).status_code == 401
 
 
+@pytest.mark.parametrize(("scheme", "is_secure"), [("https", True), ("http", False), ("", False)])
+async def test_cookies_are_for_tls_alone_where_the_proxy_says_that_the_browser_came_by_it(
+    known: TaskQueue, make_site: MakeSite, token_file: Path, scheme: str, is_secure: bool
+) -> None:
+    site = await make_site(known, TokenAccess(token_file))
+    answer = await site.client.post("/api/login", json={"token": EDIT}, headers={"X-Forwarded-Proto": scheme})
+    assert ["Secure" in each for each in answer.headers.get_list("set-cookie")] == [is_secure] * 2
+
+
 async def test_wrong_logins_are_slowed_down(known: TaskQueue, make_site: MakeSite, token_file: Path) -> None:
     site = await make_site(known, TokenAccess(token_file))
     for _ in range(20):
@@ -182,6 +191,17 @@ async def test_a_proxy_is_believed_only_when_it_is_trusted(known: TaskQueue, mak
     # The token of one user is none of another.
     other = headers | {"X-Forwarded-User": "bob", "X-CSRF-Token": session["csrf"]}
     assert (await pause(site.client, **other)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "is_trusted"),
+    [
+        ("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd00::1", True), ("::1", False), ("11.0.0.1", False),
+        ("::ffff:11.0.0.1", False), ("10.1.2.3.example", False), ("", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_trusted_in_whichever_form_a_socket_tells_it(host: str, is_trusted: bool) -> None:
+    assert proxied("10.0.0.0/8", "fd00::/8")._is_trusted(host) == is_trusted
 
 
 async def test_groups_of_a_proxy_say_who_looks_and_who_changes(known: TaskQueue, make_site: MakeSite) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.task_record import Place
 from taskfleet_dashboard.changing import jobs
-from taskfleet_dashboard.reading.letters import milliseconds
+from taskfleet_dashboard.reading import letters as reading_letters
 from tests.dashboard.conftest import MakeSite, Site
 from tests.engine.conftest import RunWorker, until
 
@@ -80,7 +82,9 @@ def test_a_time_without_a_zone_is_one_of_utc_wherever_the_dashboard_runs(monkeyp
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert milliseconds(datetime(2026, 1, 1)) == milliseconds(datetime(2026, 1, 1, tzinfo=UTC))
+        assert reading_letters.milliseconds(datetime(2026, 1, 1)) == reading_letters.milliseconds(
+            datetime(2026, 1, 1, tzinfo=UTC)
+        )
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -324,3 +328,25 @@ async def test_a_change_is_in_the_log_too(queue: TaskQueue, site: Site, caplog: 
     assert "somebody: pause queue defualt: there is no queue 'defualt'" in caplog.text
     job = await site.job("requeue", {"match": {}})
     assert f"somebody: requeue dead letters of all queues (job {job['job']}): done: 0 requeued" in caplog.text
+
+
+async def test_a_page_of_dead_letters_looks_at_a_bounded_number_of_them(
+    site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_letters, "_TOGETHER", 1)
+    monkeypatch.setattr(reading_letters, "_MOST_EXAMINED", 2)
+    page = await site.get("dead", q="nowhere")
+    assert (page["items"], page["examined"], page["cursor"] is not None) == ([], 2, True)
+    page = await site.get("dead", q="nowhere", cursor=page["cursor"])
+    assert (page["items"], page["examined"], page["cursor"] is not None) == ([], 2, True)
+    page = await site.get("dead", q="nowhere", cursor=page["cursor"])
+    assert (page["items"], page["examined"], page["cursor"]) == ([], 1, None)
+
+
+def test_a_page_goes_on_behind_a_partition_that_is_gone() -> None:
+    a, b, c = Partition("a"), Partition("b"), Partition("c")
+    place = Place(7.0, b"member")
+    cursor = reading_letters._cursor(b, place)
+    assert reading_letters._position(cursor, [a, b, c]) == (1, place)
+    assert reading_letters._position(cursor, [a, c]) == (1, None)
+    assert reading_letters._position(cursor, [a]) == (1, None)
