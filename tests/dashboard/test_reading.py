@@ -249,6 +249,27 @@ async def test_a_workflow_is_walked_in_both_directions(queue: TaskQueue, site: S
     assert (await site.refused("tasks/none/graph"))[0] == 404
 
 
+async def test_a_long_workflow_is_walked_as_far_as_the_bound_and_says_so(
+    queue: TaskQueue, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @queue.task
+    async def step(n: int = 0) -> int:
+        return n
+
+    await queue.enqueue(chain(*(step.message() for _ in range(6))))
+    first = next(row["id"] for row in (await site.get("tasks", state="ready"))["items"])
+    found = await site.get(f"tasks/{first}/graph")
+    assert (len(found["nodes"]), found["whole"]) == (6, True)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_EXPANDED", 2)
+    found = await site.get(f"tasks/{first}/graph")
+    assert [node["state"] for node in found["nodes"]] == ["ready", "blocked", "unknown"]
+    assert (len(found["edges"]), found["whole"]) == (2, False)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_EXPANDED", 25)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_NODES", 3)
+    found = await site.get(f"tasks/{first}/graph")
+    assert (len(found["nodes"]), len(found["edges"]), found["whole"]) == (3, 2, False)
+
+
 async def test_schedules_tell_their_next_three_ticks_and_the_last_outcome(queue: TaskQueue, site: Site) -> None:
     @queue.task
     async def report() -> None: ...
