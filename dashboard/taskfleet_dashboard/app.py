@@ -118,5 +118,7 @@ async def _not_served(_request: Request, error: Any) -> JSONResponse:
 
 async def _not_valid(_request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
+    if first["type"] == "json_invalid":  # what is there for a name is where in the text
+        return _line(422, f"the body is no JSON: {first['ctx']['error']}")
     where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
-    return _line(422, f"{where}: {first['msg']}")
+    return _line(422, f"{where}: {first['msg'].removeprefix('Value error, ')}")

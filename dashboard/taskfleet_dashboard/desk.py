@@ -197,7 +197,8 @@ class Desk:
         """A page of tasks."""
         name = None if queue is None else _valid(queue)
         given = cast("Status | None", state)
-        if q and cursor is None and (found := await self._by_id(q)) is not None:
+        found = await self._by_id(q) if q and cursor is None else None
+        if found is not None and _applies(found, name, state, task, key):
             return TaskPageAnswer(items=[self.tasks_.row(found)], cursor=None, examined=1)
         source = self.queue_.sessions
         matches = self.tasks_.matcher(q, key) if q or key else None
@@ -288,6 +289,13 @@ class Desk:
     async def what_if(self, name: str, changes: Mapping[str, Any]) -> WhatIfAnswer:
         """What changed settings would have decided."""
         return await what_if_answer(await recorded.decisions(self.broker, _scaler(name)), changes)
+
+
+def _applies(info: TaskInfo, queue: str | None, state: str | None, task: str | None, key: str) -> bool:
+    """Whether everything applies that is given."""
+    asked = ((queue, info.queue), (state, info.state), (task, info.task))
+    keys = (info.unique_key, info.limit_key, info.fair_key)
+    return all(wanted in (None, found) for wanted, found in asked) and (not key or key in keys)
 
 
 def _valid(queue: str) -> str:

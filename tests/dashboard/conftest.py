@@ -92,14 +92,16 @@ class Site:
         return response.json() if response.content else None
 
     async def job(self, action: str, order: Any) -> Any:
-        """Start a job and wait for its end."""
+        """Start a job and wait for its end, and that it is in the record of changes, which comes after it."""
         started = await self.post(f"dead/{action}", order, status=202)
 
         async def ended() -> Any:
             found = await self.get(f"jobs/{started['job']}")
             return found if found["state"] != "running" else None
 
-        return await until(ended, "the job ends")
+        told = await until(ended, "the job ends")
+        await until(lambda: started["job"] not in self.serving.jobs._running, "the job is in the record")
+        return told
 
     async def stream(self, topics: str, client: httpx.AsyncClient | None = None) -> Stream:
         opened = (client or self.client).stream("GET", "/api/events", params={"topics": topics}, timeout=None)

@@ -17,7 +17,11 @@ from taskfleet_dashboard.access.logins import MOST_FAILURES, SECONDS, Logins
 from taskfleet_dashboard.access.proxies import ProxyAccess
 from taskfleet_dashboard.access.tokens import TokenAccess
 from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly, Visitor
+from taskfleet_dashboard.app import application
 from taskfleet_dashboard.guarding import bodies
+from taskfleet_dashboard.masking import Masks
+from taskfleet_dashboard.server import DashboardOptions
+from taskfleet_dashboard.serving import Serving
 from tests.dashboard.conftest import MakeSite, Site
 
 VIEW, EDIT = "view-token-0123456789", "edit-token-0123456789"
@@ -91,6 +95,15 @@ async def test_a_login_sets_cookies_that_no_script_reads_and_ends_with_a_logout(
     assert (await site.client.get("/api/session")).status_code == 401
 
 
+@pytest.mark.parametrize(("scheme", "is_secure"), [("https", True), ("http", False), ("", False)])
+async def test_cookies_are_for_tls_alone_where_the_proxy_says_that_the_browser_came_by_it(
+    known: TaskQueue, make_site: MakeSite, token_file: Path, scheme: str, is_secure: bool
+) -> None:
+    site = await make_site(known, TokenAccess(token_file))
+    answer = await site.client.post("/api/login", json={"token": EDIT}, headers={"X-Forwarded-Proto": scheme})
+    assert ["Secure" in each for each in answer.headers.get_list("set-cookie")] == [is_secure] * 2
+
+
 async def test_wrong_logins_are_slowed_down(known: TaskQueue, make_site: MakeSite, token_file: Path) -> None:
     site = await make_site(known, TokenAccess(token_file))
     for _ in range(20):
@@ -144,6 +157,7 @@ async def test_a_token_file_is_read_again_and_one_that_is_gone_lets_nobody_in(
         ("short\n", "line 1: the token has fewer than 16 characters; make one with: openssl rand -hex 32"),
         ("admin bob 0123456789abcdef\n", "line 1: write TOKEN, or view|edit NAME TOKEN"),
         ("\udcff", "is no text"),
+        (f"view vera {'0' * 1_048_576}\n", "has more than 1048576 bytes"),
     ],
 )
 def test_a_wrong_token_file_is_one_clear_line(tmp_path: Path, text: str, line: str) -> None:
@@ -177,6 +191,17 @@ async def test_a_proxy_is_believed_only_when_it_is_trusted(known: TaskQueue, mak
     # The token of one user is none of another.
     other = headers | {"X-Forwarded-User": "bob", "X-CSRF-Token": session["csrf"]}
     assert (await pause(site.client, **other)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "is_trusted"),
+    [
+        ("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd00::1", True), ("::1", False), ("11.0.0.1", False),
+        ("::ffff:11.0.0.1", False), ("10.1.2.3.example", False), ("", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_trusted_in_whichever_form_a_socket_tells_it(host: str, is_trusted: bool) -> None:
+    assert proxied("10.0.0.0/8", "fd00::/8")._is_trusted(host) == is_trusted
 
 
 async def test_groups_of_a_proxy_say_who_looks_and_who_changes(known: TaskQueue, make_site: MakeSite) -> None:
@@ -280,6 +305,27 @@ async def test_every_name_of_this_machine_is_served(site: Site, host: str) -> No
     assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("options", "served", "refused"),
+    [
+        ({}, ["127.0.0.1", "localhost"], ["fleet.example"]),
+        ({"host_names": ["Fleet.example"]}, ["fleet.example", "localhost"], ["other.example"]),
+        ({"host": "0.0.0.0", "host_names": ["fleet.example"]}, ["fleet.example:443"], ["other.example", "10.0.0.1"]),
+        ({"host": "::", "token_file": Path("t")}, ["any.example", "10.0.0.1"], []),
+    ],
+)
+async def test_a_dashboard_is_served_under_the_names_that_it_is_given(
+    queue: TaskQueue, make_site: MakeSite, options: dict[str, Any], served: list[str], refused: list[str]
+) -> None:
+    serving = Serving(queue, OpenAccess(), masks=Masks(), records=False)
+    app = application(serving, hosts=DashboardOptions(**options).hosts())
+    site = await make_site(queue, serving=serving, app=app)
+    for host in served:
+        assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 200, host
+    for host in refused:
+        assert (await site.client.get("/api/session", headers={"Host": host})).status_code == 421, host
+
+
 async def test_every_answer_has_the_security_headers(site: Site) -> None:
     for path in ("/", "/api/session", "/api/none", "/healthz", "/metrics", "/queues/default", "/assets/none.js"):
         response = await site.client.get(path)
@@ -328,6 +374,7 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused_in_one_line(site: 
     assert (large.status_code, large.json()["error"]) == (413, "the body has more than 262144 bytes")
     broken = await site.client.post("/api/dead/discard", content=b"{", headers=headers)
     assert broken.status_code == 422
+    assert broken.json()["error"].startswith("the body is no JSON: ")
     assert "\n" not in broken.json()["error"]
 
 

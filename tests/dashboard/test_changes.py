@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from taskfleet import TaskQueue
+from taskfleet.protocol.partitions import Partition
+from taskfleet.protocol.task_record import Place
 from taskfleet_dashboard.changing import jobs
+from taskfleet_dashboard.reading import letters as reading_letters
 from tests.dashboard.conftest import MakeSite, Site
 from tests.engine.conftest import RunWorker, until
 
@@ -57,6 +61,11 @@ async def test_dead_letters_are_filtered_by_task_reason_text_and_time(site: Site
     now = datetime.now(UTC)
     assert await dead_ids(site, since=(now + timedelta(hours=1)).isoformat()) == []
     assert len(await dead_ids(site, until=(now + timedelta(hours=1)).isoformat())) == 5
+    middle = datetime.fromisoformat(rows[2]["died_at"])  # answers have no more digits than Redis has
+    older, newer = await dead_ids(site, until=middle.isoformat()), await dead_ids(site, since=middle.isoformat())
+    assert (set(older) | set(newer), set(older) & set(newer)) == (set(letters), set())
+    assert rows[4]["id"] in older or times[4] == times[2]
+    assert {rows[0]["id"], rows[2]["id"]} <= set(newer)
     seen: list[str] = []
     cursor: str | None = None
     while True:
@@ -67,6 +76,18 @@ async def test_dead_letters_are_filtered_by_task_reason_text_and_time(site: Site
             break
     assert seen == [row["id"] for row in rows]
     assert (await site.refused("dead", cursor="x"))[0] == 422
+
+
+def test_a_time_without_a_zone_is_one_of_utc_wherever_the_dashboard_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert reading_letters.milliseconds(datetime(2026, 1, 1)) == reading_letters.milliseconds(
+            datetime(2026, 1, 1, tzinfo=UTC)
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_one_many_and_all_matching_letters_are_requeued(queue: TaskQueue, site: Site, letters: list[str]) -> None:
@@ -137,7 +158,10 @@ async def test_what_a_discard_holds_is_bounded_and_has_a_time_to_live(
 
 async def test_an_order_about_dead_letters_names_ids_or_a_match(site: Site) -> None:
     for order in ({}, {"ids": ["a"]}, {"queue": "default", "ids": ["a"], "match": {}}, {"match": {"colour": "red"}}):
-        assert "error" in await site.post("dead/discard", order, status=422)
+        error = (await site.post("dead/discard", order, status=422))["error"]
+        assert error.startswith(("the body: give either ids", "the body: ids need their queue", "match.colour: ")), (
+            error
+        )
     assert (await site.refused("jobs/none"))[1] == "there is no job none; jobs are kept for an hour"
     refused = await site.post("dead/discard", {"match": {"queue": "nowhere"}}, status=404)
     assert refused["error"] == "there is no queue 'nowhere'"
@@ -239,3 +263,90 @@ async def test_jobs_that_run_at_once_are_bounded(
     ] == "the job still runs; undo it when it is done"
     going.set()
     await until(lambda: site.serving.jobs.running == 0, "the jobs end")
+
+
+async def test_only_a_discard_is_undone(site: Site, letters: list[str]) -> None:
+    job = await site.job("requeue", {"queue": "default", "ids": letters[:1]})
+    refused = await site.post(f"jobs/{job['job']}/undo", status=409)
+    assert refused["error"] == "only a discard can be undone: a requeued task may have run already"
+
+
+async def test_another_process_tells_how_far_a_job_is_and_that_its_dashboard_has_ended(
+    queue: TaskQueue, site: Site, make_site: MakeSite, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("taskfleet_dashboard.reading.letters._TOGETHER", 2)
+    broker: Any = queue.broker
+    requeue, calls = broker.requeue_letters, 0
+
+    async def stops(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await asyncio.Event().wait()
+        return await requeue(*args)
+
+    monkeypatch.setattr(broker, "requeue_letters", stops)
+    other = await make_site(queue)
+    job = (await site.post("dead/requeue", {"match": {}}, status=202))["job"]
+    await until(lambda: calls == 2, "the job is in the middle")
+    told = await other.get(f"jobs/{job}")
+    assert (told["state"], told["done"], told["examined"], told["total"]) == ("running", 2, 2, 5)
+    await site.serving.jobs.close()
+    told = await other.get(f"jobs/{job}")
+    assert (told["state"], told["error"], told["done"]) == ("failed", "the dashboard has ended", 2)
+
+
+async def test_a_job_that_meets_an_error_of_its_own_has_failed_and_says_so(
+    queue: TaskQueue, site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(queue.broker, "requeue_letters", breaks)
+    told = await site.job("requeue", {"match": {}})
+    line = "the dashboard has met an error of its own; its log has the details"
+    assert (told["state"], told["error"], told["done"]) == ("failed", line, 0)
+    assert "ZeroDivisionError: secret" in caplog.text
+    assert (await outcomes(site))[0] == ("requeue", "dead letters of all queues", f"failed: 0 requeued: {line}")
+
+
+def test_room_for_held_letters_is_bounded_in_number_and_bytes_and_gets_free() -> None:
+    room = jobs._Room()
+    room.take("a", 600.0, 4_000, 10 * 1_048_576)
+    room.take("b", 700.0, 6_000, 5 * 1_048_576)
+    assert room.left(599.0) == (0, 1_048_576)
+    assert room.left(600.0) == (4_000, 11 * 1_048_576)
+    room.take("c", 800.0, 9_000, 20 * 1_048_576)
+    assert room.left(699.0) == (0, 0)
+    assert room.left(800.0) == (jobs.MOST_HELD, jobs.MOST_HELD_BYTES)
+
+
+async def test_a_change_is_in_the_log_too(queue: TaskQueue, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "taskfleet.dashboard.audit")
+    await site.post("queues/defualt/pause", status=404)
+    assert "somebody: pause queue defualt: there is no queue 'defualt'" in caplog.text
+    job = await site.job("requeue", {"match": {}})
+    assert f"somebody: requeue dead letters of all queues (job {job['job']}): done: 0 requeued" in caplog.text
+
+
+async def test_a_page_of_dead_letters_looks_at_a_bounded_number_of_them(
+    site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_letters, "_TOGETHER", 1)
+    monkeypatch.setattr(reading_letters, "_MOST_EXAMINED", 2)
+    page = await site.get("dead", q="nowhere")
+    assert (page["items"], page["examined"], page["cursor"] is not None) == ([], 2, True)
+    page = await site.get("dead", q="nowhere", cursor=page["cursor"])
+    assert (page["items"], page["examined"], page["cursor"] is not None) == ([], 2, True)
+    page = await site.get("dead", q="nowhere", cursor=page["cursor"])
+    assert (page["items"], page["examined"], page["cursor"]) == ([], 1, None)
+
+
+def test_a_page_goes_on_behind_a_partition_that_is_gone() -> None:
+    a, b, c = Partition("a"), Partition("b"), Partition("c")
+    place = Place(7.0, b"member")
+    cursor = reading_letters._cursor(b, place)
+    assert reading_letters._position(cursor, [a, b, c]) == (1, place)
+    assert reading_letters._position(cursor, [a, c]) == (1, None)
+    assert reading_letters._position(cursor, [a]) == (1, None)

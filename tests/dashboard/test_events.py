@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from pydantic import model_serializer
 
 from taskfleet import TaskQueue
 from taskfleet_dashboard import server
 from taskfleet_dashboard.access.tokens import TokenAccess
 from taskfleet_dashboard.access.visitor import Access, CallableAccess, OpenAccess, ReadOnly
+from taskfleet_dashboard.answers.answer import DoneAnswer
 from taskfleet_dashboard.app import application
 from taskfleet_dashboard.events import stream as stream_module
 from taskfleet_dashboard.events.hub import Hub
@@ -208,8 +210,6 @@ async def test_streams_beyond_the_bound_are_refused(site: Site, monkeypatch: pyt
 
 async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() -> None:
     async def read(_: str) -> Any:
-        from taskfleet_dashboard.answers.answer import DoneAnswer
-
         return DoneAnswer(changed=True, detail=str(time.monotonic()))
 
     hub = Hub(ReadingPace(10_000), {"fast": Kind(read, 0.01)})
@@ -239,12 +239,63 @@ async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() ->
     await hub.close()
 
 
+async def test_a_reading_that_breaks_is_told_so_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Unsendable(DoneAnswer):
+        @model_serializer
+        def sent(self) -> Any:
+            raise ZeroDivisionError("of what it reads")
+
+    async def breaks(_: str) -> Any:
+        raise ZeroDivisionError("of the reading")
+
+    async def is_unsendable(_: str) -> Any:
+        return Unsendable(changed=True)
+
+    async def read(_: str) -> Any:
+        return DoneAnswer(changed=True, detail=str(time.monotonic()))
+
+    hub = Hub(
+        ReadingPace(10_000),
+        {"breaks": Kind(breaks, 0.01), "unsendable": Kind(is_unsendable, 0.01), "fast": Kind(read, 0.01)},
+    )
+    sent = Counter[bytes]()
+
+    async def takes(message: Any) -> None:
+        sent[message.get("body", b"").partition(b"\n")[0]] += 1
+
+    async def stays() -> Any:
+        await asyncio.Event().wait()
+
+    topics = hub.admit("breaks,unsendable,fast")
+    stream = asyncio.create_task(EventStream(hub, topics)({"type": "http"}, stays, takes))
+    try:
+        await until(lambda: sent[b"event: fast"] > 5, "the other topic is read")
+        assert (sent[b"event: error:breaks"], sent[b"event: error:unsendable"]) == (1, 1)
+        assert caplog.text.count("cannot be read") == 2
+    finally:
+        await hub.close()
+        await asyncio.wait_for(stream, 5)
+
+
+async def test_a_stream_has_an_end_and_is_not_silent_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "_SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(stream_module, "_LIFE_SECONDS", 2.5)
+    async with site.client.stream("GET", "/api/events", params={"topics": "schedules"}) as response:
+        lines = [line async for line in response.aiter_lines() if line]
+    assert lines[0] == "retry: 2000"
+    assert ": here" in lines
+    assert lines[-2:] == ["event: end", 'data: {"reason":"a stream ends after 15 minutes","retry":true}']
+
+
+async def test_a_dashboard_that_ends_takes_no_more_streams(site: Site) -> None:
+    site.serving.hub.end()
+    assert await site.refused("events", topics="workers") == (503, "the dashboard is ending")
+
+
 async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> None:
     count = 0
 
     async def read(_: str) -> Any:
-        from taskfleet_dashboard.answers.answer import DoneAnswer
-
         nonlocal count
         count += 1
         return DoneAnswer(changed=True, count=count)
@@ -290,6 +341,11 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
             return (await site.client.get("/healthz")).status_code == 503
 
         await until(ails, "the probe tells it")  # it asks Redis once a second
+        address = own.url.removeprefix("redis://").partition("/")[0]
+        assert address in (await site.client.get("/healthz")).text
+        strange = await make_site(queue, CallableAccess(lambda _: None))
+        probed = await strange.client.get("/healthz")
+        assert (probed.status_code, address in probed.text) == (503, False)
         status, line = await site.refused("tasks")
         assert (status, "Redis" in line) == (503, True)
         own.start()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -123,9 +125,9 @@ async def test_without_a_login_the_metrics_name_no_queue(queue: TaskQueue, make_
     assert "taskfleet_queue" not in response.text
     found = await scrape(site, Authorization=f"Bearer {TOKEN}")
     assert found[key("queue_ready", queue="secret-shop")] == 1
-    async with httpx.AsyncClient(base_url=site.url) as other:
-        wrong = await other.get("/metrics", headers={"Authorization": "Bearer no-token-of-anybody"})
-    assert (wrong.status_code, wrong.json()["error"]) == (401, "this token is not known here")
+    for sent in ({"Authorization": "Bearer no-token-of-anybody"}, {"X-Taskfleet-Token": "no-token-of-anybody"}):
+        wrong = await site.client.get("/metrics", headers=sent)
+        assert (wrong.status_code, wrong.json()["error"]) == (401, "this token is not known here")
 
 
 async def test_a_redis_that_is_gone_is_told(make_queue: MakeQueue, make_site: MakeSite) -> None:
@@ -148,3 +150,42 @@ async def test_a_scrape_that_asks_for_openmetrics_gets_it(site: Site) -> None:
     response = await site.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.text.rstrip().endswith("# EOF")
+
+
+async def test_scrapes_and_probes_ask_redis_no_more_often_for_what_changes_slowly(
+    queue: TaskQueue, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+    broker = site.serving.desk.broker
+
+    def count(name: str) -> None:
+        asked = getattr(broker, name)
+
+        async def counted() -> Any:
+            calls[name] += 1
+            return await asked()
+
+        monkeypatch.setattr(broker, name, counted)
+
+    count("memory")
+    count("ping")
+    began = time.monotonic()
+    for _ in range(20):
+        await scrape(site)
+        assert (await site.client.get("/healthz")).text == "ok"
+    seconds = time.monotonic() - began
+    assert 1 <= calls["memory"] <= 1 + seconds / 15
+    assert 1 <= calls["ping"] <= 1 + seconds
+
+
+async def test_queues_that_no_scrape_has_read_are_counted(
+    make_queue: MakeQueue, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.watching.reading._MOST_PARTITIONS", 4)
+    queue = make_queue()
+    for n in range(6):
+        await fill(queue, f"q{n}")
+    site = await make_site(make_queue())
+    found = await scrape(site)
+    shown = [labels for name, labels in found if name == "taskfleet_queue_ready"]
+    assert (len(shown), found[key("dashboard_unread_queues")]) == (4, 2)

@@ -72,6 +72,23 @@ async def test_queues_are_sorted_searched_and_paged_by_the_server(make_queue: Ma
     assert (await site.client.get("/api/overview", params={"sort": "colour"})).status_code == 422
 
 
+async def test_a_queue_that_no_reading_has_reached_is_read_and_not_told_as_empty(
+    make_queue: MakeQueue, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.watching.reading._MOST_PARTITIONS", 8)
+    queue = make_queue()
+    for n in range(12):
+
+        @queue.task(name=f"t{n}", queue=f"q{n:02}")
+        async def task() -> None: ...
+
+        await task.enqueue()
+    site = await make_site(make_queue(), most_commands_per_second=20)  # no turn is free for seconds
+    assert (await site.get("overview"))["unread"] > 0
+    rows = await asyncio.gather(*(site.get(f"queues/q{n:02}") for n in (9, 10, 11)))
+    assert [found["states"]["ready"] for found in rows] == [1, 1, 1]
+
+
 async def test_a_queue_has_its_options_limits_and_states(make_queue: MakeQueue, make_site: MakeSite) -> None:
     options = QueueOptions("mail", concurrency=3, max_length=50, rate_limit={"tasks_per_second": 5, "burst": 5})  # type: ignore[arg-type]
     queue = make_queue(queues=[options])
@@ -178,6 +195,10 @@ async def test_tasks_are_listed_by_state_and_found_by_id_name_text_and_key(queue
     rest = await site.get("tasks", state="ready", limit=3, cursor=page["cursor"])
     assert {row["id"] for row in page["items"] + rest["items"]} == {each.id for each in [*handles, keyed]}
     assert [row["id"] for row in (await site.get("tasks", q=handles[2].id))["items"]] == [handles[2].id]
+    there = {"queue": "default", "state": "ready", "task": "other", "key": "tenant-7"}
+    assert [row["id"] for row in (await site.get("tasks", q=keyed.id, **there))["items"]] == [keyed.id]
+    for elsewhere in ({"queue": "mail"}, {"state": "dead"}, {"task": "greet"}, {"key": "tenant-8"}):
+        assert (await site.get("tasks", q=keyed.id, **elsewhere))["items"] == []
     assert [row["id"] for row in (await site.get("tasks", q="PERSON 3"))["items"]] == [handles[3].id]
     assert [row["task"] for row in (await site.get("tasks", task="other"))["items"]] == ["other"]
     assert [row["id"] for row in (await site.get("tasks", key="tenant-7"))["items"]] == [keyed.id]
@@ -226,6 +247,27 @@ async def test_a_workflow_is_walked_in_both_directions(queue: TaskQueue, site: S
         waits = {(edge["from"], edge["to"]) for edge in found["edges"] if edge["kind"] == "waits"}
         assert waits == {(ids["first"], ids["second"]), (ids["second"], ids["third"])}
     assert (await site.refused("tasks/none/graph"))[0] == 404
+
+
+async def test_a_long_workflow_is_walked_as_far_as_the_bound_and_says_so(
+    queue: TaskQueue, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @queue.task
+    async def step(n: int = 0) -> int:
+        return n
+
+    await queue.enqueue(chain(*(step.message() for _ in range(6))))
+    first = next(row["id"] for row in (await site.get("tasks", state="ready"))["items"])
+    found = await site.get(f"tasks/{first}/graph")
+    assert (len(found["nodes"]), found["whole"]) == (6, True)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_EXPANDED", 2)
+    found = await site.get(f"tasks/{first}/graph")
+    assert [node["state"] for node in found["nodes"]] == ["ready", "blocked", "unknown"]
+    assert (len(found["edges"]), found["whole"]) == (2, False)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_EXPANDED", 25)
+    monkeypatch.setattr("taskfleet_dashboard.reading.graph._MOST_NODES", 3)
+    found = await site.get(f"tasks/{first}/graph")
+    assert (len(found["nodes"]), len(found["edges"]), found["whole"]) == (3, 2, False)
 
 
 async def test_schedules_tell_their_next_three_ticks_and_the_last_outcome(queue: TaskQueue, site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from taskfleet import TaskQueue
 from taskfleet.history import record_decision
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_dashboard.reading.explaining import explain_answer
+from taskfleet_dashboard.reading.replaying import summary
+from taskfleet_operator.autoscaler.replay import ReplayedDecision
 from taskfleet_operator.scaling.decision_notes import record_of
 from tests.dashboard.conftest import Site
 from tests.engine.test_decision_history import looks
@@ -126,3 +129,45 @@ async def test_what_if_replays_the_hour_with_changed_settings(site: Site, record
     wrong = await site.post(f"scalers/{NAME}/what-if", {"maxReplicas": -1}, status=422)
     assert "maxReplicas" in wrong["error"]
     assert (await site.post(f"scalers/{NAME}/what-if", {"colour": 1}, status=422))["error"].startswith("colour")
+
+
+def replayed(desired: int, would: int, limited_by: str = "") -> ReplayedDecision:
+    return ReplayedDecision(datetime.now(UTC), desired, desired, would, "DrainTime", "", limited_by)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([], "No recorded decision can be read."),
+        ([replayed(2, 2), replayed(3, 3)], "All 2 decisions of the hour would have been the same."),
+        (
+            [replayed(2, 2), replayed(2, 8, "TooManyReplicas"), replayed(5, 8, "TooManyReplicas")],
+            "2 of 3 decisions would have been others: at most 8 workers in place of 5, 6.0 workers in place of 3.0 on ",
+        ),
+        (
+            [replayed(1, 0), replayed(2, 2)],
+            "1 of 2 decisions would have been another: at most 2 workers as before, 1.0 workers in place of 1.5 on av",
+        ),
+    ],
+)
+def test_a_replay_is_told_in_sentences(found: list[ReplayedDecision], told: str) -> None:
+    assert summary(found).startswith(told)
+    held = " maxReplicas would have held 2 of the 3 back." in summary(found)
+    assert held == any(each.limited_by for each in found)
+
+
+def test_what_holds_a_number_and_what_bounds_it_is_among_the_changes() -> None:
+    look = next(iter(looks(1)))
+    assert look.decision is not None
+    record = record_of(look, look.decision, with_state=True)
+    spec = {"minReplicas": 1, "maxReplicas": True}
+    held = replace(record, decided=4, desired=6, reason="Cooldown", limited_by="", spec={**spec, "maxReplicas": 9})
+    assert explain_answer(NAME, held).changes == [
+        "The rules give 4; a rollout or a busy worker holds it at 6.",
+        "Its bounds are minReplicas 1 and maxReplicas 9.",
+    ]
+    limited = replace(held, decided=6, limited_by="TooManyReplicas", limit_message="")
+    told = explain_answer(NAME, limited)
+    assert told.limit == "maxReplicas does not allow more"
+    assert told.changes[0] == "A larger maxReplicas would allow more."
+    assert explain_answer(NAME, replace(held, decided=6, spec=spec)).changes == []

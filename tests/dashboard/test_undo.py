@@ -115,6 +115,25 @@ async def test_a_discard_that_takes_long_holds_its_first_letters_as_long_as_its_
     assert sorted(await dead_ids(site)) == sorted(letters)
 
 
+async def test_discards_that_run_at_once_hold_no_more_together_than_one(
+    queue: TaskQueue, site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_HELD", 2)
+    broker: Any = queue.broker
+    discard = broker.discard_letters
+
+    async def slow(*args: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.3)  # in which the other jobs come as far as this one
+        return await discard(*args, **named)
+
+    monkeypatch.setattr(broker, "discard_letters", slow)
+    orders = [{"queue": "default", "ids": letters[:2]}, {"queue": "default", "ids": letters[2:]}]
+    await site.get("session")  # and its cookie, before two ask for one
+    done = await asyncio.gather(*(site.job("discard", order) for order in orders))
+    assert sum(each["done"] for each in done) == 5
+    assert sum(each["undoable"] for each in done) == 2
+
+
 async def test_a_task_that_is_in_the_queue_again_keeps_what_was_passed_on_to_it(
     queue: TaskQueue, site: Site, run_worker: RunWorker
 ) -> None:

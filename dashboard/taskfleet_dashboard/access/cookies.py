@@ -43,6 +43,11 @@ def has_bearer(request: HTTPConnection) -> bool:
     )
 
 
+def has_login(request: HTTPConnection) -> bool:
+    """Whether it has any login in a header, also one that nobody takes here."""
+    return TOKEN_HEADER in request.headers or "authorization" in request.headers
+
+
 def set_cookie(response: Response, request: HTTPConnection, name: str, value: str) -> None:
     """Set a cookie for this dashboard alone, for twelve hours."""
     response.set_cookie(

@@ -44,11 +44,14 @@ class TokenAccess:
     def _load(self, stamp: tuple[int, int, int]) -> None:
         try:
             with open(self._file, "rb") as opened:
-                text = opened.read(_MOST_BYTES + 1).decode()
+                data = opened.read(_MOST_BYTES + 1)
+            text = data.decode()
         except OSError as error:
             raise ConfigurationError(f"--token-file {str(self._file)!r} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigurationError(f"--token-file {str(self._file)!r} is no text") from None
+        if len(data) > _MOST_BYTES:  # its last token would be cut, and be another one
+            raise ConfigurationError(f"--token-file {str(self._file)!r} has more than {_MOST_BYTES} bytes")
         self._known = _parsed(text, str(self._file))
         self._stamp = stamp
 

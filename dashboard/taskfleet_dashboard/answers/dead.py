@@ -70,7 +70,7 @@ class DeadMatch(Order):
     reason: ShortText | None = None
     """With this reason."""
     q: ShortText | None = None
-    """With this text in the error, the name or at the start of the id; case does not matter."""
+    """With this text in the name, arguments or errors, whatever the case, or at the start of the id."""
     since: datetime | None = None
     """That died then or later."""
     until: datetime | None = None

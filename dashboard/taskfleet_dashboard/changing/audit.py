@@ -33,7 +33,8 @@ class Audit:
             detail=text.line(detail),
             outcome=text.line(outcome),
         )
-        logger.info("%s: %s %s %s: %s", row.user or "somebody", row.action, row.subject, row.detail, row.outcome)
+        about = f"{row.subject} ({row.detail})" if row.detail else row.subject
+        logger.info("%s: %s %s: %s", row.user or "somebody", row.action, about, row.outcome)
         await broker.note_change(row.model_dump_json().encode("utf-8", "replace"))
 
     async def page(self, broker: RedisBroker, cursor: str | None) -> AuditAnswer:

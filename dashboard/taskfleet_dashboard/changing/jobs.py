@@ -123,6 +123,7 @@ class Jobs:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self._room = _Room()
+        self._holding = asyncio.Lock()
         self._running: dict[str, tuple[LetterJob, asyncio.Task[None]]] = {}
         self._starting = 0
 
@@ -216,17 +217,18 @@ class Jobs:
             moved, _ = await broker.requeue_letters(partition, ids)
             job.done += moved
             return
-        room, room_bytes = self._room.left(time.time())
         if partition not in job.held:
             # First where, and then the deletion: who undoes a job whose process was killed finds all that it holds.
             job.held[partition], job.undo_until = 0, time.time() + UNDO_SECONDS
             await self._keep(broker, job)
-        gone = await broker.discard_letters(
-            partition, ids, job=job.job, hold_ms=math.floor(UNDO_SECONDS * 1000), room=room, room_bytes=room_bytes
-        )
-        if gone.held:
-            job.undo_until = time.time() + UNDO_SECONDS  # each discard is held so long, however long the job takes
-        self._room.take(job.job, job.undo_until, gone.held, gone.held_bytes)
+        async with self._holding:  # jobs that see the same room would all fill it
+            room, room_bytes = self._room.left(time.time())
+            gone = await broker.discard_letters(
+                partition, ids, job=job.job, hold_ms=math.floor(UNDO_SECONDS * 1000), room=room, room_bytes=room_bytes
+            )
+            if gone.held:
+                job.undo_until = time.time() + UNDO_SECONDS  # each discard is held so long, however long the job takes
+            self._room.take(job.job, job.undo_until, gone.held, gone.held_bytes)
         job.done += gone.deleted
         job.held[partition] += gone.held
 

@@ -12,6 +12,8 @@ import signal
 import time
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
 from taskfleet import showing
 from taskfleet.errors import TaskQueueError
 from taskfleet_dashboard.answers.answer import ErrorAnswer
@@ -124,19 +126,17 @@ class Hub:
         seconds = topic.kind.seconds
         try:
             async with self.pace.reading():
-                answer = await topic.kind.read(topic.subject)
+                data = _packed(await topic.kind.read(topic.subject))
         except (Refused, TaskQueueError) as error:
-            answer, is_error = ErrorAnswer(error=showing.shown(" ".join(str(error).split()), 1000)), True
+            is_error, data = True, _packed(ErrorAnswer(error=showing.shown(" ".join(str(error).split()), 1000)))
             seconds = max(seconds, _REDIS_GONE_SECONDS)
         except Exception as error:
             logger.error("topic %s cannot be read", topic.name, exc_info=error)
-            answer, is_error = (
-                ErrorAnswer(error="the dashboard has met an error of its own; its log has the details"),
-                True,
-            )
+            told = ErrorAnswer(error="the dashboard has met an error of its own; its log has the details")
+            is_error, data = True, _packed(told)
             seconds = max(seconds, 10.0)
         watched.due = time.monotonic() + seconds
-        watched.take(answer.model_dump_json(by_alias=True).encode("utf-8", "replace"), is_error=is_error)
+        watched.take(data, is_error=is_error)
 
     def end(self) -> None:
         """End all streams; their browsers connect again."""
@@ -152,6 +152,10 @@ class Hub:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
+
+
+def _packed(answer: BaseModel) -> bytes:
+    return answer.model_dump_json(by_alias=True).encode("utf-8", "replace")
 
 
 def server_is_ending() -> bool:

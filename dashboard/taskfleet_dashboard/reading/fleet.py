@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -90,10 +91,14 @@ class FleetView:
         """The line of one queue, as it is now."""
         self.show([name])
         found = _named(await self.snapshot(paced=paced), name)
-        if found is not None and found.stats is None and not found.problem:
-            self._last_at = -1e9
-            found = _named(await self.snapshot(paced=paced), name)
-        return found
+        if not _is_unread(found):
+            return found
+        async with contextlib.nullcontext() if paced else self._pace.reading():
+            last = _named(self._last, name)
+            if _is_unread(last):  # nobody has read it while this one waited for its turn
+                self._last_at = -1e9
+                last = _named(await self._new(), name)
+            return last
 
     def failures(self, snapshot: Snapshot) -> list[FailureRow]:
         """The last failures."""
@@ -120,8 +125,12 @@ class FleetView:
         return WorkersAnswer(items=sorted(rows, key=lambda row: row.id), cursor=None, at=snapshot.at)
 
 
-def _named(snapshot: Snapshot, name: str) -> QueueLine | None:
-    return next((row for row in snapshot.queues if row.name == name), None)
+def _named(snapshot: Snapshot | None, name: str) -> QueueLine | None:
+    return next((row for row in (snapshot.queues if snapshot is not None else ()) if row.name == name), None)
+
+
+def _is_unread(line: QueueLine | None) -> bool:
+    return line is not None and line.stats is None and not line.problem
 
 
 def _worker(row: WorkerLine, runs: list[RunRow]) -> WorkerRow:

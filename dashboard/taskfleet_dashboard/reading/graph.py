@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from taskfleet.errors import TaskNotFoundError
 from taskfleet.handles import TaskHandle
@@ -38,7 +39,7 @@ class _Walk:
                 break
             expanded += 1
             await self._expand(self._ahead.popleft())
-        for each in self._ahead:
+        for each in islice(self._ahead, max(0, _MOST_NODES - len(self.nodes))):
             self._node(each, None, "unknown")
 
     async def _expand(self, task_id: str) -> None:

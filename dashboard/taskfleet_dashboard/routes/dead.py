@@ -12,7 +12,8 @@ from taskfleet_dashboard.routes.asking import Changing, Viewing
 from taskfleet_dashboard.routes.parameters import Cursor, Limit, QueueFilter, TaskFilter, TaskId
 
 Text = Annotated[
-    str | None, Query(max_length=1000, description="Only those with this text in their error, name or id.")
+    str | None,
+    Query(max_length=1000, description="Only those with this text in name, arguments or errors, or at the id's start."),
 ]
 Reason = Annotated[str | None, Query(max_length=1000, description="Only those with this reason.")]
 JobId = Annotated[str, Path(max_length=100)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 
+from taskfleet_dashboard.access.cookies import has_login
 from taskfleet_dashboard.access.visitor import AccessDenied
 from taskfleet_dashboard.contract import document_of
 from taskfleet_dashboard.refusals import Refused
@@ -37,9 +38,12 @@ async def openapi(request: Request, _visit: Viewing) -> JSONResponse:
 
 @router.get("/healthz")
 async def healthz(request: Request) -> Response:
-    """Whether it serves, and reaches Redis."""
+    """Whether it serves, and reaches Redis. Why not names the address of Redis, so it is for who may look."""
     problem = await serving_of(request).problem()
-    return PlainTextResponse(problem or "ok", status_code=503 if problem else 200)
+    if problem is None:
+        return PlainTextResponse("ok")
+    told = problem if await _refusal(request) is None else "Redis cannot be used; who may look is told why"
+    return PlainTextResponse(told, status_code=503)
 
 
 @router.get("/metrics")
@@ -48,16 +52,20 @@ async def metrics(request: Request) -> Response:
 
     Who shows a token that is none learns it: a scrape must not lose figures in silence.
     """
-    serving = serving_of(request)
-    try:
-        await serving.access.visitor(request)
-        may_look = True
-    except AccessDenied as error:
-        if "authorization" in request.headers:
-            raise Refused(error.status, str(error)) from None
-        may_look = False
-    text, kind = await serving.metrics(request.headers.get("accept", ""), all_of_it=may_look)
+    refusal = await _refusal(request)
+    if refusal is not None and has_login(request):
+        raise Refused(refusal.status, str(refusal))
+    text, kind = await serving_of(request).metrics(request.headers.get("accept", ""), all_of_it=refusal is None)
     return Response(text, headers={"Content-Type": kind})
+
+
+async def _refusal(request: Request) -> AccessDenied | None:
+    """Why who sends it may not look; `None` for who may."""
+    try:
+        await serving_of(request).access.visitor(request)
+    except AccessDenied as error:
+        return error
+    return None
 
 
 @router.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -15,7 +15,8 @@ State = Literal[
     "delayed", "blocked", "ready", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "expired"
 ]
 Text = Annotated[
-    str, Query(max_length=1000, description="Only those with this text in their id, name, arguments or errors.")
+    str,
+    Query(max_length=1000, description="Only those with this text in name, arguments or errors, or at the id's start."),
 ]
 Key = Annotated[str, Query(max_length=1000, description="Only those with this unique, limit or fair key.")]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from . import plugin
 from .cluster import Cluster
@@ -13,7 +14,6 @@ from .queues import all_queues
 from .workers import all_workers
 
 _NO_FILES = ":4"
-_VALUED = ("-n", "--namespace", "--context", "--kubeconfig", "--dashboard", "--service-account", "-o", "--output")
 
 
 def complete(words: list[str]) -> int:
@@ -29,19 +29,23 @@ def complete(words: list[str]) -> int:
 def _names(before: list[str]) -> Iterable[str]:
     import typer
 
+    commands = _commands_of(typer.main.get_command(plugin.build()))
+    valued = set(_valued(commands.values()))
     given: dict[str, str] = {}
     plain: list[str] = []
     words = iter(before)
     for word in words:
-        if word in _VALUED:
+        option, is_whole, value = word.partition("=")
+        if word in valued:
             given[word] = next(words, "")
+        elif option in valued and is_whole:
+            given[option] = value
         elif not word.startswith("-"):
             plain.append(word)
-    commands: dict[str, object] = getattr(typer.main.get_command(plugin.build()), "commands", {})
     if not plain:
         return commands
     if plain == ["dead"]:
-        return getattr(commands["dead"], "commands", {})
+        return _commands_of(commands["dead"])
     cluster = Cluster.connect(
         given.get("--kubeconfig", ""), given.get("--context", ""), given.get("-n") or given.get("--namespace", "")
     )
@@ -54,3 +58,16 @@ def _names(before: list[str]) -> Iterable[str]:
             return [row["name"] for row in all_workers(find(cluster, given.get("--dashboard", "")))]
         case _:
             return ()
+
+
+def _commands_of(command: Any) -> dict[str, Any]:
+    return dict(getattr(command, "commands", {}))
+
+
+def _valued(commands: Iterable[Any]) -> Iterator[str]:
+    """The options that the next word is a value of."""
+    for command in commands:
+        yield from _valued(_commands_of(command).values())
+        for each in command.params:
+            if each.param_type_name == "option" and not each.is_flag:
+                yield from each.opts

@@ -58,6 +58,11 @@ class Dashboard:
         answer = self.cluster.call(method, f"{service}/api/{path}", query, body, headers)
         if answer.status >= 400:
             raise self._refusal(answer, method)
+        if answer.status >= 300 or not answer.body:  # a page, or the way to one
+            raise NoDashboardError(
+                f"{self.namespace}/{self.name} does not answer as a dashboard does; name it with --dashboard "
+                "NAMESPACE/NAME", answer.status,
+            )  # fmt: skip
         return answer.body
 
     def _refusal(self, answer: Answer, method: str) -> ClusterError:

@@ -8,7 +8,7 @@ import pytest
 
 from taskfleet_operator.kubectl import dead
 from taskfleet_operator.kubectl.cluster import Answer, Cluster, ClusterError
-from taskfleet_operator.kubectl.dashboard import Dashboard
+from taskfleet_operator.kubectl.dashboard import Dashboard, NoDashboardError
 
 
 class _Api(Cluster):
@@ -29,9 +29,15 @@ def test_a_job_whose_dashboard_ends_meanwhile_is_named_in_the_error() -> None:
         dead._ended(Dashboard(api, "shop", "dashboard"), "a1b2")
 
 
+@pytest.mark.parametrize("answer", [Answer(200, {}), Answer(302, {}), Answer(307, {"location": "/login"})])
+def test_a_service_that_is_no_dashboard_is_one_clear_line(answer: Answer) -> None:
+    with pytest.raises(NoDashboardError, match=r"^shop/web does not answer as a dashboard does; name it with --dash"):
+        Dashboard(_Api(answer), "shop", "web").get("overview")
+
+
 @pytest.mark.parametrize("name", ["a/../../secrets", "a?x=", "a%2e", "a b"])
 def test_the_name_of_a_dashboard_is_one_part_of_the_address(name: str) -> None:
-    api = _Api(Answer(200, {}))
+    api = _Api(Answer(200, {"user": ""}))
     Dashboard(api, "shop", name).get("session")
     assert api.paths[-1].count("/") == "/api/v1/namespaces/shop/services/x:http/proxy/api/session".count("/")
     assert "?" not in api.paths[-1]

@@ -1006,7 +1006,7 @@ export interface components {
             reason?: string | null;
             /**
              * Q
-             * @description With this text in the error, the name or at the start of the id; case does not matter.
+             * @description With this text in the name, arguments or errors, whatever the case, or at the start of the id.
              */
             q?: string | null;
             /**
@@ -3297,7 +3297,7 @@ export interface operations {
                 state?: ("delayed" | "blocked" | "ready" | "running" | "retrying" | "succeeded" | "failed" | "dead" | "cancelled" | "expired") | null;
                 /** @description Only of this task name. */
                 task?: string | null;
-                /** @description Only those with this text in their id, name, arguments or errors. */
+                /** @description Only those with this text in name, arguments or errors, or at the id's start. */
                 q?: string;
                 /** @description Only those with this unique, limit or fair key. */
                 key?: string;
@@ -3469,7 +3469,7 @@ export interface operations {
                 task?: string | null;
                 /** @description Only those with this reason. */
                 reason?: string | null;
-                /** @description Only those with this text in their error, name or id. */
+                /** @description Only those with this text in name, arguments or errors, or at the id's start. */
                 q?: string | null;
                 since?: string | null;
                 until?: string | null;
