@@ -68,6 +68,17 @@ def test_dev_says_where_its_dashboard_is_and_ctrl_c_ends_both(folder: Path, dev:
     assert "Traceback" not in dev.output
 
 
+def test_what_the_application_prints_is_taken_for_no_address(folder: Path, start: Start, port: int) -> None:
+    code = folder / "shop" / "tasks.py"
+    code.write_text(code.read_text() + '\nprint("dashboard: none of ours", flush=True)\n')
+    dev = start("dev", "shop.tasks:queue", "--port", str(port), "--dashboard-port", "0")
+    url = serves(dev)
+    assert "dashboard | dashboard: none of ours" in dev.output
+    assert get(url, "session")["may_change"]
+    assert dev.ends() == 0
+    assert "Traceback" not in dev.output
+
+
 def test_an_open_page_does_not_hold_up_the_end(dev: Dev) -> None:
     url = serves(dev)
     dev.says("is ready")
