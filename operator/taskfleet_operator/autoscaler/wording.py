@@ -17,10 +17,12 @@ LIMITS = {
     "ScaleUpLimit": ("the policies of scaleUp allow no larger step", "it goes on with the next step"),
     "ScaleDownLimit": ("the policies of scaleDown allow no larger step", "it goes on with the next step"),
     "MaxPendingReplicas": ("replicas that were asked for have not started", "it goes on when they have started"),
-    "WithinTolerance": ("the difference is within the tolerance", "a larger difference, or a smaller tolerance"),
     "BusyWorkers": ("busy workers are not taken away", "when their tasks have ended, it becomes smaller"),
     "JustStarted": ("workers have just started", "when they have worked for a while"),
     "LateTasks": ("tasks would wait too long otherwise", "when they have started"),
+    "SuspectSample": ("the figures were not plausible a moment ago", "it goes on after a while of plausible figures"),
+    "RolloutUnderWay": ("a rollout is under way", "it goes on when the rollout has ended"),
+    "BusyPodNotReady": ("Kubernetes would take a busy pod first", "it goes on when that pod is ready"),
 }  # fmt: skip
 REASONS = {
     "DrainTime": "the tasks that wait and arrive are to be worked off within the target time",
@@ -35,7 +37,7 @@ REASONS = {
     "Fallback": "the figures could not be read, so the fallback decides",
     "SampleFailed": "the figures could not be read, so the number is held",
     "SuspectSample": "the figures are not plausible, so the number is held",
-    "Static": "the fallback is a fixed number",
+    "WithinTolerance": "another number would be within the tolerance of this one, or be a matter of chance",
 }
 TERMS = {
     "arrivals_per_second": "tasks that arrive in a second",
