@@ -77,6 +77,44 @@ def test_axe_finds_nothing_on_a_narrow_page(look: Look, axe: str, name: str) -> 
     assert complaints(page, axe) == []
 
 
+DIALOGS = {
+    "shortcuts": ("/", "[title='Shortcuts (?)']"),
+    "pause": ("/queues/default", "button:text-is('Pause')"),
+    "purge": ("/queues/default", "text=Purge …"),
+    "cancel": ("/tasks/01J9", "text=Cancel …"),
+    "letter": ("/dead", "tbody button.linky >> nth=0"),
+    "discard": ("/dead", "text=Discard all that match …"),
+    "run": ("/schedules", "button:has-text('Run now') >> nth=0"),
+}
+
+
+@pytest.mark.parametrize("name", list(DIALOGS))
+def test_axe_finds_nothing_in_a_dialog(look: Look, axe: str, name: str) -> None:
+    path, button = DIALOGS[name]
+    page = look(path)
+    page.click(button)
+    expect(page.locator("dialog[open]")).to_be_visible()
+    expect(page.locator("dialog[open]").get_by_text("Loading …")).to_have_count(0)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert complaints(page, axe) == [], scheme
+
+
+def test_axe_finds_nothing_in_what_comes_after_a_change(look: Look, world: World, axe: str) -> None:
+    page = look("/dead")
+    page.locator("tbody input[type=checkbox]").first.check()
+    page.click("text=Discard chosen")
+    page.locator("dialog[open]").get_by_role("button", name="Discard").click()
+    expect(page.locator("[data-job=running]")).to_be_visible()
+    world.finish("job-1")
+    expect(page.locator("[data-job=done]")).to_be_visible()
+    world.deaf = True
+    expect(page.locator(".banner")).to_be_visible()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert complaints(page, axe) == [], scheme
+
+
 @each_page
 def test_a_page_never_scrolls_sideways_from_360_pixels_on(look: Look, name: str) -> None:
     page = look(PAGES[name][0], width=360)
@@ -103,6 +141,14 @@ def test_the_theme_follows_the_system_and_the_button(look: Look) -> None:
     assert ground() == dark
     page.click("[data-theme-button]")  # the system's again
     assert page.evaluate("document.documentElement.dataset.theme") is None
+
+
+def test_the_theme_can_be_chosen_where_a_page_may_store_nothing(look: Look) -> None:
+    page = look("/", scheme="light")
+    page.evaluate("Object.defineProperty(window, 'localStorage', {get() { throw new Error('forbidden'); }})")
+    for theme in ("light", "dark", "system"):
+        page.click("[data-theme-button]")
+        expect(page.locator("[data-theme-button]")).to_contain_text(f"Theme: {theme}")
 
 
 def test_the_first_paint_waits_for_no_figures(look: Look, world: World) -> None:
