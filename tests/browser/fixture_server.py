@@ -152,6 +152,10 @@ class FixtureServer:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
+        if path == "logout":
+            answer = JSONResponse({"changed": True, "count": None, "detail": ""})
+            answer.delete_cookie("session")
+            return answer
         if request.headers.get("x-csrf-token") != self.world.csrf:
             return JSONResponse({"error": "the CSRF token is missing"}, 403)
         if world.refuse:

@@ -187,6 +187,62 @@ def test_a_thousand_queues_come_a_page_at_a_time(look: Look, world: World) -> No
     assert "queue-0777" in rows.inner_text()
 
 
+@pytest.mark.parametrize(
+    ("span", "label", "points"), [("1h", "1 hour", 240), ("24h", "24 hours", 288), ("7d", "7 days", 336)]
+)
+def test_a_queue_is_charted_over_an_hour_a_day_and_a_week(look: Look, span: str, label: str, points: int) -> None:
+    page = look("/queues/default" if span != "1h" else "/queues/default?span=7d")
+    page.get_by_role("group", name="Span").get_by_role("button", name=label).click()
+    page.wait_for_function("span => (new URLSearchParams(location.search).get('span') ?? '1h') === span", arg=span)
+    for title in ("Tasks", "Rates", "Oldest waiting task", "Busy slots"):
+        plot = page.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuemax", str(points - 1))
+        expect(plot.locator(".line").first).to_be_visible()
+
+
+def test_each_line_of_a_chart_is_of_its_own_figure(look: Look) -> None:
+    """The last points of the fixture lead to the figures of now."""
+    page = look("/queues/default")
+    latest = {
+        "Tasks": "ready 1,840, running 42, delayed 118, dead 7",
+        "Rates": "in 83, out 98, failed 0.12",
+        "Oldest waiting task": "age 31 s",
+        "Busy slots": "busy 42",
+    }
+    for title, figures in latest.items():
+        plot = page.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuetext", re.compile(f": {figures}$"))
+    scaler = look("/autoscaler/shop/orders")
+    for title, figures in {
+        "Workers": "wanted 8, there 7, busy 7", "What the number is made of": "needed 64.8, steady 50, drain 14.8, late 0",
+    }.items():  # fmt: skip
+        plot = scaler.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuetext", re.compile(f": {figures}$"))
+
+
+def test_an_autoscaler_is_charted_over_a_day_by_the_minute(look: Look) -> None:
+    page = look("/autoscaler/shop/orders")
+    page.get_by_role("button", name="24 hours").click()
+    page.wait_for_url("**/autoscaler/shop/orders?span=24h")
+    plot = page.get_by_role("slider", name="Workers: point in time")
+    expect(plot).to_have_attribute("aria-valuemax", "1439")
+    expect(page.locator("#decisions-title")).to_have_count(0)  # a day has no reasons
+    labels = plot.locator(".grid text[text-anchor=middle]").all_text_contents()
+    assert len(set(labels)) == len(labels) >= 3
+
+
+def test_a_point_of_a_chart_is_shown_under_the_mouse_and_picked_with_a_click(look: Look) -> None:
+    page = look("/autoscaler/shop/orders")
+    plot = page.get_by_role("slider", name="Workers: point in time")
+    box = plot.bounding_box()
+    latest = page.locator("#decision-title").inner_text()
+    plot.hover(position={"x": box["width"] / 2, "y": 50})
+    expect(plot).to_have_attribute("aria-valuenow", re.compile(r"^1[01]\d$"))
+    expect(plot.locator(".cursor circle").first).to_be_visible()
+    plot.click(position={"x": box["width"] / 2, "y": 50})
+    expect(page.locator("#decision-title")).not_to_have_text(latest)
+
+
 def test_the_queues_are_sorted_by_the_server(look: Look) -> None:
     page = look("/")
     page.click("button.sort:has-text('Ready')")
@@ -232,7 +288,8 @@ def test_the_login_page_takes_a_token_and_is_clean(look: Look, world: World, axe
     page.fill("input[type=password]", "secret")
     page.click("button:has-text('Log in')")
     page.wait_for_selector("h1:has-text('Workers')")
-    assert re.search(r"Log out", page.locator("nav").first.inner_text())
+    page.click("nav >> text=Log out")
+    expect(page.locator("input[type=password]")).to_be_visible()
 
 
 def test_no_file_is_larger_than_its_budget(fixture_server: FixtureServer) -> None:

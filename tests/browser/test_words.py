@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from playwright.sync_api import expect
 
@@ -87,3 +89,65 @@ def test_the_corner_does_not_say_live_while_redis_is_gone(look: Look, world: Wor
     expect(page.locator("main [role=alert]")).to_contain_text("cannot be reached")
     world.touch(no_redis=False)
     expect(page.locator("[data-link=live]")).to_contain_text("Live")
+
+
+def test_the_overview_counts_the_workers_by_what_they_do(look: Look) -> None:
+    page = look("/")
+    workers = page.locator(".stat", has_text="Workers").first
+    expect(workers.locator(".stat-value")).to_have_text("10")
+    expect(workers).to_contain_text("7 busy, 1 idle, 1 cordoned, 1 draining")
+    row = page.locator("tbody tr", has=page.get_by_role("link", name="default", exact=True))
+    cells = {name: row.locator(f"[data-label='{name}']") for name in ("Ready", "Running", "Oldest", "In /s", "Out /s")}
+    assert {name: cell.inner_text() for name, cell in cells.items()} == {
+        "Ready": "1,840", "Running": "42", "Oldest": "31 s", "In /s": "83", "Out /s": "98",
+    }  # fmt: skip
+    expect(row.locator("[data-label='Failed /s']")).to_have_text("0.12")
+    expect(row.locator("[data-label='Gone in']")).to_have_text("2 min 9 s")
+    spark = row.get_by_role("img", name=re.compile(r"default, ready tasks: now [\d,]+, most [\d,]+ in the last hour"))
+    expect(spark.locator(".line")).to_be_visible()
+
+
+def test_a_worker_tells_what_it_runs_and_what_is_wrong_with_it(look: Look) -> None:
+    page = look("/workers")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    states = [row.locator("[data-label=State] .state").inner_text().lstrip("▶○⊟↓") for row in rows.all()]
+    assert states == ["busy", "busy", "idle", "cordoned", "draining", "busy"]
+    busy = rows.nth(0)
+    expect(busy.locator("[data-label=Runs] li").first).to_have_text(
+        re.compile(r"shop\.orders\.charge run-0-0 for 12 s")
+    )
+    expect(busy.locator("[data-label=Version]")).to_have_text("0.9.0")
+    expect(busy.locator("[data-label=Started]")).to_have_text(re.compile("1 h [67] min ago"))
+    expect(busy.locator("[data-label=Heartbeat] .tone-warn")).to_have_count(0)
+    expect(busy.locator("[data-label=Clock]")).to_have_text("right")
+    expect(rows.nth(4).locator("[data-label=Heartbeat] .tone-warn")).to_have_text("17 s")
+    expect(rows.nth(4).locator("[data-label=Clock]")).to_have_text("+2.4 s")
+    expect(rows.nth(5).locator("[data-label=State]")).to_contain_text("1 slot stuck")
+
+
+def test_a_queue_tells_its_limits_with_their_use_and_its_heaviest_keys(look: Look) -> None:
+    page = look("/queues/default")
+    limits = section(page, "limits").locator(".limits li")
+    expect(limits).to_have_text(
+        [re.compile("concurrency.*42 of 48"), re.compile("rate.*97.6 of 120 a second"), re.compile("at most 2")]
+    )
+    keys = section(page, "keys")
+    expect(keys).to_contain_text("of a part of the tasks")
+    expect(keys.locator("table").first.locator("tbody tr").first).to_contain_text("customer-0")
+    expect(keys.locator("table").nth(1).locator("tbody tr").first).to_contain_text("tenant-0")
+    keys.get_by_role("link", name="customer-0").click()
+    page.wait_for_url("**/tasks?queue=default&key=customer-0")
+
+
+def test_a_schedule_tells_its_ticks_in_its_zone_and_how_it_went(look: Look, world: World) -> None:
+    page = look("/schedules")
+    row = page.locator("tbody tr", has_text="sync-stock")
+    [row_of] = [each for each in world.schedules()["items"] if each["name"] == "sync-stock"]
+    ticks = row.locator("time")
+    expect(ticks.nth(2)).to_be_visible()
+    for shown in ticks.all()[:3]:
+        moment = dt.datetime.fromisoformat(shown.get_attribute("datetime"))
+        assert shown.inner_text().endswith(f"{moment.astimezone(ZoneInfo(row_of['time_zone'])):%H:%M}")
+    expect(row).to_contain_text("nothing kept of it")
+    expect(page.locator("tbody tr", has_text="clean-up").locator("[data-label=Last]")).to_contain_text("failed")

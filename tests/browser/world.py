@@ -384,7 +384,7 @@ class World:
         }
 
     def scaler(self, name: str, span: str = "1h") -> Body:
-        number, step = (240, 15) if span == "1h" else (288, 300)
+        number, step = (240, 15) if span == "1h" else (1440, 60)
         hour = span == "1h"
         points, there = [], 4
         for i in range(number):
