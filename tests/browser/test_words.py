@@ -151,3 +151,88 @@ def test_a_schedule_tells_its_ticks_in_its_zone_and_how_it_went(look: Look, worl
         assert shown.inner_text().endswith(f"{moment.astimezone(ZoneInfo(row_of['time_zone'])):%H:%M}")
     expect(row).to_contain_text("nothing kept of it")
     expect(page.locator("tbody tr", has_text="clean-up").locator("[data-label=Last]")).to_contain_text("failed")
+
+
+KWARGS = """{
+  "currency": "EUR",
+  "password": "***",
+  "note": "as agreed",
+  "nested": {
+    "a": [],
+    "b": [
+      1,
+      {}
+    ]
+  }
+}"""
+
+
+def test_a_task_tells_its_life_what_it_holds_and_how_it_ended(look: Look, world: World) -> None:
+    world.state = "succeeded"
+    page = look("/tasks/01J9")
+    life = page.locator(".life li")
+    expect(life).to_have_count(8)
+    told = [
+        ("enqueued", "", "by shop-web-5c7:81"), ("ready", "", ""),
+        ("claimed", "+8.6 s", "attempt 1 by orders-7d9f-x2/0"),
+        ("attempt failed", "+12 s", "CardDeclined: insufficient funds"), ("retry due", "+10 s", "after 10 s"),
+        ("claimed", "+1.1 s", "attempt 2 by orders-7d9f-x2/0"), ("progress", "+20 s", "3 of 8: capturing"),
+        ("ended", "+7 s", ""),
+    ]  # fmt: skip
+    for each, (what, gap, detail) in zip(life.all(), told, strict=True):
+        expect(each.locator("b")).to_have_text(what)
+        expect(each).to_contain_text(detail)
+        if gap:
+            expect(each.locator(".life-gap")).to_have_text(gap)
+    assert page.get_by_label("Named arguments", exact=True).inner_text() == KWARGS
+    expect(page.get_by_label("The result, as JSON", exact=True)).to_have_text('{ "receipt": "r-1" }')
+    facts = section(page, "facts")
+    expect(facts.locator("dl > div", has_text="Attempt")).to_contain_text("2 of 4")
+    expect(facts.locator("dl > div", has_text="Claims")).to_contain_text("2")
+    expect(section(page, "payload")).to_contain_text("masked: password")
+    attempts = page.locator(".attempts > li")
+    expect(attempts.locator("summary .state")).to_have_text(["✕Attempt 2", "✕Attempt 1"])  # the last comes first
+    expect(attempts.nth(0).locator("details[open]")).to_contain_text("in charge")
+    expect(attempts.nth(1).locator("details[open]")).to_have_count(0)
+
+
+def test_times_that_are_typed_are_those_of_the_reader(look: Look) -> None:
+    page = look("/dead")
+    with page.expect_request(re.compile(r"/api/dead\?.*since=2026-01-02T02%3A04%3A00.000Z")):
+        page.get_by_label("From").fill("2026-01-02T03:04")  # in Berlin
+    with page.expect_request(re.compile(r"/api/dead\?.*until=2026-07-02T01%3A04%3A00.000Z")):
+        page.get_by_label("Before").fill("2026-07-02T03:04")
+    page.click("text=Requeue all that match …")
+    page.locator("dialog[open]").get_by_role("button", name="Requeue all").click()
+    expect(page.locator("[data-job]")).to_be_visible()
+
+
+def test_the_record_of_changes_tells_what_was_refused_and_is_paged(look: Look) -> None:
+    page = look("/audit")
+    outcomes = page.locator("tbody [data-label=Outcome] .state")
+    expect(outcomes.nth(0)).to_have_text("✕refused: viewers may not")
+    expect(outcomes.nth(1)).to_have_text("✓done")
+    pager = page.locator("nav[aria-label='Pages of the listing']")
+    with page.expect_request("**/api/audit?cursor=1"):
+        pager.get_by_text("Next →").click()
+    expect(pager).to_contain_text("Page 2")
+    pager.get_by_text("← Previous").click()
+    expect(pager).to_contain_text("Page 1")
+    expect(pager.get_by_text("← Previous")).to_be_disabled()
+
+
+def test_a_job_tells_what_stayed_and_how_much_can_come_back(look: Look, world: World) -> None:
+    page = look("/dead?reason=timeout")
+    page.click("text=Discard all that match …")
+    page.locator("dialog[open]").get_by_role("button", name="Discard all").click()
+    job = page.locator("[data-job]")
+    expect(job).to_contain_text("0 of 3 discarded …")
+    world.finish("job-1")
+    world.jobs["job-1"] |= {"stayed": 2, "undoable": 1, "state": "failed", "error": "Redis is out of memory"}
+    world.touch()
+    expect(job).to_contain_text("Stopped after 3 discarded.")
+    expect(job).to_contain_text("2 stay: cancelled, damaged, or their unique key is taken.")
+    expect(job).to_contain_text("Redis is out of memory")
+    expect(job).to_contain_text("1 letter can come back until")
+    job.get_by_role("button", name="Close this message").click()
+    expect(job).to_have_count(0)
