@@ -155,6 +155,23 @@ def test_a_package_that_is_missing_is_a_hint(monkeypatch: pytest.MonkeyPatch) ->
             pass
 
 
+def test_a_dashboard_that_cannot_start_says_why_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_process, "_WORKERS_FIRST_SECONDS", 0.0)
+    said: list[str] = []
+    with dashboard_process.beside("no_such_module:queue", 0, said.append) as process:
+        assert process is not None
+
+        def given_up() -> bool:
+            process.tend()
+            return process._start_at == float("inf")
+
+        wait(given_up, lambda: f"it gives up: {said}")
+        assert (process.url, process._child) == ("", None)
+    assert len(said) == 1
+    assert said[0].startswith("dashboard | taskfleet: ")
+    assert "no_such_module" in said[0]
+
+
 def test_up_serves_the_dashboard_of_its_fleet_until_it_ends(up: subprocess.Popen[str], server: RedisServer) -> None:
     said = read_until(up, "dashboard: http")
     url = address(said[-1].strip())
