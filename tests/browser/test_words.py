@@ -234,5 +234,8 @@ def test_a_job_tells_what_stayed_and_how_much_can_come_back(look: Look, world: W
     expect(job).to_contain_text("2 stay: cancelled, damaged, or their unique key is taken.")
     expect(job).to_contain_text("Redis is out of memory")
     expect(job).to_contain_text("1 letter can come back until")
+    world.touch(no_redis=True)
+    expect(job).to_contain_text("Redis at redis:6379 cannot be reached")
+    expect(job.get_by_role("button", name="Undo")).to_be_visible()  # its way back stays in sight
     job.get_by_role("button", name="Close this message").click()
     expect(job).to_have_count(0)
