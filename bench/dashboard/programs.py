@@ -110,7 +110,6 @@ class Browsers:
 
     def __init__(self) -> None:
         self.events = 0
-        self.bytes = 0
         self.began: set[int] = set()
 
     @contextlib.asynccontextmanager
@@ -138,7 +137,6 @@ class Browsers:
         async with client.stream("GET", f"{address}/api/events", params={"topics": topics}) as response:
             response.raise_for_status()
             async for chunk in response.aiter_bytes():
-                self.bytes += len(chunk)
                 self.events += chunk.count(b"event: ")
                 if b"event: " in chunk:
                     self.began.add(number)

@@ -130,7 +130,7 @@ async def demo(
     fleet = asyncio.create_task(up.run(plan, redis, folder, watcher, stop, dashboard))
     producer = asyncio.create_task(produce(tasks, watcher, seconds, dashboard if stay else None))
     await asyncio.wait({fleet, producer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    if stay and producer.done() and not fleet.done():
+    if stay and producer.done() and producer.exception() is None and not fleet.done():
         watcher.say("all is done; the fleet and the dashboard stay until Ctrl-C")
         await asyncio.wait({fleet})
     stop.set()

@@ -27,12 +27,13 @@ STATIC = Path(__file__).parents[2] / "dashboard" / "taskfleet_dashboard" / "stat
 
 
 class FixtureServer:
-    """Serves one world at a time; `world` may be exchanged between tests, `base` is where it is mounted."""
+    """Serves one world at a time; `world` may be exchanged between tests."""
 
     def __init__(self) -> None:
         self.world = World()
         self.port = 0
-        self.policy_reports: list[str] = []
+        self.streams = 0  # that are open
+        self.opened = 0  # so far
         self._ending = threading.Event()
         self._server: uvicorn.Server | None = None
 
@@ -151,6 +152,10 @@ class FixtureServer:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
+        if path == "logout":
+            answer = JSONResponse({"changed": True, "count": None, "detail": ""})
+            answer.delete_cookie("session")
+            return answer
         if request.headers.get("x-csrf-token") != self.world.csrf:
             return JSONResponse({"error": "the CSRF token is missing"}, 403)
         if world.refuse:
@@ -201,6 +206,15 @@ class FixtureServer:
         )
 
     async def _stream(self, request: Request, topics: list[str]) -> AsyncIterator[str]:
+        self.streams += 1
+        self.opened += 1
+        try:
+            async for event in self._told(request, topics):
+                yield event
+        finally:
+            self.streams -= 1
+
+    async def _told(self, request: Request, topics: list[str]) -> AsyncIterator[str]:
         world, sent = self.world, -1
         yield "retry: 500\n\n"
         while not self._ending.is_set() and self.world is world and not (world.deaf or world.down):

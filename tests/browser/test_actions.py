@@ -72,7 +72,7 @@ def test_a_refused_change_says_why_and_the_question_stays(look: Look, world: Wor
 def test_a_viewer_sees_no_button_that_changes_anything(look: Look, world: World, path: str) -> None:
     world.may_change = False
     page = look(path)
-    page.wait_for_selector("main h1")
+    expect(page.locator("main .panel tbody tr, main .life li").last).to_be_visible()
     expect(
         page.locator(
             "main button:text-matches('^(Pause|Purge|Resume|Cancel|Retry|Requeue|Discard|Run now|Cordon|Uncordon)')"
@@ -138,6 +138,56 @@ def test_chosen_dead_letters_are_discarded_with_progress_and_come_back(look: Loo
     done.get_by_role("button", name="Undo").click()
     expect(page.locator("[data-job=undone]")).to_contain_text("Undone")
     expect(page.locator("tbody tr")).to_have_count(8)
+
+
+def test_a_job_that_has_begun_is_shown_when_the_next_is_refused(look: Look, world: World) -> None:
+    page = look("/dead")
+    for i in (1, 4):  # of "default" and "mail"
+        page.locator("tbody input[type=checkbox]").nth(i).check()
+    page.click("text=Discard chosen")
+
+    def second_fails(route: Any) -> None:
+        if "mail" in route.request.post_data:
+            route.fulfill(status=429, json={"error": "4 jobs run already: wait for one to end"})
+        else:
+            route.continue_()
+
+    page.route("**/api/dead/discard", second_fails)
+    dialog(page).get_by_role("button", name="Discard").click()
+    expect(dialog(page).get_by_role("alert")).to_have_text("4 jobs run already: wait for one to end")
+    page.keyboard.press("Escape")
+    world.finish("job-1")
+    expect(page.locator("[data-job=done]").get_by_role("button", name="Undo")).to_be_visible()
+
+
+def test_letters_of_more_queues_than_jobs_are_shown_for_are_not_begun(look: Look, world: World) -> None:
+    world.scattered = True
+    page = look("/dead")
+    page.get_by_label("Choose this page").check()
+    page.click("text=Discard chosen")
+    toast(page, "These are of 9 queues, and 8 at a time is the most: choose fewer")
+    expect(dialog(page)).to_have_count(0)
+    page.locator("tbody input[type=checkbox]").first.uncheck()
+    page.click("text=Discard chosen")
+    dialog(page).get_by_role("button", name="Discard").click()
+    expect(page.locator("[data-job]")).to_have_count(8)
+    assert len(world.changes) == 8
+
+
+def test_who_has_closed_the_question_is_told_that_the_change_has_failed(look: Look) -> None:
+    page = look("/queues/default")
+    held: list[Any] = []
+    page.route("**/pause", lambda route: held.append(route))  # it must be a function
+    page.click("button:text-is('Pause')")
+    with page.expect_request("**/pause"):
+        dialog(page).get_by_role("button", name="Pause").click()
+    page.keyboard.press("Escape")
+    page.click("text=Purge …")  # and asks another one
+    [route] = held
+    route.fulfill(status=503, json={"error": "Redis at redis:6379 cannot be reached"})
+    toast(page, "Redis at redis:6379 cannot be reached")
+    expect(dialog(page)).to_contain_text("It cannot be undone")
+    expect(dialog(page).get_by_role("alert")).to_have_count(0)
 
 
 def test_all_dead_letters_that_match_are_requeued(look: Look, world: World) -> None:

@@ -164,6 +164,15 @@ def test_a_workflow_is_walked_with_the_mouse_and_as_a_list(look: Look) -> None:
     expect(workflow.locator("tbody tr")).to_have_count(5)
 
 
+def test_a_link_can_be_opened_in_another_tab(look: Look) -> None:
+    page = look("/")
+    with page.context.expect_page() as opened:
+        page.click("nav >> text=Workers", modifiers=["ControlOrMeta"])
+    opened.value.wait_for_url("**/workers")
+    assert page.url.endswith("/")
+    expect(page.locator("h1")).to_have_text("Overview")
+
+
 def test_a_dialog_gives_the_focus_back(look: Look, world: World) -> None:
     page = look("/queues/default")
     button = page.locator("button:text-is('Pause')")

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Look
 from tests.browser.fixture_server import FixtureServer
 from tests.browser.world import World
+from tests.support.redis_server import wait_until
 
 
 def stat(page: Any, label: str) -> Any:
@@ -38,6 +39,69 @@ def test_a_queue_and_a_task_follow(look: Look, world: World) -> None:
     expect(stat(queue, "Ready")).to_have_text("7")
     expect(task.locator(".page-head .state")).to_contain_text("succeeded")
     expect(task.locator("#result-title")).to_be_visible()
+
+
+# When a page has read the answers that it has, and has drawn them: a further one comes after them.
+_DRAWN = """async () => {
+  await (await fetch("api/session")).text();
+  for (let i = 0; i < 3; i++) await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+}"""
+
+
+def test_an_answer_that_comes_late_does_not_replace_what_is_newer(look: Look, world: World) -> None:
+    page = look("/workers")
+    held: list[tuple[Any, Any]] = []
+    page.route("**/api/tasks/01J9", lambda route: held.append((route, route.fetch())))
+    page.fill("#jump", "01J9")
+    page.keyboard.press("Enter")
+    state = page.locator(".page-head .state")
+    expect(state).to_contain_text("running")  # by an event
+    world.touch(state="succeeded")
+    expect(state).to_contain_text("succeeded")
+    [(route, old)] = held
+    with page.expect_response("**/api/tasks/01J9") as answered:
+        route.fulfill(response=old)
+    answered.value.finished()
+    page.evaluate(_DRAWN)
+    expect(state).to_contain_text("succeeded")
+
+
+_SHOW = """hidden => {
+  Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_page_that_nobody_sees_gives_its_connection_back(
+    look: Look, world: World, fixture_server: FixtureServer
+) -> None:
+    world.refused = {"queue:default"}  # so that it would try again by itself
+    page = look("/queues/default")
+    page.clock.install()
+    wait_until(lambda: fixture_server.streams == 1, "its stream")
+    page.evaluate(_SHOW, True)
+    page.clock.fast_forward(29_000)
+    assert fixture_server.streams == 1
+    page.clock.fast_forward(2_000)
+    wait_until(lambda: fixture_server.streams == 0, "the end of its stream")
+    opened = fixture_server.opened
+    page.clock.fast_forward(120_000)
+    page.click("nav >> text=Workers")  # other topics
+    page.clock.fast_forward(60_000)
+    assert (fixture_server.streams, fixture_server.opened) == (0, opened)
+    world.touch(dead_letters=11)
+    page.evaluate(_SHOW, False)
+    page.clock.resume()
+    expect(page.locator("nav .mark")).to_have_text("11")
+
+
+def test_a_stream_that_has_fallen_silent_is_opened_anew(look: Look, fixture_server: FixtureServer) -> None:
+    page = look("/workers")
+    opened = fixture_server.opened
+    page.clock.install()
+    page.clock.fast_forward(46_000)
+    wait_until(lambda: fixture_server.opened > opened, "another stream")
+    expect(page.locator("[data-link=live]")).to_be_visible()
 
 
 def test_one_connection_carries_all_topics_of_a_page(look: Look) -> None:

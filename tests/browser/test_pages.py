@@ -77,6 +77,44 @@ def test_axe_finds_nothing_on_a_narrow_page(look: Look, axe: str, name: str) -> 
     assert complaints(page, axe) == []
 
 
+DIALOGS = {
+    "shortcuts": ("/", "[title='Shortcuts (?)']"),
+    "pause": ("/queues/default", "button:text-is('Pause')"),
+    "purge": ("/queues/default", "text=Purge …"),
+    "cancel": ("/tasks/01J9", "text=Cancel …"),
+    "letter": ("/dead", "tbody button.linky >> nth=0"),
+    "discard": ("/dead", "text=Discard all that match …"),
+    "run": ("/schedules", "button:has-text('Run now') >> nth=0"),
+}
+
+
+@pytest.mark.parametrize("name", list(DIALOGS))
+def test_axe_finds_nothing_in_a_dialog(look: Look, axe: str, name: str) -> None:
+    path, button = DIALOGS[name]
+    page = look(path)
+    page.click(button)
+    expect(page.locator("dialog[open]")).to_be_visible()
+    expect(page.locator("dialog[open]").get_by_text("Loading …")).to_have_count(0)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert complaints(page, axe) == [], scheme
+
+
+def test_axe_finds_nothing_in_what_comes_after_a_change(look: Look, world: World, axe: str) -> None:
+    page = look("/dead")
+    page.locator("tbody input[type=checkbox]").first.check()
+    page.click("text=Discard chosen")
+    page.locator("dialog[open]").get_by_role("button", name="Discard").click()
+    expect(page.locator("[data-job=running]")).to_be_visible()
+    world.finish("job-1")
+    expect(page.locator("[data-job=done]")).to_be_visible()
+    world.deaf = True
+    expect(page.locator(".banner")).to_be_visible()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert complaints(page, axe) == [], scheme
+
+
 @each_page
 def test_a_page_never_scrolls_sideways_from_360_pixels_on(look: Look, name: str) -> None:
     page = look(PAGES[name][0], width=360)
@@ -103,6 +141,14 @@ def test_the_theme_follows_the_system_and_the_button(look: Look) -> None:
     assert ground() == dark
     page.click("[data-theme-button]")  # the system's again
     assert page.evaluate("document.documentElement.dataset.theme") is None
+
+
+def test_the_theme_can_be_chosen_where_a_page_may_store_nothing(look: Look) -> None:
+    page = look("/", scheme="light")
+    page.evaluate("Object.defineProperty(window, 'localStorage', {get() { throw new Error('forbidden'); }})")
+    for theme in ("light", "dark", "system"):
+        page.click("[data-theme-button]")
+        expect(page.locator("[data-theme-button]")).to_contain_text(f"Theme: {theme}")
 
 
 def test_the_first_paint_waits_for_no_figures(look: Look, world: World) -> None:
@@ -139,6 +185,66 @@ def test_a_thousand_queues_come_a_page_at_a_time(look: Look, world: World) -> No
     expect(rows).to_have_count(1)
     assert "search=queue-0777" in page.url
     assert "queue-0777" in rows.inner_text()
+
+
+SPANS = {"1h": ("1 hour", 240), "24h": ("24 hours", 288), "7d": ("7 days", 336)}
+
+
+@pytest.mark.parametrize("span", list(SPANS))
+def test_a_queue_is_charted_over_an_hour_a_day_and_a_week(look: Look, span: str) -> None:
+    label, points = SPANS[span]
+    page = look("/queues/default" if span != "1h" else "/queues/default?span=7d")
+    page.get_by_role("group", name="Span").get_by_role("button", name=label).click()
+    page.wait_for_function("span => (new URLSearchParams(location.search).get('span') ?? '1h') === span", arg=span)
+    for title in ("Tasks", "Rates", "Oldest waiting task", "Busy slots"):
+        plot = page.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuemax", str(points - 1))
+        expect(plot.locator(".line").first).to_be_visible()
+
+
+def test_each_line_of_a_chart_is_of_its_own_figure(look: Look) -> None:
+    """The last points of the fixture lead to the figures of now."""
+    page = look("/queues/default")
+    latest = {
+        "Tasks": "ready 1,840, running 42, delayed 118, dead 7",
+        "Rates": "in 83, out 98, failed 0.12",
+        "Oldest waiting task": "age 31 s",
+        "Busy slots": "busy 42",
+    }
+    for title, figures in latest.items():
+        plot = page.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuetext", re.compile(f": {figures}$"))
+    latest = {
+        "Workers": "wanted 8, there 7, busy 7",
+        "What the number is made of": "needed 64.8, steady 50, drain 14.8, late 0",
+    }
+    scaler = look("/autoscaler/shop/orders")
+    for title, figures in latest.items():
+        plot = scaler.get_by_role("slider", name=f"{title}: point in time")
+        expect(plot).to_have_attribute("aria-valuetext", re.compile(f": {figures}$"))
+
+
+def test_an_autoscaler_is_charted_over_a_day_by_the_minute(look: Look) -> None:
+    page = look("/autoscaler/shop/orders")
+    page.get_by_role("button", name="24 hours").click()
+    page.wait_for_url("**/autoscaler/shop/orders?span=24h")
+    plot = page.get_by_role("slider", name="Workers: point in time")
+    expect(plot).to_have_attribute("aria-valuemax", "1439")
+    expect(page.locator("#decisions-title")).to_have_count(0)  # a day has no reasons
+    labels = plot.locator(".grid text[text-anchor=middle]").all_text_contents()
+    assert len(set(labels)) == len(labels) >= 3
+
+
+def test_a_point_of_a_chart_is_shown_under_the_mouse_and_picked_with_a_click(look: Look) -> None:
+    page = look("/autoscaler/shop/orders")
+    plot = page.get_by_role("slider", name="Workers: point in time")
+    box = plot.bounding_box()
+    latest = page.locator("#decision-title").inner_text()
+    plot.hover(position={"x": box["width"] / 2, "y": 50})
+    expect(plot).to_have_attribute("aria-valuenow", re.compile(r"^1[01]\d$"))
+    expect(plot.locator(".cursor circle").first).to_be_visible()
+    plot.click(position={"x": box["width"] / 2, "y": 50})
+    expect(page.locator("#decision-title")).not_to_have_text(latest)
 
 
 def test_the_queues_are_sorted_by_the_server(look: Look) -> None:
@@ -186,7 +292,8 @@ def test_the_login_page_takes_a_token_and_is_clean(look: Look, world: World, axe
     page.fill("input[type=password]", "secret")
     page.click("button:has-text('Log in')")
     page.wait_for_selector("h1:has-text('Workers')")
-    assert re.search(r"Log out", page.locator("nav").first.inner_text())
+    page.click("nav >> text=Log out")
+    expect(page.locator("input[type=password]")).to_be_visible()
 
 
 def test_no_file_is_larger_than_its_budget(fixture_server: FixtureServer) -> None:

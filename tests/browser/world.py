@@ -73,6 +73,8 @@ class World:
     thinned: bool = False
     state: str = "running"
     ready: int = 1840
+    dead_letters: int = 9
+    scattered: bool = False
     refuse: str = ""
     born: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC).replace(microsecond=0))
 
@@ -136,7 +138,7 @@ class World:
         return {
             "at": at(), "unread": 0,
             "totals": {
-                "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": 9, "in_per_second": 104.6,
+                "ready": self.ready + 301, "running": 64, "delayed": 153, "blocked": 3, "dead": self.dead_letters, "in_per_second": 104.6,
                 "out_per_second": 118.2, "failed_per_second": 0.12, "drains_in_seconds": 157.4,
                 **self.unknown(),
             },
@@ -298,7 +300,7 @@ class World:
     def dead_row(self, i: int) -> Body:
         return {
             "id": f"dead-{i:04}", "task": self.say(["shop.orders.charge", "shop.mail.send", "shop.thumbs.make"][i % 3]),
-            "queue": self.say("default" if i % 4 else "mail"), "reason": self.say(["exception", "timeout", "worker_lost"][i % 3]),
+            "queue": f"queue-{i}" if self.scattered else self.say("default" if i % 4 else "mail"), "reason": self.say(["exception", "timeout", "worker_lost"][i % 3]),
             "error": self.say(["CardDeclined: insufficient funds", "it ran longer than its timeout of 30 s", "its worker was lost 5 times"][i % 3]),
             "attempts": 4, "deliveries": 4, "enqueued_at": at(400 + i * 60), "died_at": at(20 + i * 47),
         }  # fmt: skip
@@ -382,7 +384,7 @@ class World:
         }
 
     def scaler(self, name: str, span: str = "1h") -> Body:
-        number, step = (240, 15) if span == "1h" else (288, 300)
+        number, step = (240, 15) if span == "1h" else (1440, 60)
         hour = span == "1h"
         points, there = [], 4
         for i in range(number):

@@ -68,6 +68,17 @@ def test_dev_says_where_its_dashboard_is_and_ctrl_c_ends_both(folder: Path, dev:
     assert "Traceback" not in dev.output
 
 
+def test_what_the_application_prints_is_taken_for_no_address(folder: Path, start: Start, port: int) -> None:
+    code = folder / "shop" / "tasks.py"
+    code.write_text(code.read_text() + '\nprint("dashboard: none of ours", flush=True)\n')
+    dev = start("dev", "shop.tasks:queue", "--port", str(port), "--dashboard-port", "0")
+    url = serves(dev)
+    assert "dashboard | dashboard: none of ours" in dev.output
+    assert get(url, "session")["may_change"]
+    assert dev.ends() == 0
+    assert "Traceback" not in dev.output
+
+
 def test_an_open_page_does_not_hold_up_the_end(dev: Dev) -> None:
     url = serves(dev)
     dev.says("is ready")
@@ -142,6 +153,23 @@ def test_a_package_that_is_missing_is_a_hint(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigurationError, match="--dashboard-port: the dashboard needs"):
         with dashboard_process.beside("a:b", 8123, said.append):
             pass
+
+
+def test_a_dashboard_that_cannot_start_says_why_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_process, "_WORKERS_FIRST_SECONDS", 0.0)
+    said: list[str] = []
+    with dashboard_process.beside("no_such_module:queue", 0, said.append) as process:
+        assert process is not None
+
+        def given_up() -> bool:
+            process.tend()
+            return process._start_at == float("inf")
+
+        wait(given_up, lambda: f"it gives up: {said}")
+        assert (process.url, process._child) == ("", None)
+    assert len(said) == 1
+    assert said[0].startswith("dashboard | taskfleet: ")
+    assert "no_such_module" in said[0]
 
 
 def test_up_serves_the_dashboard_of_its_fleet_until_it_ends(up: subprocess.Popen[str], server: RedisServer) -> None:

@@ -1,5 +1,5 @@
 // Client-side routes below the place where the dashboard is mounted, which `<base>` names.
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 const base = new URL(document.baseURI).pathname.replace(/\/$/, "");
 
@@ -39,7 +39,8 @@ export function setQuery(changes: Record<string, string | null>): void {
 
 export function usePlace(): Place {
   const [place, set] = useState(here);
-  useEffect(() => {
+  // Before the page is painted: who goes back at once is followed, too.
+  useLayoutEffect(() => {
     const listener = () => set(here());
     listeners.add(listener);
     return () => void listeners.delete(listener);

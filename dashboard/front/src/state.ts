@@ -2,6 +2,7 @@
 import { createContext } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 import type { Session } from "./api/contract";
+import { visible } from "./format";
 
 export const SessionContext = createContext<Session | null>(null);
 
@@ -15,12 +16,14 @@ export type Theme = "system" | "light" | "dark";
 
 const KEY = "taskfleet-theme";
 
+let chosen: Theme = "system"; // what holds for this page where storage is forbidden
+
 function stored(): Theme {
   try {
     const value = localStorage.getItem(KEY);
     return value === "light" || value === "dark" ? value : "system";
   } catch {
-    return "system"; // storage can be forbidden
+    return chosen;
   }
 }
 
@@ -34,11 +37,12 @@ const themed = new Set<() => void>();
 export function nextTheme(): void {
   const order: Theme[] = ["system", "light", "dark"];
   const theme = order[(order.indexOf(stored()) + 1) % order.length]!;
+  chosen = theme;
   try {
     if (theme === "system") localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, theme);
   } catch {
-    // Without storage the choice holds for this page.
+    // The choice holds for this page all the same.
   }
   applyTheme(theme);
   for (const each of themed) each();
@@ -57,6 +61,6 @@ export function useTheme(): Theme {
 /** The title of the browser's tab. */
 export function useTitle(title: string): void {
   useEffect(() => {
-    document.title = `${title} · Taskfleet`;
+    document.title = `${visible(title)} · Taskfleet`;
   }, [title]);
 }

@@ -1,4 +1,5 @@
 // Reasons and limits of decisions in words, and states of tasks. The names are those of the autoscaler's documentation.
+import { visible } from "./format";
 
 const REASONS: Record<string, string> = {
   DrainTime: "the waiting tasks are to be done within the target",
@@ -11,9 +12,9 @@ const REASONS: Record<string, string> = {
   Paused: "scaling is paused by an annotation",
   Disabled: "the number is set by hand",
   Fallback: "the figures could not be read, so the fallback decides",
-  Static: "the fallback is a fixed number",
   SampleFailed: "the figures could not be read",
   SuspectSample: "the figures cannot be right, so nothing is changed",
+  WithinTolerance: "another number would be within the tolerance of this one, or be a matter of chance",
 };
 
 const LIMITS: Record<string, string> = {
@@ -23,11 +24,10 @@ const LIMITS: Record<string, string> = {
   ScaleDownLimit: "workers may be removed only so fast",
   ScaleUpStabilized: "it waits until the need has lasted",
   ScaleDownStabilized: "it waits until the need has stayed low",
-  WithinTolerance: "the difference is within the tolerance",
   MaxPendingReplicas: "those that start come first",
   BusyWorkers: "busy workers are not taken away",
   BusyPodNotReady: "Kubernetes would remove a busy pod first",
-  DrainingWorker: "a worker is still draining",
+  SuspectSample: "the figures could not be right a moment ago",
   RolloutUnderWay: "a rollout is under way",
   Cooldown: "the cooldown has not passed",
   ForceActivation: "an annotation keeps one",
@@ -37,8 +37,8 @@ const LIMITS: Record<string, string> = {
   LateTasks: "tasks would wait too long otherwise",
 };
 
-export const reasonWords = (reason: string): string => REASONS[reason] ?? reason;
-export const limitWords = (limit: string): string => LIMITS[limit] ?? limit;
+export const reasonWords = (reason: string): string => REASONS[reason] ?? visible(reason);
+export const limitWords = (limit: string): string => LIMITS[limit] ?? visible(limit);
 
 /** The glyph beside a state: colour is never the only sign. */
 export const GLYPHS: Record<string, string> = {

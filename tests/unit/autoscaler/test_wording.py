@@ -1,8 +1,9 @@
-"""Every reason, rule and term that a decision can have is told in words, and no other is."""
+"""Every reason, rule and term that a decision can have is told in words, also on the pages, and no other is."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.unit.autoscaler.builders import fresh, queue, sample, spec
 
 PACKAGE = Path(autoscaler.__file__).parents[1]
 MODULES = ("autoscaler/decide.py", "autoscaler/recommend.py", "scaling/loop.py")
+WORDS = Path(__file__).parents[3] / "dashboard" / "front" / "src" / "words.ts"
 # Where each of these calls has the rule that limits.
 LIMITING = {"limit": 1, "held": 0}
 REASONING = {"finish": 1}
@@ -49,12 +51,20 @@ def assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
             yield target, node.value
 
 
+def on_the_pages(table: str) -> set[str]:
+    """The keys of a table of the dashboard's `words.ts`."""
+    text = WORDS.read_text(encoding="utf-8")
+    body = re.search(rf"const {table}: Record<string, string> = {{\n(.*?)\n}};", text, re.DOTALL)
+    assert body is not None
+    return set(re.findall(r"^  (\w+): ", body[1], re.MULTILINE))
+
+
 def test_every_reason_has_words() -> None:
-    assert found(REASONING, "reason") == REASONS.keys()
+    assert found(REASONING, "reason") == REASONS.keys() == on_the_pages("REASONS")
 
 
 def test_every_rule_that_limits_has_words_and_says_what_would_change_it() -> None:
-    assert found(LIMITING, "limited_by") == LIMITS.keys()
+    assert found(LIMITING, "limited_by") == LIMITS.keys() == on_the_pages("LIMITS")
     assert all(limit and change for limit, change in LIMITS.values())
 
 

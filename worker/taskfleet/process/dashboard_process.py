@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ _STABLE_SECONDS = 10.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 _END_SECONDS = 3.0
 _PARTS = ("taskfleet_dashboard", "fastapi", "uvicorn")
-_SAYS = "dashboard: "
+_ADDRESS = re.compile(r"dashboard: (https?://\S+:(\d{1,5}))")  # all else may be what the application prints
 
 
 class DashboardProcess:
@@ -53,7 +54,7 @@ class DashboardProcess:
     @property
     def url(self) -> str:
         """Where it is; empty until it answers."""
-        return self._url.removeprefix(_SAYS)
+        return self._url
 
     def tend(self) -> None:
         """Start it, pass on what it says, and start it again after it has died."""
@@ -120,11 +121,11 @@ class DashboardProcess:
                 line = self._lines.get_nowait()
             except queue.Empty:
                 return
-            if not line.startswith(_SAYS):
+            told = _ADDRESS.fullmatch(line)
+            if told is None:
                 self._say(f"dashboard | {line}")
-            elif line != self._url:  # one that was started again has the same address
-                self._url = line
-                self._port = int(line.rpartition(":")[2])
+            elif told[1] != self._url:  # one that was started again has the same address
+                self._url, self._port = told[1], int(told[2])
                 self._say(line)
 
 

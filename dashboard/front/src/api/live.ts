@@ -20,6 +20,7 @@ let attempts = 0;
 let scheduled = 0;
 let hiding = 0;
 let asking: AbortController | null = null;
+let asleep = false;
 let unsure = false;
 let back: () => void = () => undefined;
 
@@ -89,6 +90,7 @@ function parsed(event: Event): unknown {
 
 function connect(): void {
   close();
+  if (asleep) return;
   opened = [...topics.keys()].sort().join(",");
   if (!opened) return;
   const mine = new EventSource(address("/api/events", { topics: opened }));
@@ -137,8 +139,15 @@ window.setInterval(() => {
 
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiding);
-  if (document.hidden) hiding = window.setTimeout(close, HIDDEN_MS);
-  else if (!source) {
+  if (document.hidden) {
+    hiding = window.setTimeout(() => {
+      asleep = true; // also for what would connect later
+      close();
+    }, HIDDEN_MS);
+    return;
+  }
+  asleep = false;
+  if (!source) {
     unsure = true;
     later(0);
   }
@@ -189,15 +198,21 @@ export function useData<T>(path: string | null, params: Params = {}, topic = "",
   const [round, setRound] = useState(0);
   const key = path === null ? "" : address(path, params);
   const asked = useRef(0);
+  const told = useRef(0);
 
   useEffect(() => {
     if (path === null) return;
     const stop = new AbortController();
     asked.current = Date.now();
+    const before = told.current;
+    // An event that came meanwhile may be newer than the answer, and is not sent again before something changes.
+    const late = () => stop.signal.aborted || told.current !== before;
     get<T>(path, params, stop.signal).then(
-      (data) => set({ key, data, error: "" }),
+      (data) => {
+        if (!late()) set({ key, data, error: "" });
+      },
       (error: unknown) => {
-        if (!stop.signal.aborted) set((old) => ({ key, data: old.key === key ? old.data : null, error: message(error) }));
+        if (!late()) set((old) => ({ key, data: old.key === key ? old.data : null, error: message(error) }));
       },
     );
     return () => stop.abort();
@@ -209,7 +224,10 @@ export function useData<T>(path: string | null, params: Params = {}, topic = "",
     const stop = subscribe(topic, (data, problem) => {
       // What was read before stays on the page, with the reason why it is not renewed.
       if (problem) return set((old) => ({ key, data: old.key === key ? old.data : null, error: problem }));
-      if (!refetch) return set({ key, data: data as T, error: "" });
+      if (!refetch) {
+        told.current++;
+        return set({ key, data: data as T, error: "" });
+      }
       clearTimeout(timer);
       timer = window.setTimeout(() => setRound((n) => n + 1), Math.max(0, asked.current + 2000 - Date.now()));
     });

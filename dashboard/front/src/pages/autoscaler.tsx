@@ -2,7 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import type { DecisionDetail, Explanation, Overview, Scaler, ScalerPoint, ScalerRow } from "../api/contract";
 import { useData } from "../api/live";
-import { DASH, clock, count, figure, parse, plural } from "../format";
+import { DASH, clock, count, figure, parse, plural, visible } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useTitle } from "../state";
 import { A, Ago, Empty, Foreign, Loading, Panel, Segments, Stat, Trouble } from "../ui/basics";
@@ -65,7 +65,7 @@ function Steps({ point }: { point: ScalerPoint }) {
     ...TERMS.map(([key, name, text]) => ({ name, text: `${figure(term(key))} ${text}`, value: inReplicas(term(key)), kind: "part" })),
     { name: "Slots", text: `${figure(slots)} slots are needed, ${figure(per)} a worker`, value: inReplicas(slots), kind: "sum" },
     { name: "Recommended", text: reasonWords(point.reason), value: recommended, kind: "sum" },
-    { name: "Decided", text: point.limited_by ? `${limitWords(point.limited_by)} (${point.limited_by})` : "no limit changed it", value: point.desired, kind: point.limited_by ? "limited" : "end" },
+    { name: "Decided", text: point.limited_by ? `${limitWords(point.limited_by)} (${visible(point.limited_by)})` : "no limit changed it", value: point.desired, kind: point.limited_by ? "limited" : "end" },
     { name: "There are", text: term("busy_workers") === null ? "" : `${figure(term("busy_workers"))} of them busy`, value: point.replicas, kind: "now" },
   ];
   if (rows.every((row) => !row.value)) return null;
@@ -167,6 +167,7 @@ export function AutoscalerPage({ name }: { name: string }) {
   const [picked, setPicked] = useState<string | null>(null);
   const [offset, setOffset] = useState(0);
   const [changes, setChanges] = useState(true);
+  const overview = useData<Overview>("/api/overview", { limit: 1 }, "overview").data;
   const title = <Foreign text={name} />;
   if (!data) return <><PageHead title={title} />{error ? <Trouble error={error} retry={reload} /> : <Loading />}</>;
   const points = data.points;
@@ -178,7 +179,6 @@ export function AutoscalerPage({ name }: { name: string }) {
       return each.reason && (!changes || !before || before.desired !== each.desired || before.limited_by !== each.limited_by || before.reason !== each.reason);
     })
     .reverse();
-  const overview = useData<Overview>("/api/overview", { limit: 1 }, "overview").data;
   const earlier = overview?.scalers.find((each) => each.name === name)?.earlier ?? null;
   const times = points.map((each) => each.at);
   const terms = (key: string) => points.map((each) => each.terms[key] ?? null);
@@ -192,7 +192,7 @@ export function AutoscalerPage({ name }: { name: string }) {
           <Stat label="Wanted" value={count(last.desired)} />
           <Stat label="Workers" value={count(last.replicas)} note={last.replicas === last.desired ? "as wanted" : last.replicas < last.desired ? "more are to start" : "fewer are to stay"} />
           <Stat label="Busy" value={count(last.busy)} />
-          <Stat label="Limits" value={last.limited_by ? <span class="stat-text">{last.limited_by}</span> : "none"} note={last.limited_by ? limitWords(last.limited_by) : "nothing holds it back"} tone={last.limited_by ? "warn" : ""} />
+          <Stat label="Limits" value={last.limited_by ? <span class="stat-text">{visible(last.limited_by)}</span> : "none"} note={last.limited_by ? limitWords(last.limited_by) : "nothing holds it back"} tone={last.limited_by ? "warn" : ""} />
         </dl>
       )}
       <Explained name={name} earlier={earlier} />
@@ -245,8 +245,8 @@ export function AutoscalerPage({ name }: { name: string }) {
               { key: "at", head: "When", cell: (row) => <button type="button" class="linky nowrap" onClick={() => { setPicked(row.at); document.getElementById("decision-title")?.scrollIntoView({ block: "center" }); }}>{parse(row.at) ? clock(parse(row.at)!) : row.at}<span class="sr">, show this decision</span></button> },
               { key: "replicas", head: "There", num: true, cell: (row) => count(row.replicas) },
               { key: "desired", head: "Wanted", num: true, cell: (row) => <b>{count(row.desired)}{row.desired > row.replicas ? " ↑" : row.desired < row.replicas ? " ↓" : ""}</b> },
-              { key: "reason", head: "Reason", cell: (row) => <span title={reasonWords(row.reason)}>{row.reason}</span> },
-              { key: "limit", head: "Limited by", cell: (row) => row.limited_by ? <span class="tone-warn" title={row.limit_message || limitWords(row.limited_by)}>{row.limited_by}</span> : <span class="faint">nothing</span> },
+              { key: "reason", head: "Reason", cell: (row) => <span title={reasonWords(row.reason)}>{visible(row.reason)}</span> },
+              { key: "limit", head: "Limited by", cell: (row) => row.limited_by ? <span class="tone-warn" title={visible(row.limit_message || limitWords(row.limited_by))}>{visible(row.limited_by)}</span> : <span class="faint">nothing</span> },
               { key: "message", head: "In numbers", wide: true, cell: (row) => <span class="mono small"><Foreign text={row.message} clip={200} /></span> },
             ]}
           />

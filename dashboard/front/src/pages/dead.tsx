@@ -1,20 +1,22 @@
 // Dead letters: find, inspect, requeue or discard one, many or all that match.
 import { useEffect, useState } from "preact/hooks";
 import { post } from "../api/client";
-import type { DeadDetail, DeadRow, Page } from "../api/contract";
+import type { DeadDetail, DeadRow, JobStarted, Page } from "../api/contract";
 import { useData } from "../api/live";
-import { count, parse, plural } from "../format";
+import { count, parse, plural, visible } from "../format";
 import { seg, setQuery, usePlace } from "../router";
 import { useSession, useTitle } from "../state";
 import { A, Ago, At, Empty, Facts, Field, Foreign, Loading, Problems, QueueLink, Trouble } from "../ui/basics";
 import { Code } from "../ui/data";
-import { Modal, confirm } from "../ui/dialog";
+import { Modal, confirm, toast } from "../ui/dialog";
 import { JobPanel } from "../ui/job";
 import { PageHead } from "../ui/shell";
 import { CursorPager, Table } from "../ui/table";
 import { Attempts, Payload } from "./task";
 
 type Act = "requeue" | "discard";
+
+const MOST_JOBS = 8;
 
 function Letter({ id, onClose, onAct, mayChange }: { id: string; onClose: () => void; onAct: (act: Act) => void; mayChange: boolean }) {
   const { data, error, reload } = useData<DeadDetail>(`/api/dead/${seg(id)}`);
@@ -74,8 +76,11 @@ export function Dead() {
 
   const start = async (act: Act, orders: object[]) => {
     const started: string[] = [];
-    for (const order of orders) started.push((await post<{ job: string }>(`/api/dead/${act}`, order)).job);
-    setJobs((old) => [...started, ...old].slice(0, 8));
+    for (const order of orders) {
+      started.push((await post<JobStarted>(`/api/dead/${act}`, order)).job);
+      // At once: when the next is refused, these run all the same, and have their way back.
+      setJobs((old) => [...started, ...old.filter((job) => !started.includes(job))].slice(0, MOST_JOBS));
+    }
     setChosen(new Map());
     setOpened(null);
   };
@@ -87,14 +92,17 @@ export function Dead() {
   };
   const explain = (act: Act) =>
     act === "requeue" ? "They run again, with all their attempts before them." : "They are deleted. For ten minutes this can be undone, as far as there is room to keep them.";
-  const askSome = (act: Act, rows: DeadRow[]) =>
+  const askSome = (act: Act, rows: DeadRow[]) => {
+    const each = orders(rows);
+    if (each.length > MOST_JOBS) return toast(`These are of ${each.length} queues, and ${MOST_JOBS} at a time is the most: choose fewer`, true);
     confirm({
       title: `${act === "requeue" ? "Requeue" : "Discard"} ${plural(rows.length, "dead letter")}?`,
       body: <p>{explain(act)}</p>,
       act: act === "requeue" ? "Requeue" : "Discard",
       danger: act === "discard",
-      run: () => start(act, orders(rows)),
+      run: () => start(act, each),
     });
+  };
   const askAll = (act: Act) => {
     const match = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
     confirm({
@@ -130,7 +138,7 @@ export function Dead() {
           <Field label="Search" search placeholder="error, name, id" value={filter.q} onChange={(q) => setQuery({ q })} wait={400} />
           <Field label="Queue" value={filter.queue} onChange={(queue) => setQuery({ queue })} wait={400} />
           <Field label="Task name" value={filter.task} onChange={(task) => setQuery({ task })} wait={400} />
-          <Field label="Reason" value={filter.reason} onChange={(reason) => setQuery({ reason })} wait={400} list={["exception", "timeout", "crashed", "worker_lost", "max_deliveries", "unknown_task", "undecodable"]} />
+          <Field label="Reason" value={filter.reason} onChange={(reason) => setQuery({ reason })} wait={400} list={["exception", "timeout", "crashed", "max_deliveries", "unknown_task", "undecodable", "bad_arguments", "bad_result", "bad_signature", "result_too_large", "too_large"]} />
           <Field label="From" type="datetime-local" value={text("since")} onChange={(since) => setQuery({ since })} wait={400} />
           <Field label="Before" type="datetime-local" value={text("until")} onChange={(until) => setQuery({ until })} wait={400} />
         </div>
@@ -159,7 +167,7 @@ export function Dead() {
               rowHead="task"
               columns={[
                 ...(may_change
-                  ? [{ key: "choose", head: "Choose", cell: (row: DeadRow) => <input type="checkbox" aria-label={`Choose ${row.id}`} checked={chosen.has(row.id)} onChange={(event) => toggle([row], event.currentTarget.checked)} /> }]
+                  ? [{ key: "choose", head: "Choose", cell: (row: DeadRow) => <input type="checkbox" aria-label={`Choose ${visible(row.id)}`} checked={chosen.has(row.id)} onChange={(event) => toggle([row], event.currentTarget.checked)} /> }]
                   : []),
                 {
                   key: "task",
@@ -167,7 +175,7 @@ export function Dead() {
                   cell: (row: DeadRow) => (
                     <button type="button" class="linky" onClick={() => setOpened(row)}>
                       {row.task ? <Foreign text={row.task} clip={60} /> : "unreadable"}
-                      <span class="sr"> {row.id}, inspect</span>
+                      <span class="sr"> {visible(row.id)}, inspect</span>
                     </button>
                   ),
                 },

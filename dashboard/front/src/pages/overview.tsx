@@ -37,7 +37,7 @@ const COLUMNS: Column<QueueRow>[] = [
     sort: "state",
     cell: (row) =>
       row.state ? (
-        <span title={row.problem || row.limits}>
+        <span title={visible(row.problem || row.limits)}>
           <State state={row.state} />
         </span>
       ) : (
@@ -70,7 +70,7 @@ export function Because({ row }: { row: Omit<ScalerRow, "earlier"> }) {
       <b>{plural(row.desired, "worker")}</b> because {reasonWords(row.reason)}
       {row.limited_by && (
         <>
-          ; <span class="tone-warn">{limitWords(row.limited_by)}</span> <span class="faint">({row.limited_by})</span>
+          ; <span class="tone-warn">{limitWords(row.limited_by)}</span> <span class="faint">({visible(row.limited_by)})</span>
         </>
       )}
       .{row.replicas !== row.desired && <span class="faint"> There {row.replicas === 1 ? "is" : "are"} {count(row.replicas)} now.</span>}

@@ -1,5 +1,5 @@
 // One queue: its charts, its tasks, its limits, and what can be done with it.
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { post } from "../api/client";
 import type { Done, History, KeyRow, QueueDetail } from "../api/contract";
 import { useData } from "../api/live";
@@ -41,14 +41,13 @@ function filled(history: History): { times: string[]; of: (name: Gauge) => (numb
 function Charts({ name }: { name: string }) {
   const { query } = usePlace();
   const span = (query.get("span") ?? "1h") as "1h" | "24h" | "7d";
-  const [round, setRound] = useState(0);
   const { data, error, reload } = useData<History>(`/api/queues/${seg(name)}/history`, { span }, span === "1h" ? `queue:${name}` : "", true);
   const series = useMemo(() => data && filled(data), [data]);
   return (
     <Panel
       id="charts"
       title="Over time"
-      aside={<Segments label="Span" value={span} options={SPANS} onChange={(value) => { setQuery({ span: value === "1h" ? null : value }); setRound(round + 1); }} />}
+      aside={<Segments label="Span" value={span} options={SPANS} onChange={(value) => { setQuery({ span: value === "1h" ? null : value }); }} />}
     >
       {error && <Trouble error={error} retry={reload} />}
       {series && data && (
@@ -181,7 +180,7 @@ export function Queue({ name }: { name: string }) {
             <ul class="limits">
               {data.limits.map((limit) => (
                 <li key={limit.name}>
-                  <span>{limit.name}</span>
+                  <span><Foreign text={limit.name} /></span>
                   <span class="num">
                     {limit.used === null ? <span class="faint">at most </span> : <>{figure(limit.used)} of </>}
                     {figure(limit.limit)}

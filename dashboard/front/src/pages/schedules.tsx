@@ -2,7 +2,7 @@
 import { post } from "../api/client";
 import type { Done, Page, ScheduleRow } from "../api/contract";
 import { useData } from "../api/live";
-import { DASH, count, duration, inZone, parse } from "../format";
+import { DASH, count, duration, inZone, parse, visible } from "../format";
 import { seg } from "../router";
 import { useSession, useTitle } from "../state";
 import { A, Ago, Empty, Foreign, Loading, QueueLink, State, Trouble, useNow } from "../ui/basics";
@@ -49,7 +49,7 @@ export function Schedules() {
       ),
     },
     { key: "task", head: "Task", cell: (row) => <><Foreign text={row.task} /> <span class="faint">in <QueueLink name={row.queue} /></span></> },
-    { key: "when", head: "When", cell: (row) => <><span class="mono"><Foreign text={row.schedule} /></span> <span class="faint">{row.time_zone}</span></> },
+    { key: "when", head: "When", cell: (row) => <><span class="mono"><Foreign text={row.schedule} /></span> <span class="faint"><Foreign text={row.time_zone} /></span></> },
     { key: "next", head: "Next ticks, in its zone", cell: (row) => <Ticks row={row} /> },
     {
       key: "last",
@@ -59,7 +59,7 @@ export function Schedules() {
           <>
             <Ago at={row.last_at} />{" "}
             {row.last_outcome ? <State state={row.last_outcome} /> : <span class="faint">nothing kept of it</span>}
-            {row.last_task_id && <> <A href={`/tasks/${seg(row.last_task_id)}`}>task<span class="sr"> of {row.name}</span></A></>}
+            {row.last_task_id && <> <A href={`/tasks/${seg(row.last_task_id)}`}>task<span class="sr"> of {visible(row.name)}</span></A></>}
           </>
         ) : (
           <span class="faint">never</span>
@@ -76,12 +76,12 @@ export function Schedules() {
         <div class="row-acts">
           <button
             type="button"
-            onClick={() => confirm({ title: `Run ${row.name} now?`, body: <p>Its task goes to the queue <b class="mono">{row.queue}</b> at once, beside its ticks.</p>, act: "Run now", run: act(row, "run", "") })}
+            onClick={() => confirm({ title: `Run ${row.name} now?`, body: <p>Its task goes to the queue <b class="mono"><Foreign text={row.queue} /></b> at once, beside its ticks.</p>, act: "Run now", run: act(row, "run", "") })}
           >
-            Run now<span class="sr"> {row.name}</span>
+            Run now<span class="sr"> {visible(row.name)}</span>
           </button>
-          <button type="button" disabled={Boolean(row.owner)} title={row.owner ? `${row.owner} keeps it: change it there` : undefined} onClick={() => void perform(act(row, row.paused ? "resume" : "pause", `${row.name} is ${row.paused ? "on again" : "paused"}`))}>
-            {row.paused ? "Resume" : "Pause"}<span class="sr"> {row.name}</span>
+          <button type="button" disabled={Boolean(row.owner)} title={row.owner ? `${visible(row.owner)} keeps it: change it there` : undefined} onClick={() => void perform(act(row, row.paused ? "resume" : "pause", `${row.name} is ${row.paused ? "on again" : "paused"}`))}>
+            {row.paused ? "Resume" : "Pause"}<span class="sr"> {visible(row.name)}</span>
           </button>
         </div>
       ),

@@ -18,7 +18,7 @@ const EVENTS: Record<string, string> = {
 };
 
 /** The life of a task, with the time between events. */
-export function Life({ events, state }: { events: LifeEvent[]; state: string }) {
+function Life({ events, state }: { events: LifeEvent[]; state: string }) {
   const last = events.length - 1;
   return (
     <ol class="life">
@@ -88,13 +88,13 @@ export function Task({ id }: { id: string }) {
   const { may_change } = useSession();
   const { data, error, reload } = useData<TaskDetail>(`/api/tasks/${seg(id)}`, {}, `task:${id}`);
   useTitle(data?.task ?? id);
-  const [tab, setTab] = useState(0);
+  const [changes, setChanges] = useState(0);
   if (!data) return <><PageHead title="Task" sub={<Foreign text={id} mono />} />{error ? <Trouble error={error} retry={reload} /> : <Loading />}</>;
 
   const act = (what: "cancel" | "retry") => async () => {
     const done = await post<Done>(`/api/tasks/${seg(id)}/${what}`);
     reload();
-    setTab(tab + 1);
+    setChanges((n) => n + 1);
     return done.detail || (done.changed ? (what === "cancel" ? "The task is cancelled" : "The task is back in its queue") : "Nothing had to be changed");
   };
   const ended = ENDED.includes(data.state);
@@ -182,7 +182,7 @@ export function Task({ id }: { id: string }) {
           <Code text={data.traceback} label="Traceback" />
         </Panel>
       )}
-      <Workflow id={data.id} version={`${data.state} ${tab}`} />
+      <Workflow id={data.id} version={`${data.state} ${changes}`} />
     </>
   );
 }

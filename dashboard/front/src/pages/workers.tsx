@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { post } from "../api/client";
 import type { Done, Page, WorkerRow } from "../api/contract";
 import { useData } from "../api/live";
-import { count, duration, plural } from "../format";
+import { count, duration, plural, visible } from "../format";
 import { seg } from "../router";
 import { useSession, useTitle } from "../state";
 import { Ago, Empty, Field, Foreign, Loading, Meter, QueueLink, State, TaskLink, Trouble } from "../ui/basics";
@@ -62,7 +62,7 @@ export function Workers() {
         row.state === "cordoned" || row.state === "drained" ? (
           <div class="row-acts">
             <button type="button" onClick={() => void perform(act(row, "uncordon"))}>
-              Uncordon<span class="sr"> {row.name}</span>
+              Uncordon<span class="sr"> {visible(row.name)}</span>
             </button>
           </div>
         ) : row.state === "running" ? (
@@ -78,7 +78,7 @@ export function Workers() {
                 })
               }
             >
-              Cordon<span class="sr"> {row.name}</span>
+              Cordon<span class="sr"> {visible(row.name)}</span>
             </button>
           </div>
         ) : null,

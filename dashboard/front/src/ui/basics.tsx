@@ -197,7 +197,7 @@ export function Facts({ rows }: { rows: ([string, ComponentChildren] | null | fa
 
 /** A bar of a part of a whole, which is also said in words. */
 export function Meter({ value, most, label }: { value: number; most: number; label: string }) {
-  return <progress class="meter" max={Math.max(most, 1e-9)} value={Math.min(value, most)} aria-label={label} />;
+  return <progress class="meter" max={Math.max(most, 1e-9)} value={Math.min(value, most)} aria-label={visible(label)} />;
 }
 
 export function Segments<T extends string>({ label, value, options, onChange }: { label: string; value: T; options: readonly (readonly [T, string])[]; onChange: (value: T) => void }) {

@@ -1,6 +1,6 @@
 // Charts of our own, in SVG: they follow the theme, can be read with the keyboard, and have a table beside them.
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { clock, day, parse, stamp } from "../format";
+import { clock, day, parse, stamp, visible } from "../format";
 import { Table } from "./table";
 
 export interface Series {
@@ -243,7 +243,7 @@ export function Spark({ values, label }: { values: (number | null)[]; label: str
   const y = (value: number) => 19 - (17 * value) / most;
   const words = known.length ? `${label}: now ${known.at(-1)}, most ${Math.max(...known)} in the last hour` : `${label}: no figures yet`;
   return (
-    <svg class="spark" width="88" height="21" viewBox="0 0 88 21" role="img" aria-label={words}>
+    <svg class="spark" width="88" height="21" viewBox="0 0 88 21" role="img" aria-label={visible(words)}>
       <path class="fill" d={area(values, x, y)} />
       <path class="line" d={line(values, x, y, false)} />
     </svg>

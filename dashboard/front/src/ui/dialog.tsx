@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { message } from "../api/client";
+import { visible } from "../format";
 import { Foreign, useNow } from "./basics";
 
 interface Question {
@@ -72,6 +73,8 @@ export function Dialogs() {
   const [error, setError] = useState("");
   const [toasts, setToasts] = useState<{ id: number; text: string; bad: boolean }[]>([]);
   const now = useNow();
+  const open = useRef<Question | null>(null);
+  open.current = question;
 
   useEffect(() => {
     ask = (next) => {
@@ -90,9 +93,11 @@ export function Dialogs() {
     setBusy(true);
     try {
       const said = await question.run();
-      setQuestion(null);
+      setQuestion((now) => (now === question ? null : now));
       if (said) toast(said);
     } catch (problem) {
+      // Who has closed the question, or asks another by now, is told all the same.
+      if (open.current !== question) return toast(message(problem), true);
       setError(message(problem));
       setBusy(false);
     }
@@ -101,7 +106,7 @@ export function Dialogs() {
   return (
     <>
       {question && (
-        <Modal title={question.title} onClose={() => setQuestion(null)}>
+        <Modal title={visible(question.title)} onClose={() => setQuestion(null)}>
           <form
             onSubmit={(event) => {
               event.preventDefault();

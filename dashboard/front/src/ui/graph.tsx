@@ -18,7 +18,7 @@ interface Placed {
   height: number;
 }
 
-/** dagre is a third of all code and most tasks have no workflow, so it comes when it is needed. */
+/** dagre is a third of all scripts and most tasks have no workflow, so it comes when it is needed. */
 async function layOut(graph: Graph): Promise<Placed> {
   const dagre = await import("@dagrejs/dagre");
   const plan = new dagre.graphlib.Graph();
@@ -46,7 +46,7 @@ async function layOut(graph: Graph): Promise<Placed> {
 const short = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export function Workflow({ id, version }: { id: string; version: string }) {
-  const { data, error, reload } = useData<Graph>(`/api/tasks/${seg(id)}/graph`, { v: null });
+  const { data, error, reload } = useData<Graph>(`/api/tasks/${seg(id)}/graph`);
   const [placed, setPlaced] = useState<Placed | null>(null);
   const [chosen, setChosen] = useState(id);
   const [list, setList] = useState(false);

@@ -15,8 +15,7 @@ export function JobPanel({ id, onClose, onChange }: { id: string; onClose: () =>
   useEffect(() => {
     if (data && data.state !== "running") onChange();
   }, [data?.state]);
-  if (error) return <Trouble error={error} retry={reload} />;
-  if (!data) return null;
+  if (!data) return error ? <Trouble error={error} retry={reload} /> : null;
   const until = parse(data.undo_until);
   const left = until ? (until.getTime() - now) / 1000 : 0;
   const verb = data.action === "discard" ? "discarded" : "requeued";
@@ -32,6 +31,7 @@ export function JobPanel({ id, onClose, onChange }: { id: string; onClose: () =>
         <b>{words[data.state] ?? data.state}</b>
         {data.stayed > 0 && <span> {count(data.stayed)} stay: cancelled, damaged, or their unique key is taken.</span>}
         {data.error && <p class="mono"><Foreign text={data.error} /></p>}
+        {error && <p class="tone-bad"><Foreign text={error} /></p>}
         {until && left > 0 && (
           <p class="faint small">
             {data.undoable < data.done ? `${plural(data.undoable, "letter")} can come back` : "They can come back"} until {clock(until)} ({duration(Math.round(left))}).
