@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from taskfleet_dashboard.answers.answer import Answer, Order
 
@@ -159,5 +159,3 @@ class StreamEnd(Answer):
 
     reason: str
     """Why it ends, in one line."""
-    retry: bool = Field()
-    """Whether it helps to connect again."""

@@ -67,7 +67,7 @@ class EventStream(Response):
             if watched:
                 reason = await self._follow(send, watched, wake, gone)
             if reason is not None:
-                end = StreamEnd(reason=reason, retry=True).model_dump_json().encode()
+                end = StreamEnd(reason=reason).model_dump_json().encode()
                 await self._put(send, event("end", end), last=True)
         except TimeoutError:
             hub.dropped_total += 1

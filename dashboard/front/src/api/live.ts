@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, get, message, refusal, type Params } from "./client";
 
-export type Link = { state: "connecting" | "live" | "lost" | "ended"; since: number; lastEvent: number; reason: string; trouble: string };
+export type Link = { state: "connecting" | "live" | "lost"; since: number; lastEvent: number; reason: string; trouble: string };
 
 type Listener = (data: unknown, error: string) => void;
 
@@ -101,12 +101,11 @@ function connect(): void {
   };
   // The server ends a stream now and then, and says why. That is no loss while a new one can be had.
   mine.addEventListener("end", (event) => {
-    const said = parsed(event) as { reason?: string; retry?: boolean } | null;
+    const said = parsed(event) as { reason?: string } | null;
     link.reason = said?.reason ?? "";
     unsure = true;
     close();
-    if (said?.retry === false) tell("ended");
-    else later(RETRY_MS[0]!);
+    later(RETRY_MS[0]!);
   });
   // There was no room for a topic, as its own event says: there may be some later.
   mine.addEventListener("refused", () => {

@@ -53,7 +53,7 @@ function Connection() {
 function LostBanner() {
   const link = useLink();
   const now = useNow();
-  if (link.state !== "lost" && link.state !== "ended") return null;
+  if (link.state !== "lost") return null;
   return (
     <div class="banner tone-bad" role="alert">
       <span>
