@@ -180,6 +180,7 @@ def test_a_dialog_gives_the_focus_back(look: Look, world: World) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("dialog[open]")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)  # it has a button of that name, too
     expect(button).to_be_focused()
     assert world.changes == []
 
