@@ -25,7 +25,9 @@ def scrapes(operator: int, workers: dict[str, dict[str, str]]) -> list[dict[str,
     return [
         {
             "job_name": "operator", "honor_labels": True,
-            "static_configs": [{"targets": [f"127.0.0.1:{operator}"], "labels": {"pod": "operator-0"}}],
+            "static_configs": [
+                {"targets": [f"127.0.0.1:{operator}"], "labels": {"pod": "operator-0", "namespace": "taskfleet-system"}}
+            ],
         },
         {"job_name": "workers", "static_configs": pods},
     ]  # fmt: skip
