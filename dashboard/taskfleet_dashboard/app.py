@@ -25,7 +25,7 @@ from taskfleet.redis.redis_errors import CallRefusedError
 from taskfleet.version import __version__
 from taskfleet_dashboard.answers.answer import ErrorAnswer
 from taskfleet_dashboard.guarding.bodies import BodyLimit
-from taskfleet_dashboard.guarding.failures import Failures
+from taskfleet_dashboard.guarding.failures import FailureAnswers
 from taskfleet_dashboard.guarding.headers import SecurityHeaders
 from taskfleet_dashboard.guarding.hosts import HostCheck
 from taskfleet_dashboard.metrics.requests import CountedRequests
@@ -75,7 +75,7 @@ def application(serving: Serving, *, hosts: Collection[str] | None) -> FastAPI:
         middleware=[
             Middleware(CountedRequests),
             Middleware(SecurityHeaders),
-            Middleware(Failures),
+            Middleware(FailureAnswers),
             Middleware(HostCheck, hosts=hosts),
             Middleware(BodyLimit),
         ],

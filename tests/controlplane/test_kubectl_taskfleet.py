@@ -29,7 +29,7 @@ from e2e.cluster.kubectl import ClusterCommand, CommandError, wait_until
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.history import record_decision
 from taskfleet.redis.broker import RedisBroker
-from taskfleet_operator.kubectl.cluster import Cluster
+from taskfleet_operator.kubectl.cluster import ClusterAccess
 from taskfleet_operator.scaling.decision_notes import record_of
 from tests.controlplane.test_chart import helm, is_allowed, objects, render  # noqa: F401 - a fixture
 from tests.engine.test_decision_history import looks
@@ -260,7 +260,7 @@ def test_who_has_no_role_is_told_which_one_to_ask_for(place: Place) -> None:
 def test_the_record_of_changes_names_the_account_and_who_says_to_use_it(place: Place, worker: str) -> None:
     place.says("erik", "pause", "mail", "--dashboard", NAME)
     place.says("erik", "resume", "mail", "--dashboard", NAME)
-    cluster = Cluster.connect(str(place.kubeconfigs["admin"]))
+    cluster = ClusterAccess.connect(str(place.kubeconfigs["admin"]))
     from taskfleet_operator.kubectl.dashboard import find
 
     users = {row["user"] for row in find(cluster, NAME).get("audit")["items"] if row["subject"] == "queue mail"}
@@ -273,7 +273,7 @@ def test_a_token_for_the_dashboard_is_of_no_use_at_the_api_server(place: Place) 
         "create", "token", f"{NAME}-edit", "--namespace", place.namespace, "--duration=10m",
         f"--audience=taskfleet-dashboard:{place.namespace}/{NAME}",
     ).strip()  # fmt: skip
-    stolen = Cluster.connect(str(place.kubeconfig(token, "stolen")))
+    stolen = ClusterAccess.connect(str(place.kubeconfig(token, "stolen")))
     assert stolen.call("GET", f"/api/v1/namespaces/{place.namespace}/pods").status == 401
     account = f"system:serviceaccount:{place.namespace}:{NAME}-edit"
     assert is_allowed(place.kubectl, account, place.namespace, "update", "taskfleet.io/taskqueues/dashboard")
@@ -285,7 +285,7 @@ def test_a_token_for_the_dashboard_is_of_no_use_at_the_api_server(place: Place) 
 
 
 def test_a_token_for_another_dashboard_is_of_no_use_at_this_one(place: Place) -> None:
-    admin = Cluster.connect(str(place.kubeconfigs["admin"]))
+    admin = ClusterAccess.connect(str(place.kubeconfigs["admin"]))
     path = f"/api/v1/namespaces/{place.namespace}/services/{NAME}:http/proxy/api/session"
 
     def status(audience: str) -> int:

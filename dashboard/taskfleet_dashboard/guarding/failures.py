@@ -14,7 +14,7 @@ from taskfleet import showing
 logger = showing.logger("taskfleet.dashboard")
 
 
-class Failures:
+class FailureAnswers:
     """Answers 500 for what nothing else has caught. An answer that has begun is broken off."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -39,7 +39,7 @@ class Answer:
         return self.body.get("kind") == "Status" and self.body.get("apiVersion") == "v1"
 
 
-class Cluster:
+class ClusterAccess:
     """One API server, and the namespace that the user works in. Errors of all calls: `ClusterError`."""
 
     def __init__(self, api: Any, namespace: str) -> None:
@@ -47,7 +47,7 @@ class Cluster:
         self.namespace = namespace
 
     @classmethod
-    def connect(cls, kubeconfig: str = "", context: str = "", namespace: str = "") -> Cluster:
+    def connect(cls, kubeconfig: str = "", context: str = "", namespace: str = "") -> ClusterAccess:
         """By a kubeconfig, or from inside a pod. Errors: `ConfigurationError`."""
         found: Any = client.Configuration()
         # A kubeconfig that asks for no check of certificates is obeyed in silence, as by kubectl.

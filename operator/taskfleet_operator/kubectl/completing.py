@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import plugin
-from .cluster import Cluster
+from .cluster import ClusterAccess
 from .dashboard import find
 from .queues import all_queues
 from .workers import all_workers
@@ -46,7 +46,7 @@ def _names(before: list[str]) -> Iterable[str]:
         return commands
     if plain == ["dead"]:
         return _commands_of(commands["dead"])
-    cluster = Cluster.connect(
+    cluster = ClusterAccess.connect(
         given.get("--kubeconfig", ""), given.get("--context", ""), given.get("-n") or given.get("--namespace", "")
     )
     match plain:

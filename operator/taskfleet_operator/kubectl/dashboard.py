@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from taskfleet.errors import ConfigurationError
 
-from .cluster import Answer, Cluster, ClusterError, checked
+from .cluster import Answer, ClusterAccess, ClusterError, checked
 
 SELECTOR = "app.kubernetes.io/part-of=taskfleet,app.kubernetes.io/component=dashboard"
 RIGHTS_OF = "taskfleet.io/rights-of"
@@ -32,7 +32,7 @@ class NoDashboardError(ClusterError):
 class Dashboard:
     """One dashboard. `account` is a service account, as `NAME` or `NAMESPACE/NAME`; empty for those of the chart."""
 
-    cluster: Cluster
+    cluster: ClusterAccess
     namespace: str
     name: str
     account: str = ""
@@ -132,7 +132,7 @@ class Dashboard:
         return self._user
 
 
-def find(cluster: Cluster, wanted: str, *, account: str = "", own_token: bool = False) -> Dashboard:
+def find(cluster: ClusterAccess, wanted: str, *, account: str = "", own_token: bool = False) -> Dashboard:
     """The dashboard `[NAMESPACE/]NAME`; without one, that of the user's namespace, or the only one.
 
     Errors: `NoDashboardError`, `ConfigurationError` when there are several.
@@ -153,7 +153,7 @@ def find(cluster: Cluster, wanted: str, *, account: str = "", own_token: bool = 
     return Dashboard(cluster, chosen[0]["namespace"], chosen[0]["name"], account, own_token)
 
 
-def _services(cluster: Cluster) -> list[dict[str, Any]] | None:
+def _services(cluster: ClusterAccess) -> list[dict[str, Any]] | None:
     for place in ("", f"/namespaces/{quote(cluster.namespace, safe='')}"):
         answer = cluster.call("GET", f"/api/v1{place}/services", {"labelSelector": SELECTOR, "limit": 100})
         if answer.status == 403:

@@ -16,7 +16,7 @@ import typer
 
 from taskfleet.showing import shown
 
-from .cluster import Cluster
+from .cluster import ClusterAccess
 from .dashboard import Dashboard, find
 
 
@@ -44,9 +44,9 @@ class Target:
     output: Output
 
     @cached_property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterAccess:
         """The API server. Errors: `ConfigurationError`."""
-        return Cluster.connect(self.kubeconfig, self.context, self.namespace)
+        return ClusterAccess.connect(self.kubeconfig, self.context, self.namespace)
 
     @cached_property
     def dashboard(self) -> Dashboard:

@@ -13,7 +13,7 @@ import pytest
 
 from taskfleet.errors import ConfigurationError
 from taskfleet_operator.kubectl import _complete, _run, dashboard, workers
-from taskfleet_operator.kubectl.cluster import Answer, Cluster, ClusterError
+from taskfleet_operator.kubectl.cluster import Answer, ClusterAccess, ClusterError
 from taskfleet_operator.kubectl.dashboard import Dashboard, NoDashboardError, find
 
 FORBIDDEN = Answer(403, {"kind": "Status", "apiVersion": "v1", "message": "no"})
@@ -25,7 +25,7 @@ WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 Reply = Answer | list[Answer] | Callable[[], Answer]
 
 
-class Api(Cluster):
+class Api(ClusterAccess):
     """Answers by path, a list one after the other, and remembers what it was asked."""
 
     def __init__(self, **answers: Reply) -> None:
@@ -153,7 +153,7 @@ def test_an_own_token_is_asked_for_where_there_is_one() -> None:
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     """The API server of all commands of the test."""
     made = granted(Api())
-    monkeypatch.setattr(Cluster, "connect", lambda *_: made)
+    monkeypatch.setattr(ClusterAccess, "connect", lambda *_: made)
     return made
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from taskfleet_operator.kubectl import dead
-from taskfleet_operator.kubectl.cluster import Answer, Cluster, ClusterError
+from taskfleet_operator.kubectl.cluster import Answer, ClusterAccess, ClusterError
 from taskfleet_operator.kubectl.dashboard import Dashboard, NoDashboardError
 
 
-class _Api(Cluster):
+class _Api(ClusterAccess):
     """Remembers the paths that it was asked for."""
 
     def __init__(self, *answers: Answer) -> None:
