@@ -79,6 +79,7 @@ class FleetCollector(Collector):
         self._most = most_queues
         self._named: dict[tuple[Owner, str], None] = {}  # the queues that have a label of their own
         self._counters = _Counters(clock)
+        self._lock = threading.Lock()  # two scrapes may come at once, and both look at what was before
 
     def collect(self) -> Iterator[Metric]:
         readings = self._read()
@@ -111,9 +112,10 @@ class FleetCollector(Collector):
                 found[fleet.owner, queue] = _Row(
                     [stats], workers=fleet.serving.get(queue, 0), target=fleet.targets.get(queue)
                 )
-        self._name(found)
-        named = found.keys() & self._named.keys()
-        totals, of_others = self._counters.of({key: row.stats[0] for key, row in found.items()}, named)
+        with self._lock:
+            self._name(found)
+            named = found.keys() & self._named.keys()
+            totals, of_others = self._counters.of({key: row.stats[0] for key, row in found.items()}, named)
         rows: dict[Owner, _Row] = {}
         for key, row in found.items():
             owner, queue = key
@@ -185,7 +187,6 @@ class _Counters:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # two scrapes may come at once
         self._before: dict[_Queue, list[float]] = {}
         self._last_seen: dict[_Queue, float] = {}
         self._grown: dict[Owner, list[float]] = {}
@@ -195,21 +196,20 @@ class _Counters:
     ) -> tuple[Mapping[_Queue, Sequence[float]], Mapping[Owner, Sequence[float]]]:
         """The counters of each queue, and of all that are not `named`, by owner."""
         none = [0.0] * len(_COUNTERS)
-        with self._lock:
-            now = self._clock()
-            grown: dict[Owner, list[float]] = {}
-            for key, stats in found.items():
-                totals = [float(figure(stats)) for _, _, figure in _COUNTERS]
-                earlier = self._before.get(key, totals)
-                self._last_seen[key] = now
-                totals = self._before[key] = list(map(_steady, earlier, totals))
-                if key not in named:
-                    sums = grown.get(key[0]) or self._grown.get(key[0], none)
-                    grown[key[0]] = list(map(_plus_growth, sums, earlier, totals))
-            self._grown = grown
-            for key in [key for key, seen in self._last_seen.items() if now - seen > _REMEMBERED_SECONDS]:
-                del self._last_seen[key], self._before[key]
-            return self._before.copy(), grown
+        now = self._clock()
+        grown: dict[Owner, list[float]] = {}
+        for key, stats in found.items():
+            totals = [float(figure(stats)) for _, _, figure in _COUNTERS]
+            earlier = self._before.get(key, totals)
+            self._last_seen[key] = now
+            totals = self._before[key] = list(map(_steady, earlier, totals))
+            if key not in named:
+                sums = grown.get(key[0]) or self._grown.get(key[0], none)
+                grown[key[0]] = list(map(_plus_growth, sums, earlier, totals))
+        self._grown = grown
+        for key in [key for key, seen in self._last_seen.items() if now - seen > _REMEMBERED_SECONDS]:
+            del self._last_seen[key], self._before[key]
+        return self._before.copy(), grown
 
 
 def _steady(earlier: float, now: float) -> float:
