@@ -49,7 +49,7 @@ def test_g_and_a_letter_go_to_a_page(look: Look, key: str, path: str) -> None:
     page.keyboard.press("g")
     page.keyboard.press(key)
     page.wait_for_url(f"**{path}")
-    assert page.evaluate("document.activeElement.tagName") == "H1", "the focus follows to the new page"
+    expect(page.locator("main h1"), "the focus follows to the new page").to_be_focused()
 
 
 def test_a_question_mark_lists_the_shortcuts(look: Look) -> None:

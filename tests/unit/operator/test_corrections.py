@@ -28,6 +28,12 @@ def live(fields: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": "orders-worker", "uid": "u", "managedFields": entries}, "spec": whole}
 
 
+def at_version(version: str, **spec: Any) -> dict[str, Any]:
+    body = live(**spec)
+    body["metadata"]["resourceVersion"] = version
+    return body
+
+
 def change(body: dict[str, Any]) -> Change:
     return Change(SERVICE, WANTED, body)
 
@@ -98,6 +104,43 @@ def test_a_correction_that_does_not_last_is_given_up_for_a_while() -> None:
     assert corrections.quarrels(KEY) == []
     corrections.forget(KEY)
     assert corrections.is_in_line(KEY, change(live()))
+
+
+def test_a_look_at_what_was_there_before_the_last_write_counts_no_correction() -> None:
+    """The watch lags behind: until it shows the write, the drift that it shows has been put back already."""
+    now = 0.0
+    corrections = Corrections(lambda: now)
+    drifted = at_version("9", args=["z"])
+    corrections.written(KEY, change(drifted), at_version("10"))
+    for _ in range(20):
+        assert corrections.is_in_line(KEY, change(drifted))
+    assert corrections.is_in_line(KEY, change(at_version("10")))
+    again = at_version("11", args=["z"])
+    for _ in range(5):
+        assert not corrections.is_in_line(KEY, change(again))
+        assert not corrections.is_unchanged(KEY, change(again), live())
+    assert not corrections.is_in_line(KEY, change(again))
+    assert corrections.is_unchanged(KEY, change(again), live())
+    assert corrections.quarrels(KEY)
+    assert corrections.is_in_line(KEY, change(drifted))
+    assert corrections.quarrels(KEY), "an old look does not end a quarrel"
+
+
+def test_a_change_of_the_spec_waits_for_no_watch() -> None:
+    corrections = Corrections()
+    corrections.written(KEY, change(live()), at_version("10"))
+    wanted = {**WANTED, "spec": {"args": ["b"], "selector": {"x": "1"}}}
+    assert not corrections.is_in_line(KEY, Change(SERVICE, wanted, at_version("9")))
+
+
+def test_an_api_server_with_a_restored_backup_is_believed_after_a_while() -> None:
+    now = 0.0
+    corrections = Corrections(lambda: now)
+    corrections.written(KEY, change(live()), at_version("1000"))
+    drifted = at_version("20", args=["z"])
+    assert corrections.is_in_line(KEY, change(drifted))
+    now += 30
+    assert not corrections.is_in_line(KEY, change(drifted))
 
 
 def test_replicas_are_nobodys_drift() -> None:

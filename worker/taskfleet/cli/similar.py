@@ -30,11 +30,16 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 def hint(name: str, known: Iterable[str], least: float = 0.6) -> str:
-    """` (did you mean 'x'?)`, or an empty string. A beginning of a name is similar to it."""
+    """` (did you mean 'x'?)`, or an empty string. Those that differ only at the end come first."""
     names = list(known)
     longer = [each for each in names if len(name) > 3 and each.startswith(name)]
-    near = longer[:1] or difflib.get_close_matches(name[:255], names, 1, least)
+    near = longer[:1] or difflib.get_close_matches(name[:255], _shorter(name, names, least) or names, 1, least)
     return f" (did you mean {shown(near[0])!r}?)" if near else ""
+
+
+def _shorter(name: str, names: Iterable[str], least: float) -> list[str]:
+    """Ids follow one another: another one may be as near as the one that was typed with a character too many."""
+    return [each for each in names if name.startswith(each) and 2 * len(each) >= least * (len(each) + len(name))]
 
 
 async def known_queue(queue: TaskQueue, name: str) -> str:

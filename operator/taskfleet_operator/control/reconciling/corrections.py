@@ -15,12 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..store.cluster_store import Key, Object
+from ..store.cluster_store import Key, Object, is_before
 from . import drift
 from .applying import Change, is_unsettled
 
 _MOST, _WITHIN_SECONDS = 5, 600.0
 _REMEMBERED = 50
+_LAG_SECONDS = (
+    30.0  # for so long the watch may not have shown a write yet; resource versions fall when a backup is restored
+)
 
 
 @dataclass
@@ -35,6 +38,7 @@ class _CorrectedChild:
     content: bytes
     corrected: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     quarrel: str = ""
+    write: tuple[float, str] = (0.0, "")  # the operator's own last one: when, and the resource version that it made
     changed: list[str] = field(default_factory=list[str])
 
 
@@ -50,6 +54,8 @@ class Corrections:
         if change.live is None or is_unsettled(change.live):
             return False
         known = self._known(key, change, change.live)
+        if known is not None and self._is_from_before(known, change.live):
+            return True  # the event of that write brings the next look
         now = _digest(drift.content(change.live, scaled=change.kind.scaled))
         if known is not None and known.content == now:
             known.quarrel = ""
@@ -83,6 +89,8 @@ class Corrections:
 
     def written(self, key: Key, change: Change, live: Object) -> None:
         self._keep(key, change, live)
+        version = live["metadata"].get("resourceVersion", "")
+        self._children[key, change.kind.kind].write = (self._clock(), version)
 
     def quarrels(self, key: Key) -> list[str]:
         """The corrections that were given up."""
@@ -101,6 +109,15 @@ class Corrections:
         known = self._children.get((key, change.kind.kind))
         same = known is not None and known.uid == live["metadata"].get("uid") and known.wanted == _digest(change.wanted)
         return known if same else None
+
+    def _is_from_before(self, known: _CorrectedChild, live: Object) -> bool:
+        """Whether the watch has shown the child as it was before the operator's own last write.
+
+        What it shows then has been put back already: to count it again would be a quarrel with nobody.
+        """
+        at, version = known.write
+        lagging = bool(version) and self._clock() - at < _LAG_SECONDS
+        return lagging and is_before(live["metadata"].get("resourceVersion", ""), version)
 
     def _keep(self, key: Key, change: Change, live: Object) -> None:
         now = _digest(drift.content(live, scaled=change.kind.scaled))

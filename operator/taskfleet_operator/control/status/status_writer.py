@@ -11,7 +11,7 @@ from taskfleet.cancellation import end
 
 from ...scaling.clock import ScalingClock
 from ..api.kubernetes_api import ApiError, KubernetesApi
-from ..store.cluster_store import ClusterStore, Key, Object
+from ..store.cluster_store import ClusterStore, Key, Object, is_before
 from . import conditions
 from .conditions import Condition
 from .events import EventPoster, warnings_of
@@ -39,7 +39,7 @@ class _Record:
 
     def current(self, body: Object) -> Status:
         """The status as last written, until the watch has shown that write or a later one."""
-        if self.asked is not None and _older(body["metadata"].get("resourceVersion", ""), self.version):
+        if self.asked is not None and is_before(body["metadata"].get("resourceVersion", ""), self.version):
             return self.got
         status: Status = body.get("status") or {}
         return status
@@ -166,13 +166,6 @@ def _of_a_generation(wanted: Iterable[Condition], body: Object) -> Iterator[Cond
     """The conditions with the generation that they are about, which is not that of a later write."""
     newest = body["metadata"].get("generation", 0)
     return (one if one.generation is not None else replace(one, generation=newest) for one in wanted)
-
-
-def _older(shown: str, written: str) -> bool:
-    """Whether the watch has not shown this write yet. Resource versions of one object can be compared as numbers."""
-    if shown.isdecimal() and written.isdecimal():
-        return int(shown) < int(written)
-    return shown != written
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -194,6 +194,13 @@ class _ChildrenOfKinds(dict[str, Children]):
         return view
 
 
+def is_before(shown: str, written: str) -> bool:
+    """Whether the watch has not shown this write yet. Resource versions of one object can be compared as numbers."""
+    if shown.isdecimal() and written.isdecimal():
+        return int(shown) < int(written)
+    return shown != written
+
+
 def _is_same(one: Object, other: Object) -> bool:
     version = one["metadata"].get("resourceVersion")
     return version is not None and version == other["metadata"].get("resourceVersion")
