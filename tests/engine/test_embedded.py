@@ -147,11 +147,11 @@ def start(shared: TaskQueue) -> Iterator[Start]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_it(shared: TaskQueue, start: Start, number: signal.Signals) -> None:
-    process = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="1.5")
-    short, long = await shared.enqueue_many([tasks.nap.message(1, 1.0), tasks.nap.message(2, 60.0)])
+    process = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="6")
+    short, long = await shared.enqueue_many([tasks.nap.message(1, 0.5), tasks.nap.message(2, 60.0)])
     await until(lambda: _in_flight(shared, 2), "both run", seconds=30)
     process.send_signal(number)
-    _, errors = await asyncio.to_thread(process.communicate, timeout=15)
+    _, errors = await asyncio.to_thread(process.communicate, timeout=30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
     assert await short.result(timeout=1) == 1
