@@ -43,7 +43,7 @@ async def test_two_slots_gather_a_batch_of_a_hundred(make_queue: MakeQueue, run_
     queue = make_queue()
     batches: list[list[int]] = []
 
-    @queue.batch_task(size=100, window_ms=2000)
+    @queue.batch_task(size=100, window_ms=60_000)
     async def double(items: list[BatchItem]) -> list[int]:
         batches.append(numbers(items))
         return [2 * item.args[0] for item in items]
@@ -52,7 +52,7 @@ async def test_two_slots_gather_a_batch_of_a_hundred(make_queue: MakeQueue, run_
     began = time.monotonic()
     await run_worker(queue, concurrency=2)
     assert await results(handles) == [2 * n for n in range(500)]
-    assert time.monotonic() - began < 2  # full batches do not wait for their window
+    assert time.monotonic() - began < 30  # full batches do not wait for their window
     assert [len(batch) for batch in batches] == [100] * 5
     assert [n for batch in batches for n in batch] == list(range(500))
     stats = await queue.queue_stats("default")
@@ -62,7 +62,7 @@ async def test_two_slots_gather_a_batch_of_a_hundred(make_queue: MakeQueue, run_
 async def test_items_that_gather_in_the_window_run_together(queue: TaskQueue, run_worker: RunWorker) -> None:
     batches: list[list[int]] = []
 
-    @queue.batch_task(size=100, window_ms=300)
+    @queue.batch_task(size=100, window_ms=5000)
     async def note(items: list[BatchItem]) -> list[None]:
         batches.append(numbers(items))
         return [None] * len(items)
@@ -76,7 +76,7 @@ async def test_items_that_gather_in_the_window_run_together(queue: TaskQueue, ru
     handles += [await note.enqueue(n) for n in (1, 2)]
     await results(handles)
     assert batches == [[0, 1, 2]]
-    assert 0.2 < time.monotonic() - began < 5
+    assert 0.2 < time.monotonic() - began < 10
 
 
 async def test_an_outcome_is_its_own_item(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -191,7 +191,7 @@ async def test_a_timeout_is_of_the_batch_and_each_item_is_retried_by_it(
 
 
 async def test_an_item_may_shorten_the_timeout_of_its_batch(queue: TaskQueue, run_worker: RunWorker) -> None:
-    @queue.batch_task(size=2, window_ms=500, timeout=60, max_retries=0)
+    @queue.batch_task(size=2, window_ms=60_000, timeout=60, max_retries=0)
     async def work(items: list[BatchItem]) -> list[int]:
         await asyncio.sleep(50)
         return []
@@ -580,7 +580,7 @@ async def test_one_slot_is_busy_not_one_for_each_item(queue: TaskQueue, run_work
     await results(handles)
     await until(lambda: not worker.held, "all is recorded")
     busy = (await queue.queue_stats("default")).busy_ms_total
-    assert 250 <= busy < 2000
+    assert 250 <= busy < 8000  # fifty runs would be 15 s
     assert worker.tally.outcomes() == {("default", "succeeded"): 50}
 
 
@@ -621,15 +621,17 @@ async def test_the_run_of_a_batch_is_one_run_in_the_figures(
     began: list[float] = []
     enqueued = time.monotonic()
     await queue.enqueue_many([store.message(n) for n in range(30)])
+    sent = time.monotonic()
     worker = await run_worker(queue, concurrency=1)
     await until(lambda: worker.tally.finished == 3, "all have run")
     [figures] = worker.tally.tasks.values()
     assert sum(figures.counts.values()) == sum(figures.wait_buckets) == 30
     assert sum(figures.run_buckets) == 3
     assert sum(figures.run_buckets[:5]) == 0  # up to 0.1 s
-    assert 0.9 <= figures.run_seconds < 3
+    assert 0.9 <= figures.run_seconds < 7
     # Each item has waited until its batch began, and not for the run.
-    assert figures.wait_seconds == pytest.approx(sum(10 * (at - enqueued) for at in began), abs=4)
+    shortest, longest = (sum(10 * (at - since) for at in began) for since in (sent, enqueued))
+    assert shortest - 4 < figures.wait_seconds < longest + 4
     await until(lambda: not worker.held, "all is recorded")
     stats = await queue.queue_stats("default")
     assert abs(stats.busy_ms_total / 1000 - figures.run_seconds) < 0.1

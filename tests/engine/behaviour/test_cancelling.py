@@ -102,7 +102,7 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
     worker.launcher.launch = launch_and_stop  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(TaskCancelledError):
-            await (await task.enqueue()).result(timeout=5)
+            await (await task.enqueue()).result(timeout=10)
 
 
 async def _taken_over(queue: TaskQueue, task_id: str, *, max_deliveries: int = 5) -> None:

@@ -63,7 +63,7 @@ async def test_stored_times_are_by_the_clock_of_redis(queue: TaskQueue, wrong_cl
     await queue.enqueue_many([task.options(expires=60).message()])
     now = await white_box.now_ms(queue) / 1000
     for _, blob in await white_box.ready(queue):
-        assert abs(_settings(queue, blob)["x"] - now - 60) < 5
+        assert abs(_settings(queue, blob)["x"] - now - 60) < 60  # a clock that is wrong is so by 600 s
 
 
 async def test_a_batch_expires_by_the_clock_of_redis(

@@ -120,22 +120,23 @@ async def test_work_handed_back_uses_up_no_attempt(queue: TaskQueue) -> None:
     assert await queue.handle(task_id).status() == "ready"
 
 
-async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
+async def test_a_task_that_blocks_the_loop_for_longer_than_its_lease_is_run_once(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
-    queue = make_queue(queues=[{"name": "default", "lease_seconds": 1}], heartbeat=5.0)
+    # Renewed every 2 s, so that a busy machine may be late by 4 s.
+    queue = make_queue(queues=[{"name": "default", "lease_seconds": 6}], heartbeat=5.0)
     ran = 0
+    began = threading.Event()
 
     @queue.task
     async def rude() -> int:
         nonlocal ran
         ran += 1
-        time.sleep(3.2)  # noqa: ASYNC251 - the rudeness under test
+        began.set()
+        time.sleep(8)  # noqa: ASYNC251 - the rudeness under test
         return ran
 
-    other = make_queue(queues=[{"name": "default", "lease_seconds": 1}])
-    await run_worker(queue)
-    handle = await rude.enqueue()
+    other = make_queue(queues=[{"name": "default", "lease_seconds": 6}])
     thief = RawWorker(other, "thief")
 
     def steal() -> dict[str, Claim]:
@@ -143,7 +144,8 @@ async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
         async def look() -> dict[str, Claim]:
             stolen: dict[str, Claim] = {}
             thief.queue = fresh = TaskQueue(settings=other.settings)
-            end = time.monotonic() + 2.8
+            assert began.wait(30)  # before it runs, anybody may take it
+            end = time.monotonic() + 7.5
             while time.monotonic() < end:
                 await asyncio.sleep(0.2)
                 stolen |= (await thief.step(1))[1]
@@ -152,8 +154,9 @@ async def test_a_task_that_blocks_the_loop_for_three_leases_is_run_once(
 
         return asyncio.run(look())
 
+    await run_worker(queue)
     stealing = asyncio.create_task(asyncio.to_thread(steal))
-    await until(lambda: ran, "it runs")
+    handle = await rude.enqueue()
     assert await stealing == {}
     assert await handle.result(timeout=10) == 1
 
@@ -171,7 +174,8 @@ async def test_a_worker_counts_what_it_takes_over(queue: TaskQueue, run_worker: 
 async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
-    queue = make_queue(queues=[{"name": "default", "lease_seconds": 1}])
+    # Long enough that the lease does not end, and this worker take the task back, before it learns of the loss.
+    queue = make_queue(queues=[{"name": "default", "lease_seconds": 30}])
     cancelled = asyncio.Event()
 
     @queue.task
@@ -185,7 +189,7 @@ async def test_a_worker_whose_task_was_taken_over_cancels_its_handler(
     worker = await run_worker(queue)
     await until(lambda: worker.slots.running, "it runs")
     await white_box.give_away(queue, handle.id)
-    await asyncio.wait_for(cancelled.wait(), 10)
+    await asyncio.wait_for(cancelled.wait(), 15)
     await until(lambda: not worker.held, "it holds nothing")
     assert await handle.status() == "running"
 

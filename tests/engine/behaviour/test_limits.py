@@ -110,7 +110,7 @@ async def test_rate_limit_per_key_spaces_starts_of_each_key(make_queue: MakeQueu
         assert len(starts) == 12
         # 2 at once, then 20 a second: the n-th not before (n - 2) / 20 s.
         assert all(at >= (n - 1) / 20 - 0.03 for n, at in enumerate(starts)), starts
-        assert starts[-1] < 2.0
+        assert starts[-1] < 6.0
 
 
 async def test_a_cancelled_task_that_waits_for_its_key_is_gone(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -163,13 +163,13 @@ async def test_a_rate_limit_holds_over_all_workers(make_queue: MakeQueue, run_wo
         ran.append(asyncio.get_running_loop().time())
 
     await queue.enqueue_many([task.message() for _ in range(110)])
+    began = asyncio.get_running_loop().time()
     for _ in range(2):
         await run_worker(queue, concurrency=50)
     await until(lambda: len(ran) == 110, "all have run")
-    assert 0.9 <= ran[-1] - ran[0] <= 2.0
-    for start in ran:
-        # 10 + 100 · 0.5 are let in; those of the 150 ms before may start late on a busy machine.
-        assert sum(start <= other < start + 0.5 for other in ran) <= 75
+    # 10 at once, then 100 a second: on a busy machine tasks start late, but never before they are let in.
+    assert all(at - began >= (n - 10) / 100 - 0.03 for n, at in enumerate(sorted(ran), 1)), ran
+    assert ran[-1] - began <= 7.0
 
 
 async def test_a_slot_is_not_lost_when_the_task_that_was_let_in_for_it_is_cancelled(make_queue: MakeQueue) -> None:

@@ -115,7 +115,8 @@ async def test_a_timeout_stops_the_task_and_frees_its_slot(queue: TaskQueue, run
 async def test_a_timeout_stops_a_thread(queue: TaskQueue, run_worker: RunWorker) -> None:
     ended = threading.Event()
 
-    @queue.task(timeout=0.1, max_retries=0)
+    # Long enough for a thread to start on a busy machine: it is to be stopped while it runs.
+    @queue.task(timeout=4, max_retries=0)
     def spin() -> None:
         try:
             while True:
@@ -131,7 +132,7 @@ async def test_a_timeout_stops_a_thread(queue: TaskQueue, run_worker: RunWorker)
     handle = await spin.enqueue()
     after = await quick.enqueue()
     with pytest.raises(TaskTimeoutError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
     assert ended.is_set()
     assert await after.result(timeout=10) == 1
 

@@ -339,7 +339,7 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     activity = queue.broker.activity()
     assert await anext(activity) == ""
     await scheduler.one_pass()
-    assert await asyncio.wait_for(anext(activity), 5) == "default"
+    assert await asyncio.wait_for(anext(activity), 15) == "default"
     assert await white_box.calls(queue) == 1
     assert (await queue.queue_stats("default")).enqueued_total == 1
     await activity.aclose()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import re
 import socket
 from typing import Any
 
@@ -79,9 +80,9 @@ async def test_a_paused_queue_is_why_its_tasks_wait(queue: TaskQueue, run_worker
 
     await queue.pause("default")
     await run_worker(queue)
-    ready, later = await task.enqueue(), await task.options(delay=60).enqueue()
+    ready, later = await task.enqueue(), await task.options(delay=6000).enqueue()
     assert (await ready.info()).waiting == "the queue is paused"
-    assert (await later.info()).waiting == "for its time, in 60 s; the queue is paused"
+    assert (await later.info()).waiting == "for its time, in 100 min; the queue is paused"
     await queue.purge("default")
     await queue.resume("default")
 
@@ -140,7 +141,9 @@ async def test_a_delayed_task_tells_its_time(queue: TaskQueue) -> None:
     handle = await task.options(delay=42).enqueue()
     info = await handle.info()
     assert info.state == "delayed"
-    assert info.waiting == "for its time, in 42 s; no worker takes this queue"
+    told_in = re.fullmatch(r"for its time, in (\d+) s; no worker takes this queue", info.waiting or "")
+    assert told_in is not None
+    assert 30 <= int(told_in[1]) <= 42
     assert info.due_at is not None
     assert 30 < info.due_at.timestamp() - await white_box.now_ms(queue) / 1000 <= 43
     far = await task.options(delay=dt.timedelta(days=9)).enqueue()
@@ -225,7 +228,7 @@ async def test_a_timeout_and_a_requested_retry_are_attempts_with_errors(
     handle = await slow.options(timeout=0.3).enqueue()
 
     async def third() -> bool:
-        return len((await handle.info()).errors) == 3
+        return len((await handle.info()).errors) >= 3  # the fourth has a timeout too
 
     await until(third, "three attempts have failed")
     errors = (await handle.info()).errors

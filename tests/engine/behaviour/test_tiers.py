@@ -212,7 +212,7 @@ async def test_leases_that_end_are_taken_over_however_busy_the_survivors_are(
 
     await until(taken_over, "the lease is taken over")
     # One lease and 2 s, plus an allowance for a busy machine.
-    assert asyncio.get_running_loop().time() - began < 6.0
+    assert asyncio.get_running_loop().time() - began < 9.0
     gate.free(1000)
     await until(lambda: "high" in gate.order, "it has run")
 

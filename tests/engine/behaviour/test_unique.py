@@ -94,7 +94,7 @@ async def test_replace_takes_the_new_arguments_at_the_time_of_the_first(
 async def test_debounce_runs_once_after_the_last_call(queue: TaskQueue, run_worker: RunWorker) -> None:
     seen: list[int] = []
 
-    @queue.task(unique_key="k", unique_mode="debounce", delay=0.4)
+    @queue.task(unique_key="k", unique_mode="debounce", delay=5)
     async def save(n: int) -> None:
         seen.append(n)
 
@@ -103,7 +103,7 @@ async def test_debounce_runs_once_after_the_last_call(queue: TaskQueue, run_work
     for n in range(5):
         handles.append(await save.enqueue(n))
         await asyncio.sleep(0.1)
-    await handles[-1].result(timeout=10)
+    await handles[-1].result(timeout=30)
     assert seen == [4]
     assert [await handle.status() for handle in handles] == ["cancelled"] * 4 + ["succeeded"]
 
