@@ -37,7 +37,7 @@ def in_a_process(mark: str) -> None:
     logger.info("begin %s", mark)
 
 
-@queue.batch_task(size=2, window_ms=500)
+@queue.batch_task(size=2, window_ms=5000)
 async def in_a_batch(items: list[BatchItem]) -> list[None]:
     logger.info("begin batch")
     return [None for _ in items]

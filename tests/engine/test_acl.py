@@ -24,7 +24,7 @@ from tests.support.redis_server import RedisServer
 
 OPTIONS: list[dict[str, Any]] = [
     {
-        "name": "default", "lease_seconds": 1, "concurrency_per_key": 1,
+        "name": "default", "lease_seconds": 30, "concurrency_per_key": 1,
         "rate_limit_per_key": {"tasks_per_second": 1000, "burst": 10},
         "rate_limit": {"tasks_per_second": 1000, "burst": 1000}, "dead_letter": {"max_length": 2},
     },
@@ -45,7 +45,7 @@ def user(guarded: RedisServer, make_queue: MakeQueue) -> Callable[..., TaskQueue
 
     def make(role: acl.Role, *changes: str, prefix: str = "app") -> TaskQueue:
         guarded.call("ACL", "SETUSER", role, "on", "nopass", *acl.rule(role, prefix), *changes)
-        login = {"username": role, "password": "any", "key_prefix": "app", "command_timeout": 1.0}
+        login = {"username": role, "password": "any", "key_prefix": "app", "command_timeout": 10.0}
         return make_queue(guarded.url, redis=login, queues=OPTIONS)
 
     return make

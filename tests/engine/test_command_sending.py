@@ -24,11 +24,11 @@ UNTAKEN = "no worker takes queue 'default'; start one with: taskfleet worker APP
 
 
 async def test_wait_says_that_no_worker_takes_the_queue(shared: TaskQueue) -> None:
-    code, out, errors = await run("enqueue", "noop", *APP, "--wait", "2")
+    code, out, errors = await run("enqueue", "noop", *APP, "--wait", "7")  # it is told after a second
     task_id = out.strip()
     assert code == 1
     assert errors == (
-        f"taskfleet: task {task_id} waits: {UNTAKEN}\ntaskfleet: task {task_id} has no result after 2 s: {UNTAKEN}\n"
+        f"taskfleet: task {task_id} waits: {UNTAKEN}\ntaskfleet: task {task_id} has no result after 7 s: {UNTAKEN}\n"
     )
     await shared.pause("default")
     _, _, errors = await run("enqueue", "noop", *APP, "--wait", "0.5")

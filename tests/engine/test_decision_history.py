@@ -434,7 +434,7 @@ async def loop_over(broker: RedisBroker, fleet: MemoryFleet) -> AsyncIterator[tu
 
 
 async def test_a_loop_keeps_its_decisions(broker: RedisBroker) -> None:
-    fleet = MemoryFleet(MemoryBroker(), poll_seconds=1)
+    fleet = MemoryFleet(MemoryBroker(), poll_seconds=600)
     async with loop_over(broker, fleet) as (loop, _):
         await until(lambda: decided(broker, 1), "the first decision")
         for number in (3, 4):
@@ -458,7 +458,7 @@ async def test_a_decision_that_cannot_be_recorded_is_carried_out_all_the_same(
     broker: RedisBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     await broker.client.redis.set(broker.fleet.decisions(SCALER), "text")
-    fleet = MemoryFleet(MemoryBroker(), poll_seconds=1)
+    fleet = MemoryFleet(MemoryBroker(), poll_seconds=600)
     async with loop_over(broker, fleet) as (loop, redis):
         for number in range(1, 6):
             fleet.asked = dataclasses.replace(fleet.asked, replicas=number)
@@ -484,7 +484,9 @@ async def test_a_redis_that_hangs_delays_no_decision() -> None:
             assert len(notes._waiting) <= 2000
             server.go_on()
             notes.note(SCALER, next(looks(1)))
-            await until(lambda: notes._writing is not None and notes._writing.done(), "it works off what waits")
+            writing = notes._writing
+            assert writing is not None
+            await until(writing.done, "it works off what waits", seconds=60)
             assert notes.written >= 1
             assert notes.written + notes.lost <= 3001
         finally:

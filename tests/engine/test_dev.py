@@ -45,7 +45,7 @@ async def slow() -> None:
     await asyncio.Event().wait()
 
 
-@queue.batch_task(size=3, window_ms=200)
+@queue.batch_task(size=3, window_ms=5000)
 async def weigh(items: list[BatchItem]) -> list[object]:
     return [sum(item.args) for item in items]
 

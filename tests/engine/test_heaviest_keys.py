@@ -31,9 +31,10 @@ async def limited(queue: TaskQueue, run_worker: RunWorker, loads: dict[str, int]
     parked = sum(max(0, count - 2) for count in loads.values())
 
     async def settled() -> bool:
-        return (await queue.queue_stats("default")).parked == parked
+        stats = await queue.queue_stats("default")
+        return (stats.parked, stats.ready) == (parked, 0)
 
-    await until(settled, "all others wait for their key")
+    await until(settled, "two of each key run, and all others wait for their key")
 
 
 async def test_limit_keys_are_told_with_what_waits_and_what_runs_the_heaviest_first(

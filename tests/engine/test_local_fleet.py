@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import sys
@@ -32,12 +33,14 @@ from taskfleet_operator.resource.manifest import parse
 from taskfleet_operator.scaling.loop import ScalingLoop
 from taskfleet_operator.scaling.order import QueueTarget, ScalingOrder
 from taskfleet_operator.scaling.shared_redis import SharedRedis
-from tests.engine.conftest import until
+from tests.engine import conftest
 from tests.engine.test_decision_history import looks
 from tests.support.manifests import changed
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
+
+until = functools.partial(conftest.until, seconds=60.0)  # processes start, or end
 
 QUICK = {
     "maxReplicas": 2,
@@ -220,9 +223,10 @@ async def test_the_first_task_wakes_the_fleet_long_before_the_poll(
     lazy = with_autoscaler(plan, poll_interval_seconds=600)
     run = asyncio.create_task(up.run(lazy, LocalRedis(server.url), tmp_path, notebook, stop))
     await until(lambda: notebook.decisions, "a first decision")
-    await asyncio.sleep(0.5)  # the subscription is in place
+    channel = f"{plan.key_prefix}:activity"
+    await until(lambda: server.call("PUBSUB", "NUMSUB", channel)[1], "the subscription is in place")
     await producer.naps(1, 0.01)
-    await until(lambda: notebook.decisions[-1].desired == 1, "a worker is asked for", seconds=2)
+    await until(lambda: notebook.decisions[-1].desired == 1, "a worker is asked for")
     stop.set()
     await run
 
@@ -233,7 +237,7 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
     async with running_fleet(plan, server.url, tmp_path) as driven:
         driven.ask(1)
         await until(lambda: driven.ready == 1, "the first worker is ready")
-        await producer.naps(1, 12.0)  # longer than another worker takes to start on a busy machine
+        await producer.naps(1, 600.0)  # longer than other workers take to start on a busy machine
         busy = next(iter(driven.workers.all))
         await until(driven.is_busy, "the first worker is busy")
         driven.ask(3)
@@ -242,6 +246,7 @@ async def test_a_busy_worker_is_not_the_one_that_goes(
         await until(lambda: len(driven.workers.all) == 1, "the idle ones have gone")
         assert list(driven.workers.all) == [busy]
         assert driven.workers.wanted == 1
+        os.kill(driven.workers.all[busy].pid, 9)  # the end of the fleet would wait for its task
 
 
 async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
@@ -268,7 +273,7 @@ async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as driven:
         driven.ask(1)
-        await producer.naps(4, 0.5)
+        await producer.naps(4, 5.0)  # two are still to run when the worker is told to end
         await until(driven.is_busy, "it runs a task")
         driven.ask(0, drain_busy=True)
         await until(lambda: not driven.workers.all, "it has gone")
@@ -282,7 +287,7 @@ async def test_returning_demand_keeps_draining_workers(
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as driven:
         driven.ask(1)
-        await producer.naps(1, 3.0)
+        await producer.naps(1, 8.0)  # until it has been told to drain, and to stay
         await until(driven.is_busy, "it runs a task")
 
         async def in_state(state: str) -> bool:
@@ -332,17 +337,23 @@ async def test_a_worker_that_dies_while_it_drains_is_not_replaced(
 
 
 @pytest.mark.parametrize(
-    ("options", "most"),
+    ("options", "most", "seconds"),  # of a task: long enough to be seen beside the others, on a busy machine too
     [
-        ({}, 3),  # two workers have four slots; all three tasks run at once
-        ({"concurrency": 1}, 1),
-        ({"concurrencyPerKey": 1}, 1),
-        ({"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}, 2),
+        ({}, 3, 5.0),  # two workers have four slots; all three tasks run at once
+        ({"concurrency": 1}, 1, 1.5),
+        ({"concurrencyPerKey": 1}, 1, 1.5),
+        ({"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}, 2, 0.5),  # a second before the third one comes
     ],
     ids=lambda value: next(iter(value), "no limit") if isinstance(value, dict) else "",
 )
 async def test_workers_obey_the_limits_of_the_manifest(
-    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path, options: dict[str, Any], most: int
+    plan: LocalPlan,
+    producer: Producer,
+    server: RedisServer,
+    tmp_path: Path,
+    options: dict[str, Any],
+    most: int,
+    seconds: float,
 ) -> None:
     manifest = changed({"spec.queues": [{"name": "default", **options}], "spec.redis.keyPrefix": plan.key_prefix})
     environment = plan_of(parse(manifest, "orders.yaml"), tmp_path).environment
@@ -357,7 +368,7 @@ async def test_workers_obey_the_limits_of_the_manifest(
         "two workers",
         seconds=60,
     )
-    await producer.naps(3, 0.5, limit_key="customer")
+    await producer.naps(3, seconds, limit_key="customer")
     most_at_once = 0
 
     async def done() -> bool:

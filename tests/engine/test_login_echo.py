@@ -30,7 +30,7 @@ ANSWERS: dict[str, dict[bytes, bytes | str]] = {
 
 
 async def error_of(url: str, **login: Any) -> str:
-    broker = RedisBroker.from_url(url, connect_timeout=1.0, command_timeout=0.3, **login)
+    broker = RedisBroker.from_url(url, **{"connect_timeout": 1.0, "command_timeout": 0.3} | login)
     try:
         found = await broker.figures({"orders": (1000, 1000)})
     except TaskQueueError as error:
@@ -61,7 +61,9 @@ async def test_no_error_has_the_password(case: str, where: str, tmp_path: Path) 
 async def test_nor_the_password_of_the_sentinels() -> None:
     async with HostileRedis({b"HELLO": f"-ERR unknown command, {REPEATED}\r\n".encode()}) as server:
         address = server.url.removeprefix("redis://").removesuffix("/0")
-        said = await error_of(f"redis+sentinel://{address}/main/0", sentinel_login={"password": PASSWORD})
+        url = f"redis+sentinel://{address}/main/0"
+        patient = {"connect_timeout": 5.0, "command_timeout": 5.0}  # it is what the server says that is looked for
+        said = await error_of(url, sentinel_login={"password": PASSWORD}, **patient)
     assert "unknown command" in said
     assert PASSWORD not in said
 

@@ -289,7 +289,7 @@ async def test_workers_of_two_loops(make_queue: MakeQueue) -> None:
     thread = threading.Thread(target=lambda: in_loop(elsewhere(), uvloop.new_event_loop), name="elsewhere")
     thread.start()
     try:
-        assert await asyncio.to_thread(started.wait, 10)
+        assert await asyncio.to_thread(started.wait, 30)
         await queue.start_workers(1)
         assert queue.worker_count == 2
         names = {worker.worker_id for worker in await until(lambda: _all_of(queue, 2), "both are known")}
@@ -319,13 +319,15 @@ async def _all_of(queue: TaskQueue, count: int) -> Any:
 def test_workers_that_end_with_their_loop_hand_back_their_tasks(make_queue: MakeQueue) -> None:
     queue = make_queue(slots=2)
 
+    seconds = 600.0  # of the tasks, for as long as the first worker is there
+
     @queue.task(max_retries=0)
-    async def nap(seconds: float) -> int:
+    async def nap() -> int:
         await asyncio.sleep(seconds)
         return current_task().attempt
 
     async def leaves_early() -> list[TaskHandle[int]]:
-        handles = [await nap.enqueue(0.2) for _ in range(4)]
+        handles = [await nap.enqueue() for _ in range(4)]
         await queue.start_workers(1)
         await until(lambda: _running(queue), "two run")
         return handles
@@ -333,6 +335,8 @@ def test_workers_that_end_with_their_loop_hand_back_their_tasks(make_queue: Make
     async def stays(handles: list[TaskHandle[int]]) -> list[int]:
         stats = await queue.queue_stats("default")
         assert (stats.ready, stats.in_flight, stats.failed_total) == (4, 0, 0)
+        nonlocal seconds
+        seconds = 0.0
         await queue.start_workers(1)
         results = [await handle.result(timeout=10) for handle in handles]
         await queue.stop_workers()
@@ -362,7 +366,7 @@ async def test_closing_a_queue_closes_the_connections_of_other_loops_too(make_qu
     thread = threading.Thread(target=lambda: in_loop(elsewhere()))
     thread.start()
     try:
-        assert await asyncio.to_thread(used.wait, 10)
+        assert await asyncio.to_thread(used.wait, 30)
         await queue.close()
         assert [session.broker.descriptors() for session in queue.sessions] == [[], []]
     finally:
