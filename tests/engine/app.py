@@ -22,6 +22,19 @@ async def note(n: int, seconds: float = 0.0) -> int:
 
 
 @queue.task(max_retries=0)
+async def hold(n: int) -> int:
+    """Runs until the test has released it: `release`."""
+    await _note(f"{n}:{current_task().attempt}:{current_task().delivery}")
+    while not await queue.broker.client.redis.exists(f"{queue.broker.prefix}:released"):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    return n
+
+
+async def release(shared: TaskQueue) -> None:
+    await shared.broker.client.redis.set(f"{shared.broker.prefix}:released", 1, ex=120)
+
+
+@queue.task(max_retries=0)
 def block(seconds: float) -> str:
     time.sleep(seconds)
     return "done"

@@ -106,6 +106,22 @@ def nap(seconds: float, note: str = "") -> str:
     return "done"
 
 
+@queue.task(executor="process", max_retries=0)
+def hold(what: str) -> str:
+    """Runs until the test has released it: `release`."""
+    import redis
+
+    _note(f"{what}:{os.getpid()}:{current_task().attempt}")
+    with redis.Redis.from_url(queue.url) as client:
+        while not client.exists(f"{queue.broker.prefix}:released:{what}"):
+            time.sleep(0.02)
+    return "done"
+
+
+async def release(shared: TaskQueue, what: str) -> None:
+    await shared.broker.client.redis.set(f"{shared.broker.prefix}:released:{what}", 1, ex=120)
+
+
 def _note(text: str) -> None:
     import redis
 
