@@ -172,7 +172,7 @@ class Story:
             self._at_once(block, command, text)
 
     def _at_once(self, block: Block, command: Command, text: str) -> None:
-        deadline = time.monotonic() + (10 if _READING.search(text) else 0)
+        deadline = time.monotonic() + (30 if _READING.search(text) else 0)
         while True:
             printed, code = self._bash(text)
             ids = output.compare([self._here(line) for line in command.output], printed) if command.output else {}

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,7 +95,7 @@ async def test_a_second_signal_ends_all_at_once_and_loses_nothing(
 
     await until(draining, "both drain")
     send(parent.pid, children, signal.SIGTERM)
-    assert await ends(parent, 8.0) == 1
+    assert await ends(parent) == 1  # the tasks take a minute, and the grace period half of one
     assert all(gone(pid) for pid in children)
     assert (await shared.queue_stats("default")).in_flight == 2
 
@@ -104,9 +103,11 @@ async def test_a_second_signal_ends_all_at_once_and_loses_nothing(
 async def test_a_signal_and_its_echo_are_one_request(shared: TaskQueue, start: Start) -> None:
     await shared.enqueue_many([message("note", 1, 1.0)])
     worker = start("tests.engine.app:queue")
-    await until(lambda: ledger(shared), "it works")
+    await until(lambda: ledger(shared), "it works", seconds=30)
+    worker.send_signal(signal.SIGSTOP)  # so that it hears both together, however long this test takes between them
     worker.send_signal(signal.SIGINT)  # from the terminal
     worker.send_signal(signal.SIGTERM)  # from a parent that has received the terminal's signal too
+    worker.send_signal(signal.SIGCONT)
     assert await ends(worker) == 0
     assert (await shared.queue_stats("default")).finished_total == 1
 
@@ -116,11 +117,13 @@ async def test_one_process_that_is_ended_alone_is_started_again(shared: TaskQueu
     os.kill(children[0], signal.SIGTERM)
 
     async def another() -> bool:
-        pids = (await workers(shared)).values()
-        return len(pids) == 2 and children[0] not in pids
+        nonlocal now
+        now = set((await workers(shared)).values())
+        return len(now) == 2 and children[0] not in now
 
+    now: set[int] = set()
     await until(another, "another took its place", seconds=30)
-    assert children[1] in (await workers(shared)).values()
+    assert children[1] in now
     parent.send_signal(signal.SIGTERM)
     assert await ends(parent) == 0
 
@@ -165,10 +168,8 @@ async def test_a_signal_while_the_application_is_imported_is_heard(
     mark = tmp_path / "importing"
     worker = start("tests.engine.slow_app:queue", "--processes", processes, IMPORTING=str(mark))
     await until(mark.exists, "it imports", seconds=30)
-    began = time.monotonic()
     worker.send_signal(number)
-    assert await ends(worker, 10.0) in (0, 128 + number)
-    assert time.monotonic() - began < 5.0
+    assert await ends(worker) in (0, 128 + number)  # the import takes a minute
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs a PID namespace")
@@ -191,7 +192,7 @@ async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_p
         await until(mark.exists, "it imports", seconds=30)
         (inner,) = descendants(outer.pid)
         os.kill(inner, signal.SIGTERM)
-        assert await ends(outer, 10.0) in (0, 143)
+        assert await ends(outer) in (0, 143)
     finally:
         outer.kill()
         outer.wait(5)

@@ -72,7 +72,7 @@ def test_a_plain_program_enqueues_and_waits_for_results(make_queue: MakeQueue) -
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        assert started.wait(10)
+        assert started.wait(30)
         handle = add.enqueue_sync(1, b=2)
         assert handle.result_sync(timeout=10) == 3
         assert handle.status_sync() == "succeeded"
@@ -186,7 +186,7 @@ async def test_calls_of_many_threads_travel_together(queue: TaskQueue) -> None:
     barrier = threading.Barrier(threads)
 
     def produce(thread: int) -> list[str]:
-        barrier.wait(10)
+        barrier.wait(30)
         return [nothing.enqueue_sync(thread, n).id for n in range(each)]
 
     before = await calls()
@@ -315,7 +315,7 @@ async def ready_texts(queue: TaskQueue) -> list[str]:
     return sorted(texts)
 
 
-async def finish(process: subprocess.Popen[str], *, seconds: float = 20) -> tuple[int, str, str]:
+async def finish(process: subprocess.Popen[str], *, seconds: float = 60) -> tuple[int, str, str]:
     try:
         out, errors = await asyncio.to_thread(process.communicate, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -349,7 +349,7 @@ async def test_calls_that_daemon_threads_are_sending_at_the_end_arrive(script: A
     process = script("""
         note.enqueue_sync("first")
         redis = __import__("redis").Redis.from_url(queue.url)
-        redis.client_pause(1000)
+        redis.client_pause(4000)  # long enough for all five to be on their way, and shorter than Python waits for them
         for n in range(5):
             threading.Thread(target=note.enqueue_sync, args=(f"late {n}",), daemon=True).start()
         from taskfleet import sync
@@ -482,16 +482,16 @@ async def test_the_same_under_multiprocessing_fork(script: Any, make_queue: Make
 
 
 @pytest.mark.parametrize("waiting", ["result", "enqueue"])
-async def test_ctrl_c_interrupts_a_waiting_call(script: Any, waiting: str) -> None:
+async def test_ctrl_c_interrupts_a_waiting_call(script: Any, make_queue: MakeQueue, waiting: str) -> None:
     call = {"result": "handle.result_sync()", "enqueue": 'note.enqueue_sync("b")'}[waiting]
     process = script(f"""
         handle = note.enqueue_sync("a")
         redis = __import__("redis").Redis.from_url(queue.url)
         if {waiting == "enqueue"}:
-            redis.client_pause(2000)
+            redis.client_pause(60_000, all=False)
         redis.close()
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             {call}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -500,7 +500,10 @@ async def test_ctrl_c_interrupts_a_waiting_call(script: Any, waiting: str) -> No
     assert await asyncio.to_thread(process.stdout.readline) == "waiting\n"
     await asyncio.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    assert await asyncio.to_thread(process.stdout.readline) == "interrupted\n"
+    try:
+        assert await asyncio.to_thread(process.stdout.readline) == "interrupted\n"
+    finally:
+        await make_queue().broker.client.redis.client_unpause()
     code, _, _ = await finish(process)
     assert code == 3
 
@@ -544,7 +547,7 @@ async def test_a_web_application_without_a_loop(script: Any, make_queue: MakeQue
     port = int(await asyncio.to_thread(process.stdout.readline))
 
     def get(n: int) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{n}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{n}", timeout=30) as reply:
             return str(reply.read().decode())
 
     answers = await asyncio.gather(*(asyncio.to_thread(get, n) for n in range(40)))

@@ -54,20 +54,24 @@ async def goes_round(queue: TaskQueue, run_worker: RunWorker) -> None:
 
     worker = await run_worker(queue, queues=list(QUEUES))
     handles = [await double.options(queue=name, delay=n / 10).enqueue(n) for n, name in enumerate(QUEUES)]
-    assert [await handle.result(timeout=10) for handle in handles] == [0, 2, 4, 6, 8]
+    assert [await handle.result(timeout=30) for handle in handles] == [0, 2, 4, 6, 8]
     await fail.options(queue="mail").enqueue()
     await until(lambda: _dead(queue), "the failed task is dead")
     metrics = await queue.get_metrics()
     assert {name: metrics[name].finished_total for name in QUEUES} == {
         "high": 1, "default": 1, "low": 1, "mail": 2, "reports": 1,
     }  # fmt: skip
-    assert [info.worker_id for info in await queue.broker.workers()] == [worker.identity.worker_id]
+    await until(lambda: _registered(queue, worker.identity.worker_id), "the worker is registered")
     assert await queue.requeue_dead("mail") == 1
     await until(lambda: _dead(queue), "it is dead again")
     await queue.broker.purge_keys(list(QUEUES))
     assert await queue.broker.queues() == []
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
+
+
+async def _registered(queue: TaskQueue, worker_id: str) -> bool:
+    return [info.worker_id for info in await queue.broker.workers()] == [worker_id]
 
 
 async def _dead(queue: TaskQueue) -> bool:
@@ -103,7 +107,7 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
     )
     assert len(ran) - len(set(ran)) <= taken_over
     assert sum(stats.finished_total for stats in metrics.values()) == tasks + 50
-    assert worker.health.ready
+    await until(lambda: worker.health.ready, "the worker is ready again")
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
 
@@ -148,11 +152,11 @@ async def test_sentinels_with_a_password_of_their_own(connect: Any, tmp_path: Pa
         assert await connect(**options, sentinel_password_file=secret).health_check()
         assert await connect(**options, sentinel_password="hidden").health_check()
         with pytest.raises(BrokerConnectionError, match="refuses the credentials"):
-            await connect(**options, sentinel_password="wrong", command_timeout=0.2).health_check()
+            await connect(**options, sentinel_password="wrong", command_timeout=5.0).health_check()
 
 
 async def test_an_unknown_master_is_named(sentinels: SentinelTrio, connect: Any) -> None:
-    queue = connect(sentinel_addresses=sentinels.addresses, sentinel_master="other", command_timeout=0.2)
+    queue = connect(sentinel_addresses=sentinels.addresses, sentinel_master="other", command_timeout=5.0)
     with pytest.raises(BrokerConnectionError) as caught:
         await queue.health_check()
     assert str(caught.value) == (

@@ -85,6 +85,14 @@ def children(pid: int, command: str = "worker") -> list[int]:
     return [int(line.split()[0]) for line in found.splitlines() if f" -m taskfleet {command} " in line]
 
 
+def both_workers(up: subprocess.Popen[str]) -> list[int]:
+    deadline = time.monotonic() + 30
+    while len(found := children(up.pid)) < 2:
+        assert time.monotonic() < deadline, f"not two workers: {found}"
+        time.sleep(0.05)
+    return found
+
+
 def is_running(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return bool(state) and not state.startswith("Z")
@@ -99,8 +107,7 @@ def wait_until_gone(pids: list[int], seconds: float = 15.0) -> None:
 
 def test_workers_start_and_ctrl_c_drains_them(up: subprocess.Popen[str]) -> None:
     read_until(up, "worker naps-worker-", times=2)
-    workers = children(up.pid)
-    assert len(workers) == 2
+    workers = both_workers(up)
     up.send_signal(signal.SIGINT)
     rest, _ = up.communicate(timeout=30)
     assert up.returncode == 0
@@ -193,8 +200,7 @@ async def test_the_schedules_of_the_manifest_are_there_while_it_runs(
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal")
 def test_workers_do_not_outlive_a_killed_parent(up: subprocess.Popen[str]) -> None:
     read_until(up, "worker naps-worker-", times=2)
-    workers = children(up.pid)
-    assert len(workers) == 2
+    workers = both_workers(up)
     up.kill()
     wait_until_gone(workers)
 
@@ -216,7 +222,7 @@ def test_an_unreachable_redis_that_was_asked_for_is_one_line(tmp_path: Path) -> 
 
 def test_a_signal_to_all_processes_drains_them_once(up: subprocess.Popen[str]) -> None:
     read_until(up, "worker naps-worker-", times=2)
-    workers = children(up.pid)
+    workers = both_workers(up)
     for pid in (*workers, up.pid):  # as systemd does
         os.kill(pid, signal.SIGTERM)
     out, _ = up.communicate(timeout=30)

@@ -254,7 +254,7 @@ async def test_the_servers_of_a_cluster_each_have_a_report(make_queue: MakeQueue
         report = (await client.get("/tasks/metrics/memory")).json()
         assert {each["address"] for each in report["redis"]} == {each.address for each in cluster.masters}
         diagnostics = (await client.get("/tasks/diagnostics")).json()
-        assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=2)
+        assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=10)
 
 
 @pytest.mark.parametrize("may_ask", [False, True])
@@ -283,7 +283,7 @@ async def test_a_producer_is_told_everything_but_info_which_needs_a_permission_o
     unknown = {each["rule"] for each in alerts["unknown"]} - {"dead_letters_growing"}
     diagnostics = (await client.get("/tasks/diagnostics")).json()
     assert diagnostics["redis_address"] == own_server.address
-    assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=2)
+    assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=10)
     if may_ask:
         assert (unknown, report["system"]["redis_unknown"]) == (set(), None)
     else:
@@ -295,7 +295,7 @@ async def test_a_producer_is_told_everything_but_info_which_needs_a_permission_o
 
 async def test_health_is_503_while_redis_is_away(make_queue: MakeQueue, client_of: MakeClient) -> None:
     with RedisServer() as server:
-        client = client_of(app_of(make_queue(server.url), health_timeout=5.0))
+        client = client_of(app_of(make_queue(server.url), health_timeout=20))
         healthy = await client.get("/tasks/health")
         assert (healthy.status_code, healthy.json()["status"]) == (200, "healthy")
         assert healthy.json()["redis"]["latency_ms"] > 0
@@ -320,7 +320,7 @@ async def test_health_is_503_while_redis_is_away(make_queue: MakeQueue, client_o
 async def test_health_does_not_wait_for_a_redis_that_hangs(make_queue: MakeQueue, client_of: MakeClient) -> None:
     with RedisServer() as server:
         queue = make_queue(server.url)
-        client = client_of(app_of(queue, health_timeout=0.2))
+        client = client_of(app_of(queue, health_timeout=4))
         assert (await client.get("/tasks/health")).status_code == 200
         server.pause()
         try:
@@ -328,7 +328,7 @@ async def test_health_does_not_wait_for_a_redis_that_hangs(make_queue: MakeQueue
         finally:
             server.go_on()
         assert answer.status_code == 503
-        assert answer.json()["redis"]["error"] == f"Redis at {server.address} has not answered in 0.2 s"
+        assert answer.json()["redis"]["error"] == f"Redis at {server.address} has not answered in 4 s"
         await until(lambda: _is_healthy(client), "it is healthy again")
 
 
@@ -384,7 +384,7 @@ async def test_diagnostics_of_queues_and_versions(
     assert [each["name"] for each in report["queue_options"]] == ["mail"]
     assert report["queue_options"][0]["dead_letter"]["max_length"] == 10_000
     assert report["key_prefix"] == queue.broker.prefix
-    assert report["clock_ahead_seconds"] == pytest.approx(0, abs=2)
+    assert report["clock_ahead_seconds"] == pytest.approx(0, abs=10)
     assert report["other_versions"] == {}
 
 

@@ -185,7 +185,7 @@ async def test_the_web_process_of_the_guide_runs_its_tasks_itself(
         assert answer.json()["result"] == "'hi' sent to a@b.c"
         assert (await client.get("/tasks/status")).json()["workers"]["here"] == 1
     process.send_signal(signal.SIGTERM)
-    await until(lambda: process.poll() is not None, "it has ended")
+    await until(lambda: process.poll() is not None, "it has ended", seconds=30)
     assert await shared.workers() == []
 
 
